@@ -1,0 +1,83 @@
+"""asv benchmarks of the CTC loss."""
+
+import numpy as np
+
+from bench import sides_ctc
+
+
+class CTC:
+    """The six workloads in float32, at one and two threads."""
+
+    params = (list(sides_ctc.WORKLOADS), [1, 2])
+    param_names = ("workload", "threads")
+    timeout = 120
+
+    def setup(self, workload, threads):
+        batch = sides_ctc.random_batch(sides_ctc.WORKLOADS[workload])
+        self.calls = sides_ctc.our_calls(batch, threads)
+
+    def time_grad_out(self, workload, threads):
+        self.calls["grad_out"]()
+
+    def time_fresh(self, workload, threads):
+        self.calls["fresh"]()
+
+    def time_loss(self, workload, threads):
+        self.calls["loss"]()
+
+
+class CTCMemory:
+    """Peak memory of the process; input and gradient take twice the logits' size of it."""
+
+    params = tuple(sides_ctc.WORKLOADS)
+    param_names = ("workload",)
+
+    def setup(self, workload):
+        batch = sides_ctc.random_batch(sides_ctc.WORKLOADS[workload])
+        self.call = sides_ctc.our_calls(batch, 1)["grad_out"]
+
+    def peakmem_grad_out(self, workload):
+        self.call()
+
+
+class CTCAccuracy:
+    """Largest errors of float32 against our own float64, which the tests hold to a reference."""
+
+    params = (["warp28", "char32", "bpe1024", "long"], [1, 10])
+    param_names = ("workload", "scale")
+
+    def setup(self, workload, scale):
+        batch = sides_ctc.random_batch(sides_ctc.WORKLOADS[workload]).scaled(scale)
+        self.single = sides_ctc.our_ctc(batch, reduction="none", return_grad=True)
+        self.double = sides_ctc.our_ctc(
+            batch.astype(np.float64), reduction="none", return_grad=True
+        )
+
+    def track_gradient_error(self, workload, scale):
+        return float(np.abs(self.single[1] - self.double[1]).max())
+
+    def track_loss_error(self, workload, scale):
+        losses = self.double[0]
+        return float((np.abs(self.single[0] - losses) / np.maximum(1.0, losses)).max())
+
+    track_gradient_error.unit = track_loss_error.unit = "1"
+
+
+class ShortCall:
+    """One sequence of 20 frames, 10 classes, 5 labels: mostly the fixed cost of a call."""
+
+    params = ("grad_out", "fresh", "loss")
+    param_names = ("mode",)
+
+    def setup(self, mode):
+        self.call = sides_ctc.our_calls(sides_ctc.random_batch((1, 20, 10, 5)), 1)[mode]
+
+    def time_call(self, mode):
+        self.call()
+
+
+class Import:
+    """Import in a fresh interpreter."""
+
+    def timeraw_import(self):
+        return "import fastseqloss"

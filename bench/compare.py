@@ -1,0 +1,158 @@
+"""Measure fastseqloss beside its peers and print markdown tables.
+
+    python bench/compare.py ctc [--data DIR] [--threads 1 2] [--only NAME ...] [--quick]
+    python bench/compare.py ctc --accuracy-only
+    python bench/compare.py overhead
+    python bench/compare.py memory [--data DIR]
+
+All sides run in this process on the same values, called in turn, each on the layout it likes
+best: batch first for fastseqloss and optax, time first for PyTorch.
+
+A further loss takes one function here, which hands a list of rows to `contest.compare`.
+"""
+
+import argparse
+import contextlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+import timeit
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bench import contest, sides_ctc
+from bench.contest import OURS, TORCH, print_table
+
+SHORT = (1, 20, 10, 5)  # B, T, V, S of the call whose fixed cost is measured
+RECORDING = (1, 33270, 5, 1264)  # the nanopore read of --data, or random logits of its shape
+
+
+def ctc(options: argparse.Namespace) -> int:
+    """Time and check the CTC loss on six workloads and on real emissions."""
+    return contest.compare(sides_ctc.rows(options.data), options)
+
+
+def overhead(options: argparse.Namespace) -> int:
+    """Measure what one short CTC call costs on top of its arithmetic, on one thread.
+
+    The arithmetic is what each of 100 further sequences of the same shape costs.
+    """
+    _, t, v, s = SHORT
+    one, many = (sides_ctc.random_batch((b, t, v, s)) for b in (1, 101))
+    lines = []
+    for side, calls in ((OURS, sides_ctc.our_calls), (TORCH, sides_ctc.torch_calls)):
+        for mode, call in calls(one, 1).items():
+            total = _microseconds(call, options.seconds)
+            further = (_microseconds(calls(many, 1)[mode], options.seconds) - total) / 100
+            lines.append(
+                {
+                    "": f"{side}, {mode}",
+                    "call": f"{total:.1f}",
+                    "arithmetic": f"{further:.1f}",
+                    "overhead": f"{total - further:.1f}",
+                }
+            )
+    print(f"\n### B,T,V,S = {','.join(map(str, SHORT))}, float32, 1 thread, microseconds\n")
+    print_table(lines)
+    return 0
+
+
+def _microseconds(call: contest.Call, seconds: float) -> float:
+    timer = timeit.Timer(call)
+    number = max(1, timer.autorange()[0] // 20)
+    repeats = max(5, int(seconds * 20))
+    return min(timer.repeat(repeats, number)) / number * 1e6
+
+
+def memory(options: argparse.Namespace) -> int:
+    """Measure how far one CTC call on a long recording raises the resident memory.
+
+    Each side runs in a process of its own; its input, and our gradient, are resident before.
+    """
+    if options.side:
+        print(_growth(options.side, _recording(options.data)))
+        return 0
+    lines = []
+    for side in (OURS, TORCH):
+        arguments = ["memory", "--side", side]
+        arguments += ["--data", str(options.data)] if options.data else []
+        done = subprocess.run(
+            [sys.executable, __file__, *arguments], check=True, capture_output=True, text=True
+        )
+        lines.append({"": side, "working memory, MB": f"{int(done.stdout) / 1e6:.1f}"})
+    print(f"\n### B,T,V,S = {','.join(map(str, RECORDING))}, float32, loss and gradient\n")
+    print_table(lines)
+    return 0
+
+
+def _recording(folder: Path | None) -> sides_ctc.Batch:
+    if folder is None:
+        return sides_ctc.random_batch(RECORDING)
+    return sides_ctc.real_batch("nanopore_chiron_long", folder)
+
+
+def _growth(side: str, batch: sides_ctc.Batch) -> int:
+    """Return by how many bytes the peak of one call exceeds what was resident before it."""
+    calls = {OURS: sides_ctc.our_calls, TORCH: sides_ctc.torch_calls}[side]
+    calls(sides_ctc.random_batch(SHORT), 1)["grad_out"]()
+    call = calls(batch, 1)["grad_out"]
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    before = _status("VmRSS")
+    call()
+    return _status("VmHWM") - before
+
+
+def _status(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
+def print_machine() -> None:
+    """Print what the figures depend on."""
+    versions = [f"Python {platform.python_version()}"]
+    for name in ("fastseqloss", "numpy", "torch", "optax", "jax"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+    print(", ".join([*versions, f"{os.cpu_count()} CPUs"]))
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    commands = {"ctc": ctc, "overhead": overhead, "memory": memory}
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("command", choices=commands, help="what to measure")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="folder with the real emissions in full; default: the extracts in tests/data",
+    )
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="workloads to run")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, rougher figures")
+    parser.add_argument(
+        "--accuracy-only",
+        action="store_true",
+        help="errors alone; the exit status says if they keep the limits",
+    )
+    parser.add_argument("--verbose", action="store_true", help="medians and rounds, on stderr")
+    parser.add_argument("--side", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    options.run = commands[options.command]
+    options.seconds, options.least = (0.2, 1) if options.quick else (1.5, 3)
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; return the exit status."""
+    options = parse(arguments)
+    if not options.side:
+        print_machine()
+    return options.run(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

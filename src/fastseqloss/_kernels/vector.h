@@ -1,0 +1,295 @@
+/* SIMD primitives shared by all kernels: bit tricks, exp, log, and the passes over one row.
+ *
+ * Scalar code in loops marked `omp simd`: one source for every instruction set, and the same
+ * polynomials on every platform. It relies on strict IEEE semantics: build it without -ffast-math,
+ * -fassociative-math or -ffinite-math-only. */
+#ifndef FASTSEQLOSS_VECTOR_H
+#define FASTSEQLOSS_VECTOR_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#define FSL_INLINE static __forceinline
+#define FSL_SIMD(clauses)
+#define restrict __restrict
+#else
+#define FSL_PRAGMA(text) _Pragma(#text)
+#define FSL_INLINE static inline __attribute__((always_inline))
+#define FSL_SIMD(clauses) FSL_PRAGMA(omp simd clauses)
+#endif
+
+/* ---- bit tricks ------------------------------------------------------------------------- */
+
+FSL_INLINE uint64_t fsl_bits64(double x) { uint64_t b; memcpy(&b, &x, 8); return b; }
+FSL_INLINE double fsl_from64(uint64_t b) { double x; memcpy(&x, &b, 8); return x; }
+FSL_INLINE uint32_t fsl_bits32(float x) { uint32_t b; memcpy(&b, &x, 4); return b; }
+FSL_INLINE float fsl_from32(uint32_t b) { float x; memcpy(&x, &b, 4); return x; }
+
+FSL_INLINE double fsl_max64(double a, double b) { return a > b ? a : b; }
+
+/* 2^n for an integral n. Adding 1.5 * 2^52 leaves the integer in the low mantissa bits, a conversion
+ * that every instruction set has. Below -1022 the result is exactly 0. */
+FSL_INLINE double fsl_pow2(double n)
+{
+    n = n < -1023.0 ? -1023.0 : n;
+    n = n > 1023.0 ? 1023.0 : n;
+    return fsl_from64(fsl_bits64(n + (6755399441055744.0 + 1023.0)) << 52);
+}
+
+/* floor(log2 x) of a positive normal x; -1023 for zero and subnormals. */
+FSL_INLINE double fsl_exponent(double x)
+{
+    return fsl_from64((fsl_bits64(x) >> 52) | 0x4330000000000000u) - (4503599627370496.0 + 1023.0);
+}
+
+/* x / 2^exponent(x), in [1, 2), of a positive normal x. */
+FSL_INLINE double fsl_mantissa(double x)
+{
+    return fsl_from64((fsl_bits64(x) & 0x000FFFFFFFFFFFFFu) | 0x3FF0000000000000u);
+}
+
+/* ---- exp and log ------------------------------------------------------------------------
+ * exp(x) = 2^k exp(r), |r| <= ln(2)/2, ln 2 split so that k * (leading parts) is exact; 2^k is applied
+ * in two halves, so that results round once into the subnormals and overflow to inf. */
+
+FSL_INLINE double fsl_exp_reduced64(double r)
+{
+    const double s = r * r;
+    const double a = 0.5 + r * 0.16666666666666667;
+    const double b = 0.041666666666666669783 + r * 0.0083333333333260831202;
+    const double c = 0.0013888888888883711167 + r * 0.00019841269875002278793;
+    const double d = 0.0000248015873256774619 + r * 2.7557255170000887438e-6;
+    const double e = 2.7557273478718580474e-7 + r * (2.5105312729622101787e-8 + r * 2.09147553258932022e-9);
+    return 1.0 + (r + s * (a + s * (b + s * (c + s * (d + s * e)))));
+}
+
+FSL_INLINE double fsl_reduce64(double x, double k)
+{
+    x = x - k * 0x1.62e42f8000000p-1;
+    x = x - k * 0x1.be8e7b8000000p-27;
+    return x - k * 0x1.35793c7673008p-53;
+}
+
+FSL_INLINE double fsl_exp64(double x)
+{
+    x = x < -746.0 ? -746.0 : x;
+    x = x > 710.0 ? 710.0 : x;
+    const double k = rint(x * 1.442695040888963407);
+    const double half = rint(k * 0.5);
+    return fsl_exp_reduced64(fsl_reduce64(x, k)) * fsl_pow2(half) * fsl_pow2(k - half);
+}
+
+/* exp(x) where x and the result are normal, -708 <= x <= 709: half the work. Adding 1.5 * 2^52 rounds to an
+ * integer and leaves it in the low bits. */
+FSL_INLINE double fsl_exp_normal64(double x)
+{
+    const double z = x * 1.442695040888963407 + (6755399441055744.0 + 1023.0);
+    const double k = z - (6755399441055744.0 + 1023.0);
+    return fsl_exp_reduced64(fsl_reduce64(x, k)) * fsl_from64(fsl_bits64(z) << 52);
+}
+
+FSL_INLINE float fsl_exp_reduced32(float x, float k)
+{
+    float r = x - k * 0.693145751953125f;
+    r = r - k * 1.42860682e-6f;
+    float p = 0.0013926250831497611718f;
+    p = p * r + 0.0083632328836826182041f;
+    p = p * r + 0.041666554212984150314f;
+    p = p * r + 0.16666576666119928305f;
+    p = p * r + 0.5f;
+    return 1.0f + (r + r * r * p); /* this order, since without FMA plain Horner loses 1.2 ULP */
+}
+
+FSL_INLINE float fsl_exp32(float x)
+{
+    x = x < -104.0f ? -104.0f : x;
+    x = x > 89.0f ? 89.0f : x;
+    const float k = rintf(x * 1.44269504f);
+    const float half = rintf(k * 0.5f);
+    const float first = fsl_from32(fsl_bits32(half + (12582912.0f + 127.0f)) << 23);
+    const float second = fsl_from32(fsl_bits32(k - half + (12582912.0f + 127.0f)) << 23);
+    return fsl_exp_reduced32(x, k) * first * second;
+}
+
+/* The same for -87 <= x <= 88. */
+FSL_INLINE float fsl_exp_normal32(float x)
+{
+    const float z = x * 1.44269504f + (12582912.0f + 127.0f);
+    const float k = z - (12582912.0f + 127.0f);
+    return fsl_exp_reduced32(x, k) * fsl_from32(fsl_bits32(z) << 23);
+}
+
+/* log x = k ln 2 + log(1 + f), 1 + f in [sqrt(1/2), sqrt(2)): with s = f / (2 + f),
+ * log(1 + f) = f - (f^2/2 - s (f^2/2 + R(s^2))). */
+FSL_INLINE double fsl_log64(double x)
+{
+    const int tiny = x < 0x1p-1022;
+    const double scaled = tiny ? x * 0x1p54 : x;
+    const uint64_t shifted = fsl_bits64(scaled) + (0x3FF0000000000000u - 0x3FE6A09E667F3BCDu);
+    double k = fsl_from64((shifted >> 52) | 0x4330000000000000u) - (4503599627370496.0 + 1023.0);
+    const double f = fsl_from64((shifted & 0x000FFFFFFFFFFFFFu) + 0x3FE6A09E667F3BCDu) - 1.0;
+    k = tiny ? k - 54.0 : k;
+    const double s = f / (2.0 + f), z = s * s, h = 0.5 * f * f;
+    double p = 0.13089445145246311412;
+    p = p * z + 0.13268503312794760136;
+    p = p * z + 0.15386249788196104628;
+    p = p * z + 0.18181795454526501038;
+    p = p * z + 0.22222222393452627488;
+    p = p * z + 0.28571428570795934749;
+    p = p * z + 0.40000000000000889534;
+    p = p * z + 0.66666666666666666462;
+    double y = k * 6.93147180369123816490e-01 - ((h - (s * (h + z * p) + k * 1.90821492927058770002e-10)) - f);
+    y = x == 0.0 ? -INFINITY : y;
+    y = x == INFINITY ? INFINITY : y;
+    return x >= 0.0 ? y : NAN;
+}
+
+FSL_INLINE float fsl_log32(float x)
+{
+    const int tiny = x < 0x1p-126f;
+    const float scaled = tiny ? x * 0x1p24f : x;
+    const uint32_t shifted = fsl_bits32(scaled) + (0x3F800000u - 0x3F3504F3u);
+    float k = (float)(int32_t)(shifted >> 23) - 127.0f;
+    const float f = fsl_from32((shifted & 0x007FFFFFu) + 0x3F3504F3u) - 1.0f;
+    k = tiny ? k - 24.0f : k;
+    const float s = f / (2.0f + f), z = s * s, h = 0.5f * f * f;
+    float p = 0.23332762955117523064f;
+    p = p * z + 0.28550736363107811511f;
+    p = p * z + 0.40000122584957254503f;
+    p = p * z + 0.66666666553585081152f;
+    float y = k * 6.9313812256e-01f - ((h - (s * (h + z * p) + k * 9.0580006145e-06f)) - f);
+    y = x == 0.0f ? -INFINITY : y;
+    y = x == INFINITY ? INFINITY : y;
+    return x >= 0.0f ? y : NAN;
+}
+
+/* ---- one row of logits ------------------------------------------------------------------
+ * Rows are walked in whole vectors of FSL_LANES; the last, partial one goes through a copy padded with the
+ * maximum, so that no scalar exp is left over.
+ *
+ * The sum keeps the terms below 1 apart from those that round to 1 (the maximum, usually alone). Adding
+ * thousands of tiny float32 terms onto a 1 would lose up to 1e-7 each; kept apart, the error is relative
+ * to what they add up to. Blocks of FSL_BLOCK float32 terms are then added in float64. */
+
+#define FSL_LANES 16
+#define FSL_BLOCK 256
+
+#define FSL_ROW_FUNCTIONS(real, name, exp_, exp_normal_, least_normal)                                     \
+    typedef struct { real small[FSL_LANES], ones[FSL_LANES]; } fsl_sums_##name;                            \
+                                                                                                           \
+    FSL_INLINE void fsl_row_range_##name(const real *x, ptrdiff_t n, real *least, real *most)              \
+    {                                                                                                      \
+        const ptrdiff_t whole = n / FSL_LANES;                                                             \
+        real lo = INFINITY, hi = -(real)INFINITY;                                                          \
+        FSL_SIMD(reduction(min : lo) reduction(max : hi))                                                  \
+        for (ptrdiff_t i = 0; i < whole * FSL_LANES; i++) {                                                \
+            lo = x[i] < lo ? x[i] : lo;                                                                    \
+            hi = x[i] > hi ? x[i] : hi;                                                                    \
+        }                                                                                                  \
+        for (ptrdiff_t i = whole * FSL_LANES; i < n; i++) {                                                \
+            lo = x[i] < lo ? x[i] : lo;                                                                    \
+            hi = x[i] > hi ? x[i] : hi;                                                                    \
+        }                                                                                                  \
+        *least = lo;                                                                                       \
+        *most = hi;                                                                                        \
+    }                                                                                                      \
+    FSL_INLINE void fsl_exp_lanes_##name(const real *x, real m, real *out, int normal, fsl_sums_##name *sums) \
+    {                                                                                                      \
+        FSL_SIMD()                                                                                         \
+        for (int i = 0; i < FSL_LANES; i++) {                                                              \
+            const real e = normal ? exp_normal_(x[i] - m) : exp_(x[i] - m);                                \
+            out[i] = e;                                                                                    \
+            sums->small[i] += e < 1 ? e : 0;                                                               \
+            sums->ones[i] += e < 1 ? 0 : e; /* 1, or NaN */                                                \
+        }                                                                                                  \
+    }                                                                                                      \
+    FSL_INLINE double fsl_drain_##name(fsl_sums_##name *sums)                                              \
+    {                                                                                                      \
+        double small = 0, ones = 0;                                                                        \
+        FSL_SIMD(reduction(+ : small, ones))                                                               \
+        for (int i = 0; i < FSL_LANES; i++) {                                                              \
+            small += sums->small[i];                                                                       \
+            ones += sums->ones[i];                                                                         \
+        }                                                                                                  \
+        memset(sums, 0, sizeof *sums);                                                                     \
+        return ones + small;                                                                               \
+    }                                                                                                      \
+    /* The last n % FSL_LANES entries of a row, the rest of the vector filled up with m. */                \
+    FSL_INLINE void fsl_tail_##name(const real *x, ptrdiff_t n, real m, real *tail)                        \
+    {                                                                                                      \
+        const int rest = (int)(n % FSL_LANES);                                                             \
+        if (n < FSL_LANES) {                                                                               \
+            for (int i = 0; i < FSL_LANES; i++) tail[i] = m;                                               \
+            for (int i = 0; i < rest; i++) tail[FSL_LANES - rest + i] = x[i];                              \
+            return;                                                                                        \
+        }                                                                                                  \
+        FSL_SIMD()                                                                                         \
+        for (int i = 0; i < FSL_LANES; i++) tail[i] = i < FSL_LANES - rest ? m : x[n - FSL_LANES + i];     \
+    }                                                                                                      \
+    FSL_INLINE void fsl_put_tail_##name(const real *tail, ptrdiff_t n, real *out)                          \
+    {                                                                                                      \
+        const int rest = (int)(n % FSL_LANES);                                                             \
+        if (n < FSL_LANES) {                                                                               \
+            for (int i = 0; i < rest; i++) out[i] = tail[FSL_LANES - rest + i];                            \
+            return;                                                                                        \
+        }                                                                                                  \
+        real *last = out + n - FSL_LANES;                                                                  \
+        FSL_SIMD()                                                                                         \
+        for (int i = 0; i < FSL_LANES; i++) last[i] = i < FSL_LANES - rest ? last[i] : tail[i];            \
+    }                                                                                                      \
+    /* Sum of exp(x - m); with `store`, out = exp(x - m). out may be x. */                                 \
+    FSL_INLINE double fsl_row_exp_##name(const real *x, ptrdiff_t n, real m, real *out, int store, int normal) \
+    {                                                                                                      \
+        const ptrdiff_t whole = n - n % FSL_LANES;                                                         \
+        fsl_sums_##name sums;                                                                              \
+        real tail[FSL_LANES], unused[FSL_LANES];                                                           \
+        double total = 0;                                                                                  \
+        memset(&sums, 0, sizeof sums);                                                                     \
+        if (whole < n) fsl_tail_##name(x, n, m, tail);                                                     \
+        for (ptrdiff_t start = 0; start < whole; start += FSL_BLOCK) {                                     \
+            const ptrdiff_t stop = start + FSL_BLOCK < whole ? start + FSL_BLOCK : whole;                  \
+            if (start) total += fsl_drain_##name(&sums);                                                   \
+            for (ptrdiff_t i = start; i < stop; i += FSL_LANES)                                            \
+                fsl_exp_lanes_##name(x + i, m, store ? out + i : unused, normal, &sums);                   \
+        }                                                                                                  \
+        if (whole < n) {                                                                                   \
+            fsl_exp_lanes_##name(tail, m, tail, normal, &sums);                                            \
+            if (store) fsl_put_tail_##name(tail, n, out);                                                  \
+            total -= (double)(whole + FSL_LANES - n);                                                      \
+        }                                                                                                  \
+        return total + fsl_drain_##name(&sums);                                                            \
+    }                                                                                                      \
+    FSL_INLINE void fsl_row_scale_##name(real *x, ptrdiff_t n, real scale)                                 \
+    {                                                                                                      \
+        const ptrdiff_t whole = n / FSL_LANES;                                                             \
+        FSL_SIMD()                                                                                         \
+        for (ptrdiff_t i = 0; i < whole * FSL_LANES; i++) x[i] *= scale;                                   \
+        for (ptrdiff_t i = whole * FSL_LANES; i < n; i++) x[i] *= scale;                                   \
+    }                                                                                                      \
+    /* The dense row pass: maximum and sum of exp(x - maximum); out, unless NULL, is scale * softmax(x). A \
+     * row of -inf alone has sum 0 and softmax 0. */                                                       \
+    static void fsl_softmax_row_##name(const real *x, ptrdiff_t n, real *out, double scale, double *row_max, \
+                                       double *row_sum)                                                    \
+    {                                                                                                      \
+        real least, m;                                                                                     \
+        double sum;                                                                                        \
+        fsl_row_range_##name(x, n, &least, &m);                                                            \
+        *row_max = m;                                                                                      \
+        if (m == -(real)INFINITY) { /* NaN, if there is one, must still reach the sum */                   \
+            m = 0;                                                                                         \
+            sum = fsl_row_exp_##name(x, n, m, out, out != NULL, 0);                                        \
+        } else if (!(least - m >= least_normal))                                                           \
+            sum = out ? fsl_row_exp_##name(x, n, m, out, 1, 0) : fsl_row_exp_##name(x, n, m, out, 0, 0);   \
+        else                                                                                               \
+            sum = out ? fsl_row_exp_##name(x, n, m, out, 1, 1) : fsl_row_exp_##name(x, n, m, out, 0, 1);   \
+        if (out) fsl_row_scale_##name(out, n, (real)(sum == 0 ? 0 : scale / sum));                         \
+        *row_sum = sum;                                                                                    \
+    }
+
+FSL_ROW_FUNCTIONS(float, f32, fsl_exp32, fsl_exp_normal32, -87.0f)
+FSL_ROW_FUNCTIONS(double, f64, fsl_exp64, fsl_exp_normal64, -708.0)
+
+#endif

@@ -1,0 +1,157 @@
+"""What the machine offers: instruction set level, threads, behaviour after a fork."""
+
+from __future__ import annotations
+
+import importlib
+import operator
+import os
+import platform
+import sys
+from types import ModuleType
+from typing import TextIO
+
+from ._kernels import machine
+
+_max_threads: int | None = None
+_forked = False
+
+
+def available_levels() -> list[str]:
+    """Instruction set levels that this build has and this machine can run, best first."""
+    level = machine.x86_64_level()
+    if level == 0:
+        return ["baseline"]
+    return [f"x86_64_v{n}" for n in (4, 3, 2) if n <= level]
+
+
+def _choose_level() -> str:
+    levels = available_levels()
+    if not levels:
+        raise ImportError("fastseqloss needs an x86-64-v2 CPU (SSE4.2 and POPCNT)")
+    wanted = os.environ.get("FASTSEQLOSS_ISA", "")
+    if wanted and wanted not in levels:
+        raise ImportError(
+            f"FASTSEQLOSS_ISA is {wanted!r}; this machine can run: {', '.join(levels)}"
+        )
+    return wanted or levels[0]
+
+
+level = _choose_level()
+
+
+def load(name: str, isa: str | None = None) -> ModuleType:
+    """Compiled kernels of one module, at the level in use or another."""
+    return importlib.import_module(f"fastseqloss._kernels.{name}_{isa or level}")
+
+
+def _after_fork_in_child() -> None:
+    # The threads of the parent's OpenMP pool do not exist in the child, and starting a
+    # parallel region would wait for them for ever.
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def check_num_threads(num_threads: int | None) -> int | None:
+    """Return `num_threads` as an int of at least 1, or None."""
+    if num_threads is None:
+        return None
+    if isinstance(num_threads, bool):
+        raise TypeError("num_threads must be an integer or None, got bool")
+    try:
+        number = operator.index(num_threads)
+    except TypeError:
+        raise TypeError(
+            f"num_threads must be an integer or None, got {type(num_threads).__name__}"
+        ) from None
+    if number < 1:
+        raise ValueError(f"num_threads is {number}; allowed: 1 or more")
+    return number
+
+
+def set_num_threads(num_threads: int | None) -> None:
+    """Set how many threads calls use that do not say it themselves.
+
+    Parameters
+    ----------
+    num_threads : int or None
+        1 or more; more than the CPUs this process may use count as that many. None goes back
+        to what OpenMP says (``OMP_NUM_THREADS``, ``threadpoolctl.threadpool_limits``).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `num_threads` is not an integer of at least 1.
+
+    Examples
+    --------
+    >>> import fastseqloss as fsl
+    >>> fsl.set_num_threads(1)
+    >>> fsl.get_num_threads()
+    1
+    >>> fsl.set_num_threads(None)
+    """
+    global _max_threads
+    _max_threads = check_num_threads(num_threads)
+
+
+def get_num_threads() -> int:
+    """Return how many threads a call uses at most if it does not say so itself.
+
+    Returns
+    -------
+    int
+        What `set_num_threads` set, else what OpenMP says; never more than the CPUs this process
+        may use, and 1 in the child of a fork.
+    """
+    if _forked:
+        return 1
+    if _max_threads is not None:
+        return min(_max_threads, machine.processors())
+    return machine.openmp_threads()
+
+
+def threads_for(num_threads: int | None, work: float, items: int) -> int:
+    """Return the threads for a call: `work` in nanoseconds of one thread, in `items` pieces.
+
+    Waking a team costs some microseconds, so work under 100 stays on one thread.
+    """
+    num_threads = check_num_threads(num_threads)
+    if work < 1e5 or items < 2 or _forked:
+        return 1
+    return min(num_threads or get_num_threads(), items)
+
+
+def show_config(file: TextIO | None = None) -> None:
+    """Print the version, instruction set level, compiler, OpenMP runtime and threads in use.
+
+    Parameters
+    ----------
+    file : text stream, optional
+        Where to print to; standard output by default.
+
+    Examples
+    --------
+    >>> import fastseqloss as fsl
+    >>> fsl.show_config()  # doctest: +ELLIPSIS
+    fastseqloss ...
+    """
+    from importlib.metadata import version
+
+    import numpy as np
+
+    compiler, openmp = machine.build()
+    lines = {
+        "Python": f"{platform.python_version()} ({sys.platform}, {platform.machine()})",
+        "NumPy": np.__version__,
+        "level": f"{level} (this machine can run {', '.join(available_levels())})",
+        "compiler": compiler,
+        "OpenMP": f"{openmp} ({machine.openmp_runtime()})" if openmp else "none",
+        "threads": str(get_num_threads()),
+    }
+    print(f"fastseqloss {version('fastseqloss')}", file=file)
+    for name, text in lines.items():
+        print(f"  {name:<9}{text}", file=file)

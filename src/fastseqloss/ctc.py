@@ -1,0 +1,335 @@
+"""Connectionist temporal classification."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _arguments, _reduction, _runtime
+
+_kernel = _runtime.load("ctc")
+
+_INPUTS = ("logits", "log_probs", "probs")
+_INFEASIBLE = ("inf", "zero", "raise")
+
+Input = Literal["logits", "log_probs", "probs"]
+Infeasible = Literal["inf", "zero", "raise"]
+Loss = float | NDArray[np.float64]
+
+
+@overload
+def ctc_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    logit_lengths: ArrayLike | None = ...,
+    label_lengths: ArrayLike | None = ...,
+    *,
+    blank: int = ...,
+    input: Input = ...,
+    infeasible: Infeasible = ...,
+    reduction: Literal["sum", "mean", "sequence_mean"] = ...,
+    normalizer: float | None = ...,
+    sample_weight: ArrayLike | None = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    num_threads: int | None = ...,
+) -> float: ...
+@overload
+def ctc_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    logit_lengths: ArrayLike | None = ...,
+    label_lengths: ArrayLike | None = ...,
+    *,
+    blank: int = ...,
+    input: Input = ...,
+    infeasible: Infeasible = ...,
+    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
+    normalizer: float | None = ...,
+    sample_weight: ArrayLike | None = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    num_threads: int | None = ...,
+) -> Loss: ...
+@overload
+def ctc_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    logit_lengths: ArrayLike | None = ...,
+    label_lengths: ArrayLike | None = ...,
+    *,
+    blank: int = ...,
+    input: Input = ...,
+    infeasible: Infeasible = ...,
+    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
+    normalizer: float | None = ...,
+    sample_weight: ArrayLike | None = ...,
+    return_grad: Literal[True],
+    grad_out: NDArray[Any] | None = ...,
+    num_threads: int | None = ...,
+) -> tuple[Loss, NDArray[Any]]: ...
+@overload
+def ctc_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    logit_lengths: ArrayLike | None = ...,
+    label_lengths: ArrayLike | None = ...,
+    *,
+    blank: int = ...,
+    input: Input = ...,
+    infeasible: Infeasible = ...,
+    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
+    normalizer: float | None = ...,
+    sample_weight: ArrayLike | None = ...,
+    return_grad: bool = ...,
+    grad_out: NDArray[Any],
+    num_threads: int | None = ...,
+) -> tuple[Loss, NDArray[Any]]: ...
+def ctc_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    logit_lengths: ArrayLike | None = None,
+    label_lengths: ArrayLike | None = None,
+    *,
+    blank: int = 0,
+    input: Input = "logits",
+    infeasible: Infeasible = "inf",
+    reduction: Literal["none", "sum", "mean", "sequence_mean"] = "mean",
+    normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    return_grad: bool = False,
+    grad_out: NDArray[Any] | None = None,
+    num_threads: int | None = None,
+) -> Loss | tuple[Loss, NDArray[Any]]:
+    r"""Connectionist temporal classification loss, and its gradient.
+
+    The negative log-likelihood, in nats, of label sequences given scores of every class at
+    every time step, summed over all alignments: the class of each step is a label or the blank,
+    and what is left after merging repeats and then removing blanks is the label sequence [1]_.
+
+    .. math:: L_b = -\log \sum_{\pi \in \mathcal{B}^{-1}(l_b)} \prod_{t=1}^{T_b} p_{b,t,\pi_t}
+
+    Parameters
+    ----------
+    logits : array_like [B, T, V], or [T, V] for one sequence
+        Scores of V classes at T time steps. float32 and float64 are native, float16 and bfloat16
+        are computed in float32. Any strides; a class axis that is not contiguous is copied.
+        Padding (steps from a sequence's length on) is never read.
+    labels : array_like of int
+        Padded [B, S] with any values in the padding, or concatenated in one dimension with
+        `label_lengths`, or a list of B one-dimensional sequences; [S] for one sequence.
+    logit_lengths, label_lengths : array_like of int [B], optional
+        Lengths of each sequence; the full ones by default. An int for one sequence.
+    blank : int
+        Class of the blank; negative counts from the end.
+    input : {"logits", "log_probs", "probs"}
+        What `logits` holds. A softmax is applied to logits alone. Log-probabilities and
+        probabilities are taken as they are, normalised or not, and the gradient is the
+        derivative with respect to them.
+    infeasible : {"inf", "zero", "raise"}
+        What a sequence gives that is too short for its labels (equal neighbours need a blank
+        between them): loss inf, loss 0, or ValueError. "inf" and "zero" also say what a sequence
+        gives whose probability is 0 because of scores of -inf (probabilities of 0). The gradient
+        of such a sequence is 0.
+    reduction : {"mean", "sequence_mean", "sum", "none"}
+        "mean" divides the sum of the losses by B; "sequence_mean" divides each loss by its
+        number of labels (at least 1) first, as the ``mean`` of PyTorch does; "none" gives [B].
+        With `sample_weight`, averages divide by the sum of the weights instead of B.
+    normalizer : float, optional
+        With ``reduction="sum"``, divides the sum.
+    sample_weight : array_like [B], optional
+        Weight of each sequence, finite and not negative. A sequence of weight 0 does not count at
+        all.
+    return_grad : bool
+        Whether to return the gradient too.
+    grad_out : ndarray, optional
+        Array of shape and dtype of `logits` to write the gradient to; may be `logits` itself.
+        Implies `return_grad`.
+    num_threads : int, optional
+        Threads to use, at most one per sequence; see `set_num_threads` for the default.
+
+    Returns
+    -------
+    loss : float, or ndarray of float64 [B] with ``reduction="none"``
+        The loss in nats.
+    grad : ndarray, shape and dtype of `logits`
+        Gradient of the reduced loss (of the sum of the losses, with "none"); exactly 0 in the
+        padding. Only with `return_grad` or `grad_out`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes, lengths, labels, weights or options are not as above, naming the
+        argument, the position, the value and what is allowed; nothing has been written then.
+        If ``infeasible="raise"`` and sequences are too short for their labels, naming them.
+
+    See Also
+    --------
+    ctc_feasible : whether sequences are long enough for their labels.
+
+    Notes
+    -----
+    The result does not depend, not even by a bit, on the number of threads nor on the other
+    sequences of the batch. NaN or +inf among the scores of a valid step (for log-probabilities
+    and probabilities: of a class that occurs) makes loss and gradient of that sequence NaN, as
+    does a negative probability. A step whose logits are all -inf has probability 0.
+
+    Replaces ``torch.nn.functional.ctc_loss(log_softmax(x), ...)`` (time-major there:
+    ``x.swapaxes(0, 1)`` costs nothing here), ``optax.ctc_loss``, ``tf.nn.ctc_loss`` and
+    ``keras.ops.ctc_loss``.
+
+    References
+    ----------
+    .. [1] A. Graves, S. Fernández, F. Gomez, J. Schmidhuber, "Connectionist temporal
+       classification: labelling unsegmented sequence data with recurrent neural networks",
+       ICML 2006.
+
+    Examples
+    --------
+    Two steps, blank and one class, all equally likely: three of the four alignments give the
+    label.
+
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> loss, grad = fsl.ctc_loss(np.zeros((2, 2)), [1], return_grad=True)
+    >>> round(np.exp(-loss), 6)
+    0.75
+    >>> grad.round(4)
+    array([[ 0.1667, -0.1667],
+           [ 0.1667, -0.1667]])
+
+    A batch; the second sequence has three steps and one label:
+
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.normal(size=(2, 5, 4)).astype(np.float32)
+    >>> fsl.ctc_loss(x, [[1, 2], [3, 0]], [5, 3], [2, 1], reduction="none").round(4)
+    array([3.1461, 1.8967])
+    """
+    kind = _arguments.choice("input", input, _INPUTS)
+    policy = _arguments.choice("infeasible", infeasible, _INFEASIBLE)
+    _reduction.check_reduction(reduction, _reduction.SEQUENCE_REDUCTIONS, normalizer)
+    scores = _arguments.as_scores("logits", logits)
+    values = scores.values
+    batch, n_frames, n_classes = values.shape
+    blank = _arguments.as_index("blank", blank, n_classes)
+    frames = _arguments.as_lengths("logit_lengths", logit_lengths, batch, n_frames, scores.single)
+    targets = _arguments.as_labels(
+        labels,
+        label_lengths,
+        _kernel,
+        batch=batch,
+        n_classes=n_classes,
+        blank=blank,
+        single=scores.single,
+    )
+    weight = _arguments.as_weights("sample_weight", sample_weight, batch)
+    if policy == 2:
+        _raise_infeasible(frames, targets)
+    gradient = _arguments.as_gradient(scores, return_grad, grad_out)
+    scale = _reduction.sequence_scale(reduction, targets.lengths, normalizer, weight)
+    threads, order = _schedule(frames, targets.lengths, n_classes, num_threads)
+    loss = np.empty(batch)
+    if batch:
+        _kernel.ctc_loss[scores.type_name](
+            values,
+            targets.values,
+            targets.starts,
+            frames,
+            targets.lengths,
+            targets.frames_needed,
+            scale,
+            order,
+            kind,
+            blank,
+            loss,
+            gradient.values,
+            gradient.in_place,
+            threads,
+        )
+    if policy == 1:
+        loss[loss == np.inf] = 0.0
+    reduced = _reduction.reduce_sequences(reduction, loss, scale)
+    if scores.single and reduction == "none":
+        reduced = float(loss[0] * scale[0]) if scale[0] else 0.0
+    if gradient.values is None:
+        return reduced
+    return reduced, gradient.deliver(scores)
+
+
+def _raise_infeasible(frames: NDArray[np.int64], targets: _arguments.Labels) -> None:
+    bad = np.flatnonzero(frames < targets.frames_needed)
+    if bad.size:
+        first = bad[0]
+        raise ValueError(
+            f"logit_lengths[{first}] is {frames[first]}; allowed: {targets.frames_needed[first]} "
+            f"or more for its labels; infeasible sequences: {', '.join(map(str, bad))}"
+        )
+
+
+def _schedule(
+    frames: NDArray[np.int64],
+    label_lengths: NDArray[np.int64],
+    n_classes: int,
+    num_threads: int | None,
+) -> tuple[int, NDArray[np.int64]]:
+    """Return the number of threads and the order of the sequences, longest first."""
+    batch = len(frames)
+    if batch < 2:
+        return _runtime.threads_for(num_threads, 0.0, batch), np.zeros(batch, np.int64)
+    # Nanoseconds, roughly: the dense pass, and the lattice both ways.
+    work = frames * (n_classes * 0.5 + label_lengths * 4.0 + 30.0)
+    return (
+        _runtime.threads_for(num_threads, float(work.sum()), batch),
+        np.argsort(-work, kind="stable"),
+    )
+
+
+def ctc_feasible(
+    labels: ArrayLike, logit_lengths: ArrayLike, label_lengths: ArrayLike | None = None
+) -> NDArray[np.bool_]:
+    """Whether sequences are long enough for their labels.
+
+    A label sequence needs one time step for each label and one for a blank between each two equal
+    neighbours; `ctc_loss` is infinite for shorter ones.
+
+    Parameters
+    ----------
+    labels : array_like of int
+        Padded [B, S], concatenated with `label_lengths`, or a list of B sequences.
+    logit_lengths : array_like of int [B]
+        Time steps of each sequence.
+    label_lengths : array_like of int [B], optional
+        Labels of each sequence; the full width by default.
+
+    Returns
+    -------
+    ndarray of bool [B]
+
+    Raises
+    ------
+    ValueError, TypeError
+        If lengths or labels are not integers of the right shape or are negative.
+
+    Examples
+    --------
+    >>> import fastseqloss as fsl
+    >>> fsl.ctc_feasible([[1, 2], [1, 1]], [2, 2])
+    array([ True, False])
+    """
+    frames = _arguments.as_integers("logit_lengths", logit_lengths)
+    if frames.ndim != 1:
+        raise ValueError(f"logit_lengths has shape {frames.shape}; allowed: [B]")
+    longest = int(np.iinfo(np.int64).max)
+    frames = _arguments.as_lengths("logit_lengths", frames, len(frames), longest, False)
+    targets = _arguments.as_labels(
+        labels,
+        label_lengths,
+        _kernel,
+        batch=len(frames),
+        n_classes=longest,
+        blank=-1,
+        single=False,
+    )
+    return frames >= targets.frames_needed
