@@ -14,7 +14,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
 
-KERNELS = ["softmax", "ctc"]
+KERNELS = ["softmax", "ctc"]  # built for every level
+BASELINE = ["arguments", "machine"]
 FOLDER = Path("src/fastseqloss/_kernels")
 DEBUG = os.environ.get("FASTSEQLOSS_DEBUG", "0") not in ("", "0")
 MSVC = sys.platform == "win32"
@@ -50,7 +51,7 @@ def extensions():
     """Every extension module; one call of cythonize per level, since the module name is in the C source."""
     modules = []
     for level, flags in {**LEVELS, "": []}.items():
-        names = KERNELS if level else ["machine"]
+        names = KERNELS if level else BASELINE
         level_extensions = [
             Extension(
                 f"fastseqloss._kernels.{name}" + (f"_{level}" if level else ""),
@@ -63,7 +64,7 @@ def extensions():
         ]
         modules += cythonize(
             level_extensions,
-            build_dir=str(Path("build/cython") / (level or "machine") / ("debug" if DEBUG else "release")),
+            build_dir=str(Path("build/cython") / (level or "baseline") / ("debug" if DEBUG else "release")),
             include_path=["src"],
             compiler_directives=DIRECTIVES,
         )

@@ -60,23 +60,26 @@ def compare(rows: list[Row], options: argparse.Namespace) -> int:
     return error_table(rows)
 
 
-def alternate(calls: dict, seconds: float, least: int, pause: float = 0.0) -> dict:
-    """Time the calls in turn until ``seconds`` are over and each was made ``least`` times.
+def alternate(calls: dict, options: argparse.Namespace, threads: int) -> dict:
+    """Time the calls in turn, for about a second each way of calling, some rounds at least.
 
     An OpenMP team spins for some milliseconds after its work is done. With several threads a
-    ``pause`` before each call keeps the spinning of one side out of the time of the next.
+    pause before each call keeps the spinning of one side out of the time of the next.
     """
+    clock = time.process_time if options.cpu_time else time.perf_counter
+    pause = 0.01 if threads > 1 else 0.0
     for call in calls.values():
         call()
     times: dict = {name: [] for name in calls}
-    rounds, end = 0, time.perf_counter() + seconds
+    end = time.perf_counter() + options.seconds * len({mode for _, mode in calls})
+    rounds = 0
     gc.disable()
-    while rounds < least or time.perf_counter() < end:
+    while rounds < options.least or time.perf_counter() < end:
         for name, call in calls.items():
             time.sleep(pause)
-            start = time.perf_counter()
+            start = clock()
             call()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(clock() - start)
         rounds += 1
     gc.enable()
     return {k: Timing(min(v), statistics.median(v), rounds) for k, v in times.items()}
@@ -88,8 +91,7 @@ def timing_table(rows: list[Row], threads: int, options: argparse.Namespace) -> 
     ratios: dict[str, dict[str, float]] = {}
     for row in rows:
         calls = row.calls(threads)
-        seconds = options.seconds * len({mode for _, mode in calls})
-        timings = alternate(calls, seconds, options.least, pause=0.01 if threads > 1 else 0.0)
+        timings = alternate(calls, options, threads)
         if options.verbose:
             for (side, mode), timing in timings.items():
                 print(f"{row.name}, {threads} threads, {side} {mode}: {timing}", file=sys.stderr)
@@ -103,7 +105,8 @@ def timing_table(rows: list[Row], threads: int, options: argparse.Namespace) -> 
                 {"workload": f"**geometric mean, {title}**"}
                 | {key: f"**{mean:.1f}x**" for key, mean in means.items()}
             )
-    print(f"\n### float32, {threads} thread{'s' if threads > 1 else ''}, milliseconds\n")
+    unit = "milliseconds of CPU time" if options.cpu_time else "milliseconds"
+    print(f"\n### float32, {threads} thread{'s' if threads > 1 else ''}, {unit}\n")
     print_table(lines)
 
 

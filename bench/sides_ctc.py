@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import fastseqloss as fsl
-from bench.contest import OPTAX, OURS, TORCH, Call, Result, Row
+from bench.contest import MODES, OPTAX, OURS, TORCH, Call, Result, Row
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
@@ -81,10 +81,9 @@ def _row(name: str, batch: Batch, real: bool) -> Row:
         sides[OPTAX] = optax_calls
 
     def calls(threads: int) -> dict[tuple[str, str], Call]:
+        of = {side: make(batch, threads) for side, make in sides.items()}
         return {
-            (side, mode): call
-            for side, of in sides.items()
-            for mode, call in of(batch, threads).items()
+            (side, mode): of[side][mode] for mode in MODES for side in sides if mode in of[side]
         }
 
     def results(scale: int) -> dict[str, Result]:

@@ -13,13 +13,15 @@ ctc = importlib.import_module("fastseqloss.ctc")
 settings.register_profile(
     "fastseqloss", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.register_profile("ci", settings.get_profile("fastseqloss"), derandomize=True, print_blob=True)
+settings.register_profile(
+    "ci", settings.get_profile("fastseqloss"), derandomize=True, print_blob=True
+)
 settings.load_profile("ci" if os.environ.get("CI") else "fastseqloss")
 
 
 @pytest.fixture(scope="module", params=_runtime.available_levels())
 def level(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Every instruction set that this machine has, ctc_loss running on it; per module, as hypothesis wants."""
+    """Each instruction set of this machine, ctc_loss running on it; per module, for hypothesis."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ctc, "_kernel", _runtime.load("ctc", request.param))
         yield request.param

@@ -1,4 +1,4 @@
-"""Real emissions for tests and benchmarks: the extracts in tests/data, or the same files in full elsewhere."""
+"""Real emissions for tests and benchmarks: extracts in tests/data, or the full files elsewhere."""
 
 from pathlib import Path
 from typing import NamedTuple

@@ -1,12 +1,13 @@
 """Slow, readable oracles for the kernels: one sequence at a time, NumPy only.
 
-Everything is computed in long double, in log space. A log-space float64 lattice would lose |log alpha| ulps at
-every step, which on long sequences is more than the error that the tests allow; long double (64 mantissa bits on
-x86-64, 113 on aarch64) leaves three digits to spare. Results are rounded to float64 at the end.
+Everything is computed in long double, in log space. A log-space float64 lattice would lose
+|log alpha| ulps at every step, which on long sequences is more than the error that the tests allow;
+long double (64 mantissa bits on x86-64, 113 on aarch64) leaves three digits to spare. Results are
+rounded to float64 at the end.
 """
 
 from collections.abc import Callable, Sequence
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 
@@ -14,7 +15,7 @@ WIDE = np.longdouble
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Log-probabilities of each row in long double; a row of -inf has probability zero for every class."""
+    """Log-probabilities of each row in long double; all -inf for a row of -inf."""
     x = np.asarray(logits).astype(WIDE)
     largest = x.max(axis=-1, keepdims=True)
     x = x - np.where(largest == -np.inf, 0, largest)
@@ -35,12 +36,12 @@ def collapse(alignment: Sequence[int], blank: int) -> list[int]:
 
 def feasible(labels: Sequence[int], frames: int) -> bool:
     """Whether there are frames enough: one for each label, one for the blank inside each repeat."""
-    repeats = sum(a == b for a, b in zip(labels[:-1], labels[1:], strict=True))
+    repeats = sum(a == b for a, b in pairwise(labels))
     return len(labels) + repeats <= frames
 
 
 def log_emissions(scores: np.ndarray, kind: str) -> np.ndarray:
-    """Log-probabilities [T, V] in long double of scores that are "logits", "log_probs" or "probs"."""
+    """Log-probabilities [T, V] in long double of "logits", "log_probs" or "probs"."""
     if kind == "logits":
         return log_softmax(scores)
     wide = np.asarray(scores).astype(WIDE)
@@ -51,7 +52,7 @@ def log_emissions(scores: np.ndarray, kind: str) -> np.ndarray:
 
 
 def _lattice(emissions: np.ndarray, skip: np.ndarray) -> np.ndarray:
-    """Log-probability [T, U] of reaching each state at each frame, that frame's own emission excluded.
+    """Log-probability [T, U] of reaching each state at each frame, before it emits there.
 
     `emissions` [T, U] are those of the states; `skip[u]` says whether u may be entered from u - 2.
     """
@@ -65,11 +66,13 @@ def _lattice(emissions: np.ndarray, skip: np.ndarray) -> np.ndarray:
     return before
 
 
-def ctc(scores: np.ndarray, labels: Sequence[int], blank: int, kind: str = "logits") -> tuple[float, np.ndarray]:
+def ctc(
+    scores: np.ndarray, labels: Sequence[int], blank: int, kind: str = "logits"
+) -> tuple[float, np.ndarray]:
     """Loss and its derivative with respect to `scores` [T, V], all frames and labels valid.
 
-    The derivative of P with respect to one probability is the sum, over the states that emit it, of alpha
-    before the emission times beta after it, which is right where that probability is 0, too.
+    The derivative of P with respect to one probability is the sum, over the states that emit it, of
+    alpha before the emission times beta after it, which is right where that probability is 0, too.
     """
     scores = np.asarray(scores)
     frames, classes = scores.shape
@@ -87,7 +90,7 @@ def ctc(scores: np.ndarray, labels: Sequence[int], blank: int, kind: str = "logi
     emissions = log_probs[:, states]
     skip = (states != blank) & (states != np.roll(states, 2))
     alpha = _lattice(emissions, skip)
-    # Time and states reversed, the lattice is one of the same kind: entering u from u - 2 is leaving u for u + 2.
+    # Reversed in time and states, it is a lattice of the same kind, in which u + 2 enters u.
     beta = _lattice(emissions[::-1, ::-1], np.roll(skip, -2)[::-1])[::-1, ::-1]
     log_p = np.logaddexp.reduce((alpha + emissions)[-1, -2:])
     if log_p == -np.inf:
@@ -109,7 +112,8 @@ def ctc_brute_force(
     frames, classes = scores.shape
     blank %= classes
     probs = np.exp(log_emissions(scores, kind)).astype(np.float64)
-    alignments = np.array([*product(range(classes), repeat=frames)], np.int8).reshape(classes**frames, frames)
+    alignments = np.array([*product(range(classes), repeat=frames)], np.int8)
+    alignments = alignments.reshape(classes**frames, frames)
     kept = alignments != blank
     kept[:, 1:] &= alignments[:, 1:] != alignments[:, :-1]
     alignments, kept = (x[kept.sum(axis=1) == len(labels)] for x in (alignments, kept))
@@ -140,7 +144,7 @@ def ctc_batch(
     kind: str = "logits",
     infeasible: str = "inf",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Loss [B] of each sequence and the gradient [B, T, V] of their sum; `labels` without padding."""
+    """Loss [B] of each sequence and gradient [B, T, V] of their sum; `labels` without padding."""
     losses = np.zeros(len(labels))
     gradient = np.zeros(scores.shape)
     for b, (y, n) in enumerate(zip(labels, lengths, strict=True)):
@@ -158,7 +162,7 @@ def reduce(
     sample_weight: np.ndarray | None = None,
     normalizer: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The reduction table of the documentation, for sequence losses; a weight of 0 removes a sequence."""
+    """The documented reductions of sequence losses; a weight of 0 removes a sequence."""
     weight = np.ones(len(losses)) if sample_weight is None else np.asarray(sample_weight, float)
     divisor = {"none": 1.0, "sum": normalizer or 1.0}.get(reduction, weight.sum())
     share = weight / divisor if divisor else 0 * weight
@@ -168,7 +172,9 @@ def reduce(
     return (weighted if reduction == "none" else weighted.sum()), gradient * share[:, None, None]
 
 
-def central_differences(function: Callable[[np.ndarray], float], x: np.ndarray, step: float = 1e-5) -> np.ndarray:
+def central_differences(
+    function: Callable[[np.ndarray], float], x: np.ndarray, step: float = 1e-5
+) -> np.ndarray:
     """Numerical gradient of a scalar function, one element at a time."""
     gradient = np.zeros(x.shape)
     for i in np.ndindex(x.shape):

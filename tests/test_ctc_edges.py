@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import fastseqloss as fsl
 import reference
-from cases import KINDS, Case, cases, random_case, scores_like
+from cases import KINDS, Case, assert_same_loss, cases, random_case, scores_like
 
 REDUCTIONS = ("none", "sum", "mean", "sequence_mean")
 DTYPES = (np.float32, np.float64)
@@ -144,9 +144,7 @@ def test_infeasible_raises_naming_the_sequences():
 
 @given(cases(largest=(6, 8, 4, 6)))
 def test_ctc_feasible(case):
-    expected = [
-        reference.feasible(y, n) for y, n in zip(case.tokens, case.lengths, strict=True)
-    ]
+    expected = [reference.feasible(y, n) for y, n in zip(case.tokens, case.lengths, strict=True)]
     _, labels, lengths, counts = case.arguments
     concatenated = np.concatenate([*case.tokens, np.zeros(0, np.int64)]).astype(np.int64)
     for form in (labels, concatenated, [y.tolist() for y in case.tokens]):
@@ -220,7 +218,7 @@ def test_not_a_number_hits_its_own_sequence_only(level, kind, dtype, poison, sca
     np.testing.assert_array_equal(gradient[[0, 2]], slope[[0, 2]])
     assert np.isnan(gradient[1, :9]).any()
     assert not gradient[1, 9:].any()
-    np.testing.assert_array_equal(run(case, return_grad=False), loss)
+    assert_same_loss(run(case, return_grad=False), loss)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -283,11 +281,21 @@ def test_subnormal_probabilities(level, dtype):
 
 @pytest.mark.parametrize("factor", [1e-250, 1e-30, 1e30, 1e250])
 def test_probabilities_need_not_be_normalised(level, factor):
-    """Scaling each frame shifts the loss; the smallest in a row may be 1e-308 of the largest."""
-    rng = np.random.default_rng(0)
-    probs = reference.softmax(rng.normal(size=(2, 9, 5))).astype(np.float64)
+    """Scaling frames shifts the loss and leaves the rest alone."""
+    probs = reference.softmax(np.random.default_rng(0).normal(size=(2, 9, 5))).astype(np.float64)
     probs[0, ::3] *= factor
-    probs[1, 2, 1] = 1e-290
-    probs[1, 2, 3] = 1e25
+    probs[1, 2:5] *= factor
     case = Case(probs, [np.array([2, 1, 1]), np.array([1, 2, 4])], np.full(2, 9), 0, "probs")
+    case.check(*run(case))
+
+
+@pytest.mark.parametrize(("largest", "smallest"), [(1.0, 1e-307), (1e25, 1e-290), (1e200, 1e-250)])
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_probabilities_over_the_whole_range(level, largest, smallest, frames):
+    """The quotient of two may be less than any number; what has to be taken is the smaller one."""
+    probs = np.tile([largest, smallest, largest, 0.0], (1, frames, 1))
+    tokens = [np.array([1])]
+    if frames == 5:
+        probs[0, 1:4, 1] = 0.0
+    case = Case(probs, tokens, np.array([frames]), 0, "probs")
     case.check(*run(case))

@@ -1,4 +1,4 @@
-"""Wrong arguments: the right exception, which says where, what and what is allowed; nothing written."""
+"""Wrong arguments: an exception that says where, what and what is allowed; nothing written."""
 
 import re
 
@@ -27,7 +27,7 @@ def changed(array, position, value):
 
 
 def assert_raises(kind, *said, **wrong):
-    """ctc_loss raises `kind`, its message has all of `said` in that order, and the output is untouched."""
+    """ctc_loss raises `kind` with all of `said` in that order, and leaves the output alone."""
     arguments = VALID | wrong
     pattern = ".*".join(re.escape(str(word)) for word in said)
     logits = arguments["logits"]
@@ -375,7 +375,7 @@ def test_grad_out_that_overlaps_the_scores(shift):
 def test_grad_out_is_another_view_of_the_scores(view):
     scores = np.random.default_rng(0).normal(size=(4, 4, 4))
     before = scores.copy()
-    with pytest.raises(ValueError, match="grad_out.*overlap"):
+    with pytest.raises(ValueError, match=r"grad_out.*overlap"):
         fsl.ctc_loss(scores, [[1]] * 4, grad_out=view(scores))
     np.testing.assert_array_equal(scores, before)
 

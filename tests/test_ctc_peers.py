@@ -58,9 +58,7 @@ def test_padded_batches(level, scale, seed):
     case = random_case(rng, (6, 50, 12, 15), blank=blank, scale=scale)
     case.scores[np.isnan(case.scores)] = 0
     labels = np.maximum(case.labels, 0)
-    expected, slope = peer(
-        case.scores, labels, case.lengths, case.label_lengths, blank, "logits"
-    )
+    expected, slope = peer(case.scores, labels, case.lengths, case.label_lengths, blank, "logits")
     loss, gradient = fsl.ctc_loss(
         *case.arguments, blank=blank, reduction="none", infeasible="zero", return_grad=True
     )

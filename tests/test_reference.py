@@ -1,19 +1,27 @@
-"""The oracles agree with each other: the lattice with the enumeration, both with central differences."""
+"""The oracles agree: the lattice with the enumeration, both with central differences."""
 
 import numpy as np
 import pytest
-import reference
-from cases import cases
 from hypothesis import assume, given
 
-SMALL = {"dtypes": (np.float64,), "scales": (0.1, 1.0, 10.0), "smallest": 1, "largest": (1, 5, 4, 3)}
+import reference
+from cases import cases
+
+SMALL = {
+    "dtypes": (np.float64,),
+    "scales": (0.1, 1.0, 10.0),
+    "smallest": 1,
+    "largest": (1, 5, 4, 3),
+}
 
 
 @given(cases(**SMALL))
 def test_lattice_matches_enumeration(case):
     case = case.sequence(0)
     loss, gradient = reference.ctc(case.scores[0], case.tokens[0], case.blank, case.kind)
-    by_definition, slope = reference.ctc_brute_force(case.scores[0], case.tokens[0], case.blank, case.kind)
+    by_definition, slope = reference.ctc_brute_force(
+        case.scores[0], case.tokens[0], case.blank, case.kind
+    )
     np.testing.assert_allclose(loss, by_definition, rtol=1e-13, atol=1e-13)
     np.testing.assert_allclose(gradient, slope, rtol=1e-13, atol=1e-13)
 

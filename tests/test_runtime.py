@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 import threading
+import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -145,7 +147,9 @@ def test_number_of_threads_out_of_range(restored, threads):
 
 @pytest.mark.parametrize("threads", [1.5, "2", True, [1]])
 def test_number_of_threads_of_a_wrong_type(restored, threads):
-    with pytest.raises(TypeError, match=r"num_threads must be an integer.*" + type(threads).__name__):
+    with pytest.raises(
+        TypeError, match=r"num_threads must be an integer.*" + type(threads).__name__
+    ):
         fsl.set_num_threads(threads)
 
 
@@ -219,30 +223,23 @@ def test_concurrent_calls(work):
 
 def test_the_gil_is_released():
     """While a long call runs, Python code in another thread makes progress."""
-    case = random_case(np.random.default_rng(0), (8, 2000, 32, 200), dtype=np.float32, full=True)
-    running, ticks = threading.Event(), []
-    finished = threading.Event()
+    shape = (4, 8000, 32, 1500)
+    case = random_case(np.random.default_rng(0), shape, dtype=np.float32, full=True)
+    began, ended = [], []
 
-    def count():
-        running.set()
-        n = 0
-        while not finished.is_set():
-            n += 1
-        ticks.append(n)
-
-    switch = sys.getswitchinterval()
-    sys.setswitchinterval(100.0)  # without a release, the other thread would wait this long
-    try:
-        counter = threading.Thread(target=count)
-        counter.start()
-        running.wait()
+    def call():
+        began.append(time.perf_counter())
         solve(case, num_threads=1)
-        finished.set()
-        counter.join(timeout=60)
-    finally:
-        sys.setswitchinterval(switch)
-    assert not counter.is_alive()
-    assert ticks[0] > 1000
+        ended.append(time.perf_counter())
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    ticks = [time.perf_counter()]
+    while caller.is_alive():
+        ticks.append(time.perf_counter())
+    caller.join()
+    longest_pause = max(b - a for a, b in pairwise(ticks))
+    assert longest_pause < 0.5 * (ended[0] - began[0])
 
 
 FORK = """
@@ -296,7 +293,7 @@ def test_numpy_is_enough():
     code = (
         "import sys, numpy as np, fastseqloss as fsl\n"
         "fsl.ctc_loss(np.zeros((2, 2)), [1], return_grad=True)\n"
-        "optional = {'matplotlib', 'sklearn', 'tqdm', 'scipy', 'ml_dtypes', 'torch', 'threadpoolctl'}\n"
+        "optional = {'matplotlib', 'sklearn', 'tqdm', 'scipy', 'ml_dtypes', 'threadpoolctl'}\n"
         "print(sorted(optional & set(sys.modules)))"
     )
     assert printed(code) == "[]"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ._kernels import arguments
 
 _NATIVE = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 _FLOATS = "float16, bfloat16, float32 or float64"
@@ -112,7 +113,7 @@ class Gradient(NamedTuple):
 def as_gradient(scores: Scores, return_grad: bool, grad_out: Any) -> Gradient:
     """Allocate the gradient, or check the array given for it."""
     if grad_out is None:
-        return Gradient(np.empty_like(scores.values) if return_grad else None, None, False)
+        return Gradient(_empty_gradient(scores.values) if return_grad else None, None, False)
     wanted = scores.given[0] if scores.single else scores.given
     if not isinstance(grad_out, np.ndarray):
         raise TypeError(f"grad_out must be a NumPy array, got {type(grad_out).__name__}")
@@ -138,13 +139,19 @@ def as_gradient(scores: Scores, return_grad: bool, grad_out: Any) -> Gradient:
             raise ValueError("grad_out overlaps the input; allowed: the input itself or apart")
     direct = scores.type_name == _NATIVE.get(grad_out.dtype) and _is_kernel_ready(target)
     if not direct:
-        return Gradient(np.empty_like(scores.values), grad_out, False)
+        return Gradient(_empty_gradient(scores.values), grad_out, False)
     return Gradient(target, grad_out, same and scores.values is scores.given)
+
+
+def _empty_gradient(values: NDArray[Any]) -> NDArray[Any]:
+    # Keeps the order of the axes in memory, time-major say, where the class axis comes last.
+    gradient = np.empty_like(values, subok=False)
+    return gradient if _is_kernel_ready(gradient) else np.empty(values.shape, values.dtype)
 
 
 def _overlaps_itself(array: NDArray[Any]) -> bool:
     extent = array.itemsize
-    if array.size == 0:
+    if array.flags.c_contiguous or array.size == 0:
         return False
     for stride, length in sorted(
         (abs(stride), length)
@@ -165,14 +172,18 @@ def _shares_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
 
 
 def as_integers(name: str, value: Any) -> NDArray[np.int64]:
-    """Return `value` as C-contiguous int64; TypeError unless its dtype is an integer one."""
+    """Return a copy of `value` as C-contiguous int64; TypeError unless its dtype is an integer one.
+
+    A copy, so that nothing changes it once it has been checked: not another thread, nor the
+    gradient written over it.
+    """
     array = as_array(name, value)
     if array.dtype.kind not in "iu":
         if array.size:
             raise TypeError(f"{name} has dtype {array.dtype}; allowed: any integer dtype")
         array = array.astype(np.int64)
     # Values of uint64 beyond int64 turn negative here, and no range allows those.
-    return np.ascontiguousarray(array, dtype=np.int64)
+    return np.array(array, dtype=np.int64, order="C")
 
 
 def as_index(name: str, value: Any, n: int) -> int:
@@ -198,8 +209,8 @@ def as_lengths(name: str, value: Any, batch: int, longest: int, single: bool) ->
     if lengths.shape != (batch,):
         allowed = "an integer" if single else f"({batch},)"
         raise ValueError(f"{name} has shape {lengths.shape}; allowed: {allowed}")
-    if batch and not (lengths.min() >= 0 and lengths.max() <= longest):
-        first = int(np.flatnonzero((lengths < 0) | (lengths > longest))[0])
+    first = arguments.first_outside(lengths, 0, longest)
+    if first >= 0:
         shown = np.asarray(value).reshape(-1)[first]
         raise ValueError(f"{name}[{first}] is {shown}; allowed: 0 to {longest}")
     return lengths
@@ -235,7 +246,6 @@ class Labels(NamedTuple):
 def as_labels(
     labels: Any,
     label_lengths: Any,
-    kernel: ModuleType,
     *,
     batch: int,
     n_classes: int,
@@ -256,7 +266,7 @@ def as_labels(
             form = "concatenated"
             starts, lengths = _concatenated(values, label_lengths, batch)
     frames_needed = np.empty(batch, np.int64)
-    bad = kernel.find_bad_label(values, starts, lengths, n_classes, blank, frames_needed)
+    bad = arguments.find_bad_label(values, starts, lengths, n_classes, blank, frames_needed)
     if bad is not None:
         _raise_bad_label(labels, values, form, starts, bad, n_classes, blank)
     return Labels(values, starts, lengths, frames_needed)

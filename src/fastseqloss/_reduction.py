@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ def check_reduction(reduction: str, allowed: tuple[str, ...], normalizer: float 
         return
     if reduction != "sum":
         raise ValueError(f"normalizer needs reduction='sum', got reduction={reduction!r}")
+    if isinstance(normalizer, bool) or not isinstance(normalizer, numbers.Real):
+        raise TypeError(f"normalizer is {normalizer!r}; allowed: a number, finite and above 0")
     if not (math.isfinite(normalizer) and normalizer > 0):
         raise ValueError(f"normalizer is {normalizer}; allowed: finite and above 0")
 

@@ -117,10 +117,10 @@ def get_num_threads() -> int:
 def threads_for(num_threads: int | None, work: float, items: int) -> int:
     """Return the threads for a call: `work` in nanoseconds of one thread, in `items` pieces.
 
-    Waking a team costs some microseconds, so work under 100 stays on one thread.
+    Waking a team costs some microseconds, many on a busy machine, so small work stays on one.
     """
     num_threads = check_num_threads(num_threads)
-    if work < 1e5 or items < 2 or _forked:
+    if work < 3e5 or items < 2 or _forked:
         return 1
     return min(num_threads or get_num_threads(), items)
 
@@ -139,9 +139,9 @@ def show_config(file: TextIO | None = None) -> None:
     >>> fsl.show_config()  # doctest: +ELLIPSIS
     fastseqloss ...
     """
-    from importlib.metadata import version
-
     import numpy as np
+
+    from . import __version__
 
     compiler, openmp = machine.build()
     lines = {
@@ -152,6 +152,6 @@ def show_config(file: TextIO | None = None) -> None:
         "OpenMP": f"{openmp} ({machine.openmp_runtime()})" if openmp else "none",
         "threads": str(get_num_threads()),
     }
-    print(f"fastseqloss {version('fastseqloss')}", file=file)
+    print(f"fastseqloss {__version__}", file=file)
     for name, text in lines.items():
         print(f"  {name:<9}{text}", file=file)

@@ -218,7 +218,6 @@ def ctc_loss(
     targets = _arguments.as_labels(
         labels,
         label_lengths,
-        _kernel,
         batch=batch,
         n_classes=n_classes,
         blank=blank,
@@ -279,11 +278,9 @@ def _schedule(
     if batch < 2:
         return _runtime.threads_for(num_threads, 0.0, batch), np.zeros(batch, np.int64)
     # Nanoseconds, roughly: the dense pass, and the lattice both ways.
-    work = frames * (n_classes * 0.5 + label_lengths * 4.0 + 30.0)
-    return (
-        _runtime.threads_for(num_threads, float(work.sum()), batch),
-        np.argsort(-work, kind="stable"),
-    )
+    work = frames * (n_classes * 0.5 + label_lengths * 4.0 + 50.0)
+    threads = _runtime.threads_for(num_threads, float(work.sum()), batch)
+    return threads, np.argsort(-work, kind="stable") if threads > 1 else np.arange(batch)
 
 
 def ctc_feasible(
@@ -326,7 +323,6 @@ def ctc_feasible(
     targets = _arguments.as_labels(
         labels,
         label_lengths,
-        _kernel,
         batch=len(frames),
         n_classes=longest,
         blank=-1,

@@ -1,16 +1,17 @@
 r"""Recurrent layers with backpropagation through time, in plain NumPy and short enough to read.
 
-A layer keeps its weights in ``parameters``, a dict of arrays. ``forward`` remembers what ``backward``
-needs, and ``backward(grad)`` takes the gradient of a loss with respect to the last output and returns
-``(gradients, grad_input)``: the gradients of the parameters, under the names of the parameters, and the
-gradient with respect to the input. Any loss of this package supplies that first gradient.
+A layer keeps its weights in ``parameters``, a dict of arrays. ``forward`` remembers what
+``backward`` needs, and ``backward(grad)`` takes the gradient of a loss with respect to the last
+output and returns ``(gradients, grad_input)``: the gradients of the parameters, under the names of
+the parameters, and the gradient with respect to the input. Any loss of this package supplies that
+first gradient.
 
-Everything that does not depend on the previous step is hoisted out of the loops over time: the input
-projection before the forward loop, the slopes of the activations before the backward loop, and every
-parameter gradient, one matrix product over all steps, after it.
+Everything that does not depend on the previous step is hoisted out of the loops over time: the
+input projection before the forward loop, the slopes of the activations before the backward loop,
+and every parameter gradient, one matrix product over all steps, after it.
 
-Shapes use B sequences, T time steps, D input features, H hidden units. Arrays are computed in the dtype of
-the parameters.
+Shapes use B sequences, T time steps, D input features, H hidden units. Arrays are computed in the
+dtype of the parameters.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def _sigmoid_in_place(x: Array) -> None:
 
 
 class _Recurrent:
-    """What the recurrent layers share: parameters, padding, direction, all matrix products over time.
+    """What the recurrent layers share: parameters, padding, direction, products over all steps.
 
     A layer adds `_gates`, the number of its blocks of H columns, and the two loops over time.
     """
@@ -98,8 +99,8 @@ class _Recurrent:
         Returns
         -------
         ndarray [B, T, H]
-            Hidden states, 0 in padding. State t has seen the steps up to t, or with ``reverse`` the valid
-            steps from t on.
+            Hidden states, 0 in padding. State t has seen the steps up to t, or with ``reverse`` the
+            valid steps from t on.
 
         Raises
         ------
@@ -120,7 +121,7 @@ class _Recurrent:
         self._order = (np.arange(batch), time)
         self._padding = ~valid.T
 
-        # Padding follows the valid steps in either direction, so the states it produces reach no other.
+        # Padding is read last in either direction, so the states it produces reach no valid one.
         self._input = self._in_time_order(x)
         self._activations = self._input @ weight + bias
         hidden_size = len(self.parameters["recurrent_weight"])
@@ -147,8 +148,8 @@ class _Recurrent:
         grad_projected, grad_recurrent = self._run_backward(grad_hidden)
         projected = grad_projected.reshape(-1, grad_projected.shape[2])
         recurrent = grad_recurrent.reshape(projected.shape)
-        inputs = self._input.reshape(len(projected), -1)
-        previous = self._states[:-1].reshape(len(projected), -1)
+        inputs = self._input.reshape(-1, self._input.shape[2])
+        previous = self._states[:-1].reshape(-1, self._states.shape[2])
         gradients = {
             "input_weight": inputs.T @ projected,
             "input_bias": projected.sum(axis=0),
@@ -176,7 +177,7 @@ class _Recurrent:
         raise NotImplementedError
 
     def _run_backward(self, grad_hidden: Array) -> tuple[Array, Array]:
-        """Return the gradients ``[T, B, gates * H]`` of the projected inputs and of the projected states."""
+        """Return the gradients ``[T, B, gates * H]`` of projected inputs and projected states."""
         raise NotImplementedError
 
 
@@ -203,13 +204,14 @@ class GRU(_Recurrent):
     Attributes
     ----------
     parameters : dict of ndarray
-        ``input_weight`` [D, 3H], ``recurrent_weight`` [H, 3H], ``input_bias`` and ``recurrent_bias`` [3H]; the
-        columns are in the order r, z, n. These are the transposed weights of ``torch.nn.GRU``.
+        ``input_weight`` [D, 3H], ``recurrent_weight`` [H, 3H], ``input_bias`` and
+        ``recurrent_bias`` [3H]; the columns are in the order r, z, n. These are the transposed
+        weights of ``torch.nn.GRU``.
 
     References
     ----------
     Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine
-    Translation", 2014, https://arxiv.org/abs/1406.1078 (version 1, with the reset gate after the product).
+    Translation", 2014, https://arxiv.org/abs/1406.1078v1 (the reset gate after the product).
 
     Examples
     --------
@@ -232,19 +234,19 @@ class GRU(_Recurrent):
         size = states.shape[2]
         weight, bias = self.parameters["recurrent_weight"], self.parameters["recurrent_bias"]
         self._candidates = np.empty_like(states[1:])  # U_n h + c_n
-        recurrent = np.empty_like(activations[0]) if len(activations) else activations
-        for t, (gates, candidate) in enumerate(zip(activations, self._candidates, strict=True)):
-            np.matmul(states[t], weight, out=recurrent)
+        reset_update = activations[:, :, : 2 * size]
+        reset, update, new = np.split(activations, 3, axis=2)
+        for t in range(len(activations)):
+            recurrent = states[t] @ weight
             recurrent += bias
-            reset_update, new = gates[:, : 2 * size], gates[:, 2 * size :]
-            reset_update += recurrent[:, : 2 * size]
-            _sigmoid_in_place(reset_update)
-            candidate[...] = recurrent[:, 2 * size :]
-            new += gates[:, :size] * candidate
-            np.tanh(new, out=new)
-            np.subtract(states[t], new, out=states[t + 1])
-            states[t + 1] *= gates[:, size : 2 * size]
-            states[t + 1] += new
+            reset_update[t] += recurrent[:, : 2 * size]
+            _sigmoid_in_place(reset_update[t])
+            self._candidates[t] = recurrent[:, 2 * size :]
+            new[t] += reset[t] * self._candidates[t]
+            np.tanh(new[t], out=new[t])
+            np.subtract(states[t], new[t], out=states[t + 1])
+            states[t + 1] *= update[t]
+            states[t + 1] += new[t]
 
     def _run_backward(self, grad_hidden: Array) -> tuple[Array, Array]:
         reset, update, new = np.split(self._activations, 3, axis=2)
@@ -256,13 +258,13 @@ class GRU(_Recurrent):
 
         grad_projected = np.empty_like(self._activations)
         grad_recurrent = np.empty_like(self._activations)
+        to_reset, to_update, to_new = np.split(grad_projected, 3, axis=2)
         carried: Array | float = 0
         for t in reversed(range(len(grad_hidden))):
             grad = grad_hidden[t] + carried
-            to_reset, to_update, to_new = np.split(grad_projected[t], 3, axis=1)
-            np.multiply(grad, new_slope[t], out=to_new)
-            np.multiply(grad, update_slope[t], out=to_update)
-            np.multiply(to_new, reset_slope[t], out=to_reset)
+            np.multiply(grad, new_slope[t], out=to_new[t])
+            np.multiply(grad, update_slope[t], out=to_update[t])
+            np.multiply(to_new[t], reset_slope[t], out=to_reset[t])
             grad_recurrent[t] = grad_projected[t]
             grad_recurrent[t, :, 2 * size :] *= reset[t]
             grad *= update[t]
@@ -284,26 +286,21 @@ class LSTM(_Recurrent):
 
     Parameters
     ----------
-    input_size, hidden_size : int
-        D and H.
-    reverse : bool
-        Read the valid part of each sequence from its end to its start.
-    rng : int or numpy.random.Generator, optional
-        Source of the initial weights, uniform within :math:`\pm 1/\sqrt{H}`.
-    dtype : dtype
-        Of the parameters, and so of all results.
+    input_size, hidden_size, reverse, rng, dtype
+        As for `GRU`.
 
     Attributes
     ----------
     parameters : dict of ndarray
-        ``input_weight`` [D, 4H], ``recurrent_weight`` [H, 4H], ``input_bias`` and ``recurrent_bias`` [4H]; the
-        columns are in the order i, f, g, o. These are the transposed weights of ``torch.nn.LSTM``.
+        ``input_weight`` [D, 4H], ``recurrent_weight`` [H, 4H], ``input_bias`` and
+        ``recurrent_bias`` [4H]; the columns are in the order i, f, g, o. These are the transposed
+        weights of ``torch.nn.LSTM``.
 
     References
     ----------
     Hochreiter and Schmidhuber, "Long Short-Term Memory", Neural Computation 9(8), 1997,
-    https://doi.org/10.1162/neco.1997.9.8.1735, with the forget gate of Gers et al., "Learning to Forget",
-    Neural Computation 12(10), 2000, https://doi.org/10.1162/089976600300015015.
+    https://doi.org/10.1162/neco.1997.9.8.1735, with the forget gate of Gers et al., "Learning to
+    Forget", Neural Computation 12(10), 2000, https://doi.org/10.1162/089976600300015015.
 
     Examples
     --------
@@ -326,20 +323,21 @@ class LSTM(_Recurrent):
         activations += self.parameters["recurrent_bias"]
         self._cells = np.zeros_like(states)
         self._squashed = np.empty_like(states[1:])  # tanh(s_t)
-        for t, gates in enumerate(activations):
-            gates += states[t] @ weight
-            _sigmoid_in_place(gates[:, : 2 * size])
-            _sigmoid_in_place(gates[:, 3 * size :])
-            entry, forget, new, exit_ = np.split(gates, 4, axis=1)
-            np.tanh(new, out=new)
-            np.multiply(forget, self._cells[t], out=self._cells[t + 1])
-            self._cells[t + 1] += entry * new
+        entry_forget = activations[:, :, : 2 * size]
+        entry, forget, new, exit_ = np.split(activations, 4, axis=2)
+        for t in range(len(activations)):
+            activations[t] += states[t] @ weight
+            _sigmoid_in_place(entry_forget[t])
+            _sigmoid_in_place(exit_[t])
+            np.tanh(new[t], out=new[t])
+            np.multiply(forget[t], self._cells[t], out=self._cells[t + 1])
+            self._cells[t + 1] += entry[t] * new[t]
             np.tanh(self._cells[t + 1], out=self._squashed[t])
-            np.multiply(exit_, self._squashed[t], out=states[t + 1])
+            np.multiply(exit_[t], self._squashed[t], out=states[t + 1])
 
     def _run_backward(self, grad_hidden: Array) -> tuple[Array, Array]:
         entry, forget, new, exit_ = np.split(self._activations, 4, axis=2)
-        # Slopes of s_t with respect to the first three gates before activation, of h_t for the last.
+        # Of s_t by the first three gates before their activation, of h_t by the last.
         slopes = np.concatenate(
             [
                 new * entry * (1 - entry),
@@ -499,8 +497,8 @@ class Embedding:
 def clip_grad_norm(gradients: Mapping[str, Array], max_norm: float) -> float:
     r"""Shorten a gradient that is too long, in place.
 
-    With :math:`g` all gradients as one vector, :math:`g \leftarrow g \min(1, \text{max\_norm} / \|g\|)`: the
-    direction stays, and a step through a steep place of the loss stays short.
+    With all gradients as one vector :math:`g`, :math:`g \leftarrow g \min(1, c / \|g\|)` for
+    :math:`c` = `max_norm`: the direction stays, and a step down a cliff of the loss stays short.
 
     Parameters
     ----------
@@ -537,7 +535,7 @@ def clip_grad_norm(gradients: Mapping[str, Array], max_norm: float) -> float:
     for name, gradient in gradients.items():
         if not np.isfinite(gradient).all():
             raise ValueError(f"the gradient of {name!r} is not finite")
-    norm = math.hypot(*(np.linalg.norm(gradient.astype(np.float64)) for gradient in gradients.values()))
+    norm = math.hypot(*(np.linalg.norm(g.astype(np.float64)) for g in gradients.values()))
     if norm > max_norm:
         for gradient in gradients.values():
             gradient *= max_norm / norm
@@ -548,8 +546,10 @@ class Adam:
     r"""Adaptive moment estimation.
 
     .. math::
-        m &\leftarrow \beta_1 m + (1 - \beta_1) g, \qquad v \leftarrow \beta_2 v + (1 - \beta_2) g^2 \\
-        \theta &\leftarrow \theta - \eta \, \frac{m / (1 - \beta_1^k)}{\sqrt{v / (1 - \beta_2^k)} + \epsilon}
+        m &\leftarrow \beta_1 m + (1 - \beta_1) g \\
+        v &\leftarrow \beta_2 v + (1 - \beta_2) g^2 \\
+        \theta &\leftarrow
+            \theta - \eta \, \frac{m / (1 - \beta_1^k)}{\sqrt{v / (1 - \beta_2^k)} + \epsilon}
 
     Parameters
     ----------

@@ -33,8 +33,8 @@ cdef extern from "ctc_lattice.h" nogil:
     int refresh "fsl_refresh"(double *b, double *l, const double *eb, const double *el, double *eb_new,
                               double *el_new, Py_ssize_t lo, Py_ssize_t hi, int window, double *scratch0,
                               double *scratch1) noexcept
-    void factors "fsl_factors"(const double *eb, double *el, const double *skip, double *lb, double *bl, double *ll,
-                               Py_ssize_t lo, Py_ssize_t hi) noexcept
+    int factors "fsl_factors"(const double *eb, double *el, const double *skip, double *lb, double *bl, double *ll,
+                              Py_ssize_t lo, Py_ssize_t hi) noexcept
     void spread "fsl_spread"(const int32_t *u, const double *y, double *e, Py_ssize_t lo, Py_ssize_t hi) noexcept
     void forward "fsl_forward"(const double *b, const double *l, double *b_out, double *l_out, const double *lb,
                                const double *bl, const double *ll, const double *e, double blank,
@@ -140,9 +140,7 @@ cdef uintptr_t lay_out(Sequence *s, Py_ssize_t itemsize, uintptr_t base) noexcep
     s.width = PAD + s.size + STATES
     s.emission_width = round_up(most + 1, STATES)
     s.block = steps
-    if not s.with_grad:
-        s.block = min(steps, 4 * WINDOW)
-    elif steps * s.width * 24 > KEEP:
+    if steps * s.width * 24 > KEEP:
         s.block = 2 * WINDOW
         while s.block * s.block < steps:
             s.block += WINDOW
@@ -375,8 +373,9 @@ cdef Py_ssize_t forward_block(Sequence *s, Py_ssize_t start, Py_ssize_t stop, bi
         if refresh(b, l, eb, el, row(s, s.exponents, k, 0), row(s, s.exponents, k, 1), lo, hi, <int> steps,
                    s.scratch + PAD, s.scratch + s.width + PAD):
             return -1
-        factors(row(s, s.exponents, k, 0), row(s, s.exponents, k, 1), s.skip + PAD, s.lb + PAD, s.bl + PAD,
-                s.ll + PAD, lo, hi)
+        if factors(row(s, s.exponents, k, 0), row(s, s.exponents, k, 1), s.skip + PAD, s.lb + PAD, s.bl + PAD,
+                   s.ll + PAD, lo, hi):
+            return -1
         for i in range(steps):
             l[lo - 1] = 0
             r = r + 1 if keep else 1 - r
@@ -638,7 +637,7 @@ cdef void general_close(Sequence *s, const floating *x, floating *g, Py_ssize_t 
         product(a + w, ea + w, v + w, e + w, unit, s.post + PAD, s.size)
     collect(s, blank_post, 0, s.size)
     for i in range(s.used):
-        s.class_post[i] /= total
+        s.class_post[i] /= total if total > 0 else 1
     close_frame(s, g, t, s.y)
 
 
@@ -678,6 +677,8 @@ cdef double general(Sequence *s, const floating *x, floating *g) noexcept nogil:
     if not (v[n] > 0 or (n > 0 and v[w + n - 1] > 0)):
         return -INFINITY
     total = log_total(v[n], e[n], v[w + n - 1] if n else 0, e[w + n - 1] if n else DEAD)
+    if total < 0.5 * DEAD:
+        return -INFINITY  # or nearly: exponents have reached the end of their range
     if not s.with_grad:
         return total
     beta[n], e_beta[n] = 1, 0
@@ -715,7 +716,7 @@ cdef double lattice(Sequence *s, const floating *x, floating *g) noexcept nogil:
         return -INFINITY
     total = log_total(b, row(s, s.exponents, k, 0)[n], l, el)
     if s.with_grad and not backward_sweep(s, x, g, k):
-        return general(s, x, g)
+        general(s, x, g)
     return total
 
 
@@ -737,30 +738,6 @@ cdef double run_sequence(Sequence *s, const floating *x, floating *g, const int6
     elif s.input == LOGITS and total < 0:
         total = 0  # by rounding alone
     return total
-
-
-def find_bad_label(const int64_t[::1] labels, const int64_t[::1] starts, const int64_t[::1] label_lengths,
-                   Py_ssize_t n_classes, Py_ssize_t blank, int64_t[::1] frames_needed):
-    """First (sequence, position) of a label out of range or equal to blank, or None.
-
-    Fills frames_needed: labels, and one blank between each two equal neighbours.
-    """
-    cdef Py_ssize_t b, i, bad = -1
-    cdef int64_t needed
-    cdef const int64_t *label
-    with nogil:
-        for b in range(starts.shape[0]):
-            label = &labels[0] + starts[b] if label_lengths[b] else NULL
-            needed = label_lengths[b]
-            for i in range(label_lengths[b]):
-                if not (0 <= label[i] < n_classes) or label[i] == blank:
-                    bad = i
-                    break
-                needed += i > 0 and label[i] == label[i - 1]
-            if bad >= 0:
-                break
-            frames_needed[b] = needed
-    return None if bad < 0 else (b, bad)
 
 
 def ctc_loss(const floating[:, :, :] logits, const int64_t[::1] labels, const int64_t[::1] starts,

@@ -14,8 +14,9 @@
 #define FSL_WINDOW 16    /* the most frames between two refreshes */
 #define FSL_BUDGET 400.0 /* the most binary orders of magnitude that emissions may take in between */
 #define FSL_FLOOR 900.0  /* how far below what flows into it a state's exponent may lie */
-#define FSL_DEAD -1e300  /* the exponent of a state that is 0 */
-#define FSL_NEGLIGIBLE 0x1p-100 /* paths with less than this share of the total are left out of beta */
+#define FSL_DEAD -1.7e308 /* the exponent of a state that is 0 */
+#define FSL_ALIVE(e) ((e) > 0.5 * FSL_DEAD)
+#define FSL_NEGLIGIBLE 0x1p-120 /* paths with less than this share of the total are left out of beta */
 
 /* ---- emissions --------------------------------------------------------------------------- */
 
@@ -37,7 +38,7 @@ static int fsl_score_range(const double *restrict x, ptrdiff_t n, int probs, dou
 /* Emissions of the first `used` scores, relative to the greatest: x / shift for probabilities, exp(x - shift)
  * for logarithms; 0 up to n, a multiple of FSL_STATES, for which the scores repeat one of the first. Returns how
  * many binary orders of magnitude the smallest lies below 1, exact zeros of logarithms aside (a y that is 0
- * for any other reason counts as more than FSL_BUDGET), or NaN for scores that are none. */
+ * for any other reason, or a probability too small for the fast path, counts as more than FSL_BUDGET), or NaN for scores that are none. */
 static double fsl_emissions(const double *restrict x, ptrdiff_t used, ptrdiff_t n, int probs, double *restrict y,
                             double *shift)
 {
@@ -47,7 +48,8 @@ static double fsl_emissions(const double *restrict x, ptrdiff_t used, ptrdiff_t 
     if (probs) {
         const double scale = most > 0 ? most : 1.0;
         for (ptrdiff_t i = 0; i < n; i++) y[i] = x[i] / scale;
-        smallest = least / scale;
+        /* The gradient is posterior / y: what beta leaves out must be small even so. */
+        smallest = least / scale < 0x1p-60 ? 0.0 : least / scale;
     } else if (most - least <= 700.0) {
         FSL_SIMD()
         for (ptrdiff_t i = 0; i < n; i++) y[i] = fsl_exp_normal64(x[i] - most);
@@ -116,18 +118,26 @@ static int fsl_refresh(double *restrict b, double *restrict l, const double *res
     return bad;
 }
 
-/* The constant factors between neighbours: l[i-1] into b[i], b[i] into l[i], l[i-1] into l[i]. */
-static void fsl_factors(const double *restrict eb, double *restrict el, const double *restrict skip,
+/* Whether 2^(from - to) is no float64 though there may be something to carry over. */
+#define FSL_APART(from, to) ((fabs((from) - (to)) > 1000.0) & FSL_ALIVE(from) & FSL_ALIVE(to))
+
+/* The constant factors between neighbours: l[i-1] into b[i], b[i] into l[i], l[i-1] into l[i]. A state whose
+ * exponent is that of the dead is not reached before the next refresh. Returns nonzero where a factor is out of
+ * range: exponents of neighbours are floors under what reaches each, and the windows they look at differ. */
+static int fsl_factors(const double *restrict eb, double *restrict el, const double *restrict skip,
                         double *restrict lb, double *restrict bl, double *restrict ll, ptrdiff_t lo, ptrdiff_t hi)
 {
+    int bad = 0;
     el[lo - 1] = FSL_DEAD;
-    FSL_SIMD()
+    FSL_SIMD(reduction(| : bad))
     for (ptrdiff_t i = lo; i < hi; i++) {
+        bad |= FSL_APART(el[i - 1], eb[i]) | FSL_APART(eb[i], el[i]) | FSL_APART(el[i - 1], el[i]);
         lb[i] = fsl_pow2(el[i - 1] - eb[i]);
         bl[i] = fsl_pow2(eb[i] - el[i]);
         ll[i] = skip[i] * fsl_pow2(el[i - 1] - el[i]);
     }
     lb[hi] = ll[hi] = 0.0;
+    return bad;
 }
 
 /* e[i] = y[u[i]], the emission of every label state: a loop of its own, so that the others have no gathers. */
@@ -198,15 +208,15 @@ static void fsl_convert(double *restrict q, const double *restrict from, const d
 static void fsl_split_exp(const double *restrict x, ptrdiff_t n, double shift, double *restrict m, double *restrict e)
 {
     for (ptrdiff_t i = 0; i < n; i++) {
-        double z = x[i] - (shift == -INFINITY ? 0.0 : shift);
-        z = z < -1e280 ? -1e280 : z;
+        const double z = x[i] - (shift == -INFINITY ? 0.0 : shift);
         const double k = rint(z * 1.442695040888963407);
+        const int none = !(k > 0.5 * FSL_DEAD);
         /* beyond 2^27 the reduction is no longer exact, as the difference above is not */
         double r = fsl_reduce64(z, k);
         r = r > 0.35 ? 0.35 : r;
         r = r < -0.35 ? -0.35 : r;
-        m[i] = x[i] == -INFINITY ? 0.0 : fsl_exp_reduced64(r);
-        e[i] = x[i] == -INFINITY ? 0.0 : k;
+        m[i] = none ? 0.0 : fsl_exp_reduced64(r);
+        e[i] = none ? 0.0 : k;
     }
 }
 
@@ -235,7 +245,7 @@ static void fsl_emit(const double *restrict v, const double *restrict e, const i
     for (ptrdiff_t i = 0; i < size; i++) {
         const double p = v[i] * m[u[i]];
         v_out[i] = p;
-        e_out[i] = p > 0 ? e[i] + n[u[i]] : FSL_DEAD;
+        e_out[i] = p > 0 ? fsl_max64(e[i] + n[u[i]], FSL_DEAD) : FSL_DEAD;
     }
 }
 

@@ -95,11 +95,12 @@ FSL_INLINE float fsl_exp_reduced32(float x, float k)
 {
     float r = x - k * 0.693145751953125f;
     r = r - k * 1.42860682e-6f;
-    float p = 0.0013926250831497611718f;
-    p = p * r + 0.0083632328836826182041f;
-    p = p * r + 0.041666554212984150314f;
-    p = p * r + 0.16666576666119928305f;
-    p = p * r + 0.5f;
+    float p = 0.0001979030853524496f;
+    p = p * r + 0.001394470495551538f;
+    p = p * r + 0.008333497329347442f;
+    p = p * r + 0.041666294341781f;
+    p = p * r + 0.16666665867008154f;
+    p = p * r + 0.5000000067847867f;
     return 1.0f + (r + r * r * p); /* this order, since without FMA plain Horner loses 1.2 ULP */
 }
 

@@ -1,0 +1,36 @@
+"""Scans of integer arguments, where NumPy's own calls would cost more than the work. Baseline instruction set."""
+
+from libc.stdint cimport int64_t
+
+
+def first_outside(const int64_t[::1] values, int64_t least, int64_t most):
+    """Position of the first value outside [least, most], or -1."""
+    cdef Py_ssize_t i
+    for i in range(values.shape[0]):
+        if not least <= values[i] <= most:
+            return i
+    return -1
+
+
+def find_bad_label(const int64_t[::1] labels, const int64_t[::1] starts, const int64_t[::1] label_lengths,
+                   Py_ssize_t n_classes, Py_ssize_t blank, int64_t[::1] frames_needed):
+    """First (sequence, position) of a label out of range or equal to blank, or None.
+
+    Fills frames_needed: labels, and one blank between each two equal neighbours.
+    """
+    cdef Py_ssize_t b, i, bad = -1
+    cdef int64_t needed
+    cdef const int64_t *label
+    with nogil:
+        for b in range(starts.shape[0]):
+            label = &labels[0] + starts[b] if label_lengths[b] else NULL
+            needed = label_lengths[b]
+            for i in range(label_lengths[b]):
+                if not (0 <= label[i] < n_classes) or label[i] == blank:
+                    bad = i
+                    break
+                needed += i > 0 and label[i] == label[i - 1]
+            if bad >= 0:
+                break
+            frames_needed[b] = needed
+    return None if bad < 0 else (b, bad)
