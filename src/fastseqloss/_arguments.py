@@ -94,7 +94,8 @@ class Gradient(NamedTuple):
 
     values: NDArray[Any] | None
     given: NDArray[Any] | None
-    in_place: bool
+    direct: bool  # the kernel writes to `given` itself
+    in_place: bool  # which is the input
 
     def deliver(self, scores: Scores) -> NDArray[Any]:
         """Copy the gradient to where it was asked for, and return it."""
@@ -102,18 +103,20 @@ class Gradient(NamedTuple):
         assert values is not None
         if self.given is not None:
             target = self.given[None] if scores.single else self.given
-            if target is not values and not self.in_place and target.base is not values:
-                np.copyto(target, values, casting="same_kind")
+            if not self.direct:
+                with np.errstate(over="ignore"):
+                    np.copyto(target, values, casting="same_kind")
             return self.given
         if values.dtype != scores.given.dtype:
-            values = values.astype(scores.given.dtype)
+            with np.errstate(over="ignore"):
+                values = values.astype(scores.given.dtype)
         return values[0] if scores.single else values
 
 
 def as_gradient(scores: Scores, return_grad: bool, grad_out: Any) -> Gradient:
     """Allocate the gradient, or check the array given for it."""
     if grad_out is None:
-        return Gradient(_empty_gradient(scores.values) if return_grad else None, None, False)
+        return Gradient(_empty_gradient(scores.values) if return_grad else None, None, False, False)
     wanted = scores.given[0] if scores.single else scores.given
     if not isinstance(grad_out, np.ndarray):
         raise TypeError(f"grad_out must be a NumPy array, got {type(grad_out).__name__}")
@@ -139,8 +142,8 @@ def as_gradient(scores: Scores, return_grad: bool, grad_out: Any) -> Gradient:
             raise ValueError("grad_out overlaps the input; allowed: the input itself or apart")
     direct = scores.type_name == _NATIVE.get(grad_out.dtype) and _is_kernel_ready(target)
     if not direct:
-        return Gradient(_empty_gradient(scores.values), grad_out, False)
-    return Gradient(target, grad_out, same and scores.values is scores.given)
+        return Gradient(_empty_gradient(scores.values), grad_out, False, False)
+    return Gradient(target, grad_out, True, same and scores.values is scores.given)
 
 
 def _empty_gradient(values: NDArray[Any]) -> NDArray[Any]:

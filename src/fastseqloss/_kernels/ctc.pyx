@@ -45,7 +45,8 @@ cdef extern from "ctc_lattice.h" nogil:
     void convert "fsl_convert"(double *q, const double *source, const double *to, Py_ssize_t lo,
                                Py_ssize_t hi) noexcept
     void split_exp "fsl_split_exp"(const double *x, Py_ssize_t n, double shift, double *m, double *e) noexcept
-    void split_ratio "fsl_split_ratio"(const double *p, Py_ssize_t n, double shift, double *m, double *e) noexcept
+    double split_ratio "fsl_split_ratio"(const double *p, Py_ssize_t n, double shift, double *m, double *e,
+                                         double *shift_m) noexcept
     void emit "fsl_emit"(const double *v, const double *e, const int32_t *u, const double *m, const double *n,
                          double *v_out, double *e_out, Py_ssize_t size) noexcept
     void general_forward "fsl_general_forward"(
@@ -576,15 +577,19 @@ cdef bint backward_sweep(Sequence *s, const floating *x, floating *g, Py_ssize_t
 
 # ---- general path ---------------------------------------------------------------------------
 
-cdef void split_emissions(Sequence *s, const floating *x, Py_ssize_t t) noexcept nogil:
-    """Emissions of frame t as em * 2^ee, and in row 0 of y as they are."""
-    cdef double shift
+cdef double split_emissions(Sequence *s, const floating *x, Py_ssize_t t) noexcept nogil:
+    """Emissions of frame t as em * 2^ee, and in row 0 of y as they are.
+
+    Of probabilities, the coefficient becomes the mantissa of what they were divided by; returns its exponent.
+    """
+    cdef double shift, shift_exponent = 0
     emit_frame(s, x, t, False, s.y, &shift)
     if s.input == PROBS:
-        split_ratio(s.score, s.used, shift if shift > 0 else 1, s.em, s.ee)
+        shift_exponent = split_ratio(s.score, s.used, shift, s.em, s.ee, &s.coefficient[t])
     else:
         split_exp(s.score, s.used, shift, s.em, s.ee)
     s.em[s.used] = s.ee[s.used] = 0  # the class of the padding states
+    return shift_exponent
 
 
 cdef void emit_states(Sequence *s, const double *v, const double *e, double *v_out, double *e_out) noexcept nogil:
@@ -619,15 +624,15 @@ cdef void general_close(Sequence *s, const floating *x, floating *g, Py_ssize_t 
     """
     cdef double *a = row(s, s.rows, r, 0)
     cdef double *ea = row(s, s.exponents, r, 0)
-    cdef double unit, total = 0, blank_post = 0
+    cdef double unit, total = 0, blank_post = 0, shift_exponent = split_emissions(s, x, t)
     cdef Py_ssize_t i, w = s.width
-    split_emissions(s, x, t)
     emit_states(s, beta, e_beta, v, e)
     unit = product_exponent(a + w, ea + w, v + w, e + w, s.size, product_exponent(a, ea, v, e, s.size, DEAD))
     for i in range(2):
         product(a + i * w, ea + i * w, v + i * w, e + i * w, unit, s.post + PAD, s.size)
         total += sum_of(s.post + PAD, s.size)
     if s.input == PROBS:
+        unit += shift_exponent
         product(a, ea, beta, e_beta, unit, s.post + PAD, s.size)
         blank_post = sum_of(s.post + PAD, s.size)
         product(a + w, ea + w, beta + w, e_beta + w, unit, s.post + PAD, s.size)

@@ -220,14 +220,18 @@ static void fsl_split_exp(const double *restrict x, ptrdiff_t n, double shift, d
     }
 }
 
-/* The same for probabilities, y = p / shift. */
-static void fsl_split_ratio(const double *restrict p, ptrdiff_t n, double shift, double *restrict m, double *restrict e)
+/* The same for probabilities, y = p / shift, whose quotient may be no float64. shift itself becomes
+ * *shift_m * 2^(what is returned). */
+static double fsl_split_ratio(const double *restrict p, ptrdiff_t n, double shift, double *restrict m,
+                              double *restrict e, double *shift_m)
 {
+    int k = 0, shift_k = 0;
+    *shift_m = shift > 0 ? frexp(shift, &shift_k) : 1.0;
     for (ptrdiff_t i = 0; i < n; i++) {
-        int k = 0;
-        m[i] = p[i] > 0 ? frexp(p[i] / shift, &k) : 0.0;
-        e[i] = k;
+        m[i] = p[i] > 0 ? frexp(p[i], &k) / *shift_m : 0.0;
+        e[i] = p[i] > 0 ? k - shift_k : 0.0;
     }
+    return shift_k;
 }
 
 FSL_INLINE void fsl_normalise(double sum, double exponent, double *v, double *e)
