@@ -299,3 +299,25 @@ def test_probabilities_over_the_whole_range(level, largest, smallest, frames):
         probs[0, 1:4, 1] = 0.0
     case = Case(probs, tokens, np.array([frames]), 0, "probs")
     case.check(*run(case))
+
+
+@pytest.mark.parametrize(
+    ("probs", "tokens"),
+    [
+        ([[1e-31, 1e-15, 1e-33], [1e-9, 1e-18, 1e-3], [1e-16, 1e-13, 1e-22]], [1, 2]),
+        (
+            [
+                [1e-33, 1e-15, 1e-15],
+                [1e-28, 1e-10, 1e-28],
+                [1e-16, 1e-16, 1e-25],
+                [1e-6, 1e-15, 1.0],
+            ],
+            [2, 1],
+        ),
+    ],
+)
+def test_rows_of_small_probabilities(level, probs, tokens):
+    """Posteriors of 2^-120 and less still make a derivative: it is their quotient by p."""
+    probs = np.array([probs])
+    case = Case(probs, [np.array(tokens)], np.array(probs.shape[1:2]), 0, "probs")
+    case.check(*run(case))

@@ -169,7 +169,7 @@ def _overlaps_itself(array: NDArray[Any]) -> bool:
 
 def _shares_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
     try:
-        return bool(np.shares_memory(a, b, max_work=10_000))
+        return bool(np.shares_memory(a, b, max_work=10_000))  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return True
 

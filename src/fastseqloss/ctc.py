@@ -194,7 +194,7 @@ def ctc_loss(
     >>> import numpy as np
     >>> import fastseqloss as fsl
     >>> loss, grad = fsl.ctc_loss(np.zeros((2, 2)), [1], return_grad=True)
-    >>> round(np.exp(-loss), 6)
+    >>> round(float(np.exp(-loss)), 6)
     0.75
     >>> grad.round(4)
     array([[ 0.1667, -0.1667],
@@ -205,7 +205,7 @@ def ctc_loss(
     >>> rng = np.random.default_rng(0)
     >>> x = rng.normal(size=(2, 5, 4)).astype(np.float32)
     >>> fsl.ctc_loss(x, [[1, 2], [3, 0]], [5, 3], [2, 1], reduction="none").round(4)
-    array([3.1461, 1.8967])
+    array([5.0291, 2.8468])
     """
     kind = _arguments.choice("input", input, _INPUTS)
     policy = _arguments.choice("infeasible", infeasible, _INFEASIBLE)

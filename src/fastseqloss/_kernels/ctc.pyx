@@ -348,7 +348,7 @@ cdef Py_ssize_t forward_block(Sequence *s, Py_ssize_t start, Py_ssize_t stop, bi
     `cone_lo` to `cone_hi` by frame `stop`. Returns the number of segments, each with its exponents, or -1
     where the sequence belongs to the general path.
     """
-    cdef Py_ssize_t t = start, k = 0, r = 0, lo, hi, filled = s.size, steps, i
+    cdef Py_ssize_t t = start, k = 0, r = 0, lo, hi, filled = s.size, steps, _step
     cdef double *b
     cdef double *l
     cdef double *eb
@@ -377,7 +377,7 @@ cdef Py_ssize_t forward_block(Sequence *s, Py_ssize_t start, Py_ssize_t stop, bi
         if factors(row(s, s.exponents, k, 0), row(s, s.exponents, k, 1), s.skip + PAD, s.lb + PAD, s.bl + PAD,
                    s.ll + PAD, lo, hi):
             return -1
-        for i in range(steps):
+        for _step in range(steps):
             l[lo - 1] = 0
             r = r + 1 if keep else 1 - r
             e = s.spread + r * s.width + PAD

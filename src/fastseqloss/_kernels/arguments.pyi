@@ -1,0 +1,14 @@
+import numpy as np
+from numpy.typing import NDArray
+
+Integers = NDArray[np.int64]
+
+def first_outside(values: Integers, least: int, most: int) -> int: ...
+def find_bad_label(
+    labels: Integers,
+    starts: Integers,
+    label_lengths: Integers,
+    n_classes: int,
+    blank: int,
+    frames_needed: Integers,
+) -> tuple[int, int] | None: ...
