@@ -10,7 +10,9 @@
 
 #include "vector.h"
 
+#define FSL_LN2 0.693147180559945309417
 #define FSL_STATES 8
+#define FSL_KEEP (1 << 20)  /* bytes: alphas of a sequence up to this size are all kept, else checkpointed */
 #define FSL_WINDOW 16    /* the most frames between two refreshes */
 #define FSL_BUDGET 400.0 /* the most binary orders of magnitude that emissions may take in between */
 #define FSL_FLOOR 900.0  /* how far below what flows into it a state's exponent may lie */
@@ -48,8 +50,8 @@ static double fsl_emissions(const double *restrict x, ptrdiff_t used, ptrdiff_t 
     if (probs) {
         const double scale = most > 0 ? most : 1.0;
         for (ptrdiff_t i = 0; i < n; i++) y[i] = x[i] / scale;
-        /* The gradient is posterior / y: what beta leaves out must be small even so. */
-        smallest = least / scale < 0x1p-60 ? 0.0 : least / scale;
+        /* The gradient is posterior / x: what beta leaves out must be small even so. */
+        smallest = least < 0x1p-60 || least / scale < 0x1p-60 ? 0.0 : least / scale;
     } else if (most - least <= 700.0) {
         FSL_SIMD()
         for (ptrdiff_t i = 0; i < n; i++) y[i] = fsl_exp_normal64(x[i] - most);

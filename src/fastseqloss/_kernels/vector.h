@@ -249,7 +249,10 @@ FSL_INLINE float fsl_log32(float x)
         real tail[FSL_LANES], unused[FSL_LANES];                                                           \
         double total = 0;                                                                                  \
         memset(&sums, 0, sizeof sums);                                                                     \
-        if (whole < n) fsl_tail_##name(x, n, m, tail);                                                     \
+        if (whole < n) {                                                                                   \
+            fsl_tail_##name(x, n, m, tail);                                                                \
+            sums.ones[0] = (real)(n - whole - FSL_LANES); /* what the padding will add */                  \
+        }                                                                                                  \
         for (ptrdiff_t start = 0; start < whole; start += FSL_BLOCK) {                                     \
             const ptrdiff_t stop = start + FSL_BLOCK < whole ? start + FSL_BLOCK : whole;                  \
             if (start) total += fsl_drain_##name(&sums);                                                   \
@@ -259,7 +262,6 @@ FSL_INLINE float fsl_log32(float x)
         if (whole < n) {                                                                                   \
             fsl_exp_lanes_##name(tail, m, tail, normal, &sums);                                            \
             if (store) fsl_put_tail_##name(tail, n, out);                                                  \
-            total -= (double)(whole + FSL_LANES - n);                                                      \
         }                                                                                                  \
         return total + fsl_drain_##name(&sums);                                                            \
     }                                                                                                      \
