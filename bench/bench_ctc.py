@@ -49,9 +49,7 @@ class CTCAccuracy:
     def setup(self, workload, scale):
         batch = sides_ctc.random_batch(sides_ctc.WORKLOADS[workload]).scaled(scale)
         self.single = sides_ctc.our_ctc(batch, reduction="none", return_grad=True)
-        self.double = sides_ctc.our_ctc(
-            batch.astype(np.float64), reduction="none", return_grad=True
-        )
+        self.double = sides_ctc.our_ctc(batch.astype(np.float64), reduction="none", return_grad=True)
 
     def track_gradient_error(self, workload, scale):
         return float(np.abs(self.single[1] - self.double[1]).max())

@@ -81,9 +81,7 @@ def memory(options: argparse.Namespace) -> int:
     for side in (OURS, TORCH):
         arguments = ["memory", "--side", side]
         arguments += ["--data", str(options.data)] if options.data else []
-        done = subprocess.run(
-            [sys.executable, __file__, *arguments], check=True, capture_output=True, text=True
-        )
+        done = subprocess.run([sys.executable, __file__, *arguments], check=True, capture_output=True, text=True)
         lines.append({"": side, "working memory, MB": f"{int(done.stdout) / 1e6:.1f}"})
     print(f"\n### B,T,V,S = {','.join(map(str, RECORDING))}, float32, loss and gradient\n")
     print_table(lines)

@@ -102,8 +102,7 @@ def timing_table(rows: list[Row], threads: int, options: argparse.Namespace) -> 
         if group:
             means = {key: geometric_mean(r[key] for r in group) for key in group[0]}
             lines.append(
-                {"workload": f"**geometric mean, {title}**"}
-                | {key: f"**{mean:.1f}x**" for key, mean in means.items()}
+                {"workload": f"**geometric mean, {title}**"} | {key: f"**{mean:.1f}x**" for key, mean in means.items()}
             )
     unit = "milliseconds of CPU time" if options.cpu_time else "milliseconds"
     print(f"\n### float32, {threads} thread{'s' if threads > 1 else ''}, {unit}\n")

@@ -82,9 +82,7 @@ def _row(name: str, batch: Batch, real: bool) -> Row:
 
     def calls(threads: int) -> dict[tuple[str, str], Call]:
         of = {side: make(batch, threads) for side, make in sides.items()}
-        return {
-            (side, mode): of[side][mode] for mode in MODES for side in sides if mode in of[side]
-        }
+        return {(side, mode): of[side][mode] for mode in MODES for side in sides if mode in of[side]}
 
     def results(scale: int) -> dict[str, Result]:
         scaled = batch.scaled(scale)
@@ -102,9 +100,7 @@ def _row(name: str, batch: Batch, real: bool) -> Row:
 
 def our_ctc(batch: Batch, **options):
     """Call ``fastseqloss.ctc_loss`` on a batch."""
-    return fsl.ctc_loss(
-        batch.logits, batch.labels, batch.lengths, batch.label_lengths, blank=batch.blank, **options
-    )
+    return fsl.ctc_loss(batch.logits, batch.labels, batch.lengths, batch.label_lengths, blank=batch.blank, **options)
 
 
 def our_calls(batch: Batch, threads: int) -> dict[str, Call]:
@@ -130,9 +126,7 @@ def torch_ctc(batch: Batch, dtype: str):
 
     def loss(x, reduction="sum"):
         log_probs = functional.log_softmax(x, -1)
-        return functional.ctc_loss(
-            log_probs, labels, lengths, label_lengths, blank=batch.blank, reduction=reduction
-        )
+        return functional.ctc_loss(log_probs, labels, lengths, label_lengths, blank=batch.blank, reduction=reduction)
 
     return logits, loss
 

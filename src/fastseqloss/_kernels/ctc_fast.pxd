@@ -67,7 +67,7 @@ cdef inline Py_ssize_t window_from(Sequence *s, Py_ssize_t t, Py_ssize_t stop) n
 
 
 cdef inline Py_ssize_t forward_block(Sequence *s, Py_ssize_t start, Py_ssize_t stop, bint keep, Py_ssize_t cone_lo,
-                              Py_ssize_t cone_hi) noexcept nogil:
+                                     Py_ssize_t cone_hi) noexcept nogil:
     """Steps from frame `start`, whose alphas are row 0, to frame `stop`.
 
     All rows are kept, or just the last two. Only states are computed that can reach the labels from
@@ -175,7 +175,7 @@ cdef inline void trim(Sequence *s, Band *band) noexcept nogil:
 
 
 cdef inline void close_fast(Sequence *s, floating *g, Py_ssize_t t, double blank_post, Band band,
-                     const double *y) noexcept nogil:
+                            const double *y) noexcept nogil:
     cdef Py_ssize_t k
     collect(s, blank_post, band.lo, band.hi)
     if s.input == PROBS:

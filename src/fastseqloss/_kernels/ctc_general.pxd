@@ -44,14 +44,15 @@ cdef inline double split_emissions(Sequence *s, const floating *x, Py_ssize_t t)
     return shift_exponent
 
 
-cdef inline void emit_states(Sequence *s, const double *v, const double *e, double *v_out, double *e_out) noexcept nogil:
+cdef inline void emit_states(Sequence *s, const double *v, const double *e, double *v_out,
+                             double *e_out) noexcept nogil:
     """Multiply a pair of rows (blank, label; pointers to index 0) by the emissions of the frame."""
     emit(v, e, s.blank_u + PAD, s.em, s.ee, v_out, e_out, s.size)
     emit(v + s.width, e + s.width, s.u + PAD, s.em, s.ee, v_out + s.width, e_out + s.width, s.size)
 
 
 cdef inline Py_ssize_t general_steps(Sequence *s, const floating *x, Py_ssize_t start, Py_ssize_t stop, bint keep,
-                              double *v, double *e) noexcept nogil:
+                                     double *v, double *e) noexcept nogil:
     """As forward_block, but rows hold alphas before emission, each with exponents of its own."""
     cdef Py_ssize_t t, r = 0, next_r
     cdef double *v_next
@@ -68,7 +69,7 @@ cdef inline Py_ssize_t general_steps(Sequence *s, const floating *x, Py_ssize_t 
 
 
 cdef inline void general_close(Sequence *s, const floating *x, floating *g, Py_ssize_t t, Py_ssize_t r, double *beta,
-                        double *e_beta, double *v, double *e) noexcept nogil:
+                               double *e_beta, double *v, double *e) noexcept nogil:
     """Gradient at frame t from alphas in row r and betas; leaves betas times emissions in v, e.
 
     Posteriors are made to add up to one. Probabilities need posterior / y instead, which is alpha before

@@ -12,7 +12,7 @@
 
 #define FSL_LN2 0.693147180559945309417
 #define FSL_STATES 8
-#define FSL_KEEP (1 << 20)  /* bytes: alphas of a sequence up to this size are all kept, else checkpointed */
+#define FSL_KEEP (1 << 22)  /* bytes: alphas of a sequence up to this size are all kept, else checkpointed */
 #define FSL_WINDOW 16    /* the most frames between two refreshes */
 #define FSL_BUDGET 400.0 /* the most binary orders of magnitude that emissions may take in between */
 #define FSL_FLOOR 900.0  /* how far below what flows into it a state's exponent may lie */

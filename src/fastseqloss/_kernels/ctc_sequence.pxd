@@ -207,29 +207,28 @@ cdef inline double emit_frame(Sequence *s, const floating *x, Py_ssize_t t, bint
 
 cdef inline void open_frame(Sequence *s, const floating *x, floating *g, Py_ssize_t t, double *y) noexcept nogil:
     """Dense pass and emissions of a frame, met for the first time."""
-    cdef double shift, row_max, row_sum
+    cdef double shift, row_max = 0, row_sum = 1
     cdef floating *out = g + t * s.g_stride if s.with_grad else NULL
-    s.cost[t] = emit_frame(s, x, t, True, y, &shift)
-    s.is_nan |= isnan(s.cost[t])
+    if s.in_place:  # before the scores are overwritten; otherwise after, when the row is in cache
+        s.cost[t] = emit_frame(s, x, t, True, y, &shift)
     if s.input == LOGITS:
-        softmax_row(x + t * s.x_stride, s.n_classes, out, s.scale, &row_max, &row_sum)
-        s.is_nan |= isnan(row_sum)
+        softmax_row(x + t * s.x_stride, s.n_classes, out, s.scale, s.x_stride, &row_max, &row_sum)
+    elif s.with_grad:
+        memset(out, 0, s.n_classes * sizeof(floating))
+    if not s.in_place:
+        s.cost[t] = emit_frame(s, x, t, True, y, &shift)
+    s.is_nan |= isnan(s.cost[t]) or isnan(row_sum)
+    s.coefficient[t] = 1
+    if s.input == LOGITS:
         if shift > -INFINITY:
             s.log_norm += row_max - shift
             divide_by(s, row_sum)
             s.coefficient[t] = exp64(shift - row_max) / row_sum
-        else:
-            s.coefficient[t] = 0
-    else:
-        if s.with_grad:
-            memset(out, 0, s.n_classes * sizeof(floating))
-        if s.input == LOG_PROBS:
-            s.log_norm -= shift if shift > -INFINITY else 0
-        elif shift > 0:
-            s.log_norm -= log64(shift)
-            s.coefficient[t] = shift
-        else:
-            s.coefficient[t] = 1
+    elif s.input == LOG_PROBS:
+        s.log_norm -= shift if shift > -INFINITY else 0
+    elif shift > 0:
+        s.log_norm -= log64(shift)
+        s.coefficient[t] = shift
 
 
 cdef inline void close_frame(Sequence *s, floating *g, Py_ssize_t t, const double *y) noexcept nogil:

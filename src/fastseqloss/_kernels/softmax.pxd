@@ -9,15 +9,18 @@ cdef extern from "vector.h" nogil:
     double log64 "fsl_log64"(double x) noexcept
     float log32 "fsl_log32"(float x) noexcept
     void softmax_row_f32 "fsl_softmax_row_f32"(const float *x, Py_ssize_t n, float *out, double scale,
-                                               double *row_max, double *row_sum) noexcept
+                                               Py_ssize_t ahead, double *row_max, double *row_sum) noexcept
     void softmax_row_f64 "fsl_softmax_row_f64"(const double *x, Py_ssize_t n, double *out, double scale,
-                                               double *row_max, double *row_sum) noexcept
+                                               Py_ssize_t ahead, double *row_max, double *row_sum) noexcept
 
 
-cdef inline void softmax_row(const floating *x, Py_ssize_t n, floating *out, double scale,
+cdef inline void softmax_row(const floating *x, Py_ssize_t n, floating *out, double scale, Py_ssize_t ahead,
                              double *row_max, double *row_sum) noexcept nogil:
-    """Maximum of x and sum of exp(x - maximum); out = scale * softmax(x), unless out is NULL."""
+    """Maximum of x and sum of exp(x - maximum); out = scale * softmax(x), unless out is NULL.
+
+    `ahead` is how many elements on the row is that will be asked for next.
+    """
     if floating is float:
-        softmax_row_f32(x, n, out, scale, row_max, row_sum)
+        softmax_row_f32(x, n, out, scale, ahead, row_max, row_sum)
     else:
-        softmax_row_f64(x, n, out, scale, row_max, row_sum)
+        softmax_row_f64(x, n, out, scale, ahead, row_max, row_sum)

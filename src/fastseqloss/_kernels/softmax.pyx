@@ -33,4 +33,5 @@ def softmax_rows(const floating[:, ::1] logits, floating[:, ::1] out, double[::1
     cdef Py_ssize_t i
     with nogil:
         for i in range(logits.shape[0] if logits.shape[1] else 0):
-            softmax_row(&logits[i, 0], logits.shape[1], &out[i, 0], scale, &row_max[i], &row_sum[i])
+            softmax_row(&logits[i, 0], logits.shape[1], &out[i, 0], scale,
+                        logits.shape[1], &row_max[i], &row_sum[i])

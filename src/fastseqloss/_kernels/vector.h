@@ -14,11 +14,13 @@
 #if defined(_MSC_VER) && !defined(__clang__)
 #define FSL_INLINE static __forceinline
 #define FSL_SIMD(clauses)
+#define FSL_PREFETCH(address) ((void)0)
 #define restrict __restrict
 #else
 #define FSL_PRAGMA(text) _Pragma(#text)
 #define FSL_INLINE static inline __attribute__((always_inline))
 #define FSL_SIMD(clauses) FSL_PRAGMA(omp simd clauses)
+#define FSL_PREFETCH(address) __builtin_prefetch(address)
 #endif
 
 /* ---- bit tricks ------------------------------------------------------------------------- */
@@ -173,13 +175,13 @@ FSL_INLINE float fsl_log32(float x)
  *
  * The sum keeps the terms below 1 apart from those that round to 1 (the maximum, usually alone). Adding
  * thousands of tiny float32 terms onto a 1 would lose up to 1e-7 each; kept apart, the error is relative
- * to what they add up to. Blocks of FSL_BLOCK float32 terms are then added in float64. */
+ * to what they add up to. How many ones there are follows from the sum of all, rounded. Blocks of FSL_BLOCK float32 terms are then added in float64. */
 
 #define FSL_LANES 16
 #define FSL_BLOCK 256
 
 #define FSL_ROW_FUNCTIONS(real, name, exp_, exp_normal_, least_normal)                                     \
-    typedef struct { real small[FSL_LANES], ones[FSL_LANES]; } fsl_sums_##name;                            \
+    typedef struct { real small[FSL_LANES], all[FSL_LANES];  } fsl_sums_##name;                            \
                                                                                                            \
     FSL_INLINE void fsl_row_range_##name(const real *x, ptrdiff_t n, real *least, real *most)              \
     {                                                                                                      \
@@ -204,7 +206,7 @@ FSL_INLINE float fsl_log32(float x)
             const real e = normal ? exp_normal_(x[i] - m) : exp_(x[i] - m);                                \
             out[i] = e;                                                                                    \
             sums->small[i] += e < 1 ? e : 0;                                                               \
-            sums->ones[i] += e < 1 ? 0 : e; /* 1, or NaN */                                                \
+            sums->all[i] += e;                                                                             \
         }                                                                                                  \
     }                                                                                                      \
     FSL_INLINE double fsl_drain_##name(fsl_sums_##name *sums)                                              \
@@ -213,7 +215,7 @@ FSL_INLINE float fsl_log32(float x)
         FSL_SIMD(reduction(+ : small, ones))                                                               \
         for (int i = 0; i < FSL_LANES; i++) {                                                              \
             small += sums->small[i];                                                                       \
-            ones += sums->ones[i];                                                                         \
+            ones += rint(sums->all[i] - sums->small[i]);                                                   \
         }                                                                                                  \
         memset(sums, 0, sizeof *sums);                                                                     \
         return ones + small;                                                                               \
@@ -242,7 +244,8 @@ FSL_INLINE float fsl_log32(float x)
         for (int i = 0; i < FSL_LANES; i++) last[i] = i < FSL_LANES - rest ? last[i] : tail[i];            \
     }                                                                                                      \
     /* Sum of exp(x - m); with `store`, out = exp(x - m). out may be x. */                                 \
-    FSL_INLINE double fsl_row_exp_##name(const real *x, ptrdiff_t n, real m, real *out, int store, int normal) \
+    FSL_INLINE double fsl_row_exp_##name(const real *x, ptrdiff_t n, real m, real *out, int store, int normal, \
+                                         ptrdiff_t ahead)                                                  \
     {                                                                                                      \
         const ptrdiff_t whole = n - n % FSL_LANES;                                                         \
         fsl_sums_##name sums;                                                                              \
@@ -251,13 +254,15 @@ FSL_INLINE float fsl_log32(float x)
         memset(&sums, 0, sizeof sums);                                                                     \
         if (whole < n) {                                                                                   \
             fsl_tail_##name(x, n, m, tail);                                                                \
-            sums.ones[0] = (real)(n - whole - FSL_LANES); /* what the padding will add */                  \
+            sums.all[0] = (real)(n - whole - FSL_LANES); /* what the padding will add */                   \
         }                                                                                                  \
         for (ptrdiff_t start = 0; start < whole; start += FSL_BLOCK) {                                     \
             const ptrdiff_t stop = start + FSL_BLOCK < whole ? start + FSL_BLOCK : whole;                  \
             if (start) total += fsl_drain_##name(&sums);                                                   \
-            for (ptrdiff_t i = start; i < stop; i += FSL_LANES)                                            \
+            for (ptrdiff_t i = start; i < stop; i += FSL_LANES) {                                          \
+                FSL_PREFETCH(x + i + ahead);                                                               \
                 fsl_exp_lanes_##name(x + i, m, store ? out + i : unused, normal, &sums);                   \
+            }                                                                                              \
         }                                                                                                  \
         if (whole < n) {                                                                                   \
             fsl_exp_lanes_##name(tail, m, tail, normal, &sums);                                            \
@@ -273,9 +278,10 @@ FSL_INLINE float fsl_log32(float x)
         for (ptrdiff_t i = whole * FSL_LANES; i < n; i++) x[i] *= scale;                                   \
     }                                                                                                      \
     /* The dense row pass: maximum and sum of exp(x - maximum); out, unless NULL, is scale * softmax(x). A \
-     * row of -inf alone has sum 0 and softmax 0. */                                                       \
-    static void fsl_softmax_row_##name(const real *x, ptrdiff_t n, real *out, double scale, double *row_max, \
-                                       double *row_sum)                                                    \
+     * row of -inf alone has sum 0 and softmax 0. The row that comes next, `ahead` elements on, is fetched   \
+     * meanwhile: finding a maximum is too short a work to hide the memory behind. */                      \
+    static void fsl_softmax_row_##name(const real *x, ptrdiff_t n, real *out, double scale, ptrdiff_t ahead, \
+                                       double *row_max, double *row_sum)                                   \
     {                                                                                                      \
         real least, m;                                                                                     \
         double sum;                                                                                        \
@@ -283,11 +289,11 @@ FSL_INLINE float fsl_log32(float x)
         *row_max = m;                                                                                      \
         if (m == -(real)INFINITY) { /* NaN, if there is one, must still reach the sum */                   \
             m = 0;                                                                                         \
-            sum = fsl_row_exp_##name(x, n, m, out, out != NULL, 0);                                        \
+            sum = fsl_row_exp_##name(x, n, m, out, out != NULL, 0, 0);                                      \
         } else if (!(least - m >= least_normal))                                                           \
-            sum = out ? fsl_row_exp_##name(x, n, m, out, 1, 0) : fsl_row_exp_##name(x, n, m, out, 0, 0);   \
+            sum = out ? fsl_row_exp_##name(x, n, m, out, 1, 0, ahead) : fsl_row_exp_##name(x, n, m, out, 0, 0, ahead);   \
         else                                                                                               \
-            sum = out ? fsl_row_exp_##name(x, n, m, out, 1, 1) : fsl_row_exp_##name(x, n, m, out, 0, 1);   \
+            sum = out ? fsl_row_exp_##name(x, n, m, out, 1, 1, ahead) : fsl_row_exp_##name(x, n, m, out, 0, 1, ahead);   \
         if (out) fsl_row_scale_##name(out, n, (real)(sum == 0 ? 0 : scale / sum));                         \
         *row_sum = sum;                                                                                    \
     }
