@@ -86,7 +86,7 @@ def _is_kernel_ready(array: NDArray[Any]) -> bool:
 
 
 def _kernel_ready(array: NDArray[Any]) -> NDArray[Any]:
-    return array if _is_kernel_ready(array) else np.ascontiguousarray(array)
+    return array if _is_kernel_ready(array) else array.copy(order="C")
 
 
 class Gradient(NamedTuple):
@@ -288,7 +288,8 @@ def _padded(
         raise ValueError(f"labels has shape {values.shape}; allowed: [B, S] with B = {batch}")
     width = values.shape[-1]
     lengths = as_lengths("label_lengths", label_lengths, batch, width, single)
-    return np.arange(batch, dtype=np.int64) * width, lengths
+    starts = np.zeros(1, np.int64) if batch == 1 else np.arange(batch, dtype=np.int64) * width
+    return starts, lengths
 
 
 def _concatenated(

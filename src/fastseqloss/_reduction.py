@@ -42,8 +42,8 @@ def sequence_scale(
     elif normalizer is not None:
         divisor = float(normalizer)
     factor = 1.0 / divisor if divisor > 0 else 0.0
-    weight = np.ones(len(lengths)) if sample_weight is None else sample_weight
-    scale = weight * factor
+    scale = np.empty(len(lengths))
+    scale[...] = factor if sample_weight is None else sample_weight * factor
     if reduction == "sequence_mean":
         scale /= np.maximum(lengths, 1)
     return scale
