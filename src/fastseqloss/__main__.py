@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from . import __version__, show_config
 
-DEMO_PACKAGES = {"matplotlib", "sklearn", "tqdm"}
+DEMO_PACKAGES = {"matplotlib", "sklearn", "threadpoolctl", "tqdm"}
 
 
 def _positive(text: str) -> int:

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from . import ctc_loss
@@ -305,7 +306,9 @@ def run(seed: int = 0, epochs: int = 12, output: str = "fastseqloss-demo.png") -
     training, held_out = split_digits(rng)
     tests = make_strings(held_out, HELD_OUT_STRINGS, rng)
     reader = Reader(rng)
-    history = train(reader, training, tests, epochs, rng)
+    # The matrices are small: more BLAS threads would mostly wait for each other.
+    with threadpool_limits(1, user_api="blas"):
+        history = train(reader, training, tests, epochs, rng)
 
     accuracy = history.accuracies[-1]
     chance = float(np.mean([0.1 ** len(string) for string in tests.labels]))

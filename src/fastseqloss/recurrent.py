@@ -527,10 +527,10 @@ def clip_grad_norm(gradients: Mapping[str, Array], max_norm: float) -> float:
     >>> import numpy as np
     >>> from fastseqloss.recurrent import clip_grad_norm
     >>> gradients = {"weight": np.array([[6.0, 0.0]]), "bias": np.array([8.0])}
-    >>> clip_grad_norm(gradients, 1.0)
+    >>> clip_grad_norm(gradients, 5.0)
     10.0
     >>> gradients["weight"].tolist(), gradients["bias"].tolist()
-    ([[0.6, 0.0]], [0.8])
+    ([[3.0, 0.0]], [4.0])
     """
     for name, gradient in gradients.items():
         if not np.isfinite(gradient).all():
