@@ -227,7 +227,8 @@ def ctc_loss(
     if policy == 2:
         _raise_infeasible(frames, targets)
     gradient = _arguments.as_gradient(scores, return_grad, grad_out)
-    scale = _reduction.sequence_scale(reduction, targets.lengths, normalizer, weight)
+    counts = np.maximum(targets.lengths, 1) if reduction == "sequence_mean" else np.ones(batch)
+    scale = _reduction.sequence_scale(reduction, counts, normalizer, weight)
     threads, order = _schedule(frames, targets.lengths, n_classes, num_threads)
     loss = np.empty(batch)
     if batch:
@@ -254,7 +255,7 @@ def ctc_loss(
         reduced = float(loss[0] * scale[0]) if scale[0] else 0.0
     if gradient.values is None:
         return reduced
-    return reduced, gradient.deliver(scores)
+    return reduced, gradient.deliver(scores.given)
 
 
 def _raise_infeasible(frames: NDArray[np.int64], targets: _arguments.Labels) -> None:
