@@ -2,6 +2,8 @@
 
     python bench/compare.py ctc [--data DIR] [--threads 1 2] [--only NAME ...] [--quick]
     python bench/compare.py ctc --accuracy-only
+    python bench/compare.py cross_entropy ...    the same options
+    python bench/compare.py elementwise ...      regression, hinge, binary: with NumPy and memory traffic
     python bench/compare.py overhead
     python bench/compare.py memory [--data DIR]
 
@@ -24,7 +26,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import contest, sides_ctc
+from bench import contest, sides_ctc, sides_steps
 from bench.contest import OURS, TORCH, print_table
 from fastseqloss import _runtime
 
@@ -34,7 +36,40 @@ RECORDING = (1, 33270, 5, 1264)  # the nanopore read of --data, or random logits
 
 def ctc(options: argparse.Namespace) -> int:
     """Time and check the CTC loss on six workloads and on real emissions."""
-    return contest.compare(sides_ctc.rows(options.data), options)
+    return contest.compare(sides_ctc.rows(options.data), sides_ctc.LIMITS, options)
+
+
+def cross_entropy(options: argparse.Namespace) -> int:
+    """Time and check the softmax cross-entropy on long, short and real rows; time its other forms on one."""
+    status = contest.compare(sides_steps.cross_entropy_rows(options.data), sides_steps.LIMITS, options)
+    name = next(iter(sides_steps.CROSS_ENTROPY))
+    if not options.accuracy_only and name in (options.only or [name]):
+        _print_forms(sides_steps.CROSS_ENTROPY[name], options)
+    return status
+
+
+def _print_forms(shape: tuple[int, ...], options: argparse.Namespace) -> None:
+    """Print the times of a copy and of the ways to call the cross-entropy, on one thread."""
+    calls, before = sides_steps.forms(shape)
+    timings = contest.alternate(calls, options, 1, before)
+    copy, plain = (timings[key].best for key in (("np.copyto", "float32"), ("grad_out", "float32")))
+    lines = [
+        {
+            "": form,
+            "dtype": dtype,
+            contest.unit(options): contest.milliseconds(timing.best),
+            "over the copy": contest.times(timing.best / copy),
+            "over float32": contest.times(timing.best / plain),
+        }
+        for (form, dtype), timing in timings.items()
+    ]
+    print(f"\n### softmax_cross_entropy on {','.join(map(str, shape))}, loss and gradient, 1 thread\n")
+    print_table(lines)
+
+
+def elementwise(options: argparse.Namespace) -> int:
+    """Time and check the regression and hinge losses and binary cross-entropy, beside what memory allows."""
+    return contest.compare(sides_steps.elementwise_rows(), sides_steps.LIMITS, options)
 
 
 def overhead(options: argparse.Namespace) -> int:
@@ -121,7 +156,13 @@ def print_machine() -> None:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    commands = {"ctc": ctc, "overhead": overhead, "memory": memory}
+    commands = {
+        "ctc": ctc,
+        "cross_entropy": cross_entropy,
+        "elementwise": elementwise,
+        "overhead": overhead,
+        "memory": memory,
+    }
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=commands, help="what to measure")
     parser.add_argument(

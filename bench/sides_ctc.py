@@ -1,22 +1,22 @@
 """The CTC loss as each side computes it: fastseqloss, PyTorch, optax."""
 
-import contextlib
 import importlib.util
-import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 import fastseqloss as fsl
-from bench.contest import MODES, OPTAX, OURS, TORCH, Call, Result, Row
+from bench import peers
+from bench.contest import MODES, OPTAX, OURS, TORCH, Call, Limits, Result, Row
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
 import real_data
 
+LIMITS = Limits(gradient={1: 2e-6, 10: 1e-5})
 WORKLOADS = {  # B, T, V, S
     "warp28": (64, 150, 28, 40),
     "warp5000": (64, 150, 5000, 40),
@@ -132,23 +132,8 @@ def torch_ctc(batch: Batch, dtype: str):
 
 
 def torch_calls(batch: Batch, threads: int) -> dict[str, Call]:
-    """List what is timed of PyTorch; it cannot write a gradient, only add to one it keeps."""
-    import torch
-
-    torch.set_num_threads(threads)
-    logits, loss = torch_ctc(batch, "float32")
-    kept = logits.detach().clone().requires_grad_(True)
-    kept.grad = torch.zeros_like(kept)
-
-    def fresh() -> None:
-        logits.grad = None
-        loss(logits).backward()
-
-    def grad_out() -> None:
-        kept.grad.zero_()
-        loss(kept).backward()
-
-    return {"grad_out": grad_out, "fresh": fresh, "loss": torch.no_grad()(lambda: loss(logits))}
+    """List what is timed of PyTorch."""
+    return peers.torch_calls(*torch_ctc(batch, "float32"), threads)
 
 
 def torch_result(batch: Batch, dtype: str) -> Result:
@@ -182,18 +167,7 @@ def optax_ctc(batch: Batch):
 
 def optax_calls(batch: Batch, threads: int) -> dict[str, Call]:
     """List what is timed of optax."""
-    import jax
-
-    loss, gradient, logits = optax_ctc(batch)
-
-    def confined(function) -> Call:
-        def call() -> None:
-            with confine(threads):
-                jax.block_until_ready(function(logits))
-
-        return call
-
-    return {"fresh": confined(gradient), "loss": confined(loss)}
+    return peers.jax_calls(*optax_ctc(batch), threads)
 
 
 def optax_result(batch: Batch) -> Result:
@@ -201,22 +175,3 @@ def optax_result(batch: Batch) -> Result:
     _, gradient, logits = optax_ctc(batch)
     (_, losses), grad = gradient(logits)
     return np.asarray(losses, np.float64), np.asarray(grad)
-
-
-@contextlib.contextmanager
-def confine(threads: int) -> Iterator[None]:
-    """Keep this process on ``threads`` CPUs (on Linux): JAX's pool is as wide as the machine."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    cpus = os.sched_getaffinity(0)
-    _pin(set(sorted(cpus)[:threads]))
-    try:
-        yield
-    finally:
-        _pin(cpus)
-
-
-def _pin(cpus: set[int]) -> None:
-    for thread in os.listdir("/proc/self/task"):
-        os.sched_setaffinity(int(thread), cpus)

@@ -29,8 +29,8 @@ cdef extern from "rows.h" nogil:
         MOST "FSL_MOST_ROWS"  # in a block
     void load "fsl_load"(...) noexcept
     void store "fsl_store"(...) noexcept
-    void row_range "fsl_row_range"(...) noexcept
-    double exp_row "fsl_exp_row"(...) noexcept
+    double load_max "fsl_load_max"(...) noexcept
+    double row_exp "fsl_row_exp"(...) noexcept
     void short_max "fsl_short_max"(...) noexcept
     void short_exp "fsl_short_exp"(...) noexcept
     void short_gradient "fsl_short_gradient"(...) noexcept
@@ -125,42 +125,63 @@ cdef const floating *dense_row(const Job *job, Py_ssize_t n, floating *smooth, f
     return buffer
 
 
-cdef void softmax_rows(const Job *job, Block *rows, const floating **x, floating **e, floating *smooth,
-                       floating *buffer) noexcept nogil:
-    """Rows of LANES classes or more."""
+cdef void wide_rows(const Job *job, Block *rows, Py_ssize_t size, const floating **x, floating **e,
+                    floating *smooth, floating *buffer) noexcept nogil:
+    """Rows of more than SHORT classes, one by one; those of half precision are not loaded yet."""
     cdef Py_ssize_t k, v = job.n_classes
-    cdef bint short = v <= SHORT, dense = job.smooth or job.y.data != NULL
-    cdef floating least = 0
-    cdef floating m[MOST]
-    cdef const floating *q = NULL
-    if short:
-        short_max(x, rows.n, v, m)
+    cdef floating m
+    cdef const floating *q
     for k in range(rows.n):
-        if not short:
-            row_range(x[k], v, &least, &m[k])
-            m[k] = 0 if m[k] == -INFINITY else m[k]
+        m = load_max(job.x.kind, rows.x[k], size, v, <floating *> x[k])
+        rows.m[k] = m
+        rows.picked[k] = rows.own[k] * (x[k][rows.target[k]] - rows.m[k]) if rows.own[k] else 0
+        q = dense_row(job, rows.step[k], smooth, buffer, &rows.q[k])
+        if q != NULL:
+            rows.picked[k] += row_dot(x[k], v, m, q)
+        rows.sum[k] = row_exp(x[k], v, m, e[k], rows.x[k] + job.x.strides[1], size)
+    finish_losses(job, rows)
+
+
+cdef void short_rows(const Job *job, Block *rows, const floating **x, floating **e, floating *smooth,
+                     floating *buffer) noexcept nogil:
+    """Rows of LANES to SHORT classes."""
+    cdef Py_ssize_t k, v = job.n_classes, ahead = (x[1] - x[0]) * job.block if rows.n > 1 else 0
+    cdef floating m[MOST]
+    cdef const floating *q
+    short_max(x, rows.n, v, m)
+    for k in range(rows.n):
         rows.m[k] = m[k]
         rows.picked[k] = rows.own[k] * (x[k][rows.target[k]] - rows.m[k]) if rows.own[k] else 0
-        if dense:
+    if job.smooth or job.y.data != NULL:
+        for k in range(rows.n):
             q = dense_row(job, rows.step[k], smooth, buffer, &rows.q[k])
             rows.picked[k] += row_dot(x[k], v, m[k], q)
-        if not short:
-            rows.sum[k] = exp_row(x[k], v, least, m[k], e[k], v)
-    if short:
-        short_exp(x, rows.n, v, m, e, job.g.data != NULL, (x[1] - x[0]) * job.block if rows.n > 1 else 0, rows.sum)
+    short_exp(x, rows.n, v, m, e, job.g.data != NULL, ahead, rows.sum)
     finish_losses(job, rows)
-    if job.g.data == NULL:
-        return
-    if short and not dense:
+
+
+cdef void put_gradients(const Job *job, Block *rows, Py_ssize_t size, floating **e, floating *smooth,
+                        floating *buffer) noexcept nogil:
+    """The gradient of each row from its exponentials e, where that is not in place already."""
+    cdef Py_ssize_t k, v = job.n_classes
+    cdef bint dense = job.smooth or job.y.data != NULL, native = size == sizeof(floating)
+    cdef const floating *q
+    cdef floating value
+    if native and not dense and v <= SHORT:
         short_gradient(e, rows.n, v, rows.target, rows.factor, rows.scale, rows.own)
         return
     for k in range(rows.n):
         rows.at_target[k] = e[k][rows.target[k]]
-        if dense:
-            q = dense_row(job, rows.step[k], smooth, buffer, &rows.q[k])
-        row_gradient(e[k], v, rows.factor[k], rows.scale[k], q)
+        q = dense_row(job, rows.step[k], smooth, buffer, &rows.q[k])
+        value = at_target(rows, k, q)
+        if native or dense:
+            row_gradient(e[k], v, rows.factor[k], rows.scale[k], q)
+        if native:
+            e[k][rows.target[k]] = value if rows.own[k] else e[k][rows.target[k]]
+            continue
+        store(job.x.kind, e[k], 1.0 if dense else rows.factor[k], v, rows.g[k], size)
         if rows.own[k]:
-            set_target(rows, k, e[k], q)
+            store(job.x.kind, &value, 1, 1, rows.g[k] + size * rows.target[k], size)
 
 
 cdef void softmax_tile(const Job *job, Block *rows, const floating **x, floating **e, floating *smooth,
@@ -202,7 +223,7 @@ cdef void softmax_tile(const Job *job, Block *rows, const floating **x, floating
     tile_out(tile, rows.n, v, e)
     for k in range(rows.n):
         if rows.own[k]:
-            set_target(rows, k, e[k], smooth if job.smooth else <floating *> NULL)
+            e[k][rows.target[k]] = at_target(rows, k, smooth if job.smooth else <floating *> NULL)
 
 
 cdef void finish_losses(const Job *job, Block *rows) noexcept nogil:
@@ -214,11 +235,10 @@ cdef void finish_losses(const Job *job, Block *rows) noexcept nogil:
             rows.factor[k] = rows.scale[k] = rows.own[k] = 0
 
 
-cdef void set_target(const Block *rows, Py_ssize_t k, floating *e, const floating *q) noexcept nogil:
+cdef floating at_target(const Block *rows, Py_ssize_t k, const floating *q) noexcept nogil:
     # Near 1 a probability less 1 needs more digits than a float32 probability has.
-    cdef Py_ssize_t t = rows.target[k]
-    cdef double own = rows.own[k] + (q[t] if q != NULL else 0)
-    e[t] = <floating> (rows.factor[k] * rows.at_target[k] - rows.scale[k] * own)
+    cdef double own = rows.own[k] + (q[rows.target[k]] if q != NULL else 0)
+    return <floating> (rows.factor[k] * rows.at_target[k] - rows.scale[k] * own)
 
 
 cdef void probability_rows(const Job *job, Block *rows, const floating **x, floating **e, floating *smooth,
@@ -254,26 +274,34 @@ cdef void run_block(const Job *job, Py_ssize_t first, Py_ssize_t last, floating 
     cdef floating *buffer = scratch
     cdef Py_ssize_t k, v = job.n_classes
     cdef bint native = job.x.kind == FLOAT32 or job.x.kind == FLOAT64
-    collect(job, first, last, sizeof(floating) if native else 2, rows)
-    for k in range(rows.n):
-        if native:
-            x[k], e[k] = <const floating *> rows.x[k], <floating *> rows.g[k]
-        else:
-            load(job.x.kind, rows.x[k], 2, v, buffer)
-            x[k], e[k] = buffer, buffer if rows.g[k] != NULL else NULL
-            buffer += v
+    cdef Py_ssize_t size = sizeof(floating) if native else 2
+    collect(job, first, last, size, rows)
     if rows.n == 0:
         return
+    for k in range(rows.n):
+        x[k], e[k] = <const floating *> rows.x[k], <floating *> rows.g[k]
+        if not native:
+            x[k], e[k] = buffer, buffer if rows.g[k] != NULL else NULL
+            buffer += v
+            if v <= SHORT or job.input != LOGITS:
+                load(job.x.kind, rows.x[k], size, v, <floating *> x[k])
     if job.input != LOGITS:
         probability_rows(job, rows, x, e, smooth, buffer)
     elif v < LANES:
         softmax_tile(job, rows, x, e, smooth, buffer)
+    elif v <= SHORT:
+        short_rows(job, rows, x, e, smooth, buffer)
     else:
-        softmax_rows(job, rows, x, e, smooth, buffer)
+        wide_rows(job, rows, size, x, e, smooth, buffer)
     for k in range(rows.n):
         job.loss[rows.step[k]] = rows.loss[k]
-        if not native and rows.g[k] != NULL:
-            store(job.x.kind, e[k], 1, v, rows.g[k], 2)
+    if job.g.data == NULL:
+        return
+    if job.input == LOGITS and v >= LANES:
+        put_gradients(job, rows, size, e, smooth, buffer)
+    elif not native:
+        for k in range(rows.n):
+            store(job.x.kind, e[k], 1, v, rows.g[k], size)
 
 
 cdef int run(Job *job, Py_ssize_t n_steps, int num_threads, floating tag) except -1:

@@ -24,16 +24,18 @@ FSL_INLINE float fsl_from_float16(fsl_float16 h)
     return fsl_from32(bits | sign);
 }
 
-/* Rounds to nearest, ties to even. Adding 0.5 puts a subnormal result into the low bits, rounded. */
+/* Rounds to nearest, ties to even. Adding 0.5 puts a subnormal result into the low bits, rounded. What is
+ * too large becomes 2^16, whose bits are those of inf; NaN differs from inf in one more bit. Selects are
+ * written as masks, since compilers make branches of conditions. */
 FSL_INLINE fsl_float16 fsl_to_float16(float x)
 {
-    const uint32_t size = fsl_bits32(x) & 0x7FFFFFFFu, sign = (fsl_bits32(x) >> 16) & 0x8000u;
+    const uint32_t given = fsl_bits32(x) & 0x7FFFFFFFu, sign = (fsl_bits32(x) >> 16) & 0x8000u;
+    const uint32_t size = given < 0x47800000u ? given : 0x47800000u;
     const uint32_t normal = (size - ((127u - 15u) << 23) + 0x0FFFu + ((size >> 13) & 1u)) >> 13;
     const uint32_t subnormal = fsl_bits32(fsl_from32(size) + 0.5f) - 0x3F000000u;
-    uint32_t bits = size < 0x38800000u ? subnormal : normal;
-    bits = size >= 0x47800000u ? 0x7C00u : bits;
-    bits = size > 0x7F800000u ? 0x7E00u : bits;
-    return (fsl_float16){(uint16_t)(bits | sign)};
+    const uint32_t tiny = (uint32_t)((int32_t)(size - 0x38800000u) >> 31);
+    const uint32_t nan = (0x7F800000u - given) >> 31 << 9;
+    return (fsl_float16){(uint16_t)((subnormal & tiny) | (normal & ~tiny) | nan | sign)};
 }
 
 FSL_INLINE float fsl_from_bfloat16(fsl_bfloat16 h) { return fsl_from32((uint32_t)h.bits << 16); }
@@ -52,7 +54,7 @@ FSL_INLINE fsl_bfloat16 fsl_to_bfloat16(float x)
 
 #define FSL_ELEMENT_FUNCTIONS(real, name)                                                                  \
     /* n elements, `stride` bytes apart, into a buffer. */                                                 \
-    static void fsl_load_##name(fsl_stored kind, const char *from, ptrdiff_t stride, ptrdiff_t n, real *to) \
+    FSL_UNUSED static void fsl_load_##name(fsl_stored kind, const char *from, ptrdiff_t stride, ptrdiff_t n, real *to) \
     {                                                                                                      \
         switch (kind) {                                                                                    \
         case FSL_FLOAT32: FSL_LOAD(float, real, FSL_AS_IS) break;                                          \
@@ -66,7 +68,7 @@ FSL_INLINE fsl_bfloat16 fsl_to_bfloat16(float x)
         }                                                                                                  \
     }                                                                                                      \
     /* scale * n elements of a buffer, rounded once more if the array is of half precision. */             \
-    static void fsl_store_##name(fsl_stored kind, const real *from, real scale, ptrdiff_t n, char *to,     \
+    FSL_UNUSED static void fsl_store_##name(fsl_stored kind, const real *from, real scale, ptrdiff_t n, char *to,     \
                                  ptrdiff_t stride)                                                         \
     {                                                                                                      \
         switch (kind) {                                                                                    \

@@ -21,15 +21,7 @@ FSL_INLINE double fsl_sum_parts(const double *parts)
     return (b[0] + b[2]) + (b[1] + b[3]);
 }
 
-#define FSL_ROWS_FUNCTIONS(real, name, exp_normal_, lowest)                                                \
-    /* exp(d) for d <= 0. At `floor`, which is `lowest`, the factor 2^k has exponent bits 0: it is 0. Were \
-     * the floor a constant, compilers would fold exp(floor) and make a branch, or masks, of it. */        \
-    FSL_INLINE real fsl_exp_floored_##name(real d, real floor) { return exp_normal_(d < floor ? floor : d); } \
-    FSL_INLINE void fsl_lanes_exp_##name(const real *x, real m, real floor, real *e)                       \
-    {                                                                                                      \
-        FSL_SIMD()                                                                                         \
-        for (int i = 0; i < FSL_LANES; i++) e[i] = fsl_exp_floored_##name(x[i] - m, floor);                \
-    }                                                                                                      \
+#define FSL_ROWS_FUNCTIONS(real, name, lowest)                                                \
     /* n <= FSL_LANES rows into a tile; the lanes left over repeat the last row. */                        \
     FSL_INLINE void fsl_tile_in_##name(const real **rows, int n, ptrdiff_t n_classes, real *tile)    \
     {                                                                                                      \
@@ -104,7 +96,7 @@ FSL_INLINE double fsl_sum_parts(const double *parts)
         }                                                                                                  \
     }                                                                                                      \
     /* Maxima of n rows of FSL_LANES classes or more; 0 if all are -inf. The last vector overlaps. */      \
-    static void fsl_short_max_##name(const real **rows, int n, ptrdiff_t n_classes, real *m)               \
+    FSL_UNUSED static void fsl_short_max_##name(const real **rows, int n, ptrdiff_t n_classes, real *m)               \
     {                                                                                                      \
         for (int k = 0; k < n; k++) {                                                                      \
             const real *x = rows[k];                                                                       \
@@ -123,55 +115,63 @@ FSL_INLINE double fsl_sum_parts(const double *parts)
             m[k] = most == -(real)INFINITY ? 0 : most;                                                     \
         }                                                                                                  \
     }                                                                                                      \
-    /* Sums of exp(x - m) of such rows; with `store`, out = exp(x - m). out may be the rows. */            \
-    FSL_INLINE void fsl_short_exp_as_##name(const real **rows, int n, ptrdiff_t n_classes, const real *m,  \
-                                            real **out, int store, int whole_rows, ptrdiff_t ahead,        \
-                                            double (*parts)[FSL_LANES / 2])                                \
+    /* Of such rows, sums of exp(x - m) over whole vectors, FSL_LANES / 2 of them for each row; with `store`,  \
+     * out = exp(x - m). out may be the rows. The rows of the next block are `ahead` elements on. */       \
+    FSL_INLINE void fsl_short_vectors_##name(const real **rows, int n, ptrdiff_t n_classes, const real *m, \
+                                             real **out, int store, ptrdiff_t ahead,                       \
+                                             double (*parts)[FSL_LANES / 2])                               \
     {                                                                                                      \
-        const ptrdiff_t whole = n_classes - n_classes % FSL_LANES;                                         \
-        const int repeated = (int)(whole + FSL_LANES - n_classes);                                         \
-        double counted[FSL_LANES]; /* 0 in the lanes that the tail shares with the vector before */        \
-        for (int i = 0; i < FSL_LANES; i++) counted[i] = i < repeated ? 0 : 1;                             \
         real floor = lowest;                                                                               \
         FSL_OPAQUE(floor);                                                                                 \
         for (int k = 0; k < n; k++) {                                                                      \
             const real *x = rows[k], most = m[k];                                                          \
-            real tail[FSL_LANES];                                                                          \
             double total[FSL_LANES];                                                                       \
             FSL_SIMD()                                                                                     \
             for (int i = 0; i < FSL_LANES; i++) total[i] = 0;                                              \
-            if (!whole_rows) {                                                                             \
-                fsl_lanes_exp_##name(x + n_classes - FSL_LANES, most, floor, tail);                        \
-                FSL_SIMD()                                                                                 \
-                for (int i = 0; i < FSL_LANES; i++) total[i] = counted[i] * (double)tail[i];               \
-            }                                                                                              \
-            for (ptrdiff_t start = 0; start < whole; start += FSL_LANES) {                                 \
+            for (ptrdiff_t start = 0; start + FSL_LANES <= n_classes; start += FSL_LANES) {                \
                 FSL_PREFETCH(x + start + ahead);                                                           \
                 if (store) FSL_PREFETCH_WRITE(out[k] + start + ahead);                                     \
-                real e[FSL_LANES];                                                                         \
-                fsl_lanes_exp_##name(x + start, most, floor, e);                                           \
-                if (store) memcpy(out[k] + start, e, sizeof e);                                            \
                 FSL_SIMD()                                                                                 \
-                for (int i = 0; i < FSL_LANES; i++) total[i] += (double)e[i];                              \
+                for (int i = 0; i < FSL_LANES; i++) {                                                      \
+                    const real e = fsl_exp_floored_##name(x[start + i] - most, floor);                     \
+                    if (store) out[k][start + i] = e;                                                      \
+                    total[i] += (double)e;                                                                 \
+                }                                                                                          \
             }                                                                                              \
-            if (store && !whole_rows) memcpy(out[k] + n_classes - FSL_LANES, tail, sizeof tail);           \
             FSL_SIMD()                                                                                     \
             for (int i = 0; i < FSL_LANES / 2; i++) parts[k][i] = total[i] + total[i + FSL_LANES / 2];     \
         }                                                                                                  \
     }                                                                                                      \
-    static void fsl_short_exp_##name(const real **rows, int n, ptrdiff_t n_classes, const real *m, real **out, \
-                                     int store, ptrdiff_t ahead, double *sum)                              \
+    /* exp(x - m) of the last FSL_LANES classes of such rows. */                                           \
+    FSL_INLINE void fsl_short_tails_##name(const real **rows, int n, ptrdiff_t n_classes, const real *m,   \
+                                           real (*tails)[FSL_LANES])                                       \
+    {                                                                                                      \
+        real floor = lowest;                                                                               \
+        FSL_OPAQUE(floor);                                                                                 \
+        for (int k = 0; k < n; k++) {                                                                      \
+            const real *last = rows[k] + n_classes - FSL_LANES, most = m[k];                               \
+            FSL_SIMD()                                                                                     \
+            for (int i = 0; i < FSL_LANES; i++) tails[k][i] = fsl_exp_floored_##name(last[i] - most, floor); \
+        }                                                                                                  \
+    }                                                                                                      \
+    FSL_UNUSED static void fsl_short_exp_##name(const real **rows, int n, ptrdiff_t n_classes, const real *m, \
+                                                real **out, int store, ptrdiff_t ahead, double *sum)       \
     {                                                                                                      \
         double parts[FSL_MOST_ROWS][FSL_LANES / 2];                                                        \
-        const int whole_rows = n_classes % FSL_LANES == 0;                                                 \
-        if (store && whole_rows) fsl_short_exp_as_##name(rows, n, n_classes, m, out, 1, 1, ahead, parts); \
-        else if (store) fsl_short_exp_as_##name(rows, n, n_classes, m, out, 1, 0, ahead, parts);           \
-        else if (whole_rows) fsl_short_exp_as_##name(rows, n, n_classes, m, out, 0, 1, ahead, parts);      \
-        else fsl_short_exp_as_##name(rows, n, n_classes, m, out, 0, 0, ahead, parts);                      \
-        for (int k = 0; k < n; k++) sum[k] = fsl_sum_parts(parts[k]);                                      \
+        real tails[FSL_MOST_ROWS][FSL_LANES];                                                              \
+        const int rest = (int)(n_classes % FSL_LANES);                                                     \
+        if (rest) fsl_short_tails_##name(rows, n, n_classes, m, tails);                                    \
+        if (store) fsl_short_vectors_##name(rows, n, n_classes, m, out, 1, ahead, parts);                  \
+        else fsl_short_vectors_##name(rows, n, n_classes, m, out, 0, ahead, parts);                        \
+        for (int k = 0; k < n; k++) {                                                                      \
+            sum[k] = fsl_sum_parts(parts[k]);                                                              \
+            if (!rest) continue;                                                                           \
+            sum[k] += fsl_sum_##name(tails[k] + FSL_LANES - rest, rest); /* the others were counted */     \
+            if (store) memcpy(out[k] + n_classes - FSL_LANES, tails[k], sizeof tails[k]);                  \
+        }                                                                                                  \
     }                                                                                                      \
     /* The gradient of such rows where q is but `own` at the target: factor * e - scale * own. */          \
-    static void fsl_short_gradient_##name(real **rows, int n, ptrdiff_t n_classes, const int64_t *target,  \
+    FSL_UNUSED static void fsl_short_gradient_##name(real **rows, int n, ptrdiff_t n_classes, const int64_t *target,  \
                                           const double *factor, const double *scale, const double *own)    \
     {                                                                                                      \
         for (int k = 0; k < n; k++) {                                                                      \
@@ -180,6 +180,22 @@ FSL_INLINE double fsl_sum_parts(const double *parts)
             fsl_row_scale_##name(x, n_classes, (real)factor[k]);                                           \
             x[target[k]] = (real)at_target;                                                                \
         }                                                                                                  \
+    }                                                                                                      \
+    /* Maximum of a row that is converted on the way, unless it is stored as it is computed. */            \
+    FSL_UNUSED static real fsl_load_max_##name(fsl_stored kind, const char *from, ptrdiff_t size, ptrdiff_t n, \
+                                               real *to)                                                   \
+    {                                                                                                      \
+        real most = -(real)INFINITY;                                                                       \
+        if (size == sizeof(real)) return fsl_row_max_##name((const real *)from, n);                        \
+        for (ptrdiff_t start = 0; start < n; start += FSL_BLOCK) {                                         \
+            const ptrdiff_t n_block = start + FSL_BLOCK < n ? FSL_BLOCK : n - start;                       \
+            real of_block = -(real)INFINITY;                                                               \
+            fsl_load_##name(kind, from + start * size, size, n_block, to + start);                         \
+            FSL_SIMD(reduction(max : of_block))                                                            \
+            for (ptrdiff_t i = start; i < start + n_block; i++) of_block = to[i] > of_block ? to[i] : of_block; \
+            most = of_block > most ? of_block : most;                                                      \
+        }                                                                                                  \
+        return most == -(real)INFINITY ? 0 : most;                                                         \
     }                                                                                                      \
     /* sum of q (x - m), or of q log x; terms with q = 0 are 0. */                                         \
     FSL_INLINE double fsl_row_dot_##name(const real *x, ptrdiff_t n, real m, const real *q)                \
@@ -253,15 +269,15 @@ FSL_INLINE double fsl_sum_parts(const double *parts)
         return total;                                                                                      \
     }
 
-FSL_ROWS_FUNCTIONS(float, f32, fsl_exp_normal32, -88.0f)
-FSL_ROWS_FUNCTIONS(double, f64, fsl_exp_normal64, -709.0)
+FSL_ROWS_FUNCTIONS(float, f32, -88.0f)
+FSL_ROWS_FUNCTIONS(double, f64, -709.0)
 
 /* One name for both types, chosen by what an argument points to; fused code calls these. */
 #define FSL_TYPED(pointer, name) _Generic(*(pointer), float: name##_f32, double: name##_f64)
 #define fsl_load(kind, from, stride, n, to) FSL_TYPED(to, fsl_load)(kind, from, stride, n, to)
 #define fsl_store(kind, from, scale, n, to, stride) FSL_TYPED(from, fsl_store)(kind, from, scale, n, to, stride)
-#define fsl_row_range(x, n, least, most) FSL_TYPED(x, fsl_row_range)(x, n, least, most)
-#define fsl_exp_row(x, n, least, m, out, ahead) FSL_TYPED(x, fsl_exp_row)(x, n, least, m, out, ahead)
+#define fsl_load_max(kind, from, size, n, to) FSL_TYPED(to, fsl_load_max)(kind, from, size, n, to)
+#define fsl_row_exp(x, n, m, out, next, size) FSL_TYPED(x, fsl_row_exp)(x, n, m, out, next, size)
 #define fsl_short_max(rows, n, n_classes, m) FSL_TYPED(m, fsl_short_max)(rows, n, n_classes, m)
 #define fsl_short_exp(rows, n, n_classes, m, out, store, ahead, sum) \
     FSL_TYPED(m, fsl_short_exp)(rows, n, n_classes, m, out, store, ahead, sum)
@@ -285,7 +301,7 @@ FSL_ROWS_FUNCTIONS(double, f64, fsl_exp_normal64, -709.0)
 
 /* From maxima and sums of exp(x - max) to losses and to the factor between exp(x - max) and softmax
  * times (what stands before it in the derivative). `picked` is the sum of q (x - max), `q` that of q. */
-static void fsl_softmax_losses(int n, const double *m, const double *sum, const double *picked, const double *q,
+FSL_UNUSED static void fsl_softmax_losses(int n, const double *m, const double *sum, const double *picked, const double *q,
                                double z, const double *scale, double *loss, double *factor)
 {
     FSL_SIMD()

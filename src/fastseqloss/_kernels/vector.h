@@ -17,6 +17,7 @@
 #define FSL_PREFETCH(address) ((void)0)
 #define FSL_PREFETCH_WRITE(address) ((void)0)
 #define FSL_OPAQUE(variable) ((void)0)
+#define FSL_UNUSED
 #define restrict __restrict
 #else
 #define FSL_PRAGMA(text) _Pragma(#text)
@@ -24,6 +25,7 @@
 #define FSL_SIMD(clauses) FSL_PRAGMA(omp simd clauses)
 #define FSL_PREFETCH(address) __builtin_prefetch(address)
 #define FSL_PREFETCH_WRITE(address) __builtin_prefetch(address, 1)
+#define FSL_UNUSED __attribute__((unused)) /* not every module calls it */
 #define FSL_OPAQUE(variable) __asm__("" : "+m"(variable)) /* the compiler may not assume its value */
 #endif
 
@@ -182,67 +184,73 @@ FSL_INLINE float fsl_log32(float x)
 }
 
 /* ---- one row of logits ------------------------------------------------------------------
- * Rows are walked in whole vectors of FSL_LANES; the last, partial one goes through a copy padded with the
- * maximum, so that no scalar exp is left over.
+ * Rows are walked in whole vectors of FSL_LANES; the last, partial one goes through a copy filled up with
+ * -inf, so that no scalar exp is left over.
  *
- * The sum keeps the terms below 1 apart from those that round to 1 (the maximum, usually alone). Adding
- * thousands of tiny float32 terms onto a 1 would lose up to 1e-7 each; kept apart, the error is relative
- * to what they add up to. How many ones there are follows from the sum of all, rounded. Blocks of FSL_BLOCK float32 terms are then added in float64. */
+ * Sums are kept in float32 lanes (of float32 rows) for blocks of FSL_BLOCK terms, then added in float64. Near
+ * the 1 that the maximum contributes a lane loses 6e-8 with each term, which the logarithm of a sum near 1
+ * would show: until the sum has reached 2, blocks of any weight are added up again in float64.
+ *
+ * exp(x - m) is 0 below the normal numbers: no loss and no gradient can tell. */
 
 #define FSL_LANES 16
 #define FSL_BLOCK 256
 
-#define FSL_ROW_FUNCTIONS(real, name, exp_, exp_normal_, least_normal)                                     \
-    typedef struct { real small[FSL_LANES], all[FSL_LANES];  } fsl_sums_##name;                            \
+#define FSL_ROW_FUNCTIONS(real, name, exp_normal_, lowest)                                                 \
+    /* exp(d) for d <= 0. At `floor`, which is `lowest`, the factor 2^k has exponent bits 0: it is 0. Were \
+     * the floor a constant, compilers would fold exp(floor) and make a branch, or masks, of it. */        \
+    FSL_INLINE real fsl_exp_floored_##name(real d, real floor) { return exp_normal_(d < floor ? floor : d); } \
                                                                                                            \
-    FSL_INLINE void fsl_row_range_##name(const real *x, ptrdiff_t n, real *least, real *most)              \
+    /* Maximum; 0 if all are -inf. NaN is passed over. */                                                  \
+    FSL_INLINE real fsl_row_max_##name(const real *x, ptrdiff_t n)                                         \
     {                                                                                                      \
-        const ptrdiff_t whole = n / FSL_LANES;                                                             \
-        real lo = INFINITY, hi = -(real)INFINITY;                                                          \
-        FSL_SIMD(reduction(min : lo) reduction(max : hi))                                                  \
-        for (ptrdiff_t i = 0; i < whole * FSL_LANES; i++) {                                                \
-            lo = x[i] < lo ? x[i] : lo;                                                                    \
-            hi = x[i] > hi ? x[i] : hi;                                                                    \
-        }                                                                                                  \
-        for (ptrdiff_t i = whole * FSL_LANES; i < n; i++) {                                                \
-            lo = x[i] < lo ? x[i] : lo;                                                                    \
-            hi = x[i] > hi ? x[i] : hi;                                                                    \
-        }                                                                                                  \
-        *least = lo;                                                                                       \
-        *most = hi;                                                                                        \
+        const ptrdiff_t whole = n - n % FSL_LANES;                                                         \
+        real most = -(real)INFINITY;                                                                       \
+        FSL_SIMD(reduction(max : most))                                                                    \
+        for (ptrdiff_t i = 0; i < whole; i++) most = x[i] > most ? x[i] : most;                            \
+        for (ptrdiff_t i = whole; i < n; i++) most = x[i] > most ? x[i] : most;                            \
+        return most == -(real)INFINITY ? 0 : most;                                                         \
     }                                                                                                      \
-    FSL_INLINE void fsl_exp_lanes_##name(const real *x, real m, real *out, int normal, fsl_sums_##name *sums) \
+    /* out = exp(x - m) for n (whole vectors), unless NULL (then it is not stored); their sum. */          \
+    FSL_INLINE double fsl_block_exp_##name(const real *x, ptrdiff_t n, real m, real floor, real *out,      \
+                                           const char *next, ptrdiff_t size)                               \
     {                                                                                                      \
+        real lanes[FSL_LANES];                                                                             \
+        double sum = 0;                                                                                    \
         FSL_SIMD()                                                                                         \
-        for (int i = 0; i < FSL_LANES; i++) {                                                              \
-            const real e = normal ? exp_normal_(x[i] - m) : exp_(x[i] - m);                                \
-            out[i] = e;                                                                                    \
-            sums->small[i] += e < 1 ? e : 0;                                                               \
-            sums->all[i] += e;                                                                             \
+        for (int i = 0; i < FSL_LANES; i++) lanes[i] = 0;                                                  \
+        for (ptrdiff_t j = 0; j < n; j += FSL_LANES) {                                                     \
+            FSL_PREFETCH(next + j * size);                                                                 \
+            FSL_SIMD()                                                                                     \
+            for (int i = 0; i < FSL_LANES; i++) {                                                          \
+                const real e = fsl_exp_floored_##name(x[j + i] - m, floor);                                \
+                out[j + i] = e;                                                                            \
+                lanes[i] += e;                                                                             \
+            }                                                                                              \
         }                                                                                                  \
+        FSL_SIMD(reduction(+ : sum))                                                                       \
+        for (int i = 0; i < FSL_LANES; i++) sum += (double)lanes[i];                                       \
+        return sum;                                                                                        \
     }                                                                                                      \
-    FSL_INLINE double fsl_drain_##name(fsl_sums_##name *sums)                                              \
+    FSL_INLINE double fsl_sum_##name(const real *x, ptrdiff_t n)                                           \
     {                                                                                                      \
-        double small = 0, ones = 0;                                                                        \
-        FSL_SIMD(reduction(+ : small, ones))                                                               \
-        for (int i = 0; i < FSL_LANES; i++) {                                                              \
-            small += sums->small[i];                                                                       \
-            ones += rint(sums->all[i] - sums->small[i]);                                                   \
-        }                                                                                                  \
-        memset(sums, 0, sizeof *sums);                                                                     \
-        return ones + small;                                                                               \
+        double sum = 0;                                                                                    \
+        FSL_SIMD(reduction(+ : sum))                                                                       \
+        for (ptrdiff_t i = 0; i < n; i++) sum += (double)x[i];                                             \
+        return sum;                                                                                        \
     }                                                                                                      \
-    /* The last n % FSL_LANES entries of a row, the rest of the vector filled up with m. */                \
-    FSL_INLINE void fsl_tail_##name(const real *x, ptrdiff_t n, real m, real *tail)                        \
+    /* The last n % FSL_LANES entries of a row, at the end of a vector that begins with -inf. */           \
+    FSL_INLINE void fsl_tail_##name(const real *x, ptrdiff_t n, real *tail)                                \
     {                                                                                                      \
         const int rest = (int)(n % FSL_LANES);                                                             \
         if (n < FSL_LANES) {                                                                               \
-            for (int i = 0; i < FSL_LANES; i++) tail[i] = m;                                               \
+            for (int i = 0; i < FSL_LANES; i++) tail[i] = -(real)INFINITY;                                 \
             for (int i = 0; i < rest; i++) tail[FSL_LANES - rest + i] = x[i];                              \
             return;                                                                                        \
         }                                                                                                  \
         FSL_SIMD()                                                                                         \
-        for (int i = 0; i < FSL_LANES; i++) tail[i] = i < FSL_LANES - rest ? m : x[n - FSL_LANES + i];     \
+        for (int i = 0; i < FSL_LANES; i++)                                                                \
+            tail[i] = i < FSL_LANES - rest ? -(real)INFINITY : x[n - FSL_LANES + i];                       \
     }                                                                                                      \
     FSL_INLINE void fsl_put_tail_##name(const real *tail, ptrdiff_t n, real *out)                          \
     {                                                                                                      \
@@ -255,32 +263,30 @@ FSL_INLINE float fsl_log32(float x)
         FSL_SIMD()                                                                                         \
         for (int i = 0; i < FSL_LANES; i++) last[i] = i < FSL_LANES - rest ? last[i] : tail[i];            \
     }                                                                                                      \
-    /* Sum of exp(x - m); with `store`, out = exp(x - m). out may be x. */                                 \
-    FSL_INLINE double fsl_row_exp_##name(const real *x, ptrdiff_t n, real m, real *out, int store, int normal, \
-                                         ptrdiff_t ahead)                                                  \
+    /* Sum of exp(x - m); out, unless NULL, is exp(x - m) and may be x. The row that comes `next`, of      \
+     * elements of that size, is fetched meanwhile: finding its maximum is too short a work to hide the    \
+     * memory behind. */                                                                                   \
+    FSL_UNUSED static double fsl_row_exp_##name(const real *x, ptrdiff_t n, real m, real *out, const char *next, \
+                                                ptrdiff_t size)                                            \
     {                                                                                                      \
         const ptrdiff_t whole = n - n % FSL_LANES;                                                         \
-        fsl_sums_##name sums;                                                                              \
-        real tail[FSL_LANES], unused[FSL_LANES];                                                           \
+        real tail[FSL_LANES], unseen[FSL_BLOCK], floor = lowest;                                           \
         double total = 0;                                                                                  \
-        memset(&sums, 0, sizeof sums);                                                                     \
-        if (whole < n) {                                                                                   \
-            fsl_tail_##name(x, n, m, tail);                                                                \
-            sums.all[0] = (real)(n - whole - FSL_LANES); /* what the padding will add */                   \
-        }                                                                                                  \
+        FSL_OPAQUE(floor);                                                                                 \
+        if (whole < n) fsl_tail_##name(x, n, tail);                                                        \
         for (ptrdiff_t start = 0; start < whole; start += FSL_BLOCK) {                                     \
-            const ptrdiff_t stop = start + FSL_BLOCK < whole ? start + FSL_BLOCK : whole;                  \
-            if (start) total += fsl_drain_##name(&sums);                                                   \
-            for (ptrdiff_t i = start; i < stop; i += FSL_LANES) {                                          \
-                FSL_PREFETCH(x + i + ahead);                                                               \
-                fsl_exp_lanes_##name(x + i, m, store ? out + i : unused, normal, &sums);                   \
-            }                                                                                              \
+            const ptrdiff_t n_block = start + FSL_BLOCK < whole ? FSL_BLOCK : whole - start;               \
+            real *e = out ? out + start : unseen;                                                          \
+            double sum = fsl_block_exp_##name(x + start, n_block, m, floor, e, next + start * size, size); \
+            if (total < 2 && sum >= 0.5) sum = fsl_sum_##name(e, n_block);                                 \
+            total += sum;                                                                                  \
         }                                                                                                  \
         if (whole < n) {                                                                                   \
-            fsl_exp_lanes_##name(tail, m, tail, normal, &sums);                                            \
-            if (store) fsl_put_tail_##name(tail, n, out);                                                  \
+            fsl_block_exp_##name(tail, FSL_LANES, m, floor, tail, next, 0);                                \
+            if (out) fsl_put_tail_##name(tail, n, out);                                                    \
+            total += fsl_sum_##name(tail, FSL_LANES);                                                      \
         }                                                                                                  \
-        return total + fsl_drain_##name(&sums);                                                            \
+        return total;                                                                                      \
     }                                                                                                      \
     FSL_INLINE void fsl_row_scale_##name(real *x, ptrdiff_t n, real scale)                                 \
     {                                                                                                      \
@@ -289,32 +295,18 @@ FSL_INLINE float fsl_log32(float x)
         for (ptrdiff_t i = 0; i < whole * FSL_LANES; i++) x[i] *= scale;                                   \
         for (ptrdiff_t i = whole * FSL_LANES; i < n; i++) x[i] *= scale;                                   \
     }                                                                                                      \
-    /* Sum of exp(x - m) of a row whose least element is known; out, unless NULL, is exp(x - m). The row that  \
-     * comes next, `ahead` elements on, is fetched meanwhile: finding its maximum is too short a work to hide  \
-     * the memory behind. */                                                                               \
-    static double fsl_exp_row_##name(const real *x, ptrdiff_t n, real least, real m, real *out, ptrdiff_t ahead) \
-    {                                                                                                      \
-        const int normal = least - m >= least_normal; /* not so if NaN */                                  \
-        if (out)                                                                                           \
-            return normal ? fsl_row_exp_##name(x, n, m, out, 1, 1, ahead)                                  \
-                          : fsl_row_exp_##name(x, n, m, out, 1, 0, ahead);                                 \
-        return normal ? fsl_row_exp_##name(x, n, m, out, 0, 1, ahead)                                      \
-                      : fsl_row_exp_##name(x, n, m, out, 0, 0, ahead);                                     \
-    }                                                                                                      \
     /* The dense row pass: maximum and sum of exp(x - maximum); out, unless NULL, is scale * softmax(x). A \
-     * row of -inf alone has sum 0 and softmax 0. */                                                       \
-    static void fsl_softmax_row_##name(const real *x, ptrdiff_t n, real *out, double scale, ptrdiff_t ahead, \
-                                       double *row_max, double *row_sum)                                   \
+     * row of -inf alone has maximum 0, sum 0 and softmax 0. The next row is `ahead` elements on. */       \
+    FSL_UNUSED static void fsl_softmax_row_##name(const real *x, ptrdiff_t n, real *out, double scale,     \
+                                                  ptrdiff_t ahead, double *row_max, double *row_sum)       \
     {                                                                                                      \
-        real least, m;                                                                                     \
-        fsl_row_range_##name(x, n, &least, &m);                                                            \
+        const real m = fsl_row_max_##name(x, n);                                                           \
         *row_max = m;                                                                                      \
-        /* NaN, if there is one among -inf, must still reach the sum. */                                   \
-        *row_sum = fsl_exp_row_##name(x, n, least, m == -(real)INFINITY ? 0 : m, out, ahead);              \
+        *row_sum = fsl_row_exp_##name(x, n, m, out, (const char *)(x + ahead), sizeof(real));              \
         if (out) fsl_row_scale_##name(out, n, (real)(*row_sum == 0 ? 0 : scale / *row_sum));               \
     }
 
-FSL_ROW_FUNCTIONS(float, f32, fsl_exp32, fsl_exp_normal32, -87.0f)
-FSL_ROW_FUNCTIONS(double, f64, fsl_exp64, fsl_exp_normal64, -708.0)
+FSL_ROW_FUNCTIONS(float, f32, fsl_exp_normal32, -88.0f)
+FSL_ROW_FUNCTIONS(double, f64, fsl_exp_normal64, -709.0)
 
 #endif

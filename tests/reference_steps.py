@@ -1,0 +1,222 @@
+"""Slow, readable oracles for the per-step losses and for the reduction table, in long double.
+
+Each loss is written from its definition, for a table of steps: [N, V] scores of classes, or [N] numbers and targets.
+`steps` selects the steps that count, so that nothing else is ever touched, and `reduce` sums them up.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+WIDE = np.longdouble
+
+
+def times(coefficient: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Their product, in which 0 times infinity (or NaN) is 0."""
+    coefficient, value = np.broadcast_arrays(np.asarray(coefficient, WIDE), np.asarray(value, WIDE))
+    return np.multiply(coefficient, value, where=coefficient != 0, out=np.zeros(value.shape, WIDE))
+
+
+def widened(array: np.ndarray) -> np.ndarray:
+    return np.asarray(array).astype(WIDE)
+
+
+# ---- classification: x [N, V] ---------------------------------------------------------------
+
+
+def log_softmax(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each row, and the log of its sum of exponentials [N, 1]; that is -inf for a row of -inf."""
+    largest = x.max(axis=1, keepdims=True)
+    shift = np.where(largest == -np.inf, 0, largest)
+    log_sum = np.log(np.exp(x - shift).sum(axis=1, keepdims=True))
+    return (x - shift) - log_sum, shift + log_sum
+
+
+def coefficients(targets, classes, class_weight=None, label_smoothing=0.0) -> np.ndarray:
+    """q [N, V], of which the cross-entropy is -sum_c q_c log p_c."""
+    targets = np.asarray(targets)
+    integer = targets.dtype.kind in "iu"
+    y = targets[:, None] == np.arange(classes) if integer else targets
+    weight = np.ones(classes) if class_weight is None else class_weight
+    smoothing = WIDE(label_smoothing)
+    return widened(weight) * ((1 - smoothing) * widened(y) + smoothing / classes)
+
+
+def cross_entropy(x, targets, kind="logits", z_loss=0.0, **options) -> tuple[np.ndarray, ...]:
+    q = coefficients(targets, x.shape[1], **options)
+    if kind == "probs":
+        slope = times(q, -1 / x)
+        return times(q, -np.log(x)).sum(axis=1), slope, np.abs(slope)
+    if kind == "log_probs":
+        return times(q, -x).sum(axis=1), -q, q
+    log_probs, lse = log_softmax(x)
+    impossible = lse[:, 0] == -np.inf
+    softmax = np.exp(log_probs)
+    slope = softmax * q.sum(axis=1, keepdims=True) - q
+    loss = times(q, -log_probs).sum(axis=1)
+    size = np.broadcast_to(q.sum(axis=1, keepdims=True), x.shape)
+    if z_loss:
+        loss = loss + z_loss * lse[:, 0] ** 2
+        slope = slope + 2 * z_loss * lse * softmax
+        size = size + np.abs(2 * z_loss * lse)
+    return np.where(impossible, np.inf, loss), np.where(impossible[:, None], 0, slope), size
+
+
+def softmax_cross_entropy(x, targets, input="logits", **options) -> tuple[np.ndarray, ...]:
+    return cross_entropy(x, targets, input, **options)
+
+
+def nll_loss(x, targets, **options) -> tuple[np.ndarray, ...]:
+    return cross_entropy(x, targets, "log_probs", **options)
+
+
+def multiclass_hinge_loss(x, targets, margin=1.0, class_weight=None) -> tuple[np.ndarray, ...]:
+    """Crammer and Singer: the margin to the best wrong class, one step at a time."""
+    loss, slope = np.zeros(len(x), WIDE), np.zeros(x.shape, WIDE)
+    for i, (row, t) in enumerate(zip(x, targets, strict=True)):
+        weight = 1 if class_weight is None else class_weight[t]
+        others = [c for c in range(len(row)) if c != t]
+        if not others:
+            continue
+        best = max(others, key=lambda c: row[c])  # the first of equals
+        violation = margin + row[best] - row[t]
+        if np.isnan(row).any():
+            violation = np.nan
+        loss[i] = times(weight, np.maximum(0, violation))
+        if violation > 0:
+            slope[i, best], slope[i, t] = weight, -weight
+    return loss, slope, np.abs(slope)
+
+
+# ---- elementwise: x and y of one shape ------------------------------------------------------
+
+
+def softplus(x: np.ndarray) -> np.ndarray:
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return np.exp(-softplus(-x))
+
+
+def binary_cross_entropy(x, y, input="logits", pos_weight=1.0) -> tuple[np.ndarray, ...]:
+    positive, negative = widened(pos_weight) * y, 1 - y
+    if input == "logits":
+        loss = times(positive, softplus(-x)) + times(negative, softplus(x))
+        slopes = times(positive, -sigmoid(-x)), times(negative, sigmoid(x))
+    else:
+        loss = times(positive, -np.log(x)) + times(negative, -np.log1p(-x))
+        slopes = times(positive, -1 / x), times(negative, 1 / (1 - x))
+    return loss, slopes[0] + slopes[1], np.abs(slopes[0]) + np.abs(slopes[1])
+
+
+def mse_loss(x, y) -> tuple[np.ndarray, ...]:
+    return (x - y) ** 2, 2 * (x - y), np.abs(2 * (x - y))
+
+
+def mae_loss(x, y) -> tuple[np.ndarray, ...]:
+    return np.abs(x - y), np.sign(x - y), np.ones_like(x)
+
+
+def huber_loss(x, y, delta=1.0) -> tuple[np.ndarray, ...]:
+    d, delta = x - y, WIDE(delta)
+    inside = np.abs(d) <= delta
+    loss = np.where(inside, d**2 / 2, delta * (np.abs(d) - delta / 2))
+    slope = np.where(inside, d, delta * np.sign(d))
+    return loss, slope, np.abs(slope)
+
+
+def quantile_loss(x, y, q=0.5) -> tuple[np.ndarray, ...]:
+    d, q = y - x, np.broadcast_to(widened(q), x.shape)
+    slope = np.where(d > 0, -q, np.where(d < 0, 1 - q, 0))
+    return np.maximum(q * d, (q - 1) * d), slope, np.abs(slope)
+
+
+def hinge_loss(x, y, margin=1.0, squared=False) -> tuple[np.ndarray, ...]:
+    violation = np.maximum(0, margin - y * x)
+    if squared:
+        return violation**2, -2 * y * violation, np.abs(2 * violation)
+    slope = np.where(violation > 0, -y, 0)
+    return violation, slope, np.abs(slope)
+
+
+# ---- steps that count, and reductions -------------------------------------------------------
+
+CLASSIFICATION = {f.__name__: f for f in (softmax_cross_entropy, nll_loss, multiclass_hinge_loss)}
+ELEMENTWISE = {f.__name__: f for f in (binary_cross_entropy, mse_loss, mae_loss, huber_loss, quantile_loss, hinge_loss)}
+NAMES = (*CLASSIFICATION, *ELEMENTWISE)
+
+
+@dataclass
+class Steps:
+    """Every step of a batch: its loss, gradient, and what it adds to the number of steps of its sequence."""
+
+    loss: np.ndarray  # [B, T, ...], 0 where a step does not count
+    gradient: np.ndarray  # of the sum of the losses, shape of the scores
+    weight: np.ndarray  # [B, T, ...]
+    size: np.ndarray  # of the terms that a gradient is the sum of, shape of the scores
+
+
+def counting(shape, lengths=None, mask=None) -> np.ndarray:
+    """Which steps of this shape both the lengths and the mask let count."""
+    counts = np.ones(shape, bool) if mask is None else np.array(mask)
+    if lengths is not None:
+        for b, n in enumerate(lengths):
+            counts[b, n:] = False
+    return counts
+
+
+def steps(name, scores, targets, lengths=None, mask=None, *, ignore_index=-100, **options) -> Steps:
+    """The loss `name` of each step that counts; NaN and junk anywhere else do not matter."""
+    scores, targets = np.asarray(scores), np.asarray(targets)
+    classification = name in CLASSIFICATION
+    shape = scores.shape[:-1] if classification else scores.shape[:2]
+    counts = counting(shape, lengths, mask)
+    integer = classification and targets.dtype.kind in "iu"
+    if integer:
+        counts &= targets != ignore_index
+    result = Steps(
+        np.zeros(shape, WIDE), np.zeros(scores.shape, WIDE), counts.astype(WIDE), np.zeros(scores.shape, WIDE)
+    )
+    with np.errstate(all="ignore"):
+        if classification:
+            x, y = scores[counts], targets[counts]
+            loss, gradient, size = CLASSIFICATION[name](widened(x), y, **options)
+            if integer and options.get("class_weight") is not None:
+                result.weight[counts] = widened(options["class_weight"])[y]
+        else:
+            options = {key: _rows(value, counts, scores.shape) for key, value in options.items()}
+            loss, gradient, size = ELEMENTWISE[name](widened(scores[counts]), widened(targets[counts]), **options)
+            features = int(np.prod(scores.shape[2:]))
+            loss = loss.reshape(len(loss), features).sum(axis=1) / features
+            gradient, size = gradient / features, size / features
+    result.loss[counts], result.gradient[counts], result.size[counts] = loss, gradient, size
+    return result
+
+
+def _rows(option, counts, shape):
+    """An option given for the last axis, at the steps that count."""
+    return np.broadcast_to(option, shape)[counts] if np.ndim(option) else option
+
+
+def reduce(found: Steps, reduction="mean", normalizer=None, sample_weight=None):
+    """The reduced loss and its gradient; a sequence of weight 0 does not count, whatever its loss."""
+    batch = found.loss.shape[0] if found.loss.ndim else 1
+    loss, weight = (a.reshape(batch, -1) if a.size else np.zeros((batch, 0), WIDE) for a in (found.loss, found.weight))
+    s = widened(np.ones(batch) if sample_weight is None else np.reshape(sample_weight, batch))
+    n = weight.sum(axis=1)
+    share, divisor = s, WIDE(normalizer or 1.0)
+    if reduction == "mean":
+        divisor = (s * n).sum()
+    elif reduction == "batch_mean":
+        divisor = s.sum()
+    elif reduction == "sequence_mean":
+        share, divisor = np.where(n > 0, s / np.where(n > 0, n, 1), 0), s.sum()
+    share = share / divisor if divisor > 0 else 0 * share
+    per_step = times(share[:, None], loss).reshape(found.loss.shape)
+    total = {
+        "none": per_step,
+        "per_sequence": per_step.reshape(loss.shape).sum(axis=1) if found.loss.ndim else per_step,
+    }.get(reduction, per_step.sum())
+    by_sequence = share.reshape(share.shape + (1,) * (found.gradient.ndim - 1)) if found.loss.ndim else share
+    return total, times(by_sequence, found.gradient)
