@@ -395,12 +395,11 @@ def _raise_bad_label(
 
 
 class Steps(NamedTuple):
-    """Which steps of a batch count: of sequence b the first lengths[b], and of those what mask says."""
+    """Which steps of a batch count: of each sequence the first ones, and of those what a mask says."""
 
     shape: tuple[int, ...]  # as the user sees them: [B, T, ...]
-    lengths: NDArray[np.int64]  # [B], in steps
+    first: NDArray[np.int64] | None  # [B], how many steps; None if all
     mask: NDArray[np.uint8] | None  # [B, steps]
-    full: bool  # all count
 
     @property
     def batch(self) -> int:
@@ -412,11 +411,21 @@ class Steps(NamedTuple):
         """Steps of a sequence."""
         return math.prod(self.shape[1:])
 
+    @property
+    def full(self) -> bool:
+        """Whether all steps count."""
+        return self.first is None and self.mask is None
+
+    def lengths(self) -> NDArray[np.int64]:
+        """How many steps of each sequence there are before its padding."""
+        return np.full(self.batch, self.rows, np.int64) if self.first is None else self.first
+
     def counts(self) -> NDArray[np.float64]:
         """How many steps of each sequence count."""
+        lengths = self.lengths()
         if self.mask is None:
-            return self.lengths.astype(np.float64)
-        inside = np.arange(self.rows) < self.lengths[:, None]
+            return lengths.astype(np.float64)
+        inside = np.arange(self.rows) < lengths[:, None]
         counts: NDArray[np.float64] = (inside & self.mask.view(np.bool_)).sum(axis=1, dtype=np.float64)
         return counts
 
@@ -428,30 +437,32 @@ class Steps(NamedTuple):
 def as_steps(shape: tuple[int, ...], lengths: Any, mask: Any) -> Steps:
     """Check what says which steps count; steps of shape [B, T, ...]."""
     batch = shape[0] if shape else 1
-    rows = math.prod(shape[1:])
-    if lengths is not None and len(shape) < 2:
-        raise ValueError(f"lengths needs a time axis; the steps have shape {shape}, allowed: [B, T, ...]")
-    if lengths is None:
-        counted = np.full(batch, rows, np.int64)
-    else:
-        counted = as_lengths("lengths", lengths, batch, shape[1], False) * math.prod(shape[2:])
-    chosen = None
+    first = chosen = None
+    if lengths is not None:
+        if len(shape) < 2:
+            raise ValueError(f"lengths needs a time axis; the steps have shape {shape}, allowed: [B, T, ...]")
+        first = as_lengths("lengths", lengths, batch, shape[1], False) * math.prod(shape[2:])
     if mask is not None:
         array = as_array("mask", mask)
         if array.dtype != np.bool_:
             raise TypeError(f"mask has dtype {array.dtype}; allowed: bool")
         if array.shape != shape:
             raise ValueError(f"mask has shape {array.shape}; allowed: {shape}")
-        chosen = np.array(array, order="C").view(np.uint8).reshape(batch, rows)
-    return Steps(shape, counted, chosen, lengths is None and mask is None)
+        chosen = np.array(array, order="C").view(np.uint8).reshape(batch, math.prod(shape[1:]))
+    return Steps(shape, first, chosen)
 
 
 def as_targets(
-    targets: Any, steps: Steps, n_classes: int, ignore_index: Any, class_weight: NDArray[np.float64] | None
+    targets: Any,
+    steps: Steps,
+    n_classes: int,
+    ignore_index: Any,
+    class_weight: NDArray[np.float64] | None,
+    in_all: bool,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Check classes, one of each step; return them, -1 where a step does not count, and counts [B].
 
-    A step counts as much as the weight of its class.
+    A step counts as much as the weight of its class. `in_all` asks for one count over the batch.
     """
     values = as_integers("targets", targets)
     if values.shape != steps.shape:
@@ -459,9 +470,15 @@ def as_targets(
     ignored = as_integer("ignore_index", ignore_index)
     if not -(2**63) <= ignored < 2**63:
         raise ValueError(f"ignore_index is {ignored}; allowed: integers of 64 bits")
-    counts = np.zeros(steps.batch)
     flat = values.reshape(-1)
-    bad = arguments.count_targets(flat, steps.lengths, steps.mask, ignored, n_classes, class_weight, counts)
+    one = in_all and steps.full  # counted as if they were one sequence
+    lengths = np.array([flat.size]) if one else steps.lengths()
+    counts = np.zeros(len(lengths))
+    bad = -1
+    if flat.size:
+        bad = arguments.count_targets(flat, lengths, steps.mask, ignored, n_classes, class_weight, counts)
+    if in_all:
+        counts = counts.sum(keepdims=True)
     if bad >= 0:
         shown = as_array("targets", targets).reshape(-1)[bad]
         raise ValueError(

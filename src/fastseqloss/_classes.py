@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,20 +71,21 @@ def prepare(
     weight = _arguments.as_weights("sample_weight", sample_weight, steps.batch)
     class_weight = _arguments.as_weights("class_weight", class_weight, n_classes)
     targets = _arguments.as_array("targets", targets)
+    uniform = _reduction.is_uniform(reduction, weight)
     wanted = None
     if distributions and (targets.dtype.kind == "f" or targets.dtype.name == "bfloat16"):
         wanted = _arguments.as_distributions(targets, checked)
         targets = np.zeros(steps.shape, np.int64)
-        flat, counts = _arguments.as_targets(targets, steps, 1, ignore_index=-1, class_weight=None)
+        flat, counts = _arguments.as_targets(targets, steps, 1, -1, None, uniform)
     else:
-        flat, counts = _arguments.as_targets(targets, steps, n_classes, ignore_index, class_weight)
+        flat, counts = _arguments.as_targets(targets, steps, n_classes, ignore_index, class_weight, uniform)
     gradient = _arguments.as_gradient(checked, return_grad, grad_out)
-    scale = _reduction.sequence_scale(reduction, counts, normalizer, weight)
+    scale = _reduction.sequence_scale(reduction, counts, normalizer, weight, steps.batch)
     if wanted is not None and gradient.values is not None and np.may_share_memory(gradient.values, wanted):
         wanted = wanted.copy()
-    arrays = [values, wanted, gradient.values]
-    if _reduction.is_uniform(reduction, weight) and values.size:
-        arrays, scale = _as_one(arrays, scale)
+    arrays: list[NDArray[Any] | None] = [values, wanted, gradient.values]
+    if uniform:
+        arrays, scale = _as_one(arrays, scale, steps.batch)
     x, y, g = (None if array is None else _arguments.stored(array) for array in arrays)
     assert x is not None
     return Problem(
@@ -102,13 +104,15 @@ def prepare(
 
 
 def _as_one(
-    arrays: list[NDArray[Any] | None], scale: NDArray[np.float64]
+    arrays: list[NDArray[Any] | None], scale: NDArray[np.float64], batch: int
 ) -> tuple[list[NDArray[Any] | None], NDArray[np.float64]]:
-    """Join the sequences of a batch to one, if their arrays follow each other in memory."""
+    """Join the sequences of a batch, which have one scale, if their arrays follow each other in memory."""
     joined: list[NDArray[Any] | None] = []
     for array in arrays:
-        one = None if array is None else array.reshape(1, -1, array.shape[-1])
-        if array is not None and one is not None and not np.may_share_memory(one, array):
-            return arrays, scale
+        one = None
+        if array is not None:
+            one = array.reshape(1, math.prod(array.shape[:2]), array.shape[2])
+            if array.size and not np.may_share_memory(one, array):
+                return arrays, np.repeat(scale, batch)
         joined.append(one)
-    return joined, scale[:1]
+    return joined, scale

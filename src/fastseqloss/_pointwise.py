@@ -43,7 +43,7 @@ def pointwise_loss(
     if isinstance(number, np.ndarray):
         spread = _arguments.as_runs(np.broadcast_to(number, numbers.given.shape), numbers.shape)
         number = 0.0
-    scale = _reduction.sequence_scale(reduction, steps.counts(), normalizer, weight)
+    scale = _reduction.sequence_scale(reduction, steps.counts(), normalizer, weight, steps.batch)
     work = numbers.given.size * _NANOSECONDS.get(loss, 1.0)
     threads = _runtime.threads_for(num_threads, work, numbers.given.size)
     if loss in _SIGNS or loss.startswith("bce"):
@@ -52,7 +52,7 @@ def pointwise_loss(
     if gradient.values is not None and np.may_share_memory(gradient.values, wanted):
         wanted = wanted.copy()
     arrays = [numbers.values, wanted, spread, gradient.values]
-    shape, counted = numbers.shape, steps.lengths
+    shape, counted = numbers.shape, steps.lengths()
     if steps.full and numbers.given.size and _reduction.is_uniform(reduction, weight):
         arrays, shape, counted, scale = _as_one(arrays, shape, counted, scale)
     batch, n_steps, n_features = shape
@@ -97,7 +97,7 @@ def _check_targets(
     room = np.empty(batch * _kernel.parts(n_steps * n_features), np.int64)
     signs = loss in _SIGNS
     everything = np.ones(batch)  # targets of weight 0 as well
-    bad = _kernel.find_bad_target(y, kind, numbers.shape, steps.lengths, steps.mask, everything, signs, room, threads)
+    bad = _kernel.find_bad_target(y, kind, numbers.shape, steps.lengths(), steps.mask, everything, signs, room, threads)
     if bad >= 0:
         where = np.unravel_index(bad, numbers.given.shape)
         allowed = "-1 or 1" if signs else "0 to 1"

@@ -33,12 +33,13 @@ def sequence_scale(
     counts: NDArray[np.float64] | NDArray[np.int64],
     normalizer: float | None,
     sample_weight: NDArray[np.float64] | None,
+    batch: int,
 ) -> NDArray[np.float64]:
     """Return what each sequence's loss is multiplied by before the losses are added.
 
-    `counts` [B] are the (weighted) numbers of what "mean" and "sequence_mean" average over.
+    `counts` [B] are the (weighted) numbers of what "mean" and "sequence_mean" average over; or one
+    number in all, for one scale, if the reduction is uniform.
     """
-    batch = len(counts)
     divisor = 1.0
     if reduction == "mean":
         divisor = float((counts if sample_weight is None else counts * sample_weight).sum())
@@ -47,7 +48,7 @@ def sequence_scale(
     elif normalizer is not None:
         divisor = float(normalizer)
     factor = 1.0 / divisor if divisor > 0 else 0.0
-    scale = np.full(batch, factor) if sample_weight is None else sample_weight * factor
+    scale = np.full(len(counts), factor) if sample_weight is None else sample_weight * factor
     if reduction == "sequence_mean":
         scale = np.divide(scale, counts, out=np.zeros(batch), where=counts > 0)
     return scale

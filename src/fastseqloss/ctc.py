@@ -228,7 +228,7 @@ def ctc_loss(
         _raise_infeasible(frames, targets)
     gradient = _arguments.as_gradient(scores, return_grad, grad_out)
     counts = np.maximum(targets.lengths, 1) if reduction == "sequence_mean" else np.ones(batch)
-    scale = _reduction.sequence_scale(reduction, counts, normalizer, weight)
+    scale = _reduction.sequence_scale(reduction, counts, normalizer, weight, batch)
     threads, order = _schedule(frames, targets.lengths, n_classes, num_threads)
     loss = np.empty(batch)
     if batch:

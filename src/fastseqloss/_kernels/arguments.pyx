@@ -1,6 +1,6 @@
 """Scans of integer arguments, where NumPy's own calls would cost more than the work. Baseline instruction set."""
 
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 
 def first_outside(const int64_t[::1] values, int64_t least, int64_t most):
@@ -40,40 +40,63 @@ def count_targets(int64_t[::1] targets, const int64_t[::1] lengths, const uint8_
                   int64_t n_classes, const double[::1] class_weight, double[::1] counts):
     """First target of a step that counts that is no class, or -1. Targets of other steps become -1.
 
-    Adds to counts [B] the weights of the targets of each sequence, 1 without class_weight.
+    Sets counts [B] to the sums of the weights of the targets of each sequence, 1 without class_weight.
     """
-    cdef Py_ssize_t n = lengths.shape[0], rows = targets.shape[0] // n if n else 0, b, r, i = 0, bad = -1
-    cdef int64_t target
-    cdef double count
+    cdef Py_ssize_t n = lengths.shape[0], rows = targets.shape[0] // n if n else 0, b, bad = -1
     with nogil:
         for b in range(n):
-            count = 0
-            for r in range(rows):
-                target = targets[i]
-                if r >= lengths[b] or target == ignore_index or (mask is not None and not mask[b, r]):
-                    targets[i] = -1
-                elif 0 <= target < n_classes:
-                    count += class_weight[target] if class_weight is not None else 1
-                else:
-                    bad = i
-                    break
-                i += 1
+            bad = count_row(&targets[0] + b * rows, rows, lengths[b], &mask[b, 0] if mask is not None else NULL,
+                            ignore_index, n_classes, &class_weight[0] if class_weight is not None else NULL, &counts[b])
             if bad >= 0:
+                bad += b * rows
                 break
-            counts[b] += count
     return bad
+
+
+cdef Py_ssize_t count_row(int64_t *targets, Py_ssize_t n, Py_ssize_t length, const uint8_t *mask, int64_t ignore_index,
+                          int64_t n_classes, const double *class_weight, double *count) noexcept nogil:
+    cdef Py_ssize_t i, n_bad = 0, n_ignored = 0
+    count[0] = 0
+    for i in range(length, n):
+        targets[i] = -1
+    if mask != NULL:
+        for i in range(length):
+            targets[i] = targets[i] if mask[i] else ignore_index
+    for i in range(length):
+        n_ignored += targets[i] == ignore_index
+        n_bad += <uint64_t> targets[i] >= <uint64_t> n_classes and targets[i] != ignore_index
+    if n_bad:
+        for i in range(length):
+            if <uint64_t> targets[i] >= <uint64_t> n_classes and targets[i] != ignore_index:
+                return i
+    if n_ignored:
+        for i in range(length):
+            targets[i] = -1 if targets[i] == ignore_index else targets[i]
+    if class_weight == NULL:
+        count[0] = length - n_ignored
+    else:
+        for i in range(length):
+            count[0] += class_weight[targets[i]] if targets[i] >= 0 else 0
+    return -1
 
 
 def sequence_sums(const double[:, ::1] values, double[::1] sums):
     """sums = values.sum(axis=1), in blocks, so that long rows lose no digits; quick for short rows too."""
-    cdef Py_ssize_t b, first, i, n = values.shape[1]
-    cdef double total, block
+    cdef Py_ssize_t b, first, n = values.shape[1]
+    cdef double total
     with nogil:
         for b in range(values.shape[0]):
             total = 0
             for first in range(0, n, 512):
-                block = 0
-                for i in range(first, min(n, first + 512)):
-                    block += values[b, i]
-                total += block
+                total += block_sum(&values[b, first], min(n - first, 512))
             sums[b] = total
+
+
+cdef double block_sum(const double *x, Py_ssize_t n) noexcept nogil:
+    cdef double p = 0, q = 0, r = 0, s = 0  # additions that need not wait for each other
+    cdef Py_ssize_t i
+    for i in range(0, n - 3, 4):
+        p, q, r, s = p + x[i], q + x[i + 1], r + x[i + 2], s + x[i + 3]
+    for i in range(n - n % 4, n):
+        p += x[i]
+    return (p + r) + (q + s)
