@@ -94,7 +94,8 @@ def prepare(
         distributions=y or (None, 0),
         scale=scale,
         class_weight=class_weight,
-        losses=np.empty(len(flat)),
+        # In the memory of the targets, which a step no longer needs once its loss is known.
+        losses=flat.view(np.float64),
         gradient=g and g[0],
         reduction=reduction,
         shape=steps.shape,

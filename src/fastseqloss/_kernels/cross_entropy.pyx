@@ -90,27 +90,33 @@ cdef struct Block:
 
 cdef void collect(const Job *job, Py_ssize_t first, Py_ssize_t last, Py_ssize_t size, Block *rows) noexcept nogil:
     """List the rows that count; the others have loss and gradient 0."""
-    cdef Py_ssize_t n, b = first // job.n_rows, r = first % job.n_rows, k
-    cdef char *g
-    rows.n = 0
+    cdef Py_ssize_t n, b = first // job.n_rows, r = first % job.n_rows, k = 0
+    cdef const char *x = job.x.data + b * job.x.strides[0] + r * job.x.strides[1]
+    cdef char *g = job.g.data + b * job.g.strides[0] + r * job.g.strides[1] if job.g.data != NULL else NULL
+    cdef double scale = job.scale[b]
     for n in range(first, last):
-        g = job.g.data + b * job.g.strides[0] + r * job.g.strides[1] if job.g.data != NULL else NULL
-        if job.targets[n] < 0 or job.scale[b] == 0:
+        if job.targets[n] < 0 or scale == 0:
             job.loss[n] = 0
             if g != NULL:
                 memset(g, 0, job.n_classes * size)
         else:
-            k = rows.n
-            rows.step[k], rows.target[k], rows.scale[k] = n, job.targets[n], job.scale[b]
-            rows.x[k], rows.g[k] = job.x.data + b * job.x.strides[0] + r * job.x.strides[1], g
-            rows.own[k] = 0
-            if job.y.data == NULL:
-                rows.own[k] = (1 - job.epsilon) * (job.weight[job.targets[n]] if job.weight != NULL else 1.0)
-            rows.q[k] = rows.own[k] + job.dense_sum
-            rows.n += 1
-        r += 1
-        if r == job.n_rows:
+            rows.step[k], rows.target[k], rows.scale[k] = n, job.targets[n], scale
+            rows.x[k], rows.g[k] = x, g
+            k += 1
+        r, x = r + 1, x + job.x.strides[1]
+        g = g + job.g.strides[1] if g != NULL else NULL
+        if r == job.n_rows and n + 1 < last:
             b, r = b + 1, 0
+            scale, x = job.scale[b], job.x.data + b * job.x.strides[0]
+            g = job.g.data + b * job.g.strides[0] if g != NULL else NULL
+    rows.n = k
+    for k in range(rows.n):
+        rows.own[k] = 1 - job.epsilon if job.y.data == NULL else 0
+        rows.q[k] = rows.own[k] + job.dense_sum
+    if job.weight != NULL and job.y.data == NULL:
+        for k in range(rows.n):
+            rows.own[k] *= job.weight[rows.target[k]]
+            rows.q[k] = rows.own[k] + job.dense_sum
 
 
 cdef const floating *dense_row(const Job *job, Py_ssize_t n, floating *smooth, floating *buffer,
@@ -156,7 +162,7 @@ cdef void short_rows(const Job *job, Block *rows, const floating **x, floating *
         for k in range(rows.n):
             q = dense_row(job, rows.step[k], smooth, buffer, &rows.q[k])
             rows.picked[k] += row_dot(x[k], v, m[k], q)
-    short_exp(x, rows.n, v, m, e, job.g.data != NULL, ahead, rows.sum)
+    short_exp(x, rows.n, v, m, e, ahead, rows.sum)
     finish_losses(job, rows)
 
 
@@ -232,7 +238,7 @@ cdef void finish_losses(const Job *job, Block *rows) noexcept nogil:
     for k in range(rows.n):
         if rows.sum[k] == 0:  # all logits are -inf: no probability for anybody
             rows.loss[k] = INFINITY if rows.q[k] > 0 or job.z > 0 else 0
-            rows.factor[k] = rows.scale[k] = rows.own[k] = 0
+            rows.factor[k] = rows.scale[k] = 0
 
 
 cdef floating at_target(const Block *rows, Py_ssize_t k, const floating *q) noexcept nogil:
@@ -281,10 +287,12 @@ cdef void run_block(const Job *job, Py_ssize_t first, Py_ssize_t last, floating 
     for k in range(rows.n):
         x[k], e[k] = <const floating *> rows.x[k], <floating *> rows.g[k]
         if not native:
-            x[k], e[k] = buffer, buffer if rows.g[k] != NULL else NULL
-            buffer += v
+            x[k] = buffer
             if v <= SHORT or job.input != LOGITS:
-                load(job.x.kind, rows.x[k], size, v, <floating *> x[k])
+                load(job.x.kind, rows.x[k], size, v, buffer)
+        if not native and e[k] != NULL or e[k] == NULL and job.input == LOGITS and LANES <= v <= SHORT:
+            e[k] = buffer
+        buffer += v
     if job.input != LOGITS:
         probability_rows(job, rows, x, e, smooth, buffer)
     elif v < LANES:

@@ -1,10 +1,9 @@
 /* Several rows of logits at once.
  *
  * Rows of fewer than FSL_LANES classes are turned into tiles, tile[class][row]: the lanes of a vector are
- * rows, and maxima and sums need nothing across lanes. Longer rows fill the lanes with their classes, and up
- * to FSL_SHORT of those the sum is kept in float64 lanes, which costs less than keeping the ones apart.
- *
- * Here exp(x - m) is 0 below the normal numbers: no gradient can tell. */
+ * rows, and maxima and sums need nothing across lanes; those are in float64. Longer rows, of up to FSL_SHORT
+ * classes, fill the lanes with those; what must go across lanes is left to a second loop over the rows, so that
+ * no row waits for another. */
 #ifndef FASTSEQLOSS_ROWS_H
 #define FASTSEQLOSS_ROWS_H
 
@@ -12,14 +11,6 @@
 
 #define FSL_SHORT 256
 #define FSL_MOST_ROWS 64 /* at a time */
-
-FSL_INLINE double fsl_sum_parts(const double *parts)
-{
-    double b[4];
-    FSL_SIMD()
-    for (int i = 0; i < 4; i++) b[i] = parts[i] + parts[i + 4];
-    return (b[0] + b[2]) + (b[1] + b[3]);
-}
 
 #define FSL_ROWS_FUNCTIONS(real, name, lowest)                                                \
     /* n <= FSL_LANES rows into a tile; the lanes left over repeat the last row. */                        \
@@ -95,51 +86,60 @@ FSL_INLINE double fsl_sum_parts(const double *parts)
             }                                                                                              \
         }                                                                                                  \
     }                                                                                                      \
+    /* In halves, which compilers keep in registers. */                                                    \
+    FSL_INLINE real fsl_lanes_max_##name(const real *lanes)                                                \
+    {                                                                                                      \
+        real a[8], b[4], most = -(real)INFINITY;                                                           \
+        FSL_SIMD()                                                                                         \
+        for (int i = 0; i < 8; i++) a[i] = lanes[i] > lanes[i + 8] ? lanes[i] : lanes[i + 8];              \
+        FSL_SIMD()                                                                                         \
+        for (int i = 0; i < 4; i++) b[i] = a[i] > a[i + 4] ? a[i] : a[i + 4];                              \
+        for (int i = 0; i < 4; i++) most = b[i] > most ? b[i] : most;                                      \
+        return most;                                                                                       \
+    }                                                                                                      \
     /* Maxima of n rows of FSL_LANES classes or more; 0 if all are -inf. The last vector overlaps. */      \
     FSL_UNUSED static void fsl_short_max_##name(const real **rows, int n, ptrdiff_t n_classes, real *m)               \
     {                                                                                                      \
         for (int k = 0; k < n; k++) {                                                                      \
             const real *x = rows[k];                                                                       \
-            real lanes[FSL_LANES], most = -(real)INFINITY;                                                 \
+            real lanes[FSL_LANES], most;                                                                   \
             FSL_SIMD()                                                                                     \
-            for (int i = 0; i < FSL_LANES; i++) lanes[i] = x[i];                                           \
-            for (ptrdiff_t start = FSL_LANES; start + FSL_LANES <= n_classes; start += FSL_LANES) {        \
+            for (int i = 0; i < FSL_LANES; i++) lanes[i] = -(real)INFINITY;                                \
+            for (ptrdiff_t start = 0; start + FSL_LANES <= n_classes; start += FSL_LANES) {        \
                 FSL_SIMD()                                                                                 \
                 for (int i = 0; i < FSL_LANES; i++) lanes[i] = x[start + i] > lanes[i] ? x[start + i] : lanes[i]; \
             }                                                                                              \
             const real *last = x + n_classes - FSL_LANES;                                                  \
             FSL_SIMD()                                                                                     \
             for (int i = 0; i < FSL_LANES; i++) lanes[i] = last[i] > lanes[i] ? last[i] : lanes[i];        \
-            FSL_SIMD(reduction(max : most)) /* NaN that was there first is left out */                     \
-            for (int i = 0; i < FSL_LANES; i++) most = lanes[i] > most ? lanes[i] : most;                  \
+            most = fsl_lanes_max_##name(lanes);                                                            \
             m[k] = most == -(real)INFINITY ? 0 : most;                                                     \
         }                                                                                                  \
     }                                                                                                      \
-    /* Of such rows, sums of exp(x - m) over whole vectors, FSL_LANES / 2 of them for each row; with `store`,  \
-     * out = exp(x - m). out may be the rows. The rows of the next block are `ahead` elements on. */       \
+    /* Of such rows out = exp(x - m) in whole vectors, and sums of that, FSL_LANES / 2 for each row. out may be  \
+     * the rows. The rows of the next block are `ahead` elements on. */                                    \
     FSL_INLINE void fsl_short_vectors_##name(const real **rows, int n, ptrdiff_t n_classes, const real *m, \
-                                             real **out, int store, ptrdiff_t ahead,                       \
-                                             double (*parts)[FSL_LANES / 2])                               \
+                                             real **out, ptrdiff_t ahead, real (*parts)[FSL_LANES / 2])    \
     {                                                                                                      \
         real floor = lowest;                                                                               \
         FSL_OPAQUE(floor);                                                                                 \
         for (int k = 0; k < n; k++) {                                                                      \
             const real *x = rows[k], most = m[k];                                                          \
-            double total[FSL_LANES];                                                                       \
+            real lanes[FSL_LANES], *e = out[k];                                                            \
             FSL_SIMD()                                                                                     \
-            for (int i = 0; i < FSL_LANES; i++) total[i] = 0;                                              \
+            for (int i = 0; i < FSL_LANES; i++) lanes[i] = 0;                                              \
             for (ptrdiff_t start = 0; start + FSL_LANES <= n_classes; start += FSL_LANES) {                \
                 FSL_PREFETCH(x + start + ahead);                                                           \
-                if (store) FSL_PREFETCH_WRITE(out[k] + start + ahead);                                     \
+                FSL_PREFETCH_WRITE(e + start + ahead);                                                     \
                 FSL_SIMD()                                                                                 \
                 for (int i = 0; i < FSL_LANES; i++) {                                                      \
-                    const real e = fsl_exp_floored_##name(x[start + i] - most, floor);                     \
-                    if (store) out[k][start + i] = e;                                                      \
-                    total[i] += (double)e;                                                                 \
+                    const real value = fsl_exp_floored_##name(x[start + i] - most, floor);                 \
+                    e[start + i] = value;                                                                  \
+                    lanes[i] += value;                                                                     \
                 }                                                                                          \
             }                                                                                              \
             FSL_SIMD()                                                                                     \
-            for (int i = 0; i < FSL_LANES / 2; i++) parts[k][i] = total[i] + total[i + FSL_LANES / 2];     \
+            for (int i = 0; i < FSL_LANES / 2; i++) parts[k][i] = lanes[i] + lanes[i + FSL_LANES / 2];     \
         }                                                                                                  \
     }                                                                                                      \
     /* exp(x - m) of the last FSL_LANES classes of such rows. */                                           \
@@ -154,20 +154,21 @@ FSL_INLINE double fsl_sum_parts(const double *parts)
             for (int i = 0; i < FSL_LANES; i++) tails[k][i] = fsl_exp_floored_##name(last[i] - most, floor); \
         }                                                                                                  \
     }                                                                                                      \
+    /* Of such rows out = exp(x - m), and its sum; those under 2 in float64, as in fsl_row_exp. */         \
     FSL_UNUSED static void fsl_short_exp_##name(const real **rows, int n, ptrdiff_t n_classes, const real *m, \
-                                                real **out, int store, ptrdiff_t ahead, double *sum)       \
+                                                real **out, ptrdiff_t ahead, double *sum)                  \
     {                                                                                                      \
-        double parts[FSL_MOST_ROWS][FSL_LANES / 2];                                                        \
-        real tails[FSL_MOST_ROWS][FSL_LANES];                                                              \
+        real parts[FSL_MOST_ROWS][FSL_LANES / 2], tails[FSL_MOST_ROWS][FSL_LANES];                         \
         const int rest = (int)(n_classes % FSL_LANES);                                                     \
         if (rest) fsl_short_tails_##name(rows, n, n_classes, m, tails);                                    \
-        if (store) fsl_short_vectors_##name(rows, n, n_classes, m, out, 1, ahead, parts);                  \
-        else fsl_short_vectors_##name(rows, n, n_classes, m, out, 0, ahead, parts);                        \
+        fsl_short_vectors_##name(rows, n, n_classes, m, out, ahead, parts);                                \
         for (int k = 0; k < n; k++) {                                                                      \
-            sum[k] = fsl_sum_parts(parts[k]);                                                              \
-            if (!rest) continue;                                                                           \
-            sum[k] += fsl_sum_##name(tails[k] + FSL_LANES - rest, rest); /* the others were counted */     \
-            if (store) memcpy(out[k] + n_classes - FSL_LANES, tails[k], sizeof tails[k]);                  \
+            sum[k] = fsl_sum_##name(parts[k], FSL_LANES / 2);                                              \
+            if (rest) { /* what precedes it in the tail was counted */                                     \
+                sum[k] += fsl_sum_##name(tails[k] + FSL_LANES - rest, rest);                               \
+                memcpy(out[k] + n_classes - FSL_LANES, tails[k], sizeof tails[k]);                         \
+            }                                                                                              \
+            if (sum[k] < 2) sum[k] = fsl_sum_##name(out[k], n_classes);                                    \
         }                                                                                                  \
     }                                                                                                      \
     /* The gradient of such rows where q is but `own` at the target: factor * e - scale * own. */          \
@@ -279,8 +280,8 @@ FSL_ROWS_FUNCTIONS(double, f64, -709.0)
 #define fsl_load_max(kind, from, size, n, to) FSL_TYPED(to, fsl_load_max)(kind, from, size, n, to)
 #define fsl_row_exp(x, n, m, out, next, size) FSL_TYPED(x, fsl_row_exp)(x, n, m, out, next, size)
 #define fsl_short_max(rows, n, n_classes, m) FSL_TYPED(m, fsl_short_max)(rows, n, n_classes, m)
-#define fsl_short_exp(rows, n, n_classes, m, out, store, ahead, sum) \
-    FSL_TYPED(m, fsl_short_exp)(rows, n, n_classes, m, out, store, ahead, sum)
+#define fsl_short_exp(rows, n, n_classes, m, out, ahead, sum) \
+    FSL_TYPED(m, fsl_short_exp)(rows, n, n_classes, m, out, ahead, sum)
 #define fsl_short_gradient(rows, n, n_classes, target, factor, scale, own) \
     FSL_TYPED(*(rows), fsl_short_gradient)(rows, n, n_classes, target, factor, scale, own)
 #define fsl_row_dot(x, n, m, q) FSL_TYPED(x, fsl_row_dot)(x, n, m, q)
