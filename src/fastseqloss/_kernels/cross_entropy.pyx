@@ -50,7 +50,7 @@ cdef extern from "rows.h" nogil:
                                              double *factor) noexcept
 
 cdef enum:
-    BLOCK = 2048  # elements in a block, unless one row has more
+    BLOCK = 4096  # elements in a block, unless one row has more
 
 cdef enum Input:  # the order of cross_entropy._INPUTS
     LOGITS
@@ -138,13 +138,13 @@ cdef void wide_rows(const Job *job, Block *rows, Py_ssize_t size, const floating
     cdef floating m
     cdef const floating *q
     for k in range(rows.n):
-        m = load_max(job.x.kind, rows.x[k], size, v, <floating *> x[k])
+        m = load_max(job.x.kind, rows.x[k], v, <floating *> x[k])
         rows.m[k] = m
         rows.picked[k] = rows.own[k] * (x[k][rows.target[k]] - rows.m[k]) if rows.own[k] else 0
         q = dense_row(job, rows.step[k], smooth, buffer, &rows.q[k])
         if q != NULL:
             rows.picked[k] += row_dot(x[k], v, m, q)
-        rows.sum[k] = row_exp(x[k], v, m, e[k], rows.x[k] + job.x.strides[1], size)
+        rows.sum[k] = row_exp(x[k], v, m, e[k], rows.x[k] + job.x.strides[1], rows.g[k], size)
     finish_losses(job, rows)
 
 

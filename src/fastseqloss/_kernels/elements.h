@@ -43,7 +43,7 @@ FSL_INLINE float fsl_from_bfloat16(fsl_bfloat16 h) { return fsl_from32((uint32_t
 FSL_INLINE fsl_bfloat16 fsl_to_bfloat16(float x)
 {
     const uint32_t b = fsl_bits32(x), rounded = (b + 0x7FFFu + ((b >> 16) & 1u)) >> 16;
-    return (fsl_bfloat16){(uint16_t)((b & 0x7FFFFFFFu) > 0x7F800000u ? (b >> 16) | 0x40u : rounded)};
+    return (fsl_bfloat16){(uint16_t)(rounded | (x != x ? 0x7FC0u : 0u))};
 }
 
 #define FSL_AS_IS(x) (x)
@@ -88,6 +88,18 @@ FSL_INLINE fsl_bfloat16 fsl_to_bfloat16(float x)
             for (ptrdiff_t i = 0; i < n; i++) to[i] = (real)convert(x[i]);                                 \
         } else                                                                                             \
             for (ptrdiff_t i = 0; i < n; i++) to[i] = (real)convert(*(const type *)(from + i * stride));   \
+    }
+
+/* Conversion of n elements, and their maximum in the same pass. */
+#define FSL_LOAD_MAX(type, real, convert)                                                                  \
+    {                                                                                                      \
+        const type *restrict x = (const type *)from;                                                       \
+        FSL_SIMD(reduction(max : most))                                                                    \
+        for (ptrdiff_t i = 0; i < n; i++) {                                                                \
+            const real value = (real)convert(x[i]);                                                        \
+            to[i] = value;                                                                                 \
+            most = value > most ? value : most;                                                            \
+        }                                                                                                  \
     }
 
 #define FSL_STORE(type, convert)                                                                           \

@@ -183,19 +183,12 @@
         }                                                                                                  \
     }                                                                                                      \
     /* Maximum of a row that is converted on the way, unless it is stored as it is computed. */            \
-    FSL_UNUSED static real fsl_load_max_##name(fsl_stored kind, const char *from, ptrdiff_t size, ptrdiff_t n, \
-                                               real *to)                                                   \
+    FSL_UNUSED static real fsl_load_max_##name(fsl_stored kind, const char *from, ptrdiff_t n, real *restrict to) \
     {                                                                                                      \
         real most = -(real)INFINITY;                                                                       \
-        if (size == sizeof(real)) return fsl_row_max_##name((const real *)from, n);                        \
-        for (ptrdiff_t start = 0; start < n; start += FSL_BLOCK) {                                         \
-            const ptrdiff_t n_block = start + FSL_BLOCK < n ? FSL_BLOCK : n - start;                       \
-            real of_block = -(real)INFINITY;                                                               \
-            fsl_load_##name(kind, from + start * size, size, n_block, to + start);                         \
-            FSL_SIMD(reduction(max : of_block))                                                            \
-            for (ptrdiff_t i = start; i < start + n_block; i++) of_block = to[i] > of_block ? to[i] : of_block; \
-            most = of_block > most ? of_block : most;                                                      \
-        }                                                                                                  \
+        if (kind == FSL_FLOAT16) FSL_LOAD_MAX(fsl_float16, real, fsl_from_float16)                         \
+        else if (kind == FSL_BFLOAT16) FSL_LOAD_MAX(fsl_bfloat16, real, fsl_from_bfloat16)                 \
+        else return fsl_row_max_##name((const real *)from, n);                                             \
         return most == -(real)INFINITY ? 0 : most;                                                         \
     }                                                                                                      \
     /* sum of q (x - m), or of q log x; terms with q = 0 are 0. */                                         \
@@ -277,8 +270,8 @@ FSL_ROWS_FUNCTIONS(double, f64, -709.0)
 #define FSL_TYPED(pointer, name) _Generic(*(pointer), float: name##_f32, double: name##_f64)
 #define fsl_load(kind, from, stride, n, to) FSL_TYPED(to, fsl_load)(kind, from, stride, n, to)
 #define fsl_store(kind, from, scale, n, to, stride) FSL_TYPED(from, fsl_store)(kind, from, scale, n, to, stride)
-#define fsl_load_max(kind, from, size, n, to) FSL_TYPED(to, fsl_load_max)(kind, from, size, n, to)
-#define fsl_row_exp(x, n, m, out, next, size) FSL_TYPED(x, fsl_row_exp)(x, n, m, out, next, size)
+#define fsl_load_max(kind, from, n, to) FSL_TYPED(to, fsl_load_max)(kind, from, n, to)
+#define fsl_row_exp(x, n, m, out, next, later, size) FSL_TYPED(x, fsl_row_exp)(x, n, m, out, next, later, size)
 #define fsl_short_max(rows, n, n_classes, m) FSL_TYPED(m, fsl_short_max)(rows, n, n_classes, m)
 #define fsl_short_exp(rows, n, n_classes, m, out, ahead, sum) \
     FSL_TYPED(m, fsl_short_exp)(rows, n, n_classes, m, out, ahead, sum)

@@ -213,7 +213,7 @@ FSL_INLINE float fsl_log32(float x)
     }                                                                                                      \
     /* out = exp(x - m) for n (whole vectors), unless NULL (then it is not stored); their sum. */          \
     FSL_INLINE double fsl_block_exp_##name(const real *x, ptrdiff_t n, real m, real floor, real *out,      \
-                                           const char *next, ptrdiff_t size)                               \
+                                           const char *next, char *later, ptrdiff_t size)                  \
     {                                                                                                      \
         real lanes[FSL_LANES];                                                                             \
         double sum = 0;                                                                                    \
@@ -221,6 +221,7 @@ FSL_INLINE float fsl_log32(float x)
         for (int i = 0; i < FSL_LANES; i++) lanes[i] = 0;                                                  \
         for (ptrdiff_t j = 0; j < n; j += FSL_LANES) {                                                     \
             FSL_PREFETCH(next + j * size);                                                                 \
+            FSL_PREFETCH_WRITE(later + j * size);                                                          \
             FSL_SIMD()                                                                                     \
             for (int i = 0; i < FSL_LANES; i++) {                                                          \
                 const real e = fsl_exp_floored_##name(x[j + i] - m, floor);                                \
@@ -263,11 +264,11 @@ FSL_INLINE float fsl_log32(float x)
         FSL_SIMD()                                                                                         \
         for (int i = 0; i < FSL_LANES; i++) last[i] = i < FSL_LANES - rest ? last[i] : tail[i];            \
     }                                                                                                      \
-    /* Sum of exp(x - m); out, unless NULL, is exp(x - m) and may be x. The row that comes `next`, of      \
-     * elements of that size, is fetched meanwhile: finding its maximum is too short a work to hide the    \
-     * memory behind. */                                                                                   \
+    /* Sum of exp(x - m); out, unless NULL, is exp(x - m) and may be x. Fetched meanwhile, since finding a \
+     * maximum or scaling is too short a work to hide the memory behind: the row that comes `next`, and that   \
+     * which will be written `later`, both of elements of that size. */                                    \
     FSL_UNUSED static double fsl_row_exp_##name(const real *x, ptrdiff_t n, real m, real *out, const char *next, \
-                                                ptrdiff_t size)                                            \
+                                                char *later, ptrdiff_t size)                               \
     {                                                                                                      \
         const ptrdiff_t whole = n - n % FSL_LANES;                                                         \
         real tail[FSL_LANES], unseen[FSL_BLOCK], floor = lowest;                                           \
@@ -277,12 +278,13 @@ FSL_INLINE float fsl_log32(float x)
         for (ptrdiff_t start = 0; start < whole; start += FSL_BLOCK) {                                     \
             const ptrdiff_t n_block = start + FSL_BLOCK < whole ? FSL_BLOCK : whole - start;               \
             real *e = out ? out + start : unseen;                                                          \
-            double sum = fsl_block_exp_##name(x + start, n_block, m, floor, e, next + start * size, size); \
+            double sum = fsl_block_exp_##name(x + start, n_block, m, floor, e, next + start * size,        \
+                                              later + start * size, size);                                 \
             if (total < 2 && sum >= 0.5) sum = fsl_sum_##name(e, n_block);                                 \
             total += sum;                                                                                  \
         }                                                                                                  \
         if (whole < n) {                                                                                   \
-            fsl_block_exp_##name(tail, FSL_LANES, m, floor, tail, next, 0);                                \
+            fsl_block_exp_##name(tail, FSL_LANES, m, floor, tail, next, later, 0);                         \
             if (out) fsl_put_tail_##name(tail, n, out);                                                    \
             total += fsl_sum_##name(tail, FSL_LANES);                                                      \
         }                                                                                                  \
@@ -302,7 +304,7 @@ FSL_INLINE float fsl_log32(float x)
     {                                                                                                      \
         const real m = fsl_row_max_##name(x, n);                                                           \
         *row_max = m;                                                                                      \
-        *row_sum = fsl_row_exp_##name(x, n, m, out, (const char *)(x + ahead), sizeof(real));              \
+        *row_sum = fsl_row_exp_##name(x, n, m, out, (const char *)(x + ahead), (char *)out, sizeof(real));               \
         if (out) fsl_row_scale_##name(out, n, (real)(*row_sum == 0 ? 0 : scale / *row_sum));               \
     }
 
