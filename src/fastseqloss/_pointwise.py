@@ -14,8 +14,8 @@ _kernel = _runtime.load("pointwise")
 
 LOSSES = ("mse", "mae", "huber", "quantile", "hinge", "squared_hinge", "bce_logits", "bce_probs")
 _NANOSECONDS = {"bce_logits": 1.5, "bce_probs": 2.0}  # an element; 0.5 otherwise
-_SIGNS = ("hinge", "squared_hinge")
-_CHECKED = (*_SIGNS, "bce_logits", "bce_probs")
+_SIGNS, _SHARES = 1, 2  # what the kernel allows as targets: -1 or 1, 0 to 1; anything otherwise
+_ALLOWED = {"hinge": _SIGNS, "squared_hinge": _SIGNS, "bce_logits": _SHARES, "bce_probs": _SHARES}
 
 
 def pointwise_loss(
@@ -48,8 +48,10 @@ def pointwise_loss(
     work = numbers.given.size * _NANOSECONDS.get(loss, 0.5)
     threads = _runtime.threads_for(num_threads, work, numbers.given.size)
     gradient = _gradient_for(numbers, return_grad, grad_out)
-    if gradient.direct and loss in _CHECKED:  # nothing may be written before all targets are known to be good
-        _find_bad_target(loss, wanted, targets, numbers, steps, threads)
+    allowed = _ALLOWED.get(loss, 0)
+    if allowed and gradient.direct:  # nothing may be written there before all targets are known to be good
+        _find_bad_target(allowed, wanted, targets, numbers, steps, threads)
+        allowed = 0
     if gradient.values is not None and np.may_share_memory(gradient.values, wanted):
         wanted = wanted.copy()
     arrays = [numbers.values, wanted, spread, gradient.values]
@@ -59,7 +61,7 @@ def pointwise_loss(
     batch, n_steps, n_features = shape
     partial = np.zeros((batch, _kernel.parts(n_steps * n_features)))
     losses = np.zeros((batch, n_steps)) if reduction == "none" else None
-    room = np.empty(partial.size, np.int64) if loss in _CHECKED and not gradient.direct else None
+    room = np.empty(partial.size, np.int64) if allowed else None
     if numbers.given.size:
         x, y, a, g = (None if array is None else _arguments.stored(array) for array in arrays)
         assert x is not None
@@ -77,17 +79,17 @@ def pointwise_loss(
             partial,
             losses,
             g and g[0],
+            allowed,
             room,
-            loss in _SIGNS,
             threads,
         )
-        _check(loss, bad, targets, numbers.given.shape)
+        _check(allowed, bad, targets, numbers.given.shape)
     result = _reduction.reduce_steps(reduction, partial if losses is None else losses, scale, steps.shape)
     return result if gradient.values is None else (result, gradient.deliver(numbers.given))
 
 
 def _find_bad_target(
-    loss: str,
+    allowed: int,
     wanted: NDArray[Any],
     targets: Any,
     numbers: _arguments.Numbers,
@@ -104,16 +106,16 @@ def _find_bad_target(
     y = _arguments.stored(arrays[0]) if arrays[0] is not None else None
     assert y is not None
     room = np.empty(shape[0] * _kernel.parts(shape[1] * shape[2]), np.int64)
-    bad = _kernel.find_bad_target(*y, shape, lengths, steps.mask, room, loss in _SIGNS, threads)
-    _check(loss, bad, targets, numbers.given.shape)
+    bad = _kernel.find_bad_target(*y, shape, lengths, steps.mask, allowed, room, threads)
+    _check(allowed, bad, targets, numbers.given.shape)
 
 
-def _check(loss: str, bad: int, targets: Any, shape: tuple[int, ...]) -> None:
+def _check(allowed: int, bad: int, targets: Any, shape: tuple[int, ...]) -> None:
     if bad >= 0:
         where = np.unravel_index(bad, shape)
-        allowed = "-1 or 1" if loss in _SIGNS else "0 to 1"
+        said = "-1 or 1" if allowed == _SIGNS else "0 to 1"
         shown = _arguments.as_array("targets", targets)[where]
-        raise ValueError(f"targets[{', '.join(map(str, where))}] is {shown}; allowed: {allowed}")
+        raise ValueError(f"targets[{', '.join(map(str, where))}] is {shown}; allowed: {said}")
 
 
 def _gradient_for(numbers: _arguments.Numbers, return_grad: bool, grad_out: Any) -> _arguments.Gradient:

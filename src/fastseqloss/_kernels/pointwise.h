@@ -8,12 +8,14 @@
 
 #include "typed.h"
 
-#define FSL_PIECE 512 /* elements in a sum of their own */
+#define FSL_PIECE 2048 /* elements in a sum of their own */
 
 typedef enum { /* the order of _pointwise.LOSSES; then those with exp and log in float32 */
     FSL_MSE, FSL_MAE, FSL_HUBER, FSL_QUANTILE, FSL_HINGE, FSL_SQUARED_HINGE, FSL_BCE_LOGITS, FSL_BCE_PROBS,
     FSL_BCE_LOGITS_32, FSL_BCE_PROBS_32
 } fsl_pointwise_loss;
+
+typedef enum { FSL_ANYTHING, FSL_SIGNS, FSL_SHARES } fsl_allowed; /* targets: any, -1 or 1, 0 to 1 */
 
 typedef struct { double loss, slope; } fsl_point;
 
@@ -148,7 +150,7 @@ FSL_BINARY_FUNCTIONS(double, f64, fsl_exp_normal64, fsl_log1p64, fsl_log64, fsl_
         }                                                                                                  \
     }
 
-#define FSL_SIGN_IS_BAD(y) (fabs(y) != 1)
+#define FSL_SIGN_IS_BAD(y) (((y) != 1) & ((y) != -1))
 #define FSL_SHARE_IS_BAD(y) (!((y) >= 0) | !((y) <= 1))
 #define FSL_FIND_BAD(is_bad)                                                                               \
     {                                                                                                      \
@@ -169,13 +171,25 @@ FSL_BINARY_FUNCTIONS(double, f64, fsl_exp_normal64, fsl_log1p64, fsl_log64, fsl_
         FSL_EACH_LOSS(kind, a, FSL_ADD_UP)                                                                 \
         return total;                                                                                      \
     }                                                                                                      \
-    /* Sum of n losses, in float64 and by pieces; g = scale times the derivatives unless NULL. g may be x. */ \
+    /* First target that is not allowed, or -1. */                                                         \
+    static int fsl_bad_target_##name(const real *y, int n, fsl_allowed allowed)                            \
+    {                                                                                                      \
+        if (allowed == FSL_ANYTHING) return -1;                                                            \
+        if (allowed == FSL_SIGNS) FSL_FIND_BAD(FSL_SIGN_IS_BAD)                                            \
+        FSL_FIND_BAD(FSL_SHARE_IS_BAD)                                                                     \
+    }                                                                                                      \
+    /* Sum of n losses, in float64 and by pieces; g = scale times the derivatives unless NULL. g may be x. Ends \
+     * before the first piece with a target that is not allowed, and sets *bad to its place. */            \
     static double fsl_pointwise_##name(fsl_pointwise_loss kind, const real *x, const real *y, double a,    \
-                                       ptrdiff_t n, double scale, real *g)                                 \
+                                       ptrdiff_t n, double scale, real *g, fsl_allowed allowed, ptrdiff_t *bad) \
     {                                                                                                      \
         double total = 0;                                                                                  \
         for (ptrdiff_t i = 0; i < n; i += FSL_PIECE) {                                                     \
-            const int m = (int)(n - i < FSL_PIECE ? n - i : FSL_PIECE);                                    \
+            const int m = (int)(n - i < FSL_PIECE ? n - i : FSL_PIECE), at = fsl_bad_target_##name(y + i, m, allowed); \
+            if (at >= 0) {                                                                                 \
+                *bad = i + at;                                                                             \
+                break;                                                                                     \
+            }                                                                                              \
             total += g ? fsl_piece_##name(kind, x + i, y + i, a, m, scale, g + i, 1)                       \
                        : fsl_piece_##name(kind, x + i, y + i, a, m, scale, NULL, 0);                       \
         }                                                                                                  \
@@ -187,12 +201,6 @@ FSL_BINARY_FUNCTIONS(double, f64, fsl_exp_normal64, fsl_log1p64, fsl_log64, fsl_
     {                                                                                                      \
         FSL_FLOORS                                                                                         \
         FSL_EACH_LOSS(kind, a[i], FSL_KEEP)                                                                \
-    }                                                                                                      \
-    /* First target that the loss does not allow, or -1: hinge losses want -1 or 1, binary ones 0 to 1. */ \
-    static int fsl_bad_target_##name(const real *y, int n, int signs)                                      \
-    {                                                                                                      \
-        if (signs) FSL_FIND_BAD(FSL_SIGN_IS_BAD)                                                           \
-        FSL_FIND_BAD(FSL_SHARE_IS_BAD)                                                                     \
     }
 
 FSL_POINTWISE_FUNCTIONS(float, f32)
@@ -204,9 +212,10 @@ FSL_INLINE int fsl_fits_float32(fsl_stored kind)
     return kind == FSL_FLOAT32 || kind == FSL_FLOAT16 || kind == FSL_BFLOAT16 || kind == FSL_INT8 || kind == FSL_UINT8;
 }
 
-#define fsl_pointwise(kind, x, y, a, n, scale, g) FSL_TYPED(x, fsl_pointwise)(kind, x, y, a, n, scale, g)
+#define fsl_pointwise(kind, x, y, a, n, scale, g, allowed, bad) \
+    FSL_TYPED(x, fsl_pointwise)(kind, x, y, a, n, scale, g, allowed, bad)
 #define fsl_points(kind, x, y, a, n, loss, slope) FSL_TYPED(x, fsl_points)(kind, x, y, a, n, loss, slope)
-#define fsl_bad_target(y, n, signs) FSL_TYPED(y, fsl_bad_target)(y, n, signs)
+#define fsl_bad_target(y, n, allowed) FSL_TYPED(y, fsl_bad_target)(y, n, allowed)
 
 FSL_INLINE double fsl_sum(const double *x, int n)
 {

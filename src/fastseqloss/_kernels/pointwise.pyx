@@ -1,9 +1,9 @@
 """Losses that compare one number with another, over padded sequences: loss and gradient in one pass.
 
 A sequence is T steps of D features. The work is cut into items: parts of up to PART elements of one sequence, or
-as many whole sequences as one piece holds where they are short. Arrays of the type of the arithmetic are read and
-written where they are if the elements of a run are neighbours; others are converted, PIECE elements at a time, in
-buffers that stay in the first cache. So are pieces with a mask, a parameter of each feature or losses of each step.
+as many whole sequences as SHORT holds where they are short. Arrays of float32 (or float64, if both are) are read
+and written where they are if the elements of a run are neighbours; others are converted in buffers that stay in the
+cache. So are the losses where there is a mask, a parameter of each feature, or where those of each step are wanted.
 Sums are taken per piece and part of a sequence, so that they depend neither on threads nor on the other sequences.
 """
 
@@ -31,10 +31,16 @@ cdef extern from "pointwise.h" nogil:
     void losses_and_slopes "fsl_points"(...) noexcept
     double sum_of "fsl_sum"(const double *x, int n) noexcept
     Py_ssize_t bad_target "fsl_bad_target"(...) noexcept
+    ctypedef enum Allowed "fsl_allowed":
+        ANYTHING "FSL_ANYTHING"
+        SIGNS "FSL_SIGNS"
+        SHARES "FSL_SHARES"
     bint fits_float32 "fsl_fits_float32"(Stored kind) noexcept
 
 cdef enum:
     PART = 8192
+    SHORT = 512
+    LOOKED_AT = 32  # items: with them a look at the targets goes backwards
 
 
 cdef struct Job:
@@ -49,8 +55,9 @@ cdef struct Job:
     const double *scale  # of each sequence; 0: it does not count
     double *partial  # [B, n_parts]
     double *steps  # [B, T] or NULL
-    int64_t *bad  # of each item, first element of a target that is not allowed, or -1; NULL: do not look
-    bint signs, only_look
+    Allowed allowed  # ANYTHING: the targets are known to be good
+    int64_t *bad  # of each item, first element of a target that is not allowed, or -1
+    bint only_look
 
 
 cdef struct Walk:
@@ -117,14 +124,17 @@ cdef inline Py_ssize_t within(const Job *job, Py_ssize_t b, Py_ssize_t first, Py
     return max(0, min(n, job.lengths[b] * job.n_features - first))
 
 
-cdef void run_part(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t last, floating tag) noexcept nogil:
-    """Elements of one sequence: each piece in one loop from the arrays to the gradient."""
+cdef int64_t run_part(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t last, floating tag) noexcept nogil:
+    """Elements of one sequence that counts, each piece in one loop from the arrays to the gradient.
+
+    Returns the first bad target as b T D + element, or -1.
+    """
     cdef floating buffers[3][PIECE]
     cdef const floating *x
     cdef const floating *y
     cdef floating *g
     cdef Walk run
-    cdef Py_ssize_t n, part = first // PART, used = within(job, b, first, last - first) if job.scale[b] else 0
+    cdef Py_ssize_t n, bad = -1, part = first // PART, used = within(job, b, first, last - first)
     cdef double total = 0, scale = job.scale[b] / job.n_features
     while first < last:
         n = min(last - first, PART if job.direct else PIECE)
@@ -135,13 +145,16 @@ cdef void run_part(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t la
         if used > 0:
             x = read(&job.x, b, 1, first, min(n, used), buffers[0])
             y = read(&job.y, b, 1, first, min(n, used), buffers[1])
-            total += loss_and_slope(job.loss, x, y, job.parameter, min(n, used), scale, g)
+            total += loss_and_slope(job.loss, x, y, job.parameter, min(n, used), scale, g, job.allowed, &bad)
+            if bad >= 0:
+                return b * job.n_steps * job.n_features + first + bad
         if g != NULL and used < n:
             memset(g + max(used, 0), 0, (n - max(used, 0)) * sizeof(floating))
         if g == buffers[2]:
             write(&job.g, b, 1, first, n, g)
         first, used = first + n, used - n
     job.partial[b * job.n_parts + part] = total / job.n_features
+    return -1
 
 
 cdef void leave_out(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, double *loss,
@@ -214,29 +227,32 @@ cdef int64_t find_bad(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_s
     """First bad target as b T D + element, or -1. What does not count may be anything."""
     cdef floating buffer[PIECE]
     cdef const floating *y = read(&job.y, b, n_sequences, first, n, buffer)
-    cdef Py_ssize_t total = n_sequences * n, i = bad_target(y, total, job.signs)
+    cdef Py_ssize_t total = n_sequences * n, i = bad_target(y, total, job.allowed)
     if i >= 0:
         for i in range(i, total):
-            if counts(job, b + i // n, first + i % n) and bad_target(y + i, 1, job.signs) == 0:
+            if counts(job, b + i // n, first + i % n) and bad_target(y + i, 1, job.allowed) == 0:
                 return (b + i // n) * job.n_steps * job.n_features + first + i % n
     return -1
 
 
-cdef bint all_good(const Job *job, Py_ssize_t item, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first,
-                   Py_ssize_t last, floating tag) noexcept nogil:
+cdef int64_t look(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first, Py_ssize_t last,
+                  floating tag) noexcept nogil:
+    """The same for any number of elements, unless there are several sequences."""
     cdef Py_ssize_t n
-    job.bad[item] = -1
+    cdef int64_t bad = -1
     if n_sequences == 1:
         last = first + within(job, b, first, last - first)
-    while first < last and job.bad[item] < 0:
+    while first < last and bad < 0:
         n = min(last - first, PART if job.direct else PIECE)
-        job.bad[item] = find_bad(job, b, n_sequences, first, n, tag)
+        bad = find_bad(job, b, n_sequences, first, n, tag)
         first += n
-    return job.bad[item] < 0
+    return bad
 
 
-cdef void run_item(const Job *job, Py_ssize_t item, floating tag) noexcept nogil:
+cdef int64_t run_item(const Job *job, Py_ssize_t item, floating tag) noexcept nogil:
+    """Returns the first bad target as b T D + element, or -1."""
     cdef Py_ssize_t size = job.n_steps * job.n_features, b, first = 0, last = size, n_sequences = 1
+    cdef int64_t bad = -1
     if job.group > 1:
         b = item * job.group
         n_sequences = min(job.group, job.n_sequences - b)
@@ -244,24 +260,37 @@ cdef void run_item(const Job *job, Py_ssize_t item, floating tag) noexcept nogil
         b = item // job.n_parts
         first = item % job.n_parts * PART
         last = min(size, first + PART)
-    if job.bad != NULL and (not all_good(job, item, b, n_sequences, first, last, tag) or job.only_look):
-        return
-    if job.group == 1 and job.mask == NULL and job.steps == NULL and job.a.data == NULL:
-        run_part(job, b, first, last, tag)
-        return
-    while first < last:
-        run_piece(job, b, n_sequences, first, min(PIECE, last - first), tag)
-        first += PIECE
+    if not job.only_look and job.group == 1 and job.scale[b] and job.mask == NULL and job.steps == NULL \
+            and job.a.data == NULL:
+        return run_part(job, b, first, last, tag)
+    if job.allowed != ANYTHING:
+        bad = look(job, b, n_sequences, first, last, tag)
+    while first < last and bad < 0 and not job.only_look:
+        run_piece(job, b, n_sequences, first, min(SHORT, last - first), tag)
+        first += SHORT
+    return bad
+
+
+cdef inline Py_ssize_t backwards(Py_ssize_t i, Py_ssize_t n) noexcept nogil:
+    """Blocks of items from the last to the first: what has been looked at last is what the loss begins with."""
+    return max(0, n - (i // LOOKED_AT + 1) * LOOKED_AT) + i % LOOKED_AT
 
 
 cdef void run(const Job *job, int num_threads, floating tag) noexcept nogil:
     cdef Py_ssize_t i, n = n_items(job)
     if num_threads == 1:
         for i in range(n):
-            run_item(job, i, tag)
+            run_one(job, i, n, tag)
     else:
         for i in prange(n, schedule="static", num_threads=num_threads):
-            run_item(job, i, tag)
+            run_one(job, i, n, tag)
+
+
+cdef inline void run_one(const Job *job, Py_ssize_t i, Py_ssize_t n, floating tag) noexcept nogil:
+    cdef Py_ssize_t item = backwards(i, n) if job.only_look else i
+    cdef int64_t bad = run_item(job, item, tag)
+    if job.bad != NULL:
+        job.bad[item] = bad
 
 
 cdef inline Py_ssize_t n_items(const Job *job) noexcept nogil:
@@ -282,7 +311,7 @@ cdef int64_t run_all(Job *job, shape, int num_threads) except -2:
     if fits_float32(job.x.kind):
         job.loss = BCE_LOGITS_32 if job.loss == BCE_LOGITS else BCE_PROBS_32 if job.loss == BCE_PROBS else job.loss
     job.n_sequences, job.n_steps, job.n_features = shape
-    job.group = max(1, PIECE // size)
+    job.group = max(1, SHORT // size)
     job.n_parts = parts(size)
     job.direct = is_whole(&job.x, kind) and is_whole(&job.y, kind) and is_whole(&job.g, kind)
     with nogil:
@@ -304,9 +333,9 @@ cpdef Py_ssize_t parts(Py_ssize_t n_elements):
 
 def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, double parameter, shape,
               const int64_t[::1] lengths, const uint8_t[:, ::1] mask, const double[::1] scale,
-              double[:, ::1] partial, double[:, ::1] steps, object grad, int64_t[::1] bad, bint signs,
+              double[:, ::1] partial, double[:, ::1] steps, object grad, int allowed, int64_t[::1] bad,
               int num_threads):
-    """Losses and, unless grad is None, gradients times scale. Returns what find_bad_target does, -1 if bad is None.
+    """Losses and, unless grad is None, gradients times scale. Returns what find_bad_target does.
 
     IN   shape: B, T, D. x, y, and a in float64 or None, each [B, outer, inner] with T D elements a sequence.
     OUT  partial [B, parts(T D)]: sums over steps of the means over features; steps [B, T]: those means, or
@@ -321,7 +350,7 @@ def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, d
         job.y = acquire(y, y_kind, &held[1], False)
         job.a = acquire(a, FLOAT64, &held[2], False)
         job.g = acquire(grad, x_kind, &held[3], True)
-        job.loss, job.parameter, job.signs = <Loss> which, parameter, signs
+        job.loss, job.parameter, job.allowed = <Loss> which, parameter, <Allowed> allowed
         job.lengths, job.scale, job.partial = &lengths[0], &scale[0], &partial[0, 0]
         job.mask = &mask[0, 0] if mask is not None else NULL
         job.steps = &steps[0, 0] if steps is not None else NULL
@@ -333,10 +362,10 @@ def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, d
 
 
 def find_bad_target(object y, int y_kind, shape, const int64_t[::1] lengths, const uint8_t[:, ::1] mask,
-                    int64_t[::1] bad, bint signs, int num_threads):
-    """First element, counted over B T D, that is not -1 or 1 (signs) or not from 0 to 1; -1 if there is none.
+                    int allowed, int64_t[::1] bad, int num_threads):
+    """First element, counted over B T D, that is not allowed; -1 if there is none.
 
-    bad: room for B * parts(T D).
+    allowed: 0 anything, 1 signs: -1 or 1, 2 shares: from 0 to 1. bad: room for B * parts(T D), or None if 0.
     """
     cdef Py_buffer held[1]
     cdef Job job
@@ -344,7 +373,7 @@ def find_bad_target(object y, int y_kind, shape, const int64_t[::1] lengths, con
     memset(held, 0, sizeof(held))
     try:
         job.y = acquire(y, y_kind, &held[0], False)
-        job.lengths, job.bad, job.signs, job.only_look = &lengths[0], &bad[0], signs, True
+        job.lengths, job.bad, job.allowed, job.only_look = &lengths[0], &bad[0], <Allowed> allowed, True
         job.mask = &mask[0, 0] if mask is not None else NULL
         return run_all(&job, shape, num_threads)
     finally:
