@@ -9,7 +9,7 @@ from libc.string cimport memset
 
 from cpython.buffer cimport PyBuffer_Release
 
-from fastseqloss._kernels.elements cimport FLOAT32, FLOAT64, Array, acquire
+from fastseqloss._kernels.elements cimport FLOAT64, Array, acquire
 
 
 cdef extern from "hinge.h" nogil:
