@@ -13,8 +13,9 @@ from ._signatures import Loss, LossAndGradient
 _kernel = _runtime.load("pointwise")
 
 LOSSES = ("mse", "mae", "huber", "quantile", "hinge", "squared_hinge", "bce_logits", "bce_probs")
-_NANOSECONDS = {"bce_logits": 4.0, "bce_probs": 4.0}  # an element; 1 otherwise
-_SIGNS = ("hinge", "squared_hinge")
+_NANOSECONDS = {"bce_logits": 1.5, "bce_probs": 2.0}  # an element; 0.5 otherwise
+_SIGNS, _SHARES = 1, 2  # what the kernel allows as targets: -1 or 1, 0 to 1; anything otherwise
+_ALLOWED = {"hinge": _SIGNS, "squared_hinge": _SIGNS, "bce_logits": _SHARES, "bce_probs": _SHARES}
 
 
 def pointwise_loss(
@@ -44,11 +45,13 @@ def pointwise_loss(
         spread = _arguments.as_runs(np.broadcast_to(number, numbers.given.shape), numbers.shape)
         number = 0.0
     scale = _reduction.sequence_scale(reduction, steps.counts(), normalizer, weight, steps.batch)
-    work = numbers.given.size * _NANOSECONDS.get(loss, 1.0)
+    work = numbers.given.size * _NANOSECONDS.get(loss, 0.5)
     threads = _runtime.threads_for(num_threads, work, numbers.given.size)
-    if loss in _SIGNS or loss.startswith("bce"):
-        _check_targets(loss, wanted, targets, numbers, steps, scale, threads)
     gradient = _gradient_for(numbers, return_grad, grad_out)
+    allowed = _ALLOWED.get(loss, 0)
+    if allowed and gradient.direct:  # nothing may be written there before all targets are known to be good
+        _find_bad_target(allowed, wanted, targets, numbers, steps, threads)
+        allowed = 0
     if gradient.values is not None and np.may_share_memory(gradient.values, wanted):
         wanted = wanted.copy()
     arrays = [numbers.values, wanted, spread, gradient.values]
@@ -58,11 +61,12 @@ def pointwise_loss(
     batch, n_steps, n_features = shape
     partial = np.zeros((batch, _kernel.parts(n_steps * n_features)))
     losses = np.zeros((batch, n_steps)) if reduction == "none" else None
+    room = np.empty(partial.size, np.int64) if allowed else None
     if numbers.given.size:
         x, y, a, g = (None if array is None else _arguments.stored(array) for array in arrays)
         assert x is not None
         assert y is not None
-        _kernel.pointwise(
+        bad = _kernel.pointwise(
             LOSSES.index(loss),
             *x,
             *y,
@@ -75,34 +79,43 @@ def pointwise_loss(
             partial,
             losses,
             g and g[0],
+            allowed,
+            room,
             threads,
         )
+        _check(allowed, bad, targets, numbers.given.shape)
     result = _reduction.reduce_steps(reduction, partial if losses is None else losses, scale, steps.shape)
     return result if gradient.values is None else (result, gradient.deliver(numbers.given))
 
 
-def _check_targets(
-    loss: str,
+def _find_bad_target(
+    allowed: int,
     wanted: NDArray[Any],
     targets: Any,
     numbers: _arguments.Numbers,
     steps: _arguments.Steps,
-    scale: NDArray[np.float64],
     threads: int,
 ) -> None:
-    batch, n_steps, n_features = numbers.shape
+    """Raise if there is a target that the loss does not allow, one of weight 0 too."""
+    arrays: list[NDArray[Any] | None] = [wanted]
+    shape, lengths = numbers.shape, steps.lengths()
     if not wanted.size:
         return
-    y, kind = _arguments.stored(wanted)
-    room = np.empty(batch * _kernel.parts(n_steps * n_features), np.int64)
-    signs = loss in _SIGNS
-    everything = np.ones(batch)  # targets of weight 0 as well
-    bad = _kernel.find_bad_target(y, kind, numbers.shape, steps.lengths(), steps.mask, everything, signs, room, threads)
+    if steps.full:
+        arrays, shape, lengths, _ = _as_one(arrays, shape, lengths, np.ones(1))
+    y = _arguments.stored(arrays[0]) if arrays[0] is not None else None
+    assert y is not None
+    room = np.empty(shape[0] * _kernel.parts(shape[1] * shape[2]), np.int64)
+    bad = _kernel.find_bad_target(*y, shape, lengths, steps.mask, allowed, room, threads)
+    _check(allowed, bad, targets, numbers.given.shape)
+
+
+def _check(allowed: int, bad: int, targets: Any, shape: tuple[int, ...]) -> None:
     if bad >= 0:
-        where = np.unravel_index(bad, numbers.given.shape)
-        allowed = "-1 or 1" if signs else "0 to 1"
+        where = np.unravel_index(bad, shape)
+        said = "-1 or 1" if allowed == _SIGNS else "0 to 1"
         shown = _arguments.as_array("targets", targets)[where]
-        raise ValueError(f"targets[{', '.join(map(str, where))}] is {shown}; allowed: {allowed}")
+        raise ValueError(f"targets[{', '.join(map(str, where))}] is {shown}; allowed: {said}")
 
 
 def _gradient_for(numbers: _arguments.Numbers, return_grad: bool, grad_out: Any) -> _arguments.Gradient:

@@ -17,7 +17,7 @@ from libc.string cimport memset
 
 from cpython.buffer cimport PyBuffer_Release
 
-from fastseqloss._kernels.elements cimport FLOAT32, FLOAT64, Array, Stored, acquire
+from fastseqloss._kernels.elements cimport FLOAT32, FLOAT64, Array, acquire
 from fastseqloss._kernels.softmax cimport log64
 
 

@@ -9,18 +9,23 @@ from libc.string cimport memset
 
 from cpython.buffer cimport PyBuffer_Release
 
-from fastseqloss._kernels.elements cimport FLOAT32, FLOAT64, Array, acquire
+from fastseqloss._kernels.elements cimport FLOAT64, Array, acquire
 
 
-cdef extern from "rows.h" nogil:
+cdef extern from "hinge.h" nogil:
     void load "fsl_load"(...) noexcept
     void store "fsl_store"(...) noexcept
-    double other_max "fsl_row_other_max"(...) noexcept
-    Py_ssize_t find_other "fsl_row_find_other"(...) noexcept
+    double others_max "fsl_others_max"(...) noexcept
+    Py_ssize_t find_other "fsl_find_other"(...) noexcept
+    void set_zero "fsl_zero"(...) noexcept
+
+cdef enum:
+    BLOCK = 4096  # scores, about, that a thread takes at a time
 
 
 cdef struct Job:
     Array x, g  # scores; gradient or NULL
+    Py_ssize_t size  # bytes of a score
     Py_ssize_t n_rows, n_classes
     const int64_t *targets  # -1: the step does not count
     const double *scale  # of each sequence; 0: it does not count
@@ -29,62 +34,68 @@ cdef struct Job:
     double *loss
 
 
-cdef void run_row(const Job *job, Py_ssize_t n, floating *scratch) noexcept nogil:
-    cdef bint native = job.x.kind == FLOAT32 or job.x.kind == FLOAT64
-    cdef Py_ssize_t b = n // job.n_rows, r = n % job.n_rows, v = job.n_classes, t = job.targets[n], rival
-    cdef Py_ssize_t size = sizeof(floating) if native else 2
-    cdef const char *from_ = job.x.data + b * job.x.strides[0] + r * job.x.strides[1]
-    cdef char *to = job.g.data + b * job.g.strides[0] + r * job.g.strides[1] if job.g.data != NULL else NULL
-    cdef const floating *x = <const floating *> from_
-    cdef double most, weight, slope = 0
-    if t < 0 or job.scale[b] == 0:
-        job.loss[n] = 0
-        if to != NULL:
-            memset(to, 0, v * size)
-        return
-    if not native:
-        load(job.x.kind, from_, size, v, scratch)
-        x = scratch
-    weight = job.weight[t] if job.weight != NULL else 1.0
-    most = other_max(x, v, t)
-    job.loss[n] = job.margin + (most - x[t])
-    if most == -INFINITY:
-        job.loss[n] = 0  # nothing can compete, not even if the target is -inf
-    elif job.loss[n] > 0 or job.loss[n] != job.loss[n]:
-        slope = weight * job.scale[b]
+cdef inline void put(const Job *job, char *row, Py_ssize_t c, double value, floating tag) noexcept nogil:
+    cdef floating rounded = <floating> value
+    if job.size == sizeof(floating):
+        (<floating *> row)[c] = rounded
     else:
-        job.loss[n] = 0
-    job.loss[n] = job.loss[n] * weight if weight else 0
+        store(job.x.kind, &rounded, 1, 1, row + c * job.size, job.size)
+
+
+cdef inline void run_row(const Job *job, Py_ssize_t n, const char *from_, char *to, double scale,
+                         floating *scratch) noexcept nogil:
+    cdef Py_ssize_t v = job.n_classes, t = job.targets[n], rival = t
+    cdef double weight = job.weight[t] if job.weight != NULL and t >= 0 else 1.0, most, loss = 0, slope = 0
+    cdef const floating *x = <const floating *> from_
+    if t >= 0 and scale != 0 and weight:
+        if job.size == 2:
+            load(job.x.kind, from_, job.size, v, scratch)
+            x = scratch
+        most = others_max(x, v, t)
+        loss = job.margin + (most - x[t])
+        if most == -INFINITY or loss <= 0:  # -inf: nothing can compete, not even if the target is -inf
+            loss = 0
+        elif loss != loss:
+            slope = NAN
+        else:
+            slope = weight * scale
+            rival = find_other(x, v, t, most) if to != NULL else t
+    job.loss[n] = loss * weight
     if to == NULL:
         return
-    rival = find_other(x, v, t, most) if slope else -1
-    memset(to, 0, v * size)
-    if job.loss[n] != job.loss[n]:
-        slope = NAN
-        rival = t
+    if job.size == 2:
+        memset(to, 0, v * job.size)
+    else:
+        set_zero(<floating *> to, v)
     if slope:
         put(job, to, rival, slope, <floating> 0)
         put(job, to, t, -slope, <floating> 0)
 
 
-cdef void put(const Job *job, char *row, Py_ssize_t c, double value, floating tag) noexcept nogil:
-    cdef Py_ssize_t size = sizeof(floating) if job.x.kind == FLOAT32 or job.x.kind == FLOAT64 else 2
-    cdef floating rounded = <floating> value
-    store(job.x.kind, &rounded, 1, 1, row + c * size, size)
+cdef void run_block(const Job *job, Py_ssize_t first, Py_ssize_t last, floating *scratch) noexcept nogil:
+    """Steps first to last, counted over the batch."""
+    cdef Py_ssize_t n, b = first // job.n_rows, r = first % job.n_rows
+    cdef char *to = NULL
+    for n in range(first, last):
+        if job.g.data != NULL:
+            to = job.g.data + b * job.g.strides[0] + r * job.g.strides[1]
+        run_row(job, n, job.x.data + b * job.x.strides[0] + r * job.x.strides[1], to, job.scale[b], scratch)
+        r += 1
+        if r == job.n_rows:
+            b, r = b + 1, 0
 
 
 cdef int run(Job *job, Py_ssize_t n_steps, int num_threads, floating tag) except -1:
-    cdef Py_ssize_t n, v = job.n_classes
+    cdef Py_ssize_t i, v = job.n_classes, size = max(1, BLOCK // v), n_blocks = (n_steps + size - 1) // size
     cdef floating *scratch = <floating *> malloc(num_threads * v * sizeof(floating))
     if scratch == NULL:
         raise MemoryError("no memory for a workspace")
     with nogil:
         if num_threads == 1:
-            for n in range(n_steps):
-                run_row(job, n, scratch)
+            run_block(job, 0, n_steps, scratch)
         else:
-            for n in prange(n_steps, schedule="static", num_threads=num_threads):
-                run_row(job, n, scratch + threadid() * v)
+            for i in prange(n_blocks, schedule="static", num_threads=num_threads):
+                run_block(job, i * size, min(n_steps, (i + 1) * size), scratch + threadid() * v)
     free(scratch)
     return 0
 
@@ -103,6 +114,7 @@ def multiclass_hinge(object scores, int kind, const int64_t[::1] targets, const 
     try:
         job.x = acquire(scores, kind, &held[0], False)
         job.g = acquire(grad, kind, &held[1], True)
+        job.size = held[0].itemsize
         job.n_rows, job.n_classes, job.margin = job.x.shape[1], job.x.shape[2], margin
         job.targets, job.scale, job.loss = &targets[0], &scale[0], &loss[0]
         job.weight = &class_weight[0] if class_weight is not None else NULL

@@ -1,33 +1,46 @@
 """Losses that compare one number with another, over padded sequences: loss and gradient in one pass.
 
-A sequence is T steps of D features. The work is cut into parts: up to PART elements of one sequence, or as
-many whole sequences as one piece holds where they are short. A part is gone through in pieces of PIECE
-elements, converted to float64 buffers that stay in the first cache. Sums are taken per piece and part
-of a sequence, so that they depend neither on threads nor on the other sequences.
+A sequence is T steps of D features. The work is cut into items: parts of up to PART elements of one sequence, or
+as many whole sequences as SHORT holds where they are short. Arrays of float32 (or float64, if both are) are read
+and written where they are if the elements of a run are neighbours; others are converted in buffers that stay in the
+cache. So are the losses where there is a mask, a parameter of each feature, or where those of each step are wanted.
+Sums are taken per piece and part of a sequence, so that they depend neither on threads nor on the other sequences.
 """
 
+from cython cimport floating
 from cython.parallel cimport prange
 from libc.stdint cimport int64_t, uint8_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from cpython.buffer cimport PyBuffer_Release
 
-from fastseqloss._kernels.elements cimport Array, Stored, acquire
+from fastseqloss._kernels.elements cimport FLOAT32, FLOAT64, Array, Stored, acquire
 
 
 cdef extern from "pointwise.h" nogil:
-    ctypedef int Loss "fsl_pointwise_loss"
-    void load "fsl_load_f64"(Stored kind, const char *x, Py_ssize_t stride, Py_ssize_t n, double *to) noexcept
-    void store "fsl_store_f64"(Stored kind, const double *x, double scale, Py_ssize_t n, char *to,
-                               Py_ssize_t stride) noexcept
-    void pointwise_run "fsl_pointwise"(Loss loss, const double *x, const double *y, const double *a, int n,
-                                       double *losses, double *slopes) noexcept
+    enum:
+        PIECE "FSL_PIECE"
+    ctypedef enum Loss "fsl_pointwise_loss":
+        BCE_LOGITS "FSL_BCE_LOGITS"
+        BCE_PROBS "FSL_BCE_PROBS"
+        BCE_LOGITS_32 "FSL_BCE_LOGITS_32"
+        BCE_PROBS_32 "FSL_BCE_PROBS_32"
+    void load "fsl_load"(...) noexcept
+    void store "fsl_store"(...) noexcept
+    double loss_and_slope "fsl_pointwise"(...) noexcept
+    void losses_and_slopes "fsl_points"(...) noexcept
     double sum_of "fsl_sum"(const double *x, int n) noexcept
-    int bad_target "fsl_bad_target"(const double *y, int n, bint signs) noexcept
+    Py_ssize_t bad_target "fsl_bad_target"(...) noexcept
+    ctypedef enum Allowed "fsl_allowed":
+        ANYTHING "FSL_ANYTHING"
+        SIGNS "FSL_SIGNS"
+        SHARES "FSL_SHARES"
+    bint fits_float32 "fsl_fits_float32"(Stored kind) noexcept
 
 cdef enum:
-    PIECE = 512
     PART = 8192
+    SHORT = 512
+    LOOKED_AT = 32  # items: with them a look at the targets goes backwards
 
 
 cdef struct Job:
@@ -35,14 +48,16 @@ cdef struct Job:
     Array x, y, a, g  # a, g: NULL if not given; [B, outer, inner], whatever has T D elements a sequence
     double parameter  # where a is not given
     Py_ssize_t n_sequences, n_steps, n_features
-    Py_ssize_t group, part, n_parts  # sequences in a piece; elements in a part; parts of a sequence
+    Py_ssize_t group, n_parts  # sequences in an item; parts of a sequence
+    bint direct  # a whole part can be read and written where it is
     const int64_t *lengths
     const uint8_t *mask  # [B, T], or NULL
     const double *scale  # of each sequence; 0: it does not count
     double *partial  # [B, n_parts]
     double *steps  # [B, T] or NULL
-    int64_t *bad  # of each item, first element of a target that is not allowed; or NULL
-    bint signs
+    Allowed allowed  # ANYTHING: the targets are known to be good
+    int64_t *bad  # of each item, first element of a target that is not allowed, or -1
+    bint only_look
 
 
 cdef struct Walk:
@@ -54,7 +69,7 @@ cdef struct Walk:
 
 cdef inline Walk walk(const Array *array, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
     """The elements from `first` on that are evenly spaced, n at most."""
-    cdef Py_ssize_t inner = array.shape[2], row = first // inner, i = first - row * inner
+    cdef Py_ssize_t inner = array.shape[2], row = first // inner if first >= inner else 0, i = first - row * inner
     cdef Walk run
     run.data = array.data + b * array.strides[0] + row * array.strides[1] + i * array.strides[2]
     run.stride = array.strides[2]
@@ -62,36 +77,93 @@ cdef inline Walk walk(const Array *array, Py_ssize_t b, Py_ssize_t first, Py_ssi
     return run
 
 
-cdef void load_piece(const Array *array, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, double *to) noexcept nogil:
-    cdef Walk run
-    while n:
-        run = walk(array, b, first, n)
-        load(array.kind, run.data, run.stride, run.n, to)
-        first, n, to = first + run.n, n - run.n, to + run.n
+cdef inline Walk walk_group(const Array *array, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first,
+                            Py_ssize_t n) noexcept nogil:
+    """The same through n_sequences; beyond the first one if their elements are evenly spaced throughout."""
+    cdef Walk run = walk(array, b, first, n)
+    if n_sequences > 1 and run.n == n and (n == 1 or array.strides[0] == n * run.stride):
+        run.stride = array.strides[0] // n
+        run.n = n_sequences * n
+    return run
 
 
-cdef void store_piece(const Array *array, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, const double *values,
-                      double scale) noexcept nogil:
-    cdef Walk run
-    while n:
-        run = walk(array, b, first, n)
-        store(array.kind, values, scale, run.n, run.data, run.stride)
-        first, n, values = first + run.n, n - run.n, values + run.n
+cdef inline bint in_place(const Array *array, Walk run, Py_ssize_t n, floating tag) noexcept nogil:
+    """Whether n elements are neighbours in memory, of the type of tag."""
+    cdef Stored kind = FLOAT32 if sizeof(floating) == 4 else FLOAT64
+    return array.kind == kind and run.n == n and run.stride == sizeof(floating)
 
 
-cdef inline Py_ssize_t counted(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+cdef const floating *read(const Array *array, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first, Py_ssize_t n,
+                          floating *buffer) noexcept nogil:
+    """Elements first to first + n of each sequence: where they are if possible, in the buffer otherwise."""
+    cdef Walk run = walk_group(array, b, n_sequences, first, n)
+    cdef Py_ssize_t i = 0, total = n_sequences * n
+    if in_place(array, run, total, <floating> 0):
+        return <const floating *> run.data
+    while i < total:
+        if run.n < total:
+            run = walk(array, b + i // n, first + i % n, n - i % n)
+        load(array.kind, run.data, run.stride, run.n, buffer + i)
+        i += run.n
+    return buffer
+
+
+cdef void write(const Array *array, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first, Py_ssize_t n,
+                const floating *values) noexcept nogil:
+    cdef Walk run = walk_group(array, b, n_sequences, first, n)
+    cdef Py_ssize_t i = 0, total = n_sequences * n
+    while i < total:
+        if run.n < total:
+            run = walk(array, b + i // n, first + i % n, n - i % n)
+        store(array.kind, values + i, 1, run.n, run.data, run.stride)
+        i += run.n
+
+
+cdef inline Py_ssize_t within(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
     """How many of n elements lie within the length of their sequence."""
-    if job.scale[b] == 0:
-        return 0
     return max(0, min(n, job.lengths[b] * job.n_features - first))
 
 
-cdef void leave_out(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, double *values) noexcept nogil:
+cdef int64_t run_part(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t last, floating tag) noexcept nogil:
+    """Elements of one sequence that counts, each piece in one loop from the arrays to the gradient.
+
+    Returns the first bad target as b T D + element, or -1.
+    """
+    cdef floating buffers[3][PIECE]
+    cdef const floating *x
+    cdef const floating *y
+    cdef floating *g
+    cdef Walk run
+    cdef Py_ssize_t n, bad = -1, part = first // PART, used = within(job, b, first, last - first)
+    cdef double total = 0, scale = job.scale[b] / job.n_features
+    while first < last:
+        n = min(last - first, PART if job.direct else PIECE)
+        g = NULL
+        if job.g.data != NULL:
+            run = walk(&job.g, b, first, n)
+            g = <floating *> run.data if in_place(&job.g, run, n, tag) else buffers[2]
+        if used > 0:
+            x = read(&job.x, b, 1, first, min(n, used), buffers[0])
+            y = read(&job.y, b, 1, first, min(n, used), buffers[1])
+            total += loss_and_slope(job.loss, x, y, job.parameter, min(n, used), scale, g, job.allowed, &bad)
+            if bad >= 0:
+                return b * job.n_steps * job.n_features + first + bad
+        if g != NULL and used < n:
+            memset(g + max(used, 0), 0, (n - max(used, 0)) * sizeof(floating))
+        if g == buffers[2]:
+            write(&job.g, b, 1, first, n, g)
+        first, used = first + n, used - n
+    job.partial[b * job.n_parts + part] = total / job.n_features
+    return -1
+
+
+cdef void leave_out(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, double *loss,
+                    double *slope) noexcept nogil:
     """Set to 0 what the mask leaves out."""
     cdef Py_ssize_t i, step = first // job.n_features, feature = first % job.n_features
     for i in range(n):
         if not job.mask[b * job.n_steps + step]:
-            values[i] = 0
+            loss[i] = slope[i] = 0
         feature += 1
         if feature == job.n_features:
             step, feature = step + 1, 0
@@ -100,6 +172,9 @@ cdef void leave_out(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n
 cdef void add_steps(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, const double *loss) noexcept nogil:
     cdef Py_ssize_t i, step = first // job.n_features, feature = first % job.n_features
     cdef double *steps = job.steps + b * job.n_steps
+    if job.n_features == 1:
+        memcpy(steps + first, loss, n * sizeof(double))
+        return
     for i in range(n):
         steps[step] += loss[i] / job.n_features
         feature += 1
@@ -107,119 +182,164 @@ cdef void add_steps(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n
             step, feature = step + 1, 0
 
 
-cdef void run_piece(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first,
-                    Py_ssize_t n) noexcept nogil:
+cdef void run_piece(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first, Py_ssize_t n,
+                    floating tag) noexcept nogil:
     """Elements first to first + n of each of n_sequences sequences, PIECE elements at most in all."""
-    cdef double x[PIECE]
-    cdef double y[PIECE]
-    cdef double a[PIECE]
+    cdef floating buffers[2][PIECE]
+    cdef double parameters[PIECE]
     cdef double loss[PIECE]
     cdef double slope[PIECE]
-    cdef Py_ssize_t s, i, used, total = n_sequences * n
-    cdef double d = job.n_features
-    for s in range(n_sequences):
-        load_piece(&job.x, b + s, first, n, x + s * n)
-        load_piece(&job.y, b + s, first, n, y + s * n)
-        if job.a.data != NULL:
-            load_piece(&job.a, b + s, first, n, a + s * n)
-    if job.a.data == NULL:
+    cdef const floating *x = read(&job.x, b, n_sequences, first, n, buffers[0])
+    cdef const floating *y = read(&job.y, b, n_sequences, first, n, buffers[1])
+    cdef const double *a = parameters
+    cdef Py_ssize_t s, i, j, used, total = n_sequences * n
+    cdef double d = job.n_features, scale
+    if job.a.data != NULL:
+        a = read(&job.a, b, n_sequences, first, n, parameters)
+    else:
         for i in range(total):
-            a[i] = job.parameter
-    pointwise_run(job.loss, x, y, a, total, loss, slope)
+            parameters[i] = job.parameter
+    losses_and_slopes(job.loss, x, y, a, total, loss, slope)
     for s in range(n_sequences):
         i = s * n
-        used = counted(job, b + s, first, n)
-        if used < n:
-            memset(loss + i + used, 0, (n - used) * sizeof(double))
-            memset(slope + i + used, 0, (n - used) * sizeof(double))
+        used = within(job, b + s, first, n) if job.scale[b + s] else 0
         if job.mask != NULL:
-            leave_out(job, b + s, first, used, loss + i)
-            leave_out(job, b + s, first, used, slope + i)
-        job.partial[(b + s) * job.n_parts + first // job.part] += sum_of(loss + i, used) / d
+            leave_out(job, b + s, first, used, loss + i, slope + i)
+        job.partial[(b + s) * job.n_parts + first // PART] += sum_of(loss + i, used) / d
         if job.steps != NULL:
             add_steps(job, b + s, first, used, loss + i)
-        if job.g.data != NULL:
-            store_piece(&job.g, b + s, first, n, slope + i, job.scale[b + s] / d)
+        scale = job.scale[b + s] / d
+        for j in range(i, i + used):
+            slope[j] *= scale
+        for j in range(i + used, i + n):
+            slope[j] = 0
+    if job.g.data != NULL:
+        write(&job.g, b, n_sequences, first, n, <const double *> slope)
 
 
-cdef int64_t check_piece(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first,
-                         Py_ssize_t n) noexcept nogil:
-    """First bad target as b T D + element, or -1."""
-    cdef double y[PIECE]
-    cdef Py_ssize_t s, i, used, bad, step
-    for s in range(n_sequences):
-        used = counted(job, b + s, first, n)
-        load_piece(&job.y, b + s, first, used, y)
-        bad = bad_target(y, used, job.signs)
-        if bad >= 0 and job.mask != NULL:
-            for i in range(used):  # what is masked may be anything
-                step = (b + s) * job.n_steps + (first + i) // job.n_features
-                if job.mask[step] == 0:
-                    y[i] = 1
-            bad = bad_target(y, used, job.signs)
-        if bad >= 0:
-            return (b + s) * job.n_steps * job.n_features + first + bad
+cdef bint counts(const Job *job, Py_ssize_t b, Py_ssize_t i) noexcept nogil:
+    cdef Py_ssize_t step = i // job.n_features
+    return step < job.lengths[b] and (job.mask == NULL or job.mask[b * job.n_steps + step])
+
+
+cdef int64_t find_bad(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first, Py_ssize_t n,
+                      floating tag) noexcept nogil:
+    """First bad target as b T D + element, or -1. What does not count may be anything."""
+    cdef floating buffer[PIECE]
+    cdef const floating *y = read(&job.y, b, n_sequences, first, n, buffer)
+    cdef Py_ssize_t total = n_sequences * n, i = bad_target(y, total, job.allowed)
+    if i >= 0:
+        for i in range(i, total):
+            if counts(job, b + i // n, first + i % n) and bad_target(y + i, 1, job.allowed) == 0:
+                return (b + i // n) * job.n_steps * job.n_features + first + i % n
     return -1
 
 
-cdef void run_item(const Job *job, Py_ssize_t item) noexcept nogil:
-    cdef Py_ssize_t size = job.n_steps * job.n_features, b, first, last, n, n_sequences = 1
+cdef int64_t look(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first, Py_ssize_t last,
+                  floating tag) noexcept nogil:
+    """The same for any number of elements, unless there are several sequences."""
+    cdef Py_ssize_t n
+    cdef int64_t bad = -1
+    if n_sequences == 1:
+        last = first + within(job, b, first, last - first)
+    while first < last and bad < 0:
+        n = min(last - first, PART if job.direct else PIECE)
+        bad = find_bad(job, b, n_sequences, first, n, tag)
+        first += n
+    return bad
+
+
+cdef int64_t run_item(const Job *job, Py_ssize_t item, floating tag) noexcept nogil:
+    """Returns the first bad target as b T D + element, or -1."""
+    cdef Py_ssize_t size = job.n_steps * job.n_features, b, first = 0, last = size, n_sequences = 1
+    cdef int64_t bad = -1
     if job.group > 1:
         b = item * job.group
         n_sequences = min(job.group, job.n_sequences - b)
-        first, last = 0, size
     else:
         b = item // job.n_parts
-        first = item % job.n_parts * job.part
-        last = min(size, first + job.part)
-    if job.bad != NULL:
-        job.bad[item] = -1
-    while first < last:
-        n = min(PIECE, last - first)
-        if job.bad == NULL:
-            run_piece(job, b, n_sequences, first, n)
-        else:
-            job.bad[item] = check_piece(job, b, n_sequences, first, n)
-            if job.bad[item] >= 0:
-                return
-        first += n
+        first = item % job.n_parts * PART
+        last = min(size, first + PART)
+    if not job.only_look and job.group == 1 and job.scale[b] and job.mask == NULL and job.steps == NULL \
+            and job.a.data == NULL:
+        return run_part(job, b, first, last, tag)
+    if job.allowed != ANYTHING:
+        bad = look(job, b, n_sequences, first, last, tag)
+    while first < last and bad < 0 and not job.only_look:
+        run_piece(job, b, n_sequences, first, min(SHORT, last - first), tag)
+        first += SHORT
+    return bad
 
 
-cdef void run(const Job *job, int num_threads) noexcept nogil:
+cdef inline Py_ssize_t backwards(Py_ssize_t i, Py_ssize_t n) noexcept nogil:
+    """Blocks of items from the last to the first: what has been looked at last is what the loss begins with."""
+    return max(0, n - (i // LOOKED_AT + 1) * LOOKED_AT) + i % LOOKED_AT
+
+
+cdef void run(const Job *job, int num_threads, floating tag) noexcept nogil:
     cdef Py_ssize_t i, n = n_items(job)
     if num_threads == 1:
         for i in range(n):
-            run_item(job, i)
+            run_one(job, i, n, tag)
     else:
         for i in prange(n, schedule="static", num_threads=num_threads):
-            run_item(job, i)
+            run_one(job, i, n, tag)
+
+
+cdef inline void run_one(const Job *job, Py_ssize_t i, Py_ssize_t n, floating tag) noexcept nogil:
+    cdef Py_ssize_t item = backwards(i, n) if job.only_look else i
+    cdef int64_t bad = run_item(job, item, tag)
+    if job.bad != NULL:
+        job.bad[item] = bad
 
 
 cdef inline Py_ssize_t n_items(const Job *job) noexcept nogil:
     return (job.n_sequences + job.group - 1) // job.group if job.group > 1 else job.n_sequences * job.n_parts
 
 
-cdef void lay_out(Job *job, Py_ssize_t n_sequences, Py_ssize_t n_steps, Py_ssize_t n_features) noexcept nogil:
-    cdef Py_ssize_t size = n_steps * n_features
-    job.n_sequences, job.n_steps, job.n_features = n_sequences, n_steps, n_features
-    job.group = max(1, PIECE // size)
-    job.part = PART
-    job.n_parts = (size + PART - 1) // PART
+cdef bint is_whole(const Array *array, Stored kind) noexcept nogil:
+    """Whether the elements of a sequence are neighbours in memory; true if there is no array."""
+    return array.data == NULL or (array.kind == kind and array.shape[1] == 1
+                                  and array.strides[2] == (4 if kind == FLOAT32 else 8))
 
 
-def parts(Py_ssize_t n_elements):
+cdef int64_t run_all(Job *job, shape, int num_threads) except -2:
+    """Lay the work out and do it; return the first bad target or -1."""
+    cdef Py_ssize_t i, size = shape[1] * shape[2]
+    cdef bint single = fits_float32(job.y.kind) and (job.x.data == NULL or fits_float32(job.x.kind))
+    cdef Stored kind = FLOAT32 if single else FLOAT64
+    if fits_float32(job.x.kind):
+        job.loss = BCE_LOGITS_32 if job.loss == BCE_LOGITS else BCE_PROBS_32 if job.loss == BCE_PROBS else job.loss
+    job.n_sequences, job.n_steps, job.n_features = shape
+    job.group = max(1, SHORT // size)
+    job.n_parts = parts(size)
+    job.direct = is_whole(&job.x, kind) and is_whole(&job.y, kind) and is_whole(&job.g, kind)
+    with nogil:
+        if single:
+            run[float](job, num_threads, 0)
+        else:
+            run[double](job, num_threads, 0)
+    if job.bad != NULL:
+        for i in range(n_items(job)):
+            if job.bad[i] >= 0:
+                return job.bad[i]
+    return -1
+
+
+cpdef Py_ssize_t parts(Py_ssize_t n_elements):
     """Partial sums that a sequence of so many elements has."""
     return (n_elements + PART - 1) // PART
 
 
 def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, double parameter, shape,
               const int64_t[::1] lengths, const uint8_t[:, ::1] mask, const double[::1] scale,
-              double[:, ::1] partial, double[:, ::1] steps, object grad, int num_threads):
-    """Losses and, unless grad is None, gradients times scale.
+              double[:, ::1] partial, double[:, ::1] steps, object grad, int allowed, int64_t[::1] bad,
+              int num_threads):
+    """Losses and, unless grad is None, gradients times scale. Returns what find_bad_target does.
 
     IN   shape: B, T, D. x, y, and a in float64 or None, each [B, outer, inner] with T D elements a sequence.
     OUT  partial [B, parts(T D)]: sums over steps of the means over features; steps [B, T]: those means, or
-         None; both zeros before. grad like x.
+         None; both zeros before. grad like x. All of them void if a target is bad.
     """
     cdef Py_buffer held[4]
     cdef Job job
@@ -228,41 +348,33 @@ def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, d
     try:
         job.x = acquire(x, x_kind, &held[0], False)
         job.y = acquire(y, y_kind, &held[1], False)
-        job.a = acquire(a, 1, &held[2], False)
+        job.a = acquire(a, FLOAT64, &held[2], False)
         job.g = acquire(grad, x_kind, &held[3], True)
-        job.loss, job.parameter = <Loss> which, parameter
-        lay_out(&job, shape[0], shape[1], shape[2])
+        job.loss, job.parameter, job.allowed = <Loss> which, parameter, <Allowed> allowed
         job.lengths, job.scale, job.partial = &lengths[0], &scale[0], &partial[0, 0]
         job.mask = &mask[0, 0] if mask is not None else NULL
         job.steps = &steps[0, 0] if steps is not None else NULL
-        with nogil:
-            run(&job, num_threads)
+        job.bad = &bad[0] if bad is not None else NULL
+        return run_all(&job, shape, num_threads)
     finally:
         for i in range(4):
             PyBuffer_Release(&held[i])
 
 
 def find_bad_target(object y, int y_kind, shape, const int64_t[::1] lengths, const uint8_t[:, ::1] mask,
-                    const double[::1] scale, bint signs, int64_t[::1] bad, int num_threads):
-    """First element, counted over B T D, that is not -1 or 1 (signs) or not from 0 to 1; -1 if there is none.
+                    int allowed, int64_t[::1] bad, int num_threads):
+    """First element, counted over B T D, that is not allowed; -1 if there is none.
 
-    bad: room for B * parts(T D).
+    allowed: 0 anything, 1 signs: -1 or 1, 2 shares: from 0 to 1. bad: room for B * parts(T D), or None if 0.
     """
     cdef Py_buffer held[1]
     cdef Job job
-    cdef Py_ssize_t i
     memset(&job, 0, sizeof(Job))
     memset(held, 0, sizeof(held))
     try:
         job.y = acquire(y, y_kind, &held[0], False)
-        lay_out(&job, shape[0], shape[1], shape[2])
-        job.lengths, job.scale, job.bad, job.signs = &lengths[0], &scale[0], &bad[0], signs
+        job.lengths, job.bad, job.allowed, job.only_look = &lengths[0], &bad[0], <Allowed> allowed, True
         job.mask = &mask[0, 0] if mask is not None else NULL
-        with nogil:
-            run(&job, num_threads)
-        for i in range(n_items(&job)):
-            if bad[i] >= 0:
-                return bad[i]
-        return -1
+        return run_all(&job, shape, num_threads)
     finally:
         PyBuffer_Release(&held[0])

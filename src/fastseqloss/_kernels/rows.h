@@ -7,7 +7,7 @@
 #ifndef FASTSEQLOSS_ROWS_H
 #define FASTSEQLOSS_ROWS_H
 
-#include "elements.h"
+#include "typed.h"
 
 #define FSL_SHORT 256
 #define FSL_MOST_ROWS 64 /* at a time */
@@ -206,27 +206,6 @@
         for (ptrdiff_t c = 0; c < n; c++) total += q[c] == 0 ? 0 : (double)q[c] * fsl_log64((double)p[c]); \
         return total;                                                                                      \
     }                                                                                                      \
-    /* Maximum of a row without x[t]; -inf if that is all, NaN if there is one. */                         \
-    FSL_INLINE double fsl_row_other_max_##name(const real *x, ptrdiff_t n, ptrdiff_t t)                    \
-    {                                                                                                      \
-        real most = -(real)INFINITY, spoiled = 0;                                                          \
-        for (int half = 0; half < 2; half++) {                                                             \
-            const ptrdiff_t first = half ? t + 1 : 0, last = half ? n : t;                                 \
-            FSL_SIMD(reduction(max : most) reduction(+ : spoiled))                                         \
-            for (ptrdiff_t i = first; i < last; i++) {                                                     \
-                most = x[i] > most ? x[i] : most;                                                          \
-                spoiled += x[i] != x[i];                                                                   \
-            }                                                                                              \
-        }                                                                                                  \
-        return spoiled ? NAN : most;                                                                       \
-    }                                                                                                      \
-    /* First class but t with that score. */                                                               \
-    FSL_INLINE ptrdiff_t fsl_row_find_other_##name(const real *x, ptrdiff_t n, ptrdiff_t t, real score)    \
-    {                                                                                                      \
-        for (ptrdiff_t c = 0; c < n; c++)                                                                  \
-            if (x[c] == score && c != t) return c;                                                         \
-        return t;                                                                                          \
-    }                                                                                                      \
     /* x = factor * x - shift * q; q may be NULL. */                                                       \
     FSL_INLINE void fsl_row_gradient_##name(real *x, ptrdiff_t n, double factor, double shift, const real *q) \
     {                                                                                                      \
@@ -267,9 +246,6 @@ FSL_ROWS_FUNCTIONS(float, f32, -88.0f)
 FSL_ROWS_FUNCTIONS(double, f64, -709.0)
 
 /* One name for both types, chosen by what an argument points to; fused code calls these. */
-#define FSL_TYPED(pointer, name) _Generic(*(pointer), float: name##_f32, double: name##_f64)
-#define fsl_load(kind, from, stride, n, to) FSL_TYPED(to, fsl_load)(kind, from, stride, n, to)
-#define fsl_store(kind, from, scale, n, to, stride) FSL_TYPED(from, fsl_store)(kind, from, scale, n, to, stride)
 #define fsl_load_max(kind, from, n, to) FSL_TYPED(to, fsl_load_max)(kind, from, n, to)
 #define fsl_row_exp(x, n, m, out, next, later, size) FSL_TYPED(x, fsl_row_exp)(x, n, m, out, next, later, size)
 #define fsl_short_max(rows, n, n_classes, m) FSL_TYPED(m, fsl_short_max)(rows, n, n_classes, m)
@@ -279,8 +255,6 @@ FSL_ROWS_FUNCTIONS(double, f64, -709.0)
     FSL_TYPED(*(rows), fsl_short_gradient)(rows, n, n_classes, target, factor, scale, own)
 #define fsl_row_dot(x, n, m, q) FSL_TYPED(x, fsl_row_dot)(x, n, m, q)
 #define fsl_row_dot_log(p, n, q) FSL_TYPED(p, fsl_row_dot_log)(p, n, q)
-#define fsl_row_other_max(x, n, t) FSL_TYPED(x, fsl_row_other_max)(x, n, t)
-#define fsl_row_find_other(x, n, t, score) FSL_TYPED(x, fsl_row_find_other)(x, n, t, score)
 #define fsl_row_gradient(x, n, factor, shift, q) FSL_TYPED(x, fsl_row_gradient)(x, n, factor, shift, q)
 #define fsl_row_slope(p, n, scale, q, divide, out) FSL_TYPED(p, fsl_row_slope)(p, n, scale, q, divide, out)
 #define fsl_row_smooth(y, n, weight, epsilon, q) FSL_TYPED(y, fsl_row_smooth)(y, n, weight, epsilon, q)
