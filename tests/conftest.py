@@ -9,6 +9,7 @@ from fastseqloss import _runtime
 
 # Imported by name: an attribute of the package could be a function called like its module.
 ctc = importlib.import_module("fastseqloss.ctc")
+ctc_alignment = importlib.import_module("fastseqloss.ctc_alignment")
 
 settings.register_profile(
     "fastseqloss", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
@@ -21,7 +22,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "fastseqloss")
 
 @pytest.fixture(scope="module", params=_runtime.available_levels())
 def level(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each instruction set of this machine, ctc_loss running on it; per module, for hypothesis."""
+    """Each instruction set of this machine, all of CTC running on it; per module, for hypothesis."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ctc, "_kernel", _runtime.load("ctc", request.param))
+        patch.setattr(ctc_alignment, "_kernel", _runtime.load("ctc_alignment", request.param))
         yield request.param

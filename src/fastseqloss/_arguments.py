@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -254,8 +256,12 @@ def as_labels(
     n_classes: int,
     blank: int,
     single: bool,
+    star: int | None = None,
 ) -> Labels:
-    """Check labels in any of their forms: padded [B, S], concatenated, or a list of sequences."""
+    """Check labels in any of their forms: padded [B, S], concatenated, or a list of sequences.
+
+    A `star` is allowed as a label besides the classes, and becomes class `n_classes`.
+    """
     if isinstance(labels, (list, tuple)) and not single and _is_nested(labels):
         values, starts, lengths = _listed(labels, label_lengths, batch)
         form = "listed"
@@ -268,10 +274,14 @@ def as_labels(
         else:
             form = "concatenated"
             starts, lengths = _concatenated(values, label_lengths, batch)
+    if star is not None:
+        others = np.where(values == n_classes, -1, values)
+        values = np.where(values == star, n_classes, others)
     frames_needed = np.empty(batch, np.int64)
-    bad = arguments.find_bad_label(values, starts, lengths, n_classes, blank, frames_needed)
+    allowed = n_classes + (star is not None)
+    bad = arguments.find_bad_label(values, starts, lengths, allowed, blank, frames_needed)
     if bad is not None:
-        _raise_bad_label(labels, values, form, starts, bad, n_classes, blank)
+        _raise_bad_label(labels, values, form, starts, bad, n_classes, blank, star)
     return Labels(values, starts, lengths, frames_needed)
 
 
@@ -339,6 +349,7 @@ def _raise_bad_label(
     bad: tuple[int, int],
     n_classes: int,
     blank: int,
+    star: int | None,
 ) -> None:
     b, i = bad
     flat = int(starts[b]) + i
@@ -349,6 +360,72 @@ def _raise_bad_label(
         value = np.asarray(labels).reshape(-1)[flat]
     if form == "concatenated":
         where += f" (sequence {b}, position {i})"
+    also = "" if star is None else f", or {star}, which is the star"
     raise ValueError(
-        f"{where} is {value}; allowed: 0 to {n_classes - 1}, except {blank}, which is the blank"
+        f"{where} is {value}; allowed: 0 to {n_classes - 1}, except {blank}, which is the blank{also}"
     )
+
+
+def require_feasible(frames: NDArray[np.int64], targets: Labels) -> None:
+    """Raise ValueError if sequences are too short for their labels, naming them."""
+    bad = np.flatnonzero(frames < targets.frames_needed)
+    if bad.size:
+        first = bad[0]
+        raise ValueError(
+            f"logit_lengths[{first}] is {frames[first]}; allowed: {targets.frames_needed[first]} "
+            f"or more for its labels; infeasible sequences: {', '.join(map(str, bad))}"
+        )
+
+
+def as_star(star: Any, n_classes: int) -> int | None:
+    """Return the label that stands for anything, which no class may have, or None."""
+    if star is None:
+        return None
+    if isinstance(star, bool):
+        raise TypeError("star must be an integer or None, got bool")
+    try:
+        value = operator.index(star)
+    except TypeError:
+        raise TypeError(f"star must be an integer or None, got {type(star).__name__}") from None
+    if 0 <= value < n_classes or not -(2**63) <= value < 2**63:
+        raise ValueError(f"star is {value}; allowed: an int64 other than 0 to {n_classes - 1}, the classes")
+    return value
+
+
+def as_log_prior(name: str, value: Any, n_classes: int) -> NDArray[np.float64] | None:
+    """Return logarithms of priors [V], finite, or None."""
+    if value is None:
+        return None
+    array = as_array(name, value)
+    if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
+        raise TypeError(f"{name} has dtype {array.dtype}; allowed: real numbers")
+    prior = array.astype(np.float64)
+    if prior.shape != (n_classes,):
+        raise ValueError(f"{name} has shape {prior.shape}; allowed: ({n_classes},)")
+    bad = np.flatnonzero(~np.isfinite(prior))
+    if bad.size:
+        raise ValueError(f"{name}[{bad[0]}] is {prior[bad[0]]}; allowed: finite numbers")
+    return prior
+
+
+def as_number(name: str, value: Any, least: float, most: float) -> float:
+    """Return a real number from `least` to `most`, both finite or not allowed themselves."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} is {value!r}; allowed: a number")
+    number = float(value)
+    if not (math.isfinite(number) and least <= number <= most):
+        bounds = [f"{least:g} or more"] * (least > -math.inf) + [f"{most:g} or less"] * (most < math.inf)
+        raise ValueError(f"{name} is {number}; allowed: {', '.join(['finite', *bounds])}")
+    return number
+
+
+def as_classes(name: str, value: Any, n_classes: int) -> NDArray[np.int64]:
+    """Return classes [T], one for each frame."""
+    classes = as_integers(name, value)
+    if classes.ndim != 1:
+        raise ValueError(f"{name} has shape {classes.shape}; allowed: one dimension")
+    first = arguments.first_outside(classes, 0, n_classes - 1)
+    if first >= 0:
+        shown = np.asarray(value).reshape(-1)[first]
+        raise ValueError(f"{name}[{first}] is {shown}; allowed: 0 to {n_classes - 1}")
+    return classes
