@@ -1,5 +1,6 @@
 """Sequence losses with gradients for NumPy arrays: fast, exact, on the CPU."""
 
+from . import plot
 from ._runtime import get_num_threads, set_num_threads, show_config
 from .ctc import ctc_feasible, ctc_loss, ctc_posteriors
 from .ctc_alignment import (
@@ -25,6 +26,7 @@ __all__ = [
     "ctc_loss",
     "ctc_posteriors",
     "get_num_threads",
+    "plot",
     "set_num_threads",
     "show_config",
 ]
