@@ -15,9 +15,9 @@ from libc.stdint cimport int32_t, int64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
-from fastseqloss._kernels.ctc_fast cimport first_alive, first_unreached, spread
+from fastseqloss._kernels.ctc_fast cimport first_alive, first_unreached
 from fastseqloss._kernels.ctc_sequence cimport (
-    LOGITS, LOG_PROBS, PAD, PROBS, STATES, Input, Sequence, fill, round_up, row, set_labels, take,
+    LOGITS, LOG_PROBS, PAD, PROBS, STATES, Input, Sequence, fill, round_up, set_labels, take,
 )
 from fastseqloss._kernels.softmax cimport log64, softmax_row
 
@@ -26,7 +26,7 @@ cdef extern from "ctc_viterbi.h" nogil:
     bint viterbi_emissions "fsl_viterbi_emissions"(const double *score, Py_ssize_t used, Py_ssize_t n,
                                                    double *y) noexcept
     void viterbi_step "fsl_viterbi_step"(const double *b, const double *l, double *b_out, double *l_out,
-                                         const double *skip, const double *e, double blank, Py_ssize_t lo,
+                                         const float *skip, const int32_t *u, const double *y, Py_ssize_t lo,
                                          Py_ssize_t hi) noexcept
     Py_ssize_t find_f32 "fsl_find_f32"(const float *x, Py_ssize_t n, double value) noexcept
     Py_ssize_t find_f64 "fsl_find_f64"(const double *x, Py_ssize_t n, double value) noexcept
@@ -46,6 +46,10 @@ cdef struct Search:
     Py_ssize_t star                        # index of the star among the classes used, or -1
     double *prior                          # [used] the same of the classes used
     double *log_norm                       # [frames] logarithm of the sum of exp(logits)
+    float *skip                            # [width] 0 where l[i-1] may be followed by l[i], else -inf
+    double *q                              # [2, width] of one frame: blank states, label states
+    Py_ssize_t cone                        # how many labels a block may see, in whole vectors
+    Py_ssize_t origin                      # label that the kept rows begin with
 
 
 # The state that a path is in: label i, or the blank before it.
@@ -73,13 +77,14 @@ cdef inline uintptr_t lay_out(Search *a, uintptr_t base) noexcept nogil:
     s.emission_width = round_up(most + 1, STATES)
     s.block = steps
     if steps * s.width * 16 > KEEP:
-        # Checkpoints take T / block rows, a cone takes block rows of block states.
+        # Checkpoints take T / block rows of all states, a cone takes block rows of block states.
         s.block = 64
         while 8.0 * s.block * s.block * s.block < <double> steps * s.width:
             s.block += 32
         s.block = min(s.block, steps)
     s.n_blocks = (steps + s.block - 1) // s.block
     states = s.width * sizeof(double)
+    a.cone = min(s.size, round_up(s.block + 2, STATES) + STATES)
     s.classes = <int32_t *> take(&cursor, most * sizeof(int32_t))
     s.u = <int32_t *> take(&cursor, s.width * sizeof(int32_t))
     s.blank_u = <int32_t *> take(&cursor, s.width * sizeof(int32_t))
@@ -89,9 +94,10 @@ cdef inline uintptr_t lay_out(Search *a, uintptr_t base) noexcept nogil:
     a.prior = <double *> take(&cursor, s.emission_width * sizeof(double))
     s.score = <double *> take(&cursor, s.emission_width * sizeof(double))
     s.y = <double *> take(&cursor, s.emission_width * sizeof(double))
-    s.spread = <double *> take(&cursor, states)
-    s.checkpoints = <double *> take(&cursor, 2 * (s.n_blocks + 1) * states if s.n_blocks > 1 else 0)
-    s.rows = <double *> take(&cursor, 2 * (s.block + 1) * states)
+    a.skip = <float *> take(&cursor, s.width * sizeof(float))
+    a.q = <double *> take(&cursor, 2 * states)
+    s.checkpoints = <double *> take(&cursor, 2 * (s.n_blocks - 1) * states)
+    s.rows = <double *> take(&cursor, 2 * (s.block + 1) * (a.cone + STATES) * sizeof(double))
     return cursor
 
 
@@ -101,7 +107,7 @@ cdef inline void set_search(Search *a, const int64_t *labels) noexcept nogil:
     cdef Py_ssize_t i, k
     set_labels(s, labels)
     for i in range(s.width):
-        s.skip[i] = 0 if s.skip[i] > 0 else -INFINITY
+        a.skip[i] = 0 if s.skip[i] > 0 else -<float> INFINITY
     a.star = -1
     for k in range(s.used):
         if s.classes[k] == s.n_classes:
@@ -151,75 +157,87 @@ cdef inline bint emit(Search *a, const floating *x, Py_ssize_t t) noexcept nogil
     return viterbi_emissions(s.score, s.used, s.emission_width, s.y)
 
 
-cdef inline bint run_block(Search *a, const floating *x, Py_ssize_t start, Py_ssize_t stop, bint keep, bint first,
-                           Py_ssize_t cone_lo, Py_ssize_t cone_hi) noexcept nogil:
-    """From frame `stop` back to frame `start`, every frame in a row of its own or all in row 0.
+cdef inline double *kept_row(Search *a, Py_ssize_t r, Py_ssize_t which) noexcept nogil:
+    """A kept row, to be indexed by label from a.origin on."""
+    return a.s.rows + (2 * r + which) * (a.cone + STATES) - a.origin
 
-    Only states from cone_lo on are computed, and right for those that are as far below cone_hi as the frame is from
+
+cdef inline double *checkpoint(Search *a, Py_ssize_t j) noexcept nogil:
+    """q at the last frame of block j > 0."""
+    return a.s.checkpoints + 2 * (j - 1) * a.s.width
+
+
+cdef inline void open_cone(Search *a, const double *q, Py_ssize_t lo, Py_ssize_t r) noexcept nogil:
+    """Let the kept rows begin at label `lo` or a little before, and copy q into row r."""
+    cdef Py_ssize_t n
+    a.origin = min(lo // STATES * STATES, a.s.size - a.cone)
+    n = a.cone + STATES
+    memcpy(kept_row(a, r, 0) + a.origin, q + PAD + a.origin, n * sizeof(double))
+    memcpy(kept_row(a, r, 1) + a.origin, q + a.s.width + PAD + a.origin, n * sizeof(double))
+
+
+cdef inline bint run_block(Search *a, const floating *x, Py_ssize_t start, Py_ssize_t stop, bint keep,
+                           bint first) noexcept nogil:
+    """From frame `stop` back to frame `start`, in place in a.q, or in kept rows, from the last on.
+
+    Kept rows see the states of the cone alone, and are right for those as far below its end as the frame is from
     `stop`. `first` says that the frames are met for the first time. Returns whether a score is NaN.
     """
     cdef Sequence *s = &a.s
     cdef bint bad = False
-    cdef Py_ssize_t t, lo, hi, known = 0, r = stop - start if keep else 0, to
-    cdef double *b
-    cdef double *l
+    cdef Py_ssize_t t, lo, hi, known = 0, least = a.origin if keep else 0
+    cdef Py_ssize_t most = a.origin + a.cone if keep else s.size
+    cdef double *b = kept_row(a, stop - start, 0) if keep else a.q + PAD
+    cdef double *l = kept_row(a, stop - start, 1) if keep else a.q + s.width + PAD
+    cdef double *b_out = b
+    cdef double *l_out = l
     for t in range(stop - 1, start - 1, -1):
         if first:
             bad |= normalise(a, x, t)
         bad |= emit(a, x, t)
-        lo = max(first_alive(s, t), cone_lo) // STATES * STATES
-        hi = min(round_up(first_unreached(s, t) + 1, STATES), cone_hi)
+        lo = max(first_alive(s, t) // STATES * STATES, least)
+        hi = min(round_up(first_unreached(s, t) + 1, STATES), most)
         lo = min(lo, hi - STATES)
-        b, l = row(s, s.rows, r, 0), row(s, s.rows, r, 1)
         if lo < known:  # from here the end could not be reached one frame later
             fill(b + lo, known - lo, -INFINITY)
             fill(l + lo, known - lo, -INFINITY)
         known = lo
-        to = r - 1 if keep else 0
-        spread(s.u + PAD, s.y, s.spread + PAD, lo, hi)
-        viterbi_step(b, l, row(s, s.rows, to, 0), row(s, s.rows, to, 1), s.skip + PAD, s.spread + PAD, s.y[0], lo, hi)
-        row(s, s.rows, to, 0)[hi] = row(s, s.rows, to, 1)[hi] = -INFINITY
-        r = to
+        if keep:
+            b_out, l_out = kept_row(a, t - start, 0), kept_row(a, t - start, 1)
+        viterbi_step(b, l, b_out, l_out, a.skip + PAD, s.u + PAD, s.y, lo, hi)
+        b_out[hi] = l_out[hi] = -INFINITY
+        b, l = b_out, l_out
     return bad
 
 
-cdef inline void last_scores(Search *a, Py_ssize_t r) noexcept nogil:
-    """q of the last frame, in row r: nothing but the last label and the last blank."""
+cdef inline void last_scores(Search *a) noexcept nogil:
+    """q of the last frame: nothing but the last label and the last blank."""
     cdef Sequence *s = &a.s
     cdef Py_ssize_t n = s.n_labels
-    fill(row(s, s.rows, r, 0) - PAD, 2 * s.width, -INFINITY)
-    row(s, s.rows, r, 0)[n] = s.y[0]
+    fill(a.q, 2 * s.width, -INFINITY)
+    a.q[PAD + n] = s.y[0]
     if n:
-        row(s, s.rows, r, 1)[n - 1] = s.y[s.u[PAD + n - 1]]
-
-
-cdef inline void copy_row(Search *a, double *to, const double *source) noexcept nogil:
-    memcpy(to, source, 2 * a.s.width * sizeof(double))
-
-
-cdef inline double *checkpoint(Search *a, Py_ssize_t j) noexcept nogil:
-    return a.s.checkpoints + 2 * j * a.s.width
+        a.q[s.width + PAD + n - 1] = s.y[s.u[PAD + n - 1]]
 
 
 cdef bint sweep(Search *a, const floating *x) noexcept nogil:
-    """Open every frame, last to first; leaves the rows of block 0 and checkpoints of the others' ends."""
+    """Open every frame, last to first; leaves the rows of block 0 and checkpoints at the ends of the others."""
     cdef Sequence *s = &a.s
-    cdef Py_ssize_t j, stop = s.frames - 1, r = stop if s.n_blocks == 1 else 0
+    cdef Py_ssize_t j, stop = s.frames - 1
     cdef bint bad = normalise(a, x, stop)
     bad |= emit(a, x, stop)
-    last_scores(a, r)
+    last_scores(a)
     for j in range(s.n_blocks - 1, 0, -1):
-        copy_row(a, checkpoint(a, j + 1), s.rows)
-        bad |= run_block(a, x, j * s.block, stop, False, True, 0, s.size)
+        memcpy(checkpoint(a, j), a.q, 2 * s.width * sizeof(double))
+        bad |= run_block(a, x, j * s.block, stop, False, True)
         stop = j * s.block
-    if s.n_blocks > 1:
-        copy_row(a, s.rows + 2 * stop * s.width, s.rows)
-    return bad | run_block(a, x, 0, stop, True, True, 0, s.size)
+    open_cone(a, a.q, 0, stop)
+    return bad | run_block(a, x, 0, stop, True, True)
 
 
 # ---- the path -------------------------------------------------------------------------------
 
-cdef inline Place follow(Sequence *s, Place at, const double *b, const double *l) noexcept nogil:
+cdef inline Place follow(Search *a, Place at, const double *b, const double *l) noexcept nogil:
     """The next state, given q of the next frame: the best, and of equals the one least far."""
     cdef double best
     cdef Place to = at
@@ -230,7 +248,7 @@ cdef inline Place follow(Sequence *s, Place at, const double *b, const double *l
     if b[at.i + 1] > best:
         best = b[at.i + 1]
         to.i, to.is_label = at.i + 1, False
-    if s.skip[PAD + at.i + 1] == 0 and l[at.i + 1] > best:
+    if a.skip[PAD + at.i + 1] == 0 and l[at.i + 1] > best:
         to.i, to.is_label = at.i + 1, True
     return to
 
@@ -251,7 +269,7 @@ cdef double trace(Search *a, const floating *x, const int64_t *labels, Path *pat
     cdef Sequence *s = &a.s
     cdef Py_ssize_t j, t, start, stop
     cdef Place at
-    cdef double b = row(s, s.rows, 0, 0)[0], l = row(s, s.rows, 0, 1)[0]
+    cdef double b = kept_row(a, 0, 0)[0], l = kept_row(a, 0, 1)[0]
     at.i, at.is_label = 0, l > b
     if b == -INFINITY and l == -INFINITY:
         return -INFINITY
@@ -259,10 +277,10 @@ cdef double trace(Search *a, const floating *x, const int64_t *labels, Path *pat
     for j in range(s.n_blocks):
         start, stop = j * s.block, min((j + 1) * s.block, s.frames - 1)
         if j > 0:
-            copy_row(a, s.rows + 2 * (stop - start) * s.width, checkpoint(a, j + 1))
-            run_block(a, x, start, stop, True, False, at.i, min(s.size, round_up(at.i + stop - start + 2, STATES)))
+            open_cone(a, checkpoint(a, j), at.i, stop - start)
+            run_block(a, x, start, stop, True, False)
         for t in range(start + 1, stop + 1):
-            at = follow(s, at, row(s, s.rows, t - start, 0), row(s, s.rows, t - start, 1))
+            at = follow(a, at, kept_row(a, t - start, 0), kept_row(a, t - start, 1))
             put(a, x, t, at, labels, path)
     return path.total + path.lost
 

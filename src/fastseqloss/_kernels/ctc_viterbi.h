@@ -24,19 +24,20 @@ static int fsl_viterbi_emissions(const double *restrict score, ptrdiff_t used, p
     return bad > 0;
 }
 
-/* One frame back: the best that a state can be followed by, and its own emission. `skip` is 0 where l[i-1] may be
- * followed by l[i], else -inf. The outputs may be the inputs: index i + 1 is read before anything writes it, at any
- * vector length. */
+/* One frame back: the best that a state can be followed by, and its own emission, y[u[i]] for a label. `skip` is 0
+ * where l[i-1] may be followed by l[i], else -inf. The outputs may be the inputs: index i + 1 is read before anything
+ * writes it, at any vector length. */
 static void fsl_viterbi_step(const double *b, const double *l, double *b_out, double *l_out,
-                             const double *restrict skip, const double *restrict e, double blank, ptrdiff_t lo,
-                             ptrdiff_t hi)
+                             const float *restrict skip, const int32_t *restrict u, const double *restrict y,
+                             ptrdiff_t lo, ptrdiff_t hi)
 {
+    const double blank = y[0];
     FSL_SIMD()
     for (ptrdiff_t i = lo; i < hi; i++) {
         const double from_b = fsl_max64(b[i], l[i]);
-        const double from_l = fsl_max64(fsl_max64(l[i], b[i + 1]), l[i + 1] + skip[i + 1]);
+        const double from_l = fsl_max64(fsl_max64(l[i], b[i + 1]), l[i + 1] + (double)skip[i + 1]);
         b_out[i] = from_b + blank;
-        l_out[i] = from_l + e[i];
+        l_out[i] = from_l + y[u[i]];
     }
 }
 
