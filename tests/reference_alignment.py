@@ -128,3 +128,23 @@ def greedy(scores: np.ndarray, blank: int, kind: str) -> tuple[list[int], float]
     log_probs = reference.log_emissions(scores, kind)
     total = sum(log_probs[t, c] for t, c in enumerate(best))
     return reference.collapse(best.tolist(), blank), float(total)
+
+
+def first_best_path(emissions: np.ndarray, states: np.ndarray) -> tuple[float, np.ndarray]:
+    """Score and states of that best path which moves on latest: what is best behind each state, then forwards."""
+    skip = may_skip(states)
+    frames, count = emissions.shape
+    behind = np.full((frames, count + 2), -np.inf)
+    behind[-1, max(count - 2, 0) : count] = emissions[-1, max(count - 2, 0) :]
+    for t in range(frames - 2, -1, -1):
+        skipped = np.where(np.append(skip[2:], [False, False])[:count], behind[t + 1, 2:], -np.inf)
+        ways = [behind[t + 1, :count], behind[t + 1, 1:-1], skipped]
+        behind[t, :count] = np.max(ways, axis=0) + emissions[t]
+    path = [int(np.argmax(behind[0, :2]))]
+    for t in range(1, frames):
+        u = path[-1]
+        ways = behind[t, u : u + 3].copy()
+        if u + 2 >= count or not skip[u + 2]:
+            ways[2] = -np.inf
+        path.append(u + int(np.argmax(ways)))
+    return behind[0, : min(2, count)].max(), np.array(path)

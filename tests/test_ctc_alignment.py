@@ -11,7 +11,7 @@ import fastseqloss as fsl
 import real_data
 import reference
 import reference_alignment
-from cases import HALF, JUNK, KINDS, Case, cases, random_case, scores_like
+from cases import HALF, JUNK, KINDS, Case, cases, random_case, random_tokens, scores_like
 from fastseqloss import _runtime
 from reference_alignment import states_of
 
@@ -89,6 +89,85 @@ def test_checkpoints_and_cones(level, kind, shape):
     """Sequences too large for all of q to be kept: tight and loose ones."""
     case = random_case(np.random.default_rng(shape[1]), shape, kind=kind, full=True, repeats=0.05)
     check(case, align(case))
+
+
+@given(
+    st.integers(33, 90),
+    st.integers(0, 120),
+    st.sampled_from((0.1, 1.0, 10.0, 100.0, 1e4)),
+    st.sampled_from((0.0, 5.0, 40.0)),
+    st.integers(0, 2**32 - 1),
+)
+def test_states_that_are_left_out(level, count, spare, scale, confidence, seed):
+    """From models that are sure of the path to those that are sure of another one; tight and loose."""
+    rng = np.random.default_rng(seed)
+    case = random_case(rng, (1, 2 * count + spare, 9, count), scale=scale, full=True)
+    needed = count + int((np.diff(case.tokens[0]) == 0).sum())
+    case.lengths[0] = min(needed + spare, case.lengths[0])
+    states = states_of(case.tokens[0], case.blank)
+    uniform = np.zeros((case.lengths[0], len(states)))
+    _, path = reference_alignment.first_best_path(uniform, states)
+    frames = rng.random(case.lengths[0]) < 0.9
+    sure = np.arange(case.lengths[0])[frames]
+    case.scores[0, sure, states[path][frames]] += confidence * scale
+    case.scores[0, case.lengths[0] :] = np.nan
+    check(case, align(case))
+
+
+@given(
+    st.integers(33, 80), st.integers(0, 60), st.sampled_from((1, 3, 30)), st.booleans(), st.integers(0, 2**32 - 1)
+)
+def test_ties_of_longer_sequences(level, count, spare, size, impossible, seed):
+    rng = np.random.default_rng(seed)
+    labels = random_tokens(rng, count, 6, 0, 0.2)
+    frames = count + int((np.diff(labels) == 0).sum()) + spare
+    log_probs = -size * rng.integers(0, 3, (frames, 6)).astype(float)
+    if impossible:
+        log_probs[rng.random(log_probs.shape) < 0.03] = -np.inf
+    states = states_of(labels, 0)
+    score, path = reference_alignment.first_best_path(log_probs[:, states], states)
+    found = fsl.ctc_align(log_probs, labels, input="log_probs")
+    assert found.log_prob == score
+    if score > -np.inf:
+        np.testing.assert_array_equal(found.token_index, np.where(path % 2 == 1, path // 2, -1))
+
+
+@pytest.mark.parametrize("spare", [0, 1, 7, 100])
+@pytest.mark.parametrize("count", [40, 700])
+def test_hardly_a_frame_to_spare(level, count, spare):
+    """All but the path itself is out of reach; with checkpoints too."""
+    rng = np.random.default_rng(count + spare)
+    labels = 1 + np.arange(count) % 3
+    log_probs = -rng.integers(0, 3, (count + spare, 4)).astype(float)
+    states = states_of(labels, 0)
+    score, path = reference_alignment.first_best_path(log_probs[:, states], states)
+    found = fsl.ctc_align(log_probs, labels, input="log_probs")
+    assert found.log_prob == score
+    np.testing.assert_array_equal(found.token_index, np.where(path % 2 == 1, path // 2, -1))
+
+
+def test_silence_before_a_mismatch(level):
+    """A long end that costs nothing says little about the rest."""
+    rng = np.random.default_rng(0)
+    labels = random_tokens(rng, 60, 6, 0, 0.1)
+    log_probs = -40.0 * rng.integers(0, 3, (900, 6))
+    log_probs[400:, 0] = 0
+    log_probs[400:, 1:] = -30
+    states = states_of(labels, 0)
+    score, path = reference_alignment.first_best_path(log_probs[:, states], states)
+    found = fsl.ctc_align(log_probs, labels, input="log_probs")
+    assert found.log_prob == score
+    np.testing.assert_array_equal(found.token_index, np.where(path % 2 == 1, path // 2, -1))
+
+
+def test_nan_behind_a_mismatch(level):
+    """It is seen though the first attempts end before they come to it."""
+    scores = np.full((400, 5), -50.0)
+    scores[:, 4] = 0
+    scores[3, 0] = np.nan
+    found = fsl.ctc_align(scores, [1, 2, 3] * 30, input="log_probs")
+    assert np.isnan(found.log_prob)
+    assert np.all(found.path == -1)
 
 
 small_scores = st.sampled_from((-np.inf, -3.0, -2.0, -1.0, 0.0))

@@ -6,6 +6,10 @@ can work in place, and no backpointers are kept: the path goes where q is larges
 
 Of a long sequence q is kept at checkpoints. A path that is at label i at one checkpoint is at most as many labels
 further as there are frames until the next, so only that cone is computed again to follow it.
+
+Scores are relative to the best class of each frame, so q is at most 0 and no path is better than the q that it comes
+through. The sweep therefore leaves out all states whose q is below a floor that it hopes the best path to stay above,
+and is right if that does. Where a model is sure of itself, few states are left.
 """
 
 from cython cimport floating
@@ -28,6 +32,7 @@ cdef extern from "ctc_viterbi.h" nogil:
     void viterbi_step "fsl_viterbi_step"(const double *b, const double *l, double *b_out, double *l_out,
                                          const float *skip, const int32_t *u, const double *y, Py_ssize_t lo,
                                          Py_ssize_t hi) noexcept
+    bint all_below "fsl_all_below"(const double *b, const double *l, Py_ssize_t i, double least) noexcept
     Py_ssize_t find_f32 "fsl_find_f32"(const float *x, Py_ssize_t n, double value) noexcept
     Py_ssize_t find_f64 "fsl_find_f64"(const double *x, Py_ssize_t n, double value) noexcept
     double greatest_f32 "fsl_greatest_f32"(const float *x, Py_ssize_t n, bint probs) noexcept
@@ -50,6 +55,10 @@ cdef struct Search:
     double *q                              # [2, width] of one frame: blank states, label states
     Py_ssize_t cone                        # how many labels a block may see, in whole vectors
     Py_ssize_t origin                      # label that the kept rows begin with
+    double floor                           # no path that scores less is looked for
+    Py_ssize_t lo, hi                      # labels with a q at the last frame seen, in whole vectors
+    Py_ssize_t opened                      # the first frame that has been met
+    bint is_nan
 
 
 # The state that a path is in: label i, or the blank before it.
@@ -176,38 +185,57 @@ cdef inline void open_cone(Search *a, const double *q, Py_ssize_t lo, Py_ssize_t
     memcpy(kept_row(a, r, 1) + a.origin, q + a.s.width + PAD + a.origin, n * sizeof(double))
 
 
-cdef inline bint run_block(Search *a, const floating *x, Py_ssize_t start, Py_ssize_t stop, bint keep,
-                           bint first) noexcept nogil:
+cdef inline void clear(double *b, double *l, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+    """There is no way through these states."""
+    if start < stop:
+        fill(b + start, stop - start, -INFINITY)
+        fill(l + start, stop - start, -INFINITY)
+
+
+cdef inline void open_frame(Search *a, const floating *x, Py_ssize_t t) noexcept nogil:
+    """Emissions of a frame; the dense pass, if it has not been met."""
+    if t < a.opened:
+        a.is_nan |= normalise(a, x, t)
+        a.opened = t
+    a.is_nan |= emit(a, x, t)
+
+
+cdef inline Py_ssize_t run_block(Search *a, const floating *x, Py_ssize_t start, Py_ssize_t stop, bint keep,
+                                 double floor) noexcept nogil:
     """From frame `stop` back to frame `start`, in place in a.q, or in kept rows, from the last on.
 
     Kept rows see the states of the cone alone, and are right for those as far below its end as the frame is from
-    `stop`. `first` says that the frames are met for the first time. Returns whether a score is NaN.
+    `stop`. Returns -1, or the frame at which no state is left that reaches the floor.
     """
     cdef Sequence *s = &a.s
-    cdef bint bad = False
-    cdef Py_ssize_t t, lo, hi, known = 0, least = a.origin if keep else 0
-    cdef Py_ssize_t most = a.origin + a.cone if keep else s.size
+    cdef Py_ssize_t t, lo, hi, least = a.origin if keep else 0
     cdef double *b = kept_row(a, stop - start, 0) if keep else a.q + PAD
     cdef double *l = kept_row(a, stop - start, 1) if keep else a.q + s.width + PAD
     cdef double *b_out = b
     cdef double *l_out = l
     for t in range(stop - 1, start - 1, -1):
-        if first:
-            bad |= normalise(a, x, t)
-        bad |= emit(a, x, t)
-        lo = max(first_alive(s, t) // STATES * STATES, least)
-        hi = min(round_up(first_unreached(s, t) + 1, STATES), most)
+        open_frame(a, x, t)
+        # Labels from which the end can be reached, and one vector more than had a q one frame later.
+        lo = max(first_alive(s, t) // STATES * STATES, a.lo - STATES, least)
+        hi = min(round_up(first_unreached(s, t) + 1, STATES), a.hi)
         lo = min(lo, hi - STATES)
-        if lo < known:  # from here the end could not be reached one frame later
-            fill(b + lo, known - lo, -INFINITY)
-            fill(l + lo, known - lo, -INFINITY)
-        known = lo
+        clear(b, l, lo, a.lo)
         if keep:
             b_out, l_out = kept_row(a, t - start, 0), kept_row(a, t - start, 1)
+            clear(b_out, l_out, max(lo - STATES, least), lo)
         viterbi_step(b, l, b_out, l_out, a.skip + PAD, s.u + PAD, s.y, lo, hi)
+        while lo < hi and all_below(b_out, l_out, lo, floor):
+            lo += STATES
+        if lo == hi:
+            return t
+        while all_below(b_out, l_out, hi - STATES, floor):
+            hi -= STATES
         b_out[hi] = l_out[hi] = -INFINITY
-        b, l = b_out, l_out
-    return bad
+        b, l, a.lo, a.hi = b_out, l_out, lo, hi
+    if not keep:
+        clear(b, l, 0, a.lo)
+        clear(b, l, a.hi, s.size)
+    return -1
 
 
 cdef inline void last_scores(Search *a) noexcept nogil:
@@ -218,21 +246,46 @@ cdef inline void last_scores(Search *a) noexcept nogil:
     a.q[PAD + n] = s.y[0]
     if n:
         a.q[s.width + PAD + n - 1] = s.y[s.u[PAD + n - 1]]
+    a.lo, a.hi = max(n - 1, 0) // STATES * STATES, s.size
 
 
-cdef bint sweep(Search *a, const floating *x) noexcept nogil:
-    """Open every frame, last to first; leaves the rows of block 0 and checkpoints at the ends of the others."""
+cdef inline Py_ssize_t run_back(Search *a, const floating *x) noexcept nogil:
+    """All frames, last to first; leaves the rows of block 0 and checkpoints at the ends of the others.
+
+    Returns -1, or the frame at which nothing was left.
+    """
     cdef Sequence *s = &a.s
-    cdef Py_ssize_t j, stop = s.frames - 1
-    cdef bint bad = normalise(a, x, stop)
-    bad |= emit(a, x, stop)
+    cdef Py_ssize_t j, t, stop = s.frames - 1
+    open_frame(a, x, stop)
     last_scores(a)
     for j in range(s.n_blocks - 1, 0, -1):
         memcpy(checkpoint(a, j), a.q, 2 * s.width * sizeof(double))
-        bad |= run_block(a, x, j * s.block, stop, False, True)
+        t = run_block(a, x, j * s.block, stop, False, a.floor)
+        if t >= 0:
+            return t
         stop = j * s.block
     open_cone(a, a.q, 0, stop)
-    return bad | run_block(a, x, 0, stop, True, True)
+    a.hi = min(a.hi, a.cone)
+    return run_block(a, x, 0, stop, True, a.floor)
+
+
+cdef void sweep(Search *a, const floating *x) noexcept nogil:
+    """Run back, lowering the floor until the best path is above it.
+
+    A run that fails does so early: the floor is where q is after some share of the frames.
+    """
+    cdef Sequence *s = &a.s
+    cdef Py_ssize_t t
+    cdef int attempt
+    a.opened, a.is_nan = s.frames, False
+    a.floor = -64 if s.size > 32 else -INFINITY
+    for attempt in range(4):
+        t = run_back(a, x)
+        if t < 0 and max(kept_row(a, 0, 0)[0], kept_row(a, 0, 1)[0]) >= a.floor:
+            return
+        a.floor *= max(4.0, 2.0 * s.frames / (s.frames - max(t, 0)))
+        if attempt == 2:
+            a.floor = -INFINITY
 
 
 # ---- the path -------------------------------------------------------------------------------
@@ -278,7 +331,8 @@ cdef double trace(Search *a, const floating *x, const int64_t *labels, Path *pat
         start, stop = j * s.block, min((j + 1) * s.block, s.frames - 1)
         if j > 0:
             open_cone(a, checkpoint(a, j), at.i, stop - start)
-            run_block(a, x, start, stop, True, False)
+            a.lo, a.hi = a.origin, a.origin + a.cone
+            run_block(a, x, start, stop, True, -INFINITY)
         for t in range(start + 1, stop + 1):
             at = follow(a, at, kept_row(a, t - start, 0), kept_row(a, t - start, 1))
             put(a, x, t, at, labels, path)
@@ -297,7 +351,8 @@ cdef double align_sequence(Search common, Py_ssize_t frames, Py_ssize_t n_labels
     path.total = path.lost = 0
     lay_out(&a, workspace)
     set_search(&a, labels)
-    return NAN if sweep(&a, x) else trace(&a, x, labels, &path)
+    sweep(&a, x)
+    return NAN if a.is_nan else trace(&a, x, labels, &path)
 
 
 def ctc_align(const floating[:, :, :] logits, const int64_t[::1] labels, const int64_t[::1] starts,

@@ -41,6 +41,15 @@ static void fsl_viterbi_step(const double *b, const double *l, double *b_out, do
     }
 }
 
+/* Whether no state of the vector at i reaches `least`. */
+static int fsl_all_below(const double *restrict b, const double *restrict l, ptrdiff_t i, double least)
+{
+    int reached = 0;
+    FSL_SIMD(reduction(| : reached))
+    for (ptrdiff_t k = i; k < i + 8; k++) reached |= (b[k] >= least) | (l[k] >= least);
+    return !reached;
+}
+
 /* Position of the first score equal to `value`; n if there is none. */
 #define FSL_FIND(real, name)                                                                               \
     static ptrdiff_t fsl_find_##name(const real *x, ptrdiff_t n, double value)                             \
