@@ -15,6 +15,8 @@ from ._kernels import arguments
 
 _NATIVE = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 _FLOATS = "float16, bfloat16, float32 or float64"
+# Names of the types that kernels read as they are stored, in the order of their kinds there.
+STORED = ("float32", "float64", "float16", "bfloat16", "int8", "uint8", "int32", "int64")
 
 
 def choice(name: str, value: str, allowed: tuple[str, ...]) -> int:
@@ -42,38 +44,75 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
 
 
 class Scores(NamedTuple):
-    """Scores [B, T, V] as a kernel takes them: float32 or float64, class axis contiguous."""
+    """Scores [B, T, V] as a kernel takes them: class axis contiguous, a dtype it knows."""
 
     values: NDArray[Any]
-    given: NDArray[Any]  # the same as they were passed, with a batch axis
-    type_name: str  # "float" or "double", the specialisation of the kernel
-    single: bool
+    given: NDArray[Any]  # the same as they were passed
+
+    @property
+    def type_name(self) -> str:
+        """The specialisation of a kernel for float32 or float64."""
+        return _NATIVE[self.values.dtype]
+
+    @property
+    def single(self) -> bool:
+        """Whether there was no batch axis."""
+        return self.given.ndim == 2
+
+    def fold(self, array: NDArray[Any]) -> NDArray[Any] | None:
+        """View an array of the shape that was passed as the kernel sees it; None if it would be a copy."""
+        folded = array.reshape(self.values.shape)
+        return folded if array.size == 0 or np.may_share_memory(folded, array) else None
 
 
 def as_scores(name: str, value: Any) -> Scores:
-    """Check an array of scores [B, T, V], or [T, V] of a single sequence."""
+    """Check an array of scores [B, T, V], or [T, V] of a single sequence; half precision is converted."""
     given = as_array(name, value)
-    dtype = given.dtype
-    single = given.ndim == 2
-    if not single and given.ndim != 3:
-        raise ValueError(
-            f"{name} has shape {given.shape}; allowed: [B, T, V], or [T, V] for one sequence"
-        )
+    if given.ndim not in (2, 3):
+        raise ValueError(f"{name} has shape {given.shape}; allowed: [B, T, V], or [T, V] for one sequence")
+    _check_classes(name, given)
+    values = _as_floats(name, given)
+    if values.itemsize == 2:
+        values = values.astype(np.float32)
+    return Scores(_kernel_ready(values[None] if given.ndim == 2 else values), given)
+
+
+def as_step_scores(name: str, value: Any) -> Scores:
+    """Check an array of scores [..., V]: batch, time and further axes of steps, as many as there are."""
+    given = as_array(name, value)
+    if given.ndim == 0:
+        raise ValueError(f"{name} has shape (); allowed: [..., V]")
+    _check_classes(name, given)
+    batch = given.shape[0] if given.ndim > 1 else 1
+    values = _as_floats(name, given)
+    rows = math.prod(given.shape[1:-1])
+    return Scores(_kernel_ready(values.reshape(batch, rows, given.shape[-1])), given)
+
+
+def _check_classes(name: str, given: NDArray[Any]) -> None:
     if given.shape[-1] == 0:
         raise ValueError(f"{name} has shape {given.shape}: no classes; allowed: 1 or more")
-    if single:
-        given = given[None]
-    values = given
-    type_name = _NATIVE.get(dtype)
-    if type_name is None:
-        if dtype.kind == "f" and dtype.itemsize in (2, 4, 8):
-            values = given.astype(np.float64 if dtype.itemsize == 8 else np.float32)
-        elif dtype.name == "bfloat16":
-            values = given.astype(np.float32)
-        else:
-            raise TypeError(f"{name} has dtype {dtype}; allowed: {_FLOATS}")
-        type_name = _NATIVE[values.dtype]
-    return Scores(_kernel_ready(values), given, type_name, single)
+
+
+def _as_floats(name: str, given: NDArray[Any]) -> NDArray[Any]:
+    """Return the array in float16, bfloat16, float32 or float64 of this machine's byte order."""
+    dtype = given.dtype
+    if dtype in _NATIVE or dtype.name == "bfloat16":
+        return given
+    if dtype.kind == "f" and dtype.itemsize in (2, 4, 8):
+        return given.astype(native(dtype), copy=False)
+    raise TypeError(f"{name} has dtype {dtype}; allowed: {_FLOATS}")
+
+
+def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype in this machine's byte order."""
+    return dtype if dtype.isnative else dtype.newbyteorder("=")
+
+
+def stored(array: NDArray[Any]) -> tuple[NDArray[Any], int]:
+    """Return an array in a form whose memory kernels can see, and the kind of its elements."""
+    kind = STORED.index(array.dtype.name)
+    return (array.view(np.uint16) if array.dtype.itemsize == 2 else array), kind
 
 
 def _is_kernel_ready(array: NDArray[Any]) -> bool:
@@ -99,27 +138,34 @@ class Gradient(NamedTuple):
     direct: bool  # the kernel writes to `given` itself
     in_place: bool  # which is the input
 
-    def deliver(self, scores: Scores) -> NDArray[Any]:
-        """Copy the gradient to where it was asked for, and return it."""
+    def deliver(self, given: NDArray[Any]) -> NDArray[Any]:
+        """Copy the gradient to where it was asked for, in shape and dtype of the input, and return it."""
         values = self.values
         assert values is not None
         if self.given is not None:
-            target = self.given[None] if scores.single else self.given
             if not self.direct:
                 with np.errstate(over="ignore"):
-                    np.copyto(target, values, casting="same_kind")
+                    np.copyto(self.given, values.reshape(given.shape), casting="same_kind")
             return self.given
-        if values.dtype != scores.given.dtype:
+        if values.dtype != given.dtype:
             with np.errstate(over="ignore"):
-                values = values.astype(scores.given.dtype)
-        return values[0] if scores.single else values
+                values = values.astype(given.dtype)
+        return values.reshape(given.shape)
 
 
 def as_gradient(scores: Scores, return_grad: bool, grad_out: Any) -> Gradient:
     """Allocate the gradient, or check the array given for it."""
     if grad_out is None:
         return Gradient(_empty_gradient(scores.values) if return_grad else None, None, False, False)
-    wanted = scores.given[0] if scores.single else scores.given
+    same = check_grad_out(grad_out, scores.given)
+    target = scores.fold(grad_out)
+    if target is None or target.dtype != scores.values.dtype or not _is_kernel_ready(target):
+        return Gradient(_empty_gradient(scores.values), grad_out, False, False)
+    return Gradient(target, grad_out, True, same and np.may_share_memory(target, scores.values))
+
+
+def check_grad_out(grad_out: Any, wanted: NDArray[Any]) -> bool:
+    """Check the array given for a gradient; return whether it is the input itself."""
     if not isinstance(grad_out, np.ndarray):
         raise TypeError(f"grad_out must be a NumPy array, got {type(grad_out).__name__}")
     if grad_out.shape != wanted.shape:
@@ -133,19 +179,15 @@ def as_gradient(scores: Scores, return_grad: bool, grad_out: Any) -> Gradient:
             f"grad_out has strides {grad_out.strides} for shape {grad_out.shape}: "
             "its elements must not share memory"
         )
-    target = grad_out[None] if scores.single else grad_out
-    same = False
-    if np.may_share_memory(grad_out, wanted) and wanted.size:
-        same = (
-            grad_out.__array_interface__["data"][0] == wanted.__array_interface__["data"][0]
-            and grad_out.strides == wanted.strides
-        )
-        if not same and _shares_memory(grad_out, wanted):
-            raise ValueError("grad_out overlaps the input; allowed: the input itself or apart")
-    direct = scores.type_name == _NATIVE.get(grad_out.dtype) and _is_kernel_ready(target)
-    if not direct:
-        return Gradient(_empty_gradient(scores.values), grad_out, False, False)
-    return Gradient(target, grad_out, True, same and scores.values is scores.given)
+    if not wanted.size or not np.may_share_memory(grad_out, wanted):
+        return False
+    same = (
+        grad_out.__array_interface__["data"][0] == wanted.__array_interface__["data"][0]
+        and grad_out.strides == wanted.strides
+    )
+    if not same and _shares_memory(grad_out, wanted):
+        raise ValueError("grad_out overlaps the input; allowed: the input itself or apart")
+    return same
 
 
 def _empty_gradient(values: NDArray[Any]) -> NDArray[Any]:
@@ -187,18 +229,14 @@ def as_integers(name: str, value: Any) -> NDArray[np.int64]:
         if array.size:
             raise TypeError(f"{name} has dtype {array.dtype}; allowed: any integer dtype")
         array = array.astype(np.int64)
-    # Values of uint64 beyond int64 turn negative here, and no range allows those.
+    if array.dtype.itemsize == 8 and array.dtype.kind == "u":
+        array = np.minimum(array, np.iinfo(np.int64).max)  # beyond any range, and still so
     return np.array(array, dtype=np.int64, order="C")
 
 
 def as_index(name: str, value: Any, n: int) -> int:
     """Return an index into an axis of length `n`, counted from its start."""
-    if isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, got bool")
-    try:
-        index = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {type(value).__name__}") from None
+    index = as_integer(name, value)
     if not -n <= index < n:
         raise ValueError(f"{name} is {index}; allowed: {-n} to {n - 1}")
     return index + n if index < 0 else index
@@ -216,7 +254,7 @@ def as_lengths(name: str, value: Any, batch: int, longest: int, single: bool) ->
         raise ValueError(f"{name} has shape {lengths.shape}; allowed: {allowed}")
     first = arguments.first_outside(lengths, 0, longest)
     if first >= 0:
-        shown = np.asarray(value).reshape(-1)[first]
+        shown = as_array(name, value).reshape(-1)[first]
         raise ValueError(f"{name}[{first}] is {shown}; allowed: 0 to {longest}")
     return lengths
 
@@ -357,7 +395,7 @@ def _raise_bad_label(
         where, value = f"labels[{b}][{i}]", labels[b][i]
     else:
         where = f"labels[{b}, {i}]" if form == "padded" else f"labels[{flat}]"
-        value = np.asarray(labels).reshape(-1)[flat]
+        value = as_array("labels", labels).reshape(-1)[flat]
     if form == "concatenated":
         where += f" (sequence {b}, position {i})"
     also = "" if star is None else f", or {star}, which is the star"
@@ -366,66 +404,187 @@ def _raise_bad_label(
     )
 
 
-def require_feasible(frames: NDArray[np.int64], targets: Labels) -> None:
-    """Raise ValueError if sequences are too short for their labels, naming them."""
-    bad = np.flatnonzero(frames < targets.frames_needed)
-    if bad.size:
-        first = bad[0]
+class Steps(NamedTuple):
+    """Which steps of a batch count: of sequence b the first lengths[b], and of those what mask says."""
+
+    shape: tuple[int, ...]  # as the user sees them: [B, T, ...]
+    lengths: NDArray[np.int64]  # [B], in steps
+    mask: NDArray[np.uint8] | None  # [B, steps]
+    full: bool  # all count
+
+    @property
+    def batch(self) -> int:
+        """Sequences."""
+        return self.shape[0] if self.shape else 1
+
+    @property
+    def rows(self) -> int:
+        """Steps of a sequence."""
+        return math.prod(self.shape[1:])
+
+    def counts(self) -> NDArray[np.float64]:
+        """How many steps of each sequence count."""
+        if self.mask is None:
+            return self.lengths.astype(np.float64)
+        inside = np.arange(self.rows) < self.lengths[:, None]
+        counts: NDArray[np.float64] = (inside & self.mask.view(np.bool_)).sum(axis=1, dtype=np.float64)
+        return counts
+
+    def position(self, flat: int) -> str:
+        """Name the indices of a step."""
+        return ", ".join(map(str, np.unravel_index(flat, self.shape))) if self.shape else "()"
+
+
+def as_steps(shape: tuple[int, ...], lengths: Any, mask: Any) -> Steps:
+    """Check what says which steps count; steps of shape [B, T, ...]."""
+    batch = shape[0] if shape else 1
+    rows = math.prod(shape[1:])
+    if lengths is not None and len(shape) < 2:
+        raise ValueError(f"lengths needs a time axis; the steps have shape {shape}, allowed: [B, T, ...]")
+    if lengths is None:
+        counted = np.full(batch, rows, np.int64)
+    else:
+        counted = as_lengths("lengths", lengths, batch, shape[1], False) * math.prod(shape[2:])
+    chosen = None
+    if mask is not None:
+        array = as_array("mask", mask)
+        if array.dtype != np.bool_:
+            raise TypeError(f"mask has dtype {array.dtype}; allowed: bool")
+        if array.shape != shape:
+            raise ValueError(f"mask has shape {array.shape}; allowed: {shape}")
+        chosen = np.array(array, order="C").view(np.uint8).reshape(batch, rows)
+    return Steps(shape, counted, chosen, lengths is None and mask is None)
+
+
+def as_targets(
+    targets: Any, steps: Steps, n_classes: int, ignore_index: Any, class_weight: NDArray[np.float64] | None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Check classes, one of each step; return them, -1 where a step does not count, and counts [B].
+
+    A step counts as much as the weight of its class.
+    """
+    values = as_integers("targets", targets)
+    if values.shape != steps.shape:
+        raise ValueError(f"targets has shape {values.shape}; allowed: {steps.shape}, a class for each step")
+    ignored = as_integer("ignore_index", ignore_index)
+    if not -(2**63) <= ignored < 2**63:
+        raise ValueError(f"ignore_index is {ignored}; allowed: integers of 64 bits")
+    counts = np.zeros(steps.batch)
+    flat = values.reshape(-1)
+    bad = arguments.count_targets(flat, steps.lengths, steps.mask, ignored, n_classes, class_weight, counts)
+    if bad >= 0:
+        shown = as_array("targets", targets).reshape(-1)[bad]
         raise ValueError(
-            f"logit_lengths[{first}] is {frames[first]}; allowed: {targets.frames_needed[first]} "
-            f"or more for its labels; infeasible sequences: {', '.join(map(str, bad))}"
+            f"targets[{steps.position(bad)}] is {shown}; allowed: 0 to {n_classes - 1}, "
+            f"or {ignored}, which is ignore_index"
         )
+    return flat, counts
 
 
-def as_star(star: Any, n_classes: int) -> int | None:
-    """Return the label that stands for anything, which no class may have, or None."""
-    if star is None:
-        return None
-    if isinstance(star, bool):
-        raise TypeError("star must be an integer or None, got bool")
+def as_distributions(targets: NDArray[Any], scores: Scores) -> NDArray[Any]:
+    """Check distributions over classes, one for each step; of any float dtype."""
+    if targets.shape != scores.given.shape:
+        raise ValueError(
+            f"targets has shape {targets.shape} and dtype {targets.dtype}; allowed: integers of shape "
+            f"{scores.given.shape[:-1]}, or floats of shape {scores.given.shape}"
+        )
+    return _kernel_ready(_as_floats("targets", targets).reshape(scores.values.shape))
+
+
+def as_integer(name: str, value: Any) -> int:
+    """Return an integer."""
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, got bool")
     try:
-        value = operator.index(star)
+        return operator.index(value)
     except TypeError:
-        raise TypeError(f"star must be an integer or None, got {type(star).__name__}") from None
-    if 0 <= value < n_classes or not -(2**63) <= value < 2**63:
-        raise ValueError(f"star is {value}; allowed: an int64 other than 0 to {n_classes - 1}, the classes")
-    return value
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}") from None
 
 
-def as_log_prior(name: str, value: Any, n_classes: int) -> NDArray[np.float64] | None:
-    """Return logarithms of priors [V], finite, or None."""
-    if value is None:
-        return None
-    array = as_array(name, value)
-    if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
-        raise TypeError(f"{name} has dtype {array.dtype}; allowed: real numbers")
-    prior = array.astype(np.float64)
-    if prior.shape != (n_classes,):
-        raise ValueError(f"{name} has shape {prior.shape}; allowed: ({n_classes},)")
-    bad = np.flatnonzero(~np.isfinite(prior))
-    if bad.size:
-        raise ValueError(f"{name}[{bad[0]}] is {prior[bad[0]]}; allowed: finite numbers")
-    return prior
-
-
-def as_number(name: str, value: Any, least: float, most: float) -> float:
-    """Return a real number from `least` to `most`, both finite or not allowed themselves."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} is {value!r}; allowed: a number")
+def as_number(name: str, value: Any, least: float, most: float, *, open_ends: bool = False) -> float:
+    """Return a finite number from `least` to `most`, without these two if `open_ends`."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Real, np.floating, np.integer)):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
     number = float(value)
-    if not (math.isfinite(number) and least <= number <= most):
-        bounds = [f"{least:g} or more"] * (least > -math.inf) + [f"{most:g} or less"] * (most < math.inf)
-        raise ValueError(f"{name} is {number}; allowed: {', '.join(['finite', *bounds])}")
+    inside = least < number < most if open_ends else least <= number <= most
+    if not (inside and math.isfinite(number)):
+        if least == -math.inf:
+            allowed = f"finite, {most:g} or less"
+        elif most == math.inf:
+            allowed = f"finite, {'above ' if open_ends else ''}{least:g}{'' if open_ends else ' or more'}"
+        else:
+            allowed = f"{'between' if open_ends else 'from'} {least:g} {'and' if open_ends else 'to'} {most:g}"
+        raise ValueError(f"{name} is {value}; allowed: {allowed}")
     return number
 
 
-def as_classes(name: str, value: Any, n_classes: int) -> NDArray[np.int64]:
-    """Return classes [T], one for each frame."""
-    classes = as_integers(name, value)
-    if classes.ndim != 1:
-        raise ValueError(f"{name} has shape {classes.shape}; allowed: one dimension")
-    first = arguments.first_outside(classes, 0, n_classes - 1)
-    if first >= 0:
-        shown = np.asarray(value).reshape(-1)[first]
-        raise ValueError(f"{name}[{first}] is {shown}; allowed: 0 to {n_classes - 1}")
-    return classes
+class Parameter(NamedTuple):
+    """A parameter of a loss as it was passed, and what is allowed for it."""
+
+    name: str
+    value: Any
+    least: float
+    most: float
+    open_ends: bool
+    per_feature: bool  # may be one number for each element of the last axis
+
+
+def as_parameter(parameter: Parameter, shape: tuple[int, ...]) -> float | NDArray[np.float64]:
+    """Check a parameter of a loss over numbers of that shape."""
+    name, value, least, most, open_ends, per_feature = parameter
+    if not per_feature or np.ndim(value) == 0:
+        return as_number(name, value, least, most, open_ends=open_ends)
+    array = as_array(name, value)
+    if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
+        raise TypeError(f"{name} has dtype {array.dtype}; allowed: real numbers")
+    if array.shape != shape[-1:]:
+        raise ValueError(f"{name} has shape {array.shape}; allowed: a number, or {shape[-1:]}")
+    numbers: NDArray[np.float64] = array.astype(np.float64)
+    for i, number in enumerate(numbers.tolist()):
+        as_number(f"{name}[{i}]", number, least, most, open_ends=open_ends)
+    return numbers
+
+
+class Numbers(NamedTuple):
+    """Numbers of T steps of D features each in B sequences, as a kernel takes them."""
+
+    values: NDArray[Any]  # [B, outer, inner], T D in all; the last axis with any stride
+    given: NDArray[Any]
+    shape: tuple[int, int, int]  # B, T, D
+
+
+def as_predictions(name: str, value: Any) -> Numbers:
+    """Check an array [B], [B, T] or [B, T, D...] of floats."""
+    given = as_array(name, value)
+    if given.ndim == 0:
+        raise ValueError(f"{name} has shape (); allowed: [B], [B, T] or [B, T, D]")
+    shape = (given.shape[0], given.shape[1] if given.ndim > 1 else 1, math.prod(given.shape[2:]))
+    return Numbers(as_runs(_as_floats(name, given), shape), given, shape)
+
+
+def as_comparison(name: str, value: Any, predictions: Numbers) -> NDArray[Any]:
+    """Check real numbers of the shape of the predictions; return them as runs."""
+    given = as_array(name, value)
+    if given.shape != predictions.given.shape:
+        raise ValueError(f"{name} has shape {given.shape}; allowed: {predictions.given.shape}")
+    dtype = given.dtype
+    if dtype.kind == "b":
+        given = given.view(np.uint8)
+    elif dtype.name not in STORED or not dtype.isnative:
+        if dtype.kind not in "fiu":
+            raise TypeError(f"{name} has dtype {dtype}; allowed: real numbers")
+        given = given.astype(np.float64)
+    return as_runs(given, predictions.shape)
+
+
+def as_runs(array: NDArray[Any], shape: tuple[int, int, int]) -> NDArray[Any]:
+    """View B, T, D numbers as [B, outer, inner] with the longest inner axis that has one stride."""
+    batch, steps, features = shape
+    runs = array.reshape(shape)
+    if not runs.flags.aligned:
+        runs = runs.copy()
+    if features == 1:
+        return runs[:, None, :, 0]
+    if runs.strides[1] == features * runs.strides[2]:
+        return runs.reshape(batch, 1, steps * features)
+    return runs

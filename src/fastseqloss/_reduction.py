@@ -8,7 +8,10 @@ import numbers
 import numpy as np
 from numpy.typing import NDArray
 
+from ._kernels import arguments
+
 SEQUENCE_REDUCTIONS = ("none", "sum", "mean", "sequence_mean")
+STEP_REDUCTIONS = ("none", "per_sequence", "sum", "mean", "sequence_mean", "batch_mean")
 
 
 def check_reduction(reduction: str, allowed: tuple[str, ...], normalizer: float | None) -> None:
@@ -27,25 +30,26 @@ def check_reduction(reduction: str, allowed: tuple[str, ...], normalizer: float 
 
 def sequence_scale(
     reduction: str,
-    lengths: NDArray[np.int64],
+    counts: NDArray[np.float64] | NDArray[np.int64],
     normalizer: float | None,
     sample_weight: NDArray[np.float64] | None,
 ) -> NDArray[np.float64]:
     """Return what each sequence's loss is multiplied by before the losses are added.
 
-    `lengths` [B] are what "sequence_mean" divides by.
+    `counts` [B] are the (weighted) numbers of what "mean" and "sequence_mean" average over.
     """
-    total: float = len(lengths) if sample_weight is None else float(sample_weight.sum())
+    batch = len(counts)
     divisor = 1.0
-    if reduction in ("mean", "sequence_mean"):
-        divisor = total
+    if reduction == "mean":
+        divisor = float((counts if sample_weight is None else counts * sample_weight).sum())
+    elif reduction in ("sequence_mean", "batch_mean"):
+        divisor = batch if sample_weight is None else float(sample_weight.sum())
     elif normalizer is not None:
         divisor = float(normalizer)
     factor = 1.0 / divisor if divisor > 0 else 0.0
-    scale = np.empty(len(lengths))
-    scale[...] = factor if sample_weight is None else sample_weight * factor
+    scale = np.full(batch, factor) if sample_weight is None else sample_weight * factor
     if reduction == "sequence_mean":
-        scale /= np.maximum(lengths, 1)
+        scale = np.divide(scale, counts, out=np.zeros(batch), where=counts > 0)
     return scale
 
 
@@ -53,7 +57,25 @@ def reduce_sequences(
     reduction: str, loss: NDArray[np.float64], scale: NDArray[np.float64]
 ) -> NDArray[np.float64] | float:
     """Return the reduced loss; a sequence of scale 0 does not count, whatever its loss."""
-    if len(loss) == 1 and reduction != "none":
+    if len(loss) == 1 and reduction not in ("none", "per_sequence"):
         return float(loss[0] * scale[0]) if scale[0] else 0.0
     weighted = np.multiply(loss, scale, out=np.zeros_like(loss), where=scale != 0)
-    return weighted if reduction == "none" else float(weighted.sum())
+    return weighted if reduction in ("none", "per_sequence") else float(weighted.sum())
+
+
+def is_uniform(reduction: str, sample_weight: NDArray[np.float64] | None) -> bool:
+    """Whether every sequence has the same scale and nobody asks for its loss: a batch is then as one."""
+    return sample_weight is None and reduction in ("none", "sum", "mean", "batch_mean")
+
+
+def reduce_steps(
+    reduction: str, losses: NDArray[np.float64], scale: NDArray[np.float64], shape: tuple[int, ...]
+) -> NDArray[np.float64] | float:
+    """Return the reduced loss of steps of that shape; losses [B, steps], or partial sums unless "none"."""
+    if reduction == "none":
+        scaled = np.multiply(losses, scale[:, None], out=np.zeros_like(losses), where=scale[:, None] != 0)
+        return scaled.reshape(shape) if shape else float(scaled[0, 0])
+    sums = np.empty(len(losses))
+    arguments.sequence_sums(losses, sums)
+    reduced = reduce_sequences(reduction, sums, scale)
+    return reduced if shape or isinstance(reduced, float) else float(reduced[0])

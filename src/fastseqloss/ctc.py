@@ -7,7 +7,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _arguments, _reduction, _runtime
+from . import _arguments, _ctc_arguments, _reduction, _runtime
 
 _kernel = _runtime.load("ctc")
 
@@ -227,9 +227,10 @@ def ctc_loss(
     )
     weight = _arguments.as_weights("sample_weight", sample_weight, batch)
     if policy == 2:
-        _arguments.require_feasible(frames, targets)
+        _ctc_arguments.require_feasible(frames, targets)
     gradient = _arguments.as_gradient(scores, return_grad, grad_out)
-    scale = _reduction.sequence_scale(reduction, targets.lengths, normalizer, weight)
+    counts = np.maximum(targets.lengths, 1) if reduction == "sequence_mean" else np.ones(batch)
+    scale = _reduction.sequence_scale(reduction, counts, normalizer, weight)
     threads, order = _schedule(frames, targets.lengths, n_classes, num_threads)
     loss = np.empty(batch)
     if batch:
@@ -256,7 +257,7 @@ def ctc_loss(
         reduced = float(loss[0] * scale[0]) if scale[0] else 0.0
     if gradient.values is None:
         return reduced
-    return reduced, gradient.deliver(scores)
+    return reduced, gradient.deliver(scores.given)
 
 
 def _schedule(
@@ -353,7 +354,7 @@ def ctc_posteriors(
         single=scores.single,
     )
     if policy == 2:
-        _arguments.require_feasible(frames, targets)
+        _ctc_arguments.require_feasible(frames, targets)
     threads, order = _schedule(frames, targets.lengths, n_classes, num_threads)
     n_states = 2 * int(targets.lengths.max(initial=0)) + 1
     posteriors = np.empty((batch, n_frames, n_states), values.dtype)

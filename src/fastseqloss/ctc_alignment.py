@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _arguments, _runtime
+from . import _arguments, _ctc_arguments, _runtime
 
 _kernel = _runtime.load("ctc_alignment")
 
@@ -202,10 +202,10 @@ def ctc_align(
     values = scores.values
     batch, n_frames, n_classes = values.shape
     blank = _arguments.as_index("blank", blank, n_classes)
-    star = _arguments.as_star(star, n_classes)
+    star = _ctc_arguments.as_star(star, n_classes)
     star_log_prob = _arguments.as_number("star_log_prob", star_log_prob, -np.inf, 0.0)
     prior_scale = _arguments.as_number("prior_scale", prior_scale, 0.0, np.inf)
-    prior = _arguments.as_log_prior("label_prior", label_prior, n_classes)
+    prior = _ctc_arguments.as_log_prior("label_prior", label_prior, n_classes)
     frames = _arguments.as_lengths("logit_lengths", logit_lengths, batch, n_frames, scores.single)
     targets = _arguments.as_labels(
         labels,
@@ -217,7 +217,7 @@ def ctc_align(
         star=star,
     )
     if policy == 2:
-        _arguments.require_feasible(frames, targets)
+        _ctc_arguments.require_feasible(frames, targets)
     # Nanoseconds, roughly: the dense pass of logits, and the lattice.
     row = n_classes * 0.5 if kind == 0 else 0.0
     threads, order = _runtime.schedule(frames * (row + targets.lengths + 100.0), num_threads)
@@ -368,7 +368,7 @@ def ctc_collapse(alignment: ArrayLike, blank: int = 0) -> Integers:
     n_classes = int(np.iinfo(np.int64).max)
     if _arguments.as_index("blank", blank, n_classes) != blank:
         raise ValueError(f"blank is {blank}; allowed: 0 or more")
-    path = _arguments.as_classes("alignment", alignment, n_classes)
+    path = _ctc_arguments.as_classes("alignment", alignment, n_classes)
     starts = np.ones(len(path), np.bool_)
     starts[1:] = path[1:] != path[:-1]
     labels: Integers = path[starts & (path != blank)]
@@ -430,7 +430,7 @@ def ctc_alignment_log_prob(
         raise ValueError(f"alignments has {count} rows; allowed: {len(scores)}, as in log_probs")
     result = np.empty(count)
     for n, alignment in enumerate(alignments):
-        path = _arguments.as_classes(f"alignments[{n}]", alignment, scores.shape[-1])
+        path = _ctc_arguments.as_classes(f"alignments[{n}]", alignment, scores.shape[-1])
         if scores.ndim > 1 and len(path) > scores.shape[-2]:
             raise ValueError(
                 f"alignments[{n}] has {len(path)} frames; allowed: {scores.shape[-2]} or less, as in log_probs"

@@ -12,3 +12,13 @@ def find_bad_label(
     blank: int,
     frames_needed: Integers,
 ) -> tuple[int, int] | None: ...
+def count_targets(
+    targets: Integers,
+    lengths: Integers,
+    mask: NDArray[np.uint8] | None,
+    ignore_index: int,
+    n_classes: int,
+    class_weight: NDArray[np.float64] | None,
+    counts: NDArray[np.float64],
+) -> int: ...
+def sequence_sums(values: NDArray[np.float64], sums: NDArray[np.float64]) -> None: ...

@@ -1,0 +1,114 @@
+"""What the losses share whose targets are classes: arguments in, results out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _arguments, _reduction, _runtime
+from ._signatures import Loss, LossAndGradient
+
+
+@dataclass
+class Problem:
+    """Checked arguments of a kernel, and what becomes of its results."""
+
+    scores: tuple[NDArray[Any], int]  # [B, R, V], with the kind of its elements
+    targets: NDArray[np.int64]  # [B R], -1 where a step does not count
+    distributions: tuple[NDArray[Any] | None, int]  # [B, R, V]
+    scale: NDArray[np.float64]
+    class_weight: NDArray[np.float64] | None
+    losses: NDArray[np.float64]  # [B R], to be filled
+    gradient: NDArray[Any] | None
+    reduction: str
+    shape: tuple[int, ...]
+    delivery: _arguments.Gradient
+    given: NDArray[Any]
+
+    @property
+    def size(self) -> int:
+        """Elements; nothing is to be done where there are none."""
+        return self.scores[0].size
+
+    def threads(self, num_threads: int | None, nanoseconds: float) -> int:
+        """Threads to use, given the time an element takes."""
+        work = self.size * nanoseconds + len(self.losses) * 20.0
+        return _runtime.threads_for(num_threads, work, len(self.losses))
+
+    def result(self) -> Loss | LossAndGradient:
+        """Return the reduced loss, and the gradient if there is one."""
+        losses = self.losses.reshape(len(self.scale), -1) if self.losses.size else np.zeros((len(self.scale), 0))
+        loss = _reduction.reduce_steps(self.reduction, losses, self.scale, self.shape)
+        return loss if self.delivery.values is None else (loss, self.delivery.deliver(self.given))
+
+
+def prepare(
+    name: str,
+    scores: Any,
+    targets: Any,
+    lengths: Any,
+    mask: Any,
+    ignore_index: Any,
+    class_weight: Any,
+    reduction: str,
+    normalizer: float | None,
+    sample_weight: Any,
+    return_grad: bool,
+    grad_out: Any,
+    *,
+    distributions: bool = False,
+) -> Problem:
+    """Check the arguments of a loss whose scores are called `name`."""
+    _reduction.check_reduction(reduction, _reduction.STEP_REDUCTIONS, normalizer)
+    checked = _arguments.as_step_scores(name, scores)
+    values = checked.values
+    n_classes = values.shape[-1]
+    steps = _arguments.as_steps(checked.given.shape[:-1], lengths, mask)
+    weight = _arguments.as_weights("sample_weight", sample_weight, steps.batch)
+    class_weight = _arguments.as_weights("class_weight", class_weight, n_classes)
+    targets = _arguments.as_array("targets", targets)
+    wanted = None
+    if distributions and (targets.dtype.kind == "f" or targets.dtype.name == "bfloat16"):
+        wanted = _arguments.as_distributions(targets, checked)
+        targets = np.zeros(steps.shape, np.int64)
+        flat, counts = _arguments.as_targets(targets, steps, 1, ignore_index=-1, class_weight=None)
+    else:
+        flat, counts = _arguments.as_targets(targets, steps, n_classes, ignore_index, class_weight)
+    gradient = _arguments.as_gradient(checked, return_grad, grad_out)
+    scale = _reduction.sequence_scale(reduction, counts, normalizer, weight)
+    if wanted is not None and gradient.values is not None and np.may_share_memory(gradient.values, wanted):
+        wanted = wanted.copy()
+    arrays = [values, wanted, gradient.values]
+    if _reduction.is_uniform(reduction, weight) and values.size:
+        arrays, scale = _as_one(arrays, scale)
+    x, y, g = (None if array is None else _arguments.stored(array) for array in arrays)
+    assert x is not None
+    return Problem(
+        scores=x,
+        targets=flat,
+        distributions=y or (None, 0),
+        scale=scale,
+        class_weight=class_weight,
+        losses=np.empty(len(flat)),
+        gradient=g and g[0],
+        reduction=reduction,
+        shape=steps.shape,
+        delivery=gradient,
+        given=checked.given,
+    )
+
+
+def _as_one(
+    arrays: list[NDArray[Any] | None], scale: NDArray[np.float64]
+) -> tuple[list[NDArray[Any] | None], NDArray[np.float64]]:
+    """Join the sequences of a batch to one, if their arrays follow each other in memory."""
+    joined: list[NDArray[Any] | None] = []
+    for array in arrays:
+        one = None if array is None else array.reshape(1, -1, array.shape[-1])
+        if array is not None and one is not None and not np.may_share_memory(one, array):
+            return arrays, scale
+        joined.append(one)
+    return joined, scale[:1]

@@ -1,0 +1,338 @@
+"""Softmax cross-entropy of rows of scores, loss and gradient, a block of rows at a time.
+
+A row is one step. Blocks are small enough that their rows stay in cache through three passes: maxima and
+exponentials, left in the gradient; losses, for all rows of the block at once; the gradient.
+
+With q the weights of the classes in a row's target, the loss is sum q (log sum exp x - x) and its gradient
+softmax(x) sum q - q. q has two parts: `own`, at the target class alone, and a dense row (label smoothing,
+or a target distribution), NULL where there is none.
+"""
+
+from cython cimport floating
+from cython.parallel cimport prange, threadid
+from libc.math cimport INFINITY
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+from cpython.buffer cimport PyBuffer_Release
+
+from fastseqloss._kernels.elements cimport FLOAT32, FLOAT64, Array, Stored, acquire
+from fastseqloss._kernels.softmax cimport log64
+
+
+cdef extern from "rows.h" nogil:
+    # Macros that choose by type; C checks the arguments.
+    enum:
+        LANES "FSL_LANES"
+        SHORT "FSL_SHORT"
+        MOST "FSL_MOST_ROWS"  # in a block
+    void load "fsl_load"(...) noexcept
+    void store "fsl_store"(...) noexcept
+    void row_range "fsl_row_range"(...) noexcept
+    double exp_row "fsl_exp_row"(...) noexcept
+    void short_max "fsl_short_max"(...) noexcept
+    void short_exp "fsl_short_exp"(...) noexcept
+    void short_gradient "fsl_short_gradient"(...) noexcept
+    double row_dot "fsl_row_dot"(...) noexcept
+    double row_dot_log "fsl_row_dot_log"(...) noexcept
+    void row_gradient "fsl_row_gradient"(...) noexcept
+    void row_slope "fsl_row_slope"(...) noexcept
+    double row_smooth "fsl_row_smooth"(...) noexcept
+    void tile_in "fsl_tile_in"(...) noexcept
+    void tile_out "fsl_tile_out"(...) noexcept
+    void tile_max "fsl_tile_max"(...) noexcept
+    void tile_exp "fsl_tile_exp"(...) noexcept
+    void tile_dot "fsl_tile_dot"(...) noexcept
+    void tile_gradient "fsl_tile_gradient"(...) noexcept
+    void softmax_losses "fsl_softmax_losses"(int n, const double *m, const double *sums, const double *picked,
+                                             const double *q, double z, const double *scale, double *loss,
+                                             double *factor) noexcept
+
+cdef enum:
+    BLOCK = 2048  # elements in a block, unless one row has more
+
+cdef enum Input:  # the order of cross_entropy._INPUTS
+    LOGITS
+    LOG_PROBS
+    PROBS
+
+
+cdef struct Job:
+    Array x, g, y  # scores; gradient and target distributions, or NULL
+    Input input
+    Py_ssize_t n_rows, n_classes, block  # of a sequence, of a row, rows in a block
+    const int64_t *targets  # -1: the step does not count
+    const double *scale  # of each sequence; 0: it does not count
+    const double *weight  # of each class, or NULL
+    double epsilon, z, dense_sum
+    bint smooth  # integer targets with label smoothing: one dense row for all
+    double *loss
+
+
+cdef struct Block:
+    # The rows of a block that count.
+    int n
+    Py_ssize_t step[MOST]
+    int64_t target[MOST]
+    const char *x[MOST]
+    char *g[MOST]
+    double m[MOST]
+    double sum[MOST]
+    double picked[MOST]
+    double q[MOST]
+    double own[MOST]
+    double at_target[MOST]
+    double scale[MOST]
+    double loss[MOST]
+    double factor[MOST]
+
+
+cdef void collect(const Job *job, Py_ssize_t first, Py_ssize_t last, Py_ssize_t size, Block *rows) noexcept nogil:
+    """List the rows that count; the others have loss and gradient 0."""
+    cdef Py_ssize_t n, b = first // job.n_rows, r = first % job.n_rows, k
+    cdef char *g
+    rows.n = 0
+    for n in range(first, last):
+        g = job.g.data + b * job.g.strides[0] + r * job.g.strides[1] if job.g.data != NULL else NULL
+        if job.targets[n] < 0 or job.scale[b] == 0:
+            job.loss[n] = 0
+            if g != NULL:
+                memset(g, 0, job.n_classes * size)
+        else:
+            k = rows.n
+            rows.step[k], rows.target[k], rows.scale[k] = n, job.targets[n], job.scale[b]
+            rows.x[k], rows.g[k] = job.x.data + b * job.x.strides[0] + r * job.x.strides[1], g
+            rows.own[k] = 0
+            if job.y.data == NULL:
+                rows.own[k] = (1 - job.epsilon) * (job.weight[job.targets[n]] if job.weight != NULL else 1.0)
+            rows.q[k] = rows.own[k] + job.dense_sum
+            rows.n += 1
+        r += 1
+        if r == job.n_rows:
+            b, r = b + 1, 0
+
+
+cdef const floating *dense_row(const Job *job, Py_ssize_t n, floating *smooth, floating *buffer,
+                               double *total) noexcept nogil:
+    """The dense part of q of step n, or NULL."""
+    cdef const char *y
+    if job.y.data == NULL:
+        return smooth if job.smooth else NULL
+    y = job.y.data + (n // job.n_rows) * job.y.strides[0] + (n % job.n_rows) * job.y.strides[1]
+    load(job.y.kind, y, job.y.strides[2], job.n_classes, buffer)
+    total[0] = row_smooth(buffer, job.n_classes, job.weight, job.epsilon, buffer)
+    return buffer
+
+
+cdef void softmax_rows(const Job *job, Block *rows, const floating **x, floating **e, floating *smooth,
+                       floating *buffer) noexcept nogil:
+    """Rows of LANES classes or more."""
+    cdef Py_ssize_t k, v = job.n_classes
+    cdef bint short = v <= SHORT, dense = job.smooth or job.y.data != NULL
+    cdef floating least = 0
+    cdef floating m[MOST]
+    cdef const floating *q = NULL
+    if short:
+        short_max(x, rows.n, v, m)
+    for k in range(rows.n):
+        if not short:
+            row_range(x[k], v, &least, &m[k])
+            m[k] = 0 if m[k] == -INFINITY else m[k]
+        rows.m[k] = m[k]
+        rows.picked[k] = rows.own[k] * (x[k][rows.target[k]] - rows.m[k]) if rows.own[k] else 0
+        if dense:
+            q = dense_row(job, rows.step[k], smooth, buffer, &rows.q[k])
+            rows.picked[k] += row_dot(x[k], v, m[k], q)
+        if not short:
+            rows.sum[k] = exp_row(x[k], v, least, m[k], e[k], v)
+    if short:
+        short_exp(x, rows.n, v, m, e, job.g.data != NULL, (x[1] - x[0]) * job.block if rows.n > 1 else 0, rows.sum)
+    finish_losses(job, rows)
+    if job.g.data == NULL:
+        return
+    if short and not dense:
+        short_gradient(e, rows.n, v, rows.target, rows.factor, rows.scale, rows.own)
+        return
+    for k in range(rows.n):
+        rows.at_target[k] = e[k][rows.target[k]]
+        if dense:
+            q = dense_row(job, rows.step[k], smooth, buffer, &rows.q[k])
+        row_gradient(e[k], v, rows.factor[k], rows.scale[k], q)
+        if rows.own[k]:
+            set_target(rows, k, e[k], q)
+
+
+cdef void softmax_tile(const Job *job, Block *rows, const floating **x, floating **e, floating *smooth,
+                       floating *buffer) noexcept nogil:
+    """At most LANES rows of fewer than LANES classes, all at once."""
+    cdef Py_ssize_t k, v = job.n_classes
+    cdef floating *tile = buffer
+    cdef floating *q_tile = buffer + v * LANES
+    cdef floating *q_rows = buffer + 2 * v * LANES
+    cdef const floating *q = smooth if job.smooth else NULL
+    cdef const floating *q_row[LANES]
+    cdef floating m[LANES]
+    cdef double dot[LANES]
+    cdef double factor[LANES]
+    cdef double scale[LANES]
+    cdef double sums[LANES]
+    tile_in(x, rows.n, v, tile)
+    tile_max(tile, v, m)
+    if job.y.data != NULL:
+        for k in range(rows.n):
+            q_row[k] = dense_row(job, rows.step[k], smooth, q_rows + k * v, &rows.q[k])
+        tile_in(q_row, rows.n, v, q_tile)
+        q = q_tile
+    if q != NULL:
+        tile_dot(tile, v, m, q, job.y.data != NULL, dot)
+    for k in range(rows.n):
+        rows.m[k] = m[k]
+        rows.picked[k] = rows.own[k] * (x[k][rows.target[k]] - rows.m[k]) if rows.own[k] else 0
+        rows.picked[k] += dot[k] if q != NULL else 0
+    tile_exp(tile, v, m, sums)
+    for k in range(rows.n):
+        rows.sum[k], rows.at_target[k] = sums[k], tile[rows.target[k] * LANES + k]
+    finish_losses(job, rows)
+    if job.g.data == NULL:
+        return
+    for k in range(LANES):
+        factor[k], scale[k] = (rows.factor[k], rows.scale[k]) if k < rows.n else (0.0, 0.0)
+    tile_gradient(tile, v, factor, scale, q, job.y.data != NULL)
+    tile_out(tile, rows.n, v, e)
+    for k in range(rows.n):
+        if rows.own[k]:
+            set_target(rows, k, e[k], smooth if job.smooth else <floating *> NULL)
+
+
+cdef void finish_losses(const Job *job, Block *rows) noexcept nogil:
+    cdef Py_ssize_t k
+    softmax_losses(rows.n, rows.m, rows.sum, rows.picked, rows.q, job.z, rows.scale, rows.loss, rows.factor)
+    for k in range(rows.n):
+        if rows.sum[k] == 0:  # all logits are -inf: no probability for anybody
+            rows.loss[k] = INFINITY if rows.q[k] > 0 or job.z > 0 else 0
+            rows.factor[k] = rows.scale[k] = rows.own[k] = 0
+
+
+cdef void set_target(const Block *rows, Py_ssize_t k, floating *e, const floating *q) noexcept nogil:
+    # Near 1 a probability less 1 needs more digits than a float32 probability has.
+    cdef Py_ssize_t t = rows.target[k]
+    cdef double own = rows.own[k] + (q[t] if q != NULL else 0)
+    e[t] = <floating> (rows.factor[k] * rows.at_target[k] - rows.scale[k] * own)
+
+
+cdef void probability_rows(const Job *job, Block *rows, const floating **x, floating **e, floating *smooth,
+                           floating *buffer) noexcept nogil:
+    """Log-probabilities or probabilities: only what q picks."""
+    cdef Py_ssize_t k, v = job.n_classes, t
+    cdef const floating *q
+    cdef double p, own
+    for k in range(rows.n):
+        t, own = rows.target[k], rows.own[k]
+        p = x[k][t]
+        rows.loss[k] = 0
+        if own:
+            rows.loss[k] = -own * (log64(p) if job.input == PROBS else p)
+        q = dense_row(job, rows.step[k], smooth, buffer, &rows.q[k])
+        if q != NULL:
+            rows.loss[k] -= row_dot_log(x[k], v, q) if job.input == PROBS else row_dot(x[k], v, 0, q)
+        if e[k] == NULL:
+            continue
+        if q != NULL:
+            own += q[t] if own else 0
+            row_slope(x[k], v, rows.scale[k], q, job.input == PROBS, e[k])
+        else:
+            memset(e[k], 0, v * sizeof(floating))
+        if own:
+            e[k][t] = <floating> (-rows.scale[k] * own / (p if job.input == PROBS else 1.0))
+
+
+cdef void run_block(const Job *job, Py_ssize_t first, Py_ssize_t last, floating *smooth, floating *scratch,
+                    Block *rows) noexcept nogil:
+    cdef const floating *x[MOST]
+    cdef floating *e[MOST]
+    cdef floating *buffer = scratch
+    cdef Py_ssize_t k, v = job.n_classes
+    cdef bint native = job.x.kind == FLOAT32 or job.x.kind == FLOAT64
+    collect(job, first, last, sizeof(floating) if native else 2, rows)
+    for k in range(rows.n):
+        if native:
+            x[k], e[k] = <const floating *> rows.x[k], <floating *> rows.g[k]
+        else:
+            load(job.x.kind, rows.x[k], 2, v, buffer)
+            x[k], e[k] = buffer, buffer if rows.g[k] != NULL else NULL
+            buffer += v
+    if rows.n == 0:
+        return
+    if job.input != LOGITS:
+        probability_rows(job, rows, x, e, smooth, buffer)
+    elif v < LANES:
+        softmax_tile(job, rows, x, e, smooth, buffer)
+    else:
+        softmax_rows(job, rows, x, e, smooth, buffer)
+    for k in range(rows.n):
+        job.loss[rows.step[k]] = rows.loss[k]
+        if not native and rows.g[k] != NULL:
+            store(job.x.kind, e[k], 1, v, rows.g[k], 2)
+
+
+cdef int run(Job *job, Py_ssize_t n_steps, int num_threads, floating tag) except -1:
+    cdef Py_ssize_t v = job.n_classes, i, n_blocks = (n_steps + job.block - 1) // job.block
+    # Per thread: rows of half precision, and rows of q or tiles; before all, the smoothing row.
+    cdef Py_ssize_t room = (job.block * v + (3 * v * LANES if v < LANES else v) + 15) // 16 * 16
+    cdef floating *scratch = <floating *> malloc((num_threads * room + v) * sizeof(floating) + 64)
+    cdef Block *blocks = <Block *> malloc(num_threads * sizeof(Block))
+    if scratch == NULL or blocks == NULL:
+        free(scratch)
+        free(blocks)
+        raise MemoryError("no memory for a workspace")
+    cdef floating *smooth = scratch + num_threads * room
+    with nogil:
+        if job.smooth:
+            memset(smooth, 0, v * sizeof(floating))
+            job.dense_sum = row_smooth(smooth, v, job.weight, job.epsilon, smooth)
+        if num_threads == 1:
+            for i in range(n_blocks):
+                run_block(job, i * job.block, min(n_steps, (i + 1) * job.block), smooth, scratch, blocks)
+        else:
+            for i in prange(n_blocks, schedule="static", num_threads=num_threads):
+                run_block(job, i * job.block, min(n_steps, (i + 1) * job.block), smooth,
+                          scratch + threadid() * room, blocks + threadid())
+    free(scratch)
+    free(blocks)
+    return 0
+
+
+def softmax_cross_entropy(object scores, int kind, const int64_t[::1] targets, object distributions,
+                          int distribution_kind, const double[::1] scale, const double[::1] class_weight,
+                          double label_smoothing, double z_loss, int input_kind, double[::1] loss, object grad,
+                          int num_threads):
+    """Losses and, unless grad is None, gradients times scale, of checked steps.
+
+    IN   scores [B, R, V], class axis contiguous; targets [B R], -1 where a step does not count, or
+         distributions [B, R, V], class axis contiguous; scale [B].
+    OUT  loss [B R], not scaled; grad [B, R, V], which may be scores.
+    """
+    cdef Py_buffer held[3]
+    cdef Job job
+    cdef Py_ssize_t n_steps = loss.shape[0]
+    memset(&job, 0, sizeof(Job))
+    memset(held, 0, sizeof(held))
+    try:
+        job.x = acquire(scores, kind, &held[0], False)
+        job.g = acquire(grad, kind, &held[1], True)
+        job.y = acquire(distributions, distribution_kind, &held[2], False)
+        job.input = <Input> input_kind
+        job.n_rows, job.n_classes = job.x.shape[1], job.x.shape[2]
+        job.block = min(LANES if job.n_classes < LANES else MOST, max(1, BLOCK // job.n_classes))
+        job.targets, job.scale, job.loss = &targets[0], &scale[0], &loss[0]
+        job.weight = &class_weight[0] if class_weight is not None else NULL
+        job.epsilon, job.z = label_smoothing, z_loss
+        job.smooth = job.y.data == NULL and label_smoothing > 0
+        if job.x.kind == FLOAT64:
+            run[double](&job, n_steps, num_threads, 0.0)
+        else:
+            run[float](&job, n_steps, num_threads, 0.0)
+    finally:
+        for i in range(3):
+            PyBuffer_Release(&held[i])
