@@ -1,7 +1,5 @@
 """asv benchmarks of CTC alignment, posteriors and decoding, on the extracts of real emissions."""
 
-import numpy as np
-
 import fastseqloss as fsl
 from bench import sides_align
 
@@ -50,6 +48,3 @@ class Hour:
 
     def peakmem_align(self):
         sides_align.our_align(self.batch, "logits")
-
-    def track_path_is_finite(self):
-        return float(np.isfinite(sides_align.our_align(self.batch, "logits").log_prob).all())
