@@ -6,6 +6,7 @@
     python bench/compare.py elementwise ...      regression, hinge, binary: with NumPy and memory traffic
     python bench/compare.py overhead
     python bench/compare.py memory [--data DIR]
+    python bench/compare.py align [--data DIR] [--only NAME ...] [--quick]
 
 All sides run in this process on the same values, called in turn, each on the layout it likes
 best: batch first for fastseqloss and optax, time first for PyTorch.
@@ -26,7 +27,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import contest, sides_ctc, sides_steps
+from bench import contest, sides_align, sides_ctc, sides_steps
 from bench.contest import OURS, TORCH, print_table
 from fastseqloss import _runtime
 
@@ -123,6 +124,48 @@ def memory(options: argparse.Namespace) -> int:
     return 0
 
 
+def align(options: argparse.Namespace) -> int:
+    """Time forced alignment beside the usual NumPy loop, compare scores, and align an hour of speech."""
+    if options.side:
+        print(_align_hour())
+        return 0
+    lines, ratios, worst = [], [], 0.0
+    for kind in sides_align.MODES:
+        for name in [name for name in sides_align.NAMES if name in (options.only or sides_align.NAMES)]:
+            batch = sides_align.emissions(name, options.data, kind)
+            line, ratio = _align_row(batch, kind, options)
+            ratios.append(ratio)
+            worst = max(worst, difference := sides_align.score_difference(batch, kind))
+            lines.append({"emissions": name, "from": kind} | line | {"difference in float64": f"{difference:.0e}"})
+    print("\n### Forced alignment of real emissions, float32, 1 thread, milliseconds\n")
+    print_table(lines)
+    print(f"geometric mean: {contest.geometric_mean(ratios):.0f}x; least: {min(ratios):.0f}x\n")
+    command = [sys.executable, __file__, "align", "--side", OURS]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    seconds, grown, peak = map(float, done.stdout.split())
+    print(f"an hour of speech, B,T,V,S = {','.join(map(str, sides_align.HOUR))}: {seconds:.1f} s on 1 thread,")
+    print(f"{grown / 1e6:.0f} MB more than before the call, {peak / 1e6:.0f} MB in all (limit 2000)")
+    return int(worst > 1e-9 or peak > 2e9)
+
+
+def _align_row(batch: sides_ctc.Batch, kind: str, options: argparse.Namespace) -> tuple[dict[str, str], float]:
+    timings = contest.alternate(sides_align.calls(batch, kind, 1), options, 1)
+    ours, peer = timings[OURS, kind].best, timings[sides_align.NUMPY, kind].best
+    cells = {OURS: contest.milliseconds(ours), sides_align.NUMPY: contest.milliseconds(peer)}
+    return {"B,T,V,S": ",".join(map(str, batch.shape))} | cells | {"ratio": f"{peer / ours:.0f}x"}, peer / ours
+
+
+def _align_hour() -> str:
+    """Seconds of the call, bytes by which the peak exceeds what was resident before it, and the peak."""
+    batch = sides_align.hour()
+    sides_align.our_align(sides_ctc.random_batch(SHORT), "logits")
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    before, start = _status("VmRSS"), time.perf_counter()
+    sides_align.our_align(batch, "logits", num_threads=1)
+    seconds = time.perf_counter() - start
+    return f"{seconds} {_status('VmHWM') - before} {_status('VmHWM')}"
+
+
 def _recording(folder: Path | None) -> sides_ctc.Batch:
     if folder is None:
         return sides_ctc.random_batch(RECORDING)
@@ -157,6 +200,7 @@ def print_machine() -> None:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     commands = {
+        "align": align,
         "ctc": ctc,
         "cross_entropy": cross_entropy,
         "elementwise": elementwise,

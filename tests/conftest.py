@@ -11,6 +11,7 @@ from fastseqloss import _runtime
 # called like its module.
 KERNELS = {
     "ctc": "fastseqloss.ctc",
+    "ctc_alignment": "fastseqloss.ctc_alignment",
     "cross_entropy": "fastseqloss.cross_entropy",
     "hinge": "fastseqloss.hinge",
     "pointwise": "fastseqloss._pointwise",

@@ -1,16 +1,34 @@
 """Sequence losses with gradients for NumPy arrays: fast, exact, on the CPU."""
 
+from . import plot
 from ._runtime import get_num_threads, set_num_threads, show_config
 from .cross_entropy import binary_cross_entropy, nll_loss, softmax_cross_entropy
-from .ctc import ctc_feasible, ctc_loss
+from .ctc import ctc_feasible, ctc_loss, ctc_posteriors
+from .ctc_alignment import (
+    CTCAlignment,
+    GreedyDecoding,
+    TokenSpan,
+    ctc_align,
+    ctc_alignment_log_prob,
+    ctc_collapse,
+    ctc_greedy_decode,
+)
 from .hinge import hinge_loss, multiclass_hinge_loss
 from .regression import huber_loss, mae_loss, mse_loss, quantile_loss
 
 __version__ = "0.1.0"
 __all__ = [
+    "CTCAlignment",
+    "GreedyDecoding",
+    "TokenSpan",
     "binary_cross_entropy",
+    "ctc_align",
+    "ctc_alignment_log_prob",
+    "ctc_collapse",
     "ctc_feasible",
+    "ctc_greedy_decode",
     "ctc_loss",
+    "ctc_posteriors",
     "get_num_threads",
     "hinge_loss",
     "huber_loss",
@@ -18,6 +36,7 @@ __all__ = [
     "mse_loss",
     "multiclass_hinge_loss",
     "nll_loss",
+    "plot",
     "quantile_loss",
     "set_num_threads",
     "show_config",

@@ -294,8 +294,12 @@ def as_labels(
     n_classes: int,
     blank: int,
     single: bool,
+    star: int | None = None,
 ) -> Labels:
-    """Check labels in any of their forms: padded [B, S], concatenated, or a list of sequences."""
+    """Check labels in any of their forms: padded [B, S], concatenated, or a list of sequences.
+
+    A `star` is allowed as a label besides the classes, and becomes class `n_classes`.
+    """
     if isinstance(labels, (list, tuple)) and not single and _is_nested(labels):
         values, starts, lengths = _listed(labels, label_lengths, batch)
         form = "listed"
@@ -308,10 +312,14 @@ def as_labels(
         else:
             form = "concatenated"
             starts, lengths = _concatenated(values, label_lengths, batch)
+    if star is not None:
+        others = np.where(values == n_classes, -1, values)
+        values = np.where(values == star, n_classes, others)
     frames_needed = np.empty(batch, np.int64)
-    bad = arguments.find_bad_label(values, starts, lengths, n_classes, blank, frames_needed)
+    allowed = n_classes + (star is not None)
+    bad = arguments.find_bad_label(values, starts, lengths, allowed, blank, frames_needed)
     if bad is not None:
-        _raise_bad_label(labels, values, form, starts, bad, n_classes, blank)
+        _raise_bad_label(labels, values, form, starts, bad, n_classes, blank, star)
     return Labels(values, starts, lengths, frames_needed)
 
 
@@ -379,6 +387,7 @@ def _raise_bad_label(
     bad: tuple[int, int],
     n_classes: int,
     blank: int,
+    star: int | None,
 ) -> None:
     b, i = bad
     flat = int(starts[b]) + i
@@ -389,8 +398,9 @@ def _raise_bad_label(
         value = as_array("labels", labels).reshape(-1)[flat]
     if form == "concatenated":
         where += f" (sequence {b}, position {i})"
+    also = "" if star is None else f", or {star}, which is the star"
     raise ValueError(
-        f"{where} is {value}; allowed: 0 to {n_classes - 1}, except {blank}, which is the blank"
+        f"{where} is {value}; allowed: 0 to {n_classes - 1}, except {blank}, which is the blank{also}"
     )
 
 
@@ -515,7 +525,9 @@ def as_number(name: str, value: Any, least: float, most: float, *, open_ends: bo
     number = float(value)
     inside = least < number < most if open_ends else least <= number <= most
     if not (inside and math.isfinite(number)):
-        if most == math.inf:
+        if least == -math.inf:
+            allowed = f"finite, {most:g} or less"
+        elif most == math.inf:
             allowed = f"finite, {'above ' if open_ends else ''}{least:g}{'' if open_ends else ' or more'}"
         else:
             allowed = f"{'between' if open_ends else 'from'} {least:g} {'and' if open_ends else 'to'} {most:g}"

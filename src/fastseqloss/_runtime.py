@@ -10,6 +10,9 @@ import sys
 from types import ModuleType
 from typing import TextIO
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ._kernels import machine
 
 _max_threads: int | None = None
@@ -125,6 +128,20 @@ def threads_for(num_threads: int | None, work: float, items: int) -> int:
     return min(num_threads or get_num_threads(), items)
 
 
+def schedule(
+    work: NDArray[np.float64] | NDArray[np.int64], num_threads: int | None
+) -> tuple[int, NDArray[np.int64]]:
+    """Return the threads for sequences of `work` nanoseconds, and the order to take them in.
+
+    With several threads the longest come first.
+    """
+    batch = len(work)
+    if batch < 2:
+        return threads_for(num_threads, 0.0, batch), np.zeros(batch, np.int64)
+    threads = threads_for(num_threads, float(work.sum()), batch)
+    return threads, np.argsort(-work, kind="stable") if threads > 1 else np.arange(batch)
+
+
 def show_config(file: TextIO | None = None) -> None:
     """Print the version, instruction set level, compiler, OpenMP runtime and threads in use.
 
@@ -139,8 +156,6 @@ def show_config(file: TextIO | None = None) -> None:
     >>> fsl.show_config()  # doctest: +ELLIPSIS
     fastseqloss ...
     """
-    import numpy as np
-
     from . import __version__
 
     compiler, openmp = machine.build()

@@ -7,7 +7,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _arguments, _reduction, _runtime
+from . import _arguments, _ctc_arguments, _reduction, _runtime
 
 _kernel = _runtime.load("ctc")
 
@@ -168,6 +168,8 @@ def ctc_loss(
     See Also
     --------
     ctc_feasible : whether sequences are long enough for their labels.
+    ctc_posteriors : where in time each label is.
+    ctc_align : the best alignment.
 
     Notes
     -----
@@ -225,7 +227,7 @@ def ctc_loss(
     )
     weight = _arguments.as_weights("sample_weight", sample_weight, batch)
     if policy == 2:
-        _raise_infeasible(frames, targets)
+        _ctc_arguments.require_feasible(frames, targets)
     gradient = _arguments.as_gradient(scores, return_grad, grad_out)
     counts = np.maximum(targets.lengths, 1) if reduction == "sequence_mean" else np.ones(batch)
     scale = _reduction.sequence_scale(reduction, counts, normalizer, weight, batch)
@@ -258,16 +260,6 @@ def ctc_loss(
     return reduced, gradient.deliver(scores.given)
 
 
-def _raise_infeasible(frames: NDArray[np.int64], targets: _arguments.Labels) -> None:
-    bad = np.flatnonzero(frames < targets.frames_needed)
-    if bad.size:
-        first = bad[0]
-        raise ValueError(
-            f"logit_lengths[{first}] is {frames[first]}; allowed: {targets.frames_needed[first]} "
-            f"or more for its labels; infeasible sequences: {', '.join(map(str, bad))}"
-        )
-
-
 def _schedule(
     frames: NDArray[np.int64],
     label_lengths: NDArray[np.int64],
@@ -275,13 +267,117 @@ def _schedule(
     num_threads: int | None,
 ) -> tuple[int, NDArray[np.int64]]:
     """Return the number of threads and the order of the sequences, longest first."""
-    batch = len(frames)
-    if batch < 2:
-        return _runtime.threads_for(num_threads, 0.0, batch), np.zeros(batch, np.int64)
+    if len(frames) < 2:
+        return _runtime.schedule(frames, num_threads)
     # Nanoseconds, roughly: the dense pass, and the lattice both ways.
     work = frames * (n_classes * 0.5 + label_lengths * 4.0 + 50.0)
-    threads = _runtime.threads_for(num_threads, float(work.sum()), batch)
-    return threads, np.argsort(-work, kind="stable") if threads > 1 else np.arange(batch)
+    return _runtime.schedule(work, num_threads)
+
+
+def ctc_posteriors(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    logit_lengths: ArrayLike | None = None,
+    label_lengths: ArrayLike | None = None,
+    *,
+    blank: int = 0,
+    input: Input = "logits",
+    infeasible: Infeasible = "inf",
+    num_threads: int | None = None,
+) -> NDArray[Any]:
+    r"""Where in time each label is: occupation probabilities of the states of the CTC lattice.
+
+    The states are blank, first label, blank, second label, ..., last label, blank; entry u of frame
+    t is the probability, given scores and labels, that an alignment is in state u then [1]_:
+
+    .. math:: \gamma_{b,t,u} = P(q_t = u \mid x_b, l_b)
+              = \frac{\sum_{\pi : q_t = u} \prod_{t'} p_{b,t',\pi_{t'}}}
+                     {\sum_{\pi} \prod_{t'} p_{b,t',\pi_{t'}}}
+
+    with both sums over the alignments of :math:`l_b`. They come from the forward-backward sweeps of
+    `ctc_loss`, whose gradient with respect to logits is softmax less the posteriors added by class.
+
+    Parameters
+    ----------
+    logits, labels, logit_lengths, label_lengths, blank, input
+        As of `ctc_loss`.
+    infeasible : {"inf", "zero", "raise"}
+        Sequences too short for their labels have posteriors 0, or raise ValueError with "raise".
+        Sequences of probability 0 have posteriors 0, too.
+    num_threads : int, optional
+        Threads to use, at most one per sequence; see `set_num_threads` for the default.
+
+    Returns
+    -------
+    ndarray [B, T, 2 S + 1], or [T, 2 S + 1] for one sequence; dtype of `logits`
+        Posteriors; S is the largest number of labels. Each valid frame adds up to 1; frames beyond
+        a sequence's length, and states beyond its labels, are 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `ctc_loss`.
+
+    See Also
+    --------
+    ctc_align : the single best alignment.
+
+    References
+    ----------
+    .. [1] A. Graves, "Supervised sequence labelling with recurrent neural networks", Springer 2012,
+       section 7.4.1.
+
+    Examples
+    --------
+    Three frames, two classes, all equally likely: six alignments give label 1.
+
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> fsl.ctc_posteriors(np.zeros((3, 2)), [1]).round(4)
+    array([[0.5   , 0.5   , 0.    ],
+           [0.1667, 0.6667, 0.1667],
+           [0.    , 0.5   , 0.5   ]])
+    """
+    kind = _arguments.choice("input", input, _INPUTS)
+    policy = _arguments.choice("infeasible", infeasible, _INFEASIBLE)
+    scores = _arguments.as_scores("logits", logits)
+    values = scores.values
+    batch, n_frames, n_classes = values.shape
+    blank = _arguments.as_index("blank", blank, n_classes)
+    frames = _arguments.as_lengths("logit_lengths", logit_lengths, batch, n_frames, scores.single)
+    targets = _arguments.as_labels(
+        labels,
+        label_lengths,
+        batch=batch,
+        n_classes=n_classes,
+        blank=blank,
+        single=scores.single,
+    )
+    if policy == 2:
+        _ctc_arguments.require_feasible(frames, targets)
+    threads, order = _schedule(frames, targets.lengths, n_classes, num_threads)
+    n_states = 2 * int(targets.lengths.max(initial=0)) + 1
+    posteriors = np.empty((batch, n_frames, n_states), values.dtype)
+    if batch:
+        _kernel.ctc_loss[scores.type_name](
+            values,
+            targets.values,
+            targets.starts,
+            frames,
+            targets.lengths,
+            targets.frames_needed,
+            np.ones(batch),
+            order,
+            kind,
+            blank,
+            np.empty(batch),
+            posteriors,
+            False,
+            threads,
+            True,
+        )
+    wanted: NDArray[Any] = posteriors.astype(scores.given.dtype, copy=False)
+    return wanted[0] if scores.single else wanted
 
 
 def ctc_feasible(

@@ -67,11 +67,12 @@ cdef double run_sequence(Sequence *s, const floating *x, floating *g, const int6
 def ctc_loss(const floating[:, :, :] logits, const int64_t[::1] labels, const int64_t[::1] starts,
              const int64_t[::1] logit_lengths, const int64_t[::1] label_lengths, const int64_t[::1] frames_needed,
              const double[::1] scale, const int64_t[::1] order, int input_kind, Py_ssize_t blank,
-             double[::1] loss, floating[:, :, :] grad, bint in_place, int num_threads):
+             double[::1] loss, floating[:, :, :] grad, bint in_place, int num_threads, bint by_state=False):
     """Losses and, unless grad is None, gradients times scale, of a checked batch.
 
     IN   logits [B, T, V], labels of sequence b from starts[b] on, order: sequences, longest first.
-    OUT  loss [B], inf where logit_lengths < frames_needed; grad [B, T, V], which is logits if in_place.
+    OUT  loss [B], inf where logit_lengths < frames_needed; grad [B, T, V], which is logits if in_place. With by_state
+         grad [B, T, 2 S + 1] is given the posteriors of the states instead, blank, label, ..., blank.
     """
     cdef Py_ssize_t n = logits.shape[0], n_frames = logits.shape[1], n_classes = logits.shape[2], i, b, used
     cdef bint with_grad = grad is not None, empty = n_frames == 0
@@ -88,6 +89,7 @@ def ctc_loss(const floating[:, :, :] logits, const int64_t[::1] labels, const in
     common.n_classes, common.blank = n_classes, blank
     common.x_stride = logits.strides[1] // <Py_ssize_t> sizeof(floating)
     common.g_stride = grad.strides[1] // <Py_ssize_t> sizeof(floating) if with_grad else 0
+    common.by_state, common.g_width = by_state, grad.shape[2] if with_grad else 0
     common.norm_product = 1
     for b in range(n):
         common.frames, common.n_labels = logit_lengths[b], label_lengths[b]

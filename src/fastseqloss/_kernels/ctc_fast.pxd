@@ -5,7 +5,8 @@ from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy
 
 from fastseqloss._kernels.ctc_sequence cimport (
-    BUDGET, DEAD, PROBS, PAD, STATES, WINDOW, Sequence, close_frame, collect, copy_state, emit_frame, fill,
+    BUDGET, DEAD, PROBS, PAD, STATES, WINDOW, Sequence, close_frame, close_states, collect,
+    copy_state, emit_frame, fill,
     first_alphas, open_frame, pow2, round_up, row, emissions,
 )
 
@@ -22,7 +23,7 @@ cdef extern from "ctc_lattice.h" nogil:
                                Py_ssize_t lo, Py_ssize_t hi) noexcept
     double backward "fsl_backward"(double *qb, double *ql, const double *b, const double *l, const double *lb,
                                    const double *bl, const double *ll, const double *e, double blank,
-                                   double *post, Py_ssize_t lo, Py_ssize_t hi) noexcept
+                                   double *post, double *post_b, Py_ssize_t lo, Py_ssize_t hi) noexcept
     void convert "fsl_convert"(double *q, const double *source, const double *to, Py_ssize_t lo,
                                Py_ssize_t hi) noexcept
 
@@ -177,6 +178,9 @@ cdef inline void trim(Sequence *s, Band *band) noexcept nogil:
 cdef inline void close_fast(Sequence *s, floating *g, Py_ssize_t t, double blank_post, Band band,
                             const double *y) noexcept nogil:
     cdef Py_ssize_t k
+    if s.by_state:
+        close_states(s, g, t, 1, band.lo, band.hi)
+        return
     collect(s, blank_post, band.lo, band.hi)
     if s.input == PROBS:
         for k in range(s.used):
@@ -197,6 +201,7 @@ cdef inline Band last_betas(Sequence *s, floating *g, Py_ssize_t r, Py_ssize_t k
     fill(s.ql, s.width, 0)
     band.lo, band.hi = max(last, 0) // STATES * STATES, round_up(n + 1, STATES)
     fill(s.post + PAD + band.lo, band.hi - band.lo, 0)
+    fill(s.post_b + PAD + band.lo, band.hi - band.lo, 0)
     if n and l > 0:
         s.ql[PAD + last] = pow2(el - unit) / total
         s.post[PAD + last] = l * s.ql[PAD + last]
@@ -204,6 +209,7 @@ cdef inline Band last_betas(Sequence *s, floating *g, Py_ssize_t r, Py_ssize_t k
     if b > 0:
         s.qb[PAD + n] = pow2(eb - unit) / total
         b *= s.qb[PAD + n]
+        s.post_b[PAD + n] = b
         s.qb[PAD + n] *= y[0]
     close_fast(s, g, s.frames - 1, b, band, y)
     return band
@@ -229,7 +235,8 @@ cdef inline Band backward_block(Sequence *s, floating *g, Py_ssize_t start, Py_s
             if t == start:
                 spread(s.u + PAD, y, e, band.lo, band.hi)
             blank_post = backward(s.qb + PAD, s.ql + PAD, row(s, s.rows, t - start, 0), row(s, s.rows, t - start, 1),
-                                  s.lb + PAD, s.bl + PAD, s.ll + PAD, e, y[0], s.post + PAD, band.lo, band.hi)
+                                  s.lb + PAD, s.bl + PAD, s.ll + PAD, e, y[0], s.post + PAD,
+                                  s.post_b + PAD if s.by_state else NULL, band.lo, band.hi)
             trim(s, &band)
             close_fast(s, g, t, blank_post, band, y)
         convert_band(s, k, k - 1, band)

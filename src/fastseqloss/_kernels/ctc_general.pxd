@@ -5,7 +5,8 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int32_t
 
 from fastseqloss._kernels.ctc_sequence cimport (
-    DEAD, PROBS, PAD, Sequence, close_frame, collect, copy_state, emit_frame, exponent, fill, first_alphas,
+    DEAD, PROBS, PAD, Sequence, close_frame, close_states, collect,
+    copy_state, emit_frame, exponent, fill, first_alphas,
     log_total, mantissa, row, emissions,
 )
 
@@ -81,18 +82,18 @@ cdef inline void general_close(Sequence *s, const floating *x, floating *g, Py_s
     cdef Py_ssize_t i, w = s.width
     emit_states(s, beta, e_beta, v, e)
     unit = product_exponent(a + w, ea + w, v + w, e + w, s.size, product_exponent(a, ea, v, e, s.size, DEAD))
-    for i in range(2):
-        product(a + i * w, ea + i * w, v + i * w, e + i * w, unit, s.post + PAD, s.size)
-        total += sum_of(s.post + PAD, s.size)
+    product(a, ea, v, e, unit, s.post_b + PAD, s.size)
+    product(a + w, ea + w, v + w, e + w, unit, s.post + PAD, s.size)
+    blank_post = sum_of(s.post_b + PAD, s.size)
+    total = blank_post + sum_of(s.post + PAD, s.size)
+    if s.by_state:
+        close_states(s, g, t, total if total > 0 else 1, 0, s.size)
+        return
     if s.input == PROBS:
         unit += shift_exponent
         product(a, ea, beta, e_beta, unit, s.post + PAD, s.size)
         blank_post = sum_of(s.post + PAD, s.size)
         product(a + w, ea + w, beta + w, e_beta + w, unit, s.post + PAD, s.size)
-    else:
-        product(a, ea, v, e, unit, s.post + PAD, s.size)
-        blank_post = sum_of(s.post + PAD, s.size)
-        product(a + w, ea + w, v + w, e + w, unit, s.post + PAD, s.size)
     collect(s, blank_post, 0, s.size)
     for i in range(s.used):
         s.class_post[i] /= total if total > 0 else 1

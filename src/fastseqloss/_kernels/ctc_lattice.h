@@ -172,11 +172,11 @@ static void fsl_forward(const double *restrict b, const double *restrict l, doub
  * emission of the next frame, on return of this one. States whose posterior is negligible are cut off: all paths
  * through one weigh its posterior, so what is lost anywhere is bounded by that. A comparison that fails for NaN
  * also removes beta where alpha is exactly 0 and beta may overflow. Returns the posterior of the blanks; that of
- * the labels goes to `post`. */
-static double fsl_backward(double *restrict qb, double *restrict ql, const double *restrict b,
-                           const double *restrict l, const double *restrict lb, const double *restrict bl,
-                           const double *restrict ll, const double *restrict e, double blank,
-                           double *restrict post, ptrdiff_t lo, ptrdiff_t hi)
+ * the labels goes to `post`, that of each blank to `post_b`, unless NULL. */
+FSL_INLINE double fsl_backward_to(double *restrict qb, double *restrict ql, const double *restrict b,
+                                  const double *restrict l, const double *restrict lb, const double *restrict bl,
+                                  const double *restrict ll, const double *restrict e, double blank,
+                                  double *restrict post, double *restrict post_b, ptrdiff_t lo, ptrdiff_t hi)
 {
     const ptrdiff_t stop = lo + (hi - lo) / FSL_STATES * FSL_STATES;
     double total = 0.0;
@@ -189,10 +189,19 @@ static double fsl_backward(double *restrict qb, double *restrict ql, const doubl
         const double kept_b = pb > FSL_NEGLIGIBLE ? nb : 0.0, kept_l = pl > FSL_NEGLIGIBLE ? nl : 0.0;
         total += pb > FSL_NEGLIGIBLE ? pb : 0.0;
         post[i] = pl > FSL_NEGLIGIBLE ? pl : 0.0;
+        if (post_b) post_b[i] = pb > FSL_NEGLIGIBLE ? pb : 0.0;
         qb[i] = kept_b * blank;
         ql[i] = kept_l * e[i];
     }
     return total;
+}
+
+static double fsl_backward(double *qb, double *ql, const double *b, const double *l, const double *lb,
+                           const double *bl, const double *ll, const double *e, double blank, double *post,
+                           double *post_b, ptrdiff_t lo, ptrdiff_t hi)
+{
+    return post_b ? fsl_backward_to(qb, ql, b, l, lb, bl, ll, e, blank, post, post_b, lo, hi)
+                  : fsl_backward_to(qb, ql, b, l, lb, bl, ll, e, blank, post, NULL, lo, hi);
 }
 
 /* q from the exponents `from` to the exponents `to`. */

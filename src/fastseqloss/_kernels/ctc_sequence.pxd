@@ -38,8 +38,10 @@ cdef struct Sequence:
     # the problem
     Input input
     bint with_grad, in_place
+    bint by_state                          # the gradient is not asked for, but posteriors of the states
     Py_ssize_t n_classes, blank, frames, n_labels
     Py_ssize_t x_stride, g_stride          # elements between frames
+    Py_ssize_t g_width                     # elements of a frame of the gradient, or of posteriors
     double scale
     # sizes
     Py_ssize_t used, emission_width        # classes used (blank first), padded
@@ -72,7 +74,8 @@ cdef struct Sequence:
     double *ll
     double *qb
     double *ql
-    double *post
+    double *post                           # posteriors of label states; of blank states, if wanted
+    double *post_b
     double *scratch                        # [12, width]
     # results
     double log_norm, norm_product          # sum of the logs of what emissions were divided by
@@ -131,6 +134,7 @@ cdef inline uintptr_t lay_out(Sequence *s, Py_ssize_t itemsize, uintptr_t base) 
     s.qb = <double *> take(&cursor, row)
     s.ql = <double *> take(&cursor, row)
     s.post = <double *> take(&cursor, row)
+    s.post_b = <double *> take(&cursor, row)
     s.scratch = <double *> take(&cursor, 12 * row)
     return cursor
 
@@ -208,12 +212,12 @@ cdef inline double emit_frame(Sequence *s, const floating *x, Py_ssize_t t, bint
 cdef inline void open_frame(Sequence *s, const floating *x, floating *g, Py_ssize_t t, double *y) noexcept nogil:
     """Dense pass and emissions of a frame, met for the first time."""
     cdef double shift, row_max = 0, row_sum = 1
-    cdef floating *out = g + t * s.g_stride if s.with_grad else NULL
+    cdef floating *out = g + t * s.g_stride if s.with_grad and not s.by_state else NULL
     if s.in_place:  # before the scores are overwritten; otherwise after, when the row is in cache
         s.cost[t] = emit_frame(s, x, t, True, y, &shift)
     if s.input == LOGITS:
         softmax_row(x + t * s.x_stride, s.n_classes, out, s.scale, s.x_stride, &row_max, &row_sum)
-    elif s.with_grad:
+    elif out != NULL:
         memset(out, 0, s.n_classes * sizeof(floating))
     if not s.in_place:
         s.cost[t] = emit_frame(s, x, t, True, y, &shift)
@@ -247,13 +251,26 @@ cdef inline void close_frame(Sequence *s, floating *g, Py_ssize_t t, const doubl
             out[s.classes[k]] = <floating> (-s.scale * s.class_post[k] / coefficient)
 
 
+cdef inline void close_states(Sequence *s, floating *g, Py_ssize_t t, double unit, Py_ssize_t lo,
+                              Py_ssize_t hi) noexcept nogil:
+    """Posteriors of the states in [lo, hi), over `unit`, in the order blank, label, ..., blank."""
+    cdef floating *out = g + t * s.g_stride
+    cdef Py_ssize_t i, last = min(hi, s.n_labels)
+    memset(out, 0, s.g_width * sizeof(floating))
+    for i in range(lo, last):
+        out[2 * i] = <floating> (s.post_b[PAD + i] / unit)
+        out[2 * i + 1] = <floating> (s.post[PAD + i] / unit)
+    if hi > s.n_labels:
+        out[2 * s.n_labels] = <floating> (s.post_b[PAD + s.n_labels] / unit)
+
+
 cdef inline void fill_frames(Sequence *s, floating *g, Py_ssize_t start, Py_ssize_t stop, double value) noexcept nogil:
     cdef Py_ssize_t t, i
     cdef floating *out
     if s.with_grad:
         for t in range(start, stop):
             out = g + t * s.g_stride
-            for i in range(s.n_classes):
+            for i in range(s.g_width):
                 out[i] = <floating> value
 
 

@@ -1,0 +1,50 @@
+"""asv benchmarks of CTC alignment, posteriors and decoding, on the extracts of real emissions."""
+
+import fastseqloss as fsl
+from bench import sides_align
+
+
+class Align:
+    """Best paths, occupation probabilities and greedy decoding, on one thread."""
+
+    params = (list(sides_align.NAMES), list(sides_align.MODES))
+    param_names = ("emissions", "input")
+
+    def setup(self, name, kind):
+        self.batch = sides_align.emissions(name, None, kind)
+        self.options = {"blank": self.batch.blank, "input": kind, "num_threads": 1}
+
+    def time_align(self, name, kind):
+        sides_align.our_align(self.batch, kind, num_threads=1)
+
+    def time_spans(self, name, kind):
+        sides_align.our_align(self.batch, kind, num_threads=1).spans()
+
+    def time_posteriors(self, name, kind):
+        batch = self.batch
+        fsl.ctc_posteriors(batch.logits, batch.labels, batch.lengths, batch.label_lengths, **self.options)
+
+    def time_greedy(self, name, kind):
+        fsl.ctc_greedy_decode(self.batch.logits, self.batch.lengths, **self.options)
+
+    def track_score_difference(self, name, kind):
+        return sides_align.score_difference(self.batch, kind)
+
+    track_score_difference.unit = "nats"
+
+
+class Hour:
+    """An hour of speech: 180000 frames, 20000 labels."""
+
+    timeout = 120
+    number = repeat = 1
+    rounds = 1
+
+    def setup(self):
+        self.batch = sides_align.hour()
+
+    def time_align(self):
+        sides_align.our_align(self.batch, "logits")
+
+    def peakmem_align(self):
+        sides_align.our_align(self.batch, "logits")

@@ -1,0 +1,60 @@
+"""Checks of what CTC alone takes: feasibility, stars, priors, alignments. See `_arguments`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._arguments import Labels, as_array, as_integer, as_integers
+from ._kernels import arguments
+
+
+def require_feasible(frames: NDArray[np.int64], targets: Labels) -> None:
+    """Raise ValueError if sequences are too short for their labels, naming them."""
+    bad = np.flatnonzero(frames < targets.frames_needed)
+    if bad.size:
+        first = bad[0]
+        raise ValueError(
+            f"logit_lengths[{first}] is {frames[first]}; allowed: {targets.frames_needed[first]} "
+            f"or more for its labels; infeasible sequences: {', '.join(map(str, bad))}"
+        )
+
+
+def as_star(star: Any, n_classes: int) -> int | None:
+    """Return the label that stands for anything, which no class may have, or None."""
+    if star is None:
+        return None
+    value = as_integer("star", star)
+    if 0 <= value < n_classes or not -(2**63) <= value < 2**63:
+        raise ValueError(f"star is {value}; allowed: an int64 other than 0 to {n_classes - 1}, the classes")
+    return value
+
+
+def as_log_prior(name: str, value: Any, n_classes: int) -> NDArray[np.float64] | None:
+    """Return logarithms of priors [V], finite, or None."""
+    if value is None:
+        return None
+    array = as_array(name, value)
+    if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
+        raise TypeError(f"{name} has dtype {array.dtype}; allowed: real numbers")
+    prior = array.astype(np.float64)
+    if prior.shape != (n_classes,):
+        raise ValueError(f"{name} has shape {prior.shape}; allowed: ({n_classes},)")
+    bad = np.flatnonzero(~np.isfinite(prior))
+    if bad.size:
+        raise ValueError(f"{name}[{bad[0]}] is {prior[bad[0]]}; allowed: finite numbers")
+    return prior
+
+
+def as_classes(name: str, value: Any, n_classes: int) -> NDArray[np.int64]:
+    """Return classes [T], one for each frame."""
+    classes = as_integers(name, value)
+    if classes.ndim != 1:
+        raise ValueError(f"{name} has shape {classes.shape}; allowed: one dimension")
+    first = arguments.first_outside(classes, 0, n_classes - 1)
+    if first >= 0:
+        shown = np.asarray(value).reshape(-1)[first]
+        raise ValueError(f"{name}[{first}] is {shown}; allowed: 0 to {n_classes - 1}")
+    return classes

@@ -1,0 +1,462 @@
+"""CTC alignment (Viterbi) and greedy decoding, one sequence at a time.
+
+The lattice runs backwards in time: q of a state at frame t is the best score of frames t to the last that a path
+can have which is there at t. The path is then followed forwards. So the recursion looks at states i and i + 1 and
+can work in place, and no backpointers are kept: the path goes where q is largest.
+
+Of a long sequence q is kept at checkpoints. A path that is at label i at one checkpoint is at most as many labels
+further as there are frames until the next, so only that cone is computed again to follow it.
+
+Scores are relative to the best class of each frame, so q is at most 0 and no path is better than the q that it comes
+through. The sweep therefore leaves out all states whose q is below a floor that it hopes the best path to stay above,
+and is right if that does. Where a model is sure of itself, few states are left.
+"""
+
+from cython cimport floating
+from cython.parallel cimport prange, threadid
+from libc.math cimport INFINITY, NAN, isnan
+from libc.stdint cimport int32_t, int64_t, uintptr_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
+
+from fastseqloss._kernels.ctc_fast cimport first_alive, first_unreached
+from fastseqloss._kernels.ctc_sequence cimport (
+    LOGITS, LOG_PROBS, PAD, PROBS, STATES, Input, Sequence, fill, round_up, set_labels, take,
+)
+from fastseqloss._kernels.softmax cimport log64, softmax_row
+
+
+cdef extern from "ctc_viterbi.h" nogil:
+    bint viterbi_emissions "fsl_viterbi_emissions"(const double *score, Py_ssize_t used, Py_ssize_t n,
+                                                   double *y) noexcept
+    void viterbi_step "fsl_viterbi_step"(const double *b, const double *l, double *b_out, double *l_out,
+                                         const float *skip, const int32_t *u, const double *y, Py_ssize_t lo,
+                                         Py_ssize_t hi) noexcept
+    bint all_below "fsl_all_below"(const double *b, const double *l, Py_ssize_t i, double least) noexcept
+    Py_ssize_t find_f32 "fsl_find_f32"(const float *x, Py_ssize_t n, double value) noexcept
+    Py_ssize_t find_f64 "fsl_find_f64"(const double *x, Py_ssize_t n, double value) noexcept
+    double greatest_f32 "fsl_greatest_f32"(const float *x, Py_ssize_t n, bint probs) noexcept
+    double greatest_f64 "fsl_greatest_f64"(const double *x, Py_ssize_t n, bint probs) noexcept
+
+
+# Bytes of q up to which all frames are kept.
+cdef enum:
+    KEEP = 1 << 20
+
+
+cdef struct Search:
+    Sequence s
+    const double *class_prior              # [V] what is subtracted from the score of a class, or NULL
+    double star_log_prob
+    Py_ssize_t star                        # index of the star among the classes used, or -1
+    double *prior                          # [used] the same of the classes used
+    double *log_norm                       # [frames] logarithm of the sum of exp(logits)
+    float *skip                            # [width] 0 where l[i-1] may be followed by l[i], else -inf
+    double *q                              # [2, width] of one frame: blank states, label states
+    Py_ssize_t cone                        # how many labels a block may see, in whole vectors
+    Py_ssize_t origin                      # label that the kept rows begin with
+    double floor                           # no path that scores less is looked for
+    Py_ssize_t lo, hi                      # labels with a q at the last frame seen, in whole vectors
+    Py_ssize_t opened                      # the first frame that has been met
+    bint is_nan
+
+
+# The state that a path is in: label i, or the blank before it.
+cdef struct Place:
+    Py_ssize_t i
+    bint is_label
+
+
+cdef struct Path:
+    int64_t *labels                        # [frames] each: class, index among the labels, log-probability
+    int64_t *tokens
+    double *log_probs
+    double total, lost                     # their sum, and what rounding took from it
+
+
+# ---- layout ---------------------------------------------------------------------------------
+
+cdef inline uintptr_t lay_out(Search *a, uintptr_t base) noexcept nogil:
+    """Sizes of a search and, from `base` on, its arrays; returns where they end."""
+    cdef Sequence *s = &a.s
+    cdef uintptr_t cursor = base
+    cdef Py_ssize_t most = min(s.n_labels + 1, s.n_classes + 1), steps = max(s.frames - 1, 1), states
+    s.size = round_up(s.n_labels + 1, STATES)
+    s.width = PAD + s.size + STATES
+    s.emission_width = round_up(most + 1, STATES)
+    s.block = steps
+    if steps * s.width * 16 > KEEP:
+        # Checkpoints take T / block rows of all states, a cone takes block rows of block states.
+        s.block = 64
+        while 8.0 * s.block * s.block * s.block < <double> steps * s.width:
+            s.block += 32
+        s.block = min(s.block, steps)
+    s.n_blocks = (steps + s.block - 1) // s.block
+    states = s.width * sizeof(double)
+    a.cone = min(s.size, round_up(s.block + 2, STATES) + STATES)
+    s.classes = <int32_t *> take(&cursor, most * sizeof(int32_t))
+    s.u = <int32_t *> take(&cursor, s.width * sizeof(int32_t))
+    s.blank_u = <int32_t *> take(&cursor, s.width * sizeof(int32_t))
+    s.skip = <double *> take(&cursor, states)
+    s.need = <int64_t *> take(&cursor, s.n_labels * sizeof(int64_t))
+    a.log_norm = <double *> take(&cursor, s.frames * sizeof(double))
+    a.prior = <double *> take(&cursor, s.emission_width * sizeof(double))
+    s.score = <double *> take(&cursor, s.emission_width * sizeof(double))
+    s.y = <double *> take(&cursor, s.emission_width * sizeof(double))
+    a.skip = <float *> take(&cursor, s.width * sizeof(float))
+    a.q = <double *> take(&cursor, 2 * states)
+    s.checkpoints = <double *> take(&cursor, 2 * (s.n_blocks - 1) * states)
+    s.rows = <double *> take(&cursor, 2 * (s.block + 1) * (a.cone + STATES) * sizeof(double))
+    return cursor
+
+
+cdef inline void set_search(Search *a, const int64_t *labels) noexcept nogil:
+    """Number the classes that occur; the star, class V, has no score of its own to be read."""
+    cdef Sequence *s = &a.s
+    cdef Py_ssize_t i, k
+    set_labels(s, labels)
+    for i in range(s.width):
+        a.skip[i] = 0 if s.skip[i] > 0 else -<float> INFINITY
+    a.star = -1
+    for k in range(s.used):
+        if s.classes[k] == s.n_classes:
+            a.star, s.classes[k] = k, <int32_t> s.blank
+        a.prior[k] = a.class_prior[s.classes[k]] if a.class_prior != NULL else 0
+    if a.star >= 0:
+        a.prior[a.star] = 0
+
+
+# ---- frames ---------------------------------------------------------------------------------
+
+cdef inline bint normalise(Search *a, const floating *x, Py_ssize_t t) noexcept nogil:
+    """The dense pass over a row of logits; whether its sum is NaN."""
+    cdef double row_max, row_sum
+    if a.s.input != LOGITS:
+        return False
+    softmax_row(x + t * a.s.x_stride, a.s.n_classes, <floating *> NULL, 1, -a.s.x_stride, &row_max, &row_sum)
+    a.log_norm[t] = row_max + log64(row_sum)
+    return isnan(row_sum)
+
+
+cdef inline double log_prob_at(Search *a, const floating *x, Py_ssize_t t, Py_ssize_t k) noexcept nogil:
+    """Log-probability at frame t of the k-th class used."""
+    cdef double score = x[t * a.s.x_stride + a.s.classes[k]]
+    if k == a.star:
+        return a.star_log_prob
+    if a.s.input == LOGITS:
+        return score - a.log_norm[t]
+    return log64(score) if a.s.input == PROBS else score
+
+
+cdef inline bint emit(Search *a, const floating *x, Py_ssize_t t) noexcept nogil:
+    """Emissions of the classes used at frame t; whether one of them is NaN or +inf."""
+    cdef Sequence *s = &a.s
+    cdef const floating *frame = x + t * s.x_stride
+    cdef Py_ssize_t k
+    for k in range(s.used):
+        s.score[k] = frame[s.classes[k]]
+    if s.input == PROBS:
+        for k in range(s.used):
+            s.score[k] = log64(s.score[k])
+    if a.star >= 0:
+        s.score[a.star] = a.star_log_prob + (a.log_norm[t] if s.input == LOGITS else 0)
+    if a.class_prior != NULL:
+        for k in range(s.used):
+            s.score[k] -= a.prior[k]
+    return viterbi_emissions(s.score, s.used, s.emission_width, s.y)
+
+
+cdef inline double *kept_row(Search *a, Py_ssize_t r, Py_ssize_t which) noexcept nogil:
+    """A kept row, to be indexed by label from a.origin on."""
+    return a.s.rows + (2 * r + which) * (a.cone + STATES) - a.origin
+
+
+cdef inline double *checkpoint(Search *a, Py_ssize_t j) noexcept nogil:
+    """q at the last frame of block j > 0."""
+    return a.s.checkpoints + 2 * (j - 1) * a.s.width
+
+
+cdef inline void open_cone(Search *a, const double *q, Py_ssize_t lo, Py_ssize_t r) noexcept nogil:
+    """Let the kept rows begin at label `lo` or a little before, and copy q into row r."""
+    cdef Py_ssize_t n
+    a.origin = min(lo // STATES * STATES, a.s.size - a.cone)
+    n = a.cone + STATES
+    memcpy(kept_row(a, r, 0) + a.origin, q + PAD + a.origin, n * sizeof(double))
+    memcpy(kept_row(a, r, 1) + a.origin, q + a.s.width + PAD + a.origin, n * sizeof(double))
+
+
+cdef inline void clear(double *b, double *l, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+    """There is no way through these states."""
+    if start < stop:
+        fill(b + start, stop - start, -INFINITY)
+        fill(l + start, stop - start, -INFINITY)
+
+
+cdef inline void open_frame(Search *a, const floating *x, Py_ssize_t t) noexcept nogil:
+    """Emissions of a frame; the dense pass, if it has not been met."""
+    if t < a.opened:
+        a.is_nan |= normalise(a, x, t)
+        a.opened = t
+    a.is_nan |= emit(a, x, t)
+
+
+cdef inline Py_ssize_t run_block(Search *a, const floating *x, Py_ssize_t start, Py_ssize_t stop, bint keep,
+                                 double floor) noexcept nogil:
+    """From frame `stop` back to frame `start`, in place in a.q, or in kept rows, from the last on.
+
+    Kept rows see the states of the cone alone, and are right for those as far below its end as the frame is from
+    `stop`. Returns -1, or the frame at which no state is left that reaches the floor.
+    """
+    cdef Sequence *s = &a.s
+    cdef Py_ssize_t t, lo, hi, least = a.origin if keep else 0
+    cdef double *b = kept_row(a, stop - start, 0) if keep else a.q + PAD
+    cdef double *l = kept_row(a, stop - start, 1) if keep else a.q + s.width + PAD
+    cdef double *b_out = b
+    cdef double *l_out = l
+    for t in range(stop - 1, start - 1, -1):
+        open_frame(a, x, t)
+        # Labels from which the end can be reached, and one vector more than had a q one frame later.
+        lo = max(first_alive(s, t) // STATES * STATES, a.lo - STATES, least)
+        hi = min(round_up(first_unreached(s, t) + 1, STATES), a.hi)
+        lo = min(lo, hi - STATES)
+        clear(b, l, lo, a.lo)
+        if keep:
+            b_out, l_out = kept_row(a, t - start, 0), kept_row(a, t - start, 1)
+            clear(b_out, l_out, max(lo - STATES, least), lo)
+        viterbi_step(b, l, b_out, l_out, a.skip + PAD, s.u + PAD, s.y, lo, hi)
+        while lo < hi and all_below(b_out, l_out, lo, floor):
+            lo += STATES
+        if lo == hi:
+            return t
+        while all_below(b_out, l_out, hi - STATES, floor):
+            hi -= STATES
+        b_out[hi] = l_out[hi] = -INFINITY
+        b, l, a.lo, a.hi = b_out, l_out, lo, hi
+    if not keep:
+        clear(b, l, 0, a.lo)
+        clear(b, l, a.hi, s.size)
+    return -1
+
+
+cdef inline void last_scores(Search *a) noexcept nogil:
+    """q of the last frame: nothing but the last label and the last blank."""
+    cdef Sequence *s = &a.s
+    cdef Py_ssize_t n = s.n_labels
+    fill(a.q, 2 * s.width, -INFINITY)
+    a.q[PAD + n] = s.y[0]
+    if n:
+        a.q[s.width + PAD + n - 1] = s.y[s.u[PAD + n - 1]]
+    a.lo, a.hi = max(n - 1, 0) // STATES * STATES, s.size
+
+
+cdef inline Py_ssize_t run_back(Search *a, const floating *x) noexcept nogil:
+    """All frames, last to first; leaves the rows of block 0 and checkpoints at the ends of the others.
+
+    Returns -1, or the frame at which nothing was left.
+    """
+    cdef Sequence *s = &a.s
+    cdef Py_ssize_t j, t, stop = s.frames - 1
+    open_frame(a, x, stop)
+    last_scores(a)
+    for j in range(s.n_blocks - 1, 0, -1):
+        memcpy(checkpoint(a, j), a.q, 2 * s.width * sizeof(double))
+        t = run_block(a, x, j * s.block, stop, False, a.floor)
+        if t >= 0:
+            return t
+        stop = j * s.block
+    open_cone(a, a.q, 0, stop)
+    a.hi = min(a.hi, a.cone)
+    return run_block(a, x, 0, stop, True, a.floor)
+
+
+cdef void sweep(Search *a, const floating *x) noexcept nogil:
+    """Run back, lowering the floor until the best path is above it.
+
+    A run that fails does so early: the floor is where q is after some share of the frames.
+    """
+    cdef Sequence *s = &a.s
+    cdef Py_ssize_t t
+    cdef int attempt
+    a.opened, a.is_nan = s.frames, False
+    a.floor = -64 if s.size > 32 else -INFINITY
+    for attempt in range(4):
+        t = run_back(a, x)
+        if t < 0 and max(kept_row(a, 0, 0)[0], kept_row(a, 0, 1)[0]) >= a.floor:
+            return
+        a.floor *= max(4.0, 2.0 * s.frames / (s.frames - max(t, 0)))
+        if attempt == 2:
+            a.floor = -INFINITY
+
+
+# ---- the path -------------------------------------------------------------------------------
+
+cdef inline Place follow(Search *a, Place at, const double *b, const double *l) noexcept nogil:
+    """The next state, given q of the next frame: the best, and of equals the one least far."""
+    cdef double best
+    cdef Place to = at
+    if not at.is_label:
+        to.is_label = l[at.i] > b[at.i]
+        return to
+    best = l[at.i]
+    if b[at.i + 1] > best:
+        best = b[at.i + 1]
+        to.i, to.is_label = at.i + 1, False
+    if a.skip[PAD + at.i + 1] == 0 and l[at.i + 1] > best:
+        to.i, to.is_label = at.i + 1, True
+    return to
+
+
+cdef inline void put(Search *a, const floating *x, Py_ssize_t t, Place at, const int64_t *labels,
+                     Path *path) noexcept nogil:
+    """Write down a frame of the path and add its log-probability, with compensation."""
+    cdef double p = log_prob_at(a, x, t, a.s.u[PAD + at.i] if at.is_label else 0), total = path.total + p
+    path.labels[t] = labels[at.i] if at.is_label else a.s.blank
+    path.tokens[t] = at.i if at.is_label else -1
+    path.log_probs[t] = p
+    path.lost += (path.total - total) + p if path.total < p else (p - total) + path.total
+    path.total = total
+
+
+cdef double trace(Search *a, const floating *x, const int64_t *labels, Path *path) noexcept nogil:
+    """Follow the best path; its log-probability, or -inf if there is none."""
+    cdef Sequence *s = &a.s
+    cdef Py_ssize_t j, t, start, stop
+    cdef Place at
+    cdef double b = kept_row(a, 0, 0)[0], l = kept_row(a, 0, 1)[0]
+    at.i, at.is_label = 0, l > b
+    if b == -INFINITY and l == -INFINITY:
+        return -INFINITY
+    put(a, x, 0, at, labels, path)
+    for j in range(s.n_blocks):
+        start, stop = j * s.block, min((j + 1) * s.block, s.frames - 1)
+        if j > 0:
+            open_cone(a, checkpoint(a, j), at.i, stop - start)
+            a.lo, a.hi = a.origin, a.origin + a.cone
+            run_block(a, x, start, stop, True, -INFINITY)
+        for t in range(start + 1, stop + 1):
+            at = follow(a, at, kept_row(a, t - start, 0), kept_row(a, t - start, 1))
+            put(a, x, t, at, labels, path)
+    return path.total + path.lost
+
+
+cdef double align_sequence(Search common, Py_ssize_t frames, Py_ssize_t n_labels, bint feasible, const floating *x,
+                           const int64_t *labels, Path path, int32_t *position, uintptr_t workspace) noexcept nogil:
+    """Log-probability of the best path, which goes to `path` unless that is -inf or NaN."""
+    cdef Search a = common
+    if not feasible:
+        return -INFINITY
+    if frames == 0:
+        return 0
+    a.s.frames, a.s.n_labels, a.s.position = frames, n_labels, position
+    path.total = path.lost = 0
+    lay_out(&a, workspace)
+    set_search(&a, labels)
+    sweep(&a, x)
+    return NAN if a.is_nan else trace(&a, x, labels, &path)
+
+
+def ctc_align(const floating[:, :, :] logits, const int64_t[::1] labels, const int64_t[::1] starts,
+              const int64_t[::1] logit_lengths, const int64_t[::1] label_lengths, const int64_t[::1] frames_needed,
+              const int64_t[::1] order, int input_kind, Py_ssize_t blank, const double[::1] prior,
+              double star_log_prob, double[::1] log_prob, int64_t[:, ::1] path, int64_t[:, ::1] token_index,
+              double[:, ::1] frame_log_probs, int num_threads):
+    """Best paths of a checked batch.
+
+    IN   logits [B, T, V], labels of sequence b from starts[b] on, V standing for the star; order: sequences, longest
+         first; prior [V], subtracted from the scores that are compared, or None.
+    OUT  log_prob [B], -inf without a path; path, token_index, frame_log_probs [B, T] where there is one, up to the
+         length of the sequence.
+    """
+    cdef Py_ssize_t n = logits.shape[0], n_classes = logits.shape[2], i, b, used, room = 0
+    cdef bint empty = logits.shape[1] == 0
+    cdef const floating *x = NULL if empty else &logits[0, 0, 0]
+    cdef Py_ssize_t x_step = logits.strides[0] // <Py_ssize_t> sizeof(floating)
+    cdef const int64_t *label = &labels[0] if labels.shape[0] else NULL
+    cdef Search common
+    cdef Path out
+    memset(&common, 0, sizeof(Search))
+    memset(&out, 0, sizeof(Path))
+    common.s.input = <Input> input_kind
+    common.s.n_classes, common.s.blank = n_classes, blank
+    common.s.x_stride = logits.strides[1] // <Py_ssize_t> sizeof(floating)
+    common.class_prior = &prior[0] if prior is not None else NULL
+    common.star_log_prob = star_log_prob
+    for b in range(n):
+        common.s.frames, common.s.n_labels = logit_lengths[b], label_lengths[b]
+        if logit_lengths[b] >= frames_needed[b]:
+            room = max(room, <Py_ssize_t> lay_out(&common, 0))
+    used = round_up((n_classes + 1) * sizeof(int32_t), 64)
+    cdef char *positions = <char *> calloc(num_threads, used)
+    cdef char *arrays = <char *> malloc(num_threads * room + 64)
+    if positions == NULL or arrays == NULL:
+        free(positions)
+        free(arrays)
+        raise MemoryError(f"no memory for a workspace of {num_threads * (room + used)} bytes")
+    cdef uintptr_t base = (<uintptr_t> arrays + 63) // 64 * 64
+    for i in prange(n, schedule="dynamic", chunksize=1, num_threads=num_threads, nogil=True):
+        b = order[i]
+        log_prob[b] = align_sequence(
+            common, logit_lengths[b], label_lengths[b], logit_lengths[b] >= frames_needed[b], x + b * x_step,
+            label + starts[b], path_of(out, path, token_index, frame_log_probs, b, empty),
+            <int32_t *> (positions + threadid() * used), base + threadid() * room)
+    free(positions)
+    free(arrays)
+
+
+cdef inline Path path_of(Path out, int64_t[:, ::1] labels, int64_t[:, ::1] tokens, double[:, ::1] log_probs,
+                         Py_ssize_t b, bint empty) noexcept nogil:
+    if not empty:
+        out.labels, out.tokens, out.log_probs = &labels[b, 0], &tokens[b, 0], &log_probs[b, 0]
+    return out
+
+
+# ---- greedy decoding ------------------------------------------------------------------------
+
+cdef inline double best_class(const floating *x, Py_ssize_t n, Input kind, Py_ssize_t ahead,
+                              Py_ssize_t *best) noexcept nogil:
+    """The first of the classes with the greatest score, and its log-probability."""
+    cdef double most, total = 1
+    if kind == LOGITS:
+        softmax_row(x, n, <floating *> NULL, 1, ahead, &most, &total)
+    elif floating is float:
+        most = greatest_f32(x, n, kind == PROBS)
+    else:
+        most = greatest_f64(x, n, kind == PROBS)
+    if isnan(most) or isnan(total):
+        best[0] = 0
+        return NAN
+    if floating is float:
+        best[0] = find_f32(x, n, most)
+    else:
+        best[0] = find_f64(x, n, most)
+    if kind == LOGITS:
+        return -log64(total) if total > 0 else -INFINITY
+    return most if kind == LOG_PROBS else log64(most)
+
+
+cdef double decode_sequence(const floating *x, Py_ssize_t frames, Py_ssize_t n_classes, Py_ssize_t stride,
+                            Input kind, Py_ssize_t blank, int64_t *labels, int64_t *count) noexcept nogil:
+    """Labels of the best class of every frame and the log-probability of that path; no labels with NaN."""
+    cdef Py_ssize_t t, best, before = blank, n = 0
+    cdef double total = 0
+    for t in range(frames):
+        total += best_class(x + t * stride, n_classes, kind, stride, &best)
+        if best != blank and best != before:
+            labels[n] = best
+            n += 1
+        before = best
+    count[0] = 0 if isnan(total) else n
+    return total
+
+
+def ctc_greedy_decode(const floating[:, :, :] logits, const int64_t[::1] logit_lengths, int input_kind,
+                      Py_ssize_t blank, int64_t[:, ::1] labels, int64_t[::1] label_lengths, double[::1] log_prob,
+                      int num_threads):
+    """Greedy decoding of a checked batch with one or more frames: labels [B, T] up to label_lengths [B]."""
+    cdef Py_ssize_t n = logits.shape[0], b
+    cdef const floating *x = &logits[0, 0, 0]
+    cdef Py_ssize_t x_step = logits.strides[0] // <Py_ssize_t> sizeof(floating)
+    cdef Py_ssize_t stride = logits.strides[1] // <Py_ssize_t> sizeof(floating)
+    for b in prange(n, schedule="dynamic", chunksize=1, num_threads=num_threads, nogil=True):
+        log_prob[b] = decode_sequence(x + b * x_step, logit_lengths[b], logits.shape[2], stride, <Input> input_kind,
+                                      blank, &labels[b, 0], &label_lengths[b])

@@ -1,0 +1,367 @@
+"""Pictures of posteriors, alignments and losses; needs matplotlib (``fastseqloss[plot]``).
+
+Each function draws into `ax`, or into a new figure, and returns the Axes, to be changed further.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _arguments
+from .ctc_alignment import TokenSpan
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Names = Sequence[str] | dict[int, str]
+
+_INK = "#1b2a41"
+_FAINT = "#c3cad6"
+_GREY = "#8d99ae"
+_WAVE = "#a9b4c4"
+_PALETTE = ("#d1495b", "#00798c", "#c98a1b", "#30638e", "#6a4c93", "#2a7f4f")
+
+
+def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    if ax is None:
+        try:
+            from matplotlib import pyplot
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError('fastseqloss.plot needs matplotlib: pip install "fastseqloss[plot]"') from error
+        _, ax = pyplot.subplots(figsize=size, layout="constrained")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(_GREY)
+    ax.tick_params(colors=_INK, labelsize=9)
+    return ax
+
+
+def _time_axis(ax: Axes, frames: int, frame_seconds: float | None) -> float:
+    """Label the horizontal axis, and return the width of a frame on it."""
+    unit = 1.0 if frame_seconds is None else _arguments.as_number("frame_seconds", frame_seconds, 0.0, np.inf)
+    ax.set_xlabel("frame" if frame_seconds is None else "time, s", color=_INK)
+    ax.set_xlim(0, max(frames, 1) * unit)
+    if frame_seconds is None:
+        from matplotlib.ticker import MaxNLocator
+
+        ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
+    return unit
+
+
+def _name(names: Names | None, label: int) -> str:
+    if names is None:
+        return str(label)
+    if isinstance(names, dict):
+        return names.get(label, str(label))
+    return names[label] if 0 <= label < len(names) else str(label)
+
+
+def _write(ax: Axes, places: Sequence[float], texts: Sequence[str], colours: Sequence[str]) -> None:
+    """Write texts above the axes at their places, in two rows where they are too close for one."""
+    figure = ax.get_figure(root=True)
+    points = 72 * ax.get_position().width * (figure.get_figwidth() if figure is not None else 10.0)
+    points /= ax.get_xlim()[1] - ax.get_xlim()[0]  # of the page for a unit of the axis
+    row, before, room = 0, -np.inf, 0.0
+    for place, text, colour in zip(places, texts, colours, strict=True):
+        half = 3.5 * len(text) + 1.5
+        row = 1 - row if (place - before) * points < room + half else 0
+        before, room = place, half
+        ax.annotate(
+            text,
+            (place, 1),
+            (0, 3 + 12 * row),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=10,
+            color=colour,
+        )
+
+
+def _colours(labels: Sequence[int]) -> list[str]:
+    """Return a colour for each label, equal for equal ones, in the order in which they occur."""
+    ranks = {label: rank for rank, label in enumerate(dict.fromkeys(labels))}
+    return [_PALETTE[ranks[label] % len(_PALETTE)] for label in labels]
+
+
+def plot_posteriors(
+    posteriors: ArrayLike,
+    labels: ArrayLike,
+    *,
+    names: Names | None = None,
+    frame_seconds: float | None = None,
+    kind: Literal["auto", "curves", "image"] = "auto",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw where in time each label is, as `ctc_posteriors` has it, for one sequence.
+
+    Parameters
+    ----------
+    posteriors : array_like [T, U]
+        Occupation probabilities of blank, first label, blank, ...; U at least 2 S + 1.
+    labels : array_like of int [S]
+        The labels.
+    names : sequence or dict of str, optional
+        What to write for a label; its number by default.
+    frame_seconds : float, optional
+        Length of a frame: the axis is in seconds then.
+    kind : {"auto", "curves", "image"}
+        A curve for each label, with the blanks together in grey, or an image of labels against
+        time; "auto" draws curves for up to 48 labels.
+    ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes do not fit or an option is unknown.
+    ModuleNotFoundError
+        Without matplotlib.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> posteriors = fsl.ctc_posteriors(np.zeros((9, 3)), [1, 2])
+    >>> fsl.plot.plot_posteriors(posteriors, [1, 2], names="-ab").get_xlabel()
+    'frame'
+    """
+    chosen = _arguments.choice("kind", kind, ("auto", "curves", "image"))
+    tokens = _arguments.as_integers("labels", labels)
+    shares = np.asarray(posteriors, np.float64)
+    if tokens.ndim != 1:
+        raise ValueError(f"labels has shape {tokens.shape}; allowed: [S]")
+    if shares.ndim != 2 or shares.shape[1] < 2 * len(tokens) + 1:
+        raise ValueError(f"posteriors has shape {shares.shape}; allowed: [T, {2 * len(tokens) + 1}] or wider")
+    shares = shares[:, : 2 * len(tokens) + 1]
+    ax = _axes(ax, (10, 3))
+    unit = _time_axis(ax, len(shares), frame_seconds)
+    texts = [_name(names, label) for label in tokens.tolist()]
+    if chosen == 1 or (chosen == 0 and len(tokens) <= 48):
+        _draw_curves(ax, shares, tokens.tolist(), texts, unit)
+    else:
+        _draw_image(ax, shares[:, 1::2], texts, unit)
+    return ax
+
+
+def _draw_curves(ax: Axes, shares: NDArray[np.float64], labels: list[int], texts: list[str], unit: float) -> None:
+    # A probability belongs to the whole of its frame: steps, not lines between points.
+    edges = np.arange(len(shares) + 1) * unit
+    blank = shares[:, ::2].sum(axis=1)
+    ax.stairs(blank, edges, fill=True, color=_FAINT, alpha=0.45, linewidth=0)
+    colours = _colours(labels)
+    for share, colour in zip(shares[:, 1::2].T, colours, strict=True):
+        inside = np.flatnonzero(share > 1e-3)
+        if inside.size:
+            part = slice(inside[0], inside[-1] + 1)
+            own = edges[inside[0] : inside[-1] + 2]
+            ax.stairs(share[part], own, fill=True, color=colour, alpha=0.35, linewidth=0)
+            ax.stairs(share[part], own, color=colour, linewidth=1.4)
+    ax.set_ylim(0, 1.02)
+    ax.set_ylabel("posterior", color=_INK)
+    total = shares[:, 1::2].sum(axis=0)
+    centres = (np.arange(len(shares)) + 0.5) @ shares[:, 1::2] / np.where(total > 0, total, 1) * unit
+    shown = np.flatnonzero(total > 0).tolist()
+    _write(ax, [float(centres[i]) for i in shown], [texts[i] for i in shown], [colours[i] for i in shown])
+
+
+def _draw_image(ax: Axes, shares: NDArray[np.float64], texts: list[str], unit: float) -> None:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    frames, count = shares.shape
+    shades = LinearSegmentedColormap.from_list("posterior", ["white", "#9cc5d3", _PALETTE[1], _INK])
+    # The square root keeps visible what is spread over many frames, and some 400 columns, each the
+    # largest of the frames under it, what is over in one.
+    step = max(1, frames // 400)
+    starts = np.arange(0, frames, step)
+    extent = (0.0, max(len(starts), 1) * step * unit, max(float(count), 1.0), 0.0)
+    image = np.maximum.reduceat(shares, starts, axis=0).T if shares.size else np.zeros((1, 1))
+    ax.imshow(np.sqrt(image), cmap=shades, vmin=0, vmax=1, aspect="auto", extent=extent, interpolation="nearest")
+    ticks = np.unique(np.linspace(0, max(count - 1, 0), min(count, 12)).astype(int))
+    ax.set_yticks(ticks + 0.5, [texts[i] for i in ticks])
+    ax.set_ylabel("label", color=_INK)
+
+
+def plot_alignment(
+    spans: Sequence[TokenSpan],
+    *,
+    names: Names | None = None,
+    frames: int | None = None,
+    frame_seconds: float | None = None,
+    waveform: ArrayLike | None = None,
+    image: ArrayLike | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the frames of each label, over a waveform or an image if one is given.
+
+    A span is the more opaque the more probable it is: the exponential of its mean log-probability.
+
+    Parameters
+    ----------
+    spans : sequence of TokenSpan
+        Of one sequence: ``ctc_align(...).spans()[b]``.
+    names : sequence or dict of str, optional
+        What to write for a label; its number by default.
+    frames : int, optional
+        Number of frames of the sequence; by default up to the end of the last span.
+    frame_seconds : float, optional
+        Length of a frame: the axis is in seconds then.
+    waveform : array_like [N], optional
+        Samples that cover all frames.
+    image : array_like [H, W] or [H, W, 3], optional
+        A picture whose width covers all frames: a line of text, or a spectrogram.
+    ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes do not fit, or both `waveform` and `image` are given.
+    ModuleNotFoundError
+        Without matplotlib.
+
+    Examples
+    --------
+    >>> import fastseqloss as fsl
+    >>> spans = [fsl.TokenSpan(1, 2, 4, -0.1), fsl.TokenSpan(2, 6, 7, -0.5)]
+    >>> fsl.plot.plot_alignment(spans, names="-ab", frame_seconds=0.02).get_xlabel()
+    'time, s'
+    """
+    if waveform is not None and image is not None:
+        raise ValueError("waveform and image are both given; allowed: one of them")
+    last = max((span.end for span in spans), default=0)
+    frames = last if frames is None else frames
+    if frames < last:
+        raise ValueError(f"frames is {frames}; allowed: {last} or more, where the last span ends")
+    ax = _axes(ax, (10, 2.4))
+    unit = _time_axis(ax, frames, frame_seconds)
+    if waveform is not None:
+        _draw_waveform(ax, np.asarray(waveform, np.float64), frames * unit)
+    elif image is not None:
+        _draw_picture(ax, np.asarray(image), frames * unit)
+    ax.set_yticks([])
+    ax.spines["left"].set_visible(False)
+    colours = _colours([span.label for span in spans])
+    for span, colour in zip(spans, colours, strict=True):
+        strength = 0.2 + 0.5 * float(np.exp(min(span.mean_log_prob, 0.0)))
+        ax.axvspan(span.start * unit, span.end * unit, color=colour, alpha=strength, linewidth=0)
+    centres = [(span.start + span.end) / 2 * unit for span in spans]
+    _write(ax, centres, [_name(names, span.label) for span in spans], colours)
+    return ax
+
+
+def _draw_waveform(ax: Axes, samples: NDArray[np.float64], width: float) -> None:
+    if samples.ndim != 1:
+        raise ValueError(f"waveform has shape {samples.shape}; allowed: [N]")
+    if len(samples) == 0:
+        return
+    # The least and the largest sample under each of about 2000 columns: no peak is lost.
+    starts = np.arange(0, len(samples), max(1, len(samples) // 2000))
+    times = starts * (width / len(samples))
+    low, high = np.minimum.reduceat(samples, starts), np.maximum.reduceat(samples, starts)
+    ax.fill_between(times, low, high, color=_WAVE, linewidth=0.6, edgecolor=_WAVE)
+    loudest = float(np.abs(samples).max()) or 1.0
+    ax.set_ylim(-1.05 * loudest, 1.05 * loudest)
+
+
+def _draw_picture(ax: Axes, image: NDArray[Any], width: float) -> None:
+    if image.ndim != 2 and not (image.ndim == 3 and image.shape[2] in (3, 4)):
+        raise ValueError(f"image has shape {image.shape}; allowed: [H, W] or [H, W, 3]")
+    extent = (0.0, width, 0.0, float(image.shape[0]))
+    ax.imshow(image, cmap="Greys", aspect="auto", extent=extent, interpolation="nearest")
+
+
+def plot_loss(
+    losses: ArrayLike,
+    *,
+    validation: ArrayLike | None = None,
+    smooth: int | None = None,
+    unit: str = "loss, nats",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the losses of a training: those of every step faint, their running mean strong.
+
+    Parameters
+    ----------
+    losses : array_like [N]
+        Loss of each step. Steps that are not finite leave a gap.
+    validation : array_like [M], optional
+        Validation losses at M equally distant steps, the last one at the end of the training.
+    smooth : int, optional
+        Steps in a running mean; by default a fiftieth of all, at least one.
+    unit : str
+        Label of the vertical axis, which is logarithmic where all losses are above 0.
+    ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes or `smooth` are not as above.
+    ModuleNotFoundError
+        Without matplotlib.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> fsl.plot.plot_loss(1 / np.arange(1, 500)).get_yscale()
+    'log'
+    """
+    values = np.asarray(losses, np.float64)
+    if values.ndim != 1:
+        raise ValueError(f"losses has shape {values.shape}; allowed: [N]")
+    count = len(values)
+    if smooth is not None and smooth < 1:
+        raise ValueError(f"smooth is {smooth}; allowed: 1 or more")
+    width = min(max(1, count // 50) if smooth is None else smooth, max(count, 1))
+    ax = _axes(ax, (8, 3.2))
+    steps = np.arange(1, count + 1)
+    ax.plot(steps, values, color=_FAINT, linewidth=0.8, label="each step" if width > 1 else None)
+    mean = np.convolve(values, np.ones(width) / width, mode="valid") if count else values
+    strong: dict[str, Any] = {"color": _PALETTE[0], "linewidth": 1.8, "marker": "o" if len(mean) == 1 else ""}
+    ax.plot(steps[width - 1 :], mean, label=f"mean of {width}" if width > 1 else None, **strong)
+    drawn = values
+    if validation is not None:
+        held_out = np.asarray(validation, np.float64)
+        if held_out.ndim != 1:
+            raise ValueError(f"validation has shape {held_out.shape}; allowed: [M]")
+        at = count * np.arange(1, len(held_out) + 1) / max(len(held_out), 1)
+        ax.plot(at, held_out, "o-", color=_PALETTE[1], markersize=4, linewidth=1.4, label="validation")
+        drawn = np.concatenate([values, held_out])
+    _finish_loss(ax, drawn[np.isfinite(drawn)], count, unit)
+    return ax
+
+
+def _finish_loss(ax: Axes, drawn: NDArray[np.float64], count: int, unit: str) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    if drawn.size and drawn.min() > 0:
+        ax.set_yscale("log")
+        decades = np.log10(drawn.max() / drawn.min())
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 3 else (1,)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_locator(NullLocator())
+    ax.set_xlim(0, max(count, 1))
+    ax.set_xlabel("step", color=_INK)
+    ax.set_ylabel(unit, color=_INK)
+    ax.grid(axis="y", color="#eceff4")
+    ax.set_axisbelow(True)
+    if len(ax.get_legend_handles_labels()[0]) > 1:
+        ax.legend(frameon=False, fontsize=9, labelcolor=_INK)
