@@ -34,3 +34,13 @@ def find_bad_label(const int64_t[::1] labels, const int64_t[::1] starts, const i
                 break
             frames_needed[b] = needed
     return None if bad < 0 else (b, bad)
+
+
+def find_bad_tag(const int64_t[:, ::1] tags, const int64_t[::1] lengths, Py_ssize_t n_tags):
+    """First (sequence, position) of a tag out of range among those of valid steps, or None."""
+    cdef Py_ssize_t b, t
+    for b in range(tags.shape[0]):
+        for t in range(lengths[b]):
+            if not 0 <= tags[b, t] < n_tags:
+                return b, t
+    return None

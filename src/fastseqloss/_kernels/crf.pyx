@@ -15,7 +15,8 @@ from libc.string cimport memset
 from fastseqloss._kernels.crf_fast cimport forward, is_clamped, log_total, sweep_back
 from fastseqloss._kernels.crf_general cimport general
 from fastseqloss._kernels.crf_group cimport (
-    FAST, GENERAL, IMPOSSIBLE, NOT_A_NUMBER, TAGS, CLAMP, Group, Problem, State, fill, lay_out, round_up, set_group,
+    CLAMP, FAST, GENERAL, IMPOSSIBLE, MOST, NOT_A_NUMBER, TAGS, Group, Problem, State, fill, lay_out, round_up,
+    set_group,
 )
 from fastseqloss._kernels.crf_viterbi cimport best_scores, margin, subtract_paths, trace
 
@@ -51,12 +52,16 @@ cdef Py_ssize_t group_size(Py_ssize_t n) noexcept nogil:
     return 8 if n >= 48 else 4 if n >= 8 else 2 if n >= 4 else 1
 
 
-cdef void deal(Call *c, const int64_t[::1] order, bint with_sums) noexcept nogil:
+cdef void deal(Call *c, const int64_t[::1] order, bint with_sums, int num_threads) noexcept nogil:
+    """Deal out the sequences. Only sums depend, by rounding, on how that is done."""
     cdef Py_ssize_t n_tags = c.problem.n_tags, bytes_each = n_tags * (n_tags + 2) * sizeof(double)
     c.n = order.shape[0]
     c.order = &order[0] if c.n else NULL
     c.longest = c.problem.lengths[order[0]] if c.n else 0
     c.room = group_size(c.n)
+    if not with_sums:
+        while c.room < MOST and c.room * num_threads < c.n:
+            c.room *= 2
     c.n_groups = (c.n + c.room - 1) // c.room
     c.n_hands = min(c.n_groups, HANDS)
     if with_sums:
@@ -93,11 +98,11 @@ cdef void set_transitions(Problem *p, const double *transitions, bint linear, do
     pack(clamped, 1, n, n, p.width, 0, packed_t)
 
 
-cdef Py_ssize_t group_bytes(Call *c, bint with_sums) noexcept nogil:
+cdef Py_ssize_t group_bytes(Call *c, bint linear, bint with_sums) noexcept nogil:
     cdef Group g
     memset(&g, 0, sizeof(Group))
     g.problem = &c.problem
-    return round_up(<Py_ssize_t> lay_out(&g, c.room, c.longest, with_sums, 0), 64)
+    return round_up(<Py_ssize_t> lay_out(&g, c.room, c.longest, linear, with_sums, 0), 64)
 
 
 cdef int allocate(Call *c, const double[:, ::1] transitions, Py_ssize_t batch, bint linear, bint with_sums,
@@ -110,7 +115,7 @@ cdef int allocate(Call *c, const double[:, ::1] transitions, Py_ssize_t batch, b
     own = round_up((4 * n * n + 2 * p.width * p.width) * sizeof(double), 64)
     sums = round_up(c.n_hands * n * (n + 2) * sizeof(double) if with_sums else 0, 64)
     states = round_up(batch * sizeof(State), 64)
-    c.workspace_size = group_bytes(c, linear and with_sums)
+    c.workspace_size = group_bytes(c, linear, with_sums)
     in_all = own + sums + states + num_threads * c.workspace_size + 64
     c.memory = <char *> malloc(in_all)
     if c.memory == NULL:
@@ -161,9 +166,9 @@ cdef void fill_pairs(const Problem *p, int64_t b, Py_ssize_t start, Py_ssize_t s
 
 cdef void add_up(Call *c, double[:, ::1] transitions, double[::1] start, double[::1] end) noexcept nogil:
     """Sums of all hands, in their order."""
-    cdef Py_ssize_t h, k, n = c.problem.n_tags
+    cdef Py_ssize_t _hand, k, n = c.problem.n_tags
     cdef const double *sums = c.sums
-    for h in range(c.n_hands):
+    for _hand in range(c.n_hands):
         for k in range(n * n):
             (&transitions[0, 0])[k] += sums[k]
         for k in range(n):
@@ -177,7 +182,7 @@ cdef void add_up(Call *c, double[:, ::1] transitions, double[::1] start, double[
 cdef void run_group(Call *c, Group *g, const floating *x, floating *grad, floating *pairwise, double *start,
                     double *end) noexcept nogil:
     """The fast path of a group; losses and states of its sequences."""
-    cdef double log_sum[8]
+    cdef double log_sum[MOST]
     cdef Py_ssize_t r
     forward(g, x)
     for r in range(g.rows):
@@ -193,7 +198,7 @@ cdef void settle(Call *c, Group *g, int64_t b, const floating *x, floating *grad
                  double *sums) noexcept nogil:
     """What a sequence still lacks: the general path, the tagged path in the sums, losses that are no numbers."""
     cdef const Problem *p = &c.problem
-    cdef Py_ssize_t n = p.n_tags, k, last = p.lengths[b] - 1, t
+    cdef Py_ssize_t n = p.n_tags, last = p.lengths[b] - 1, t
     cdef double *start = sums + n * n if sums != NULL else NULL
     cdef double *end = start + n if sums != NULL else NULL
     cdef double log_sum
@@ -238,7 +243,7 @@ cdef void run_hand(Call *c, Py_ssize_t hand, uintptr_t workspace, const floating
     cdef double *end = NULL
     memset(&g, 0, sizeof(Group))
     g.problem = &c.problem
-    lay_out(&g, c.room, c.longest, c.sums != NULL, workspace)
+    lay_out(&g, c.room, c.longest, True, c.sums != NULL, workspace)
     if c.sums != NULL:
         sums = c.sums + hand * n * (n + 2)
         start, end = sums + n * n, sums + n * n + n
@@ -270,7 +275,7 @@ def partition(const floating[:, :, :] emissions, const int64_t[:, ::1] tags, con
     """
     cdef Call c
     cdef bint with_sums = grad_transitions is not None
-    cdef Py_ssize_t i, b, batch = emissions.shape[0]
+    cdef Py_ssize_t i, batch = emissions.shape[0]
     cdef const floating *x = NULL
     cdef floating *g = NULL
     cdef floating *pairs = NULL
@@ -284,7 +289,7 @@ def partition(const floating[:, :, :] emissions, const int64_t[:, ::1] tags, con
         x = &emissions[0, 0, 0]
         g = &grad[0, 0, 0] if grad is not None else NULL
         pairs = &pairwise[0, 0, 0, 0] if pairwise is not None and c.problem.n_frames > 1 else NULL
-    deal(&c, order, with_sums)
+    deal(&c, order, with_sums, num_threads)
     allocate(&c, transitions, batch, True, with_sums, num_threads)
     with nogil:
         clear(&c, batch, g, pairs)
@@ -325,7 +330,7 @@ cdef void run_best(Call *c, Py_ssize_t hand, uintptr_t workspace, const floating
     cdef double *sums = c.sums + hand * n * (n + 2) if c.sums != NULL else NULL
     memset(&g, 0, sizeof(Group))
     g.problem = p
-    lay_out(&g, c.room, c.longest, False, workspace)
+    lay_out(&g, c.room, c.longest, False, False, workspace)
     for i in range(turns):
         deal_group(c, &g, hand + i * c.n_hands)
         best_scores(&g, x)
@@ -371,7 +376,7 @@ def best_paths(const floating[:, :, :] emissions, const int64_t[:, ::1] tags, co
     c.problem.cost = &costs[0, 0] if costs is not None else NULL
     x = &emissions[0, 0, 0]
     g = &grad[0, 0, 0] if grad is not None else NULL
-    deal(&c, order, with_sums)
+    deal(&c, order, with_sums, num_threads)
     allocate(&c, transitions, batch, False, with_sums, num_threads)
     paths[:, :] = -1
     with nogil:

@@ -17,8 +17,8 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from fastseqloss._kernels.crf_group cimport (
-    FAST, GENERAL, IMPOSSIBLE, LN2, MOST, PAIRS, Group, Problem, alpha_row, exp_row, fill, load_scores, open_frame,
-    tag_of, take_slots,
+    FAST, GENERAL, IMPOSSIBLE, LN2, MOST, PAIRS, Group, Problem, alpha_row, fill, load_scores, open_frame,
+    tag_of, take_slots, x_row,
 )
 from fastseqloss._kernels.softmax cimport log64
 
@@ -60,7 +60,7 @@ cdef inline void forward(Group *g, const floating *x) noexcept nogil:
             if t == 0:
                 fill(a, p.width, 1)
             open_frame(g, r, t, x)
-            exponent = advance_row(a, g.x + r * p.step, p.width)
+            exponent = advance_row(a, x_row(g, t, r), p.width)
             if exponent >= 1e9:
                 fill(a, p.width, 0)
                 if g.state[r] == FAST:
@@ -138,10 +138,11 @@ cdef inline void close_frame(Group *g, Py_ssize_t r, Py_ssize_t t, double total,
     cdef double scale = p.scale[g.b[r]], shift = g.shift[t * g.room + r]
     cdef Py_ssize_t y
     cdef floating *out
-    load_scores(g, r, t, x)
-    if g.clamped[r] and clamped_mass(g.score, shift, a, beta, p.n_tags) > NEGLIGIBLE * total:
-        g.state[r] = GENERAL
-        return
+    if g.clamped[r]:
+        load_scores(g, r, t, x)
+        if clamped_mass(g.score, shift, a, beta, p.n_tags) > NEGLIGIBLE * total:
+            g.state[r] = GENERAL
+            return
     if grad != NULL:
         out = grad + g.b[r] * p.g_batch + t * p.g_frame
         if floating is float:
@@ -151,8 +152,7 @@ cdef inline void close_frame(Group *g, Py_ssize_t r, Py_ssize_t t, double total,
         if p.tags != NULL:
             y = tag_of(g, r, t)
             out[y] = <floating> (scale * (a[y] * beta[y] / total - 1))
-    exp_row(g.score, shift, p.width, g.x + r * p.step)
-    weigh_row(a, g.x + r * p.step, beta, 1 / total, p.width, w)
+    weigh_row(a, x_row(g, t, r), beta, 1 / total, p.width, w)
 
 
 cdef inline void backward(Group *g, const floating *x, floating *grad, floating *pairwise,

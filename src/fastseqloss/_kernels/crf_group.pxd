@@ -10,8 +10,8 @@ cdef extern from "crf_lattice.h" nogil:
         TAGS "FSL_TAGS"
     const double LN2 "FSL_LN2"
     const double CLAMP "FSL_CLAMP"
-    void load_row_f32 "fsl_load_row_f32"(const float *x, Py_ssize_t n, double *out) noexcept
-    void load_row_f64 "fsl_load_row_f64"(const double *x, Py_ssize_t n, double *out) noexcept
+    void load_row_f32 "fsl_load_row_f32"(const float *x, Py_ssize_t n, Py_ssize_t ahead, double *out) noexcept
+    void load_row_f64 "fsl_load_row_f64"(const double *x, Py_ssize_t n, Py_ssize_t ahead, double *out) noexcept
     void add_row "fsl_add_row"(double *x, const double *y, Py_ssize_t n) noexcept
     bint score_extent "fsl_score_extent"(const double *s, Py_ssize_t width, double *least, double *most) noexcept
     void exp_row "fsl_exp_row"(const double *s, double shift, Py_ssize_t width, double *x) noexcept
@@ -60,12 +60,12 @@ cdef struct Group:
     State state[MOST]
     bint clamped[MOST]                     # an emission was
     double exponent[MOST]                  # binary exponents taken out of the alphas
-    double offset[MOST]                    # sum of what the scores were shifted by; with tags, what the tagged
-    double rest[MOST]                      # path lies under it; and the rounding error of that sum
+    double offset[MOST]                    # sum of what the scores were shifted by; with tags, how far the tagged
+    double rest[MOST]                      # path lies below that; and the rounding error of that sum
     # workspace
     double *alpha                          # [T, room, step]
     double *shift                          # [T, room]
-    double *x                              # [room, step]
+    double *x                              # [T, room, step] exp(scores)
     double *beta                           # [room, step]
     double *score                          # [step] scores of one frame, -inf in the padding
     double *spare                          # [6, step]
@@ -96,7 +96,7 @@ cdef inline void take_slots(Group *g, Py_ssize_t n_slots, uintptr_t *cursor) noe
     g.owner = <Py_ssize_t *> take(cursor, n_pairs * sizeof(Py_ssize_t))
 
 
-cdef inline uintptr_t lay_out(Group *g, Py_ssize_t room, Py_ssize_t longest, bint with_sums,
+cdef inline uintptr_t lay_out(Group *g, Py_ssize_t room, Py_ssize_t longest, bint linear, bint with_sums,
                               uintptr_t base) noexcept nogil:
     """Arrays of a group, from `base` on; returns where they end."""
     cdef uintptr_t cursor = base
@@ -104,11 +104,11 @@ cdef inline uintptr_t lay_out(Group *g, Py_ssize_t room, Py_ssize_t longest, bin
     g.room = room
     g.alpha = <double *> take(&cursor, longest * room * row)
     g.shift = <double *> take(&cursor, longest * room * sizeof(double))
-    g.x = <double *> take(&cursor, room * row)
+    g.x = <double *> take(&cursor, longest * room * row if linear else 0)
     g.beta = <double *> take(&cursor, room * row)
     g.score = <double *> take(&cursor, row)
     g.spare = <double *> take(&cursor, 6 * row)
-    g.packed = <double *> take(&cursor, g.problem.width * g.problem.width * sizeof(double) if with_sums else 0)
+    g.packed = <double *> take(&cursor, g.problem.width * row if linear and with_sums else 0)
     take_slots(g, PAIRS // room, &cursor)
     return cursor
 
@@ -121,6 +121,10 @@ cdef inline void fill(double *x, Py_ssize_t n, double value) noexcept nogil:
 
 cdef inline double *alpha_row(Group *g, Py_ssize_t t, Py_ssize_t r) noexcept nogil:
     return g.alpha + (t * g.room + r) * g.problem.step
+
+
+cdef inline double *x_row(Group *g, Py_ssize_t t, Py_ssize_t r) noexcept nogil:
+    return g.x + (t * g.room + r) * g.problem.step
 
 
 cdef inline void set_group(Group *g, const int64_t *order, Py_ssize_t n) noexcept nogil:
@@ -138,9 +142,9 @@ cdef inline void load_scores(Group *g, Py_ssize_t r, Py_ssize_t t, const floatin
     cdef const Problem *p = g.problem
     cdef const floating *emission = x + g.b[r] * p.x_batch + t * p.x_frame
     if floating is float:
-        load_row_f32(emission, p.n_tags, g.score)
+        load_row_f32(emission, p.n_tags, p.x_frame, g.score)
     else:
-        load_row_f64(emission, p.n_tags, g.score)
+        load_row_f64(emission, p.n_tags, p.x_frame, g.score)
     if t == 0:
         add_row(g.score, p.start, p.n_tags)
     if t == g.frames[r] - 1:
@@ -154,20 +158,20 @@ cdef inline int64_t tag_of(Group *g, Py_ssize_t r, Py_ssize_t t) noexcept nogil:
 
 
 cdef inline void open_frame(Group *g, Py_ssize_t r, Py_ssize_t t, const floating *x) noexcept nogil:
-    """Row r of x = exp(scores of the frame, less the greatest); where the tagged path goes is noted."""
+    """The row of x = exp(scores of the frame, less the greatest); where the tagged path goes is noted."""
     cdef const Problem *p = g.problem
     cdef double least, most
     load_scores(g, r, t, x)
     if not score_extent(g.score, p.width, &least, &most):
         g.state[r] = NOT_A_NUMBER
-        fill(g.x + r * p.step, p.width, 0)
+        fill(x_row(g, t, r), p.width, 0)
         return
     if most == -INFINITY:
         most = 0
     g.shift[t * g.room + r] = most
     if least < most - CLAMP:
         g.clamped[r] = True
-    exp_row(g.score, most, p.width, g.x + r * p.step)
+    exp_row(g.score, most, p.width, x_row(g, t, r))
     if p.tags == NULL:
         add_exactly(&g.offset[r], &g.rest[r], most)
         if t > 0:

@@ -218,8 +218,10 @@ static void fsl_outer(const double *const *a, const double *const *b, ptrdiff_t 
         for (ptrdiff_t j = j##_; j < j##_ + FSL_TAGS; j++)
 
 #define FSL_ROW_LOAD(real, name)                                                                                 \
-    static void fsl_load_row_##name(const real *restrict x, ptrdiff_t n, double *restrict out)                   \
+    /* out = x; the row `ahead` elements on is fetched meanwhile. */                                             \
+    static void fsl_load_row_##name(const real *restrict x, ptrdiff_t n, ptrdiff_t ahead, double *restrict out)  \
     {                                                                                                            \
+        for (ptrdiff_t j = 0; j < n; j += 64 / sizeof(real)) FSL_PREFETCH(x + ahead + j);                        \
         FSL_SIMD()                                                                                               \
         for (ptrdiff_t j = 0; j < n; j++) out[j] = x[j];                                                         \
     }                                                                                                            \
@@ -393,15 +395,27 @@ static void fsl_log_pairs(double own, const double *restrict m, const double *re
 
 /* ---- best paths ------------------------------------------------------------------------------ */
 
-/* The first i < n where a[i] + b[i] is greatest. */
+/* The first i < n where a[i] + b[i] is greatest: eight lanes, each with the first of its own. */
 static ptrdiff_t fsl_first_best(const double *restrict a, const double *restrict b, ptrdiff_t n)
 {
-    double best = -INFINITY;
-    FSL_SIMD(reduction(max : best))
-    for (ptrdiff_t i = 0; i < n; i++) best = a[i] + b[i] > best ? a[i] + b[i] : best;
-    for (ptrdiff_t i = 0; i < n; i++)
-        if (a[i] + b[i] == best) return i;
-    return 0;
+    const ptrdiff_t whole = n - n % FSL_TAGS;
+    double best[FSL_TAGS], at[FSL_TAGS];
+    double most = -INFINITY, first = 0;
+    for (int j = 0; j < FSL_TAGS; j++) best[j] = -INFINITY, at[j] = 0;
+    for (ptrdiff_t i = 0; i < whole; i += FSL_TAGS) {
+        const double block = (double)i;
+        FSL_SIMD()
+        for (int j = 0; j < FSL_TAGS; j++) {
+            const double sum = a[i + j] + b[i + j];
+            at[j] = sum > best[j] ? block : at[j];
+            best[j] = sum > best[j] ? sum : best[j];
+        }
+    }
+    for (int j = 0; j < FSL_TAGS; j++)
+        if (best[j] > most || (best[j] == most && at[j] + j < first)) most = best[j], first = at[j] + j;
+    for (ptrdiff_t i = whole; i < n; i++)
+        if (a[i] + b[i] > most) most = a[i] + b[i], first = (double)i;
+    return (ptrdiff_t)first;
 }
 
 #endif
