@@ -21,7 +21,9 @@ settings.load_profile("ci" if os.environ.get("CI") else "fastseqloss")
 
 @pytest.fixture(scope="module", params=_runtime.available_levels())
 def level(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each instruction set of this machine, ctc_loss running on it; per module, for hypothesis."""
+    """Each instruction set of this machine, the losses running on it; per module, for hypothesis."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ctc, "_kernel", _runtime.load("ctc", request.param))
+        for module in ("crf", "structured_hinge"):
+            patch.setattr(f"fastseqloss.{module}._kernel", _runtime.load("crf", request.param))
         yield request.param
