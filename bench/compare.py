@@ -2,6 +2,7 @@
 
     python bench/compare.py ctc [--data DIR] [--threads 1 2] [--only NAME ...] [--quick]
     python bench/compare.py ctc --accuracy-only
+    python bench/compare.py crf ...              the same options
     python bench/compare.py overhead
     python bench/compare.py memory [--data DIR]
 
@@ -24,7 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import contest, sides_ctc
+from bench import contest, sides_crf, sides_ctc
 from bench.contest import OURS, TORCH, print_table
 from fastseqloss import _runtime
 
@@ -35,6 +36,11 @@ RECORDING = (1, 33270, 5, 1264)  # the nanopore read of --data, or random logits
 def ctc(options: argparse.Namespace) -> int:
     """Time and check the CTC loss on six workloads and on real emissions."""
     return contest.compare(sides_ctc.rows(options.data), options)
+
+
+def crf(options: argparse.Namespace) -> int:
+    """Time and check the CRF: loss and gradient, loss alone, decoding."""
+    return sides_crf.compare(options)
 
 
 def overhead(options: argparse.Namespace) -> int:
@@ -113,7 +119,7 @@ def _status(field: str) -> int:
 def print_machine() -> None:
     """Print what the figures depend on."""
     versions = [f"Python {platform.python_version()}"]
-    for name in ("fastseqloss", "numpy", "torch", "optax", "jax"):
+    for name in ("fastseqloss", "numpy", "torch", "pytorch-crf", "optax", "jax"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{name} {importlib.metadata.version(name)}")
     print(", ".join([*versions, f"level {_runtime.level}", f"{os.cpu_count()} CPUs"]))
@@ -121,7 +127,7 @@ def print_machine() -> None:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    commands = {"ctc": ctc, "overhead": overhead, "memory": memory}
+    commands = {"ctc": ctc, "crf": crf, "overhead": overhead, "memory": memory}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=commands, help="what to measure")
     parser.add_argument(

@@ -85,7 +85,7 @@ def test_zero_exactly_when_separated_by_the_margin(level, seed, frames, n_tags):
     case.transitions, case.start, case.end = (np.zeros_like(p) for p in case.parameters)
     case.emissions = rng.integers(-9, 9, case.emissions.shape).astype(float)
     others = np.where(np.arange(n_tags) == case.tags[..., None], -np.inf, case.emissions).max(axis=2)
-    at = tuple(np.indices(case.tags.shape)) + (case.tags,)
+    at = (*np.indices(case.tags.shape), case.tags)
     case.emissions[at] = others + 1
     losses, gradients = run(case)
     assert not losses.any()
