@@ -96,11 +96,10 @@ def _as_parameter(name: str, value: Any, shape: tuple[int, ...]) -> Parameter:
         raise ValueError(f"{name} has shape {array.shape}; allowed: {shape}")
     # A copy, so that the gradient may be written over the argument.
     values = np.array(array, dtype=np.float64, order="C")
-    if not values.max() < np.inf:  # NaN too
-        bad = np.argwhere(~(values < np.inf))[0].tolist()
-        raise ValueError(
-            f"{name}[{', '.join(map(str, bad))}] is {values[tuple(bad)]}; allowed: finite, or -inf to forbid"
-        )
+    first = arguments.first_not_a_score(values.reshape(-1))
+    if first >= 0:
+        where = ", ".join(map(str, np.unravel_index(first, shape)))
+        raise ValueError(f"{name}[{where}] is {values.flat[first]}; allowed: finite, or -inf to forbid")
     return Parameter(name, values, array.dtype)
 
 
@@ -233,12 +232,18 @@ class Schedule(NamedTuple):
 def schedule(
     potentials: Potentials, scale: NDArray[np.float64] | None, num_threads: int | None, sweeps: int
 ) -> Schedule:
-    """Order the sequences that have frames and a weight; `sweeps` is how many times each is gone through."""
-    lengths, n_tags = potentials.lengths, potentials.scores.values.shape[2]
-    counts = lengths > 0 if scale is None else (lengths > 0) & (scale != 0)
-    order = np.flatnonzero(counts).astype(np.int64, copy=False)
-    if len(order) > 1:
+    """Order the sequences that have frames and a scale other than 0, which None means too.
+
+    `sweeps` is how many times each is gone through.
+    """
+    lengths = potentials.lengths
+    batch, n_frames, n_tags = potentials.scores.values.shape
+    steps = int(lengths.sum())
+    if scale is None and steps == batch * n_frames > 0:
+        order = np.arange(batch)
+    else:
+        order = np.flatnonzero(lengths if scale is None else lengths * (scale != 0))
         order = order[np.argsort(-lengths[order], kind="stable")]
     # Nanoseconds, roughly: a multiply-add for each pair of tags, an exponential for each tag.
-    work = float(lengths[order].sum()) * sweeps * (n_tags * (n_tags * 0.06 + 1.0) + 30.0)
-    return Schedule(order, _runtime.threads_for(num_threads, work, len(order)))
+    work = float(steps * sweeps) * (n_tags * (n_tags * 0.06 + 1.0) + 30.0)
+    return Schedule(order.astype(np.int64, copy=False), _runtime.threads_for(num_threads, work, len(order)))

@@ -246,7 +246,8 @@ def crf_loss(
     weight = as_weights("sample_weight", sample_weight, len(potentials.lengths))
     gradient = Gradient(potentials, return_grad, grad_out)
     scale = _reduction.sequence_scale(reduction, potentials.lengths, normalizer, weight)
-    order, threads = schedule(potentials, scale, num_threads, 3 if gradient.emissions.values is not None else 1)
+    sweeps = 1 if gradient.emissions.values is None else 3
+    order, threads = schedule(potentials, None if weight is None else scale, num_threads, sweeps)
     loss = np.empty(len(potentials.lengths))
     _kernel.partition[potentials.scores.type_name](
         gradient.read_from,

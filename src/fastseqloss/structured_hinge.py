@@ -167,7 +167,7 @@ def structured_hinge_loss(
     weight = as_weights("sample_weight", sample_weight, len(potentials.lengths))
     gradient = Gradient(potentials, return_grad, grad_out)
     scale = _reduction.sequence_scale(reduction, potentials.lengths, normalizer, weight)
-    order, threads = schedule(potentials, scale, num_threads, 2)
+    order, threads = schedule(potentials, None if weight is None else scale, num_threads, 2)
     loss = np.empty(len(potentials.lengths))
     _kernel.best_paths[potentials.scores.type_name](
         gradient.read_from,

@@ -1,5 +1,6 @@
 """Scans of integer arguments, where NumPy's own calls would cost more than the work. Baseline instruction set."""
 
+from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 
 
@@ -44,3 +45,12 @@ def find_bad_tag(const int64_t[:, ::1] tags, const int64_t[::1] lengths, Py_ssiz
             if not 0 <= tags[b, t] < n_tags:
                 return b, t
     return None
+
+
+def first_not_a_score(const double[::1] values):
+    """Position of the first value that is NaN or inf, or -1; -inf is a score."""
+    cdef Py_ssize_t i
+    for i in range(values.shape[0]):
+        if not values[i] < INFINITY:
+            return i
+    return -1

@@ -107,14 +107,20 @@ cdef inline void flush(Group *g) noexcept nogil:
     g.n_pairs = 0
 
 
-cdef inline void close_step(Group *g, Py_ssize_t r, Py_ssize_t t, double total, double *w, floating *pairwise,
+cdef inline void close_step(Group *g, Py_ssize_t r, Py_ssize_t t, double share, double *w, floating *pairwise,
                             bint with_sums) noexcept nogil:
-    """Between frames t and t + 1: weights w of frame t + 1 in units of the posterior, times the scale."""
+    """Between frames t and t + 1: weights w of frame t + 1 in units of the posterior, times the scale.
+
+    `share` is what makes posteriors of frame t of alphas times betas.
+    """
     cdef const Problem *p = g.problem
     cdef double *a = alpha_row(g, t, r)
     cdef Py_ssize_t i, j
     cdef floating *out
-    scale_row(w, p.width, 1 / total)
+    cdef double scale = p.scale[g.b[r]]
+    if p.clamped or pairwise != NULL:
+        scale_row(w, p.width, share)
+        share = 1
     if p.clamped and not sum_row(a, p.width) * sum_row(w, p.width) < MOST_SUMS:
         g.state[r] = GENERAL
         return
@@ -124,12 +130,12 @@ cdef inline void close_step(Group *g, Py_ssize_t r, Py_ssize_t t, double total, 
             for j in range(p.n_tags):
                 out[i * p.n_tags + j] = <floating> (a[i] * p.factors[i * p.n_tags + j] * w[j])
     if with_sums:
-        scale_row(w, p.width, p.scale[g.b[r]])
+        scale_row(w, p.width, share * scale)
         g.left[g.n_pairs], g.right[g.n_pairs], g.owner[g.n_pairs] = a, w, r
         g.n_pairs += 1
 
 
-cdef inline void close_frame(Group *g, Py_ssize_t r, Py_ssize_t t, double total, const floating *x, floating *grad,
+cdef inline void close_frame(Group *g, Py_ssize_t r, Py_ssize_t t, double share, const floating *x, floating *grad,
                              double *w) noexcept nogil:
     """Gradient of a frame, from alphas and betas; the weights w that its betas hand on."""
     cdef const Problem *p = g.problem
@@ -140,19 +146,19 @@ cdef inline void close_frame(Group *g, Py_ssize_t r, Py_ssize_t t, double total,
     cdef floating *out
     if g.clamped[r]:
         load_scores(g, r, t, x)
-        if clamped_mass(g.score, shift, a, beta, p.n_tags) > NEGLIGIBLE * total:
+        if clamped_mass(g.score, shift, a, beta, p.n_tags) * share > NEGLIGIBLE:
             g.state[r] = GENERAL
             return
     if grad != NULL:
         out = grad + g.b[r] * p.g_batch + t * p.g_frame
         if floating is float:
-            store_row_f32(a, beta, scale / total, p.n_tags, out)
+            store_row_f32(a, beta, scale * share, p.n_tags, out)
         else:
-            store_row_f64(a, beta, scale / total, p.n_tags, out)
+            store_row_f64(a, beta, scale * share, p.n_tags, out)
         if p.tags != NULL:
             y = tag_of(g, r, t)
-            out[y] = <floating> (scale * (a[y] * beta[y] / total - 1))
-    weigh_row(a, x_row(g, t, r), beta, 1 / total, p.width, w)
+            out[y] = <floating> (scale * (a[y] * beta[y] * share - 1))
+    weigh_row(a, x_row(g, t, r), beta, share, p.width, w)
 
 
 cdef inline void backward(Group *g, const floating *x, floating *grad, floating *pairwise,
@@ -160,7 +166,7 @@ cdef inline void backward(Group *g, const floating *x, floating *grad, floating 
     """Gradients of the frames; outer products are added up, as far as room for them runs out."""
     cdef const Problem *p = g.problem
     cdef Py_ssize_t t, r, n = 0, before, slot = 1, block = g.room * p.step
-    cdef double total
+    cdef double share
     cdef double *w
     g.n_pairs = 0
     for t in range(g.frames[0] - 1, -1, -1):
@@ -177,11 +183,11 @@ cdef inline void backward(Group *g, const floating *x, floating *grad, floating 
             product(w - block, p.step, before, p.backward, p.n_tags, p.width, g.beta, p.step)
         for r in range(n):
             if g.state[r] == FAST:
-                total = dot_row(alpha_row(g, t, r), g.beta + r * p.step, p.width)
+                share = 1 / dot_row(alpha_row(g, t, r), g.beta + r * p.step, p.width)
                 if r < before:
-                    close_step(g, r, t, total, w - block + r * p.step, pairwise, with_sums)
+                    close_step(g, r, t, share, w - block + r * p.step, pairwise, with_sums)
             if g.state[r] == FAST:
-                close_frame(g, r, t, total, x, grad, w + r * p.step)
+                close_frame(g, r, t, share, x, grad, w + r * p.step)
             if g.state[r] != FAST:
                 memset(w + r * p.step, 0, p.width * sizeof(double))
         slot += 1

@@ -270,34 +270,37 @@ static double fsl_dot_row(const double *restrict x, const double *restrict y, pt
     return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
 }
 
-/* Greatest and least entry, the least one above `zero`; returns whether all are numbers below inf. */
-FSL_INLINE int fsl_extent(const double *x, ptrdiff_t width, double zero, double *least, double *most)
+FSL_INLINE double fsl_min64(double a, double b) { return a < b ? a : b; }
+
+FSL_INLINE double fsl_least_of(const double *x)
+{
+    return fsl_min64(fsl_min64(fsl_min64(x[0], x[4]), fsl_min64(x[1], x[5])),
+                     fsl_min64(fsl_min64(x[2], x[6]), fsl_min64(x[3], x[7])));
+}
+
+FSL_INLINE double fsl_greatest_of(const double *x)
+{
+    return fsl_max64(fsl_max64(fsl_max64(x[0], x[4]), fsl_max64(x[1], x[5])),
+                     fsl_max64(fsl_max64(x[2], x[6]), fsl_max64(x[3], x[7])));
+}
+
+/* Extent of a row of scores, -inf aside; returns whether it is free of NaN and +inf. */
+static int fsl_score_extent(const double *s, ptrdiff_t width, double *least, double *most)
 {
     double lo[FSL_TAGS], hi[FSL_TAGS], bad[FSL_TAGS];
     for (int j = 0; j < FSL_TAGS; j++) lo[j] = INFINITY, hi[j] = -INFINITY, bad[j] = 0;
     for (ptrdiff_t i = 0; i < width; i += FSL_TAGS) {
         FSL_SIMD()
         for (int j = 0; j < FSL_TAGS; j++) {
-            const double value = x[i + j], above = value > zero ? value : INFINITY;
+            const double value = s[i + j], above = value > -INFINITY ? value : INFINITY;
             lo[j] = above < lo[j] ? above : lo[j];
             hi[j] = value > hi[j] ? value : hi[j];
             bad[j] = value < INFINITY ? bad[j] : 1;
         }
     }
-    for (int j = 1; j < FSL_TAGS; j++) {
-        lo[0] = lo[j] < lo[0] ? lo[j] : lo[0];
-        hi[0] = hi[j] > hi[0] ? hi[j] : hi[0];
-        bad[0] += bad[j];
-    }
-    *least = lo[0];
-    *most = hi[0];
-    return bad[0] == 0;
-}
-
-/* Extent of a row of scores, -inf aside; returns whether it is free of NaN and +inf. */
-static int fsl_score_extent(const double *s, ptrdiff_t width, double *least, double *most)
-{
-    return fsl_extent(s, width, -INFINITY, least, most);
+    *least = fsl_least_of(lo);
+    *most = fsl_greatest_of(hi);
+    return fsl_greatest_of(bad) == 0;
 }
 
 /* x = exp(s - shift), clamped, 0 where s is -inf. */
@@ -314,9 +317,18 @@ static void fsl_exp_row(const double *restrict s, double shift, ptrdiff_t width,
  * if the extent of a is beyond FSL_FLOOR. A row of zeros stays one. */
 static double fsl_advance_row(double *restrict a, const double *restrict x, ptrdiff_t width)
 {
-    double least, most;
-    FSL_EACH(j, width) a[j] *= x[j];
-    fsl_extent(a, width, 0.0, &least, &most);
+    double lo[FSL_TAGS], hi[FSL_TAGS];
+    for (int j = 0; j < FSL_TAGS; j++) lo[j] = INFINITY, hi[j] = 0;
+    for (ptrdiff_t i = 0; i < width; i += FSL_TAGS) {
+        FSL_SIMD()
+        for (int j = 0; j < FSL_TAGS; j++) {
+            const double value = a[i + j] * x[i + j], above = value > 0 ? value : INFINITY;
+            a[i + j] = value;
+            lo[j] = above < lo[j] ? above : lo[j];
+            hi[j] = value > hi[j] ? value : hi[j];
+        }
+    }
+    const double least = fsl_least_of(lo), most = fsl_greatest_of(hi);
     if (!(most > 0)) return 0;
     const double exponent = fsl_exponent(most);
     fsl_scale_row(a, width, fsl_pow2(-exponent));
