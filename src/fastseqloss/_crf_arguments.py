@@ -191,18 +191,16 @@ class Gradient:
 
     def deliver(self) -> CRFGradient:
         """Return the gradients, each where and of what dtype it was asked for."""
-        delivered = [self.emissions.deliver(self.potentials.scores)]
-        for parameter, total, out in zip(self.potentials[2:], self.sums, self.given[1:], strict=True):
-            if parameter.dtype is None:
-                delivered.append(None)  # type: ignore[arg-type]
-                continue
-            assert total is not None
-            with np.errstate(over="ignore"):
-                if out is None:
-                    out = total.astype(parameter.dtype, copy=False)
+        delivered: list[Any] = [self.emissions.deliver(self.potentials.scores)]
+        with np.errstate(over="ignore"):
+            for parameter, total, out in zip(self.potentials[2:], self.sums, self.given[1:], strict=True):
+                if parameter.dtype is None or total is None:
+                    delivered.append(None)
+                elif out is None:
+                    delivered.append(total.astype(parameter.dtype, copy=False))
                 else:
                     np.copyto(out, total, casting="same_kind")
-            delivered.append(out)
+                    delivered.append(out)
         return CRFGradient(*delivered)
 
 
