@@ -4,6 +4,7 @@
     python bench/compare.py ctc --accuracy-only
     python bench/compare.py cross_entropy ...    the same options
     python bench/compare.py elementwise ...      regression, hinge, binary: with NumPy and memory traffic
+    python bench/compare.py crf ...              the same options
     python bench/compare.py overhead
     python bench/compare.py memory [--data DIR]
     python bench/compare.py align [--data DIR] [--only NAME ...] [--quick]
@@ -27,7 +28,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import contest, sides_align, sides_ctc, sides_steps
+from bench import contest, sides_align, sides_crf, sides_ctc, sides_steps
 from bench.contest import OURS, TORCH, print_table
 from fastseqloss import _runtime
 
@@ -71,6 +72,11 @@ def _print_forms(shape: tuple[int, ...], options: argparse.Namespace) -> None:
 def elementwise(options: argparse.Namespace) -> int:
     """Time and check the regression and hinge losses and binary cross-entropy, beside what memory allows."""
     return contest.compare(sides_steps.elementwise_rows(), sides_steps.LIMITS, options)
+
+
+def crf(options: argparse.Namespace) -> int:
+    """Time and check the CRF: loss and gradient, loss alone, decoding."""
+    return sides_crf.compare(options)
 
 
 def overhead(options: argparse.Namespace) -> int:
@@ -191,7 +197,7 @@ def _status(field: str) -> int:
 def print_machine() -> None:
     """Print what the figures depend on."""
     versions = [f"Python {platform.python_version()}"]
-    for name in ("fastseqloss", "numpy", "torch", "optax", "jax"):
+    for name in ("fastseqloss", "numpy", "torch", "pytorch-crf", "optax", "jax"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{name} {importlib.metadata.version(name)}")
     print(", ".join([*versions, f"level {_runtime.level}", f"{os.cpu_count()} CPUs"]))
@@ -201,6 +207,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     commands = {
         "align": align,
+        "crf": crf,
         "ctc": ctc,
         "cross_entropy": cross_entropy,
         "elementwise": elementwise,

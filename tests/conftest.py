@@ -7,14 +7,16 @@ from hypothesis import HealthCheck, settings
 
 from fastseqloss import _runtime
 
-# The kernels, and the modules that use them; imported by name, for an attribute of the package could be a function
-# called like its module.
+# The modules with a kernel, and its name; imported by name, for an attribute of the package could be a function called
+# like its module.
 KERNELS = {
-    "ctc": "fastseqloss.ctc",
-    "ctc_alignment": "fastseqloss.ctc_alignment",
-    "cross_entropy": "fastseqloss.cross_entropy",
-    "hinge": "fastseqloss.hinge",
-    "pointwise": "fastseqloss._pointwise",
+    "crf": "crf",
+    "cross_entropy": "cross_entropy",
+    "ctc": "ctc",
+    "ctc_alignment": "ctc_alignment",
+    "hinge": "hinge",
+    "_pointwise": "pointwise",
+    "structured_hinge": "crf",
 }
 
 settings.register_profile(
@@ -30,6 +32,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "fastseqloss")
 def level(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each instruction set of this machine, every loss running on it; per module, for hypothesis."""
     with pytest.MonkeyPatch.context() as patch:
-        for kernel, module in KERNELS.items():
-            patch.setattr(importlib.import_module(module), "_kernel", _runtime.load(kernel, request.param))
+        for name, kernel in KERNELS.items():
+            module = importlib.import_module(f"fastseqloss.{name}")
+            patch.setattr(module, "_kernel", _runtime.load(kernel, request.param))
         yield request.param

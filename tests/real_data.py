@@ -47,3 +47,23 @@ def load(name: str, folder: str | Path | None = None, padding: float = 0.0) -> E
     labels = np.zeros((len(lengths), label_lengths.max()), np.int32)
     labels[np.arange(labels.shape[1]) < label_lengths[:, None]] = tokens
     return Emissions(emissions, lengths, labels, label_lengths, blank, KINDS[name])
+
+
+class Tagged(NamedTuple):
+    emissions: np.ndarray  # float32 [B, T, K]
+    tags: np.ndarray  # int64 [B, T]
+    lengths: np.ndarray  # int32 [B]
+    transitions: np.ndarray  # float32 [K, K], from and to
+    log_likelihood: np.ndarray  # float64 [B], by pytorch-crf
+
+
+def crf() -> Tagged:
+    """Scores of a trained part-of-speech tagger and the true tags, padded with 0."""
+    with np.load(DATA / "crf_hkcancor.npz") as archive:
+        lengths, rows, tags = (archive[name] for name in ("lengths", "emissions", "tags"))
+        transitions, log_likelihood = archive["transitions"], archive["log_likelihood"]
+    valid = np.arange(lengths.max()) < lengths[:, None]
+    emissions = np.zeros((*valid.shape, rows.shape[1]), np.float32)
+    padded = np.zeros(valid.shape, np.int64)
+    emissions[valid], padded[valid] = rows, tags
+    return Tagged(emissions, padded, lengths, transitions, log_likelihood)

@@ -1,7 +1,9 @@
 """Sequence losses with gradients for NumPy arrays: fast, exact, on the CPU."""
 
 from . import plot
+from ._crf_arguments import CRFGradient
 from ._runtime import get_num_threads, set_num_threads, show_config
+from .crf import CRFMarginals, CRFPath, crf_decode, crf_log_partition, crf_loss, crf_marginals
 from .cross_entropy import binary_cross_entropy, nll_loss, softmax_cross_entropy
 from .ctc import ctc_feasible, ctc_loss, ctc_posteriors
 from .ctc_alignment import (
@@ -15,13 +17,21 @@ from .ctc_alignment import (
 )
 from .hinge import hinge_loss, multiclass_hinge_loss
 from .regression import huber_loss, mae_loss, mse_loss, quantile_loss
+from .structured_hinge import structured_hinge_loss
 
 __version__ = "0.1.0"
 __all__ = [
+    "CRFGradient",
+    "CRFMarginals",
+    "CRFPath",
     "CTCAlignment",
     "GreedyDecoding",
     "TokenSpan",
     "binary_cross_entropy",
+    "crf_decode",
+    "crf_log_partition",
+    "crf_loss",
+    "crf_marginals",
     "ctc_align",
     "ctc_alignment_log_prob",
     "ctc_collapse",
@@ -41,4 +51,5 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "softmax_cross_entropy",
+    "structured_hinge_loss",
 ]

@@ -54,6 +54,17 @@ def sequence_scale(
     return scale
 
 
+def length_scale(
+    reduction: str,
+    lengths: NDArray[np.int64],
+    normalizer: float | None,
+    sample_weight: NDArray[np.float64] | None,
+) -> NDArray[np.float64]:
+    """Return the scale of each sequence where "mean" is over sequences and "sequence_mean" divides by lengths."""
+    counts = np.maximum(lengths, 1) if reduction == "sequence_mean" else np.ones(len(lengths))
+    return sequence_scale(reduction, counts, normalizer, sample_weight, len(lengths))
+
+
 def reduce_sequences(
     reduction: str, loss: NDArray[np.float64], scale: NDArray[np.float64]
 ) -> NDArray[np.float64] | float:

@@ -229,8 +229,7 @@ def ctc_loss(
     if policy == 2:
         _ctc_arguments.require_feasible(frames, targets)
     gradient = _arguments.as_gradient(scores, return_grad, grad_out)
-    counts = np.maximum(targets.lengths, 1) if reduction == "sequence_mean" else np.ones(batch)
-    scale = _reduction.sequence_scale(reduction, counts, normalizer, weight, batch)
+    scale = _reduction.length_scale(reduction, targets.lengths, normalizer, weight)
     threads, order = _schedule(frames, targets.lengths, n_classes, num_threads)
     loss = np.empty(batch)
     if batch:

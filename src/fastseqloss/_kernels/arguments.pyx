@@ -1,5 +1,6 @@
 """Scans of integer arguments, where NumPy's own calls would cost more than the work. Baseline instruction set."""
 
+from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 
@@ -100,3 +101,22 @@ cdef double block_sum(const double *x, Py_ssize_t n) noexcept nogil:
     for i in range(n - n % 4, n):
         p += x[i]
     return (p + r) + (q + s)
+
+
+def find_bad_tag(const int64_t[:, ::1] tags, const int64_t[::1] lengths, Py_ssize_t n_tags):
+    """First (sequence, position) of a tag out of range among those of valid steps, or None."""
+    cdef Py_ssize_t b, t
+    for b in range(tags.shape[0]):
+        for t in range(lengths[b]):
+            if not 0 <= tags[b, t] < n_tags:
+                return b, t
+    return None
+
+
+def first_not_a_score(const double[::1] values):
+    """Position of the first value that is NaN or inf, or -1; -inf is a score."""
+    cdef Py_ssize_t i
+    for i in range(values.shape[0]):
+        if not values[i] < INFINITY:
+            return i
+    return -1

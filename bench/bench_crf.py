@@ -1,0 +1,70 @@
+"""asv benchmarks of the linear-chain CRF."""
+
+import numpy as np
+
+import fastseqloss as fsl
+from bench import sides_crf
+
+
+class CRF:
+    """The three workloads in float32, at one and two threads."""
+
+    params = (list(sides_crf.WORKLOADS), [1, 2])
+    param_names = ("workload", "threads")
+    timeout = 120
+
+    def setup(self, workload, threads):
+        self.calls = sides_crf.our_calls(sides_crf.random_batch(sides_crf.WORKLOADS[workload]), threads)
+
+    def time_gradient(self, workload, threads):
+        self.calls["gradient"]()
+
+    def time_loss(self, workload, threads):
+        self.calls["loss"]()
+
+    def time_decode(self, workload, threads):
+        self.calls["decode"]()
+
+
+class StructuredHinge:
+    """Loss and subgradient on the same."""
+
+    params = tuple(sides_crf.WORKLOADS)
+    param_names = ("workload",)
+
+    def setup(self, workload):
+        self.batch = sides_crf.random_batch(sides_crf.WORKLOADS[workload])
+
+    def time_gradient(self, workload):
+        fsl.structured_hinge_loss(*self.batch.arguments, **self.batch.ends, return_grad=True, num_threads=1)
+
+
+class CRFGeneralPath:
+    """Potentials that no float64 number can follow: every sequence goes through logarithms."""
+
+    def setup(self):
+        self.batch = sides_crf.random_batch(sides_crf.WORKLOADS["entities"])
+        self.batch.transitions[:5, 5:] = self.batch.transitions[5:, :5] = -200.0
+        self.batch.emissions[:, :25, :5] += 30.0
+        self.batch.emissions[:, 25:, 5:] += 30.0
+
+    def time_gradient(self):
+        fsl.crf_loss(*self.batch.arguments, **self.batch.ends, return_grad=True, num_threads=1)
+
+
+class CRFAccuracy:
+    """Largest error of float32 gradients against our own float64."""
+
+    params = tuple(sides_crf.WORKLOADS | sides_crf.LONG)
+    param_names = ("workload",)
+
+    def setup(self, workload):
+        batch = sides_crf.random_batch((sides_crf.WORKLOADS | sides_crf.LONG)[workload])
+        self.single = sides_crf.our_result(batch)
+        wide = {name: x.astype(np.float64) if x.dtype == np.float32 else x for name, x in vars(batch).items()}
+        self.double = sides_crf.our_result(sides_crf.Batch(**wide))
+
+    def track_gradient_error(self, workload):
+        return sides_crf.relative_error(self.single.emissions, self.double.emissions, "emissions")
+
+    track_gradient_error.unit = "1"

@@ -1,0 +1,174 @@
+"""Tag the words of spoken Cantonese with their parts of speech, with a CRF and without.
+
+    python examples/tag_words.py [--model gru|word] [--epochs N] [--seed N]
+
+Two taggers learn from the same sentences. Both score every tag at every word with a small network: an embedding of
+the word and a bidirectional GRU, or with ``--model word`` the embedding alone. One takes each word's best tag. The
+other puts a linear-chain CRF on top: it learns which tag follows which, and the best path is found for the
+whole sentence. Both train through `fastseqloss.crf_loss`: with transitions of 0 a CRF is one softmax per word.
+
+The sentences are a part of the Hong Kong Cantonese Corpus (tests/data/README.md has origin and licence).
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+import fastseqloss as fsl
+from fastseqloss.recurrent import GRU, Adam, Embedding, Linear, clip_grad_norm
+
+DATA = Path(__file__).resolve().parents[1] / "tests" / "data" / "tagged_hkcancor.npz"
+HELD_OUT = 600
+UNKNOWN = 0  # stands for words seen once in training, and for those never seen
+WORD, HIDDEN = 64, 64
+
+
+class Sentences(NamedTuple):
+    """Words and tags, padded with 0, and lengths."""
+
+    words: np.ndarray  # [B, T]
+    tags: np.ndarray  # [B, T]
+    lengths: np.ndarray  # [B]
+
+    def take(self, chosen: np.ndarray) -> "Sentences":
+        """Return the chosen sentences, as wide as the longest of them."""
+        width = self.lengths[chosen].max()
+        return Sentences(self.words[chosen, :width], self.tags[chosen, :width], self.lengths[chosen])
+
+
+def load(rng: np.random.Generator) -> tuple[Sentences, Sentences, np.ndarray, np.ndarray]:
+    """Return sentences to train on and held-out ones, with the vocabulary and the names of the tags."""
+    with np.load(DATA) as archive:
+        words, tags, lengths = (archive[name].astype(np.int64) for name in ("words", "tags", "lengths"))
+        vocabulary, names = archive["vocab"], archive["tagset"]
+    valid = np.arange(lengths.max()) < lengths[:, None]
+    padded = Sentences(np.zeros(valid.shape, np.int64), np.zeros(valid.shape, np.int64), lengths)
+    padded.words[valid], padded.tags[valid] = words + 1, tags
+    held_out, training = np.split(rng.permutation(len(lengths)), [HELD_OUT])
+    seen = np.bincount(padded.words[training].ravel(), minlength=len(vocabulary) + 1)
+    padded.words[seen[padded.words] < 2] = UNKNOWN
+    return padded.take(training), padded.take(held_out), vocabulary, names
+
+
+class Network:
+    """Scores of all tags at every word."""
+
+    def __init__(self, n_words: int, n_tags: int, model: str, rng: np.random.Generator) -> None:
+        self.embedding = Embedding(n_words, WORD, rng=rng)
+        self.recurrent = [GRU(WORD, HIDDEN, reverse=r, rng=rng) for r in (False, True)] if model == "gru" else []
+        self.output = Linear(WORD + HIDDEN * len(self.recurrent), n_tags, rng=rng)
+        self.layers = {"embedding": self.embedding, "output": self.output}
+        self.layers |= {f"gru{i}": layer for i, layer in enumerate(self.recurrent)}
+        self.rng = rng
+
+    def forward(self, batch: Sentences, dropout: float = 0.0) -> np.ndarray:
+        """Return emissions [B, T, K]."""
+        vectors = self.embedding.forward(batch.words, batch.lengths)
+        features = [vectors] + [layer.forward(vectors, batch.lengths) for layer in self.recurrent]
+        kept = np.concatenate(features, axis=2)
+        self.kept = (self.rng.random(kept.shape, np.float32) >= dropout) / np.float32(1 - dropout)
+        return self.output.forward(kept * self.kept)
+
+    def backward(self, gradient: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the gradients of all parameters, given that of the emissions."""
+        found = {}
+        found["output"], inner = self.output.backward(gradient)
+        inner = inner * self.kept
+        vectors = inner[..., :WORD].copy()
+        for i, layer in enumerate(self.recurrent):
+            start = WORD + i * HIDDEN
+            found[f"gru{i}"], slope = layer.backward(inner[..., start : start + HIDDEN])
+            vectors += slope
+        found["embedding"], _ = self.embedding.backward(vectors)
+        return {f"{layer}.{name}": array for layer, arrays in found.items() for name, array in arrays.items()}
+
+    @property
+    def parameters(self) -> dict[str, np.ndarray]:
+        """All parameters, under the names of their gradients."""
+        layers = self.layers.items()
+        return {f"{layer}.{name}": array for layer, made in layers for name, array in made.parameters.items()}
+
+
+class Tagger:
+    """A network and, on top of it, transitions between tags: of 0 and fixed without a CRF."""
+
+    def __init__(self, network: Network, n_tags: int, with_crf: bool) -> None:
+        self.network, self.with_crf = network, with_crf
+        self.crf = {
+            "transitions": np.zeros((n_tags, n_tags), np.float32),
+            "start": np.zeros(n_tags, np.float32),
+            "end": np.zeros(n_tags, np.float32),
+        }
+        self.optimizer = Adam(network.parameters | (self.crf if with_crf else {}), learning_rate=5e-3)
+
+    def learn(self, batch: Sentences) -> float:
+        """Take one step on a batch; return the loss per word."""
+        emissions = self.network.forward(batch, dropout=0.4)
+        loss, gradient = fsl.crf_loss(
+            emissions,
+            batch.tags,
+            lengths=batch.lengths,
+            **self.crf,
+            reduction="sum",
+            normalizer=float(batch.lengths.sum()),
+            grad_out=emissions,
+        )
+        gradients = self.network.backward(gradient.emissions)
+        if self.with_crf:
+            gradients |= {name: getattr(gradient, name) for name in self.crf}
+        clip_grad_norm(gradients, 1.0)
+        self.optimizer.step(gradients)
+        return loss
+
+    def tag(self, batch: Sentences) -> np.ndarray:
+        """Return the tags [B, T] of the best paths."""
+        return fsl.crf_decode(self.network.forward(batch), lengths=batch.lengths, **self.crf).tags
+
+
+def accuracy(tags: np.ndarray, batch: Sentences) -> tuple[float, float]:
+    """Return the shares of words and of whole sentences that are tagged right."""
+    valid = np.arange(tags.shape[1]) < batch.lengths[:, None]
+    right = (tags == batch.tags) | ~valid
+    return right[valid].mean(), right.all(axis=1).mean()
+
+
+def train(tagger: Tagger, training: Sentences, held_out: Sentences, epochs: int, rng: np.random.Generator) -> None:
+    """Go through the sentences `epochs` times, in batches of similar lengths."""
+    for epoch in range(epochs):
+        tagger.optimizer.learning_rate = 5e-3 * (1 - epoch / epochs)
+        order = np.argsort(training.lengths + rng.uniform(0, 4, len(training.lengths)))
+        batches = np.array_split(order, len(order) // 48)
+        losses = [tagger.learn(training.take(batches[i])) for i in rng.permutation(len(batches))]
+        words, sentences = accuracy(tagger.tag(held_out), held_out)
+        print(f"  epoch {epoch + 1:2}: loss {np.mean(losses):.3f}; held out: {words:.2%} of words right", flush=True)
+    print(f"  {words:.2%} of the words, {sentences:.2%} of the sentences")
+
+
+def main() -> None:
+    """Train both taggers; print their accuracies and what the CRF has learnt."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=("gru", "word"), default="gru")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    training, held_out, vocabulary, names = load(np.random.default_rng(options.seed))
+    print(f"{len(training.lengths)} sentences to learn from, {len(held_out.lengths)} held out, {len(names)} tags")
+    for with_crf in (False, True):
+        print("with the CRF:" if with_crf else "without the CRF:")
+        rng = np.random.default_rng(options.seed + 1)
+        network = Network(len(vocabulary) + 1, len(names), options.model, rng)
+        tagger = Tagger(network, len(names), with_crf)
+        began = time.perf_counter()
+        train(tagger, training, held_out, options.epochs, rng)
+        print(f"  in {time.perf_counter() - began:.0f} s")
+    common = np.argsort(-np.bincount(training.tags.ravel()))[:12]
+    best = sorted(((tagger.crf["transitions"][i, j], i, j) for i in common for j in common), reverse=True)
+    print("likely:  ", ", ".join(f"{names[i]} {names[j]}" for _, i, j in best[:8]))
+    print("unlikely:", ", ".join(f"{names[i]} {names[j]}" for _, i, j in best[-8:]))
+
+
+if __name__ == "__main__":
+    main()
