@@ -14,7 +14,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
 
-KERNELS = ["softmax", "ctc", "ctc_alignment", "cross_entropy", "hinge", "pointwise", "crf"]  # built for every level
+# Built for every level.
+KERNELS = ["softmax", "ctc", "ctc_alignment", "cross_entropy", "hinge", "pointwise", "crf", "policy"]
 BASELINE = ["arguments", "machine"]
 FOLDER = Path("src/fastseqloss/_kernels")
 DEBUG = os.environ.get("FASTSEQLOSS_DEBUG", "0") not in ("", "0")

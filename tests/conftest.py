@@ -15,6 +15,8 @@ KERNELS = {
     "ctc": "ctc",
     "ctc_alignment": "ctc_alignment",
     "hinge": "hinge",
+    "policy": "policy",
+    "returns": "policy",
     "_pointwise": "pointwise",
     "structured_hinge": "crf",
 }

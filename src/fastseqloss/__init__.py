@@ -16,7 +16,9 @@ from .ctc_alignment import (
     ctc_greedy_decode,
 )
 from .hinge import hinge_loss, multiclass_hinge_loss
+from .policy import clipped_policy_loss, expected_risk_loss, policy_gradient_loss
 from .regression import huber_loss, mae_loss, mse_loss, quantile_loss
+from .returns import discounted_returns, generalized_advantages
 from .structured_hinge import structured_hinge_loss
 
 __version__ = "0.1.0"
@@ -28,6 +30,7 @@ __all__ = [
     "GreedyDecoding",
     "TokenSpan",
     "binary_cross_entropy",
+    "clipped_policy_loss",
     "crf_decode",
     "crf_log_partition",
     "crf_loss",
@@ -39,6 +42,9 @@ __all__ = [
     "ctc_greedy_decode",
     "ctc_loss",
     "ctc_posteriors",
+    "discounted_returns",
+    "expected_risk_loss",
+    "generalized_advantages",
     "get_num_threads",
     "hinge_loss",
     "huber_loss",
@@ -47,6 +53,7 @@ __all__ = [
     "multiclass_hinge_loss",
     "nll_loss",
     "plot",
+    "policy_gradient_loss",
     "quantile_loss",
     "set_num_threads",
     "show_config",

@@ -66,3 +66,26 @@ class MulticlassHingeOptions(ClassOptions, total=False):
     """Options of `multiclass_hinge_loss`."""
 
     margin: float
+
+
+RiskReduction = Literal["none", "sum", "mean"]
+
+
+class PolicyOptions(StepOptions, total=False):
+    """Options of `policy_gradient_loss`."""
+
+    entropy_coef: float
+    ref_log_probs: ArrayLike | None
+    kl_coef: float
+
+
+class ClippedPolicyOptions(PolicyOptions, total=False):
+    """Options of `clipped_policy_loss`."""
+
+    clip: float | tuple[float, float]
+
+
+class RiskOptions(StepOptions, total=False):
+    """Options of `expected_risk_loss`."""
+
+    sharpness: float

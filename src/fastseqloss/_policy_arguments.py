@@ -1,0 +1,132 @@
+"""Arguments of the reward-weighted losses and of returns, checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _arguments, _reduction, _runtime
+from ._kernels.arguments import first_outside
+from ._signatures import Loss, LossAndGradient
+
+
+def counting(steps: _arguments.Steps) -> NDArray[np.bool_]:
+    """Say of each step [B, R] whether it counts."""
+    inside: NDArray[np.bool_] = np.arange(steps.rows) < steps.lengths()[:, None]
+    return inside if steps.mask is None else inside & steps.mask.view(np.bool_)
+
+
+def as_finite(
+    name: str, value: Any, shape: tuple[int, ...], counts: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
+    """Return a copy of real numbers of that shape, finite where they count and 0 elsewhere."""
+    given = _arguments.as_array(name, value)
+    if given.dtype.kind not in "fiub" and given.dtype.name != "bfloat16":
+        raise TypeError(f"{name} has dtype {given.dtype}; allowed: real numbers")
+    if given.shape != shape:
+        raise ValueError(f"{name} has shape {given.shape}; allowed: {shape}")
+    values: NDArray[np.float64] = np.array(given, dtype=np.float64, order="C")
+    bad = ~np.isfinite(values)
+    if counts is not None:
+        bad &= counts.reshape(shape)
+        values[~counts.reshape(shape)] = 0
+    if bad.any():
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        shown = f"[{', '.join(map(str, where))}]" if where else ""
+        raise ValueError(f"{name}{shown} is {values[where]}; allowed: finite")
+    return values
+
+
+def as_advantages(value: Any, steps: _arguments.Steps, counts: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return advantages [B, R], one for each step or one for each sequence."""
+    shape = _arguments.as_array("advantages", value).shape
+    if shape == (steps.batch,) and len(steps.shape) > 1:
+        any_step: NDArray[np.bool_] = np.logical_or.reduce(counts, axis=1)
+        rows = as_finite("advantages", value, shape, any_step)
+        return np.repeat(rows, steps.rows)
+    if shape != steps.shape:
+        each = f", one for each step, or {(steps.batch,)}, one for each sequence" if len(steps.shape) > 1 else ""
+        raise ValueError(f"advantages has shape {shape}; allowed: {steps.shape}{each}")
+    return as_finite("advantages", value, shape, counts).reshape(-1)
+
+
+def as_actions(
+    value: Any, steps: _arguments.Steps, counts: NDArray[np.bool_], n_actions: int
+) -> NDArray[np.int64]:
+    """Return actions [B R], -1 where a step does not count."""
+    actions = _arguments.as_integers("actions", value)
+    if actions.shape != steps.shape:
+        raise ValueError(f"actions has shape {actions.shape}; allowed: {steps.shape}, an action for each step")
+    flat = np.where(counts.reshape(-1), actions.reshape(-1), 0)
+    bad = first_outside(flat, 0, n_actions - 1)
+    if bad >= 0:
+        shown = _arguments.as_array("actions", value).reshape(-1)[bad]
+        raise ValueError(f"actions[{steps.position(bad)}] is {shown}; allowed: 0 to {n_actions - 1}")
+    flat[~counts.reshape(-1)] = -1
+    return flat
+
+
+def as_clip(clip: Any) -> tuple[float, float]:
+    """Return how far a ratio may be below and above 1."""
+    if np.ndim(clip) == 0:
+        low = high = clip
+    elif np.shape(clip) == (2,):
+        low, high = clip
+    else:
+        raise ValueError(f"clip has shape {np.shape(clip)}; allowed: a number, or two, (low, high)")
+    return _arguments.as_number("clip[0]", low, 0.0, 1.0), _arguments.as_number("clip[1]", high, 0.0, np.inf)
+
+
+def policy_loss(
+    kernel: Any,
+    logits: Any,
+    actions: Any,
+    advantages: Any,
+    old_log_probs: Any,
+    clip: tuple[float, float] | None,
+    lengths: Any,
+    mask: Any,
+    entropy_coef: Any,
+    ref_log_probs: Any,
+    kl_coef: Any,
+    reduction: str,
+    normalizer: float | None,
+    sample_weight: Any,
+    return_grad: bool,
+    grad_out: Any,
+    num_threads: int | None,
+) -> Loss | LossAndGradient:
+    """Check everything, run the kernel, and reduce; without `clip` there is no ratio to old log-probabilities."""
+    _reduction.check_reduction(reduction, _reduction.STEP_REDUCTIONS, normalizer)
+    entropy = _arguments.as_number("entropy_coef", entropy_coef, 0.0, np.inf)
+    kl = _arguments.as_number("kl_coef", kl_coef, 0.0, np.inf)
+    if kl and ref_log_probs is None:
+        raise ValueError(f"kl_coef is {kl_coef}; allowed: 0 without ref_log_probs")
+    checked = _arguments.as_step_scores("logits", logits)
+    steps = _arguments.as_steps(checked.given.shape[:-1], lengths, mask)
+    weight = _arguments.as_weights("sample_weight", sample_weight, steps.batch)
+    counts = counting(steps)
+    taken = as_actions(actions, steps, counts, checked.values.shape[-1])
+    gains = as_advantages(advantages, steps, counts)
+    old, reference = (
+        None if value is None else as_finite(name, value, steps.shape, counts).reshape(-1)
+        for name, value in (
+            ("old_log_probs", old_log_probs if clip else None),
+            ("ref_log_probs", ref_log_probs),
+        )
+    )
+    gradient = _arguments.as_gradient(checked, return_grad, grad_out)
+    scale = _reduction.sequence_scale(reduction, steps.counts(), normalizer, weight, steps.batch)
+    losses = np.zeros((steps.batch, steps.rows))
+    threads = _runtime.threads_for(num_threads, checked.values.size + losses.size * 60.0, losses.size)
+    if checked.values.size:
+        x, kind = _arguments.stored(checked.values)
+        low, high = clip or (0.0, 0.0)
+        kernel.policy_loss(
+            x, kind, taken, gains, old, reference, scale, entropy, kl, 1 - low, 1 + high, losses.reshape(-1),
+            None if gradient.values is None else _arguments.stored(gradient.values)[0], threads,
+        )  # fmt: skip
+    loss = _reduction.reduce_steps(reduction, losses, scale, steps.shape)
+    return loss if gradient.values is None else (loss, gradient.deliver(checked.given))

@@ -1,0 +1,477 @@
+"""Reward-weighted losses: policy gradients, plain and clipped, and the expected risk of candidates."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Unpack, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _arguments, _policy_arguments, _reduction, _runtime
+from ._signatures import (
+    ClippedPolicyOptions,
+    Loss,
+    LossAndGradient,
+    PolicyOptions,
+    RiskOptions,
+    RiskReduction,
+    ScalarReduction,
+    StepReduction,
+)
+
+_kernel = _runtime.load("policy")
+
+_RISK_REDUCTIONS = ("none", "sum", "mean")
+
+
+@overload
+def policy_gradient_loss(
+    logits: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = ..., *,
+    reduction: ScalarReduction = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    **options: Unpack[PolicyOptions],
+) -> float: ...
+@overload
+def policy_gradient_loss(
+    logits: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = ..., *,
+    reduction: StepReduction = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    **options: Unpack[PolicyOptions],
+) -> Loss: ...
+@overload
+def policy_gradient_loss(
+    logits: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = ..., *,
+    reduction: StepReduction = ..., return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    **options: Unpack[PolicyOptions],
+) -> LossAndGradient: ...
+@overload
+def policy_gradient_loss(
+    logits: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = ..., *,
+    reduction: StepReduction = ..., return_grad: bool = ..., grad_out: NDArray[Any],
+    **options: Unpack[PolicyOptions],
+) -> LossAndGradient: ...
+def policy_gradient_loss(
+    logits: ArrayLike,
+    actions: ArrayLike,
+    advantages: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    entropy_coef: float = 0.0,
+    ref_log_probs: ArrayLike | None = None,
+    kl_coef: float = 0.0,
+    reduction: StepReduction = "mean",
+    normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    return_grad: bool = False,
+    grad_out: NDArray[Any] | None = None,
+    num_threads: int | None = None,
+) -> Loss | LossAndGradient:
+    r"""Policy-gradient (REINFORCE) loss of the actions taken, and its gradient.
+
+    .. math::
+        L_t = -A_t \log p_t(a_t) - \beta H(p_t) + \kappa \left(e^{r_t} - r_t - 1\right), \quad
+        r_t = \log q_t(a_t) - \log p_t(a_t)
+
+    with the policy :math:`p` = softmax of the logits, its entropy H, and a reference policy q. The
+    gradient with respect to the logits is that of the expected reward, negative, as far as the actions were
+    drawn from p [1]_. The last term estimates the divergence KL(p, q) from the actions alone, never negative
+    [2]_.
+
+    Parameters
+    ----------
+    logits : array_like [..., A]
+        Scores of A actions: batch, time and further axes of steps, as many as there are. float32 and
+        float64 are native; float16 and bfloat16 are read and written as they are, a row at a time computed
+        in float32. Any strides; an action axis that is not contiguous is copied.
+    actions : array_like of int, shape of the steps
+        The actions taken.
+    advantages : array_like, shape of the steps or [B]
+        How much better than expected what followed was, step by step or for each sequence as a whole; finite.
+        Constants: no gradient flows through them.
+    lengths : array_like of int [B], optional
+        Time steps of each sequence; all by default.
+    mask : array_like of bool [B, T, ...], optional
+        Which steps count, where they are not the first ones; all by default. With `lengths` a step
+        counts if both say so. What does not count is never read and has gradient 0.
+    entropy_coef : float
+        The weight :math:`\beta` of the entropy bonus, 0 or more.
+    ref_log_probs : array_like, shape of the steps, optional
+        Log-probabilities :math:`\log q` that a reference policy gives to the actions; finite, constants.
+    kl_coef : float
+        The weight :math:`\kappa` of the divergence from the reference policy, 0 or more.
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+        "mean" divides the sum over steps by their number, "sequence_mean" is the mean over sequences
+        of each one's mean over its steps, "batch_mean" divides the sum by B; "per_sequence" gives the
+        sums [B], "none" every step's loss.
+    normalizer : float, optional
+        With ``reduction="sum"``, divides the sum.
+    sample_weight : array_like [B], optional
+        Weight of each sequence, finite and not negative. Averages divide by the sum of weights where
+        they divided by a count.
+    return_grad : bool
+        Whether to return the gradient too.
+    grad_out : ndarray, optional
+        Array of shape and dtype of `logits` to write the gradient to; may be `logits` itself.
+        Implies `return_grad`.
+    num_threads : int, optional
+        Threads to use; see `set_num_threads` for the default.
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+        The loss, to be minimised; [B] with "per_sequence", of the shape of the steps with "none", 0 where a
+        step does not count.
+    grad : ndarray, shape and dtype of `logits`
+        Gradient of the reduced loss (of the sum of what is returned) with respect to the logits. Only with
+        `return_grad` or `grad_out`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes, lengths, actions, numbers or options are not as above, naming the argument,
+        the position, the value and what is allowed; nothing has been written then.
+
+    See Also
+    --------
+    clipped_policy_loss : for several updates with the same actions.
+    discounted_returns, generalized_advantages : advantages from rewards.
+
+    Notes
+    -----
+    The result does not depend, not even by a bit, on the number of threads nor on the other sequences
+    of the batch. A logit of -inf is an action that is masked out; taken nonetheless, its loss is inf for
+    a positive advantage and -inf for a negative one, and inf in any case with `kl_coef`. A step whose logits are
+    all -inf has gradient 0. NaN or +inf among the logits of a step makes its loss and gradient NaN. No step that
+    counts at all gives loss 0 and gradient 0.
+
+    References
+    ----------
+    .. [1] R. Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement
+       learning", Machine Learning 8, 1992.
+    .. [2] J. Schulman, "Approximating KL divergence", 2020, where it is called k3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> logits = np.log([[[0.5, 0.5], [0.2, 0.8]]])
+    >>> loss, grad = fsl.policy_gradient_loss(logits, [[0, 1]], [2.0], return_grad=True)
+    >>> round(loss, 6)  # -2 log(0.5 * 0.8) / 2
+    0.916291
+    >>> grad.round(3)
+    array([[[-0.5,  0.5],
+            [ 0.2, -0.2]]])
+    """
+    return _policy_arguments.policy_loss(
+        _kernel, logits, actions, advantages, None, None, lengths, mask, entropy_coef, ref_log_probs,
+        kl_coef, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads,
+    )  # fmt: skip
+
+
+@overload
+def clipped_policy_loss(
+    logits: ArrayLike, actions: ArrayLike, old_log_probs: ArrayLike, advantages: ArrayLike,
+    lengths: ArrayLike | None = ..., *,
+    reduction: ScalarReduction = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    **options: Unpack[ClippedPolicyOptions],
+) -> float: ...
+@overload
+def clipped_policy_loss(
+    logits: ArrayLike, actions: ArrayLike, old_log_probs: ArrayLike, advantages: ArrayLike,
+    lengths: ArrayLike | None = ..., *,
+    reduction: StepReduction = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    **options: Unpack[ClippedPolicyOptions],
+) -> Loss: ...
+@overload
+def clipped_policy_loss(
+    logits: ArrayLike, actions: ArrayLike, old_log_probs: ArrayLike, advantages: ArrayLike,
+    lengths: ArrayLike | None = ..., *,
+    reduction: StepReduction = ..., return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    **options: Unpack[ClippedPolicyOptions],
+) -> LossAndGradient: ...
+@overload
+def clipped_policy_loss(
+    logits: ArrayLike, actions: ArrayLike, old_log_probs: ArrayLike, advantages: ArrayLike,
+    lengths: ArrayLike | None = ..., *,
+    reduction: StepReduction = ..., return_grad: bool = ..., grad_out: NDArray[Any],
+    **options: Unpack[ClippedPolicyOptions],
+) -> LossAndGradient: ...
+def clipped_policy_loss(
+    logits: ArrayLike,
+    actions: ArrayLike,
+    old_log_probs: ArrayLike,
+    advantages: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    clip: float | tuple[float, float] = (0.2, 0.2),
+    entropy_coef: float = 0.0,
+    ref_log_probs: ArrayLike | None = None,
+    kl_coef: float = 0.0,
+    reduction: StepReduction = "mean",
+    normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    return_grad: bool = False,
+    grad_out: NDArray[Any] | None = None,
+    num_threads: int | None = None,
+) -> Loss | LossAndGradient:
+    r"""Clipped surrogate loss of proximal policy optimisation, and its gradient.
+
+    .. math::
+        L_t = -\min\left(\rho_t A_t,\ \mathrm{clip}(\rho_t, 1 - c_-, 1 + c_+)\, A_t\right)
+        - \beta H(p_t) + \kappa \left(e^{r_t} - r_t - 1\right)
+
+    with the ratio :math:`\rho_t = p_t(a_t) / p^{old}_t(a_t)`, the policy p = softmax of the logits, its entropy
+    H, and :math:`r_t = \log q_t(a_t) - \log p_t(a_t)` for a reference policy q [1]_ [2]_.
+
+    Parameters
+    ----------
+    logits : array_like [..., A]
+        Scores of A actions: batch, time and further axes of steps, as many as there are. float32 and
+        float64 are native; float16 and bfloat16 are read and written as they are, a row at a time computed
+        in float32. Any strides; an action axis that is not contiguous is copied.
+    actions : array_like of int, shape of the steps
+        The actions taken.
+    old_log_probs : array_like, shape of the steps
+        Log-probabilities of the actions when they were taken; finite. Constants, as the advantages are.
+    advantages : array_like, shape of the steps or [B]
+        How much better than expected what followed was, step by step or for each sequence as a whole; finite.
+        Constants: no gradient flows through them.
+    lengths : array_like of int [B], optional
+        Time steps of each sequence; all by default.
+    mask : array_like of bool [B, T, ...], optional
+        Which steps count, where they are not the first ones; all by default. With `lengths` a step
+        counts if both say so. What does not count is never read and has gradient 0.
+    clip : float or (float, float)
+        How far the ratio may fall below 1 (0 to 1) and rise above it (0 or more) before there is no more to
+        gain; a single number serves for both.
+    entropy_coef : float
+        The weight :math:`\beta` of the entropy bonus, 0 or more.
+    ref_log_probs : array_like, shape of the steps, optional
+        Log-probabilities :math:`\log q` that a reference policy gives to the actions; finite, constants.
+    kl_coef : float
+        The weight :math:`\kappa` of the divergence from the reference policy, 0 or more.
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+        "mean" divides the sum over steps by their number, "sequence_mean" is the mean over sequences
+        of each one's mean over its steps, "batch_mean" divides the sum by B; "per_sequence" gives the
+        sums [B], "none" every step's loss.
+    normalizer : float, optional
+        With ``reduction="sum"``, divides the sum.
+    sample_weight : array_like [B], optional
+        Weight of each sequence, finite and not negative. Averages divide by the sum of weights where
+        they divided by a count.
+    return_grad : bool
+        Whether to return the gradient too.
+    grad_out : ndarray, optional
+        Array of shape and dtype of `logits` to write the gradient to; may be `logits` itself.
+        Implies `return_grad`.
+    num_threads : int, optional
+        Threads to use; see `set_num_threads` for the default.
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+        The loss, to be minimised; [B] with "per_sequence", of the shape of the steps with "none", 0 where a
+        step does not count.
+    grad : ndarray, shape and dtype of `logits`
+        Gradient of the reduced loss (of the sum of what is returned) with respect to the logits. Only with
+        `return_grad` or `grad_out`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes, lengths, actions, numbers or options are not as above, naming the argument,
+        the position, the value and what is allowed; nothing has been written then.
+
+    See Also
+    --------
+    policy_gradient_loss : without ratios; the gradient is the same where the policy has not moved yet.
+    generalized_advantages : advantages from rewards and a critic.
+
+    Notes
+    -----
+    A step has no gradient but that of entropy and divergence where the ratio is over ``1 + clip[1]``
+    with a positive advantage, or below ``1 - clip[0]`` with a negative one. At these bounds themselves it has
+    the gradient of the ratio.
+
+    The result does not depend, not even by a bit, on the number of threads nor on the other sequences
+    of the batch. A logit of -inf is an action that is masked out; taken nonetheless, its ratio is 0, and its
+    loss inf with `kl_coef`. A step whose logits are all -inf has gradient 0. NaN or +inf among the logits of a
+    step makes its loss and gradient NaN. No step that counts at all gives loss 0 and gradient 0.
+
+    References
+    ----------
+    .. [1] J. Schulman, F. Wolski, P. Dhariwal, A. Radford, O. Klimov, "Proximal policy optimization
+       algorithms", arXiv:1707.06347, 2017.
+    .. [2] Z. Shao et al., "DeepSeekMath: pushing the limits of mathematical reasoning in open language models",
+       arXiv:2402.03300, 2024: groups as the baseline, and the divergence in the loss.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> logits = np.log([[[0.5, 0.5], [0.2, 0.8]]])
+    >>> old = np.log([[0.5, 0.5]])  # the second ratio is 1.6
+    >>> loss, grad = fsl.clipped_policy_loss(logits, [[0, 1]], old, [1.0], return_grad=True)
+    >>> round(loss, 6)  # -(1 + 1.2) / 2
+    -1.1
+    >>> grad.round(3) + 0  # no -0
+    array([[[-0.25,  0.25],
+            [ 0.  ,  0.  ]]])
+    """
+    bounds = _policy_arguments.as_clip(clip)
+    if old_log_probs is None:
+        raise TypeError("old_log_probs is None; allowed: an array of the shape of the steps")
+    return _policy_arguments.policy_loss(
+        _kernel, logits, actions, advantages, old_log_probs, bounds, lengths, mask, entropy_coef, ref_log_probs,
+        kl_coef, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads,
+    )  # fmt: skip
+
+
+@overload
+def expected_risk_loss(
+    log_probs: ArrayLike, risks: ArrayLike, lengths: ArrayLike | None = ..., *,
+    reduction: Literal["sum", "mean"] = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    **options: Unpack[RiskOptions],
+) -> float: ...
+@overload
+def expected_risk_loss(
+    log_probs: ArrayLike, risks: ArrayLike, lengths: ArrayLike | None = ..., *,
+    reduction: RiskReduction = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    **options: Unpack[RiskOptions],
+) -> Loss: ...
+@overload
+def expected_risk_loss(
+    log_probs: ArrayLike, risks: ArrayLike, lengths: ArrayLike | None = ..., *,
+    reduction: RiskReduction = ..., return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    **options: Unpack[RiskOptions],
+) -> LossAndGradient: ...
+@overload
+def expected_risk_loss(
+    log_probs: ArrayLike, risks: ArrayLike, lengths: ArrayLike | None = ..., *,
+    reduction: RiskReduction = ..., return_grad: bool = ..., grad_out: NDArray[Any],
+    **options: Unpack[RiskOptions],
+) -> LossAndGradient: ...
+def expected_risk_loss(
+    log_probs: ArrayLike,
+    risks: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    sharpness: float = 1.0,
+    reduction: RiskReduction = "mean",
+    normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    return_grad: bool = False,
+    grad_out: NDArray[Any] | None = None,
+    num_threads: int | None = None,
+) -> Loss | LossAndGradient:
+    r"""Risk expected over the candidates of each sequence (minimum risk training), and its gradient.
+
+    .. math::
+        L_b = \sum_n Q_{b,n} R_{b,n}, \quad
+        Q_{b,n} = \frac{p_{b,n}^\alpha}{\sum_k p_{b,k}^\alpha}
+
+    with candidates' probabilities p, renormalised over the candidates [1]_. The gradient with respect to
+    :math:`\log p_{b,n}` is :math:`\alpha\, Q_{b,n} (R_{b,n} - L_b)`; from there it goes on into whatever gave
+    the log-probability of a whole candidate.
+
+    Parameters
+    ----------
+    log_probs : array_like [B, N] or [N]
+        Log-probabilities of N candidates (samples, a beam) of each of B sequences; float16, bfloat16, float32 or
+        float64.
+    risks : array_like, shape of `log_probs`
+        What each candidate costs: an edit distance, 1 - BLEU. Finite. Constants.
+    lengths : array_like of int [B], optional
+        Number of candidates of each sequence; all by default.
+    mask : array_like of bool, shape of `log_probs`, optional
+        Which candidates count. What does not count is never read and has gradient 0.
+    sharpness : float
+        The exponent :math:`\alpha`, above 0; small ones make the candidates more alike.
+    reduction : {"mean", "sum", "none"}
+        "mean" divides the sum over sequences by B, "none" gives every sequence's risk.
+    normalizer : float, optional
+        With ``reduction="sum"``, divides the sum.
+    sample_weight : array_like [B], optional
+        Weight of each sequence, finite and not negative; the mean then divides by the sum of weights.
+    return_grad : bool
+        Whether to return the gradient too.
+    grad_out : ndarray, optional
+        Array of shape and dtype of `log_probs` to write the gradient to; may be `log_probs` itself.
+        Implies `return_grad`.
+    num_threads : int, optional
+        As everywhere; there is too little to do for more than one.
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+        The expected risk; [B] with "none".
+    grad : ndarray, shape and dtype of `log_probs`
+        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        `grad_out`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes, lengths, numbers or options are not as above, naming the argument, the position,
+        the value and what is allowed; nothing has been written then.
+
+    Notes
+    -----
+    A sequence whose candidates all have probability 0, or that has none, has loss 0 and gradient 0. NaN or
+    +inf among its log-probabilities makes loss and gradient of a sequence NaN.
+
+    References
+    ----------
+    .. [1] S. Shen et al., "Minimum risk training for neural machine translation", ACL 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> loss, grad = fsl.expected_risk_loss(np.log([[0.3, 0.1]]), [[0, 1]], return_grad=True)
+    >>> round(loss, 6)
+    0.25
+    >>> grad.round(4)
+    array([[-0.1875,  0.1875]])
+    """
+    _reduction.check_reduction(reduction, _RISK_REDUCTIONS, normalizer)
+    _runtime.check_num_threads(num_threads)
+    alpha = _arguments.as_number("sharpness", sharpness, 0.0, np.inf, open_ends=True)
+    given = _arguments.as_array("log_probs", log_probs)
+    if given.ndim not in (1, 2):
+        raise ValueError(f"log_probs has shape {given.shape}; allowed: [B, N], or [N] for one sequence")
+    checked = _arguments.as_step_scores("log_probs", given)
+    batch, _, n = checked.values.shape if given.ndim == 2 else (1, 1, given.shape[0])
+    first = _arguments.as_lengths("lengths", lengths, batch, n, given.ndim == 1)
+    chosen = _arguments.as_steps(given.shape, None, mask).mask
+    steps = _arguments.Steps((batch, n), first, None if chosen is None else chosen.reshape(batch, n))
+    counts = _policy_arguments.counting(steps)
+    costs = _policy_arguments.as_finite("risks", risks, given.shape, counts).reshape(batch, n)
+    weight = _arguments.as_weights("sample_weight", sample_weight, batch)
+    scale = _reduction.sequence_scale(reduction, np.ones(batch), normalizer, weight, batch)
+    gradient = _arguments.as_gradient(checked, return_grad, grad_out)
+    x = np.where(counts, checked.values.reshape(batch, n).astype(np.float64), -np.inf)
+    risk, slope = _expected_risk(x, costs, alpha)
+    loss = _reduction.reduce_sequences(reduction, risk, scale)
+    if given.ndim == 1 and reduction == "none":
+        loss = float(risk[0] * scale[0])
+    if gradient.values is None:
+        return loss
+    scaled = np.multiply(slope, scale[:, None], out=np.zeros_like(slope), where=scale[:, None] != 0)
+    with np.errstate(over="ignore"):
+        np.copyto(gradient.values.reshape(batch, n), np.where(counts, scaled, 0), casting="same_kind")
+    return loss, gradient.deliver(checked.given)
+
+
+def _expected_risk(
+    x: NDArray[np.float64], risks: NDArray[np.float64], alpha: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return expected risks [B], and their derivatives by the log-probabilities."""
+    most = x.max(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+        odds = np.exp(alpha * (x - np.where(most == -np.inf, 0, most)))
+    total = odds.sum(axis=1, keepdims=True)
+    share = odds / np.where(total == 0, 1, total)
+    risk = (share * risks).sum(axis=1)
+    return risk, alpha * share * (risks - risk[:, None])

@@ -1,0 +1,186 @@
+"""Returns and advantages of padded sequences of rewards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _arguments, _policy_arguments, _runtime
+
+_kernel = _runtime.load("policy")
+
+
+def discounted_returns(
+    rewards: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    discount: float = 1.0,
+    done: ArrayLike | None = None,
+    final_values: ArrayLike | None = None,
+) -> NDArray[np.float64]:
+    r"""Discounted sums of the rewards to come.
+
+    .. math:: G_t = r_t + \gamma (1 - d_t)\, G_{t+1}
+
+    with :math:`d_t` 1 where an episode ends with step t, and :math:`G_T` the final value.
+
+    Parameters
+    ----------
+    rewards : array_like [B, T] or [T]
+        Rewards, finite; a reward that comes at the end alone is one at the last step.
+    lengths : array_like of int [B], optional
+        Time steps of each sequence; all by default. What lies beyond is never read.
+    discount : float
+        The factor :math:`\gamma`, from 0 to 1.
+    done : array_like of bool, shape of `rewards`, optional
+        Steps with which an episode ends: nothing that comes later counts before them.
+    final_values : array_like [B], optional
+        What is expected after the last step of each sequence, where it was cut off and did not end; 0 by
+        default.
+
+    Returns
+    -------
+    returns : ndarray of float64, shape of `rewards`
+        0 beyond `lengths`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes, lengths or numbers are not as above, naming the argument, the position, the
+        value and what is allowed.
+
+    See Also
+    --------
+    generalized_advantages : returns less what was expected, with less variance.
+
+    References
+    ----------
+    .. [1] R. Sutton, A. Barto, "Reinforcement learning: an introduction", 2nd edition, MIT Press 2018,
+       section 3.3.
+
+    Examples
+    --------
+    >>> import fastseqloss as fsl
+    >>> fsl.discounted_returns([[0, 0, 1], [1, 1, 7]], [3, 2], discount=0.5)
+    array([[0.25, 0.5 , 1.  ],
+           [1.5 , 1.  , 0.  ]])
+    """
+    steps, counts, ends = _steps("rewards", rewards, lengths, done)
+    factor = _arguments.as_number("discount", discount, 0.0, 1.0)
+    sums = _policy_arguments.as_finite("rewards", rewards, steps.shape, counts).reshape(counts.shape)
+    final = _final(final_values, steps)
+    _kernel.sums_backwards(sums, final, steps.lengths(), ends, factor)
+    return sums.reshape(steps.shape)
+
+
+def generalized_advantages(
+    rewards: ArrayLike,
+    values: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    discount: float = 1.0,
+    decay: float = 0.95,
+    done: ArrayLike | None = None,
+    final_values: ArrayLike | None = None,
+) -> NDArray[np.float64]:
+    r"""Generalized advantage estimates.
+
+    .. math::
+        A_t = \delta_t + \gamma \lambda (1 - d_t)\, A_{t+1}, \quad
+        \delta_t = r_t + \gamma (1 - d_t)\, V_{t+1} - V_t
+
+    with :math:`d_t` 1 where an episode ends with step t, :math:`V_T` the final value and :math:`A_T = 0`.
+
+    Parameters
+    ----------
+    rewards : array_like [B, T] or [T]
+        Rewards, finite.
+    values : array_like, shape of `rewards`
+        What was expected before each step: of a critic, or a baseline. Finite.
+    lengths : array_like of int [B], optional
+        Time steps of each sequence; all by default. What lies beyond is never read.
+    discount : float
+        The factor :math:`\gamma`, from 0 to 1.
+    decay : float
+        The factor :math:`\lambda`, from 0 (little variance, the bias of `values`) to 1 (`discounted_returns`
+        less `values`).
+    done : array_like of bool, shape of `rewards`, optional
+        Steps with which an episode ends: nothing that comes later counts before them.
+    final_values : array_like [B], optional
+        What is expected after the last step of each sequence, where it was cut off and did not end; 0 by
+        default.
+
+    Returns
+    -------
+    advantages : ndarray of float64, shape of `rewards`
+        0 beyond `lengths`. Added to `values` they are targets for a critic.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes, lengths or numbers are not as above, naming the argument, the position, the
+        value and what is allowed.
+
+    See Also
+    --------
+    clipped_policy_loss : what they are usually made for.
+
+    References
+    ----------
+    .. [1] J. Schulman, P. Moritz, S. Levine, M. Jordan, P. Abbeel, "High-dimensional continuous control
+       using generalized advantage estimation", ICLR 2016.
+
+    Examples
+    --------
+    >>> import fastseqloss as fsl
+    >>> fsl.generalized_advantages([[0, 0, 1]], [[0.5, 0.5, 0.5]], discount=1, decay=0.5)
+    array([[0.125, 0.25 , 0.5  ]])
+    """
+    steps, counts, ends = _steps("rewards", rewards, lengths, done)
+    factor = _arguments.as_number("discount", discount, 0.0, 1.0)
+    trace = _arguments.as_number("decay", decay, 0.0, 1.0)
+    shape = counts.shape
+    gains = _policy_arguments.as_finite("rewards", rewards, steps.shape, counts).reshape(shape)
+    now = _policy_arguments.as_finite("values", values, steps.shape, counts).reshape(shape)
+    after = np.zeros(shape)
+    after[:, :-1] = now[:, 1:]
+    at_end = np.flatnonzero(steps.lengths())
+    after[at_end, steps.lengths()[at_end] - 1] = _final(final_values, steps)[at_end]
+    if ends is not None:
+        after[ends.view(np.bool_)] = 0
+    gains += factor * after - now
+    gains[~counts] = 0
+    _kernel.sums_backwards(gains, np.zeros(len(gains)), steps.lengths(), ends, factor * trace)
+    return gains.reshape(steps.shape)
+
+
+def _steps(
+    name: str, rewards: Any, lengths: Any, done: Any
+) -> tuple[_arguments.Steps, NDArray[np.bool_], NDArray[np.uint8] | None]:
+    """Return the steps, a row for each sequence even if there is but one; which count; where episodes end."""
+    given = _arguments.as_array(name, rewards)
+    if given.ndim not in (1, 2):
+        raise ValueError(f"{name} has shape {given.shape}; allowed: [B, T], or [T] for one sequence")
+    single = given.ndim == 1
+    shape = (1, len(given)) if single else given.shape
+    first = _arguments.as_lengths("lengths", lengths, shape[0], shape[1], single)
+    ends = None
+    if done is not None:
+        flags = _arguments.as_array("done", done)
+        if flags.dtype != np.bool_:
+            raise TypeError(f"done has dtype {flags.dtype}; allowed: bool")
+        if flags.shape != given.shape:
+            raise ValueError(f"done has shape {flags.shape}; allowed: {given.shape}")
+        ends = np.array(flags, order="C").view(np.uint8).reshape(shape)
+    counts = _policy_arguments.counting(_arguments.Steps(shape, first, None))
+    return _arguments.Steps(given.shape, first, None), counts, ends
+
+
+def _final(final_values: Any, steps: _arguments.Steps) -> NDArray[np.float64]:
+    if final_values is None:
+        return np.zeros(len(steps.lengths()))
+    single = len(steps.shape) == 1
+    shape = () if single and np.ndim(final_values) == 0 else (len(steps.lengths()),)
+    return _policy_arguments.as_finite("final_values", final_values, shape).reshape(-1)
