@@ -3,6 +3,7 @@
 from . import plot
 from ._crf_arguments import CRFGradient
 from ._runtime import get_num_threads, set_num_threads, show_config
+from .compose import check_grad, weighted_sum
 from .crf import CRFMarginals, CRFPath, crf_decode, crf_log_partition, crf_loss, crf_marginals
 from .cross_entropy import binary_cross_entropy, nll_loss, softmax_cross_entropy
 from .ctc import ctc_feasible, ctc_loss, ctc_posteriors
@@ -30,6 +31,7 @@ __all__ = [
     "GreedyDecoding",
     "TokenSpan",
     "binary_cross_entropy",
+    "check_grad",
     "clipped_policy_loss",
     "crf_decode",
     "crf_log_partition",
@@ -59,4 +61,5 @@ __all__ = [
     "show_config",
     "softmax_cross_entropy",
     "structured_hinge_loss",
+    "weighted_sum",
 ]

@@ -1,0 +1,290 @@
+"""Losses made of others, and a check of gradients."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Literal, NamedTuple, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _arguments
+
+LossFunction = Callable[..., Any]
+_HALF = 2  # bytes
+
+
+class _Term(NamedTuple):
+    weight: float
+    loss: LossFunction
+    name: str
+    writes: bool  # takes grad_out, as the losses of this package do
+
+
+class WeightedSum:
+    """A weighted sum of losses; see `weighted_sum`."""
+
+    def __init__(self, terms: Iterable[tuple[float, LossFunction]]) -> None:
+        self._terms = [_as_term(i, term) for i, term in enumerate(terms)]
+        if not self._terms:
+            raise ValueError("terms is empty; allowed: one term or more")
+
+    def __repr__(self) -> str:
+        return f"weighted_sum({[(term.weight, term.name) for term in self._terms]})"
+
+    @overload
+    def __call__(
+        self, scores: ArrayLike, *, return_grad: Literal[False] = ..., grad_out: None = ...
+    ) -> float: ...
+    @overload
+    def __call__(
+        self, scores: ArrayLike, *, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...
+    ) -> tuple[float, NDArray[Any]]: ...
+    @overload
+    def __call__(
+        self, scores: ArrayLike, *, return_grad: bool = ..., grad_out: NDArray[Any]
+    ) -> tuple[float, NDArray[Any]]: ...
+    def __call__(
+        self, scores: ArrayLike, *, return_grad: bool = False, grad_out: NDArray[Any] | None = None
+    ) -> float | tuple[float, NDArray[Any]]:
+        """Return the sum for these scores, and its gradient if asked for, as any loss does."""
+        given = _arguments.as_array("scores", scores)
+        terms = [term for term in self._terms if term.weight]
+        if not return_grad and grad_out is None:
+            return math.fsum(term.weight * _loss_of(term, given) for term in terms)
+        if grad_out is not None:
+            _arguments.check_grad_out(grad_out, given)
+        total, gradient = _accumulate(terms, given, grad_out)
+        if grad_out is None:
+            return total, gradient.astype(given.dtype, copy=False)
+        if gradient is not grad_out:
+            with np.errstate(over="ignore"):
+                np.copyto(grad_out, gradient, casting="same_kind")
+        return total, grad_out
+
+
+def weighted_sum(terms: Iterable[tuple[float, LossFunction]]) -> WeightedSum:
+    r"""Make a loss of others on the same scores: :math:`L(x) = \sum_i w_i L_i(x)`.
+
+    Parameters
+    ----------
+    terms : iterable of (float, callable)
+        Weights, finite, and losses: of this package, with all arguments but the scores bound
+        (`functools.partial`), or any callable that takes the scores and returns ``(loss, gradient)``, a number and
+        an array of the shape of the scores. A term of weight 0 is not called.
+
+    Returns
+    -------
+    loss : callable
+        ``loss(scores)`` is the sum, ``loss(scores, return_grad=True)`` and ``loss(scores, grad_out=array)`` give
+        ``(loss, gradient)``. It may be a term of another sum.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a term is not as above; the message names it. What a term itself raises when called has a note that
+        names the term.
+
+    See Also
+    --------
+    check_grad : for terms that you write.
+
+    Notes
+    -----
+    Losses of this package write their gradients into arrays given to them: the first into the result, the
+    others into one further array, which they share, whatever their number. Gradients in half precision are added up
+    in float32. If a term raises, `grad_out` may hold the gradients of those before it, unless it is the scores
+    themselves.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> def penalty(x):  # keeps logits small
+    ...     return float((x**2).mean()), 2 * x / x.size
+    >>> loss = fsl.weighted_sum([(1.0, partial(fsl.softmax_cross_entropy, targets=[[0, 1]])), (0.1, penalty)])
+    >>> x = np.array([[[2.0, 0.0], [0.0, 2.0]]])
+    >>> round(loss(x), 6)
+    0.326928
+    >>> value, grad = loss(x, return_grad=True)
+    >>> grad.round(4)
+    array([[[0.0404, 0.0596],
+            [0.0596, 0.0404]]])
+    """
+    return WeightedSum(terms)
+
+
+def check_grad(
+    loss_fn: LossFunction, x: ArrayLike, *, rng: np.random.Generator | int | None = None
+) -> float:
+    """Compare a loss's gradient with central differences.
+
+    Parameters
+    ----------
+    loss_fn : callable
+        A loss of this package with all other arguments bound, a `weighted_sum`, or any callable that takes
+        the scores and returns ``(loss, gradient)``. Where the loss is an array, its sum is what is derived.
+    x : array_like
+        Scores at which to compare; taken as float64.
+    rng : numpy.random.Generator or int, optional
+        Chooses the elements to compare where there are more than 1000; 0 by default.
+
+    Returns
+    -------
+    error : float
+        The largest absolute difference; some 1e-9 for a gradient that is right, times the size of the loss. NaN
+        where loss or gradient are not finite.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `loss_fn` does not return a loss and a gradient of the shape of `x`.
+
+    Notes
+    -----
+    Central differences know nothing of kinks (hinge, absolute values, clipped ratios): within 1e-5 of one they
+    disagree with any gradient.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> x = np.random.default_rng(0).normal(size=(2, 5, 4))
+    >>> fsl.check_grad(partial(fsl.ctc_loss, labels=[[1, 2], [3, 3]]), x) < 1e-8
+    True
+    >>> fsl.check_grad(lambda x: (float((x**2).sum()), x), x) > 0.1  # 2 x would be right
+    True
+    """
+    point = np.array(_arguments.as_array("x", x), dtype=np.float64, order="C")
+    term = _Term(1.0, loss_fn, f"loss_fn ({_name(loss_fn)})", _takes(loss_fn, "grad_out"))
+    _, gradient = _checked(term, _call(term, point, gradient=True), point, scalar=False)
+    positions = np.arange(point.size)
+    if point.size > 1000:
+        positions = np.random.default_rng(0 if rng is None else rng).choice(point.size, 1000, replace=False)
+    flat, slopes, worst = point.reshape(-1), np.asarray(gradient, np.float64).reshape(-1), 0.0
+    for i in positions:
+        error = abs(_difference(term, point, flat, int(i)) - float(slopes[i]))
+        if math.isnan(error):
+            return math.nan
+        worst = max(worst, error)
+    return worst
+
+
+def _difference(term: _Term, point: NDArray[Any], flat: NDArray[Any], i: int) -> float:
+    """Return the central difference of the loss by element i of a point, of which `flat` is a view."""
+    here = float(flat[i])
+    step = 1e-5 * max(1.0, abs(here)) if math.isfinite(here) else 1.0
+    ends = []
+    for moved in (here + step, here - step):
+        flat[i] = moved
+        result = _call(term, point, gradient=False)
+        ends.append(float(np.sum(result[0] if isinstance(result, tuple) else result)))
+    flat[i] = here
+    # A score that is infinite or padding leaves the loss as it is.
+    return 0.0 if ends[0] == ends[1] else (ends[0] - ends[1]) / ((here + step) - (here - step))
+
+
+def _as_term(i: int, term: Any) -> _Term:
+    if not isinstance(term, (tuple, list)) or len(term) != 2:
+        raise TypeError(f"terms[{i}] is {term!r}; allowed: (weight, loss)")
+    weight, loss = term
+    if not callable(loss):
+        raise TypeError(f"terms[{i}][1] is {loss!r}; allowed: a callable")
+    number = _arguments.as_number(f"terms[{i}][0]", weight, -math.inf, math.inf)
+    return _Term(number, loss, f"terms[{i}] ({_name(loss)})", _takes(loss, "grad_out"))
+
+
+def _name(loss: LossFunction) -> str:
+    while isinstance(loss, partial):
+        loss = loss.func
+    return getattr(loss, "__name__", type(loss).__name__)
+
+
+def _takes(loss: LossFunction, name: str) -> bool:
+    try:
+        return name in inspect.signature(loss).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+def _call(term: _Term, scores: NDArray[Any], *, gradient: bool, into: NDArray[Any] | None = None) -> Any:
+    options: dict[str, Any] = {}
+    if into is not None and term.writes:
+        options["grad_out"] = into
+    elif gradient and _takes(term.loss, "return_grad"):
+        options["return_grad"] = True
+    try:
+        return term.loss(scores, **options)
+    except Exception as error:
+        error.add_note(f"in {term.name}")
+        raise
+
+
+def _loss_of(term: _Term, scores: NDArray[Any]) -> float:
+    result = _call(term, scores, gradient=False)
+    return _as_loss(term, result[0] if isinstance(result, tuple) else result)
+
+
+def _as_loss(term: _Term, loss: Any) -> float:
+    if np.ndim(loss) or not np.issubdtype(np.asarray(loss).dtype, np.number):
+        what = f"has shape {np.shape(loss)}" if np.ndim(loss) else f"is {loss!r}"
+        raise ValueError(f"the loss of {term.name} {what}; allowed: a number")
+    return float(loss)
+
+
+def _checked(term: _Term, result: Any, scores: NDArray[Any], *, scalar: bool = True) -> tuple[Any, NDArray[Any]]:
+    """Return loss and gradient as a term returned them, if they are such."""
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise TypeError(f"{term.name} returned {type(result).__name__}; allowed: (loss, gradient)")
+    loss, gradient = result
+    if isinstance(gradient, tuple):
+        raise TypeError(f"{term.name} returned gradients of several arguments; allowed: (loss, gradient)")
+    array = _arguments.as_array(f"the gradient of {term.name}", gradient)
+    if array.shape != scores.shape:
+        raise ValueError(f"the gradient of {term.name} has shape {array.shape}; allowed: {scores.shape}")
+    return _as_loss(term, loss) if scalar else loss, array
+
+
+def _accumulate(
+    terms: list[_Term], scores: NDArray[Any], grad_out: NDArray[Any] | None
+) -> tuple[float, NDArray[Any]]:
+    """Return the sum and its gradient, in `grad_out` if the scores are not read from there."""
+    half = scores.dtype.itemsize == _HALF
+    dtype = np.dtype(np.float32) if half else scores.dtype
+    usable = grad_out is not None and not half and not np.may_share_memory(grad_out, scores)
+    gradient = grad_out if usable and grad_out is not None else np.empty(scores.shape, dtype)
+    losses, room, first = [], None, True
+    for term in terms:
+        if first and not half:
+            into = gradient
+        else:
+            room = np.empty(scores.shape, scores.dtype) if room is None else room
+            into = room
+        loss, found = _checked(term, _call(term, scores, gradient=True, into=into), scores)
+        losses.append(term.weight * loss)
+        _add(gradient, found, term.weight, first, into if term.writes else None)
+        first = False
+    if first:
+        gradient[...] = 0
+    return math.fsum(losses) if all(map(math.isfinite, losses)) else float(np.sum(losses)), gradient
+
+
+def _add(
+    gradient: NDArray[Any], found: NDArray[Any], weight: float, first: bool, room: NDArray[Any] | None
+) -> None:
+    """Gradient += weight * found, or = if `first`; `room` is what may be overwritten."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if first:
+            if found is not gradient or weight != 1:
+                np.multiply(found, weight, out=gradient, casting="same_kind", dtype=gradient.dtype)
+        elif weight == 1:
+            np.add(gradient, found, out=gradient, casting="same_kind", dtype=gradient.dtype)
+        else:
+            fits = room is not None and room.dtype == gradient.dtype and found is room
+            product = np.multiply(found, weight, out=room if fits else None, casting="same_kind", dtype=gradient.dtype)
+            np.add(gradient, product, out=gradient)

@@ -1,0 +1,204 @@
+"""weighted_sum and check_grad."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+import fastseqloss as fsl
+from cases import HALF
+from step_cases import DTYPES, FLOATS, assert_same
+
+SHAPE = (2, 6, 5)
+LABELS = [[1, 2], [3, 3]]
+
+
+def scores(dtype=np.float64):
+    return np.random.default_rng(0).normal(size=SHAPE).astype(dtype)
+
+
+def squares(x):
+    """A term of the user's."""
+    wide = x.astype(np.float64)
+    return float((wide**2).mean()), 2 * wide / wide.size
+
+
+def terms():
+    targets = np.random.default_rng(1).integers(0, 5, SHAPE[:2])
+    return [
+        (0.3, partial(fsl.ctc_loss, labels=LABELS)),
+        (0.7, partial(fsl.softmax_cross_entropy, targets=targets, label_smoothing=0.1)),
+        (1.0, squares),
+        (-0.2, partial(fsl.mse_loss, targets=np.zeros(SHAPE))),
+    ]
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0], [2], [1]])
+def test_it_is_the_sum(dtype, order):
+    x, chosen = scores(dtype), [terms()[i] for i in order]
+    expected, gradient = 0.0, np.zeros(SHAPE)
+    for weight, term in chosen:
+        loss, part = term(x) if term is squares else term(x, return_grad=True)
+        expected, gradient = expected + weight * loss, gradient + weight * part.astype(np.float64)
+    total = fsl.weighted_sum(chosen)
+    loss, found = total(x, return_grad=True)
+    assert isinstance(loss, float)
+    assert loss == pytest.approx(expected, rel=1e-12)
+    assert total(x) == loss
+    assert found.dtype == dtype
+    tolerance = {np.float64: 1e-15, np.float32: 1e-7}.get(dtype, 4e-3)
+    np.testing.assert_allclose(found.astype(float), gradient, rtol=tolerance, atol=tolerance)
+    out = np.empty(SHAPE, dtype)
+    assert total(x, grad_out=out)[1] is out
+    assert_same([out], [found])
+    assert total(x, grad_out=x)[1] is x
+    assert_same([x], [found])
+
+
+def test_of_sums():
+    inner = fsl.weighted_sum(terms()[:2])
+    outer = fsl.weighted_sum([(2.0, inner), (0.5, squares)])
+    flat = fsl.weighted_sum([(2 * weight, term) for weight, term in terms()[:2]] + [(0.5, squares)])
+    loss, gradient = outer(scores(), return_grad=True)
+    expected, slope = flat(scores(), return_grad=True)
+    assert loss == pytest.approx(expected, rel=1e-13)
+    np.testing.assert_allclose(gradient, slope, atol=1e-15)
+    assert repr(inner) == "weighted_sum([(0.3, 'terms[0] (ctc_loss)'), (0.7, 'terms[1] (softmax_cross_entropy)')])"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_terms_own_arrays_are_left_alone(dtype):
+    kept = np.ones(SHAPE, dtype)
+    loss = fsl.weighted_sum([(3.0, lambda x: (1.0, kept)), (2.0, lambda x: (1.0, kept))])
+    assert loss(scores(dtype)) == 5
+    np.testing.assert_array_equal(loss(scores(dtype), return_grad=True)[1], 5)
+    assert np.all(kept == 1)
+
+
+def test_few_arrays_however_many_terms():
+    """Losses of the package share one array besides the result."""
+    seen = []
+
+    def spy(x, *, return_grad=False, grad_out=None):
+        seen.append(grad_out)
+        return fsl.mse_loss(x, x + 1, return_grad=return_grad, grad_out=grad_out)
+
+    out = np.empty(SHAPE)
+    fsl.weighted_sum([(0.5, spy)] * 4)(scores(), grad_out=out)
+    assert seen[0] is out
+    assert seen[1] is not out
+    assert all(array is seen[1] for array in seen[2:])
+
+
+def test_weight_zero_is_not_called():
+    def never(x):
+        raise AssertionError
+
+    loss, gradient = fsl.weighted_sum([(0, never), (0.0, never)])(scores(), return_grad=True)
+    assert loss == 0
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "bad"),
+    [
+        (ValueError, "empty", []),
+        (TypeError, r"terms\[0\] is 1; allowed: \(weight, loss\)", [1]),
+        (TypeError, r"terms\[1\]\[1\] is 3; allowed: a callable", [(1, squares), (1, 3)]),
+        (ValueError, r"terms\[0\]\[0\] is nan", [(np.nan, squares)]),
+        (TypeError, r"terms\[0\]\[0\] must be a number, got str", [("1", squares)]),
+    ],
+)
+def test_terms_that_are_none(error, said, bad):
+    with pytest.raises(error, match=said):
+        fsl.weighted_sum(bad)
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "bad"),
+    [
+        (TypeError, r"terms\[1\] \(<lambda>\) returned float; allowed: \(loss, gradient\)", lambda x: 1.0),
+        (ValueError, r"gradient of terms\[1\] \(<lambda>\) has shape \(3,\)", lambda x: (1.0, np.zeros(3))),
+        (ValueError, r"loss of terms\[1\] \(<lambda>\) has shape \(2,\)", lambda x: (np.zeros(2), x)),
+        (ValueError, r"loss of terms\[1\] \(<lambda>\) is None", lambda x: (None, x)),
+        (
+            ValueError,
+            r"loss of terms\[1\] \(softmax_cross_entropy\) has shape \(2, 6\)",
+            partial(fsl.softmax_cross_entropy, targets=np.zeros((2, 6), int), reduction="none"),
+        ),
+        (
+            TypeError,
+            r"terms\[1\] \(<lambda>\) returned gradients of several arguments",
+            lambda x: fsl.crf_loss(x, np.zeros((2, 6), int), np.zeros((5, 5)), return_grad=True),
+        ),
+    ],
+)
+def test_errors_name_the_term(error, said, bad):
+    with pytest.raises(error, match=said):
+        fsl.weighted_sum([(1, squares), (1, bad)])(scores(), return_grad=True)
+
+
+@pytest.mark.parametrize("return_grad", [False, True])
+def test_what_a_term_raises_names_it(return_grad):
+    bad = partial(fsl.softmax_cross_entropy, targets=[[9]])
+    with pytest.raises(ValueError, match="targets has shape") as caught:
+        fsl.weighted_sum([(1, squares), (1, bad)])(scores(), return_grad=return_grad)
+    assert caught.value.__notes__ == ["in terms[1] (softmax_cross_entropy)"]
+
+
+def test_bad_grad_out():
+    with pytest.raises(ValueError, match="grad_out has shape"):
+        fsl.weighted_sum(terms())(scores(), grad_out=np.zeros(3))
+
+
+# ---- check_grad -------------------------------------------------------------------------------
+
+
+def test_right_gradients():
+    for _, term in terms():
+        assert fsl.check_grad(term, scores()) < 1e-8
+    assert fsl.check_grad(fsl.weighted_sum(terms()), scores()) < 1e-8
+    assert fsl.check_grad(fsl.weighted_sum(terms()), scores(HALF[0])) < 1e-8
+
+
+def test_the_sum_of_an_array_of_losses():
+    assert fsl.check_grad(partial(fsl.ctc_loss, labels=LABELS, reduction="none"), scores()) < 1e-8
+
+
+def test_a_wrong_gradient():
+    x = scores()
+
+    def wrong(x):
+        loss, gradient = squares(x)
+        gradient[1, 2, 3] += 0.125
+        return loss, gradient
+
+    assert fsl.check_grad(wrong, x) == pytest.approx(0.125, rel=1e-6)
+    assert_same([x], [scores()])
+
+
+def test_many_elements():
+    x = np.random.default_rng(0).normal(size=3000)
+    assert fsl.check_grad(lambda x: (float((x**2).sum()), 2 * x), x, rng=1) < 1e-6
+    assert fsl.check_grad(lambda x: (float((x**2).sum()), x), x, rng=np.random.default_rng(2)) > 1
+
+
+def test_padding_and_masked_classes():
+    x = scores()
+    x[0, 4:] = np.nan
+    x[1, 0, 2] = -np.inf
+    targets = np.zeros(SHAPE[:2], int)
+    assert fsl.check_grad(partial(fsl.softmax_cross_entropy, targets=targets, lengths=[4, 6]), x) < 1e-8
+
+
+def test_not_a_number():
+    assert np.isnan(fsl.check_grad(lambda x: (np.nan, x), np.ones(3)))
+    assert np.isnan(fsl.check_grad(lambda x: (float(x.sum()), x * np.nan), np.ones(3)))
+
+
+def test_no_gradient_to_check():
+    with pytest.raises(TypeError, match=r"loss_fn \(<lambda>\) returned float"):
+        fsl.check_grad(lambda x: 1.0, np.ones(3))
+    with pytest.raises(ValueError, match=r"gradient of loss_fn \(<lambda>\) has shape \(2,\)"):
+        fsl.check_grad(lambda x: (1.0, x[:2]), np.ones(3))
