@@ -5,6 +5,7 @@
     python bench/compare.py cross_entropy ...    the same options
     python bench/compare.py elementwise ...      regression, hinge, binary: with NumPy and memory traffic
     python bench/compare.py crf ...              the same options
+    python bench/compare.py policy ...           the same options
     python bench/compare.py overhead
     python bench/compare.py memory [--data DIR]
     python bench/compare.py align [--data DIR] [--only NAME ...] [--quick]
@@ -28,7 +29,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import contest, sides_align, sides_crf, sides_ctc, sides_steps
+from bench import contest, sides_align, sides_crf, sides_ctc, sides_policy, sides_steps
 from bench.contest import OURS, TORCH, print_table
 from fastseqloss import _runtime
 
@@ -77,6 +78,11 @@ def elementwise(options: argparse.Namespace) -> int:
 def crf(options: argparse.Namespace) -> int:
     """Time and check the CRF: loss and gradient, loss alone, decoding."""
     return sides_crf.compare(options)
+
+
+def policy(options: argparse.Namespace) -> int:
+    """Time and check the clipped policy loss with entropy and divergence."""
+    return contest.compare(sides_policy.rows(), sides_policy.LIMITS, options)
 
 
 def overhead(options: argparse.Namespace) -> int:
@@ -213,6 +219,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "elementwise": elementwise,
         "overhead": overhead,
         "memory": memory,
+        "policy": policy,
     }
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=commands, help="what to measure")

@@ -182,14 +182,14 @@ LOSSES = {
 
 def cross_entropy_rows(folder: Path | None) -> list[Row]:
     """List the synthetic workloads, ten million steps, and the frames of the real emissions."""
-    made = [_random_row(name, ENTROPY, shape) for name, shape in CROSS_ENTROPY.items()]
+    made = [random_row(name, ENTROPY, shape) for name, shape in CROSS_ENTROPY.items()]
     made.append(_checked_row("ten_million", ENTROPY, (TEN_MILLION, 2)))
     return made + [_real_row(name, folder) for name in sides_ctc.real_data.NAMES]
 
 
 def elementwise_rows() -> list[Row]:
     """List the losses that are about as fast as memory, timed with ``grad_out`` alone, and ten million steps."""
-    made = [_random_row(name, loss, shape_of(name), ["grad_out"]) for name, loss in LOSSES.items()]
+    made = [random_row(name, loss, shape_of(name), ["grad_out"]) for name, loss in LOSSES.items()]
     return [*made, _checked_row("ten_million_mse", LOSSES["mse"], (1000, TEN_MILLION // 1000))]
 
 
@@ -198,7 +198,7 @@ def shape_of(name: str) -> tuple[int, ...]:
     return CLASSES if LOSSES[name].targets is classes else ELEMENTS
 
 
-def _random_row(name: str, loss: Loss, shape: tuple[int, ...], modes: list[str] | None = None) -> Row:
+def random_row(name: str, loss: Loss, shape: tuple[int, ...], modes: list[str] | None = None) -> Row:
     """Return a row timed in full, whose errors are measured on fewer steps of the same length."""
     few = (max(1, min(shape[0], CHECKED // int(np.prod(shape[1:])))), *shape[1:])
     return _row(name, loss, partial(loss.batch, shape), partial(loss.batch, few), shape, modes=modes)

@@ -93,7 +93,7 @@ cdef void run_row(const Job *job, Py_ssize_t n, floating *buffer) noexcept nogil
     cdef char *to = job.g.data + b * job.g.strides[0] + t * job.g.strides[1] if job.g.data != NULL else NULL
     cdef const floating *x = <const floating *> from_ if native else buffer + v
     cdef floating *out = <floating *> to if native else buffer
-    cdef double scale = job.scale[b], m, total, dot = 0, log_prob, weight, w, at_action, at_a
+    cdef double scale = job.scale[b], m, total, dot = 0, log_prob, weight, w, at_action, p
     if a < 0 or scale == 0:
         job.loss[n] = 0
         if to != NULL:
@@ -115,11 +115,11 @@ cdef void run_row(const Job *job, Py_ssize_t n, floating *buffer) noexcept nogil
     if to == NULL:
         return
     w = bounded(scale * weight)
-    at_a = buffer[a]
-    # Near 1 a probability less 1 needs more digits than a float32 probability has.
-    at_action = w * (at_a / total - 1)
-    if job.entropy and at_a:
-        at_action += scale * job.entropy * (at_a / total) * ((<double> x[a] - m) - dot)
+    # The action's own probability has a weight that may be large, and less 1 needs more digits than float32 has.
+    p = exp64(log_prob)
+    at_action = w * (p - 1)
+    if job.entropy and p:
+        at_action += scale * job.entropy * p * ((<double> x[a] - m) - dot)
     policy_gradient(x, buffer, v, <floating> m, (w - scale * job.entropy * dot) / total,
                     scale * job.entropy / total, out)
     out[a] = <floating> at_action

@@ -1,0 +1,14 @@
+"""asv benchmarks of the reward-weighted losses."""
+
+from bench import sides_policy
+from bench.timed import _Timed
+
+
+class ClippedPolicy(_Timed):
+    """Vocabularies and a handful of actions in float32, every term in use, at one and two threads."""
+
+    params = (list(sides_policy.WORKLOADS), [1, 2])
+    param_names = ("workload", "threads")
+
+    def setup(self, workload, threads):
+        self.calls = sides_policy.calls(workload, threads)
