@@ -138,7 +138,7 @@ def hinge_loss(
     return pointwise_loss(
         "squared_hinge" if squared else "hinge", "scores", scores, targets, lengths, mask, parameter,
         reduction, normalizer, sample_weight, return_grad, grad_out, num_threads,
-    )  # fmt: skip
+    )
 
 
 @overload
@@ -264,11 +264,11 @@ def multiclass_hinge_loss(
     problem = _classes.prepare(
         "scores", scores, targets, lengths, mask, ignore_index, class_weight,
         reduction, normalizer, sample_weight, return_grad, grad_out,
-    )  # fmt: skip
+    )
     threads = problem.threads(num_threads, 0.3)
     if problem.size:
         _kernel.multiclass_hinge(
             *problem.scores, problem.targets, problem.scale, problem.class_weight, number,
             problem.losses, problem.gradient, threads,
-        )  # fmt: skip
+        )
     return problem.result()
