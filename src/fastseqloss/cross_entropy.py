@@ -7,7 +7,7 @@ from typing import Any, Literal, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _arguments, _classes, _runtime
+from . import _arguments, _classes, _runtime, _step_arguments
 from ._pointwise import pointwise_loss
 from ._signatures import (
     BinaryOptions,
@@ -443,7 +443,7 @@ def binary_cross_entropy(
     """
     kind = _arguments.choice("input", input, ("logits", "probs"))
     weight = 1.0 if pos_weight is None else pos_weight
-    parameter = _arguments.Parameter("pos_weight", weight, 0.0, np.inf, open_ends=False, per_feature=True)
+    parameter = _step_arguments.Parameter("pos_weight", weight, 0.0, np.inf, open_ends=False, per_feature=True)
     return pointwise_loss(
         "bce_probs" if kind else "bce_logits", "logits", logits, targets, lengths, mask, parameter,
         reduction, normalizer, sample_weight, return_grad, grad_out, num_threads,

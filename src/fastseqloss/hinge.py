@@ -7,7 +7,7 @@ from typing import Any, Literal, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _arguments, _classes, _runtime
+from . import _arguments, _classes, _runtime, _step_arguments
 from ._pointwise import pointwise_loss
 from ._signatures import (
     HingeOptions,
@@ -132,7 +132,7 @@ def hinge_loss(
     >>> round(fsl.hinge_loss([[0.8, -0.5, 0.3]], [[1, -1, 1]]), 3)
     0.467
     """
-    parameter = _arguments.Parameter("margin", margin, 0.0, np.inf, open_ends=False, per_feature=False)
+    parameter = _step_arguments.Parameter("margin", margin, 0.0, np.inf, open_ends=False, per_feature=False)
     if not isinstance(squared, (bool, np.bool_)):
         raise TypeError(f"squared must be a bool, got {type(squared).__name__}")
     return pointwise_loss(

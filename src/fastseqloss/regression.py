@@ -7,7 +7,6 @@ from typing import Any, Literal, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._arguments import Parameter
 from ._pointwise import pointwise_loss
 from ._signatures import (
     HuberOptions,
@@ -18,6 +17,7 @@ from ._signatures import (
     StepOptions,
     StepReduction,
 )
+from ._step_arguments import Parameter
 
 
 @overload
