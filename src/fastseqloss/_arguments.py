@@ -16,7 +16,8 @@ from ._kernels import arguments
 _NATIVE = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 _FLOATS = "float16, bfloat16, float32 or float64"
 # Names of the types that kernels read as they are stored, in the order of their kinds there.
-STORED = ("float32", "float64", "float16", "bfloat16", "int8", "uint8", "int32", "int64")
+_STORED = ("float32", "float64", "float16", "bfloat16", "int8", "uint8", "int32", "int64")
+_KINDS = {np.dtype(name): kind for kind, name in enumerate(_STORED) if name != "bfloat16"}
 
 
 def choice(name: str, value: str, allowed: tuple[str, ...]) -> int:
@@ -97,11 +98,21 @@ def _check_classes(name: str, given: NDArray[Any]) -> None:
 def as_floats(name: str, given: NDArray[Any]) -> NDArray[Any]:
     """Return the array in float16, bfloat16, float32 or float64 of this machine's byte order."""
     dtype = given.dtype
-    if dtype in _NATIVE or dtype.name == "bfloat16":
+    if dtype in _NATIVE or is_bfloat16(dtype):
         return given
     if dtype.kind == "f" and dtype.itemsize in (2, 4, 8):
         return given.astype(native(dtype), copy=False)
     raise TypeError(f"{name} has dtype {dtype}; allowed: {_FLOATS}")
+
+
+def stored_kind(dtype: np.dtype[Any]) -> int | None:
+    """Return the kind that kernels know a type by, None if they do not; byte order included."""
+    return _STORED.index("bfloat16") if is_bfloat16(dtype) else _KINDS.get(dtype)
+
+
+def is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    """Whether this is the type of ml_dtypes, which need not be installed."""
+    return dtype.kind == "V" and dtype.name == "bfloat16"  # names take microseconds
 
 
 def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -111,7 +122,8 @@ def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def stored(array: NDArray[Any]) -> tuple[NDArray[Any], int]:
     """Return an array in a form whose memory kernels can see, and the kind of its elements."""
-    kind = STORED.index(array.dtype.name)
+    kind = stored_kind(array.dtype)
+    assert kind is not None
     return (array.view(np.uint16) if array.dtype.itemsize == 2 else array), kind
 
 
@@ -264,7 +276,7 @@ def as_weights(name: str, value: Any, batch: int) -> NDArray[np.float64] | None:
     if value is None:
         return None
     array = as_array(name, value)
-    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
+    if array.dtype.kind not in "fiub" and not is_bfloat16(array.dtype):
         raise TypeError(f"{name} has dtype {array.dtype}; allowed: real numbers")
     weights = array.astype(np.float64)
     if weights.ndim == 0 and batch == 1:

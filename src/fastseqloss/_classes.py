@@ -73,7 +73,7 @@ def prepare(
     targets = _arguments.as_array("targets", targets)
     uniform = _reduction.is_uniform(reduction, weight)
     wanted = None
-    if distributions and (targets.dtype.kind == "f" or targets.dtype.name == "bfloat16"):
+    if distributions and (targets.dtype.kind == "f" or _arguments.is_bfloat16(targets.dtype)):
         wanted = _step_arguments.as_distributions(targets, checked)
         targets = np.zeros(steps.shape, np.int64)
         flat, counts = _step_arguments.as_targets(targets, steps, 1, -1, None, uniform)

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._arguments import (
-    STORED,
     Scores,
     as_array,
     as_floats,
@@ -17,7 +16,9 @@ from ._arguments import (
     as_integers,
     as_lengths,
     as_number,
+    is_bfloat16,
     kernel_ready,
+    stored_kind,
 )
 from ._kernels import arguments
 
@@ -143,7 +144,7 @@ def as_parameter(parameter: Parameter, shape: tuple[int, ...]) -> float | NDArra
     if not per_feature or np.ndim(value) == 0:
         return as_number(name, value, least, most, open_ends=open_ends)
     array = as_array(name, value)
-    if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
+    if array.dtype.kind not in "fiu" and not is_bfloat16(array.dtype):
         raise TypeError(f"{name} has dtype {array.dtype}; allowed: real numbers")
     if array.shape != shape[-1:]:
         raise ValueError(f"{name} has shape {array.shape}; allowed: a number, or {shape[-1:]}")
@@ -178,7 +179,7 @@ def as_comparison(name: str, value: Any, predictions: Numbers) -> NDArray[Any]:
     dtype = given.dtype
     if dtype.kind == "b":
         given = given.view(np.uint8)
-    elif dtype.name not in STORED or not dtype.isnative:
+    elif stored_kind(dtype) is None:
         if dtype.kind not in "fiu":
             raise TypeError(f"{name} has dtype {dtype}; allowed: real numbers")
         given = given.astype(np.float64)
