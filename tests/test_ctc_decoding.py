@@ -202,6 +202,8 @@ def test_alignments_of_different_lengths():
 def test_impossible_alignment():
     found = fsl.ctc_alignment_log_prob(np.array([0.0, -np.inf], np.float32), [[0, 0], [0, 1]])
     np.testing.assert_array_equal(found, [0, -np.inf])
+    found = fsl.ctc_alignment_log_prob(np.array([-1e308, -np.inf, np.inf]), [[0, 0], [1, 2]])
+    np.testing.assert_array_equal(found, [-np.inf, np.nan])
 
 
 @pytest.mark.parametrize(

@@ -395,7 +395,7 @@ def ctc_alignment_log_prob(
     Returns
     -------
     ndarray of float64 [N]
-        In nats; 0 for an alignment without frames.
+        In nats; 0 for an alignment without frames, NaN for one with both +inf and -inf.
 
     Raises
     ------
@@ -438,5 +438,6 @@ def ctc_alignment_log_prob(
             )
         rows = scores[n] if scores.ndim == 3 else scores
         chosen: NDArray[Any] = rows[path] if scores.ndim == 1 else rows[np.arange(len(path)), path]
-        result[n] = chosen.astype(np.float64).sum()
+        with np.errstate(over="ignore", invalid="ignore"):
+            result[n] = chosen.astype(np.float64).sum()
     return result
