@@ -166,3 +166,19 @@ def test_rounding_to_small_types_raises_nothing(dtype):
         assert run(case, grad_out=out)[0].tolist() == loss.tolist()
         assert_same(out, gradients)
         assert_same(fsl.crf_marginals(*case.potentials, **case.ends, pairwise=True), pairs)
+
+
+def test_scores_that_overflow_are_not_finite():
+    case = random_case(np.random.default_rng(0), (3, 5, 4), full=True)
+    expected = run(case)
+    case.emissions[1, 0] = 1.7e308
+    start = np.full(4, 1.7e308)
+    loss, gradients = run(case, start=start)
+    assert np.isnan(loss[1])
+    assert np.isnan(gradients.emissions[1]).all()
+    assert not np.isfinite(fsl.crf_decode(*case.potentials, start=start).score[1])
+    case.emissions[1] = 1.7e308
+    assert not np.isfinite(fsl.crf_decode(*case.potentials).score[1])
+    loss, gradients = run(case)
+    np.testing.assert_array_equal(loss[[0, 2]], expected[0][[0, 2]])
+    assert np.isfinite(gradients.emissions).all()

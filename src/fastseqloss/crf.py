@@ -457,7 +457,7 @@ def crf_decode(
         Named tuple ``(tags, score)``: int64 [B, T], -1 in the padding and all along a sequence
         without a path, and float64 [B], -inf there. For one sequence [T] and a float. A
         sequence with NaN or +inf in a valid step has score NaN and tags -1. An empty sequence has
-        score 0. Where scores beyond 1e308 overflow float64, so does the score, and the path is any.
+        score 0. Scores of paths that overflow float64 give a score that is not finite, and any tags.
 
     Raises
     ------
