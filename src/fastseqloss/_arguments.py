@@ -62,6 +62,8 @@ class Scores(NamedTuple):
 
     def fold(self, array: NDArray[Any]) -> NDArray[Any] | None:
         """View an array of the shape that was passed as the kernel sees it; None if it would be a copy."""
+        if array.shape == self.values.shape:
+            return array
         folded = array.reshape(self.values.shape)
         return folded if array.size == 0 or np.may_share_memory(folded, array) else None
 
@@ -156,11 +158,11 @@ class Gradient(NamedTuple):
         assert values is not None
         if self.given is not None:
             if not self.direct:
-                with np.errstate(over="ignore"):
+                with np.errstate(over="ignore", under="ignore"):
                     np.copyto(self.given, values.reshape(given.shape), casting="same_kind")
             return self.given
         if values.dtype != given.dtype:
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", under="ignore"):
                 values = values.astype(given.dtype)
         return values.reshape(given.shape)
 
@@ -186,7 +188,7 @@ def check_grad_out(grad_out: Any, wanted: NDArray[Any]) -> bool:
         raise TypeError(f"grad_out has dtype {grad_out.dtype}; allowed: {wanted.dtype}")
     if not grad_out.flags.writeable:
         raise ValueError("grad_out is read-only")
-    if _overlaps_itself(grad_out):
+    if overlaps_itself(grad_out):
         raise ValueError(
             f"grad_out has strides {grad_out.strides} for shape {grad_out.shape}: "
             "its elements must not share memory"
@@ -197,7 +199,7 @@ def check_grad_out(grad_out: Any, wanted: NDArray[Any]) -> bool:
         grad_out.__array_interface__["data"][0] == wanted.__array_interface__["data"][0]
         and grad_out.strides == wanted.strides
     )
-    if not same and _shares_memory(grad_out, wanted):
+    if not same and shares_memory(grad_out, wanted):
         raise ValueError("grad_out overlaps the input; allowed: the input itself or apart")
     return same
 
@@ -208,7 +210,8 @@ def _empty_gradient(values: NDArray[Any]) -> NDArray[Any]:
     return gradient if _is_kernel_ready(gradient) else np.empty(values.shape, values.dtype)
 
 
-def _overlaps_itself(array: NDArray[Any]) -> bool:
+def overlaps_itself(array: NDArray[Any]) -> bool:
+    """Whether elements of an array share memory with one another."""
     extent = array.itemsize
     if array.flags.c_contiguous or array.size == 0:
         return False
@@ -223,7 +226,8 @@ def _overlaps_itself(array: NDArray[Any]) -> bool:
     return False
 
 
-def _shares_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
+def shares_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    """Whether two arrays share memory, or cannot be told apart in reasonable time."""
     try:
         return bool(np.shares_memory(a, b, max_work=10_000))  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
