@@ -19,6 +19,7 @@ KERNELS = ["softmax", "ctc", "ctc_alignment", "cross_entropy", "hinge", "pointwi
 BASELINE = ["arguments", "machine"]
 FOLDER = Path("src/fastseqloss/_kernels")
 DEBUG = os.environ.get("FASTSEQLOSS_DEBUG", "0") not in ("", "0")
+JOBS = os.cpu_count() or 1
 MSVC = sys.platform == "win32"
 X86_64 = platform.machine().lower() in ("x86_64", "amd64")
 
@@ -68,12 +69,18 @@ def extensions():
             build_dir=str(Path("build/cython") / (level or "baseline") / ("debug" if DEBUG else "release")),
             include_path=["src"],
             compiler_directives=DIRECTIVES,
+            nthreads=JOBS if sys.platform == "linux" else 0,  # elsewhere processes would run this file again
         )
     return modules
 
 
 class BuildWithOpenMP(build_ext):
-    """Adds the OpenMP flags if the compiler takes them; says so if not."""
+    """Adds the OpenMP flags if the compiler takes them; says so if not. Compiles on all processors."""
+
+    def finalize_options(self):
+        """Set the number of compilers, unless it was given."""
+        super().finalize_options()
+        self.parallel = self.parallel or JOBS
 
     def build_extensions(self):
         """Build, with OpenMP where it is to be had."""

@@ -27,10 +27,15 @@ settings.register_profile(
 settings.register_profile(
     "ci", settings.get_profile("fastseqloss"), derandomize=True, print_blob=True
 )
-settings.load_profile("ci" if os.environ.get("CI") else "fastseqloss")
+settings.register_profile("quick", settings.get_profile("fastseqloss"), max_examples=15)
+profile = os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "fastseqloss")
+settings.load_profile(profile)
+
+# The quick profile, for builds that check what the compiler did not, is content with the best level.
+LEVELS = _runtime.available_levels()[: 1 if profile == "quick" else None]
 
 
-@pytest.fixture(scope="module", params=_runtime.available_levels())
+@pytest.fixture(scope="module", params=LEVELS)
 def level(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each instruction set of this machine, every loss running on it; per module, for hypothesis."""
     with pytest.MonkeyPatch.context() as patch:

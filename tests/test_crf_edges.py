@@ -152,3 +152,33 @@ def test_confident_scores_give_a_loss_near_zero(level):
     emissions[0, 20, 2] = 970.0
     loss = fsl.crf_loss(emissions, np.ones((1, 50), int), np.zeros((4, 4)))
     assert loss == pytest.approx(np.exp(-30.0), rel=1e-2)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_rounding_to_small_types_raises_nothing(dtype):
+    """Gradients underflow where they are delivered, whatever NumPy is told to make of that elsewhere."""
+    case = random_case(np.random.default_rng(0), (3, 5, 4), dtype=dtype, scale=40.0, step_scale=40.0)
+    loss, gradients = run(case)
+    out = fsl.CRFGradient(*(np.zeros_like(x) for x in (case.emissions, *case.parameters)))
+    pairs = fsl.crf_marginals(*case.potentials, **case.ends, pairwise=True)
+    with np.errstate(all="raise"):
+        assert_same(run(case)[1], gradients)
+        assert run(case, grad_out=out)[0].tolist() == loss.tolist()
+        assert_same(out, gradients)
+        assert_same(fsl.crf_marginals(*case.potentials, **case.ends, pairwise=True), pairs)
+
+
+def test_scores_that_overflow_are_not_finite():
+    case = random_case(np.random.default_rng(0), (3, 5, 4), full=True)
+    expected = run(case)
+    case.emissions[1, 0] = 1.7e308
+    start = np.full(4, 1.7e308)
+    loss, gradients = run(case, start=start)
+    assert np.isnan(loss[1])
+    assert np.isnan(gradients.emissions[1]).all()
+    assert not np.isfinite(fsl.crf_decode(*case.potentials, start=start).score[1])
+    case.emissions[1] = 1.7e308
+    assert not np.isfinite(fsl.crf_decode(*case.potentials).score[1])
+    loss, gradients = run(case)
+    np.testing.assert_array_equal(loss[[0, 2]], expected[0][[0, 2]])
+    assert np.isfinite(gradients.emissions).all()

@@ -175,3 +175,17 @@ def test_read_only_grad_out():
 def test_grad_out_of_a_parameter_that_was_left_out():
     said = "grad_out.start is given, but start is not; allowed: None"
     assert_raises(ValueError, said, start=None, grad_out=outs())
+
+
+def test_gradients_that_share_memory():
+    both = np.full(5, 7.0)
+    said = "grad_out.end shares memory with grad_out.start; allowed: arrays apart"
+    assert_raises(ValueError, said, grad_out=outs(start=both, end=both))
+    within = np.full((B, T, K), 7.0)
+    said = "grad_out.transitions shares memory with grad_out.emissions; allowed: arrays apart"
+    assert_raises(ValueError, said, grad_out=outs(emissions=within, transitions=within[1, :5]))
+    repeated = np.lib.stride_tricks.as_strided(both, (5, 5), (0, 8))
+    said = "grad_out.transitions has strides (0, 8) for shape (5, 5): its elements must not share memory"
+    assert_raises(ValueError, said, grad_out=outs(transitions=repeated))
+    assert np.all(both == 7)
+    assert np.all(within == 7)

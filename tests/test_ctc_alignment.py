@@ -348,6 +348,16 @@ def test_negative_probability():
     assert np.isnan(fsl.ctc_align(probs, [1], input="probs").log_prob)
 
 
+@pytest.mark.parametrize(("policy", "value"), [("inf", -np.inf), ("zero", 0.0)])
+def test_log_probability_beyond_float64(level, policy, value):
+    """The best path is well defined, its probability is not: never NaN."""
+    found = fsl.ctc_align(np.array([[-1e308, -1e308, 1e308]] * 3), [1], infeasible=policy)
+    assert found.log_prob == value
+    assert np.all(found.path == -1)
+    assert np.all(found.token_index == -1)
+    assert not found.frame_log_probs.any()
+
+
 # ---- star ---------------------------------------------------------------------------------
 
 
@@ -372,7 +382,6 @@ def test_star_is_a_class_of_given_probability(level, case, star, star_log_prob, 
         case.scores[0, :n], labels, **case.options, star=star, star_log_prob=star_log_prob
     )
     log_probs = reference.log_emissions(case.scores[0, :n], case.kind).astype(np.float64)
-    assume(not np.isneginf(log_probs).all(axis=1).any())
     further = [classes if c == star else c for c in labels]
     blank = case.blank % classes
     expected = fsl.ctc_align(
@@ -383,6 +392,16 @@ def test_star_is_a_class_of_given_probability(level, case, star, star_log_prob, 
         tokens = found.token_index[found.token_index >= 0]
         np.testing.assert_array_equal(np.unique(tokens), np.arange(len(labels)))
         assert [span.label for span in found.spans()[0]] == labels
+
+
+@pytest.mark.parametrize("kind", ["logits", "log_probs"])
+def test_star_takes_a_frame_where_no_class_is_possible(level, kind):
+    scores = np.zeros((3, 3))
+    scores[1] = -np.inf
+    found = fsl.ctc_align(scores, [1, -1, 2], star=-1, star_log_prob=-2.0, input=kind)
+    np.testing.assert_array_equal(found.path, [1, -1, 2])
+    assert found.frame_log_probs[1] == -2
+    assert np.isfinite(found.log_prob)
 
 
 def test_star_covers_what_is_not_transcribed():
@@ -450,6 +469,7 @@ SCORES = np.random.default_rng(0).normal(size=(2, 6, 5))
         (ValueError, r"labels\[0\]\[0\] is -1", {"labels": [[-1], [2]]}),
         (ValueError, r"star is 4; allowed: .* 0 to 4", {"star": 4}),
         (ValueError, f"star is {2**63}", {"star": 2**63}),
+        (ValueError, f"star is {2**63 - 1}", {"labels": [np.array([2**64 - 1], np.uint64), [1]], "star": 2**63 - 1}),
         (TypeError, "star must be an integer, got float", {"star": -1.0}),
         (TypeError, "star must be an integer, got bool", {"star": True}),
         (ValueError, "star_log_prob is 0.5; allowed: finite, 0 or less", {"star_log_prob": 0.5}),
@@ -459,6 +479,11 @@ SCORES = np.random.default_rng(0).normal(size=(2, 6, 5))
         (ValueError, "prior_scale is nan", {"prior_scale": np.nan}),
         (ValueError, r"label_prior has shape \(4,\); allowed: \(5,\)", {"label_prior": np.zeros(4)}),
         (ValueError, r"label_prior\[3\] is -inf", {"label_prior": [0, 0, 0, -np.inf, 0]}),
+        (
+            ValueError,
+            r"label_prior\[1\] is 1e\+300; allowed: .* scaled by 1e\+300",
+            {"label_prior": [0, 1e300, 0, 0, 0], "prior_scale": 1e300},
+        ),
         (TypeError, "label_prior has dtype", {"label_prior": ["a"] * 5}),
         (ValueError, "input is 'scores'", {"input": "scores"}),
         (ValueError, "infeasible is 'ignore'", {"infeasible": "ignore"}),

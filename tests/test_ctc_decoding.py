@@ -95,6 +95,16 @@ def test_impossible_frame():
     assert fsl.ctc_greedy_decode(scores, input="log_probs").log_prob == -np.inf
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("classes", [1, 3, 40])
+def test_of_no_possible_class_the_first_is_taken(level, dtype, kind, classes):
+    scores = np.full((2, classes), 0 if kind == "probs" else -np.inf, dtype)
+    decoded = fsl.ctc_greedy_decode(scores, input=kind, blank=-1)
+    assert decoded.labels.tolist() == [0] * (classes > 1)
+    assert decoded.log_prob == -np.inf
+
+
 @given(cases(smallest=1, largest=(1, 9, 6, 4)))
 def test_single_sequence_and_layouts(case):
     expected = decode(case)
@@ -192,6 +202,8 @@ def test_alignments_of_different_lengths():
 def test_impossible_alignment():
     found = fsl.ctc_alignment_log_prob(np.array([0.0, -np.inf], np.float32), [[0, 0], [0, 1]])
     np.testing.assert_array_equal(found, [0, -np.inf])
+    found = fsl.ctc_alignment_log_prob(np.array([-1e308, -np.inf, np.inf]), [[0, 0], [1, 2]])
+    np.testing.assert_array_equal(found, [-np.inf, np.nan])
 
 
 @pytest.mark.parametrize(

@@ -81,8 +81,8 @@ def test_alignment():
     assert texts(ax) == ["one", "2", "one"]
     assert ax.get_xlim() == (0, 10)
     assert is_coloured(ax)
-    boxes = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in ax.patches]
-    assert boxes == [(1.0, 2.5), (3.0, 3.5), (3.5, 6.0)]
+    boxes = [patch.get_extents().transformed(ax.transData.inverted()) for patch in ax.patches]
+    np.testing.assert_allclose([(box.x0, box.x1) for box in boxes], [(1.0, 2.5), (3.0, 3.5), (3.5, 6.0)])
     assert ax.patches[1].get_alpha() > ax.patches[2].get_alpha()
     assert ax.patches[0].get_facecolor()[:3] == ax.patches[2].get_facecolor()[:3]
 
@@ -136,6 +136,15 @@ def test_running_mean():
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["each step", "mean of 2"]
 
 
+def test_room_for_texts_is_that_of_the_axes_in_a_subfigure():
+    """A tenth as wide, what stood side by side needs two rows."""
+    figure = Figure(figsize=(20, 2))
+    left, _ = figure.subfigures(1, 2, width_ratios=[1, 9])
+    ax = fsl.plot.plot_alignment([fsl.TokenSpan(10**6, t, t + 1, -0.1) for t in range(6)], ax=left.subplots())
+    assert {text.xyann[1] for text in ax.texts} == {3, 15}
+    FigureCanvasAgg(figure).draw()
+
+
 def test_axes_of_the_caller():
     figure = Figure()
     above, below, last = figure.subplots(3)
@@ -156,7 +165,9 @@ def test_axes_of_the_caller():
         (lambda: fsl.plot.plot_posteriors(np.zeros((4, 3)), [1], frame_seconds=-1), "frame_seconds is -1"),
         (lambda: fsl.plot.plot_alignment(SPANS, frames=11), "frames is 11; allowed: 12 or more"),
         (lambda: fsl.plot.plot_alignment(SPANS, waveform=[0.0], image=[[0.0]]), "both given"),
+        (lambda: fsl.plot.plot_alignment(SPANS, frame_seconds=0), "frame_seconds is 0; allowed: finite, above 0"),
         (lambda: fsl.plot.plot_alignment(SPANS, waveform=[[0.0]]), "waveform has shape"),
+        (lambda: fsl.plot.plot_alignment(SPANS, waveform=[0.0, np.nan]), r"waveform\[1\] is nan; allowed: finite"),
         (lambda: fsl.plot.plot_alignment(SPANS, image=[0.0]), "image has shape"),
         (lambda: fsl.plot.plot_loss([[1.0]]), "losses has shape"),
         (lambda: fsl.plot.plot_loss([1.0], validation=[[1.0]]), "validation has shape"),
@@ -166,6 +177,21 @@ def test_axes_of_the_caller():
 def test_errors(call, said):
     with pytest.raises(ValueError, match=said):
         call()
+    assert not pyplot.get_fignums()
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: fsl.plot.plot_alignment([SPANS]), r"spans\[0\] is a list; allowed: TokenSpan, .*spans\(\)\[b\]"),
+        (lambda: fsl.plot.plot_alignment(SPANS, frames=12.5), "frames must be an integer, got float"),
+        (lambda: fsl.plot.plot_loss([1.0], smooth=1.5), "smooth must be an integer, got float"),
+    ],
+)
+def test_wrong_types(call, said):
+    with pytest.raises(TypeError, match=said):
+        call()
+    assert not pyplot.get_fignums()
 
 
 def test_matplotlib_is_only_imported_to_draw():

@@ -1,5 +1,7 @@
 """The reduction table of the per-step losses: each convention by name, on numbers that one can add in the head."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 import fastseqloss as fsl
 import reference_steps
+from fastseqloss import _reduction
 from reference_steps import NAMES
 from step_cases import FLOATS, REDUCTIONS, Case, assert_same, cases, random_case
 
@@ -194,3 +197,14 @@ def test_an_infinite_step_in_each_reduction(level, dtype):
         assert np.isinf(loss).any()
         assert np.isfinite(gradient).all()
         assert not np.isnan(loss).any()
+
+
+def test_many_losses_add_up_as_exactly_as_numpy_adds_them():
+    rng = np.random.default_rng(0)
+    for n in (0, 1, 511, 513, 100_000):
+        losses, weight = rng.random(n), rng.choice([0.0, 0.5, 1.0], n)
+        losses[weight == 0] = np.nan
+        total = _reduction.reduce_sequences("sum", losses, weight)
+        assert total == pytest.approx(math.fsum(losses[weight > 0] * weight[weight > 0]), rel=1e-14)
+        weighted = _reduction.reduce_sequences("none", losses, weight)
+        np.testing.assert_array_equal(weighted, np.where(weight > 0, losses, 0) * weight)

@@ -16,7 +16,8 @@ from ._kernels import arguments
 _NATIVE = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 _FLOATS = "float16, bfloat16, float32 or float64"
 # Names of the types that kernels read as they are stored, in the order of their kinds there.
-STORED = ("float32", "float64", "float16", "bfloat16", "int8", "uint8", "int32", "int64")
+_STORED = ("float32", "float64", "float16", "bfloat16", "int8", "uint8", "int32", "int64")
+_KINDS = {np.dtype(name): kind for kind, name in enumerate(_STORED) if name != "bfloat16"}
 
 
 def choice(name: str, value: str, allowed: tuple[str, ...]) -> int:
@@ -61,6 +62,8 @@ class Scores(NamedTuple):
 
     def fold(self, array: NDArray[Any]) -> NDArray[Any] | None:
         """View an array of the shape that was passed as the kernel sees it; None if it would be a copy."""
+        if array.shape == self.values.shape:
+            return array
         folded = array.reshape(self.values.shape)
         return folded if array.size == 0 or np.may_share_memory(folded, array) else None
 
@@ -71,10 +74,10 @@ def as_scores(name: str, value: Any) -> Scores:
     if given.ndim not in (2, 3):
         raise ValueError(f"{name} has shape {given.shape}; allowed: [B, T, V], or [T, V] for one sequence")
     _check_classes(name, given)
-    values = _as_floats(name, given)
+    values = as_floats(name, given)
     if values.itemsize == 2:
         values = values.astype(np.float32)
-    return Scores(_kernel_ready(values[None] if given.ndim == 2 else values), given)
+    return Scores(kernel_ready(values[None] if given.ndim == 2 else values), given)
 
 
 def as_step_scores(name: str, value: Any) -> Scores:
@@ -84,9 +87,9 @@ def as_step_scores(name: str, value: Any) -> Scores:
         raise ValueError(f"{name} has shape (); allowed: [..., V]")
     _check_classes(name, given)
     batch = given.shape[0] if given.ndim > 1 else 1
-    values = _as_floats(name, given)
+    values = as_floats(name, given)
     rows = math.prod(given.shape[1:-1])
-    return Scores(_kernel_ready(values.reshape(batch, rows, given.shape[-1])), given)
+    return Scores(kernel_ready(values.reshape(batch, rows, given.shape[-1])), given)
 
 
 def _check_classes(name: str, given: NDArray[Any]) -> None:
@@ -94,14 +97,24 @@ def _check_classes(name: str, given: NDArray[Any]) -> None:
         raise ValueError(f"{name} has shape {given.shape}: no classes; allowed: 1 or more")
 
 
-def _as_floats(name: str, given: NDArray[Any]) -> NDArray[Any]:
+def as_floats(name: str, given: NDArray[Any]) -> NDArray[Any]:
     """Return the array in float16, bfloat16, float32 or float64 of this machine's byte order."""
     dtype = given.dtype
-    if dtype in _NATIVE or dtype.name == "bfloat16":
+    if dtype in _NATIVE or is_bfloat16(dtype):
         return given
     if dtype.kind == "f" and dtype.itemsize in (2, 4, 8):
         return given.astype(native(dtype), copy=False)
     raise TypeError(f"{name} has dtype {dtype}; allowed: {_FLOATS}")
+
+
+def stored_kind(dtype: np.dtype[Any]) -> int | None:
+    """Return the kind that kernels know a type by, None if they do not; byte order included."""
+    return _STORED.index("bfloat16") if is_bfloat16(dtype) else _KINDS.get(dtype)
+
+
+def is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    """Whether this is the type of ml_dtypes, which need not be installed."""
+    return dtype.kind == "V" and dtype.name == "bfloat16"  # names take microseconds
 
 
 def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -111,7 +124,8 @@ def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def stored(array: NDArray[Any]) -> tuple[NDArray[Any], int]:
     """Return an array in a form whose memory kernels can see, and the kind of its elements."""
-    kind = STORED.index(array.dtype.name)
+    kind = stored_kind(array.dtype)
+    assert kind is not None
     return (array.view(np.uint16) if array.dtype.itemsize == 2 else array), kind
 
 
@@ -126,7 +140,7 @@ def _is_kernel_ready(array: NDArray[Any]) -> bool:
     )
 
 
-def _kernel_ready(array: NDArray[Any]) -> NDArray[Any]:
+def kernel_ready(array: NDArray[Any]) -> NDArray[Any]:
     return array if _is_kernel_ready(array) else array.copy(order="C")
 
 
@@ -144,11 +158,11 @@ class Gradient(NamedTuple):
         assert values is not None
         if self.given is not None:
             if not self.direct:
-                with np.errstate(over="ignore"):
+                with np.errstate(over="ignore", under="ignore"):
                     np.copyto(self.given, values.reshape(given.shape), casting="same_kind")
             return self.given
         if values.dtype != given.dtype:
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", under="ignore"):
                 values = values.astype(given.dtype)
         return values.reshape(given.shape)
 
@@ -174,7 +188,7 @@ def check_grad_out(grad_out: Any, wanted: NDArray[Any]) -> bool:
         raise TypeError(f"grad_out has dtype {grad_out.dtype}; allowed: {wanted.dtype}")
     if not grad_out.flags.writeable:
         raise ValueError("grad_out is read-only")
-    if _overlaps_itself(grad_out):
+    if overlaps_itself(grad_out):
         raise ValueError(
             f"grad_out has strides {grad_out.strides} for shape {grad_out.shape}: "
             "its elements must not share memory"
@@ -185,7 +199,7 @@ def check_grad_out(grad_out: Any, wanted: NDArray[Any]) -> bool:
         grad_out.__array_interface__["data"][0] == wanted.__array_interface__["data"][0]
         and grad_out.strides == wanted.strides
     )
-    if not same and _shares_memory(grad_out, wanted):
+    if not same and shares_memory(grad_out, wanted):
         raise ValueError("grad_out overlaps the input; allowed: the input itself or apart")
     return same
 
@@ -196,7 +210,8 @@ def _empty_gradient(values: NDArray[Any]) -> NDArray[Any]:
     return gradient if _is_kernel_ready(gradient) else np.empty(values.shape, values.dtype)
 
 
-def _overlaps_itself(array: NDArray[Any]) -> bool:
+def overlaps_itself(array: NDArray[Any]) -> bool:
+    """Whether elements of an array share memory with one another."""
     extent = array.itemsize
     if array.flags.c_contiguous or array.size == 0:
         return False
@@ -211,7 +226,8 @@ def _overlaps_itself(array: NDArray[Any]) -> bool:
     return False
 
 
-def _shares_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
+def shares_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    """Whether two arrays share memory, or cannot be told apart in reasonable time."""
     try:
         return bool(np.shares_memory(a, b, max_work=10_000))  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
@@ -264,7 +280,7 @@ def as_weights(name: str, value: Any, batch: int) -> NDArray[np.float64] | None:
     if value is None:
         return None
     array = as_array(name, value)
-    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
+    if array.dtype.kind not in "fiub" and not is_bfloat16(array.dtype):
         raise TypeError(f"{name} has dtype {array.dtype}; allowed: real numbers")
     weights = array.astype(np.float64)
     if weights.ndim == 0 and batch == 1:
@@ -404,110 +420,6 @@ def _raise_bad_label(
     )
 
 
-class Steps(NamedTuple):
-    """Which steps of a batch count: of each sequence the first ones, and of those what a mask says."""
-
-    shape: tuple[int, ...]  # as the user sees them: [B, T, ...]
-    first: NDArray[np.int64] | None  # [B], how many steps; None if all
-    mask: NDArray[np.uint8] | None  # [B, steps]
-
-    @property
-    def batch(self) -> int:
-        """Sequences."""
-        return self.shape[0] if self.shape else 1
-
-    @property
-    def rows(self) -> int:
-        """Steps of a sequence."""
-        return math.prod(self.shape[1:])
-
-    @property
-    def full(self) -> bool:
-        """Whether all steps count."""
-        return self.first is None and self.mask is None
-
-    def lengths(self) -> NDArray[np.int64]:
-        """How many steps of each sequence there are before its padding."""
-        return np.full(self.batch, self.rows, np.int64) if self.first is None else self.first
-
-    def counts(self) -> NDArray[np.float64]:
-        """How many steps of each sequence count."""
-        lengths = self.lengths()
-        if self.mask is None:
-            return lengths.astype(np.float64)
-        inside = np.arange(self.rows) < lengths[:, None]
-        counts: NDArray[np.float64] = (inside & self.mask.view(np.bool_)).sum(axis=1, dtype=np.float64)
-        return counts
-
-    def position(self, flat: int) -> str:
-        """Name the indices of a step."""
-        return ", ".join(map(str, np.unravel_index(flat, self.shape))) if self.shape else "()"
-
-
-def as_steps(shape: tuple[int, ...], lengths: Any, mask: Any) -> Steps:
-    """Check what says which steps count; steps of shape [B, T, ...]."""
-    batch = shape[0] if shape else 1
-    first = chosen = None
-    if lengths is not None:
-        if len(shape) < 2:
-            raise ValueError(f"lengths needs a time axis; the steps have shape {shape}, allowed: [B, T, ...]")
-        first = as_lengths("lengths", lengths, batch, shape[1], False) * math.prod(shape[2:])
-    if mask is not None:
-        array = as_array("mask", mask)
-        if array.dtype != np.bool_:
-            raise TypeError(f"mask has dtype {array.dtype}; allowed: bool")
-        if array.shape != shape:
-            raise ValueError(f"mask has shape {array.shape}; allowed: {shape}")
-        chosen = np.array(array, order="C").view(np.uint8).reshape(batch, math.prod(shape[1:]))
-    return Steps(shape, first, chosen)
-
-
-def as_targets(
-    targets: Any,
-    steps: Steps,
-    n_classes: int,
-    ignore_index: Any,
-    class_weight: NDArray[np.float64] | None,
-    in_all: bool,
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Check classes, one of each step; return them, -1 where a step does not count, and counts [B].
-
-    A step counts as much as the weight of its class. `in_all` asks for one count over the batch.
-    """
-    values = as_integers("targets", targets)
-    if values.shape != steps.shape:
-        raise ValueError(f"targets has shape {values.shape}; allowed: {steps.shape}, a class for each step")
-    ignored = as_integer("ignore_index", ignore_index)
-    if not -(2**63) <= ignored < 2**63:
-        raise ValueError(f"ignore_index is {ignored}; allowed: integers of 64 bits")
-    flat = values.reshape(-1)
-    one = in_all and steps.full  # counted as if they were one sequence
-    lengths = np.array([flat.size]) if one else steps.lengths()
-    counts = np.zeros(len(lengths))
-    bad = -1
-    if flat.size:
-        bad = arguments.count_targets(flat, lengths, steps.mask, ignored, n_classes, class_weight, counts)
-    if in_all:
-        counts = counts.sum(keepdims=True)
-    if bad >= 0:
-        shown = as_array("targets", targets).reshape(-1)[bad]
-        raise ValueError(
-            f"targets[{steps.position(bad)}] is {shown}; allowed: 0 to {n_classes - 1}, "
-            f"or {ignored}, which is ignore_index"
-        )
-    return flat, counts
-
-
-def as_distributions(targets: NDArray[Any], scores: Scores) -> NDArray[Any]:
-    """Check distributions over classes, one for each step; of any float dtype."""
-    if targets.shape != scores.given.shape:
-        raise ValueError(
-            f"targets has shape {targets.shape} and dtype {targets.dtype}; allowed: integers of shape "
-            f"{scores.given.shape[:-1]}, or floats of shape {scores.given.shape}"
-        )
-    return _kernel_ready(_as_floats("targets", targets).reshape(scores.values.shape))
-
-
 def as_integer(name: str, value: Any) -> int:
     """Return an integer."""
     if isinstance(value, bool):
@@ -533,75 +445,3 @@ def as_number(name: str, value: Any, least: float, most: float, *, open_ends: bo
             allowed = f"{'between' if open_ends else 'from'} {least:g} {'and' if open_ends else 'to'} {most:g}"
         raise ValueError(f"{name} is {value}; allowed: {allowed}")
     return number
-
-
-class Parameter(NamedTuple):
-    """A parameter of a loss as it was passed, and what is allowed for it."""
-
-    name: str
-    value: Any
-    least: float
-    most: float
-    open_ends: bool
-    per_feature: bool  # may be one number for each element of the last axis
-
-
-def as_parameter(parameter: Parameter, shape: tuple[int, ...]) -> float | NDArray[np.float64]:
-    """Check a parameter of a loss over numbers of that shape."""
-    name, value, least, most, open_ends, per_feature = parameter
-    if not per_feature or np.ndim(value) == 0:
-        return as_number(name, value, least, most, open_ends=open_ends)
-    array = as_array(name, value)
-    if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
-        raise TypeError(f"{name} has dtype {array.dtype}; allowed: real numbers")
-    if array.shape != shape[-1:]:
-        raise ValueError(f"{name} has shape {array.shape}; allowed: a number, or {shape[-1:]}")
-    numbers: NDArray[np.float64] = array.astype(np.float64)
-    for i, number in enumerate(numbers.tolist()):
-        as_number(f"{name}[{i}]", number, least, most, open_ends=open_ends)
-    return numbers
-
-
-class Numbers(NamedTuple):
-    """Numbers of T steps of D features each in B sequences, as a kernel takes them."""
-
-    values: NDArray[Any]  # [B, outer, inner], T D in all; the last axis with any stride
-    given: NDArray[Any]
-    shape: tuple[int, int, int]  # B, T, D
-
-
-def as_predictions(name: str, value: Any) -> Numbers:
-    """Check an array [B], [B, T] or [B, T, D...] of floats."""
-    given = as_array(name, value)
-    if given.ndim == 0:
-        raise ValueError(f"{name} has shape (); allowed: [B], [B, T] or [B, T, D]")
-    shape = (given.shape[0], given.shape[1] if given.ndim > 1 else 1, math.prod(given.shape[2:]))
-    return Numbers(as_runs(_as_floats(name, given), shape), given, shape)
-
-
-def as_comparison(name: str, value: Any, predictions: Numbers) -> NDArray[Any]:
-    """Check real numbers of the shape of the predictions; return them as runs."""
-    given = as_array(name, value)
-    if given.shape != predictions.given.shape:
-        raise ValueError(f"{name} has shape {given.shape}; allowed: {predictions.given.shape}")
-    dtype = given.dtype
-    if dtype.kind == "b":
-        given = given.view(np.uint8)
-    elif dtype.name not in STORED or not dtype.isnative:
-        if dtype.kind not in "fiu":
-            raise TypeError(f"{name} has dtype {dtype}; allowed: real numbers")
-        given = given.astype(np.float64)
-    return as_runs(given, predictions.shape)
-
-
-def as_runs(array: NDArray[Any], shape: tuple[int, int, int]) -> NDArray[Any]:
-    """View B, T, D numbers as [B, outer, inner] with the longest inner axis that has one stride."""
-    batch, steps, features = shape
-    runs = array.reshape(shape)
-    if not runs.flags.aligned:
-        runs = runs.copy()
-    if features == 1:
-        return runs[:, None, :, 0]
-    if runs.strides[1] == features * runs.strides[2]:
-        return runs.reshape(batch, 1, steps * features)
-    return runs

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _arguments, _reduction, _runtime
+from . import _arguments, _reduction, _runtime, _step_arguments
 from ._signatures import Loss, LossAndGradient
 
 
@@ -67,18 +67,18 @@ def prepare(
     checked = _arguments.as_step_scores(name, scores)
     values = checked.values
     n_classes = values.shape[-1]
-    steps = _arguments.as_steps(checked.given.shape[:-1], lengths, mask)
+    steps = _step_arguments.as_steps(checked.given.shape[:-1], lengths, mask)
     weight = _arguments.as_weights("sample_weight", sample_weight, steps.batch)
     class_weight = _arguments.as_weights("class_weight", class_weight, n_classes)
     targets = _arguments.as_array("targets", targets)
     uniform = _reduction.is_uniform(reduction, weight)
     wanted = None
-    if distributions and (targets.dtype.kind == "f" or targets.dtype.name == "bfloat16"):
-        wanted = _arguments.as_distributions(targets, checked)
+    if distributions and (targets.dtype.kind == "f" or _arguments.is_bfloat16(targets.dtype)):
+        wanted = _step_arguments.as_distributions(targets, checked)
         targets = np.zeros(steps.shape, np.int64)
-        flat, counts = _arguments.as_targets(targets, steps, 1, -1, None, uniform)
+        flat, counts = _step_arguments.as_targets(targets, steps, 1, -1, None, uniform)
     else:
-        flat, counts = _arguments.as_targets(targets, steps, n_classes, ignore_index, class_weight, uniform)
+        flat, counts = _step_arguments.as_targets(targets, steps, n_classes, ignore_index, class_weight, uniform)
     gradient = _arguments.as_gradient(checked, return_grad, grad_out)
     scale = _reduction.sequence_scale(reduction, counts, normalizer, weight, steps.batch)
     if wanted is not None and gradient.values is not None and np.may_share_memory(gradient.values, wanted):

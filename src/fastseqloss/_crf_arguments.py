@@ -50,6 +50,11 @@ class Potentials(NamedTuple):
         return self.scores.single
 
     @property
+    def parameters(self) -> tuple[Parameter, Parameter, Parameter]:
+        """What all sequences share."""
+        return self.transitions, self.start, self.end
+
+    @property
     def kernel_parameters(self) -> tuple[NDArray[np.float64], ...]:
         """Transitions, starts and ends as a kernel takes them."""
         return self.transitions.values, self.start.values, self.end.values
@@ -174,9 +179,9 @@ class Gradient:
         self.emissions = _arguments.as_gradient(potentials.scores, return_grad, wanted[0])
         self.sums: tuple[NDArray[np.float64] | None, ...] = (None, None, None)
         if return_grad:
-            for parameter, out in zip(potentials[2:], wanted[1:], strict=True):
-                _check_parameter_out(parameter, out)
-            self.sums = tuple(np.zeros(parameter.values.shape) for parameter in potentials[2:])
+            if grad_out is not None:
+                _check_parameter_outs(potentials, wanted)
+            self.sums = tuple([np.zeros(parameter.values.shape) for parameter in potentials.parameters])
 
     @property
     def read_from(self) -> NDArray[Any]:
@@ -192,22 +197,32 @@ class Gradient:
     def deliver(self) -> CRFGradient:
         """Return the gradients, each where and of what dtype it was asked for."""
         delivered: list[Any] = [self.emissions.deliver(self.potentials.scores.given)]
-        with np.errstate(over="ignore"):
-            for parameter, total, out in zip(self.potentials[2:], self.sums, self.given[1:], strict=True):
+        with np.errstate(over="ignore", under="ignore"):
+            for parameter, total, out in zip(self.potentials.parameters, self.sums, self.given[1:], strict=True):
                 if parameter.dtype is None or total is None:
                     delivered.append(None)
                 elif out is None:
                     delivered.append(total.astype(parameter.dtype, copy=False))
                 else:
-                    np.copyto(out, total, casting="same_kind")
+                    out[...] = total
                     delivered.append(out)
         return CRFGradient(*delivered)
 
 
+def _check_parameter_outs(potentials: Potentials, outs: tuple[Any, ...]) -> None:
+    for k, parameter in enumerate(potentials.parameters, 1):
+        if outs[k] is None:
+            continue
+        _check_parameter_out(parameter, outs[k])
+        for name, other in zip(CRFGradient._fields, outs[:k], strict=False):
+            if other is not None and _arguments.shares_memory(outs[k], other):
+                raise ValueError(
+                    f"grad_out.{parameter.name} shares memory with grad_out.{name}; allowed: arrays apart"
+                )
+
+
 def _check_parameter_out(parameter: Parameter, out: Any) -> None:
     name = f"grad_out.{parameter.name}"
-    if out is None:
-        return
     if parameter.dtype is None:
         raise ValueError(f"{name} is given, but {parameter.name} is not; allowed: None")
     if not isinstance(out, np.ndarray):
@@ -218,6 +233,8 @@ def _check_parameter_out(parameter: Parameter, out: Any) -> None:
         raise TypeError(f"{name} has dtype {out.dtype}; allowed: {parameter.dtype}")
     if not out.flags.writeable:
         raise ValueError(f"{name} is read-only")
+    if _arguments.overlaps_itself(out):
+        raise ValueError(f"{name} has strides {out.strides} for shape {out.shape}: its elements must not share memory")
 
 
 class Schedule(NamedTuple):
@@ -238,10 +255,10 @@ def schedule(
     batch, n_frames, n_tags = potentials.scores.values.shape
     steps = int(lengths.sum())
     if scale is None and steps == batch * n_frames > 0:
-        order = np.arange(batch)
+        order = np.arange(batch, dtype=np.int64)
     else:
         order = np.flatnonzero(lengths if scale is None else lengths * (scale != 0))
-        order = order[np.argsort(-lengths[order], kind="stable")]
+        order = order[np.argsort(-lengths[order], kind="stable")].astype(np.int64, copy=False)
     # Nanoseconds, roughly: a multiply-add for each pair of tags, an exponential for each tag.
     work = float(steps * sweeps) * (n_tags * (n_tags * 0.06 + 1.0) + 30.0)
-    return Schedule(order.astype(np.int64, copy=False), _runtime.threads_for(num_threads, work, len(order)))
+    return Schedule(order, _runtime.threads_for(num_threads, work, len(order)))

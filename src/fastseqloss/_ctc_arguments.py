@@ -27,13 +27,14 @@ def as_star(star: Any, n_classes: int) -> int | None:
     if star is None:
         return None
     value = as_integer("star", star)
-    if 0 <= value < n_classes or not -(2**63) <= value < 2**63:
-        raise ValueError(f"star is {value}; allowed: an int64 other than 0 to {n_classes - 1}, the classes")
+    largest = 2**63 - 2  # labels beyond int64 are taken for the one after it
+    if 0 <= value < n_classes or not -(2**63) <= value <= largest:
+        raise ValueError(f"star is {value}; allowed: -2**63 to 2**63 - 2, except 0 to {n_classes - 1}, the classes")
     return value
 
 
-def as_log_prior(name: str, value: Any, n_classes: int) -> NDArray[np.float64] | None:
-    """Return logarithms of priors [V], finite, or None."""
+def as_log_prior(name: str, value: Any, n_classes: int, scale: float) -> NDArray[np.float64] | None:
+    """Return logarithms of priors [V] times `scale`, both finite, or None."""
     if value is None:
         return None
     array = as_array(name, value)
@@ -45,7 +46,12 @@ def as_log_prior(name: str, value: Any, n_classes: int) -> NDArray[np.float64] |
     bad = np.flatnonzero(~np.isfinite(prior))
     if bad.size:
         raise ValueError(f"{name}[{bad[0]}] is {prior[bad[0]]}; allowed: finite numbers")
-    return prior
+    with np.errstate(over="ignore"):
+        scaled = scale * prior
+    bad = np.flatnonzero(~np.isfinite(scaled))
+    if bad.size:
+        raise ValueError(f"{name}[{bad[0]}] is {prior[bad[0]]}; allowed: numbers finite when scaled by {scale:g}")
+    return scaled
 
 
 def as_classes(name: str, value: Any, n_classes: int) -> NDArray[np.int64]:

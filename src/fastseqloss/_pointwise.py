@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _arguments, _reduction, _runtime
+from . import _arguments, _reduction, _runtime, _step_arguments
 from ._signatures import Loss, LossAndGradient
 
 _kernel = _runtime.load("pointwise")
@@ -25,7 +25,7 @@ def pointwise_loss(
     targets: Any,
     lengths: Any,
     mask: Any,
-    parameter: _arguments.Parameter | None,
+    parameter: _step_arguments.Parameter | None,
     reduction: str,
     normalizer: float | None,
     sample_weight: Any,
@@ -35,14 +35,14 @@ def pointwise_loss(
 ) -> Loss | LossAndGradient:
     """Return the reduced loss, and its gradient if asked for; `name` is that of the predictions."""
     _reduction.check_reduction(reduction, _reduction.STEP_REDUCTIONS, normalizer)
-    numbers = _arguments.as_predictions(name, predictions)
-    steps = _arguments.as_steps(numbers.given.shape[:2], lengths, mask)
+    numbers = _step_arguments.as_predictions(name, predictions)
+    steps = _step_arguments.as_steps(numbers.given.shape[:2], lengths, mask)
     weight = _arguments.as_weights("sample_weight", sample_weight, steps.batch)
-    wanted = _arguments.as_comparison("targets", targets, numbers)
-    number = _arguments.as_parameter(parameter, numbers.given.shape) if parameter else 0.0
+    wanted = _step_arguments.as_comparison("targets", targets, numbers)
+    number = _step_arguments.as_parameter(parameter, numbers.given.shape) if parameter else 0.0
     spread = None
     if isinstance(number, np.ndarray):
-        spread = _arguments.as_runs(np.broadcast_to(number, numbers.given.shape), numbers.shape)
+        spread = _step_arguments.as_runs(np.broadcast_to(number, numbers.given.shape), numbers.shape)
         number = 0.0
     scale = _reduction.sequence_scale(reduction, steps.counts(), normalizer, weight, steps.batch)
     work = numbers.given.size * _NANOSECONDS.get(loss, 0.5)
@@ -92,8 +92,8 @@ def _find_bad_target(
     allowed: int,
     wanted: NDArray[Any],
     targets: Any,
-    numbers: _arguments.Numbers,
-    steps: _arguments.Steps,
+    numbers: _step_arguments.Numbers,
+    steps: _step_arguments.Steps,
     threads: int,
 ) -> None:
     """Raise if there is a target that the loss does not allow, one of weight 0 too."""
@@ -118,20 +118,20 @@ def _check(allowed: int, bad: int, targets: Any, shape: tuple[int, ...]) -> None
         raise ValueError(f"targets[{', '.join(map(str, where))}] is {shown}; allowed: {said}")
 
 
-def _gradient_for(numbers: _arguments.Numbers, return_grad: bool, grad_out: Any) -> _arguments.Gradient:
+def _gradient_for(numbers: _step_arguments.Numbers, return_grad: bool, grad_out: Any) -> _arguments.Gradient:
     """Allocate the gradient, or check the array given for it; values are runs, as the kernel wants them."""
     floats = _arguments.native(numbers.given.dtype)
     if grad_out is not None:
         _arguments.check_grad_out(grad_out, numbers.given)
-        runs = _arguments.as_runs(grad_out, numbers.shape)
+        runs = _step_arguments.as_runs(grad_out, numbers.shape)
         if floats == grad_out.dtype and (not runs.size or np.may_share_memory(runs, grad_out)):
             return _arguments.Gradient(runs, grad_out, True, False)
     if grad_out is None and not return_grad:
         return _arguments.Gradient(None, None, False, False)
     fresh = np.empty_like(numbers.given, dtype=floats, subok=False)
-    if not np.may_share_memory(_arguments.as_runs(fresh, numbers.shape), fresh):
+    if not np.may_share_memory(_step_arguments.as_runs(fresh, numbers.shape), fresh):
         fresh = np.empty(numbers.given.shape, floats)
-    return _arguments.Gradient(_arguments.as_runs(fresh, numbers.shape), grad_out, False, False)
+    return _arguments.Gradient(_step_arguments.as_runs(fresh, numbers.shape), grad_out, False, False)
 
 
 def _as_one(

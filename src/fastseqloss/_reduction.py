@@ -61,7 +61,9 @@ def length_scale(
     sample_weight: NDArray[np.float64] | None,
 ) -> NDArray[np.float64]:
     """Return the scale of each sequence where "mean" is over sequences and "sequence_mean" divides by lengths."""
-    counts = np.maximum(lengths, 1) if reduction == "sequence_mean" else np.ones(len(lengths))
+    if reduction == "mean":
+        reduction = "batch_mean"
+    counts = np.maximum(lengths, 1) if reduction == "sequence_mean" else lengths
     return sequence_scale(reduction, counts, normalizer, sample_weight, len(lengths))
 
 
@@ -69,10 +71,9 @@ def reduce_sequences(
     reduction: str, loss: NDArray[np.float64], scale: NDArray[np.float64]
 ) -> NDArray[np.float64] | float:
     """Return the reduced loss; a sequence of scale 0 does not count, whatever its loss."""
-    if len(loss) == 1 and reduction not in ("none", "per_sequence"):
-        return float(loss[0] * scale[0]) if scale[0] else 0.0
-    weighted = np.multiply(loss, scale, out=np.zeros_like(loss), where=scale != 0)
-    return weighted if reduction in ("none", "per_sequence") else float(weighted.sum())
+    weighted = np.empty(len(loss))
+    total = arguments.weigh(loss, scale, weighted)
+    return weighted if reduction in ("none", "per_sequence") else total
 
 
 def is_uniform(reduction: str, sample_weight: NDArray[np.float64] | None) -> bool:

@@ -208,7 +208,7 @@ def crf_loss(
 
     Where the tags have probability 0 the loss is inf and the gradient of that sequence 0. NaN or
     +inf among the emissions of a valid step makes loss and gradient of that sequence NaN, and the
-    gradients of the parameters.
+    gradients of the parameters. So does an emission that overflows float64 with start or end added.
 
     Replaces ``-torchcrf.CRF(K)(emissions, tags, mask, reduction)``, whose ``token_mean`` is
     ``reduction="sum"`` with ``normalizer=lengths.sum()``.
@@ -263,7 +263,7 @@ def crf_loss(
     )
     reduced = _reduction.reduce_sequences(reduction, loss, scale)
     if potentials.single and reduction == "none":
-        reduced = float(loss[0] * scale[0]) if scale[0] else 0.0
+        reduced = float(loss[0] * scale[0])
     if gradient.emissions.values is None:
         return reduced
     return reduced, gradient.deliver()
@@ -424,8 +424,9 @@ def crf_marginals(
     _sums_over_paths(potentials, unary, pairs, num_threads)
     dtype = potentials.scores.given.dtype
     first = 0 if potentials.single else slice(None)
-    unary = unary[first].astype(dtype, copy=False)
-    return unary if pairs is None else CRFMarginals(unary, pairs[first].astype(dtype, copy=False))
+    with np.errstate(under="ignore"):
+        unary = unary[first].astype(dtype, copy=False)
+        return unary if pairs is None else CRFMarginals(unary, pairs[first].astype(dtype, copy=False))
 
 
 def crf_decode(
@@ -456,7 +457,7 @@ def crf_decode(
         Named tuple ``(tags, score)``: int64 [B, T], -1 in the padding and all along a sequence
         without a path, and float64 [B], -inf there. For one sequence [T] and a float. A
         sequence with NaN or +inf in a valid step has score NaN and tags -1. An empty sequence has
-        score 0.
+        score 0. Scores of paths that overflow float64 give a score that is not finite, and any tags.
 
     Raises
     ------

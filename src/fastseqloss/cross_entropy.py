@@ -7,7 +7,7 @@ from typing import Any, Literal, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _arguments, _classes, _runtime
+from . import _arguments, _classes, _runtime, _step_arguments
 from ._pointwise import pointwise_loss
 from ._signatures import (
     BinaryOptions,
@@ -190,13 +190,13 @@ def softmax_cross_entropy(
     problem = _classes.prepare(
         "logits", logits, targets, lengths, mask, ignore_index, class_weight,
         reduction, normalizer, sample_weight, return_grad, grad_out, distributions=True,
-    )  # fmt: skip
+    )
     threads = problem.threads(num_threads, 0.5)
     if problem.size:
         _kernel.softmax_cross_entropy(
             *problem.scores, problem.targets, *problem.distributions, problem.scale, problem.class_weight,
             epsilon, zeta, kind, problem.losses, problem.gradient, threads,
-        )  # fmt: skip
+        )
     return problem.result()
 
 
@@ -314,13 +314,13 @@ def nll_loss(
     problem = _classes.prepare(
         "log_probs", log_probs, targets, lengths, mask, ignore_index, class_weight,
         reduction, normalizer, sample_weight, return_grad, grad_out,
-    )  # fmt: skip
+    )
     threads = problem.threads(num_threads, 0.1)
     if problem.size:
         _kernel.softmax_cross_entropy(
             *problem.scores, problem.targets, None, 0, problem.scale, problem.class_weight,
             0.0, 0.0, _INPUTS.index("log_probs"), problem.losses, problem.gradient, threads,
-        )  # fmt: skip
+        )
     return problem.result()
 
 
@@ -443,8 +443,8 @@ def binary_cross_entropy(
     """
     kind = _arguments.choice("input", input, ("logits", "probs"))
     weight = 1.0 if pos_weight is None else pos_weight
-    parameter = _arguments.Parameter("pos_weight", weight, 0.0, np.inf, open_ends=False, per_feature=True)
+    parameter = _step_arguments.Parameter("pos_weight", weight, 0.0, np.inf, open_ends=False, per_feature=True)
     return pointwise_loss(
         "bce_probs" if kind else "bce_logits", "logits", logits, targets, lengths, mask, parameter,
         reduction, normalizer, sample_weight, return_grad, grad_out, num_threads,
-    )  # fmt: skip
+    )

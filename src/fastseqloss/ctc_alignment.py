@@ -206,7 +206,7 @@ def ctc_align(
     star = _ctc_arguments.as_star(star, n_classes)
     star_log_prob = _arguments.as_number("star_log_prob", star_log_prob, -np.inf, 0.0)
     prior_scale = _arguments.as_number("prior_scale", prior_scale, 0.0, np.inf)
-    prior = _ctc_arguments.as_log_prior("label_prior", label_prior, n_classes)
+    prior = _ctc_arguments.as_log_prior("label_prior", label_prior, n_classes, prior_scale)
     frames = _arguments.as_lengths("logit_lengths", logit_lengths, batch, n_frames, scores.single)
     targets = _arguments.as_labels(
         labels,
@@ -236,7 +236,7 @@ def ctc_align(
             order,
             kind,
             blank,
-            None if prior is None else prior_scale * prior,
+            prior,
             star_log_prob,
             log_prob,
             path,
@@ -395,7 +395,7 @@ def ctc_alignment_log_prob(
     Returns
     -------
     ndarray of float64 [N]
-        In nats; 0 for an alignment without frames.
+        In nats; 0 for an alignment without frames, NaN for one with both +inf and -inf.
 
     Raises
     ------
@@ -438,5 +438,6 @@ def ctc_alignment_log_prob(
             )
         rows = scores[n] if scores.ndim == 3 else scores
         chosen: NDArray[Any] = rows[path] if scores.ndim == 1 else rows[np.arange(len(path)), path]
-        result[n] = chosen.astype(np.float64).sum()
+        with np.errstate(over="ignore", invalid="ignore"):
+            result[n] = chosen.astype(np.float64).sum()
     return result

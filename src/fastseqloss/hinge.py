@@ -7,7 +7,7 @@ from typing import Any, Literal, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _arguments, _classes, _runtime
+from . import _arguments, _classes, _runtime, _step_arguments
 from ._pointwise import pointwise_loss
 from ._signatures import (
     HingeOptions,
@@ -132,13 +132,13 @@ def hinge_loss(
     >>> round(fsl.hinge_loss([[0.8, -0.5, 0.3]], [[1, -1, 1]]), 3)
     0.467
     """
-    parameter = _arguments.Parameter("margin", margin, 0.0, np.inf, open_ends=False, per_feature=False)
+    parameter = _step_arguments.Parameter("margin", margin, 0.0, np.inf, open_ends=False, per_feature=False)
     if not isinstance(squared, (bool, np.bool_)):
         raise TypeError(f"squared must be a bool, got {type(squared).__name__}")
     return pointwise_loss(
         "squared_hinge" if squared else "hinge", "scores", scores, targets, lengths, mask, parameter,
         reduction, normalizer, sample_weight, return_grad, grad_out, num_threads,
-    )  # fmt: skip
+    )
 
 
 @overload
@@ -264,11 +264,11 @@ def multiclass_hinge_loss(
     problem = _classes.prepare(
         "scores", scores, targets, lengths, mask, ignore_index, class_weight,
         reduction, normalizer, sample_weight, return_grad, grad_out,
-    )  # fmt: skip
+    )
     threads = problem.threads(num_threads, 0.3)
     if problem.size:
         _kernel.multiclass_hinge(
             *problem.scores, problem.targets, problem.scale, problem.class_weight, number,
             problem.losses, problem.gradient, threads,
-        )  # fmt: skip
+        )
     return problem.result()

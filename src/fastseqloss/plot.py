@@ -39,16 +39,21 @@ def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
     return ax
 
 
-def _time_axis(ax: Axes, frames: int, frame_seconds: float | None) -> float:
-    """Label the horizontal axis, and return the width of a frame on it."""
-    unit = 1.0 if frame_seconds is None else _arguments.as_number("frame_seconds", frame_seconds, 0.0, np.inf)
-    ax.set_xlabel("frame" if frame_seconds is None else "time, s", color=_INK)
-    ax.set_xlim(0, max(frames, 1) * unit)
+def _unit(frame_seconds: float | None) -> float:
+    """Return the width of a frame on the horizontal axis."""
     if frame_seconds is None:
+        return 1.0
+    return _arguments.as_number("frame_seconds", frame_seconds, 0.0, np.inf, open_ends=True)
+
+
+def _time_axis(ax: Axes, width: float, in_seconds: bool) -> None:
+    """Label the horizontal axis."""
+    ax.set_xlabel("time, s" if in_seconds else "frame", color=_INK)
+    ax.set_xlim(0, width)
+    if not in_seconds:
         from matplotlib.ticker import MaxNLocator
 
         ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
-    return unit
 
 
 def _name(names: Names | None, label: int) -> str:
@@ -61,9 +66,7 @@ def _name(names: Names | None, label: int) -> str:
 
 def _write(ax: Axes, places: Sequence[float], texts: Sequence[str], colours: Sequence[str]) -> None:
     """Write texts above the axes at their places, in two rows where they are too close for one."""
-    figure = ax.get_figure(root=True)
-    points = 72 * ax.get_position().width * (figure.get_figwidth() if figure is not None else 10.0)
-    points /= ax.get_xlim()[1] - ax.get_xlim()[0]  # of the page for a unit of the axis
+    points = 72 * ax.bbox.width / ax.figure.dpi / (ax.get_xlim()[1] - ax.get_xlim()[0])  # for a unit of the axis
     row, before, room = 0, -np.inf, 0.0
     for place, text, colour in zip(places, texts, colours, strict=True):
         half = 3.5 * len(text) + 1.5
@@ -142,8 +145,9 @@ def plot_posteriors(
     if shares.ndim != 2 or shares.shape[1] < 2 * len(tokens) + 1:
         raise ValueError(f"posteriors has shape {shares.shape}; allowed: [T, {2 * len(tokens) + 1}] or wider")
     shares = shares[:, : 2 * len(tokens) + 1]
+    unit = _unit(frame_seconds)
     ax = _axes(ax, (10, 3))
-    unit = _time_axis(ax, len(shares), frame_seconds)
+    _time_axis(ax, max(len(shares), 1) * unit, frame_seconds is not None)
     texts = [_name(names, label) for label in tokens.tolist()]
     if chosen == 1 or (chosen == 0 and len(tokens) <= 48):
         _draw_curves(ax, shares, tokens.tolist(), texts, unit)
@@ -216,7 +220,7 @@ def plot_alignment(
         Length of a frame: the axis is in seconds then.
     waveform : array_like [N], optional
         Samples that cover all frames.
-    image : array_like [H, W] or [H, W, 3], optional
+    image : array_like [H, W], [H, W, 3] or [H, W, 4], optional
         A picture whose width covers all frames: a line of text, or a spectrogram.
     ax : matplotlib Axes, optional
         Where to draw; a new figure by default.
@@ -228,7 +232,7 @@ def plot_alignment(
     Raises
     ------
     ValueError, TypeError
-        If shapes do not fit, or both `waveform` and `image` are given.
+        If shapes do not fit, samples are not finite, or both `waveform` and `image` are given.
     ModuleNotFoundError
         Without matplotlib.
 
@@ -241,16 +245,16 @@ def plot_alignment(
     """
     if waveform is not None and image is not None:
         raise ValueError("waveform and image are both given; allowed: one of them")
-    last = max((span.end for span in spans), default=0)
-    frames = last if frames is None else frames
-    if frames < last:
-        raise ValueError(f"frames is {frames}; allowed: {last} or more, where the last span ends")
+    samples = None if waveform is None else _as_samples(waveform)
+    picture = None if image is None else _as_picture(image)
+    frames, unit = _frames_of(spans, frames), _unit(frame_seconds)
     ax = _axes(ax, (10, 2.4))
-    unit = _time_axis(ax, frames, frame_seconds)
-    if waveform is not None:
-        _draw_waveform(ax, np.asarray(waveform, np.float64), frames * unit)
-    elif image is not None:
-        _draw_picture(ax, np.asarray(image), frames * unit)
+    _time_axis(ax, max(frames, 1) * unit, frame_seconds is not None)
+    if samples is not None and len(samples):
+        _draw_waveform(ax, samples, frames * unit)
+    elif picture is not None:
+        extent = (0.0, frames * unit, 0.0, float(picture.shape[0]))
+        ax.imshow(picture, cmap="Greys", aspect="auto", extent=extent, interpolation="nearest")
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
     colours = _colours([span.label for span in spans])
@@ -262,11 +266,37 @@ def plot_alignment(
     return ax
 
 
-def _draw_waveform(ax: Axes, samples: NDArray[np.float64], width: float) -> None:
+def _frames_of(spans: Sequence[TokenSpan], frames: int | None) -> int:
+    """Return the number of frames to draw, those of the spans by default."""
+    for i, span in enumerate(spans):
+        if not isinstance(span, TokenSpan):
+            kind = type(span).__name__
+            raise TypeError(f"spans[{i}] is a {kind}; allowed: TokenSpan, as in ctc_align(...).spans()[b]")
+    last = max((span.end for span in spans), default=0)
+    frames = last if frames is None else _arguments.as_integer("frames", frames)
+    if frames < last:
+        raise ValueError(f"frames is {frames}; allowed: {last} or more, where the last span ends")
+    return frames
+
+
+def _as_samples(waveform: ArrayLike) -> NDArray[np.float64]:
+    samples = np.asarray(waveform, np.float64)
     if samples.ndim != 1:
         raise ValueError(f"waveform has shape {samples.shape}; allowed: [N]")
-    if len(samples) == 0:
-        return
+    bad = np.flatnonzero(~np.isfinite(samples))
+    if bad.size:
+        raise ValueError(f"waveform[{bad[0]}] is {samples[bad[0]]}; allowed: finite numbers")
+    return samples
+
+
+def _as_picture(image: ArrayLike) -> NDArray[Any]:
+    picture = np.asarray(image)
+    if picture.ndim != 2 and not (picture.ndim == 3 and picture.shape[2] in (3, 4)):
+        raise ValueError(f"image has shape {picture.shape}; allowed: [H, W], [H, W, 3] or [H, W, 4]")
+    return picture
+
+
+def _draw_waveform(ax: Axes, samples: NDArray[np.float64], width: float) -> None:
     # The least and the largest sample under each of about 2000 columns: no peak is lost.
     starts = np.arange(0, len(samples), max(1, len(samples) // 2000))
     times = starts * (width / len(samples))
@@ -274,13 +304,6 @@ def _draw_waveform(ax: Axes, samples: NDArray[np.float64], width: float) -> None
     ax.fill_between(times, low, high, color=_WAVE, linewidth=0.6, edgecolor=_WAVE)
     loudest = float(np.abs(samples).max()) or 1.0
     ax.set_ylim(-1.05 * loudest, 1.05 * loudest)
-
-
-def _draw_picture(ax: Axes, image: NDArray[Any], width: float) -> None:
-    if image.ndim != 2 and not (image.ndim == 3 and image.shape[2] in (3, 4)):
-        raise ValueError(f"image has shape {image.shape}; allowed: [H, W] or [H, W, 3]")
-    extent = (0.0, width, 0.0, float(image.shape[0]))
-    ax.imshow(image, cmap="Greys", aspect="auto", extent=extent, interpolation="nearest")
 
 
 def plot_loss(
@@ -328,9 +351,13 @@ def plot_loss(
     if values.ndim != 1:
         raise ValueError(f"losses has shape {values.shape}; allowed: [N]")
     count = len(values)
-    if smooth is not None and smooth < 1:
+    held_out = None if validation is None else np.asarray(validation, np.float64)
+    if held_out is not None and held_out.ndim != 1:
+        raise ValueError(f"validation has shape {held_out.shape}; allowed: [M]")
+    width = max(1, count // 50) if smooth is None else _arguments.as_integer("smooth", smooth)
+    if width < 1:
         raise ValueError(f"smooth is {smooth}; allowed: 1 or more")
-    width = min(max(1, count // 50) if smooth is None else smooth, max(count, 1))
+    width = min(width, max(count, 1))
     ax = _axes(ax, (8, 3.2))
     steps = np.arange(1, count + 1)
     ax.plot(steps, values, color=_FAINT, linewidth=0.8, label="each step" if width > 1 else None)
@@ -338,10 +365,7 @@ def plot_loss(
     strong: dict[str, Any] = {"color": _PALETTE[0], "linewidth": 1.8, "marker": "o" if len(mean) == 1 else ""}
     ax.plot(steps[width - 1 :], mean, label=f"mean of {width}" if width > 1 else None, **strong)
     drawn = values
-    if validation is not None:
-        held_out = np.asarray(validation, np.float64)
-        if held_out.ndim != 1:
-            raise ValueError(f"validation has shape {held_out.shape}; allowed: [M]")
+    if held_out is not None:
         at = count * np.arange(1, len(held_out) + 1) / max(len(held_out), 1)
         ax.plot(at, held_out, "o-", color=_PALETTE[1], markersize=4, linewidth=1.4, label="validation")
         drawn = np.concatenate([values, held_out])

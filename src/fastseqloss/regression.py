@@ -7,7 +7,6 @@ from typing import Any, Literal, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._arguments import Parameter
 from ._pointwise import pointwise_loss
 from ._signatures import (
     HuberOptions,
@@ -18,6 +17,7 @@ from ._signatures import (
     StepOptions,
     StepReduction,
 )
+from ._step_arguments import Parameter
 
 
 @overload
@@ -123,7 +123,7 @@ def mse_loss(
     return pointwise_loss(
         "mse", "predictions", predictions, targets, lengths, mask, None,
         reduction, normalizer, sample_weight, return_grad, grad_out, num_threads,
-    )  # fmt: skip
+    )
 
 
 @overload
@@ -227,7 +227,7 @@ def mae_loss(
     return pointwise_loss(
         "mae", "predictions", predictions, targets, lengths, mask, None,
         reduction, normalizer, sample_weight, return_grad, grad_out, num_threads,
-    )  # fmt: skip
+    )
 
 
 @overload
@@ -344,7 +344,7 @@ def huber_loss(
     return pointwise_loss(
         "huber", "predictions", predictions, targets, lengths, mask, parameter,
         reduction, normalizer, sample_weight, return_grad, grad_out, num_threads,
-    )  # fmt: skip
+    )
 
 
 @overload
@@ -457,4 +457,4 @@ def quantile_loss(
     return pointwise_loss(
         "quantile", "predictions", predictions, targets, lengths, mask, parameter,
         reduction, normalizer, sample_weight, return_grad, grad_out, num_threads,
-    )  # fmt: skip
+    )

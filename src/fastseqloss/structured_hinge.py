@@ -138,7 +138,8 @@ def structured_hinge_loss(
     Notes
     -----
     Independence of threads and batch mates, and what NaN does, are as in `crf_loss`. Of best paths
-    with equal scores, the one is taken that `crf_decode` would take.
+    with equal scores, the one is taken that `crf_decode` would take. Scores of paths beyond 1e308,
+    which overflow float64, may make the loss NaN.
 
     References
     ----------
@@ -184,7 +185,7 @@ def structured_hinge_loss(
     )
     reduced = _reduction.reduce_sequences(reduction, loss, scale)
     if potentials.single and reduction == "none":
-        reduced = float(loss[0] * scale[0]) if scale[0] else 0.0
+        reduced = float(loss[0] * scale[0])
     if gradient.emissions.values is None:
         return reduced
     return reduced, gradient.deliver()

@@ -1,4 +1,4 @@
-"""Scans of integer arguments, where NumPy's own calls would cost more than the work. Baseline instruction set."""
+"""Scans of arguments and sums, where NumPy's own calls would cost more than the work. Baseline instruction set."""
 
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint8_t, uint64_t
@@ -91,6 +91,17 @@ def sequence_sums(const double[:, ::1] values, double[::1] sums):
             for first in range(0, n, 512):
                 total += block_sum(&values[b, first], min(n - first, 512))
             sums[b] = total
+
+
+def weigh(const double[::1] values, const double[::1] weights, double[::1] weighted):
+    """weighted = values * weights, 0 where the weight is 0, whatever the value; returns the sum of it."""
+    cdef Py_ssize_t i, n = values.shape[0]
+    cdef double total = 0
+    for i in range(n):
+        weighted[i] = values[i] * weights[i] if weights[i] else 0
+    for i in range(0, n, 512):
+        total += block_sum(&weighted[i], min(n - i, 512))
+    return total
 
 
 cdef double block_sum(const double *x, Py_ssize_t n) noexcept nogil:

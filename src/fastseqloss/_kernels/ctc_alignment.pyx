@@ -129,12 +129,15 @@ cdef inline void set_search(Search *a, const int64_t *labels) noexcept nogil:
 # ---- frames ---------------------------------------------------------------------------------
 
 cdef inline bint normalise(Search *a, const floating *x, Py_ssize_t t) noexcept nogil:
-    """The dense pass over a row of logits; whether its sum is NaN."""
+    """The dense pass over a row of logits; whether its sum is NaN.
+
+    Of a row of -inf alone, where no class is possible but a star is, the scores stay as they are.
+    """
     cdef double row_max, row_sum
     if a.s.input != LOGITS:
         return False
     softmax_row(x + t * a.s.x_stride, a.s.n_classes, <floating *> NULL, 1, -a.s.x_stride, &row_max, &row_sum)
-    a.log_norm[t] = row_max + log64(row_sum)
+    a.log_norm[t] = row_max + log64(row_sum) if row_sum != 0 else 0
     return isnan(row_sum)
 
 
@@ -336,6 +339,11 @@ cdef double trace(Search *a, const floating *x, const int64_t *labels, Path *pat
         for t in range(start + 1, stop + 1):
             at = follow(a, at, kept_row(a, t - start, 0), kept_row(a, t - start, 1))
             put(a, x, t, at, labels, path)
+    if path.total == -INFINITY:
+        # Beyond float64, though the path is the best of those with these labels: scores near 1e308 only.
+        for t in range(s.frames):
+            path.labels[t], path.tokens[t], path.log_probs[t] = -1, -1, 0
+        return -INFINITY
     return path.total + path.lost
 
 
@@ -418,6 +426,7 @@ cdef inline double best_class(const floating *x, Py_ssize_t n, Input kind, Py_ss
     cdef double most, total = 1
     if kind == LOGITS:
         softmax_row(x, n, <floating *> NULL, 1, ahead, &most, &total)
+        most = most if total != 0 else -INFINITY
     elif floating is float:
         most = greatest_f32(x, n, kind == PROBS)
     else:
