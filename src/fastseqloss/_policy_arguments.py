@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _arguments, _reduction, _runtime
+from . import _arguments, _reduction, _runtime, _step_arguments
 from ._kernels.arguments import first_outside
 from ._signatures import Loss, LossAndGradient
 
 
-def counting(steps: _arguments.Steps) -> NDArray[np.bool_]:
+def counting(steps: _step_arguments.Steps) -> NDArray[np.bool_]:
     """Say of each step [B, R] whether it counts."""
     inside: NDArray[np.bool_] = np.arange(steps.rows) < steps.lengths()[:, None]
     return inside if steps.mask is None else inside & steps.mask.view(np.bool_)
@@ -39,7 +39,7 @@ def as_finite(
     return values
 
 
-def as_advantages(value: Any, steps: _arguments.Steps, counts: NDArray[np.bool_]) -> NDArray[np.float64]:
+def as_advantages(value: Any, steps: _step_arguments.Steps, counts: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return advantages [B, R], one for each step or one for each sequence."""
     shape = _arguments.as_array("advantages", value).shape
     if shape == (steps.batch,) and len(steps.shape) > 1:
@@ -53,7 +53,7 @@ def as_advantages(value: Any, steps: _arguments.Steps, counts: NDArray[np.bool_]
 
 
 def as_actions(
-    value: Any, steps: _arguments.Steps, counts: NDArray[np.bool_], n_actions: int
+    value: Any, steps: _step_arguments.Steps, counts: NDArray[np.bool_], n_actions: int
 ) -> NDArray[np.int64]:
     """Return actions [B R], -1 where a step does not count."""
     actions = _arguments.as_integers("actions", value)
@@ -105,7 +105,7 @@ def policy_loss(
     if kl and ref_log_probs is None:
         raise ValueError(f"kl_coef is {kl_coef}; allowed: 0 without ref_log_probs")
     checked = _arguments.as_step_scores("logits", logits)
-    steps = _arguments.as_steps(checked.given.shape[:-1], lengths, mask)
+    steps = _step_arguments.as_steps(checked.given.shape[:-1], lengths, mask)
     weight = _arguments.as_weights("sample_weight", sample_weight, steps.batch)
     counts = counting(steps)
     taken = as_actions(actions, steps, counts, checked.values.shape[-1])

@@ -7,7 +7,7 @@ from typing import Any, Literal, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _arguments, _policy_arguments, _reduction, _runtime
+from . import _arguments, _policy_arguments, _reduction, _runtime, _step_arguments
 from ._signatures import (
     ClippedPolicyOptions,
     Loss,
@@ -444,8 +444,8 @@ def expected_risk_loss(
     checked = _arguments.as_step_scores("log_probs", given)
     batch, _, n = checked.values.shape if given.ndim == 2 else (1, 1, given.shape[0])
     first = _arguments.as_lengths("lengths", lengths, batch, n, given.ndim == 1)
-    chosen = _arguments.as_steps(given.shape, None, mask).mask
-    steps = _arguments.Steps((batch, n), first, None if chosen is None else chosen.reshape(batch, n))
+    chosen = _step_arguments.as_steps(given.shape, None, mask).mask
+    steps = _step_arguments.Steps((batch, n), first, None if chosen is None else chosen.reshape(batch, n))
     counts = _policy_arguments.counting(steps)
     costs = _policy_arguments.as_finite("risks", risks, given.shape, counts).reshape(batch, n)
     weight = _arguments.as_weights("sample_weight", sample_weight, batch)

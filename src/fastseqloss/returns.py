@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _arguments, _policy_arguments, _runtime
+from . import _arguments, _policy_arguments, _runtime, _step_arguments
 
 _kernel = _runtime.load("policy")
 
@@ -158,7 +158,7 @@ def generalized_advantages(
 
 def _steps(
     name: str, rewards: Any, lengths: Any, done: Any
-) -> tuple[_arguments.Steps, NDArray[np.bool_], NDArray[np.uint8] | None]:
+) -> tuple[_step_arguments.Steps, NDArray[np.bool_], NDArray[np.uint8] | None]:
     """Return the steps, a row for each sequence even if there is but one; which count; where episodes end."""
     given = _arguments.as_array(name, rewards)
     if given.ndim not in (1, 2):
@@ -174,11 +174,11 @@ def _steps(
         if flags.shape != given.shape:
             raise ValueError(f"done has shape {flags.shape}; allowed: {given.shape}")
         ends = np.array(flags, order="C").view(np.uint8).reshape(shape)
-    counts = _policy_arguments.counting(_arguments.Steps(shape, first, None))
-    return _arguments.Steps(given.shape, first, None), counts, ends
+    counts = _policy_arguments.counting(_step_arguments.Steps(shape, first, None))
+    return _step_arguments.Steps(given.shape, first, None), counts, ends
 
 
-def _final(final_values: Any, steps: _arguments.Steps) -> NDArray[np.float64]:
+def _final(final_values: Any, steps: _step_arguments.Steps) -> NDArray[np.float64]:
     if final_values is None:
         return np.zeros(len(steps.lengths()))
     single = len(steps.shape) == 1
