@@ -1,6 +1,7 @@
 """The extension modules: every kernel, once per instruction set level. All else is in pyproject.toml.
 
-FASTSEQLOSS_DEBUG=1 builds with bounds checks, assertions and no optimisation to speak of.
+FASTSEQLOSS_DEBUG=1 builds with bounds checks, assertions and no optimisation to speak of. FASTSEQLOSS_LEVELS builds for
+some of the levels only, x86_64_v3 say: less to compile, for a machine or a check that needs no other.
 """
 
 import os
@@ -29,6 +30,8 @@ elif X86_64:
     LEVELS = {"x86_64_v2": [], "x86_64_v3": ["/arch:AVX2"], "x86_64_v4": ["/arch:AVX512"]}
 else:
     LEVELS = {"baseline": []}
+if os.environ.get("FASTSEQLOSS_LEVELS"):
+    LEVELS = {level: LEVELS[level] for level in os.environ["FASTSEQLOSS_LEVELS"].split(",")}
 
 # Strict IEEE semantics: infinities, NaN and the order of additions keep their meaning. The loops that
 # may be reordered say so themselves (omp simd reduction).

@@ -253,7 +253,7 @@ def ctc_loss(
         loss[loss == np.inf] = 0.0
     reduced = _reduction.reduce_sequences(reduction, loss, scale)
     if scores.single and reduction == "none":
-        reduced = float(loss[0] * scale[0]) if scale[0] else 0.0
+        reduced = float(np.asarray(reduced)[0])
     if gradient.values is None:
         return reduced
     return reduced, gradient.deliver(scores.given)

@@ -455,7 +455,7 @@ def expected_risk_loss(
     risk, slope = _expected_risk(x, costs, alpha)
     loss = _reduction.reduce_sequences(reduction, risk, scale)
     if given.ndim == 1 and reduction == "none":
-        loss = float(risk[0] * scale[0])
+        loss = float(np.asarray(loss)[0])
     if gradient.values is None:
         return loss
     scaled = np.multiply(slope, scale[:, None], out=np.zeros_like(slope), where=scale[:, None] != 0)
