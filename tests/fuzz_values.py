@@ -52,7 +52,8 @@ OBJECTS = (
     np.str_("sum"), np.array(1), np.array(1.5), np.array("a"), np.array([None]), np.ma.masked,
     np.ma.array([1], mask=[1]), Sized(), _recursive(), iter([1, 2]), slice(None), NotImplemented,
     np.zeros((1,) * 33), np.zeros((0,) * 5), np.zeros((1,) * 64), np.dtype("f8"), np.float64, np.ndarray,
-    np.errstate(), Foreign(np.zeros((2, 2))), Foreign(np.zeros(2, "S2")), Capsule(np.zeros((2, 3))), Capsule(np.zeros(3, np.int64)),
+    np.errstate(), Foreign(np.zeros((2, 2))), Foreign(np.zeros(2, "S2")), Capsule(np.zeros((2, 3))),
+    Capsule(np.zeros(3, np.int64)),
 )  # fmt: skip
 SCALARS = (
     None, True, False, -1, 0, 1, 2, 3, 7, -100, 2**31, 2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 2**64, 10**30,

@@ -13,10 +13,26 @@ from typing import Any
 import numpy as np
 
 import fastseqloss as fsl
+import step_cases
 from fuzz_calls import STRATEGIES, Call, parameters
 
 TEAM = 4
 NAMES = [name for name in STRATEGIES if "num_threads" in parameters(name) and name != "set_num_threads"]
+
+
+LARGE = (*step_cases.NAMES, "policy_gradient_loss", "clipped_policy_loss")
+
+
+def large(name: str, seed: int) -> Call:
+    """Steps enough for every thread: kernels of steps take them by the hundreds."""
+    rng, shape = np.random.default_rng(seed), (6, 700, 5)
+    if "policy" not in name:
+        case = step_cases.random_case(rng, name, shape, dtype=(np.float32, np.float64, np.float16)[seed % 3], holes=0.1)
+        lengths = {"lengths": case.lengths, "mask": case.mask}
+        return Call(name, {step_cases.FIRST[name]: case.scores, "targets": case.targets} | lengths)
+    arguments = {"logits": rng.normal(size=shape), "actions": rng.integers(0, 5, shape[:2]), "advantages": np.ones(6)}
+    old = {"old_log_probs": -rng.random(shape[:2])} if name == "clipped_policy_loss" else {}
+    return Call(name, arguments | old)
 
 
 def leaves(result: Any) -> list[Any]:
@@ -27,7 +43,7 @@ def leaves(result: Any) -> list[Any]:
 
 def call_of(name: str, seed: int) -> Call:
     """A valid call that only reads what it is given."""
-    call = STRATEGIES[name](random.Random(seed))
+    call = large(name, seed) if name in LARGE else STRATEGIES[name](random.Random(seed))
     call.arguments.pop("grad_out", None)
     call.arguments.pop("num_threads", None)
     if "return_grad" in parameters(name):

@@ -309,6 +309,11 @@ def test_pictures_of_what_is_no_probability(value):
         fsl.plot.plot_posteriors(posteriors, [1])
 
 
+def test_frames_longer_than_axes():
+    with pytest.raises(ValueError, match=r"frame_seconds is 1e\+300; allowed: finite, above 0, 1e\+09 or less"):
+        fsl.plot.plot_alignment([], frame_seconds=1e300)
+
+
 def test_picture_of_objects():
     with pytest.raises(TypeError, match="image has dtype object"):
         fsl.plot.plot_alignment([], image=np.full((2, 2), None))

@@ -76,20 +76,21 @@ address() {
 
 thread() {
     build_kind thread
+    # clang's own runtime cannot be loaded into an interpreter that was built without it; that of gcc can.
     local runtime archer
-    runtime=$("$clang" -print-file-name="libclang_rt.tsan-$(uname -m).so")
+    runtime=$(gcc -print-file-name=libtsan.so)
     archer=$("$clang" -print-file-name=libarcher.so)
+    [ -f "$archer" ] || archer=$(dirname "$(readlink -f "$(command -v "$clang")")")/../lib/libarcher.so
     for file in "$runtime" "$archer"; do
         [ -f "$file" ] || { echo "$file is missing"; return 1; }
     done
-    # Without OMP_TOOL_LIBRARIES the barriers of OpenMP would look like races. No random addresses: some are not free.
+    # Archer tells ThreadSanitizer what waits for what in OpenMP. Some addresses must be free: none at random.
     local settings=(
-        LD_PRELOAD="$runtime" OMP_TOOL_LIBRARIES="$archer" ARCHER_OPTIONS=verbose=1 OMP_NUM_THREADS=4
-        TSAN_OPTIONS="halt_on_error=1:ignore_noninstrumented_modules=1:second_deadlock_stack=1"
-        $(level_in_use)
+        OMP_TOOL_LIBRARIES="$archer" OMP_NUM_THREADS=4 TSAN_OPTIONS=halt_on_error=1:ignore_noninstrumented_modules=1
+        $(level_in_use) setarch "$(uname -m)" -R env LD_PRELOAD="$runtime"
     )
-    watched thread "${settings[@]}" setarch "$(uname -m)" -R "$python" tests/races.py
-    [ $# -eq 0 ] || watched thread "${settings[@]}" setarch "$(uname -m)" -R "$python" -m pytest -q "$@"
+    watched thread "${settings[@]}" "$python" tests/races.py
+    [ $# -eq 0 ] || watched thread "${settings[@]}" "$python" -m pytest -q "$@"
 }
 
 level_in_use() {

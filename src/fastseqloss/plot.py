@@ -54,7 +54,10 @@ def _unit(frame_seconds: float | None) -> float:
     """Return the width of a frame on the horizontal axis."""
     if frame_seconds is None:
         return 1.0
-    return _arguments.as_number("frame_seconds", frame_seconds, 0.0, _LONGEST, open_ends=True)
+    seconds = _arguments.as_number("frame_seconds", frame_seconds, 0.0, np.inf, open_ends=True)
+    if seconds > _LONGEST:
+        raise ValueError(f"frame_seconds is {frame_seconds}; allowed: finite, above 0, {_LONGEST:g} or less")
+    return seconds
 
 
 def _time_axis(ax: Axes, width: float, in_seconds: bool) -> None:
