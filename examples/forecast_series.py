@@ -221,7 +221,7 @@ def draw(path: Path, sunspots: Series, movements: Series, years: np.ndarray, rep
     after = slice(sunspots.cut, sunspots.cut + len(fan))
     draw_fan(near, years[after], fan[:, 0])
     near.plot(years[after], number[after], **seen)
-    near.set(xlabel="year", ylabel="sunspot number", xlim=(years[after][0], years[after][-1]), ylim=(-15, 250))
+    near.set(xlabel="year", ylabel="sunspot number", xlim=(years[after][0], years[after][-1]), ylim=(-15, 280))
     near.set_title("Sunspots, forecast one year ahead", loc="left")
     near.legend(loc="upper left", ncols=5, frameon=False, fontsize=9, columnspacing=1.2)
 
@@ -231,7 +231,7 @@ def draw(path: Path, sunspots: Series, movements: Series, years: np.ndarray, rep
         draw_fan(far, np.arange(first, first + 12), ahead)
         far.axvline(first, color="#8d99ae", linewidth=0.8, linestyle=":")
     far.plot(years[-30:], number[-30:], **seen)
-    far.set(xlabel="year", ylabel="sunspot number", xlim=(1979, 2008.5), ylim=(-15, 250))
+    far.set(xlabel="year", ylabel="sunspot number", xlim=(1979, 2008.5), ylim=(-15, 280))
     far.set_title("All at once, made in 1986 and in 1997", loc="left")
 
     row, unit = movements.row, movements.scale[0]
