@@ -161,14 +161,12 @@ def draw(path: Path, history: History, baselines: dict[str, float]) -> None:
     axes = figure.subplots()
     steps = 1 + np.arange(len(history.losses))
     axes.plot(steps, np.exp(history.losses), color="#c3cad6", linewidth=0.8, label="LSTM, each batch of the training")
-    axes.plot(history.tested, history.perplexities, "o-", color="#d1495b", markersize=4, label="LSTM, held out")
+    axes.plot(history.tested, history.perplexities, "o-", color="#d1495b", markersize=4,
+              label=f"LSTM, held out: {history.perplexities[-1]:.2f}")  # fmt: skip
     for name, value in baselines.items():
         axes.axhline(value, color="#00798c", linestyle="--", linewidth=1)
         axes.annotate(f"{name}, held out: {value:.1f}", (0.99, value), (0, 3), xycoords=("axes fraction", "data"),
                       textcoords="offset points", ha="right", color="#00798c")  # fmt: skip
-    last = history.perplexities[-1]
-    axes.annotate(f"{last:.2f}", (history.tested[-1], last), (0, 9), textcoords="offset points", ha="center",
-                  color="#d1495b", fontweight="bold")  # fmt: skip
     axes.set(yscale="log", xlabel=f"batches of {BATCH} x {WINDOW} characters", ylabel="perplexity, characters")
     axes.set(xlim=(0, 1.03 * len(steps)), ylim=(3, 60), yticks=(3, 5, 10, 20, 50))
     axes.yaxis.set_major_formatter("{x:g}")
