@@ -252,6 +252,18 @@ def test_losses_that_are_no_numbers(loss):
             call()
 
 
+def test_a_loss_that_returns_nothing():
+    with pytest.raises(ValueError, match=r"the loss of terms\[0\] \(<lambda>\) "):
+        fsl.weighted_sum([(1, lambda x: ())])(X)
+
+
+def test_posteriors_that_underflow_half_precision():
+    x = np.array([[0, 15, 0], [26, 0, 0], [0, 0, 17]], np.float16)
+    expected = fsl.ctc_posteriors(x, [1])
+    with np.errstate(all="raise"):
+        np.testing.assert_array_equal(fsl.ctc_posteriors(x, [1]), expected)
+
+
 @pytest.mark.parametrize("dtype", [complex, "U1", object, "M8[s]"])
 def test_gradients_that_are_no_numbers(dtype):
     def term(x):

@@ -191,7 +191,7 @@ def _difference(term: _Term, point: NDArray[Any], flat: NDArray[Any], i: int) ->
     for moved in (here + step, here - step):
         flat[i] = moved
         result = _call(term, point, gradient=False)
-        ends.append(float(_as_losses(term, result[0] if isinstance(result, tuple) else result).sum()))
+        ends.append(float(_as_losses(term, _first(result)).sum()))
     flat[i] = here
     # A score that is infinite or padding leaves the loss as it is.
     return 0.0 if ends[0] == ends[1] else (ends[0] - ends[1]) / ((here + step) - (here - step))
@@ -235,7 +235,12 @@ def _call(term: _Term, scores: NDArray[Any], *, gradient: bool, into: NDArray[An
 
 def _loss_of(term: _Term, scores: NDArray[Any]) -> float:
     result = _call(term, scores, gradient=False)
-    return _as_loss(term, result[0] if isinstance(result, tuple) else result)
+    return _as_loss(term, _first(result))
+
+
+def _first(result: Any) -> Any:
+    """Return the loss of what may be a loss alone, or a loss and its gradient."""
+    return result[0] if isinstance(result, tuple) and result else result
 
 
 def _as_loss(term: _Term, loss: Any) -> float:

@@ -375,7 +375,8 @@ def ctc_posteriors(
             threads,
             True,
         )
-    wanted: NDArray[Any] = posteriors.astype(scores.given.dtype, copy=False)
+    with np.errstate(under="ignore"):
+        wanted: NDArray[Any] = posteriors.astype(scores.given.dtype, copy=False)
     return wanted[0] if scores.single else wanted
 
 
