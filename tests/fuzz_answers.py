@@ -23,10 +23,16 @@ def frames_that_count(clean: dict[str, Any]) -> np.ndarray | None:
     if np.size(inside) > 10**6:
         return None
     if lengths is not None:
-        inside &= np.arange(shape[-1]) < np.reshape(np.asarray(lengths, np.int64), (-1, 1)[: len(shape)])
+        inside &= np.arange(shape[-1]) < np.reshape(_integers(lengths), (-1, 1)[: len(shape)])
     if mask is not None:
         inside &= np.asarray(mask)
     return _weighed(inside, clean) if len(shape) > 1 else inside
+
+
+def _integers(value: Any) -> np.ndarray:
+    """As int64; an array without elements may be of any type."""
+    array = np.asarray(value)
+    return array.astype(np.int64) if array.size else np.zeros(array.shape, np.int64)
 
 
 def steps_that_count(clean: dict[str, Any], classes: bool) -> np.ndarray | None:
@@ -36,7 +42,7 @@ def steps_that_count(clean: dict[str, Any], classes: bool) -> np.ndarray | None:
     if np.prod(shape, dtype=float) > 10**6:
         return None
     lengths, mask = clean.get("lengths"), clean.get("mask")
-    counts = counting(shape, None if lengths is None else np.asarray(lengths, np.int64), mask)
+    counts = counting(shape, None if lengths is None else _integers(lengths), mask)
     return _weighed(counts, clean)
 
 

@@ -178,6 +178,16 @@ def test_averages_by_extreme_weights(loss, size):
 
 
 @every_loss
+def test_weights_that_underflow(loss):
+    """Whatever NumPy is told to do about it."""
+    batch = 3 if loss is LOSSES["expected_risk_loss"] else 2
+    weights = np.array([3.0, 1e-310, 65504.0])[:batch]
+    expected = loss(sample_weight=weights)
+    with np.errstate(all="raise"):
+        assert loss(sample_weight=weights, return_grad=True)[0] == expected
+
+
+@every_loss
 def test_losses_that_overflow_do_not_warn(loss):
     batch = 3 if loss is LOSSES["expected_risk_loss"] else 2
     weighted = loss(sample_weight=np.full(batch, 1e308), reduction="none")

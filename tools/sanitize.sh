@@ -3,7 +3,7 @@
 #
 #   tools/sanitize.sh address [PYTEST...]    the suite, then the fuzzer, under AddressSanitizer and UndefinedBehaviorSanitizer
 #   tools/sanitize.sh thread [PYTEST...]     parallel calls under ThreadSanitizer, with an OpenMP runtime that it understands
-#   tools/sanitize.sh valgrind [PYTEST...]   tests of the kernels under memcheck
+#   tools/sanitize.sh valgrind [PYTEST...]   every kernel, on small batches, under memcheck
 #   tools/sanitize.sh build KIND             only the build
 #
 # PYTEST... instead of the tests that are run otherwise. PYTHON names an interpreter with the extra `test`, setuptools
@@ -99,10 +99,10 @@ level_in_use() {
 
 memcheck() {
     build_kind valgrind
-    local tests=("$@")
-    [ $# -gt 0 ] || tests=(tests/test_softmax.py tests/test_ctc_lattice.py)
-    watched valgrind $(level_in_use) OMP_NUM_THREADS=1 valgrind --quiet --error-exitcode=9 --leak-check=no \
-        --num-callers=30 --suppressions="$root/tools/valgrind.supp" "$python" -m pytest -q -p no:faulthandler "${tests[@]}"
+    local command=("$python" tests/races.py --rounds 3)
+    [ $# -eq 0 ] || command=("$python" -m pytest -q -p no:faulthandler "$@")
+    watched valgrind PYTHONFAULTHANDLER= $(level_in_use) OMP_NUM_THREADS=2 valgrind --quiet --error-exitcode=9 \
+        --leak-check=no --num-callers=30 --suppressions="$root/tools/valgrind.supp" "${command[@]}"
 }
 
 case ${1:-} in

@@ -29,6 +29,8 @@ def choice(name: str, value: str, allowed: tuple[str, ...]) -> int:
 
 def flag(name: str, value: Any) -> bool:
     """Return a bool."""
+    if value is False or value is True:
+        return value
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be a bool, got {type(value).__name__}")
     return bool(value)

@@ -8,7 +8,6 @@ import numbers
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _arguments
 from ._kernels import arguments
 
 SEQUENCE_REDUCTIONS = ("none", "sum", "mean", "sequence_mean")
@@ -17,7 +16,8 @@ STEP_REDUCTIONS = ("none", "per_sequence", "sum", "mean", "sequence_mean", "batc
 
 def check_reduction(reduction: str, allowed: tuple[str, ...], normalizer: float | None) -> None:
     """Raise ValueError for a reduction that is not allowed or a normalizer that does not fit."""
-    _arguments.choice("reduction", reduction, allowed)
+    if not isinstance(reduction, str) or reduction not in allowed:
+        raise ValueError(f"reduction is {reduction!r}; allowed: {', '.join(map(repr, allowed))}")
     if normalizer is None:
         return
     if reduction != "sum":

@@ -119,7 +119,7 @@ def plot_posteriors(
     Parameters
     ----------
     posteriors : array_like [T, U]
-        Occupation probabilities of blank, first label, blank, ...; U at least 2 S + 1.
+        Occupation probabilities, 0 to 1, of blank, first label, blank, ...; U at least 2 S + 1.
     labels : array_like of int [S]
         The labels.
     names : sequence or dict of str, optional
@@ -228,7 +228,7 @@ def plot_alignment(
 
     Parameters
     ----------
-    spans : sequence of TokenSpan
+    spans : list or tuple of TokenSpan
         Of one sequence: ``ctc_align(...).spans()[b]``.
     names : sequence or dict of str, optional
         What to write for a label; its number by default.
@@ -351,7 +351,7 @@ def plot_loss(
     Parameters
     ----------
     losses : array_like [N]
-        Loss of each step. Steps that are not finite leave a gap.
+        Loss of each step. Steps that are not finite, or beyond 1e100, leave a gap.
     validation : array_like [M], optional
         Validation losses at M equally distant steps, the last one at the end of the training.
     smooth : int, optional
