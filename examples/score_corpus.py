@@ -15,6 +15,7 @@ it on a cluster.
 import argparse
 import heapq
 import json
+import math
 import os
 import sys
 import time
@@ -139,16 +140,27 @@ class Result(NamedTuple):
 KINDS = pa.float64(), pa.float64(), *[pa.list_(pa.int32())] * 2, pa.list_(pa.float32()), pa.string()
 
 
-def score_batch(emissions: list[np.ndarray], labels: list[np.ndarray], scores: Scores) -> list[Result]:
+def padded(emissions: list[np.ndarray], room: np.ndarray) -> np.ndarray:
+    """Return sequences [T, V] as one array [B, T, V], in the given memory; the padding is whatever was there.
+
+    A new array for each batch would be given back to the system by the allocator as Dask sets it up, and its pages be
+    cleared again for the next, which took as long as the scoring.
+    """
+    if len(emissions) == 1:
+        return emissions[0][None]
+    shape = len(emissions), max(len(x) for x in emissions), emissions[0].shape[1]
+    batch = room.view(emissions[0].dtype)[: math.prod(shape)].reshape(shape)
+    for row, sequence in zip(batch, emissions, strict=True):
+        row[: len(sequence)] = sequence
+    return batch
+
+
+def score_batch(
+    emissions: list[np.ndarray], labels: list[np.ndarray], scores: Scores, room: np.ndarray
+) -> list[Result]:
     """Score and align sequences [T, V], on the thread that calls."""
     lengths, label_lengths = [len(x) for x in emissions], [len(y) for y in labels]
-    if len(emissions) == 1:
-        batch = emissions[0][None]
-    else:
-        batch = np.empty((len(emissions), max(lengths), scores.classes), emissions[0].dtype)
-        for row, sequence in zip(batch, emissions, strict=True):
-            row[: len(sequence)] = sequence
-    arguments = batch, np.concatenate(labels), lengths, label_lengths
+    arguments = padded(emissions, room), np.concatenate(labels), lengths, label_lengths
     how: dict[str, Any] = {"blank": scores.blank, "input": scores.input, "num_threads": 1}
     losses = np.atleast_1d(fsl.ctc_loss(*arguments, reduction="none", **how))
     alignment = fsl.ctc_align(*arguments, **how)
@@ -167,15 +179,17 @@ def score_batch(emissions: list[np.ndarray], labels: list[np.ndarray], scores: S
     return [Result(loss, log_prob, starts[s], ends[s], log_probs[s]) for loss, log_prob, s in rows]
 
 
-def score_or_explain(emissions: list[np.ndarray], labels: list[np.ndarray], scores: Scores) -> list[Result]:
+def score_or_explain(
+    emissions: list[np.ndarray], labels: list[np.ndarray], scores: Scores, room: np.ndarray
+) -> list[Result]:
     """Score sequences; where that is refused, one by one, so that a bad one does not take the others with it."""
     try:
-        return score_batch([as_frames(x, scores) for x in emissions], labels, scores)
+        return score_batch([as_frames(x, scores) for x in emissions], labels, scores, room)
     except (ValueError, TypeError) as error:
         if len(emissions) == 1:
             return [Result(np.nan, error=str(error))]
         pairs = zip(emissions, labels, strict=True)
-        return [result for x, y in pairs for result in score_or_explain([x], [y], scores)]
+        return [result for x, y in pairs for result in score_or_explain([x], [y], scores, room)]
 
 
 def score_table(table: pa.Table, scores: Scores) -> pa.Table:
@@ -184,11 +198,12 @@ def score_table(table: pa.Table, scores: Scores) -> pa.Table:
     as_bytes = any(x.dtype == np.uint8 for x in emissions[:1])
     itemsize = np.dtype(scores.dtype).itemsize if as_bytes else emissions[0].itemsize if emissions else 1
     frames = np.array([x.nbytes // (scores.classes * itemsize) for x in emissions], np.int64)
+    room = np.empty(BATCH_BYTES, np.uint8)
     results = [Result(np.nan, error="emissions or labels are null")] * len(emissions)
     complete = pc.and_(pc.is_valid(table["emissions"]), pc.is_valid(table["labels"])).to_numpy().nonzero()[0]
     for batch in batches(frames[complete], scores.classes * itemsize):
         chosen = complete[batch]
-        scored = score_or_explain([emissions[i] for i in chosen], [labels[i] for i in chosen], scores)
+        scored = score_or_explain([emissions[i] for i in chosen], [labels[i] for i in chosen], scores, room)
         for i, result in zip(chosen, scored, strict=True):
             results[i] = result
     columns = {"id": table["id"], "frames": pa.array(frames, pa.int32())}

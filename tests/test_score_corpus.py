@@ -179,7 +179,7 @@ def test_a_killed_run_goes_on_where_it_stopped(start, corpus, expected, tmp_path
         now = (results / part).stat()
         assert (now.st_ino, now.st_mtime_ns) == (stat.st_ino, stat.st_mtime_ns)  # not written again
 
-    printed = finish(start(SCRIPT, corpus, results))
+    printed = finish(start(SCRIPT, corpus, results, "--workers", 0))
     assert "150 partitions have results, 0 are to be scored" in printed
     assert "1200 sequences, 109200 frames, 0 with an error" in printed
 
@@ -187,6 +187,7 @@ def test_a_killed_run_goes_on_where_it_stopped(start, corpus, expected, tmp_path
 def test_without_a_cluster(example, corpus, expected, tmp_path, capsys):
     example["main"]([str(corpus), str(tmp_path / "results"), "--workers", "0"])
     check(tmp_path / "results", expected)
+    assert pq.read_table(tmp_path / "results").num_rows == 1200  # as docs/corpus.md says
     worst = capsys.readouterr().out.split("right?):\n")[1].splitlines()
     assert len(worst) == 5
     assert all(line.endswith("-wrong") for line in worst)
