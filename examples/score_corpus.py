@@ -37,7 +37,7 @@ DATA = Path(__file__).resolve().parents[1] / "tests" / "data" / "speech_hama_rea
 KEY = b"fastseqloss"  # of what the metadata of a file say, in JSON
 RUN = "_run.json"  # in the folder of the results: what they are results of
 BATCH_BYTES = 2 << 20  # sequences are padded to batches up to this size, which stays in the cache
-IN_FLIGHT = 4  # partitions handed to the scheduler for each thread of its workers
+IN_FLIGHT = 16  # partitions handed to the scheduler for each thread of its workers
 WORST = 5
 
 
@@ -354,8 +354,8 @@ def connect(stack: ExitStack, options: argparse.Namespace) -> Any:
 
     address = options.scheduler
     if address is None:
-        cluster = LocalCluster(n_workers=options.workers, threads_per_worker=1, processes=True, dashboard_address=None)
-        address = stack.enter_context(cluster)
+        where = {"dashboard_address": "127.0.0.1:0"}  # any free port, so that two runs do not want the same
+        address = stack.enter_context(LocalCluster(n_workers=options.workers, threads_per_worker=1, **where))
     client = stack.enter_context(Client(address))
     client.wait_for_workers(1)
     return client
