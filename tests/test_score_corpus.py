@@ -211,9 +211,7 @@ def small(folder, emissions, labels, kind, metadata=True):
         [("id", pa.string()), ("emissions", kind), ("labels", pa.list_(pa.int64()))],
         metadata={b"fastseqloss": json.dumps(about)} if metadata else None,
     )
-    rows = [
-        {"id": str(i), "emissions": x, "labels": y} for i, (x, y) in enumerate(zip(emissions, labels, strict=True))
-    ]
+    rows = [{"id": str(i), "emissions": x, "labels": y} for i, (x, y) in enumerate(zip(emissions, labels, strict=True))]
     folder.mkdir()
     pq.write_table(pa.Table.from_pylist(rows, schema), folder / "corpus.parquet")
     return folder
