@@ -107,18 +107,19 @@ def read_line(path: Path, text: str) -> Line:
     return Line(np.asarray(grey.resize((width, HEIGHT), Image.Resampling.BICUBIC)), text, np.zeros(0))
 
 
-def report(line: Line, probs: np.ndarray, others: list[str], model: Recogniser) -> str:
-    """Print what the model reads and how well the text fits, beside others; return what it reads."""
+def report(line: Line, probs: np.ndarray, others: list[str], model: Recogniser) -> tuple[str, np.ndarray]:
+    """Print what the model reads and how well the text fits, beside others; return the reading and the losses."""
     greedy = fsl.ctc_greedy_decode(probs, input="probs")
     reading = model.decode(greedy.labels)
     print(f"\nread: {reading!r}, log-probability of that path: {greedy.log_prob:.3f}")
     texts = [line.text, *others]
     # One line against several texts: a batch whose rows are the same array.
     same = np.broadcast_to(probs, (len(texts), *probs.shape))
-    losses = fsl.ctc_loss(same, [model.encode(text) for text in texts], input="probs", reduction="none")
-    for text, loss in zip(texts, np.atleast_1d(losses), strict=True):
+    labels = [model.encode(text) for text in texts]
+    losses = np.atleast_1d(fsl.ctc_loss(same, labels, input="probs", reduction="none"))
+    for text, loss in zip(texts, losses, strict=True):
         print(f"  loss {loss:8.3f} nats  {text!r}")
-    return reading
+    return reading, losses
 
 
 def draw(path: Path, lines: list[Line], frames: np.ndarray, alignment: fsl.CTCAlignment, model: Recogniser) -> None:
@@ -163,8 +164,12 @@ def main(arguments: list[str] | None = None) -> list[str]:
         lines = [draw_line(text) for text in texts]
     model = Recogniser(options.model or model_file())
     probs, frames = model(lines)
-    rows = zip(lines, probs, frames.tolist(), texts.values(), strict=True)
-    readings = [report(line, row[:length], others, model) for line, row, length, others in rows]
+    readings = []
+    for line, row, length, others in zip(lines, probs, frames.tolist(), texts.values(), strict=True):
+        reading, losses = report(line, row[:length], others, model)
+        readings.append(reading)
+        if not options.image and (reading.strip() != line.text or losses.argmin() != 0):
+            raise SystemExit(f"misread: {line.text!r}")
 
     alignment = fsl.ctc_align(probs, [model.encode(text) for text in texts], frames, input="probs")
     if not options.image:
