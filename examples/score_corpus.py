@@ -316,7 +316,10 @@ def scored_here(todo: Iterable[Partition], corpus: Path, results: Path, scores: 
     """Score the partitions one after the other in this process, without Dask."""
     for partition in todo:
         where = str(corpus / partition.file), partition.group, str(results / partition.part)
-        yield partition, score_partition(*where, scores)
+        try:
+            yield partition, score_partition(*where, scores)
+        except (pa.ArrowException, OSError, LookupError, ValueError) as error:
+            yield partition, error
 
 
 def scored_by(client: Any, todo: Iterable[Partition], corpus: Path, results: Path, scores: Scores) -> Iterator[Outcome]:

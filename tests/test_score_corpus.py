@@ -256,7 +256,8 @@ def test_bad_sequences_do_not_take_the_others_with_them(example, tmp_path, capsy
     assert all(np.isnan(found[i]["loss"]) for i in errors)
 
 
-def test_a_damaged_file(start, example, tmp_path):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_file(start, example, tmp_path, workers):
     """Its partitions fail and are named, the others are scored, and once mended it is scored too."""
     corpus, results = tmp_path / "corpus", tmp_path / "results"
     example["make_corpus"](corpus, 60, per_partition=10, per_file=30)
@@ -264,7 +265,7 @@ def test_a_damaged_file(start, example, tmp_path):
     content = damaged.read_bytes()
     begin = pq.read_metadata(damaged).row_group(1).column(1).data_page_offset
     damaged.write_bytes(content[:begin] + b"\xff" * 64 + content[begin + 64 :])
-    process = start(SCRIPT, corpus, results, "--workers", 1)
+    process = start(SCRIPT, corpus, results, "--workers", workers)
     printed, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert "1 partitions have no results" in printed
