@@ -65,12 +65,11 @@ class _Loss(Function):
             assert ctx.saved_tensors
             values = ctx.compute(return_grad=True)[1]
         gradient = _as_tensor(values.swapaxes(0, 1) if ctx.swapped else values)
-        with torch.no_grad():
-            if slope.ndim:
-                if not (slope == 1).all():
-                    gradient.mul_(slope.reshape(slope.shape + (1,) * ctx.trailing))
-            elif slope.item() != 1:
-                gradient.mul_(slope)
+        if slope.ndim:
+            if not (slope == 1).all():
+                gradient.mul_(slope.detach().reshape(slope.shape + (1,) * ctx.trailing))
+        elif slope.item() != 1:
+            gradient.mul_(slope.detach())
         if torch.is_grad_enabled():
             (gradient,) = _FirstOrder.apply(1, gradient, ctx.saved_tensors[0])
         return gradient, None, None, None, None
@@ -96,11 +95,10 @@ class _CRFLoss(Function):
         elif arrays is None:
             arrays = ctx.compute(return_grad=True)[1]
         gradients = [None if array is None else _as_tensor(array) for array in arrays]
-        with torch.no_grad():
-            if not ctx.late and slope.item() != 1:
-                for gradient in gradients:
-                    if gradient is not None:
-                        gradient.mul_(slope)
+        if not ctx.late and slope.item() != 1:
+            for gradient in gradients:
+                if gradient is not None:
+                    gradient.mul_(slope.detach())
         if torch.is_grad_enabled():
             given = [gradient for gradient in gradients if gradient is not None]
             linked = iter(_FirstOrder.apply(len(given), *given, *[x for x in scores if x is not None]))

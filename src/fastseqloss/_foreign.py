@@ -39,6 +39,16 @@ def is_tensor(value: Any) -> bool:
 
 
 def _as_tensor(name: str, tensor: Any) -> NDArray[Any]:
+    array: NDArray[Any]
+    try:
+        array = tensor.numpy()
+    except (RuntimeError, TypeError) as error:
+        array = _as_odd_tensor(name, tensor, error)
+    return array
+
+
+def _as_odd_tensor(name: str, tensor: Any, error: Exception) -> NDArray[Any]:
+    """Return a tensor as an array if NumPy can see it at all, else say why it cannot."""
     if tensor.device.type != "cpu":
         raise TypeError(f"{name} is on device {str(tensor.device)!r}; allowed: 'cpu', so pass {name}.cpu()")
     if tensor.requires_grad:
@@ -47,11 +57,10 @@ def _as_tensor(name: str, tensor: Any) -> NDArray[Any]:
         )
     array: NDArray[Any]
     if str(tensor.dtype) == "torch.bfloat16":
-        array = tensor.view(sys.modules["torch"].int16).numpy().view(_bfloat16(name))
-        return array
-    try:
+        array = tensor.resolve_neg().view(sys.modules["torch"].int16).numpy().view(_bfloat16(name))
+    elif tensor.is_neg():
         array = tensor.resolve_neg().numpy()
-    except (RuntimeError, TypeError) as error:
+    else:
         raise TypeError(f"{name} is not a tensor that NumPy can see: {error}") from error
     return array
 

@@ -32,6 +32,7 @@ from .ctc import ctc_loss as _ctc_loss
 __all__ = ["CTCLoss", "crf_loss", "ctc_loss", "ctc_loss_from_logits", "softmax_cross_entropy"]
 
 _REDUCTIONS = {"none": "none", "mean": "sequence_mean", "sum": "sum"}  # of PyTorch: what they are called here
+_NAMES = {"labels": "targets", "logit_lengths": "input_lengths", "label_lengths": "target_lengths"}
 Lengths: TypeAlias = Tensor | Sequence[int] | int
 
 
@@ -204,10 +205,10 @@ def _ctc(
         reduction=_REDUCTIONS[reduction],
         num_threads=threads(None),
     )
-    names = {"logits": name, "labels": "targets", "logit_lengths": "input_lengths", "label_lengths": "target_lengths"}
     try:
         return _autograd.apply(compute, scores, values.ndim == 3, 1, (targets, input_lengths, target_lengths))
     except (ValueError, TypeError) as error:
+        names = _NAMES | {"logits": name}
         said = re.sub(rf"\b({'|'.join(names)})\b", lambda match: names[match[0]], str(error))
         raise type(error)(said) from None
 
