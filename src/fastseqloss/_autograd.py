@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from . import _foreign, _runtime
+from ._slopes import crf_gradients
 
 _DTYPES = {  # of scores: of their losses
     torch.float32: torch.float32,
@@ -91,7 +92,7 @@ class _CRFLoss(Function):
         arrays, ctx.gradients = ctx.gradients, None
         scores = ctx.saved_tensors[:4] if arrays is None or torch.is_grad_enabled() else ()
         if ctx.late:
-            arrays = _weighted_gradients(ctx.compute, slope.detach().to(torch.float64).numpy())
+            arrays = crf_gradients(ctx.compute, slope.detach().to(torch.float64).numpy())
         elif arrays is None:
             arrays = ctx.compute(return_grad=True)[1]
         gradients = [None if array is None else _as_tensor(array) for array in arrays]
@@ -104,29 +105,6 @@ class _CRFLoss(Function):
             linked = iter(_FirstOrder.apply(len(given), *given, *[x for x in scores if x is not None]))
             gradients = [None if gradient is None else next(linked) for gradient in gradients]
         return None, None, None, *gradients
-
-
-def _weighted_gradients(compute: Compute, slope: NDArray[np.float64]) -> tuple[NDArray[Any] | None, ...]:
-    """Gradients of the sum of the losses times `slope`, of any sign."""
-    given = compute.keywords["sample_weight"]
-    weight = slope if given is None else slope * np.asarray(given, np.float64)
-    usable = np.where(np.isfinite(weight), weight, 0.0)
-    totals: list[Any] = list(_sum_gradients(compute, np.maximum(usable, 0.0)))
-    if (usable < 0).any():
-        for total, other in zip(totals, _sum_gradients(compute, np.maximum(-usable, 0.0)), strict=True):
-            if total is not None:
-                total -= other
-    if (lost := ~np.isfinite(weight)).any():
-        totals[0][lost] = np.nan
-        for total in totals[1:]:
-            if total is not None:
-                total[...] = np.nan
-    return tuple(totals)
-
-
-def _sum_gradients(compute: Compute, weight: NDArray[np.float64]) -> tuple[NDArray[Any] | None, ...]:
-    gradients: tuple[NDArray[Any] | None, ...] = compute(reduction="sum", sample_weight=weight, return_grad=True)[1]
-    return gradients
 
 
 class _FirstOrder(Function):
