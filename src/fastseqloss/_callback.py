@@ -75,8 +75,8 @@ class Host:
             else:
                 folded[name] = np.broadcast_to(array, mapped + own).reshape(batch, *own[batched:])
         results = self._once(folded)
-        own = (self.shape, *(self._own(name, arrays[name]) for name in self.given[: self.n_scores]))
-        return tuple(result.reshape(mapped + shape) for result, shape in zip(results, own, strict=False))
+        shapes = (self.shape, *(self._own(name, arrays[name]) for name in self.names[: self.n_scores]))
+        return tuple(result.reshape(mapped + shape) for result, shape in zip(results, shapes, strict=False))
 
     def _once(self, arrays: dict[str, NDArray[Any]]) -> tuple[NDArray[Any], ...]:
         scores = arrays[self.names[0]]

@@ -27,9 +27,9 @@ def crf_gradients(compute: partial[Any], slope: NDArray[np.float64]) -> Gradient
             if total is not None:
                 total -= other
     if not finite.all():
-        for total, lost in zip(totals, (~finite, ..., ..., ...), strict=True):
+        for k, total in enumerate(totals):
             if total is not None:
-                total[lost] = np.nan
+                total[slice(None) if k else ~finite] = np.nan
     return totals
 
 
