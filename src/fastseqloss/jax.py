@@ -88,8 +88,8 @@ def ctc_loss(
     >>> logits, labels = jnp.zeros((1, 3, 2)), jnp.array([[1, 0]])
     >>> loss = lambda x: ctc_loss(x, jnp.zeros((1, 3)), labels, jnp.array([[0.0, 1.0]])).mean()
     >>> value, grad = jax.jit(jax.value_and_grad(loss))(logits)
-    >>> round(float(jnp.exp(value)), 4), grad[0, :, 1].round(3)
-    (1.3333, Array([ 0.   , -0.167,  0.   ], dtype=float32))
+    >>> round(float(jnp.exp(value)), 4), round(float(grad[0, 1, 1]), 4)
+    (1.3333, -0.1667)
     """
     scores = as_scores("logits", logits)
     if scores.ndim != 3:
