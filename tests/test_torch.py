@@ -1,7 +1,9 @@
 """Losses of tensors: against PyTorch's own, their gradients, their memory, their errors."""
 
+import gc
 import subprocess
 import sys
+import weakref
 
 import ml_dtypes
 import numpy as np
@@ -396,6 +398,20 @@ def test_memory_is_shared(monkeypatch, dtype):
     x.grad = None
     (fst.ctc_loss_from_logits(x, *problem(), reduction="sum") * 0.5).backward()  # scaled where it is
     assert seen == {"scores": x.data_ptr(), "gradient": x.grad.data_ptr()}
+
+
+@every_loss
+def test_scores_are_let_go(loss, monkeypatch):
+    """Who keeps a loss after its backward pass keeps no scores."""
+    seen = []
+    for name in ("_ctc_loss", "_softmax_cross_entropy", "_crf_loss"):
+        real = getattr(fst, name)
+        monkeypatch.setattr(fst, name, lambda x, *a, real=real, **b: (seen.append(weakref.ref(x)), real(x, *a, **b))[1])
+    value = loss(logits())
+    value.backward()
+    gc.collect()
+    assert seen
+    assert not any(reference() is not None for reference in seen)
 
 
 def test_memory_is_shared_by_the_crf():

@@ -47,14 +47,14 @@ class _Loss(Function):
     """A loss of one tensor, whose gradient is computed along with it.
 
     The first backward pass takes the gradient away and may scale it in place. A second one through the same
-    graph computes it again, from saved tensors, which PyTorch checks for changes.
+    graph computes it again, from saved tensors, which PyTorch checks for changes and frees when it is done.
     """
 
     @staticmethod
     def forward(
         ctx: Any, scores: Tensor, compute: Compute, swapped: bool, trailing: int, constants: tuple[Any, ...]
     ) -> Tensor:
-        ctx.compute, ctx.swapped, ctx.trailing = compute, swapped, trailing
+        ctx.others, ctx.swapped, ctx.trailing = _without_scores(compute), swapped, trailing
         ctx.save_for_backward(scores, *_tensors(constants))
         loss, ctx.gradient = compute(return_grad=True)
         return _as_loss(loss, scores)
@@ -63,8 +63,7 @@ class _Loss(Function):
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         values, ctx.gradient = ctx.gradient, None
         if values is None:
-            assert ctx.saved_tensors
-            values = ctx.compute(return_grad=True)[1]
+            values = _with_scores(ctx.others, ctx.saved_tensors[0], ctx.swapped)(return_grad=True)[1]
         gradient = _as_tensor(values.swapaxes(0, 1) if ctx.swapped else values)
         if slope.ndim:
             if not (slope == 1).all():
@@ -81,7 +80,7 @@ class _CRFLoss(Function):
 
     @staticmethod
     def forward(ctx: Any, compute: Compute, late: bool, constants: tuple[Any, ...], *scores: Tensor | None) -> Tensor:
-        ctx.compute, ctx.late = compute, late
+        ctx.others, ctx.late = _without_scores(compute), late
         ctx.save_for_backward(*scores, *_tensors(constants))
         loss, ctx.gradients = (compute(), None) if late else compute(return_grad=True)
         emissions: Any = scores[0]
@@ -90,11 +89,11 @@ class _CRFLoss(Function):
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         arrays, ctx.gradients = ctx.gradients, None
-        scores = ctx.saved_tensors[:4] if arrays is None or torch.is_grad_enabled() else ()
-        if ctx.late:
-            arrays = crf_gradients(ctx.compute, slope.detach().to(torch.float64).numpy())
-        elif arrays is None:
-            arrays = ctx.compute(return_grad=True)[1]
+        scores: tuple[Any, ...] = ctx.saved_tensors[:4] if arrays is None or torch.is_grad_enabled() else ()
+        if arrays is None:
+            compute = _with_scores(ctx.others, scores[0], False)
+            slopes = slope.detach().to(torch.float64).numpy()
+            arrays = crf_gradients(compute, slopes) if ctx.late else compute(return_grad=True)[1]
         gradients = [None if array is None else _as_tensor(array) for array in arrays]
         if not ctx.late and slope.item() != 1:
             for gradient in gradients:
@@ -117,6 +116,16 @@ class _FirstOrder(Function):
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> Any:
         raise RuntimeError("losses of fastseqloss.torch can be differentiated once, not twice")
+
+
+def _without_scores(compute: Compute) -> Compute:
+    """Return a loss less its scores, so that nobody but PyTorch keeps these."""
+    return partial(compute.func, *compute.args[1:], **compute.keywords)
+
+
+def _with_scores(others: Compute, scores: Tensor, swapped: bool) -> Compute:
+    values = as_array("scores", scores)
+    return partial(others.func, values.swapaxes(0, 1) if swapped else values, *others.args, **others.keywords)
 
 
 def _tensors(constants: tuple[Any, ...]) -> list[Tensor]:
