@@ -35,6 +35,14 @@ settings.load_profile(profile)
 LEVELS = _runtime.available_levels()[: 1 if profile == "quick" else None]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def many_processors() -> Iterator[None]:
+    """As many threads as tests ask for, however few CPUs there are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_runtime, "processors", lambda: 64)
+        yield
+
+
 @pytest.fixture(scope="module", params=LEVELS)
 def level(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each instruction set of this machine, every loss running on it; per module, for hypothesis."""
