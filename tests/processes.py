@@ -8,7 +8,12 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 # For programs that ask for more threads than this machine may have CPUs.
-MANY = "from fastseqloss import _runtime\n_runtime.processors, _runtime._LEAST_WORK = (lambda: 64), 0\n"
+MANY = """
+from fastseqloss import _runtime
+from fastseqloss._kernels import machine
+_runtime.processors, _runtime._LEAST_WORK = (lambda: 64), 0
+machine.always_help(True)
+"""
 
 
 def python(code, timeout=120, warnings="error", **environment):

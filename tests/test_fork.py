@@ -21,6 +21,7 @@ from fastseqloss._kernels import machine
 from public_calls import public_calls
 
 _runtime.processors, _runtime._LEAST_WORK = (lambda: 64), 0
+machine.always_help(True)
 calls = public_calls(24, 100, 9)
 
 def solve(threads=None):

@@ -8,9 +8,8 @@ from processes import HERE, printed
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux, to limit and to count memory")
 
-# Every public function, and errors on the way. With PYTHONMALLOC=malloc the C library counts all of it. What may come
-# on top in later rounds are a few caches and the fragments of others' allocations; 16 bytes lost in each call would
-# be more.
+# Every public function, and errors on the way. With PYTHONMALLOC=malloc the C library counts all of it, a few kilobytes
+# among them that are free, but kept for the next allocation.
 LEAKS = """
 import ctypes, gc, resource, sys, tracemalloc
 import numpy as np
@@ -78,7 +77,7 @@ for name, call in calls.items():
         for i in range(n):
             call(1 + i % 2)
         grown.append(in_use() - before)
-    assert min(grown) < 16 * n, (name, grown)
+    assert min(grown) < 16 * n + 8000, (name, grown)
 tracemalloc.start()
 grown = []
 for _ in range(3):
@@ -87,7 +86,7 @@ for _ in range(3):
     gc.collect()
     grown.append(tracemalloc.get_traced_memory()[0] - before)
 traced = min(grown)
-assert traced < 16 * (n // 5) * len(calls), grown
+assert traced < 8000, grown
 if {report}:
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - resident
     print(len(calls), "calls,", 3 * n, "times each: traced", traced, "bytes, resident", resident, "KiB")
@@ -97,7 +96,7 @@ print("done")
 
 @needs_linux
 def test_no_memory_is_lost():
-    code = LEAKS.format(here=str(HERE), n=60, report=False)
+    code = LEAKS.format(here=str(HERE), n=200, report=False)
     assert printed(code, timeout=300, PYTHONMALLOC="malloc") == "done"
 
 
@@ -108,6 +107,7 @@ import numpy as np, fastseqloss as fsl
 from fastseqloss import _runtime
 from fastseqloss._kernels import machine
 _runtime.processors, _runtime._LEAST_WORK = (lambda: 10_000), 0
+machine.always_help(True)
 rng = np.random.default_rng(0)
 wide, classes = np.zeros((400, 1, 30_000), np.float32), np.zeros((400, 1), int)
 numbers = np.zeros((400, 1))

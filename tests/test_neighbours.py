@@ -1,12 +1,8 @@
 """In one process, or in the workers, of libraries that start threads and processes themselves."""
 
-import importlib.util
-
 import pytest
 
 from processes import printed, printed_by_file
-
-needs_joblib = pytest.mark.skipif(importlib.util.find_spec("joblib") is None, reason="the extra `test` installs joblib")
 
 # Work for many threads; what it returns: threads by default, helpers started, losses.
 WORKER = """
@@ -35,7 +31,6 @@ def cpus():
 """
 
 
-@needs_joblib
 @pytest.mark.parametrize("backend", ["loky", "multiprocessing"])
 def test_joblib_processes(tmp_path, backend):
     """All workers together have no more threads than there are CPUs."""
@@ -55,7 +50,6 @@ if __name__ == "__main__":
     assert printed_by_file(tmp_path, WORKER + code) == "done"
 
 
-@needs_joblib
 def test_joblib_threads(tmp_path):
     """Threads that call share their helpers: as many as one call alone would have."""
     code = """

@@ -71,7 +71,7 @@ def test_python_threads(forced):
 
 
 def test_helpers_are_shared(forced):
-    """Many callers are no more threads at work than there are callers, or than one of them asked for."""
+    """Six callers with four threads each have the helpers of one between them, not eighteen."""
     code = (
         MANY
         + """
@@ -99,7 +99,7 @@ print(max(helpers for helpers, running in most), max(running for helpers, runnin
     )
     helpers, running, last = printed(code).split(maxsplit=2)
     assert int(helpers) == 3
-    assert int(running) <= 6
+    assert int(running) <= 6 + 3
     assert last == "(3, 0)"
 
 

@@ -18,6 +18,7 @@ cdef extern from "team.h" nogil:
         INTERRUPTED "FSL_INTERRUPTED"
     int found_team "fsl_found_team"() noexcept
     int run "fsl_run"(TeamWork work, void *job, Py_ssize_t n, int threads, int (*interrupted)() noexcept) noexcept
+    void set_patient "fsl_set_patient"(int patient) noexcept
     void sizes "fsl_team_size"(int *helpers, int *running) noexcept
 
 if found_team():
@@ -60,6 +61,11 @@ def processors():
 def openmp_runtime():
     """File of the OpenMP runtime, "" if unknown."""
     return (<bytes> runtime()).decode()
+
+
+def always_help(bint always):
+    """Whether calls have helpers even where those have been of no use, the machine being busy. For tests."""
+    set_patient(always)
 
 
 def team():

@@ -6,6 +6,10 @@
  * between calls and are shared by all callers, so that many Python threads calling at once are no more threads at
  * work than one of them asked for. After a fork the child has no helpers, and starts its own if it is told to.
  *
+ * What remains on a busy machine is a helper pushed off its core in the middle of a portion, or that takes the caller's
+ * own core. That may cost a short call more than helpers save it, so gains and losses are kept account of: once helpers
+ * have lost time on balance, calls do without them for twenty times as long, and then try again.
+ *
  * Which thread takes which item differs from run to run: results must not depend on it. */
 #ifndef FASTSEQLOSS_TEAM_H
 #define FASTSEQLOSS_TEAM_H
@@ -26,6 +30,7 @@ typedef CONDITION_VARIABLE fsl_condition;
 #define fsl_wake(condition) WakeConditionVariable(condition)
 #else
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <time.h>
 typedef pthread_mutex_t fsl_lock_type;
@@ -62,7 +67,13 @@ enum {
     FSL_SPINS = 500,         /* tens of microseconds; a helper is about to finish its portion */
     FSL_STACK = 1 << 20,     /* bytes; musl's default would not do */
     FSL_MILLISECONDS = 100,  /* between looks for a signal */
+    FSL_REPAID = 20,         /* a debt of 1 ns is repaid in so many without helpers */
 };
+
+/* Nanoseconds. */
+#define FSL_MOST_DEBT 100000000 /* two seconds without helpers */
+#define FSL_MOST_CREDIT 10000000
+#define FSL_LATELY 200000000
 
 /* Items first to last - 1 of a job. hand: from 0 on, less than the number of threads; no two at once have the same. */
 typedef void (*fsl_work)(void *job, ptrdiff_t first, ptrdiff_t last, int hand);
@@ -71,6 +82,7 @@ typedef struct fsl_call {
     fsl_work work;
     void *job;
     int64_t n, portion;
+    int64_t mine;            /* items that the caller did */
     volatile int64_t next;   /* the first item not taken; atomic */
     volatile int64_t active; /* helpers with a portion; written under the lock, read without */
     int most, joined;        /* threads at most, threads so far */
@@ -86,56 +98,71 @@ static struct {
     fsl_condition work;
     fsl_call *calls; /* open for helpers */
     int helpers, idle;
-    int running;        /* threads at work, callers among them */
+    volatile int64_t running; /* threads at work, callers among them; read without the lock, too */
+    int64_t debt;       /* ns that helpers have lost, less what they have gained */
+    int64_t alone, cpu; /* ns that calls without helpers took lately, and those of them that they were on a CPU */
+    int patient;        /* whether debts do not matter, for tests */
     int64_t generation; /* how many forks ago the process began */
-} fsl_team = {FSL_UNLOCKED, FSL_CONDITION, NULL, 0, 0, 0, 0};
+} fsl_team = {FSL_UNLOCKED, FSL_CONDITION, NULL, 0, 0, 0, 0, 0, 0, 0, 0};
 
-static int64_t fsl_milliseconds(void)
-{
+/* Nanoseconds: of the clock, and of the CPU's work for this thread. */
 #if defined(_WIN32)
-    return (int64_t)GetTickCount64();
-#else
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-#endif
+static int64_t fsl_now(void)
+{
+    LARGE_INTEGER ticks, second;
+    QueryPerformanceCounter(&ticks);
+    QueryPerformanceFrequency(&second);
+    return (int64_t)((double)ticks.QuadPart / (double)second.QuadPart * 1e9);
 }
+static int64_t fsl_worked(void) { return fsl_now(); } /* what it has is too coarse */
+#else
+static int64_t fsl_clock(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+static int64_t fsl_now(void) { return fsl_clock(CLOCK_MONOTONIC); }
+static int64_t fsl_worked(void) { return fsl_clock(CLOCK_THREAD_CPUTIME_ID); }
+#endif
 
-/* Take portions until there are none. interrupted, if not NULL, is asked now and then whether to stop, and nonzero
+/* Take portions until there are none, or, as a helper, until other callers have come who make one thread too many.
+ * interrupted, if not NULL, is asked now and then whether to stop, and nonzero
  * is returned if it says so. */
 static int fsl_take(fsl_call *call, int hand, int (*interrupted)(void))
 {
-    int64_t looked = interrupted ? fsl_milliseconds() : 0;
-    for (;;) {
+    int64_t looked = interrupted ? fsl_now() : 0;
+    while (hand == 0 || fsl_read(&fsl_team.running) <= call->most) {
         const int64_t first = fsl_add(&call->next, call->portion), left = call->n - first;
         if (left <= 0) return 0;
         call->work(call->job, (ptrdiff_t)first, (ptrdiff_t)(first + (left < call->portion ? left : call->portion)), hand);
-        if (interrupted && left > call->portion) {
-            const int64_t now = fsl_milliseconds();
-            if (now - looked >= FSL_MILLISECONDS) {
-                if (interrupted()) {
-                    fsl_add(&call->next, call->n);
-                    return 1;
-                }
-                looked = fsl_milliseconds();
+        if (hand == 0) call->mine += left < call->portion ? left : call->portion;
+        if (interrupted && left > call->portion && fsl_now() - looked >= FSL_MILLISECONDS * (int64_t)1000000) {
+            if (interrupted()) {
+                fsl_add(&call->next, call->n);
+                return 1;
             }
+            looked = fsl_now();
         }
     }
+    return 0;
 }
 
 /* A call that wants one more thread, or NULL. Under the lock. */
 static fsl_call *fsl_wanting(void)
 {
     for (fsl_call *call = fsl_team.calls; call; call = call->after)
-        if (call->joined < call->most && fsl_team.running < call->most && fsl_read(&call->next) < call->n) return call;
+        if (call->joined < call->most && fsl_read(&fsl_team.running) < call->most && fsl_read(&call->next) < call->n) return call;
     return NULL;
 }
 
-/* Wake two helpers, if there is work for them; each wakes two more, so that nobody spends his time on waking many.
- * Under the lock. */
-static void fsl_rouse(void)
+/* Unlock, and wake two helpers if there is work for them; each wakes two more, so that nobody spends his time on waking
+ * many. */
+static void fsl_unlock_and_rouse(void)
 {
-    for (int i = 0; i < 2 && i < fsl_team.idle && fsl_wanting(); i++) fsl_wake(&fsl_team.work);
+    const int wanted = !fsl_wanting() ? 0 : fsl_team.idle < 2 ? fsl_team.idle : 2;
+    fsl_unlock(&fsl_team.lock);
+    for (int i = 0; i < wanted; i++) fsl_wake(&fsl_team.work);
 }
 
 #if defined(_WIN32)
@@ -146,6 +173,9 @@ static void *fsl_help(void *unused)
 {
     (void)unused;
 #if defined(__linux__)
+    /* Batch: waking up, it takes a core that is free, but nobody's who is at work, least of all the caller's. */
+    const struct sched_param ordinary = {0};
+    pthread_setschedparam(pthread_self(), SCHED_BATCH, &ordinary);
     pthread_setname_np(pthread_self(), "fastseqloss"); /* for top, gdb and perf */
 #endif
     fsl_lock(&fsl_team.lock);
@@ -159,12 +189,11 @@ static void *fsl_help(void *unused)
         }
         const int hand = call->joined++;
         fsl_add(&call->active, 1);
-        fsl_team.running++;
-        fsl_rouse();
-        fsl_unlock(&fsl_team.lock);
+        fsl_add(&fsl_team.running, 1);
+        fsl_unlock_and_rouse();
         fsl_take(call, hand, NULL);
         fsl_lock(&fsl_team.lock);
-        fsl_team.running--;
+        fsl_add(&fsl_team.running, -1);
         if (call->waiting && fsl_read(&call->active) == 1) fsl_wake(&call->finished);
         fsl_add(&call->active, -1);
     }
@@ -187,7 +216,9 @@ static void fsl_in_child(void)
     pthread_mutex_init(&fsl_team.lock, NULL);
     pthread_cond_init(&fsl_team.work, NULL);
     fsl_team.calls = NULL;
-    fsl_team.helpers = fsl_team.idle = fsl_team.running = 0;
+    fsl_team.helpers = fsl_team.idle = 0;
+    fsl_team.running = 0;
+    fsl_team.debt = fsl_team.alone = fsl_team.cpu = 0;
     fsl_team.generation = generation;
 }
 
@@ -223,17 +254,21 @@ static int fsl_found_team(void)
 #endif
 }
 
-/* Let helpers in. Where no thread can be had the caller does all of it. */
-static void fsl_open(fsl_call *call)
+/* Let helpers in. Where no thread can be had the caller does all of it. Returns 0 if they are not to be called in now. */
+static int fsl_open(fsl_call *call)
 {
     fsl_lock(&fsl_team.lock);
+    if (fsl_team.debt > 0 && !fsl_team.patient) {
+        fsl_unlock(&fsl_team.lock);
+        return 0;
+    }
     call->generation = fsl_team.generation;
     call->after = fsl_team.calls;
     fsl_team.calls = call;
-    fsl_team.running++;
+    fsl_add(&fsl_team.running, 1);
     while (fsl_team.helpers < call->most - 1 && fsl_start_helper()) fsl_team.helpers++;
-    fsl_rouse();
-    fsl_unlock(&fsl_team.lock);
+    fsl_unlock_and_rouse();
+    return 1;
 }
 
 /* Wait for those who have a portion. Returns nonzero if they are gone, with a fork by a signal's handler. */
@@ -252,10 +287,35 @@ static int fsl_close(fsl_call *call)
         }
     call->waiting = 1;
     while (fsl_read(&call->active)) fsl_wait(&call->finished, &fsl_team.lock);
-    fsl_team.running--;
-    fsl_rouse();
-    fsl_unlock(&fsl_team.lock);
+    fsl_add(&fsl_team.running, -1);
+    fsl_unlock_and_rouse();
     return 0;
+}
+
+/* A call without helpers, of so many ns on the clock and on the CPU: repays debts, and shows what is usual here. */
+static void fsl_enter_alone(int64_t elapsed, int64_t worked)
+{
+    fsl_lock(&fsl_team.lock);
+    fsl_team.debt -= elapsed / FSL_REPAID;
+    fsl_team.alone += elapsed;
+    fsl_team.cpu += worked;
+    if (fsl_team.cpu > FSL_LATELY) {
+        fsl_team.alone /= 2;
+        fsl_team.cpu /= 2;
+    }
+    fsl_unlock(&fsl_team.lock);
+}
+
+/* A call with helpers, which had taken so many ns of CPU without them. What is usual is slowly forgotten: the machine
+ * may be less busy by now, and then helpers must not seem better than they are. */
+static void fsl_enter_helped(int64_t elapsed, double alone)
+{
+    fsl_lock(&fsl_team.lock);
+    const double usual = fsl_team.alone > fsl_team.cpu && fsl_team.cpu > 0 ? (double)fsl_team.alone / (double)fsl_team.cpu : 1;
+    const double debt = (double)fsl_team.debt + (double)elapsed - alone * usual;
+    fsl_team.debt = (int64_t)(debt > FSL_MOST_DEBT ? FSL_MOST_DEBT : debt < -FSL_MOST_CREDIT ? -FSL_MOST_CREDIT : debt);
+    if (fsl_team.alone > fsl_team.cpu) fsl_team.alone -= (fsl_team.alone - fsl_team.cpu) / FSL_REPAID;
+    fsl_unlock(&fsl_team.lock);
 }
 
 enum { FSL_DONE, FSL_INTERRUPTED, FSL_FORKED };
@@ -263,14 +323,31 @@ enum { FSL_DONE, FSL_INTERRUPTED, FSL_FORKED };
 /* All n items of a job, on at most so many threads. */
 static int fsl_run(fsl_work work, void *job, ptrdiff_t n, int threads, int (*interrupted)(void))
 {
-    fsl_call call = {work, job, n, 1, 0, 0, threads, 1, 0, 0, FSL_CONDITION, NULL};
-    int stopped, lost = 0;
+    fsl_call call = {work, job, n, 1, 0, 0, 0, threads, 1, 0, 0, FSL_CONDITION, NULL};
     call.most = n < threads ? (int)n : threads;
     if (n > (int64_t)FSL_PORTIONS * threads) call.portion = n / ((int64_t)FSL_PORTIONS * threads);
-    if (call.most > 1) fsl_open(&call);
-    stopped = fsl_take(&call, 0, interrupted);
-    if (call.most > 1) lost = fsl_close(&call);
-    return stopped ? FSL_INTERRUPTED : lost ? FSL_FORKED : FSL_DONE;
+    if (call.most <= 1) return fsl_take(&call, 0, interrupted) ? FSL_INTERRUPTED : FSL_DONE;
+    const int64_t began = fsl_now(), idle = fsl_worked();
+    const int helped = fsl_open(&call), stopped = fsl_take(&call, 0, interrupted);
+    const int64_t worked = fsl_worked() - idle;
+    const int lost = helped ? fsl_close(&call) : 0;
+    const int64_t elapsed = fsl_now() - began;
+    if (stopped) return FSL_INTERRUPTED;
+    if (lost) return FSL_FORKED;
+    /* The helpers' items would have taken the caller as long, each, as his own; if he got to none there is no telling. */
+    if (!helped)
+        fsl_enter_alone(elapsed, worked);
+    else if (call.mine)
+        fsl_enter_helped(elapsed, (double)worked / (double)call.mine * (double)n);
+    return FSL_DONE;
+}
+
+/* Whether calls have helpers even where those have been no good. */
+static void fsl_set_patient(int patient)
+{
+    fsl_lock(&fsl_team.lock);
+    fsl_team.patient = patient;
+    fsl_unlock(&fsl_team.lock);
 }
 
 /* Threads of the team that exist, and those that are at work. */
@@ -278,7 +355,7 @@ static void fsl_team_size(int *helpers, int *running)
 {
     fsl_lock(&fsl_team.lock);
     *helpers = fsl_team.helpers;
-    *running = fsl_team.running;
+    *running = (int)fsl_read(&fsl_team.running);
     fsl_unlock(&fsl_team.lock);
 }
 
