@@ -66,9 +66,9 @@ if __name__ == "__main__":
     assert printed_by_file(tmp_path, WORKER + code) == "done"
 
 
-@pytest.mark.peers
+@pytest.mark.corpus
 def test_dask_processes(tmp_path):
-    pytest.importorskip("distributed", reason="the extra `peers` installs it")
+    pytest.importorskip("distributed", reason="the extra `corpus` installs it")
     code = """
 from distributed import Client, LocalCluster
 if __name__ == "__main__":
@@ -83,10 +83,10 @@ if __name__ == "__main__":
     assert printed_by_file(tmp_path, WORKER + code) == "done"
 
 
-@pytest.mark.peers
+@pytest.mark.corpus
 def test_dask_threads(tmp_path):
     """Tasks on the threads of one worker: those at work are never more than the tasks, or than one call asks for."""
-    pytest.importorskip("distributed", reason="the extra `peers` installs it")
+    pytest.importorskip("distributed", reason="the extra `corpus` installs it")
     code = """
 import dask
 from distributed import Client, LocalCluster
