@@ -36,7 +36,7 @@ def target():
     if MACOS:
         asked = set(re.findall(r"-arch\s+(\S+)", os.environ.get("ARCHFLAGS", "")))
         if len(asked) > 1:
-            sys.exit("fastseqloss is built for one architecture at a time: set ARCHFLAGS='-arch arm64' or '-arch x86_64'")
+            sys.exit("fastseqloss is built for one architecture at a time: ARCHFLAGS='-arch arm64', or x86_64")
         architecture = asked.pop() if asked else named.rpartition("-")[2]
         if architecture == "universal2":
             architecture = platform.machine()
@@ -91,8 +91,8 @@ def extensions():
             for name in names
         ]
         if not level:
-            shared = Extension(SHARED, [str(FOLDER / "_shared.c")], extra_compile_args=[*FLAGS], extra_link_args=[*ARCH])
-            level_extensions.append(shared)
+            source = str(FOLDER / "_shared.c")  # written by Cython
+            level_extensions.append(Extension(SHARED, [source], extra_compile_args=[*FLAGS], extra_link_args=[*ARCH]))
         modules += cythonize(
             level_extensions,
             build_dir=str(Path("build/cython") / (level or "baseline") / ("debug" if DEBUG else "release")),
