@@ -1,7 +1,7 @@
 """The extension modules: every kernel, once per instruction set level. All else is in pyproject.toml.
 
 FASTSEQLOSS_DEBUG=1 builds with bounds checks, assertions and no optimisation to speak of. FASTSEQLOSS_OPENMP=1 fails
-where there is no OpenMP, 0 builds for one thread; otherwise it is used where it is to be had.
+where there is no OpenMP, 0 builds without; otherwise it is used where it is to be had.
 """
 
 import os
@@ -26,7 +26,7 @@ OPENMP = os.environ.get("FASTSEQLOSS_OPENMP", "")
 JOBS = os.cpu_count() or 1
 MACOS = sys.platform == "darwin"
 MSVC = sys.platform == "win32"
-# What Cython needs for memory views, once instead of in every module: a third of the wheel.
+# What Cython needs for memory views, once instead of in every module: half of the wheel.
 SHARED = "fastseqloss._kernels._shared"
 
 
@@ -135,7 +135,7 @@ class BuildWithOpenMP(build_ext):
         elif OPENMP == "1":
             raise CompileError("FASTSEQLOSS_OPENMP is 1, but this compiler has no OpenMP")
         else:
-            print("fastseqloss: built for one thread, without OpenMP", file=sys.stderr)
+            print("fastseqloss: built without OpenMP", file=sys.stderr)
         super().build_extensions()
 
     def openmp_works(self, compile_args, link_args):

@@ -67,4 +67,4 @@ def test_unknown_runtime(build):
 
 def test_no_openmp(build):
     build(0, "")
-    assert openmp() == "none: one thread"
+    assert openmp() == "none"

@@ -148,7 +148,7 @@ def _openmp() -> str:
     # auditwheel lists the packages that the libraries beside the extension modules came from.
     version = machine.build()[1]
     if not version:
-        return "none: one thread"
+        return "none"
     runtime = machine.openmp_runtime()
     known = [os.path.basename(runtime)] if runtime else []
     if "fastseqloss.libs" in runtime:
