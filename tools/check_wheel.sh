@@ -16,11 +16,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1
 unset PYTHONPATH FASTSEQLOSS_ISA FASTSEQLOSS_DEBUG
 
 newest() {
-    local name
-    for name in python3.14 python3.13 python3.12 python3.11 python3; do
-        for name in "$(command -v "$name" || true)" "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"${name#python}".*/bin/python3; do
-            if [ -x "$name" ] && "$name" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2> "$work/errors"; then
-                echo "$name"
+    local version path
+    for version in 3.14 3.13 3.12 3.11 3; do
+        for path in "$(command -v "python$version" || true)" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*/bin/python3; do
+            if [ -x "$path" ] && "$path" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2> "$work/errors"; then
+                echo "$path"
                 return
             fi
         done
@@ -90,12 +90,13 @@ cp -r tests examples pyproject.toml "$work/away"
             exit 1
         fi
     done
-    python -m fastseqloss info > info
-    while read -r line; do echo "$line"; done < info
     python - << 'END'
-import re, sys, fastseqloss
+import io, re, sys, fastseqloss
 assert fastseqloss.__file__.startswith(sys.prefix), fastseqloss.__file__
-shown = open("info").read()
+file = io.StringIO()
+fastseqloss.show_config(file)
+shown = file.getvalue()
+print(shown)
 assert re.search(r"OpenMP +\d+ \(libgomp-[0-9a-f]+\.so\S*, libgomp\S* \d+\.\d+", shown), "the runtime's version is not known"
 END
     HYPOTHESIS_PROFILE=quick python -m pytest -q
