@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.metadata
+import json
 import operator
 import os
 import platform
@@ -155,8 +157,26 @@ def schedule(
     return threads, np.argsort(-work, kind="stable") if threads > 1 else np.arange(batch)
 
 
+def _openmp() -> str:
+    # auditwheel lists the packages that the libraries beside the extension modules came from.
+    version = machine.build()[1]
+    if not version:
+        return "none"
+    runtime = machine.openmp_runtime()
+    known = [os.path.basename(runtime)] if runtime else []
+    if "fastseqloss.libs" in runtime:
+        bill = importlib.metadata.distribution("fastseqloss").read_text("sboms/auditwheel.cdx.json")
+        parts = json.loads(bill)["components"] if bill else []
+        known += [f"{part['name']} {part['version']}" for part in parts if "omp" in part["name"]]
+    elif runtime:
+        known = [os.path.realpath(runtime)]
+    return f"{version} ({', '.join(known)})" if known else str(version)
+
+
 def show_config(file: TextIO | None = None) -> None:
     """Print the version, instruction set level, compiler, OpenMP runtime and threads in use.
+
+    The OpenMP runtime is shown by its file, one that came with the wheel also by the package that it was taken from.
 
     Parameters
     ----------
@@ -171,13 +191,12 @@ def show_config(file: TextIO | None = None) -> None:
     """
     from . import __version__
 
-    compiler, openmp = machine.build()
     lines = {
         "Python": f"{platform.python_version()} ({sys.platform}, {platform.machine()})",
         "NumPy": np.__version__,
         "level": f"{level} (this machine can run {', '.join(available_levels())})",
-        "compiler": compiler,
-        "OpenMP": f"{openmp} ({machine.openmp_runtime()})" if openmp else "none",
+        "compiler": machine.build()[0],
+        "OpenMP": _openmp(),
         "threads": f"{get_num_threads()} of {processors()} CPUs",
     }
     print(f"fastseqloss {__version__}", file=file)
