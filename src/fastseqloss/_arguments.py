@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _foreign
 from ._kernels import arguments
 
 _NATIVE = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
@@ -40,16 +41,7 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
     """Return `value` as an array, without a copy wherever NumPy can see its memory."""
     if type(value) is np.ndarray:
         return value
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array; pass lengths instead of a mask")
-    try:
-        if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
-            return np.from_dlpack(value)
-        return np.asarray(value)
-    except (ValueError, BufferError) as error:
-        raise ValueError(f"{name} is not an array: {error}") from None
-    except TypeError as error:
-        raise TypeError(f"{name} is not an array: {error}") from None
+    return _foreign.as_numpy(name, value)
 
 
 class Scores(NamedTuple):
@@ -186,6 +178,7 @@ def as_gradient(scores: Scores, return_grad: bool, grad_out: Any) -> Gradient:
     wanted = flag("return_grad", return_grad)
     if grad_out is None:
         return Gradient(_empty_gradient(scores.values) if wanted else None, None, False, False)
+    grad_out = _foreign.as_output(grad_out)
     same = check_grad_out(grad_out, scores.given)
     target = scores.fold(grad_out.view(np.ndarray))
     if target is None or target.dtype != scores.values.dtype or not _is_kernel_ready(target):

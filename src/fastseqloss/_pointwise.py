@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _arguments, _reduction, _runtime, _step_arguments
+from . import _arguments, _foreign, _reduction, _runtime, _step_arguments
 from ._signatures import Loss, LossAndGradient
 
 _kernel = _runtime.load("pointwise")
@@ -123,6 +123,7 @@ def _gradient_for(numbers: _step_arguments.Numbers, return_grad: bool, grad_out:
     floats = _arguments.native(numbers.given.dtype)
     return_grad = _arguments.flag("return_grad", return_grad)
     if grad_out is not None:
+        grad_out = _foreign.as_output(grad_out)
         _arguments.check_grad_out(grad_out, numbers.given)
         runs = _step_arguments.as_runs(grad_out.view(np.ndarray), numbers.shape)
         if floats == grad_out.dtype and (not runs.size or np.may_share_memory(runs, grad_out)):
