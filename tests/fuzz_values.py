@@ -165,6 +165,8 @@ def plain(value):
         value = np.asarray(value)
     if value.nbytes > 10**8:
         return value
+    if value.size == 0 and max(value.shape, default=0) > 10**6:
+        return value
     return np.array(value, dtype=value.dtype.newbyteorder("="), order="C", copy=True, subok=False)
 
 
