@@ -21,7 +21,7 @@ _STORED = ("float32", "float64", "float16", "bfloat16", "int8", "uint8", "int32"
 _KINDS = {np.dtype(name): kind for kind, name in enumerate(_STORED) if name != "bfloat16"}
 
 
-def choice(name: str, value: str, allowed: tuple[str, ...]) -> int:
+def choice(name: str, value: object, allowed: tuple[str, ...]) -> int:
     """Return the index of `value` among the allowed ones."""
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} is {value!r}; allowed: {', '.join(map(repr, allowed))}")

@@ -14,7 +14,7 @@ SEQUENCE_REDUCTIONS = ("none", "sum", "mean", "sequence_mean")
 STEP_REDUCTIONS = ("none", "per_sequence", "sum", "mean", "sequence_mean", "batch_mean")
 
 
-def check_reduction(reduction: str, allowed: tuple[str, ...], normalizer: float | None) -> None:
+def check_reduction(reduction: object, allowed: tuple[str, ...], normalizer: float | None) -> None:
     """Raise ValueError for a reduction that is not allowed or a normalizer that does not fit."""
     if not isinstance(reduction, str) or reduction not in allowed:
         raise ValueError(f"reduction is {reduction!r}; allowed: {', '.join(map(repr, allowed))}")
