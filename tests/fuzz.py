@@ -56,6 +56,8 @@ def attempt(call: Call, random: Any) -> str:
         except Violation:
             raise
         except Exception as error:
+            if str(error).startswith(TOO_LARGE):  # what is compared with it cannot be made
+                return "too large"
             raise Violation(f"{type(error).__name__}: {error}") from error
 
 

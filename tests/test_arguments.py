@@ -336,6 +336,12 @@ def test_frames_longer_than_axes():
         fsl.plot.plot_alignment([], frame_seconds=1e300)
 
 
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 1e308])
+def test_waveforms_beyond_axes(value):
+    with pytest.raises(ValueError, match=r"waveform\[1\] is .*; allowed: finite numbers"):
+        fsl.plot.plot_alignment([], waveform=[0.0, value])
+
+
 def test_picture_of_objects():
     with pytest.raises(TypeError, match="image has dtype object"):
         fsl.plot.plot_alignment([], image=np.full((2, 2), None))

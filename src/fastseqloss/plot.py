@@ -313,9 +313,9 @@ def _as_samples(waveform: ArrayLike) -> NDArray[np.float64]:
     samples = _numbers("waveform", waveform)
     if samples.ndim != 1:
         raise ValueError(f"waveform has shape {samples.shape}; allowed: [N]")
-    bad = np.flatnonzero(~np.isfinite(samples))
+    bad = np.flatnonzero(~(np.abs(samples) < _LARGEST))
     if bad.size:
-        raise ValueError(f"waveform[{bad[0]}] is {samples[bad[0]]}; allowed: finite numbers")
+        raise ValueError(f"waveform[{bad[0]}] is {samples[bad[0]]}; allowed: finite numbers, below {_LARGEST:g}")
     return samples
 
 
