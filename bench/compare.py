@@ -142,8 +142,11 @@ def align(options: argparse.Namespace) -> int:
         print(_align_hour())
         return 0
     lines, ratios, worst = [], [], 0.0
+    names = [name for name in sides_align.NAMES if name in (options.only or sides_align.NAMES)]
+    if not names:
+        raise SystemExit(f"no workload is named {' or '.join(options.only)}")
     for kind in sides_align.MODES:
-        for name in [name for name in sides_align.NAMES if name in (options.only or sides_align.NAMES)]:
+        for name in names:
             batch = sides_align.emissions(name, options.data, kind)
             line, ratio = _align_row(batch, kind, options)
             ratios.append(ratio)
