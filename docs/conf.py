@@ -28,7 +28,10 @@ templates_path = ["_templates"]
 
 myst_enable_extensions = ["dollarmath", "colon_fence", "attrs_block", "attrs_inline"]
 myst_heading_anchors = 3
-nitpick_ignore = [("py:obj", "functools.partial")]  # other projects' inventories would have to be fetched
+nitpick_ignore = [
+    ("py:obj", "functools.partial"),  # other projects' inventories would have to be fetched
+    ("py:obj", "parameters"),  # of recurrent layers: the docstring of the class tells
+]
 
 # Backticks in docstrings become links where they name something, and are set as code otherwise.
 default_role = "autolink"
