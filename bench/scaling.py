@@ -104,8 +104,12 @@ def significant(x: float) -> float:
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Measure all axes and write what was found."""
+    """Measure all axes, or some anew, and write what was found."""
+    path = options.output / "scaling.json"
     rows: list[dict] = []
+    if options.axes and path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        rows = [row for row in before if row["axis"] not in options.axes]
     for axis in options.axes or [*AXES, "errors"]:
         if axis == "errors":
             rows += [{"axis": axis, "T": n} | row for n in LENGTHS[:: options.stride] for row in errors(n)]
@@ -124,7 +128,7 @@ def measure(options: argparse.Namespace) -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(json.dumps(row) for row in rows)
     text = f'{json.dumps(head)[:-1]}, "rows": [\n{lines}\n]}}\n'
-    (options.output / "scaling.json").write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
 
 
 # ---- pictures --------------------------------------------------------------------------------
@@ -283,7 +287,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=("measure", "draw"))
     parser.add_argument("--output", type=Path, default=FOLDER, metavar="DIR", help="default: docs/performance")
-    parser.add_argument("--axes", nargs="+", choices=[*AXES, "errors"], metavar="NAME", help="all by default")
+    parser.add_argument("--axes", nargs="+", choices=[*AXES, "errors"], metavar="NAME", help="default: all")
     parser.add_argument("--quick", action="store_true", help="every third point, fewer rounds")
     parser.add_argument("--cpu-time", action="store_true", help="CPU time where one thread is measured")
     options = parser.parse_args(arguments)
