@@ -163,13 +163,15 @@ def draw(options: argparse.Namespace) -> None:
     found = json.loads((options.output / "scaling.json").read_text(encoding="utf-8"))
     of_axis = {axis: [row for row in found["rows"] if row["axis"] == axis] for axis in (*AXES, "errors")}
     (options.output / "machine.md").write_text(f"{found['machine']}; {found['clock']}; {found['date']}.\n")
-    with open(options.output / "errors.md", "w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
-        contest.print_table(error_lines(of_axis["errors"]))
+    if of_axis["errors"]:
+        with open(options.output / "errors.md", "w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+            contest.print_table(error_lines(of_axis["errors"]))
     pictures = dict.fromkeys(TITLES, draw_growth) | {"threads": draw_threads, "errors": draw_errors}
     for theme, colours in THEMES.items():
         style = dict.fromkeys(INKED, colours["ink"]) | {"svg.hashsalt": theme, "grid.color": colours["grid"]}
         with mpl.rc_context(STYLE | style):
-            for axis, picture in pictures.items():
+            for axis in filter(of_axis.get, pictures):
+                picture = pictures[axis]
                 save(picture(axis, of_axis[axis], colours), options.output / f"{axis}-{theme}.svg")
 
 
