@@ -24,6 +24,10 @@ extensions = [
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_templates", "performance"]  # performance/ holds what performance.md includes
+# The reference of an adapter is there where its framework is installed.
+adapters = {"api_pytorch.rst": "torch", "api_jax.rst": "jax"}
+exclude_patterns += [page for page, module in adapters.items() if not importlib.util.find_spec(module)]
+suppress_warnings = ["toc.excluded"]
 templates_path = ["_templates"]
 
 myst_enable_extensions = ["dollarmath", "colon_fence", "attrs_block", "attrs_inline"]
