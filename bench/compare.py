@@ -6,6 +6,7 @@
     python bench/compare.py elementwise ...      regression, hinge, binary: with NumPy and memory traffic
     python bench/compare.py crf ...              the same options
     python bench/compare.py policy ...           the same options
+    python bench/compare.py adapters ...         PyTorch tensors and JAX arrays: [--threads] [--only] [--quick]
     python bench/compare.py overhead
     python bench/compare.py memory [--data DIR]
     python bench/compare.py align [--data DIR] [--only NAME ...] [--quick]
@@ -24,12 +25,11 @@ import platform
 import subprocess
 import sys
 import time
-import timeit
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import contest, sides_align, sides_crf, sides_ctc, sides_policy, sides_steps
+from bench import contest, sides_adapters, sides_align, sides_crf, sides_ctc, sides_policy, sides_steps
 from bench.contest import OURS, TORCH, print_table
 from fastseqloss import _runtime
 
@@ -85,6 +85,11 @@ def policy(options: argparse.Namespace) -> int:
     return contest.compare(sides_policy.rows(), sides_policy.LIMITS, options)
 
 
+def adapters(options: argparse.Namespace) -> int:
+    """Time what the adapters for PyTorch and JAX add to a short call, and whole training steps."""
+    return sides_adapters.compare(options)
+
+
 def overhead(options: argparse.Namespace) -> int:
     """Measure what one short CTC call costs on top of its arithmetic, on one thread.
 
@@ -95,8 +100,8 @@ def overhead(options: argparse.Namespace) -> int:
     lines = []
     for side, calls in ((OURS, sides_ctc.our_calls), (TORCH, sides_ctc.torch_calls)):
         for mode, call in calls(one, 1).items():
-            total = _microseconds(call, options.seconds)
-            further = (_microseconds(calls(many, 1)[mode], options.seconds) - total) / 100
+            total = contest.microseconds(call, options.seconds)
+            further = (contest.microseconds(calls(many, 1)[mode], options.seconds) - total) / 100
             lines.append(
                 {
                     "": f"{side}, {mode}",
@@ -108,13 +113,6 @@ def overhead(options: argparse.Namespace) -> int:
     print(f"\n### B,T,V,S = {','.join(map(str, SHORT))}, float32, 1 thread, microseconds of CPU time\n")
     print_table(lines)
     return 0
-
-
-def _microseconds(call: contest.Call, seconds: float) -> float:
-    timer = timeit.Timer(call, timer=time.process_time)
-    number = max(1, timer.autorange()[0] // 20)
-    repeats = max(5, int(seconds * 20))
-    return min(timer.repeat(repeats, number)) / number * 1e6
 
 
 def memory(options: argparse.Namespace) -> int:
@@ -142,8 +140,11 @@ def align(options: argparse.Namespace) -> int:
         print(_align_hour())
         return 0
     lines, ratios, worst = [], [], 0.0
+    names = [name for name in sides_align.NAMES if name in (options.only or sides_align.NAMES)]
+    if not names:
+        raise SystemExit(f"no workload is named {' or '.join(options.only)}")
     for kind in sides_align.MODES:
-        for name in [name for name in sides_align.NAMES if name in (options.only or sides_align.NAMES)]:
+        for name in names:
             batch = sides_align.emissions(name, options.data, kind)
             line, ratio = _align_row(batch, kind, options)
             ratios.append(ratio)
@@ -212,6 +213,7 @@ def print_machine() -> None:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     commands = {
+        "adapters": adapters,
         "align": align,
         "crf": crf,
         "ctc": ctc,

@@ -6,6 +6,7 @@ import math
 import statistics
 import sys
 import time
+import timeit
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -179,6 +180,14 @@ def _errors(result: Result, losses: np.ndarray, gradient: np.ndarray) -> tuple[f
     of_gradient = np.abs(result[1] - gradient) / np.maximum(1.0, np.abs(gradient))
     of_loss = np.abs(result[0] - losses) / np.maximum(1.0, np.abs(losses))
     return float(np.max(of_gradient)), float(np.max(of_loss))
+
+
+def microseconds(call: Call, seconds: float) -> float:
+    """Return the least CPU time of a call made again and again."""
+    timer = timeit.Timer(call, timer=time.process_time)
+    number = max(1, timer.autorange()[0] // 20)
+    repeats = max(5, int(seconds * 20))
+    return min(timer.repeat(repeats, number)) / number * 1e6
 
 
 def print_table(lines: list[dict[str, str]]) -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from fastseqloss import _runtime
+from fastseqloss._kernels import machine
 
 # The modules with a kernel, and its name; imported by name, for an attribute of the package could be a function called
 # like its module.
@@ -33,6 +34,15 @@ settings.load_profile(profile)
 
 # The quick profile, for builds that check what the compiler did not, is content with the best level.
 LEVELS = _runtime.available_levels()[: 1 if profile == "quick" else None]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def many_processors() -> Iterator[None]:
+    """As many threads as tests ask for, however few CPUs there are, and however busy these."""
+    machine.always_help(True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_runtime, "processors", lambda: 64)
+        yield
 
 
 @pytest.fixture(scope="module", params=LEVELS)

@@ -1,13 +1,14 @@
-"""The recurrent layers: gradients by central differences, padding, PyTorch as the peer."""
+"""The recurrent layers: gradients by central differences, padding, errors; training."""
 
 import math
 
 import numpy as np
 import pytest
+from ml_dtypes import bfloat16
 
-from fastseqloss.recurrent import GRU, LSTM, Adam, Embedding, Linear, clip_grad_norm
+from fastseqloss.recurrent import GRU, LSTM, RNN, Adam, Embedding, Linear, clip_grad_norm
 
-LAYERS = [GRU, LSTM]
+LAYERS = [RNN, GRU, LSTM]
 LENGTHS = [[5, 5, 5], [5, 3, 1], [2, 0, 4]]
 
 
@@ -47,6 +48,51 @@ def test_recurrent_gradients_are_central_differences(kind, lengths, reverse):
     rng = np.random.default_rng(0)
     layer = kind(3, 4, reverse=reverse, rng=rng, dtype=np.float64)
     assert_gradients(layer, rng.standard_normal((3, 5, 3)), lengths)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_float32_gradients_are_those_of_float64(kind, reverse):
+    """Central differences of float32 are too coarse; those of float64, of the same numbers, are not."""
+    rng = np.random.default_rng(0)
+    exact = kind(3, 4, reverse=reverse, rng=rng, dtype=np.float64)
+    single = kind(3, 4, reverse=reverse)
+    for name, parameter in exact.parameters.items():
+        single.parameters[name][...] = parameter
+        parameter[...] = single.parameters[name]
+    x = rng.standard_normal((3, 5, 3)).astype(np.float32)
+    weights = rng.standard_normal((3, 5, 4)).astype(np.float32)
+    lengths = [5, 3, 1]
+    np.testing.assert_allclose(single.forward(x, lengths), exact.forward(x, lengths), rtol=1e-5, atol=1e-6)
+    gradients, grad_input = single.backward(weights)
+    wide = x.astype(np.float64)
+
+    def loss():
+        return float((exact.forward(wide, lengths) * weights).sum())
+
+    assert grad_input.dtype == np.float32
+    np.testing.assert_allclose(grad_input, central_difference(loss, wide), rtol=1e-4, atol=1e-5)
+    for name, parameter in exact.parameters.items():
+        assert gradients[name].dtype == np.float32
+        expected = central_difference(loss, parameter)
+        np.testing.assert_allclose(gradients[name], expected, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_rnn_by_hand():
+    rnn = RNN(1, 1, dtype=np.float64)
+    values = {"input_weight": 0.5, "input_bias": 0.1, "recurrent_weight": -0.8, "recurrent_bias": 0.2}
+    for name, value in values.items():
+        rnn.parameters[name][...] = value
+    hidden = rnn.forward([[[1.0], [2.0]]])
+    first = math.tanh(0.5 + 0.3)
+    second = math.tanh(1.0 + 0.3 - 0.8 * first)
+    np.testing.assert_allclose(hidden[0, :, 0], [first, second], rtol=1e-15)
+    gradients, grad_input = rnn.backward([[[0.0], [1.0]]])
+    slope = 1 - second**2
+    to_first = -0.8 * slope * (1 - first**2)
+    np.testing.assert_allclose(grad_input[0, :, 0], [0.5 * to_first, 0.5 * slope], rtol=1e-14)
+    np.testing.assert_allclose(gradients["recurrent_weight"], [[slope * first]], rtol=1e-14)
+    np.testing.assert_allclose(gradients["recurrent_bias"], [slope + to_first], rtol=1e-14)
 
 
 def test_linear_gradients_are_central_differences():
@@ -98,7 +144,7 @@ def test_reverse_reads_the_valid_part_backwards(kind):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_results_have_the_dtype_of_the_parameters(dtype):
-    layers = [GRU(2, 3, dtype=dtype), LSTM(2, 3, dtype=dtype), Linear(2, 3, dtype=dtype)]
+    layers = [kind(2, 3, dtype=dtype) for kind in (*LAYERS, Linear)]
     for layer in layers:
         output = layer.forward(np.ones((1, 4, 2), dtype=np.int64))
         gradients, grad_input = layer.backward(np.ones(output.shape))
@@ -127,12 +173,13 @@ def test_the_seed_decides_the_weights():
 @pytest.mark.parametrize(
     ("x", "lengths", "error", "message"),
     [
-        (np.ones((2, 3)), None, ValueError, r"x has shape \(2, 3\), expected \(B, T, 2\)"),
-        (np.ones((2, 3, 5)), None, ValueError, r"x has shape \(2, 3, 5\), expected \(B, T, 2\)"),
-        (np.ones((2, 3, 2)), [3], ValueError, r"lengths has shape \(1,\), expected \(2,\)"),
-        (np.ones((2, 3, 2)), [1, 4], ValueError, r"lengths\[1\] is 4, expected 0 to 3"),
-        (np.ones((2, 3, 2)), [-1, 4], ValueError, r"lengths\[0\] is -1, expected 0 to 3"),
-        (np.ones((2, 3, 2)), [1.0, 2.0], TypeError, "lengths has dtype float64, expected integers"),
+        (np.ones((2, 3)), None, ValueError, r"x has shape \(2, 3\); allowed: \(B, T, 2\)"),
+        (np.ones((2, 3, 5)), None, ValueError, r"x has shape \(2, 3, 5\); allowed: \(B, T, 2\)"),
+        (np.ones((2, 3, 2)), [3], ValueError, r"lengths has shape \(1,\); allowed: \(2,\)"),
+        (np.ones((2, 3, 2)), [1, 4], ValueError, r"lengths\[1\] is 4; allowed: 0 to 3"),
+        (np.ones((2, 3, 2)), [-1, 4], ValueError, r"lengths\[0\] is -1; allowed: 0 to 3"),
+        (np.ones((2, 3, 2), complex), None, TypeError, "x has dtype complex128; allowed: real numbers"),
+        (np.ones((2, 3, 2)), [1.0, 2.0], TypeError, "lengths has dtype float64; allowed: any integer dtype"),
     ],
 )
 @pytest.mark.parametrize("kind", LAYERS)
@@ -141,18 +188,125 @@ def test_recurrent_errors(kind, x, lengths, error, message):
         kind(2, 3).forward(x, lengths)
 
 
+@pytest.mark.parametrize("kind", LAYERS)
+def test_results_do_not_depend_on_how_the_input_is_stored(kind):
+    layer = kind(2, 3, rng=0)
+    x = np.random.default_rng(0).integers(-4, 5, (3, 4, 2)).astype(np.float32)
+    lengths = [4, 2, 3]
+    expected = layer.forward(x, lengths)
+    swapped = np.ascontiguousarray(x.swapaxes(0, 1)).swapaxes(0, 1)
+    fixed = x.copy()
+    fixed.flags.writeable = False
+    for same in (swapped, fixed, x[::-1][::-1], x.tolist(), x.astype(">f8"), x.astype(np.int8), x.astype(bfloat16)):
+        np.testing.assert_array_equal(layer.forward(same, np.array(lengths, np.uint8)), expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        ((0, 3), {}, ValueError, "input_size is 0; allowed: 1 or more"),
+        ((2, -1), {}, ValueError, "hidden_size is -1; allowed: 1 or more"),
+        ((2, 3.0), {}, TypeError, "hidden_size must be an integer, got float"),
+        ((2, 3), {"dtype": np.float16}, TypeError, "dtype is float16; allowed: float32 or float64"),
+        ((2, 3), {"dtype": "real"}, TypeError, "dtype is 'real'; allowed: float32 or float64"),
+        ((2, 3), {"rng": -1}, ValueError, "rng is -1; allowed: an integer of 0 or more"),
+        ((2, 3), {"rng": "seed"}, TypeError, "rng is 'seed'; allowed: an integer of 0 or more"),
+    ],
+)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_construction_errors(kind, arguments, options, error, message):
+    with pytest.raises(error, match=message):
+        kind(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "message"),
+    [
+        (Linear, (0, 1), "input_size is 0; allowed: 1 or more"),
+        (Linear, (1, 0), "output_size is 0; allowed: 1 or more"),
+        (Embedding, (0, 1), "count is 0; allowed: 1 or more"),
+        (Embedding, (1, 0), "size is 0; allowed: 1 or more"),
+    ],
+)
+def test_construction_errors_of_layers_without_memory(kind, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        kind(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("grad", "error", "message"),
+    [
+        (np.ones((2, 4, 3)), ValueError, r"grad has shape \(2, 4, 3\); allowed: \(2, 3, 3\)"),
+        (np.ones((2, 3, 1)), ValueError, r"grad has shape \(2, 3, 1\); allowed: \(2, 3, 3\)"),
+        (np.ones((2, 3, 3), complex), TypeError, "grad has dtype complex128; allowed: real numbers"),
+    ],
+)
+@pytest.mark.parametrize("kind", [*LAYERS, Linear, Embedding])
+def test_backward_errors(kind, grad, error, message):
+    layer, x = kind(2, 3), np.ones((2, 3) if kind is Embedding else (2, 3, 2), int)
+    with pytest.raises(RuntimeError, match="backward was called before forward; allowed: after it"):
+        layer.backward(grad)
+    layer.forward(x)
+    with pytest.raises(error, match=message):
+        layer.backward(grad)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_failed_forward_leaves_the_last_one(kind):
+    layer = kind(2, 3, rng=0)
+    hidden = layer.forward(np.ones((2, 4, 2)), [4, 2])
+    expected = layer.backward(hidden)
+    with pytest.raises(ValueError, match="lengths"):
+        layer.forward(np.ones((2, 3, 2)), [4, 2])
+    gradients, grad_input = layer.backward(hidden)
+    np.testing.assert_array_equal(grad_input, expected[1])
+    for name, gradient in gradients.items():
+        np.testing.assert_array_equal(gradient, expected[0][name])
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"bias": np.ones((3, 1), "f")}, ValueError, r"parameters\['bias'\] has shape \(3, 1\); allowed: \(3,\)"),
+        ({"bias": [1, 2, 3]}, TypeError, r"parameters\['bias'\] must be a NumPy array, got list"),
+        ({"bias": np.ones(3, int)}, TypeError, r"parameters\['bias'\] has dtype int64; allowed: float32 or float64"),
+        ({"bias": np.ones(3)}, TypeError, "parameters has dtypes .*'bias': 'float64'.*; allowed: the same for all"),
+        ({"slope": np.ones(3)}, ValueError, r"parameters has the names .*'slope'.*; allowed: \['bias', 'weight'\]"),
+    ],
+)
+def test_parameter_errors(changed, error, message):
+    layer = Linear(2, 3)
+    layer.parameters.update(changed)
+    with pytest.raises(error, match=message):
+        layer.forward(np.ones(2))
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_weights_that_were_not_transposed_are_an_error(kind):
+    layer = kind(2, 3)
+    weight = layer.parameters["recurrent_weight"]
+    if kind is not RNN:
+        layer.parameters["recurrent_weight"] = weight.T
+        with pytest.raises(ValueError, match=r"parameters\['recurrent_weight'\] has shape \(\d+, 3\); allowed: \(3, "):
+            layer.forward(np.ones((1, 1, 2)))
+    else:
+        layer.parameters["input_weight"] = layer.parameters["input_weight"].T
+        with pytest.raises(ValueError, match=r"parameters\['input_weight'\] has shape \(3, 2\); allowed: \(2, 3\)"):
+            layer.forward(np.ones((1, 1, 2)))
+
+
 def test_linear_error():
-    with pytest.raises(ValueError, match=r"x has shape \(4,\), expected \(..., 2\)"):
+    with pytest.raises(ValueError, match=r"x has shape \(4,\); allowed: \(\.\.\., 2\)"):
         Linear(2, 3).forward(np.ones(4))
 
 
 @pytest.mark.parametrize(
     ("tokens", "error", "message"),
     [
-        ([1, 2], ValueError, r"tokens has shape \(2,\), expected \(B, T\)"),
-        ([[1.0, 2.0]], TypeError, "tokens has dtype float64, expected integers"),
-        ([[1, 0], [2, 3]], ValueError, r"tokens\[1, 1\] is 3, expected 0 to 2"),
-        ([[-1, 0]], ValueError, r"tokens\[0, 0\] is -1, expected 0 to 2"),
+        ([1, 2], ValueError, r"tokens has shape \(2,\); allowed: \(B, T\)"),
+        ([[1.0, 2.0]], TypeError, "tokens has dtype float64; allowed: any integer dtype"),
+        ([[1, 0], [2, 3]], ValueError, r"tokens\[1, 1\] is 3; allowed: 0 to 2"),
+        ([[-1, 0]], ValueError, r"tokens\[0, 0\] is -1; allowed: 0 to 2"),
     ],
 )
 def test_embedding_errors(tokens, error, message):
@@ -181,7 +335,7 @@ def test_clip_grad_norm_of_zero_and_of_float32_squares_too_large_for_float32():
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
 def test_clip_grad_norm_names_a_gradient_that_is_not_finite(wrong):
     gradients = {"good": np.ones(2), "bad": np.array([1.0, wrong])}
-    with pytest.raises(ValueError, match="gradient of 'bad' is not finite"):
+    with pytest.raises(ValueError, match=rf"gradients\['bad'\]\[1\] is {wrong}; allowed: finite"):
         clip_grad_norm(gradients, 1.0)
     np.testing.assert_array_equal(gradients["good"], 1.0)
 
@@ -205,72 +359,78 @@ def test_adam_names_what_does_not_match():
         adam.step({"a": np.ones(1), "c": np.ones(1)})
 
 
-@pytest.mark.peers
-@pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("kind", LAYERS)
-def test_recurrent_agrees_with_torch(kind, reverse):
-    torch = pytest.importorskip("torch")
-    rng = np.random.default_rng(0)
-    batch, steps, size, hidden = 4, 12, 5, 6
-    lengths = np.array([12, 7, 1, 9])
-    layer = kind(size, hidden, reverse=reverse, rng=rng, dtype=np.float64)
-    x = rng.standard_normal((batch, steps, size))
-    grad = rng.standard_normal((batch, steps, hidden))
-
-    # The second direction of a packed bidirectional layer reads the valid part in reverse.
-    peer_kind = getattr(torch.nn, kind.__name__)
-    peer = peer_kind(size, hidden, batch_first=True, bidirectional=True).double()
-    suffix = "_l0_reverse" if reverse else "_l0"
-    names = {
-        "input_weight": "weight_ih",
-        "input_bias": "bias_ih",
-        "recurrent_weight": "weight_hh",
-        "recurrent_bias": "bias_hh",
-    }
-    with torch.no_grad():
-        for name, theirs in names.items():
-            getattr(peer, theirs + suffix).copy_(torch.from_numpy(layer.parameters[name].T.copy()))
-    x_peer = torch.from_numpy(x).requires_grad_()
-    packed = torch.nn.utils.rnn.pack_padded_sequence(
-        x_peer, torch.from_numpy(lengths), batch_first=True, enforce_sorted=False
-    )
-    padded, _ = torch.nn.utils.rnn.pad_packed_sequence(peer(packed)[0], batch_first=True)
-    theirs = padded[..., hidden:] if reverse else padded[..., :hidden]
-
-    ours = layer.forward(x, lengths)
-    np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-12, atol=1e-13)
-    theirs.backward(torch.from_numpy(grad))
-    gradients, grad_input = layer.backward(grad)
-    np.testing.assert_allclose(grad_input, x_peer.grad.numpy(), rtol=1e-10, atol=1e-12)
-    for name, peer_name in names.items():
-        expected = getattr(peer, peer_name + suffix).grad.numpy().T
-        np.testing.assert_allclose(gradients[name], expected, rtol=1e-10, atol=1e-12, err_msg=name)
+@pytest.mark.parametrize("size", [1e-300, 1e-160, 1e200, 1e307])
+def test_clip_grad_norm_of_what_has_vanished_or_exploded(size):
+    gradients = {"a": np.array([3 * size, 0.0]), "b": np.array([[-4 * size]])}
+    assert clip_grad_norm(gradients, np.inf) == pytest.approx(5 * size, rel=1e-14)
+    assert gradients["b"][0, 0] == -4 * size
+    clip_grad_norm(gradients, 0.5 * size)
+    np.testing.assert_allclose(gradients["a"], [0.3 * size, 0.0], rtol=1e-14)
+    np.testing.assert_allclose(gradients["b"], [[-0.4 * size]], rtol=1e-14)
 
 
-@pytest.mark.peers
-def test_adam_agrees_with_torch():
-    torch = pytest.importorskip("torch")
-    rng = np.random.default_rng(0)
-    start = rng.standard_normal(7)
-    ours, theirs = start.copy(), torch.tensor(start, requires_grad=True)
-    adam = Adam({"w": ours}, learning_rate=0.03, betas=(0.8, 0.95), epsilon=1e-6)
-    peer = torch.optim.Adam([theirs], lr=0.03, betas=(0.8, 0.95), eps=1e-6)
-    for _ in range(50):
-        gradient = rng.standard_normal(7) * 10 ** rng.uniform(-3, 3)
-        adam.step({"w": gradient})
-        theirs.grad = torch.tensor(gradient)
-        peer.step()
-    np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-12, atol=1e-14)
+def test_clip_grad_norm_where_the_norm_is_beyond_float32():
+    gradients = {"a": np.full(10_000, 3e38, np.float32)}
+    assert clip_grad_norm(gradients, 1.0) == pytest.approx(3e40, rel=1e-6)
+    np.testing.assert_allclose(gradients["a"], 0.01, rtol=1e-6)
 
 
-@pytest.mark.peers
-def test_clip_grad_norm_agrees_with_torch():
-    torch = pytest.importorskip("torch")
-    gradients = {str(size): np.random.default_rng(size).standard_normal(size) for size in (3, 5)}
-    theirs = [torch.nn.Parameter(torch.zeros(size)) for size in (3, 5)]
-    for parameter, gradient in zip(theirs, gradients.values(), strict=True):
-        parameter.grad = torch.tensor(gradient, dtype=torch.float32)
-    norm = torch.nn.utils.clip_grad_norm_(theirs, 0.7)
-    assert clip_grad_norm(gradients, 0.7) == pytest.approx(float(norm), rel=1e-6)
-    for parameter, gradient in zip(theirs, gradients.values(), strict=True):
-        np.testing.assert_allclose(gradient, parameter.grad.numpy(), rtol=1e-5)
+@pytest.mark.parametrize(
+    ("gradients", "max_norm", "error", "message"),
+    [
+        ({"a": np.ones(2)}, -1.0, ValueError, "max_norm is -1.0; allowed: finite, 0 or more"),
+        ({"a": np.ones(2)}, np.nan, ValueError, "max_norm is nan; allowed"),
+        ({"a": np.ones(2)}, "1", TypeError, "max_norm must be a number, got str"),
+        ({"a": np.ones(2), "b": [1.0]}, 1.0, TypeError, r"gradients\['b'\] must be a NumPy array, got list"),
+        ({"a": np.ones(2), "b": np.ones(2, int)}, 1.0, TypeError, r"gradients\['b'\] has dtype int64; allowed: float"),
+        ({"a": np.ones(2), "b": np.broadcast_to(1.0, (2,))}, 1.0, ValueError, r"gradients\['b'\] is read-only"),
+        (
+            {"a": np.ones(2), "b": np.array([[1.0, 2.0], [-np.inf, np.nan]])},
+            1.0,
+            ValueError,
+            r"gradients\['b'\]\[1, 0\] is -inf; allowed: finite",
+        ),
+    ],
+)
+def test_clip_grad_norm_errors(gradients, max_norm, error, message):
+    with pytest.raises(error, match=message):
+        clip_grad_norm(gradients, max_norm)
+    np.testing.assert_array_equal(gradients["a"], 1.0)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "options", "error", "message"),
+    [
+        ({"a": [1.0]}, {}, TypeError, r"parameters\['a'\] must be a NumPy array, got list"),
+        ({"a": np.ones(1, int)}, {}, TypeError, r"parameters\['a'\] has dtype int64; allowed: float32 or float64"),
+        ({"a": np.broadcast_to(1.0, (2,))}, {}, ValueError, r"parameters\['a'\] is read-only; allowed"),
+        ({}, {"learning_rate": -0.1}, ValueError, "learning_rate is -0.1; allowed: finite, 0 or more"),
+        ({}, {"betas": 0.9}, ValueError, "betas is 0.9; allowed: two numbers"),
+        ({}, {"betas": (1.0, 0.9)}, ValueError, r"betas\[0\] is 1.0; allowed: from 0 to below 1"),
+        ({}, {"betas": (0.9, -0.1)}, ValueError, r"betas\[1\] is -0.1; allowed: from 0 to below 1"),
+        ({}, {"betas": ("0.9", 0.9)}, TypeError, r"betas\[0\] must be a number, got str"),
+        ({}, {"epsilon": 0}, ValueError, "epsilon is 0; allowed: finite, above 0"),
+    ],
+)
+def test_adam_errors(parameters, options, error, message):
+    with pytest.raises(error, match=message):
+        Adam(parameters, **options)
+
+
+@pytest.mark.parametrize(
+    ("gradient", "error", "message"),
+    [
+        (np.ones((2, 1)), ValueError, r"gradients\['b'\] has shape \(2, 1\); allowed: \(2,\)"),
+        ([1.0, 2.0], TypeError, r"gradients\['b'\] must be a NumPy array, got list"),
+    ],
+)
+def test_adam_changes_nothing_if_a_gradient_does_not_fit(gradient, error, message):
+    parameters = {"a": np.ones(1), "b": np.ones(2)}
+    adam = Adam(parameters)
+    with pytest.raises(error, match=message):
+        adam.step({"a": np.ones(1), "b": gradient})
+    adam.learning_rate = np.nan
+    with pytest.raises(ValueError, match="learning_rate is nan; allowed: finite, 0 or more"):
+        adam.step({"a": np.ones(1), "b": np.ones(2)})
+    assert adam.steps == 0
+    np.testing.assert_array_equal(parameters["a"], 1.0)

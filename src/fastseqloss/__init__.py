@@ -1,6 +1,6 @@
 """Sequence losses with gradients for NumPy arrays: fast, exact, on the CPU."""
 
-from . import plot
+from . import plot, recurrent
 from ._crf_arguments import CRFGradient
 from ._runtime import get_num_threads, set_num_threads, show_config
 from .compose import check_grad, weighted_sum
@@ -57,6 +57,7 @@ __all__ = [
     "plot",
     "policy_gradient_loss",
     "quantile_loss",
+    "recurrent",
     "set_num_threads",
     "show_config",
     "softmax_cross_entropy",

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _foreign
 from ._kernels import arguments
 
 _NATIVE = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
@@ -34,14 +35,7 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
     """Return `value` as an array, without a copy wherever NumPy can see its memory."""
     if type(value) is np.ndarray:
         return value
-    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
-        return np.from_dlpack(value)
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array; pass lengths instead of a mask")
-    try:
-        return np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name} is not an array: {error}") from None
+    return _foreign.as_numpy(name, value)
 
 
 class Scores(NamedTuple):
@@ -171,6 +165,7 @@ def as_gradient(scores: Scores, return_grad: bool, grad_out: Any) -> Gradient:
     """Allocate the gradient, or check the array given for it."""
     if grad_out is None:
         return Gradient(_empty_gradient(scores.values) if return_grad else None, None, False, False)
+    grad_out = _foreign.as_output(grad_out)
     same = check_grad_out(grad_out, scores.given)
     target = scores.fold(grad_out)
     if target is None or target.dtype != scores.values.dtype or not _is_kernel_ready(target):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _arguments, _runtime
+from . import _arguments, _foreign, _runtime
 from ._kernels import arguments
 
 
@@ -175,6 +175,7 @@ class Gradient:
             wanted = grad_out if isinstance(grad_out, tuple) else (grad_out, None, None, None)
             if len(wanted) != 4:
                 raise ValueError(f"grad_out has {len(wanted)} arrays; allowed: an array, or a CRFGradient of 4")
+            wanted = tuple([_foreign.as_output(array) for array in wanted])
         self.given = wanted
         self.emissions = _arguments.as_gradient(potentials.scores, return_grad, wanted[0])
         self.sums: tuple[NDArray[np.float64] | None, ...] = (None, None, None)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _arguments, _reduction, _runtime, _step_arguments
+from . import _arguments, _foreign, _reduction, _runtime, _step_arguments
 from ._signatures import Loss, LossAndGradient
 
 _kernel = _runtime.load("pointwise")
@@ -122,6 +122,7 @@ def _gradient_for(numbers: _step_arguments.Numbers, return_grad: bool, grad_out:
     """Allocate the gradient, or check the array given for it; values are runs, as the kernel wants them."""
     floats = _arguments.native(numbers.given.dtype)
     if grad_out is not None:
+        grad_out = _foreign.as_output(grad_out)
         _arguments.check_grad_out(grad_out, numbers.given)
         runs = _step_arguments.as_runs(grad_out, numbers.shape)
         if floats == grad_out.dtype and (not runs.size or np.may_share_memory(runs, grad_out)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import json
@@ -15,10 +16,11 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _cgroup
 from ._kernels import machine
 
 _max_threads: int | None = None
-_forked = False
+_LEAST_WORK = 3e5  # nanoseconds, for several threads
 
 
 def available_levels() -> list[str]:
@@ -49,11 +51,24 @@ def load(name: str, isa: str | None = None) -> ModuleType:
     return importlib.import_module(f"fastseqloss._kernels.{name}_{isa or level}")
 
 
+@functools.cache
+def _quota() -> int | None:
+    return _cgroup.cpu_quota()
+
+
+def processors() -> int:
+    """CPUs that a call may use: those of the calling thread's affinity, no more than the quota of the control group.
+
+    The quota is read once.
+    """
+    here, quota = machine.processors(), _quota()
+    return here if quota is None else min(here, quota)
+
+
 def _after_fork_in_child() -> None:
-    # The threads of the parent's OpenMP pool do not exist in the child, and starting a
-    # parallel region would wait for them for ever.
-    global _forked
-    _forked = True
+    # Processes are forked to be the workers of a pool more often than not: a thread each is enough.
+    global _max_threads
+    _max_threads = 1
 
 
 if hasattr(os, "register_at_fork"):
@@ -84,7 +99,8 @@ def set_num_threads(num_threads: int | None) -> None:
     ----------
     num_threads : int or None
         1 or more; more than the CPUs this process may use count as that many. None goes back
-        to what OpenMP says (``OMP_NUM_THREADS``, ``threadpoolctl.threadpool_limits``).
+        to what OpenMP says (``OMP_NUM_THREADS``, ``threadpoolctl.threadpool_limits``), in the
+        child of a fork too, where it is 1 otherwise.
 
     Raises
     ------
@@ -110,24 +126,21 @@ def get_num_threads() -> int:
     -------
     int
         What `set_num_threads` set, else what OpenMP says; never more than the CPUs this process
-        may use, and 1 in the child of a fork.
+        may use, by affinity and by the quota of its control group. In the child of a fork 1,
+        until `set_num_threads` is called there.
     """
-    if _forked:
-        return 1
-    if _max_threads is not None:
-        return min(_max_threads, machine.processors())
-    return machine.openmp_threads()
+    return min(_max_threads or machine.openmp_threads(), processors())
 
 
 def threads_for(num_threads: int | None, work: float, items: int) -> int:
     """Return the threads for a call: `work` in nanoseconds of one thread, in `items` pieces.
 
-    Waking a team costs some microseconds, many on a busy machine, so small work stays on one.
+    Waking a thread costs some microseconds, many on a busy machine, so small work stays on one.
     """
     num_threads = check_num_threads(num_threads)
-    if work < 3e5 or items < 2 or _forked:
+    if work < _LEAST_WORK or items < 2:
         return 1
-    return min(num_threads or get_num_threads(), items)
+    return min(num_threads or _max_threads or machine.openmp_threads(), processors(), items)
 
 
 def schedule(
@@ -184,7 +197,7 @@ def show_config(file: TextIO | None = None) -> None:
         "level": f"{level} (this machine can run {', '.join(available_levels())})",
         "compiler": machine.build()[0],
         "OpenMP": _openmp(),
-        "threads": str(get_num_threads()),
+        "threads": f"{get_num_threads()} of {processors()} CPUs",
     }
     print(f"fastseqloss {__version__}", file=file)
     for name, text in lines.items():

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _arguments
+from . import _arguments, _foreign
 
 LossFunction = Callable[..., Any]
 _HALF = 2  # bytes
@@ -56,6 +56,7 @@ class WeightedSum:
         if not return_grad and grad_out is None:
             return math.fsum(term.weight * _loss_of(term, given) for term in terms)
         if grad_out is not None:
+            grad_out = _foreign.as_output(grad_out)
             _arguments.check_grad_out(grad_out, given)
         total, gradient = _accumulate(terms, given, grad_out)
         if grad_out is None:

@@ -1,0 +1,505 @@
+"""Score and align a corpus that is larger than memory, on all cores of this machine or on a cluster.
+
+    python examples/score_corpus.py [CORPUS [RESULTS]] [--make N] [--workers N | --scheduler ADDRESS] [--quick]
+
+CORPUS is a folder of Parquet files: a row for each sequence, a row group for each partition. Every partition is read,
+scored (`ctc_loss`) and aligned (`ctc_align`) by one thread, and its results are one file in RESULTS, which
+appears whole or not at all. So whatever dies, a worker, the machine or this script: the same command goes on where it
+stopped. Without CORPUS a small one is made of real speech emissions, one transcript in fifty being wrong on purpose;
+the sequences with the highest loss per frame, printed in the end, are those.
+
+Needs the extra `corpus`: python -m pip install "fastseqloss[corpus]". docs/corpus.md has the format, and how to run
+it on a cluster.
+"""
+
+import argparse
+import heapq
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+import fastseqloss as fsl
+
+DATA = Path(__file__).resolve().parents[1] / "tests" / "data" / "speech_hama_real.npz"
+KEY = b"fastseqloss"  # of what the metadata of a file say, in JSON
+RUN = "_run.json"  # in the folder of the results: what they are results of
+BATCH_BYTES = 2 << 20  # sequences are padded to batches up to this size, which stays in the cache
+IN_FLIGHT = 16  # partitions handed to the scheduler for each thread of its workers
+WORST = 5
+
+
+class Scores(NamedTuple):
+    """What the emissions of a corpus are."""
+
+    classes: int
+    blank: int
+    input: str  # "logits", "log_probs" or "probs"
+    dtype: str  # of emissions stored as bytes
+
+
+class Partition(NamedTuple):
+    """A row group of a file, small enough for the memory of a worker."""
+
+    file: str  # relative to the corpus
+    group: int
+    rows: int
+    n_bytes: int
+
+    @property
+    def part(self) -> str:
+        """Return the name of the file of its results, relative to their folder."""
+        return f"{self.file}/{self.group:05d}.parquet"
+
+
+def files_of(corpus: Path) -> list[Path]:
+    """Return the Parquet files of a corpus, in order."""
+    files = sorted(path for path in corpus.rglob("*.parquet") if path.is_file())
+    if not files:
+        raise SystemExit(f"{corpus} has no .parquet files")
+    return files
+
+
+def partitions_of(corpus: Path) -> Iterator[Partition]:
+    """Yield the partitions of a corpus; this reads the ends of the files, where row groups are listed."""
+    for path in files_of(corpus):
+        metadata = pq.read_metadata(path)
+        for group in range(metadata.num_row_groups):
+            rows = metadata.row_group(group)
+            yield Partition(path.relative_to(corpus).as_posix(), group, rows.num_rows, rows.total_byte_size)
+
+
+def scores_of(corpus: Path, options: argparse.Namespace) -> Scores:
+    """Return what the emissions are: as the options say, else as the metadata of the first file do."""
+    known = json.loads((pq.read_schema(files_of(corpus)[0]).metadata or {}).get(KEY, b"{}"))
+    given = {name: getattr(options, name) for name in Scores._fields if getattr(options, name) is not None}
+    known = {"input": "logits", "dtype": "float32"} | known | given
+    missing = [f"--{name}" for name in Scores._fields if name not in known]
+    if missing:
+        raise SystemExit(f"the metadata of {corpus} do not say what its emissions are; give {', '.join(missing)}")
+    return Scores(**{name: known[name] for name in Scores._fields})
+
+
+# What a worker does with a partition.
+
+
+def arrays_of(column: pa.ChunkedArray) -> list[np.ndarray]:
+    """Return a flat array for each row of a column of bytes or of lists of numbers: views, not copies."""
+    arrays: list[np.ndarray] = []
+    for chunk in column.chunks:
+        if pa.types.is_binary(chunk.type) or pa.types.is_large_binary(chunk.type):
+            wide = pa.types.is_large_binary(chunk.type)
+            offsets = np.frombuffer(chunk.buffers()[1], np.int64 if wide else np.int32)
+            offsets = offsets[chunk.offset : chunk.offset + len(chunk) + 1]
+            values = np.frombuffer(chunk.buffers()[2] or b"", np.uint8)
+        else:
+            offsets, values = chunk.offsets.to_numpy(), chunk.values.to_numpy(zero_copy_only=False)
+        arrays += [values[a:b] for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)]
+    return arrays
+
+
+def as_frames(values: np.ndarray, scores: Scores) -> np.ndarray:
+    """Return emissions [T, V] from the flat array of a row, which may be one of bytes."""
+    numbers = values.view(scores.dtype) if values.dtype == np.uint8 else values
+    return numbers.reshape(-1, scores.classes)
+
+
+def batches(lengths: np.ndarray, frame_bytes: int) -> Iterator[np.ndarray]:
+    """Yield the positions of sequences of similar length, as many as fit a batch when padded, or a single one."""
+    order = np.argsort(lengths, kind="stable")
+    begin = 0
+    for end in range(1, len(order) + 1):
+        if end == len(order) or (end + 1 - begin) * lengths[order[end]] * frame_bytes > BATCH_BYTES:
+            yield order[begin:end]
+            begin = end
+
+
+class Result(NamedTuple):
+    """What is known of a sequence."""
+
+    loss: float
+    log_prob: float = np.nan  # of the best path
+    starts: np.ndarray = np.zeros(0, np.int32)  # of each label, in frames
+    ends: np.ndarray = np.zeros(0, np.int32)
+    log_probs: np.ndarray = np.zeros(0)
+    error: str | None = None
+
+
+KINDS = pa.float64(), pa.float64(), *[pa.list_(pa.int32())] * 2, pa.list_(pa.float32()), pa.string()
+
+
+def padded(emissions: list[np.ndarray], room: np.ndarray) -> np.ndarray:
+    """Return sequences [T, V] as one array [B, T, V], in the given memory; the padding is whatever was there.
+
+    A new array for each batch would be given back to the system by the allocator as Dask sets it up, and its pages be
+    cleared again for the next, which took as long as the scoring.
+    """
+    if len(emissions) == 1:
+        return emissions[0][None]
+    shape = len(emissions), max(len(x) for x in emissions), emissions[0].shape[1]
+    batch = room.view(emissions[0].dtype)[: math.prod(shape)].reshape(shape)
+    for row, sequence in zip(batch, emissions, strict=True):
+        row[: len(sequence)] = sequence
+    return batch
+
+
+def score_batch(
+    emissions: list[np.ndarray], labels: list[np.ndarray], scores: Scores, room: np.ndarray
+) -> list[Result]:
+    """Score and align sequences [T, V], on the thread that calls."""
+    lengths, label_lengths = [len(x) for x in emissions], [len(y) for y in labels]
+    arguments = padded(emissions, room), np.concatenate(labels), lengths, label_lengths
+    how: dict[str, Any] = {"blank": scores.blank, "input": scores.input, "num_threads": 1}
+    losses = np.atleast_1d(fsl.ctc_loss(*arguments, reduction="none", **how))
+    alignment = fsl.ctc_align(*arguments, **how)
+
+    # Frames in a row that belong to the same label are its span: as spans() finds, for the whole batch at once.
+    token, inside = alignment.token_index, alignment.token_index >= 0
+    first, last = inside.copy(), inside.copy()
+    first[:, 1:] &= token[:, 1:] != token[:, :-1]
+    last[:, :-1] &= token[:, 1:] != token[:, :-1]
+    starts, ends = np.nonzero(first)[1].astype(np.int32), np.nonzero(last)[1].astype(np.int32) + np.int32(1)
+    span = (np.cumsum(first) - 1)[inside.ravel()]
+    log_probs = np.bincount(span, alignment.frame_log_probs[inside], len(starts))
+    cuts = np.cumsum([0, *first.sum(axis=1)]).tolist()
+    own = (slice(a, b) for a, b in pairwise(cuts))
+    rows = zip(losses.tolist(), np.atleast_1d(alignment.log_prob).tolist(), own, strict=True)
+    return [Result(loss, log_prob, starts[s], ends[s], log_probs[s]) for loss, log_prob, s in rows]
+
+
+def score_or_explain(
+    emissions: list[np.ndarray], labels: list[np.ndarray], scores: Scores, room: np.ndarray
+) -> list[Result]:
+    """Score sequences; where that is refused, one by one, so that a bad one does not take the others with it."""
+    try:
+        return score_batch([as_frames(x, scores) for x in emissions], labels, scores, room)
+    except (ValueError, TypeError) as error:
+        if len(emissions) == 1:
+            return [Result(np.nan, error=str(error))]
+        pairs = zip(emissions, labels, strict=True)
+        return [result for x, y in pairs for result in score_or_explain([x], [y], scores, room)]
+
+
+def score_table(table: pa.Table, scores: Scores) -> pa.Table:
+    """Return a row of results for each row of a partition."""
+    emissions, labels = arrays_of(table["emissions"]), arrays_of(table["labels"])
+    as_bytes = any(x.dtype == np.uint8 for x in emissions[:1])
+    itemsize = np.dtype(scores.dtype).itemsize if as_bytes else emissions[0].itemsize if emissions else 1
+    frames = np.array([x.nbytes // (scores.classes * itemsize) for x in emissions], np.int64)
+    room = np.empty(BATCH_BYTES, np.uint8)
+    results = [Result(np.nan, error="emissions or labels are null")] * len(emissions)
+    complete = pc.and_(pc.is_valid(table["emissions"]), pc.is_valid(table["labels"])).to_numpy().nonzero()[0]
+    for batch in batches(frames[complete], scores.classes * itemsize):
+        chosen = complete[batch]
+        scored = score_or_explain([emissions[i] for i in chosen], [labels[i] for i in chosen], scores, room)
+        for i, result in zip(chosen, scored, strict=True):
+            results[i] = result
+    columns = {"id": table["id"], "frames": pa.array(frames, pa.int32())}
+    for number, (name, kind) in enumerate(zip(Result._fields, KINDS, strict=True)):
+        values: list[Any] = [result[number] for result in results]
+        if pa.types.is_list(kind):
+            offsets = np.cumsum([0, *map(len, values)]).astype(np.int32)
+            flat = pa.array(np.concatenate([np.zeros(0), *values])).cast(kind.value_type)
+            columns[name] = pa.ListArray.from_arrays(offsets, flat)
+        else:
+            columns[name] = pa.array(values, kind)
+    return pa.table(columns)
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process has had, 0 where that is not known."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
+
+
+def summary_of(result: pa.Table, seconds: float, cpu_seconds: float) -> dict[str, Any]:
+    """Return what is worth knowing of the results of a partition."""
+    ids, losses, frames = (result[name].to_numpy() for name in ("id", "loss", "frames"))
+    per_frame = losses / np.maximum(frames, 1)
+    known = np.flatnonzero(~np.isnan(losses))
+    worst = heapq.nlargest(WORST, ((float(per_frame[i]), str(ids[i])) for i in known))
+    return {
+        "sequences": len(losses),
+        "frames": int(frames.sum()),
+        "errors": len(losses) - result["error"].null_count,
+        "worst": worst,
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+        "pid": os.getpid(),
+        "peak_bytes": peak_bytes(),
+    }
+
+
+def write_whole(table: pa.Table, target: Path) -> None:
+    """Write a file that has its name only when all of it is on the disk."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}-{time.time_ns()}")
+    with partial.open("wb") as file:
+        pq.write_table(table, file, compression="zstd")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(target)
+
+
+def read_summary(part: str) -> dict[str, Any]:
+    """Return the summary that is kept with the results of a partition."""
+    summary: dict[str, Any] = json.loads(pq.read_schema(part).metadata[KEY])
+    return summary
+
+
+def score_partition(file: str, group: int, part: str, scores: Scores) -> dict[str, Any]:
+    """Score a partition and write its results, unless they are there; return the summary.
+
+    They are there if the worker that wrote them died before it could say so, or before anyone had asked for the
+    summary: the scheduler then has the partition done again.
+    """
+    if Path(part).exists():
+        return read_summary(part)
+    began, began_cpu = time.perf_counter(), time.thread_time()
+    with pq.ParquetFile(file) as corpus:
+        table = corpus.read_row_group(group, columns=["id", "emissions", "labels"], use_threads=False)
+    result = score_table(table, Scores(*scores))
+    summary = summary_of(result, time.perf_counter() - began, time.thread_time() - began_cpu)
+    write_whole(result.replace_schema_metadata({KEY: json.dumps(summary)}), Path(part))
+    return summary
+
+
+# What the script does.
+
+
+def prepare(corpus: Path, results: Path, scores: Scores) -> None:
+    """See that what results there are belong to this corpus; sweep what killed workers have left."""
+    results.mkdir(parents=True, exist_ok=True)
+    stamps = {path.relative_to(corpus).as_posix(): path.stat() for path in files_of(corpus)}
+    files = {name: [stamp.st_size, stamp.st_mtime_ns] for name, stamp in stamps.items()}
+    how = {"fastseqloss": fsl.__version__, **scores._asdict()}
+    path = results / RUN
+    before = json.loads(path.read_text()) if path.exists() else {"how": how, "files": {}}
+    for name, value in how.items():
+        if before["how"].get(name) != value:
+            was = before["how"].get(name)
+            raise SystemExit(f"{results} has results with {name} {was}, not {value}; give another folder")
+    for name, stamp in before["files"].items():
+        if files.get(name) != stamp and any((results / name).glob("[!.]*.parquet")):
+            raise SystemExit(f"{name} has changed since it was scored; remove {results / name} to score it again")
+    partial = path.with_name(f".{RUN}.{os.getpid()}")
+    partial.write_text(json.dumps({"how": how, "files": files}))
+    partial.replace(path)
+    sweep(results)
+
+
+def sweep(results: Path) -> None:
+    """Remove half-written files."""
+    for leftover in results.rglob(".*.parquet.*"):
+        leftover.unlink(missing_ok=True)
+
+
+Outcome = tuple[Partition, dict[str, Any] | BaseException]
+
+
+def scored_here(todo: Iterable[Partition], corpus: Path, results: Path, scores: Scores) -> Iterator[Outcome]:
+    """Score the partitions one after the other in this process, without Dask."""
+    for partition in todo:
+        where = str(corpus / partition.file), partition.group, str(results / partition.part)
+        try:
+            yield partition, score_partition(*where, scores)
+        except (pa.ArrowException, OSError, LookupError, ValueError) as error:
+            yield partition, error
+
+
+def scored_by(client: Any, todo: Iterable[Partition], corpus: Path, results: Path, scores: Scores) -> Iterator[Outcome]:
+    """Let the workers of a Dask cluster score the partitions; yield each as it is done, with its summary or why not.
+
+    Only a few for each thread are known to the scheduler at a time, so its memory, like ours, does not grow with the
+    corpus, and workers that join later get their share.
+    """
+    from distributed import as_completed
+
+    waiting = iter(todo)
+    owner: dict[str, Partition] = {}
+    unique = f"{os.getpid()}-{time.time_ns()}"
+    running = as_completed()
+    finished = 0
+    while True:
+        if finished % 32 == 0:
+            room = IN_FLIGHT * max(1, sum(client.nthreads().values()))
+        while len(owner) < room and (partition := next(waiting, None)) is not None:
+            where = str(corpus / partition.file), partition.group, str(results / partition.part)
+            key = f"score-{unique}-{partition.part}"
+            owner[key] = partition
+            running.add(client.submit(score_partition, *where, tuple(scores), key=key, pure=False, retries=2))
+        if not owner:
+            return
+        future = next(running)
+        error = future.exception()
+        yield owner.pop(future.key), error if error is not None else future.result()
+        finished += 1
+
+
+def connect(stack: ExitStack, options: argparse.Namespace) -> Any:
+    """Return a client of the given scheduler, or of workers on this machine: a process each, with one thread."""
+    from distributed import Client, LocalCluster
+
+    address = options.scheduler
+    if address is None:
+        where = {"dashboard_address": "127.0.0.1:0"}  # any free port, so that two runs do not want the same
+        address = stack.enter_context(LocalCluster(n_workers=options.workers, threads_per_worker=1, **where))
+    client = stack.enter_context(Client(address))
+    client.wait_for_workers(1)
+    return client
+
+
+def run(corpus: Path, results: Path, options: argparse.Namespace) -> dict[Partition, BaseException]:
+    """Score what has no results yet; return the partitions that could not be scored, and why."""
+    scores = scores_of(corpus, options)
+    prepare(corpus, results, scores)
+    done = {path.relative_to(results).as_posix() for path in results.rglob("[!.]*.parquet") if path.is_file()}
+    partitions = list(partitions_of(corpus))
+    todo = [partition for partition in partitions if partition.part not in done]
+    n_sequences, left = (sum(p.rows for p in some) for some in (partitions, todo))
+    largest = max(p.n_bytes for p in partitions)
+    print(f"{n_sequences} sequences in {len(partitions)} partitions of up to {largest / 1e6:.1f} MB")
+    print(f"{len(partitions) - len(todo)} partitions have results, {len(todo)} are to be scored", flush=True)
+    failed: dict[Partition, BaseException] = {}
+    if not todo:
+        return failed
+    with ExitStack() as stack:
+        if options.workers == 0 and options.scheduler is None:
+            outcomes = scored_here(todo, corpus, results, scores)
+            n_threads = 1
+        else:
+            client = connect(stack, options)
+            n_threads = sum(client.nthreads().values())
+            outcomes = scored_by(client, todo, corpus, results, scores)
+        every = 0.1 if sys.stderr.isatty() else 10.0  # seconds
+        progress = tqdm(total=n_sequences, initial=n_sequences - left, unit=" sequences", mininterval=every)
+        bar = stack.enter_context(progress)
+        began, summaries = time.perf_counter(), []
+        for partition, outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                failed[partition] = outcome
+            else:
+                summaries.append(outcome)
+                bar.update(partition.rows)
+        seconds = time.perf_counter() - began
+    sweep(results)
+    print_speed(summaries, seconds, n_threads)
+    return failed
+
+
+def print_speed(summaries: list[dict[str, Any]], seconds: float, n_threads: int) -> None:
+    """Print how fast this run was, for each thread and for each second that a CPU was at work."""
+    sequences, frames, cpu = (sum(s[name] for s in summaries) for name in ("sequences", "frames", "cpu_seconds"))
+    print(f"{sequences} sequences, {frames} frames in {seconds:.2f} s on {n_threads} thread(s)")
+    for what, count in (("sequences", sequences), ("frames", frames)):
+        rate, per_cpu = count / seconds, count / max(cpu, 1e-9)
+        print(f"{what:>10}/s: {rate:.0f}, per thread {rate / n_threads:.0f}, per CPU second {per_cpu:.0f}")
+    print(f"most memory of a worker: {max((s['peak_bytes'] for s in summaries), default=0) / 1e6:.0f} MB")
+
+
+def check(corpus: Path, results: Path) -> dict[str, Any]:
+    """See that every sequence is in the results exactly once; return the totals and the worst sequences."""
+    total: dict[str, Any] = {"sequences": 0, "frames": 0, "errors": 0, "worst": []}
+    for partition in partitions_of(corpus):
+        summary = read_summary(str(results / partition.part))
+        if summary["sequences"] != partition.rows:
+            raise SystemExit(f"{partition.part} has {summary['sequences']} results; expected: {partition.rows}")
+        for name in ("sequences", "frames", "errors"):
+            total[name] += summary[name]
+        total["worst"] = heapq.nlargest(WORST, [*total["worst"], *map(tuple, summary["worst"])])
+    return total
+
+
+Row = dict[str, str | bytes | np.ndarray]
+
+
+def make_corpus(corpus: Path, count: int, *, per_partition: int = 256, per_file: int = 4096) -> None:
+    """Write a corpus of `count` sequences: real ones again and again, each at a temperature of its own.
+
+    Each fiftieth gets the transcript of another recording, and says so in its name.
+    """
+    with np.load(DATA) as file:
+        recordings = np.split(file["emissions"], np.cumsum(file["input_lengths"])[:-1])
+        transcripts = np.split(file["labels"].astype(np.int32), np.cumsum(file["label_lengths"])[:-1])
+        blank = int(file["blank"])
+    about = Scores(recordings[0].shape[1], blank, "log_probs", "float32")._asdict()
+    fields = [("id", pa.string()), ("emissions", pa.binary()), ("labels", pa.list_(pa.int32()))]
+    schema = pa.schema(fields, metadata={KEY: json.dumps(about)})
+    rng = np.random.default_rng(0)
+    corpus.mkdir(parents=True)
+    for begin in range(0, count, per_file):
+        numbers = range(begin, min(begin + per_file, count))
+        # Floats of real models hardly shrink; dictionaries and statistics of them are a waste.
+        path = corpus / f"{begin:08d}.parquet"
+        with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False) as file:
+            for first in range(0, len(numbers), per_partition):
+                rows = [_row(n, recordings, transcripts, rng) for n in numbers[first : first + per_partition]]
+                file.write_table(pa.Table.from_pylist(rows, schema))
+
+
+def _row(number: int, recordings: list[np.ndarray], transcripts: list[np.ndarray], rng: np.random.Generator) -> Row:
+    which, wrong = number % len(recordings), number % 50 == 49
+    scaled = recordings[which] * rng.uniform(0.8, 1.25)
+    emissions = scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
+    labels = transcripts[(which + wrong) % len(transcripts)]
+    name = f"speech-{number:07d}{'-wrong' if wrong else ''}"
+    return {"id": name, "emissions": emissions.astype("<f4").tobytes(), "labels": labels}
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Return the options."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("corpus", type=Path, nargs="?", help="folder of Parquet files (default: made here)")
+    parser.add_argument("results", type=Path, nargs="?", help="folder for the results (default: results)")
+    parser.add_argument("--make", type=int, metavar="N", help="make CORPUS first, of N sequences, if it is not there")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=int, help="worker processes here (default: one per CPU); 0: none, and no Dask")
+    where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, such as tcp://10.0.0.1:8786")
+    parser.add_argument("--quick", action="store_true", help="a corpus of 600 sequences")
+    for name, kind in (("classes", int), ("blank", int), ("input", str), ("dtype", str)):
+        parser.add_argument(f"--{name}", type=kind, help="of the emissions, where the files do not say it")
+    options = parser.parse_args(arguments)
+    if options.corpus is None:
+        options.corpus = Path("corpus")
+        options.make = options.make or (600 if options.quick else 4096)
+    options.results = options.results or Path("results")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Make the corpus if asked to, score what is left of it, check, and print the totals."""
+    options = parse(arguments)
+    corpus, results = options.corpus.resolve(), options.results.resolve()
+    if results.is_relative_to(corpus):
+        raise SystemExit("the results cannot be inside the corpus")
+    if options.make and not corpus.exists():
+        make_corpus(corpus, options.make)
+    failed = run(corpus, results, options)
+    if failed:
+        reasons = [f"{partition.part}: {error!r}" for partition, error in failed.items()]
+        head = f"{len(failed)} partitions have no results; run again to try again"
+        raise SystemExit("\n".join([head, *reasons[:10]]))
+    total = check(corpus, results)
+    print(f"\nin {results}: {total['sequences']} sequences, {total['frames']} frames, {total['errors']} with an error")
+    print("highest loss per frame, in nats (is the transcript right?):")
+    for loss, name in total["worst"]:
+        print(f"  {loss:8.3f}  {name}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

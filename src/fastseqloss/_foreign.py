@@ -1,0 +1,74 @@
+"""Arrays of other libraries as NumPy sees them, without a copy and without an import of those libraries."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def as_numpy(name: str, value: Any) -> NDArray[Any]:
+    """Return `value` as an array, without a copy wherever NumPy can see its memory."""
+    if is_tensor(value):
+        return _as_tensor(name, value)
+    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+        return np.from_dlpack(value)
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; pass lengths instead of a mask")
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} is not an array: {error}") from None
+    except TypeError as error:
+        if hasattr(value, "aval"):
+            raise TypeError(f"{name} is traced by JAX and has no values yet; call fastseqloss.jax instead") from error
+        raise TypeError(f"{name} is not an array: {error}") from error
+
+
+def as_output(value: Any) -> Any:
+    """Return what a gradient is to be written to as an array that shares its memory, where that can be had."""
+    return _as_tensor("grad_out", value) if is_tensor(value) else value
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether this is a tensor of PyTorch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, getattr(torch, "Tensor", ()))
+
+
+def _as_tensor(name: str, tensor: Any) -> NDArray[Any]:
+    array: NDArray[Any]
+    try:
+        array = tensor.numpy()
+    except (RuntimeError, TypeError) as error:
+        array = _as_odd_tensor(name, tensor, error)
+    return array
+
+
+def _as_odd_tensor(name: str, tensor: Any, error: Exception) -> NDArray[Any]:
+    """Return a tensor as an array if NumPy can see it at all, else say why it cannot."""
+    if tensor.device.type != "cpu":
+        raise TypeError(f"{name} is on device {str(tensor.device)!r}; allowed: 'cpu', so pass {name}.cpu()")
+    if tensor.requires_grad:
+        raise TypeError(
+            f"{name} requires grad, and NumPy cannot hand it on; pass {name}.detach(), or call fastseqloss.torch"
+        )
+    array: NDArray[Any]
+    if str(tensor.dtype) == "torch.bfloat16":
+        array = tensor.resolve_neg().view(sys.modules["torch"].int16).numpy().view(_bfloat16(name))
+    elif tensor.is_neg():
+        array = tensor.resolve_neg().numpy()
+    else:
+        raise TypeError(f"{name} is not a tensor that NumPy can see: {error}") from error
+    return array
+
+
+def _bfloat16(name: str) -> np.dtype[Any]:
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise TypeError(f"{name} has dtype bfloat16, for which NumPy needs the package ml_dtypes") from None
+    dtype: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return dtype

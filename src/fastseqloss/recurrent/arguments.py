@@ -1,0 +1,82 @@
+"""What layers and training are given, checked before anything is computed or written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _arguments
+
+Array = NDArray[Any]
+Seed = int | np.random.Generator | None
+
+_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def as_size(name: str, value: Any) -> int:
+    """Return a number of features, units or tokens."""
+    size = _arguments.as_integer(name, value)
+    if size < 1:
+        raise ValueError(f"{name} is {size}; allowed: 1 or more")
+    return size
+
+
+def as_dtype(value: Any) -> np.dtype[Any]:
+    """Return the dtype of parameters."""
+    try:
+        dtype: np.dtype[Any] = np.dtype(value)
+    except TypeError:
+        raise TypeError(f"dtype is {value!r}; allowed: float32 or float64") from None
+    if dtype not in _DTYPES:
+        raise TypeError(f"dtype is {dtype}; allowed: float32 or float64")
+    return dtype
+
+
+def as_generator(rng: Any) -> np.random.Generator:
+    """Return a generator of random numbers, made of a seed if need be."""
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError) as error:
+        allowed = "an integer of 0 or more, a numpy.random.Generator or None"
+        raise type(error)(f"rng is {rng!r}; allowed: {allowed}") from None
+
+
+def as_reals(name: str, value: Any) -> Array:
+    """Return real numbers as they are stored."""
+    array = _arguments.as_array(name, value)
+    if array.dtype.kind not in "fiub" and not _arguments.is_bfloat16(array.dtype):
+        raise TypeError(f"{name} has dtype {array.dtype}; allowed: real numbers")
+    return array
+
+
+def as_grad(value: Any, shape: tuple[int, ...] | None) -> Array:
+    """Return the gradient with respect to an output of that shape, None before there was any."""
+    if shape is None:
+        raise RuntimeError("backward was called before forward; allowed: after it")
+    grad = as_reals("grad", value)
+    if grad.shape != shape:
+        raise ValueError(f"grad has shape {grad.shape}; allowed: {shape}")
+    return grad
+
+
+def valid_steps(lengths: Any, batch: int, steps: int) -> tuple[Array, Array]:
+    """Return lengths ``[B]`` and the mask ``[B, T]`` of the steps that are not padding."""
+    counts = _arguments.as_lengths("lengths", lengths, batch, steps, False)
+    return counts, np.arange(steps) < counts[:, None]
+
+
+def check_floats(name: str, array: Any) -> None:
+    """Check that this is an array that arithmetic in place can work on."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy array, got {type(array).__name__}")
+    if array.dtype not in _DTYPES:
+        raise TypeError(f"{name} has dtype {array.dtype}; allowed: float32 or float64")
+
+
+def check_writeable(name: str, array: Any) -> None:
+    """Check that this is an array that can be changed in place."""
+    check_floats(name, array)
+    if not array.flags.writeable:
+        raise ValueError(f"{name} is read-only; allowed: an array to write to")

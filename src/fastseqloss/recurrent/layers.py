@@ -1,0 +1,197 @@
+"""Layers without memory: each step by itself."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from .. import _arguments
+from . import arguments
+from .arguments import Array, Seed
+from .parameters import Shapes, check_parameters, uniform
+
+
+class Linear:
+    r"""Affine map of the last axis, :math:`y = x W + b`.
+
+    Parameters
+    ----------
+    input_size, output_size : int
+        Features in and out.
+    rng : int or numpy.random.Generator, optional
+        Source of the initial weights, uniform within :math:`\pm 1/\sqrt{\text{input\_size}}`.
+    dtype : dtype
+        Of the parameters, and so of all results: float32 or float64.
+
+    Attributes
+    ----------
+    parameters : dict of ndarray
+        ``weight`` [input_size, output_size] and ``bias`` [output_size].
+
+    Raises
+    ------
+    ValueError
+        If a size is below 1, or the seed negative.
+    TypeError
+        If a size is not an integer, or `dtype` neither float32 nor float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastseqloss.recurrent import Linear
+    >>> linear = Linear(2, 1)
+    >>> linear.parameters.update(weight=np.array([[2.0], [3.0]]), bias=np.array([1.0]))
+    >>> linear.forward([[1.0, 1.0], [0.0, 2.0]]).tolist()
+    [[6.0], [7.0]]
+    >>> gradients, grad_input = linear.backward([[1.0], [10.0]])
+    >>> gradients["weight"].tolist(), gradients["bias"].tolist(), grad_input.tolist()
+    ([[1.0], [21.0]], [11.0], [[2.0, 3.0], [20.0, 30.0]])
+    """
+
+    _output_shape: tuple[int, ...] | None = None
+
+    def __init__(
+        self, input_size: int, output_size: int, *, rng: Seed = None, dtype: DTypeLike = np.float32
+    ) -> None:
+        inputs = arguments.as_size("input_size", input_size)
+        outputs = arguments.as_size("output_size", output_size)
+        self._shapes: Shapes = {"weight": (inputs, outputs), "bias": (outputs,)}
+        self.parameters: dict[str, Array] = uniform(
+            self._shapes, 1 / math.sqrt(inputs), arguments.as_generator(rng), arguments.as_dtype(dtype)
+        )
+
+    def forward(self, x: ArrayLike) -> Array:
+        """Return ``x @ weight + bias``, ``[..., output_size]`` for `x` ``[..., input_size]``.
+
+        Every row counts, padding too: give it finite values, as the recurrent layers do.
+
+        Raises
+        ------
+        ValueError
+            If the last axis of `x` is not `input_size` long, or `parameters` do not have their
+            shapes.
+        TypeError
+            If `x` are not real numbers, or `parameters` not arrays of one dtype, float32 or float64.
+        """
+        check_parameters(self.parameters, self._shapes)
+        weight = self.parameters["weight"]
+        x = arguments.as_reals("x", x).astype(weight.dtype, copy=False)
+        if x.ndim == 0 or x.shape[-1] != len(weight):
+            raise ValueError(f"x has shape {x.shape}; allowed: (..., {len(weight)})")
+        self._input = x
+        projected: Array = x @ weight + self.parameters["bias"]
+        self._output_shape = projected.shape
+        return projected
+
+    def backward(self, grad: ArrayLike) -> tuple[dict[str, Array], Array]:
+        """Return the gradients of the parameters and of the input of the last `forward`.
+
+        Raises
+        ------
+        ValueError
+            If `grad` has not the shape of the output.
+        TypeError
+            If `grad` are not real numbers.
+        RuntimeError
+            Before any `forward`.
+        """
+        weight = self.parameters["weight"]
+        grad = arguments.as_grad(grad, self._output_shape).astype(weight.dtype, copy=False)
+        rows = grad.reshape(-1, weight.shape[1])
+        inputs = self._input.reshape(-1, weight.shape[0])
+        return {"weight": inputs.T @ rows, "bias": rows.sum(axis=0)}, grad @ weight.T
+
+
+class Embedding:
+    """A vector for each token.
+
+    Parameters
+    ----------
+    count, size : int
+        Number of tokens, and D, the length of their vectors.
+    rng : int or numpy.random.Generator, optional
+        Source of the initial vectors, standard normal.
+    dtype : dtype
+        Of the parameters, and so of all results: float32 or float64.
+
+    Attributes
+    ----------
+    parameters : dict of ndarray
+        ``weight`` [count, size].
+
+    Raises
+    ------
+    ValueError
+        If a size is below 1, or the seed negative.
+    TypeError
+        If a size is not an integer, or `dtype` neither float32 nor float64.
+
+    Examples
+    --------
+    >>> from fastseqloss.recurrent import Embedding
+    >>> embedding = Embedding(5, 2, rng=0)
+    >>> vectors = embedding.forward([[3, 3, -1]], lengths=[2])
+    >>> vectors.shape, vectors[0, 2].tolist()
+    ((1, 3, 2), [0.0, 0.0])
+    >>> gradients, _ = embedding.backward(vectors * 0 + 1)
+    >>> gradients["weight"].tolist()
+    [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [2.0, 2.0], [0.0, 0.0]]
+    """
+
+    _output_shape: tuple[int, ...] | None = None
+
+    def __init__(
+        self, count: int, size: int, *, rng: Seed = None, dtype: DTypeLike = np.float32
+    ) -> None:
+        shape = arguments.as_size("count", count), arguments.as_size("size", size)
+        weight = arguments.as_generator(rng).standard_normal(shape).astype(arguments.as_dtype(dtype))
+        self._shapes: Shapes = {"weight": shape}
+        self.parameters: dict[str, Array] = {"weight": weight}
+
+    def forward(self, tokens: ArrayLike, lengths: ArrayLike | None = None) -> Array:
+        """Return the vectors ``[B, T, D]`` of `tokens` ``[B, T]``, 0 in padding.
+
+        Raises
+        ------
+        ValueError
+            If `tokens` is not ``[B, T]``, a valid token is not within 0 to ``count - 1``, a length
+            not within 0 to T, or `parameters` do not have their shapes.
+        TypeError
+            If `tokens` or `lengths` are not integers, or `parameters` not an array of float32 or
+            float64.
+        """
+        check_parameters(self.parameters, self._shapes)
+        weight = self.parameters["weight"]
+        numbers = _arguments.as_integers("tokens", tokens)
+        if numbers.ndim != 2:
+            raise ValueError(f"tokens has shape {numbers.shape}; allowed: (B, T)")
+        _, valid = arguments.valid_steps(lengths, *numbers.shape)
+        wrong = np.argwhere(valid & ((numbers < 0) | (numbers >= len(weight))))
+        if wrong.size:
+            row, step = wrong[0]
+            found = np.asarray(tokens)[row, step]
+            raise ValueError(f"tokens[{row}, {step}] is {found}; allowed: 0 to {len(weight) - 1}")
+        self._valid, self._tokens = valid, numbers[valid]
+        vectors = np.zeros((*numbers.shape, weight.shape[1]), weight.dtype)
+        vectors[valid] = weight[self._tokens]
+        self._output_shape = vectors.shape
+        return vectors
+
+    def backward(self, grad: ArrayLike) -> tuple[dict[str, Array], None]:
+        """Return the gradient of the vectors, and None, since tokens have none.
+
+        Raises
+        ------
+        ValueError
+            If `grad` has not the shape of the output.
+        TypeError
+            If `grad` are not real numbers.
+        RuntimeError
+            Before any `forward`.
+        """
+        weight = np.zeros_like(self.parameters["weight"])
+        rows = arguments.as_grad(grad, self._output_shape)[self._valid]
+        np.add.at(weight, self._tokens, rows.astype(weight.dtype, copy=False))
+        return {"weight": weight}, None

@@ -1,0 +1,83 @@
+"""The table of docs/migration.md, row by row, where the other library is installed."""
+
+import numpy as np
+import pytest
+
+import fastseqloss as fsl
+
+pytestmark = pytest.mark.peers
+torch = pytest.importorskip("torch", reason="the extra `peers` installs it")
+functional = torch.nn.functional
+
+import fastseqloss.torch as fst  # noqa: E402
+
+RNG = np.random.default_rng(0)
+X = torch.from_numpy(RNG.normal(size=(3, 9, 5)))  # [B, T, V]
+Y = torch.from_numpy(RNG.integers(1, 5, (3, 4)))
+N, M = torch.tensor([9, 7, 8]), torch.tensor([4, 2, 3])
+STEPS = torch.from_numpy(RNG.integers(0, 5, (3, 9)))
+
+
+def close(ours, theirs):
+    np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), rtol=1e-10, atol=1e-12)
+
+
+def test_ctc():
+    time_major = X.transpose(0, 1)
+    expected = functional.ctc_loss(time_major.log_softmax(-1), Y, N, M)
+    close(fst.ctc_loss(time_major.log_softmax(-1), Y, N, M), expected)
+    close(fst.ctc_loss_from_logits(time_major, Y, N, M), expected)
+    close(fsl.ctc_loss(time_major.numpy().swapaxes(0, 1), Y, N, M, reduction="sequence_mean"), expected)
+
+
+def test_cross_entropy():
+    weight = torch.rand(5).double()
+    close(fst.softmax_cross_entropy(X, STEPS), functional.cross_entropy(X.mT, STEPS))
+    close(
+        fst.softmax_cross_entropy(X, STEPS, class_weight=weight, label_smoothing=0.1),
+        functional.cross_entropy(X.mT, STEPS, weight=weight, label_smoothing=0.1),
+    )
+    log_probs = X.log_softmax(-1)
+    close(fsl.nll_loss(log_probs, STEPS), functional.nll_loss(log_probs.mT, STEPS))
+
+
+def test_optax():
+    jnp = pytest.importorskip("jax.numpy", reason="the extra `peers` installs it")
+    losses = pytest.importorskip("optax", reason="the extra `peers` installs it").losses
+    import fastseqloss.jax as fsj
+
+    x, steps = jnp.asarray(X.float().numpy()), jnp.asarray(STEPS.numpy())
+    paddings = [(np.arange(width) >= n.numpy()[:, None]).astype(np.float32) for width, n in ((9, N), (4, M))]
+    theirs = losses.ctc_loss(x, paddings[0], Y.numpy(), paddings[1], blank_id=0)
+    for ours in (
+        fsj.ctc_loss(x, paddings[0], Y.numpy(), paddings[1], blank_id=0),
+        fsj.ctc_loss_with_lengths(x, Y.numpy(), N.numpy(), M.numpy(), reduction="none"),
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    np.testing.assert_allclose(fsj.ctc_loss_with_lengths(x, Y.numpy(), N.numpy(), M.numpy()), theirs.mean(), rtol=1e-5)
+    np.testing.assert_allclose(
+        fsj.softmax_cross_entropy(x, steps, reduction="none"),
+        losses.softmax_cross_entropy_with_integer_labels(x, steps),
+        rtol=1e-5,
+    )
+    mixed = jnp.asarray(X.softmax(-1).float().numpy())
+    np.testing.assert_allclose(
+        fsj.softmax_cross_entropy(x, mixed, reduction="none"), losses.softmax_cross_entropy(x, mixed), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [
+    ("sum", {"reduction": "sum"}),
+    ("mean", {"reduction": "mean"}),
+    ("token_mean", {"reduction": "sum", "normalizer": N.sum().item()}),
+])  # fmt: skip
+def test_crf(theirs, ours):
+    crf = pytest.importorskip("torchcrf", reason="the extra `peers` installs it").CRF(5, batch_first=True).double()
+    mask = torch.arange(9) < N[:, None]
+    loss = fst.crf_loss(
+        X, STEPS, crf.transitions, mask=mask, start=crf.start_transitions, end=crf.end_transitions, **ours
+    )
+    close(loss.detach(), -crf(X, STEPS, mask, reduction=theirs).detach())
+    arrays = [p.detach() for p in (crf.transitions, crf.start_transitions, crf.end_transitions)]
+    tags = fsl.crf_decode(X, arrays[0], N, start=arrays[1], end=arrays[2]).tags
+    assert [row[:n].tolist() for row, n in zip(tags, N, strict=True)] == crf.decode(X, mask)
