@@ -2,6 +2,8 @@
 
 FASTSEQLOSS_DEBUG=1 builds with bounds checks, assertions and no optimisation to speak of. FASTSEQLOSS_OPENMP=1 fails
 where there is no OpenMP, 0 builds without; otherwise it is used where it is to be had.
+FASTSEQLOSS_LEVELS builds for some of the levels only, x86_64_v3 say: less to compile, for a machine or a check that
+needs no other.
 """
 
 import os
@@ -52,6 +54,8 @@ elif MSVC:
     LEVELS = {"x86_64_v2": [], "x86_64_v3": ["/arch:AVX2"], "x86_64_v4": ["/arch:AVX512"]}
 else:
     LEVELS = {f"x86_64_v{n}": [f"-march=x86-64-v{n}"] for n in (2, 3, 4)}
+if os.environ.get("FASTSEQLOSS_LEVELS"):
+    LEVELS = {level: LEVELS[level] for level in os.environ["FASTSEQLOSS_LEVELS"].split(",")}
 
 # Strict IEEE semantics: infinities, NaN and the order of additions keep their meaning. The loops that
 # may be reordered say so themselves (omp simd reduction). MSVC has _Generic and restrict from C11 on.
