@@ -1,11 +1,16 @@
 """The extension modules: every kernel, once per instruction set level. All else is in pyproject.toml.
 
-FASTSEQLOSS_DEBUG=1 builds with bounds checks, assertions and no optimisation to speak of.
+FASTSEQLOSS_DEBUG=1 builds with bounds checks, assertions and no optimisation to speak of. FASTSEQLOSS_OPENMP=1 fails
+where there is no OpenMP, 0 builds without; otherwise it is used where it is to be had.
+FASTSEQLOSS_LEVELS builds for some of the levels only, x86_64_v3 say: less to compile, for a machine or a check that
+needs no other.
 """
 
 import os
 import platform
+import re
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -19,24 +24,48 @@ KERNELS = ["softmax", "ctc", "ctc_alignment", "cross_entropy", "hinge", "pointwi
 BASELINE = ["arguments", "machine"]
 FOLDER = Path("src/fastseqloss/_kernels")
 DEBUG = os.environ.get("FASTSEQLOSS_DEBUG", "0") not in ("", "0")
+OPENMP = os.environ.get("FASTSEQLOSS_OPENMP", "")
 JOBS = os.cpu_count() or 1
+MACOS = sys.platform == "darwin"
 MSVC = sys.platform == "win32"
-X86_64 = platform.machine().lower() in ("x86_64", "amd64")
+# What Cython needs for memory views, once instead of in every module: half of the wheel.
+SHARED = "fastseqloss._kernels._shared"
 
-if X86_64 and not MSVC:
-    LEVELS = {f"x86_64_v{n}": [f"-march=x86-64-v{n}"] for n in (2, 3, 4)}
-elif X86_64:
+
+def target():
+    """Architecture that is compiled for. On macOS one at a time, since only one of the two has levels."""
+    named = sysconfig.get_platform()
+    if MACOS:
+        asked = set(re.findall(r"-arch\s+(\S+)", os.environ.get("ARCHFLAGS", "")))
+        if len(asked) > 1:
+            sys.exit("fastseqloss is built for one architecture at a time: ARCHFLAGS='-arch arm64', or x86_64")
+        architecture = asked.pop() if asked else named.rpartition("-")[2]
+        if architecture == "universal2":
+            architecture = platform.machine()
+        os.environ["_PYTHON_HOST_PLATFORM"] = f"{named.rpartition('-')[0]}-{architecture}"  # the wheel's tag
+        return architecture
+    return named.rpartition("-")[2].replace("amd64", "x86_64")
+
+
+TARGET = target()
+if TARGET != "x86_64":
+    LEVELS = {"baseline": []}
+elif MSVC:
     LEVELS = {"x86_64_v2": [], "x86_64_v3": ["/arch:AVX2"], "x86_64_v4": ["/arch:AVX512"]}
 else:
-    LEVELS = {"baseline": []}
+    LEVELS = {f"x86_64_v{n}": [f"-march=x86-64-v{n}"] for n in (2, 3, 4)}
+if os.environ.get("FASTSEQLOSS_LEVELS"):
+    LEVELS = {level: LEVELS[level] for level in os.environ["FASTSEQLOSS_LEVELS"].split(",")}
 
 # Strict IEEE semantics: infinities, NaN and the order of additions keep their meaning. The loops that
-# may be reordered say so themselves (omp simd reduction).
+# may be reordered say so themselves (omp simd reduction). MSVC has _Generic and restrict from C11 on.
 if MSVC:
-    FLAGS = ["/O2", "/fp:precise"]
+    FLAGS = ["/O2", "/fp:precise", "/std:c11"]
 else:
     FLAGS = ["-O1", "-g"] if DEBUG else ["-O3", "-g0"]
     FLAGS += ["-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-Wno-unknown-pragmas"]
+ARCH = ["-arch", TARGET] if MACOS else []  # takes the place of those that Python itself was built for
+FLAGS += ARCH
 
 DIRECTIVES = {
     "language_level": 3,
@@ -61,17 +90,34 @@ def extensions():
                 include_dirs=[str(FOLDER)],
                 depends=[str(path) for path in FOLDER.glob("*.[hp]*")],
                 extra_compile_args=FLAGS + flags,
+                extra_link_args=[*ARCH],
             )
             for name in names
         ]
+        if not level:
+            source = str(FOLDER / "_shared.c")  # written by Cython
+            level_extensions.append(Extension(SHARED, [source], extra_compile_args=[*FLAGS], extra_link_args=[*ARCH]))
         modules += cythonize(
             level_extensions,
             build_dir=str(Path("build/cython") / (level or "baseline") / ("debug" if DEBUG else "release")),
             include_path=["src"],
             compiler_directives=DIRECTIVES,
+            shared_utility_qualified_name=SHARED,
             nthreads=JOBS if sys.platform == "linux" else 0,  # elsewhere processes would run this file again
         )
     return modules
+
+
+def openmp_flags():
+    """Ways to ask for OpenMP, the usual one first: flags for compiling, flags for linking."""
+    if MSVC:
+        return [(["/openmp"], [])]
+    ways = [(["-fopenmp"], ["-fopenmp"])]
+    if MACOS:  # Apple's compiler knows the directives, but the runtime comes from elsewhere: Homebrew, or CPATH
+        ways.append((["-Xpreprocessor", "-fopenmp"], ["-lomp"]))
+        for prefix in ("/opt/homebrew/opt/libomp", "/usr/local/opt/libomp"):
+            ways.append(([*ways[1][0], f"-I{prefix}/include"], [f"-L{prefix}/lib", "-lomp"]))
+    return ways
 
 
 class BuildWithOpenMP(build_ext):
@@ -84,13 +130,16 @@ class BuildWithOpenMP(build_ext):
 
     def build_extensions(self):
         """Build, with OpenMP where it is to be had."""
-        compile_args, link_args = (["/openmp"], []) if MSVC else (["-fopenmp"], ["-fopenmp"])
-        if self.openmp_works(compile_args, link_args):
+        ways = [] if OPENMP == "0" else openmp_flags()
+        way = next((flags for flags in ways if self.openmp_works(*flags)), None)
+        if way:
             for extension in self.extensions:
-                extension.extra_compile_args += compile_args
-                extension.extra_link_args += link_args
+                extension.extra_compile_args += way[0]
+                extension.extra_link_args += way[1]
+        elif OPENMP == "1":
+            raise CompileError("FASTSEQLOSS_OPENMP is 1, but this compiler has no OpenMP")
         else:
-            print("fastseqloss: this compiler has no OpenMP; building for one thread", file=sys.stderr)
+            print("fastseqloss: built without OpenMP", file=sys.stderr)
         super().build_extensions()
 
     def openmp_works(self, compile_args, link_args):
@@ -99,8 +148,8 @@ class BuildWithOpenMP(build_ext):
             source = Path(folder) / "openmp.c"
             source.write_text("#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n")
             try:
-                objects = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=compile_args)
-                self.compiler.link_executable(objects, str(Path(folder) / "openmp"), extra_postargs=link_args)
+                objects = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=ARCH + compile_args)
+                self.compiler.link_executable(objects, str(Path(folder) / "openmp"), extra_postargs=ARCH + link_args)
             except (CompileError, LinkError):
                 return False
         return True

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from fastseqloss import _runtime
+from fastseqloss._kernels import machine
 
 # The modules with a kernel, and its name; imported by name, for an attribute of the package could be a function called
 # like its module.
@@ -31,8 +32,17 @@ settings.register_profile("quick", settings.get_profile("fastseqloss"), max_exam
 profile = os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "fastseqloss")
 settings.load_profile(profile)
 
-# The quick profile, for builds that check what the compiler did not, is content with the best level.
-LEVELS = _runtime.available_levels()[: 1 if profile == "quick" else None]
+# The quick profile, for builds that check what the compiler did not, is content with the level in use.
+LEVELS = [_runtime.level] if profile == "quick" else _runtime.available_levels()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def many_processors() -> Iterator[None]:
+    """As many threads as tests ask for, however few CPUs there are, and however busy these."""
+    machine.always_help(True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_runtime, "processors", lambda: 64)
+        yield
 
 
 @pytest.fixture(scope="module", params=LEVELS)

@@ -1,4 +1,4 @@
-"""Instruction sets, threads, forks: what the machine does must not show in the numbers."""
+"""Instruction sets and threads: what the machine does must not show in the numbers."""
 
 import io
 import os
@@ -14,9 +14,14 @@ import threadpoolctl
 
 import fastseqloss as fsl
 from cases import random_case
-from fastseqloss import _runtime
+from fastseqloss import _cgroup, _runtime
+from processes import printed, python
 
-CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+PROCESSORS = _runtime.processors  # before the tests have their way with it
+CPUS = min(
+    len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    _cgroup.cpu_quota() or sys.maxsize,
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,24 +33,6 @@ def work():
 
 def solve(work, **options):
     return fsl.ctc_loss(*work.arguments, reduction="none", return_grad=True, **options)
-
-
-def python(code, timeout=120, **environment):
-    """Run code in a fresh interpreter; returns the completed process."""
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-
-
-def printed(code, **environment):
-    process = python(code, **environment)
-    assert process.returncode == 0, process.stderr
-    return process.stdout.strip()
 
 
 # ---- instruction sets ---------------------------------------------------------------------
@@ -91,7 +78,7 @@ def test_levels_agree(work):
 # ---- show_config --------------------------------------------------------------------------
 
 
-def test_show_config(capsys):
+def test_show_config(capsys, restored):
     fsl.show_config()
     shown = capsys.readouterr().out
     assert f"fastseqloss {fsl.__version__}" in shown
@@ -103,7 +90,7 @@ def test_show_config(capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_info_command(capsys):
+def test_info_command(capsys, restored):
     process = subprocess.run(
         [sys.executable, "-m", "fastseqloss", "info"],
         capture_output=True,
@@ -120,7 +107,9 @@ def test_info_command(capsys):
 
 
 @pytest.fixture
-def restored():
+def restored(monkeypatch):
+    """The CPUs that there are; the default after the test."""
+    monkeypatch.setattr(_runtime, "processors", PROCESSORS)
     yield
     fsl.set_num_threads(None)
 
@@ -157,16 +146,6 @@ def test_number_of_threads_of_a_wrong_type(restored, threads):
 def test_openmp_environment(threads):
     code = "import fastseqloss as fsl; print(fsl.get_num_threads())"
     assert int(printed(code, OMP_NUM_THREADS=str(threads))) == min(threads, CPUS)
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs CPU affinity")
-def test_affinity():
-    code = (
-        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-        "import fastseqloss as fsl; print(fsl.get_num_threads())\n"
-        "fsl.set_num_threads(8); print(fsl.get_num_threads())"
-    )
-    assert printed(code).split() == ["1", "1"]
 
 
 def test_threadpoolctl(restored):
@@ -240,52 +219,6 @@ def test_the_gil_is_released():
     caller.join()
     longest_pause = max(b - a for a, b in pairwise(ticks))
     assert longest_pause < 0.5 * (ended[0] - began[0])
-
-
-FORK = """
-import multiprocessing, os, numpy as np, fastseqloss as fsl
-rng = np.random.default_rng(0)
-x = rng.normal(size=(16, 200, 40)).astype(np.float32)
-labels = rng.integers(1, 40, (16, 30))
-
-def solve(threads=4):
-    return fsl.ctc_loss(x, labels, reduction="none", return_grad=True, num_threads=threads)
-
-def child(queue):
-    threads = fsl.get_num_threads()
-    loss, gradient = solve()
-    queue.put((threads, loss, gradient))
-
-if __name__ == "__main__":
-    before = solve()
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    children = [context.Process(target=child, args=(queue,)) for _ in range(3)]
-    for process in children:
-        process.start()
-    for _ in children:
-        threads, loss, gradient = queue.get(timeout=60)
-        assert threads == 1
-        assert np.array_equal(loss, before[0]) and np.array_equal(gradient, before[1])
-    for process in children:
-        process.join(60)
-        assert process.exitcode == 0
-    after = solve()
-    assert np.array_equal(after[1], before[1])
-    print("done")
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_fork_after_a_parallel_call(tmp_path):
-    """The child of a process that has used threads works, on one, instead of waiting for ever."""
-    script = tmp_path / "forking.py"
-    script.write_text(FORK)
-    process = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert process.returncode == 0, process.stderr
-    assert process.stdout.strip() == "done"
 
 
 def test_numpy_is_enough():

@@ -325,7 +325,8 @@ def test_subclass_of_an_array(name):
 def test_class_targets_of_any_integer_type(name, dtype):
     case = random_case(np.random.default_rng(0), name, (3, 9, 5), holes=0.3)
     expected = case.run()
-    case.targets = np.where(case.counts, case.targets, np.iinfo(dtype).max).astype(dtype)
+    case.targets = case.targets.astype(dtype)
+    case.targets[~case.counts] = np.iinfo(dtype).max
     case.lengths = case.lengths.astype(dtype)
     assert_same(case.run(), expected)
 

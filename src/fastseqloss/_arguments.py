@@ -21,14 +21,20 @@ _STORED = ("float32", "float64", "float16", "bfloat16", "int8", "uint8", "int32"
 _KINDS = {np.dtype(name): kind for kind, name in enumerate(_STORED) if name != "bfloat16"}
 
 
-def choice(name: str, value: str, allowed: tuple[str, ...]) -> int:
+def choice(name: str, value: object, allowed: tuple[str, ...]) -> int:
     """Return the index of `value` among the allowed ones."""
-    try:
-        return allowed.index(value)
-    except ValueError:
-        raise ValueError(
-            f"{name} is {value!r}; allowed: {', '.join(map(repr, allowed))}"
-        ) from None
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{name} is {value!r}; allowed: {', '.join(map(repr, allowed))}")
+    return allowed.index(value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return a bool."""
+    if value is False or value is True:
+        return value
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be a bool, got {type(value).__name__}")
+    return bool(value)
 
 
 def as_array(name: str, value: Any) -> NDArray[Any]:
@@ -111,6 +117,12 @@ def is_bfloat16(dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "V" and dtype.name == "bfloat16"  # names take microseconds
 
 
+def as_doubles(array: NDArray[Any]) -> NDArray[np.float64]:
+    """Return a copy in float64, C-contiguous, whatever the caller has told NumPy to do about overflow and NaN."""
+    with np.errstate(all="ignore"):
+        return np.array(array, dtype=np.float64, order="C")
+
+
 def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype in this machine's byte order."""
     return dtype if dtype.isnative else dtype.newbyteorder("=")
@@ -163,11 +175,12 @@ class Gradient(NamedTuple):
 
 def as_gradient(scores: Scores, return_grad: bool, grad_out: Any) -> Gradient:
     """Allocate the gradient, or check the array given for it."""
+    wanted = flag("return_grad", return_grad)
     if grad_out is None:
-        return Gradient(_empty_gradient(scores.values) if return_grad else None, None, False, False)
+        return Gradient(_empty_gradient(scores.values) if wanted else None, None, False, False)
     grad_out = _foreign.as_output(grad_out)
     same = check_grad_out(grad_out, scores.given)
-    target = scores.fold(grad_out)
+    target = scores.fold(grad_out.view(np.ndarray))
     if target is None or target.dtype != scores.values.dtype or not _is_kernel_ready(target):
         return Gradient(_empty_gradient(scores.values), grad_out, False, False)
     return Gradient(target, grad_out, True, same and np.may_share_memory(target, scores.values))
@@ -177,6 +190,8 @@ def check_grad_out(grad_out: Any, wanted: NDArray[Any]) -> bool:
     """Check the array given for a gradient; return whether it is the input itself."""
     if not isinstance(grad_out, np.ndarray):
         raise TypeError(f"grad_out must be a NumPy array, got {type(grad_out).__name__}")
+    if isinstance(grad_out, np.ma.MaskedArray):
+        raise TypeError("grad_out is a masked array; allowed: an array without a mask")
     if grad_out.shape != wanted.shape:
         raise ValueError(f"grad_out has shape {grad_out.shape}; allowed: {wanted.shape}")
     if grad_out.dtype != wanted.dtype:
@@ -239,7 +254,7 @@ def as_integers(name: str, value: Any) -> NDArray[np.int64]:
     if array.dtype.kind not in "iu":
         if array.size:
             raise TypeError(f"{name} has dtype {array.dtype}; allowed: any integer dtype")
-        array = array.astype(np.int64)
+        array = np.empty(array.shape, np.int64)
     if array.dtype.itemsize == 8 and array.dtype.kind == "u":
         array = np.minimum(array, np.iinfo(np.int64).max)  # beyond any range, and still so
     return np.array(array, dtype=np.int64, order="C")
@@ -277,7 +292,7 @@ def as_weights(name: str, value: Any, batch: int) -> NDArray[np.float64] | None:
     array = as_array(name, value)
     if array.dtype.kind not in "fiub" and not is_bfloat16(array.dtype):
         raise TypeError(f"{name} has dtype {array.dtype}; allowed: real numbers")
-    weights = array.astype(np.float64)
+    weights = as_doubles(array)
     if weights.ndim == 0 and batch == 1:
         weights = weights.reshape(1)
     if weights.shape != (batch,):
@@ -335,7 +350,10 @@ def as_labels(
 
 
 def _is_nested(labels: Sequence[Any]) -> bool:
-    return all(np.ndim(row) > 0 for row in labels)
+    try:
+        return all(np.ndim(row) > 0 for row in labels)
+    except ValueError:  # a row that is no array, as will be said of it
+        return True
 
 
 def _padded(
@@ -420,16 +438,22 @@ def as_integer(name: str, value: Any) -> int:
     if isinstance(value, bool):
         raise TypeError(f"{name} must be an integer, got bool")
     try:
-        return operator.index(value)
+        number = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}") from None
+    if number.bit_length() > 1000:  # some of which Python does not print
+        raise ValueError(f"{name} is an integer of {number.bit_length()} bits; allowed: integers of 64 bits")
+    return number
 
 
 def as_number(name: str, value: Any, least: float, most: float, *, open_ends: bool = False) -> float:
     """Return a finite number from `least` to `most`, without these two if `open_ends`."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Real, np.floating, np.integer)):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is beyond all floats; allowed: finite") from None
     inside = least < number < most if open_ends else least <= number <= most
     if not (inside and math.isfinite(number)):
         if least == -math.inf:

@@ -100,7 +100,7 @@ def _as_parameter(name: str, value: Any, shape: tuple[int, ...]) -> Parameter:
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}; allowed: {shape}")
     # A copy, so that the gradient may be written over the argument.
-    values = np.array(array, dtype=np.float64, order="C")
+    values = _arguments.as_doubles(array)
     first = arguments.first_not_a_score(values.reshape(-1))
     if first >= 0:
         where = ", ".join(map(str, np.unravel_index(first, shape)))
@@ -137,7 +137,7 @@ def as_tags(tags: ArrayLike, potentials: Potentials) -> NDArray[np.int64]:
     if bad is not None:
         b, t = bad
         where = f"tags[{t}]" if potentials.single else f"tags[{b}, {t}]"
-        shown = np.asarray(tags).reshape(batch, n_frames)[b, t]
+        shown = _arguments.as_array("tags", tags).reshape(batch, n_frames)[b, t]
         raise ValueError(f"{where} is {shown}; allowed: 0 to {n_tags - 1}")
     return values
 
@@ -153,7 +153,7 @@ def as_cost(cost: Any, n_tags: int) -> NDArray[np.float64]:
         raise TypeError(f"cost has dtype {array.dtype}; allowed: real numbers")
     if array.shape != (n_tags, n_tags):
         raise ValueError(f"cost has shape {array.shape}; allowed: ({n_tags}, {n_tags})")
-    values = np.array(array, dtype=np.float64, order="C")
+    values = _arguments.as_doubles(array)
     for bad, allowed in (
         (~(np.isfinite(values) & (values >= 0)), "finite, 0 or more"),
         ((values != 0) & np.eye(n_tags, dtype=bool), "0 on the diagonal, which is where the tag is right"),
@@ -169,6 +169,7 @@ class Gradient:
 
     def __init__(self, potentials: Potentials, return_grad: bool, grad_out: Any) -> None:
         self.potentials = potentials
+        return_grad = _arguments.flag("return_grad", return_grad)
         wanted: tuple[Any, ...] = (None,) * 4
         if grad_out is not None:
             return_grad = True
@@ -228,6 +229,8 @@ def _check_parameter_out(parameter: Parameter, out: Any) -> None:
         raise ValueError(f"{name} is given, but {parameter.name} is not; allowed: None")
     if not isinstance(out, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array, got {type(out).__name__}")
+    if isinstance(out, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; allowed: an array without a mask")
     if out.shape != parameter.values.shape:
         raise ValueError(f"{name} has shape {out.shape}; allowed: {parameter.values.shape}")
     if out.dtype != parameter.dtype:

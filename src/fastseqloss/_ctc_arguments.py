@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._arguments import Labels, as_array, as_integer, as_integers
+from ._arguments import Labels, as_array, as_doubles, as_integer, as_integers
 from ._kernels import arguments
 
 
@@ -40,13 +40,13 @@ def as_log_prior(name: str, value: Any, n_classes: int, scale: float) -> NDArray
     array = as_array(name, value)
     if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
         raise TypeError(f"{name} has dtype {array.dtype}; allowed: real numbers")
-    prior = array.astype(np.float64)
+    prior = as_doubles(array)
     if prior.shape != (n_classes,):
         raise ValueError(f"{name} has shape {prior.shape}; allowed: ({n_classes},)")
     bad = np.flatnonzero(~np.isfinite(prior))
     if bad.size:
         raise ValueError(f"{name}[{bad[0]}] is {prior[bad[0]]}; allowed: finite numbers")
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         scaled = scale * prior
     bad = np.flatnonzero(~np.isfinite(scaled))
     if bad.size:
@@ -61,6 +61,6 @@ def as_classes(name: str, value: Any, n_classes: int) -> NDArray[np.int64]:
         raise ValueError(f"{name} has shape {classes.shape}; allowed: one dimension")
     first = arguments.first_outside(classes, 0, n_classes - 1)
     if first >= 0:
-        shown = np.asarray(value).reshape(-1)[first]
+        shown = as_array(name, value).reshape(-1)[first]
         raise ValueError(f"{name}[{first}] is {shown}; allowed: 0 to {n_classes - 1}")
     return classes

@@ -13,13 +13,13 @@ def as_numpy(name: str, value: Any) -> NDArray[Any]:
     """Return `value` as an array, without a copy wherever NumPy can see its memory."""
     if is_tensor(value):
         return _as_tensor(name, value)
-    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
-        return np.from_dlpack(value)
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; pass lengths instead of a mask")
     try:
+        if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+            return np.from_dlpack(value)
         return np.asarray(value)
-    except ValueError as error:
+    except (ValueError, BufferError) as error:
         raise ValueError(f"{name} is not an array: {error}") from None
     except TypeError as error:
         if hasattr(value, "aval"):

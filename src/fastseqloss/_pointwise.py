@@ -121,10 +121,11 @@ def _check(allowed: int, bad: int, targets: Any, shape: tuple[int, ...]) -> None
 def _gradient_for(numbers: _step_arguments.Numbers, return_grad: bool, grad_out: Any) -> _arguments.Gradient:
     """Allocate the gradient, or check the array given for it; values are runs, as the kernel wants them."""
     floats = _arguments.native(numbers.given.dtype)
+    return_grad = _arguments.flag("return_grad", return_grad)
     if grad_out is not None:
         grad_out = _foreign.as_output(grad_out)
         _arguments.check_grad_out(grad_out, numbers.given)
-        runs = _step_arguments.as_runs(grad_out, numbers.shape)
+        runs = _step_arguments.as_runs(grad_out.view(np.ndarray), numbers.shape)
         if floats == grad_out.dtype and (not runs.size or np.may_share_memory(runs, grad_out)):
             return _arguments.Gradient(runs, grad_out, True, False)
     if grad_out is None and not return_grad:

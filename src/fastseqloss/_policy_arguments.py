@@ -27,7 +27,7 @@ def as_finite(
         raise TypeError(f"{name} has dtype {given.dtype}; allowed: real numbers")
     if given.shape != shape:
         raise ValueError(f"{name} has shape {given.shape}; allowed: {shape}")
-    values: NDArray[np.float64] = np.array(given, dtype=np.float64, order="C")
+    values = _arguments.as_doubles(given)
     bad = ~np.isfinite(values)
     if counts is not None:
         bad &= counts.reshape(shape)
@@ -70,12 +70,13 @@ def as_actions(
 
 def as_clip(clip: Any) -> tuple[float, float]:
     """Return how far a ratio may be below and above 1."""
-    if np.ndim(clip) == 0:
+    bounds = _arguments.as_array("clip", clip)
+    if bounds.ndim == 0:
         low = high = clip
-    elif np.shape(clip) == (2,):
-        low, high = clip
+    elif bounds.shape == (2,):
+        low, high = bounds
     else:
-        raise ValueError(f"clip has shape {np.shape(clip)}; allowed: a number, or two, (low, high)")
+        raise ValueError(f"clip has shape {bounds.shape}; allowed: a number, or two, (low, high)")
     return _arguments.as_number("clip[0]", low, 0.0, 1.0), _arguments.as_number("clip[1]", high, 0.0, np.inf)
 
 

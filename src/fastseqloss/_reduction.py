@@ -14,9 +14,9 @@ SEQUENCE_REDUCTIONS = ("none", "sum", "mean", "sequence_mean")
 STEP_REDUCTIONS = ("none", "per_sequence", "sum", "mean", "sequence_mean", "batch_mean")
 
 
-def check_reduction(reduction: str, allowed: tuple[str, ...], normalizer: float | None) -> None:
+def check_reduction(reduction: object, allowed: tuple[str, ...], normalizer: float | None) -> None:
     """Raise ValueError for a reduction that is not allowed or a normalizer that does not fit."""
-    if reduction not in allowed:
+    if not isinstance(reduction, str) or reduction not in allowed:
         raise ValueError(f"reduction is {reduction!r}; allowed: {', '.join(map(repr, allowed))}")
     if normalizer is None:
         return
@@ -24,8 +24,14 @@ def check_reduction(reduction: str, allowed: tuple[str, ...], normalizer: float 
         raise ValueError(f"normalizer needs reduction='sum', got reduction={reduction!r}")
     if isinstance(normalizer, bool) or not isinstance(normalizer, numbers.Real):
         raise TypeError(f"normalizer is {normalizer!r}; allowed: a number, finite and above 0")
-    if not (math.isfinite(normalizer) and normalizer > 0):
+    try:
+        number = float(normalizer)
+    except OverflowError:
+        raise ValueError("normalizer is beyond all floats; allowed: finite and above 0") from None
+    if not (math.isfinite(number) and number > 0):
         raise ValueError(f"normalizer is {normalizer}; allowed: finite and above 0")
+    if math.isinf(1.0 / number):
+        raise ValueError(f"normalizer is {normalizer}; allowed: numbers whose reciprocal is finite")
 
 
 def sequence_scale(
@@ -40,6 +46,29 @@ def sequence_scale(
     `counts` [B] are the (weighted) numbers of what "mean" and "sequence_mean" average over; or one
     number in all, for one scale, if the reduction is uniform.
     """
+    if sample_weight is None:
+        return _scale(reduction, counts, normalizer, None, batch)
+    with np.errstate(all="ignore"):
+        if reduction in ("mean", "sequence_mean", "batch_mean"):
+            sample_weight = _balanced(sample_weight)
+        return _scale(reduction, counts, normalizer, sample_weight, batch)
+
+
+def _balanced(weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return weights whose sum and its reciprocal are finite, in the same proportions but for what underflows."""
+    largest = float(weight.max(initial=0.0))
+    if largest == 0 or 1e-100 < largest < 1e100:
+        return weight
+    return np.ldexp(weight, -math.frexp(largest)[1])
+
+
+def _scale(
+    reduction: str,
+    counts: NDArray[np.float64] | NDArray[np.int64],
+    normalizer: float | None,
+    sample_weight: NDArray[np.float64] | None,
+    batch: int,
+) -> NDArray[np.float64]:
     divisor = 1.0
     if reduction == "mean":
         divisor = float((counts if sample_weight is None else counts * sample_weight).sum())
@@ -86,7 +115,8 @@ def reduce_steps(
 ) -> NDArray[np.float64] | float:
     """Return the reduced loss of steps of that shape; losses [B, steps], or partial sums unless "none"."""
     if reduction == "none":
-        scaled = np.multiply(losses, scale[:, None], out=np.zeros_like(losses), where=scale[:, None] != 0)
+        with np.errstate(over="ignore", under="ignore"):
+            scaled = np.multiply(losses, scale[:, None], out=np.zeros_like(losses), where=scale[:, None] != 0)
         return scaled.reshape(shape) if shape else float(scaled[0, 0])
     sums = np.empty(len(losses))
     arguments.sequence_sums(losses, sums)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import importlib.metadata
+import json
 import operator
 import os
 import platform
@@ -13,10 +16,11 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _cgroup
 from ._kernels import machine
 
 _max_threads: int | None = None
-_forked = False
+_LEAST_WORK = 3e5  # nanoseconds, for several threads
 
 
 def available_levels() -> list[str]:
@@ -47,11 +51,24 @@ def load(name: str, isa: str | None = None) -> ModuleType:
     return importlib.import_module(f"fastseqloss._kernels.{name}_{isa or level}")
 
 
+@functools.cache
+def _quota() -> int | None:
+    return _cgroup.cpu_quota()
+
+
+def processors() -> int:
+    """CPUs that a call may use: those of the calling thread's affinity, no more than the quota of the control group.
+
+    The quota is read once.
+    """
+    here, quota = machine.processors(), _quota()
+    return here if quota is None else min(here, quota)
+
+
 def _after_fork_in_child() -> None:
-    # The threads of the parent's OpenMP pool do not exist in the child, and starting a
-    # parallel region would wait for them for ever.
-    global _forked
-    _forked = True
+    # Processes are forked to be the workers of a pool more often than not: a thread each is enough.
+    global _max_threads
+    _max_threads = 1
 
 
 if hasattr(os, "register_at_fork"):
@@ -82,7 +99,8 @@ def set_num_threads(num_threads: int | None) -> None:
     ----------
     num_threads : int or None
         1 or more; more than the CPUs this process may use count as that many. None goes back
-        to what OpenMP says (``OMP_NUM_THREADS``, ``threadpoolctl.threadpool_limits``).
+        to what OpenMP says (``OMP_NUM_THREADS``, ``threadpoolctl.threadpool_limits``), in the
+        child of a fork too, where it is 1 otherwise.
 
     Raises
     ------
@@ -108,24 +126,21 @@ def get_num_threads() -> int:
     -------
     int
         What `set_num_threads` set, else what OpenMP says; never more than the CPUs this process
-        may use, and 1 in the child of a fork.
+        may use, by affinity and by the quota of its control group. In the child of a fork 1,
+        until `set_num_threads` is called there.
     """
-    if _forked:
-        return 1
-    if _max_threads is not None:
-        return min(_max_threads, machine.processors())
-    return machine.openmp_threads()
+    return min(_max_threads or machine.openmp_threads(), processors())
 
 
 def threads_for(num_threads: int | None, work: float, items: int) -> int:
     """Return the threads for a call: `work` in nanoseconds of one thread, in `items` pieces.
 
-    Waking a team costs some microseconds, many on a busy machine, so small work stays on one.
+    Waking a thread costs some microseconds, many on a busy machine, so small work stays on one.
     """
     num_threads = check_num_threads(num_threads)
-    if work < 3e5 or items < 2 or _forked:
+    if work < _LEAST_WORK or items < 2:
         return 1
-    return min(num_threads or get_num_threads(), items)
+    return min(num_threads or _max_threads or machine.openmp_threads(), processors(), items)
 
 
 def schedule(
@@ -142,8 +157,26 @@ def schedule(
     return threads, np.argsort(-work, kind="stable") if threads > 1 else np.arange(batch)
 
 
+def _openmp() -> str:
+    # auditwheel lists the packages that the libraries beside the extension modules came from.
+    version = machine.build()[1]
+    if not version:
+        return "none"
+    runtime = machine.openmp_runtime()
+    known = [os.path.basename(runtime)] if runtime else []
+    if "fastseqloss.libs" in runtime:
+        bill = importlib.metadata.distribution("fastseqloss").read_text("sboms/auditwheel.cdx.json")
+        parts = json.loads(bill)["components"] if bill else []
+        known += [f"{part['name']} {part['version']}" for part in parts if "omp" in part["name"]]
+    elif runtime:
+        known = [os.path.realpath(runtime)]
+    return f"{version} ({', '.join(known)})" if known else str(version)
+
+
 def show_config(file: TextIO | None = None) -> None:
     """Print the version, instruction set level, compiler, OpenMP runtime and threads in use.
+
+    The OpenMP runtime is shown by its file, one that came with the wheel also by the package that it was taken from.
 
     Parameters
     ----------
@@ -158,14 +191,13 @@ def show_config(file: TextIO | None = None) -> None:
     """
     from . import __version__
 
-    compiler, openmp = machine.build()
     lines = {
         "Python": f"{platform.python_version()} ({sys.platform}, {platform.machine()})",
         "NumPy": np.__version__,
         "level": f"{level} (this machine can run {', '.join(available_levels())})",
-        "compiler": compiler,
-        "OpenMP": f"{openmp} ({machine.openmp_runtime()})" if openmp else "none",
-        "threads": str(get_num_threads()),
+        "compiler": machine.build()[0],
+        "OpenMP": _openmp(),
+        "threads": f"{get_num_threads()} of {processors()} CPUs",
     }
     print(f"fastseqloss {__version__}", file=file)
     for name, text in lines.items():

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ._arguments import (
     Scores,
     as_array,
+    as_doubles,
     as_floats,
     as_integer,
     as_integers,
@@ -141,14 +142,14 @@ class Parameter(NamedTuple):
 def as_parameter(parameter: Parameter, shape: tuple[int, ...]) -> float | NDArray[np.float64]:
     """Check a parameter of a loss over numbers of that shape."""
     name, value, least, most, open_ends, per_feature = parameter
-    if not per_feature or np.ndim(value) == 0:
+    array = as_array(name, value) if per_feature and not isinstance(value, float) else None
+    if array is None or array.ndim == 0:
         return as_number(name, value, least, most, open_ends=open_ends)
-    array = as_array(name, value)
     if array.dtype.kind not in "fiu" and not is_bfloat16(array.dtype):
         raise TypeError(f"{name} has dtype {array.dtype}; allowed: real numbers")
     if array.shape != shape[-1:]:
         raise ValueError(f"{name} has shape {array.shape}; allowed: a number, or {shape[-1:]}")
-    numbers: NDArray[np.float64] = array.astype(np.float64)
+    numbers = as_doubles(array)
     for i, number in enumerate(numbers.tolist()):
         as_number(f"{name}[{i}]", number, least, most, open_ends=open_ends)
     return numbers
@@ -182,7 +183,7 @@ def as_comparison(name: str, value: Any, predictions: Numbers) -> NDArray[Any]:
     elif stored_kind(dtype) is None:
         if dtype.kind not in "fiu":
             raise TypeError(f"{name} has dtype {dtype}; allowed: real numbers")
-        given = given.astype(np.float64)
+        given = as_doubles(given)
     return as_runs(given, predictions.shape)
 
 

@@ -28,7 +28,11 @@ class WeightedSum:
     """A weighted sum of losses; see `weighted_sum`."""
 
     def __init__(self, terms: Iterable[tuple[float, LossFunction]]) -> None:
-        self._terms = [_as_term(i, term) for i, term in enumerate(terms)]
+        try:
+            listed = iter(terms)
+        except TypeError:
+            raise TypeError(f"terms is a {type(terms).__name__}; allowed: an iterable of (weight, loss)") from None
+        self._terms = [_as_term(i, term) for i, term in enumerate(listed)]
         if not self._terms:
             raise ValueError("terms is empty; allowed: one term or more")
 
@@ -53,16 +57,18 @@ class WeightedSum:
         """Return the sum for these scores, and its gradient if asked for, as any loss does."""
         given = _arguments.as_array("scores", scores)
         terms = [term for term in self._terms if term.weight]
-        if not return_grad and grad_out is None:
+        if not _arguments.flag("return_grad", return_grad) and grad_out is None:
             return math.fsum(term.weight * _loss_of(term, given) for term in terms)
+        given = _arguments.as_floats("scores", given)
         if grad_out is not None:
             grad_out = _foreign.as_output(grad_out)
             _arguments.check_grad_out(grad_out, given)
         total, gradient = _accumulate(terms, given, grad_out)
         if grad_out is None:
-            return total, gradient.astype(given.dtype, copy=False)
+            with np.errstate(over="ignore", under="ignore"):
+                return total, gradient.astype(given.dtype, copy=False)
         if gradient is not grad_out:
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", under="ignore"):
                 np.copyto(grad_out, gradient, casting="same_kind")
         return total, grad_out
 
@@ -161,13 +167,15 @@ def check_grad(
     >>> fsl.check_grad(lambda x: (float((x**2).sum()), x), x) > 0.1  # 2 x would be right
     True
     """
-    point = np.array(_arguments.as_array("x", x), dtype=np.float64, order="C")
+    if not isinstance(rng, (np.random.Generator, int, np.integer, type(None))):
+        raise TypeError(f"rng is a {type(rng).__name__}; allowed: numpy.random.Generator, int or None")
+    point = _arguments.as_doubles(_as_real("x", x))
     term = _Term(1.0, loss_fn, f"loss_fn ({_name(loss_fn)})", _takes(loss_fn, "grad_out"))
     _, gradient = _checked(term, _call(term, point, gradient=True), point, scalar=False)
     positions = np.arange(point.size)
     if point.size > 1000:
         positions = np.random.default_rng(0 if rng is None else rng).choice(point.size, 1000, replace=False)
-    flat, slopes, worst = point.reshape(-1), np.asarray(gradient, np.float64).reshape(-1), 0.0
+    flat, slopes, worst = point.reshape(-1), _arguments.as_doubles(gradient).reshape(-1), 0.0
     for i in positions:
         error = abs(_difference(term, point, flat, int(i)) - float(slopes[i]))
         if math.isnan(error):
@@ -184,7 +192,7 @@ def _difference(term: _Term, point: NDArray[Any], flat: NDArray[Any], i: int) ->
     for moved in (here + step, here - step):
         flat[i] = moved
         result = _call(term, point, gradient=False)
-        ends.append(float(np.sum(result[0] if isinstance(result, tuple) else result)))
+        ends.append(float(_as_losses(term, _first(result)).sum()))
     flat[i] = here
     # A score that is infinite or padding leaves the loss as it is.
     return 0.0 if ends[0] == ends[1] else (ends[0] - ends[1]) / ((here + step) - (here - step))
@@ -228,14 +236,33 @@ def _call(term: _Term, scores: NDArray[Any], *, gradient: bool, into: NDArray[An
 
 def _loss_of(term: _Term, scores: NDArray[Any]) -> float:
     result = _call(term, scores, gradient=False)
-    return _as_loss(term, result[0] if isinstance(result, tuple) else result)
+    return _as_loss(term, _first(result))
+
+
+def _first(result: Any) -> Any:
+    """Return the loss of what may be a loss alone, or a loss and its gradient."""
+    return result[0] if isinstance(result, tuple) and result else result
 
 
 def _as_loss(term: _Term, loss: Any) -> float:
-    if np.ndim(loss) or not np.issubdtype(np.asarray(loss).dtype, np.number):
-        what = f"has shape {np.shape(loss)}" if np.ndim(loss) else f"is {loss!r}"
-        raise ValueError(f"the loss of {term.name} {what}; allowed: a number")
-    return float(loss)
+    losses = _as_losses(term, loss)
+    if losses.ndim:
+        raise ValueError(f"the loss of {term.name} has shape {losses.shape}; allowed: a number")
+    return float(losses)
+
+
+def _as_losses(term: _Term, losses: Any) -> NDArray[np.float64]:
+    array = _arguments.as_array(f"the loss of {term.name}", losses)
+    if array.dtype.kind not in "fiu" and not _arguments.is_bfloat16(array.dtype):
+        raise ValueError(f"the loss of {term.name} is {losses!r}; allowed: a number")
+    return _arguments.as_doubles(array)
+
+
+def _as_real(name: str, value: Any) -> NDArray[Any]:
+    array = _arguments.as_array(name, value)
+    if array.dtype.kind not in "fiub" and not _arguments.is_bfloat16(array.dtype):
+        raise TypeError(f"{name} has dtype {array.dtype}; allowed: real numbers")
+    return array
 
 
 def _checked(term: _Term, result: Any, scores: NDArray[Any], *, scalar: bool = True) -> tuple[Any, NDArray[Any]]:
@@ -245,7 +272,7 @@ def _checked(term: _Term, result: Any, scores: NDArray[Any], *, scalar: bool = T
     loss, gradient = result
     if isinstance(gradient, tuple):
         raise TypeError(f"{term.name} returned gradients of several arguments; allowed: (loss, gradient)")
-    array = _arguments.as_array(f"the gradient of {term.name}", gradient)
+    array = _as_real(f"the gradient of {term.name}", gradient)
     if array.shape != scores.shape:
         raise ValueError(f"the gradient of {term.name} has shape {array.shape}; allowed: {scores.shape}")
     return _as_loss(term, loss) if scalar else loss, array
@@ -279,7 +306,7 @@ def _add(
     gradient: NDArray[Any], found: NDArray[Any], weight: float, first: bool, room: NDArray[Any] | None
 ) -> None:
     """Gradient += weight * found, or = if `first`; `room` is what may be overwritten."""
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         if first:
             if found is not gradient or weight != 1:
                 np.multiply(found, weight, out=gradient, casting="same_kind", dtype=gradient.dtype)

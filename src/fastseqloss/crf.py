@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _reduction, _runtime
-from ._arguments import as_weights
+from ._arguments import as_weights, flag
 from ._crf_arguments import CRFGradient, Gradient, Potentials, as_potentials, as_tags, schedule
 
 _kernel = _runtime.load("crf")
@@ -263,7 +263,7 @@ def crf_loss(
     )
     reduced = _reduction.reduce_sequences(reduction, loss, scale)
     if potentials.single and reduction == "none":
-        reduced = float(loss[0] * scale[0])
+        reduced = float(np.asarray(reduced)[0])
     if gradient.emissions.values is None:
         return reduced
     return reduced, gradient.deliver()
@@ -417,6 +417,7 @@ def crf_marginals(
             [0.067, 0.202]]])
     """
     potentials = as_potentials(emissions, transitions, lengths, mask, start, end)
+    pairwise = flag("pairwise", pairwise)
     values = potentials.scores.values
     batch, n_frames, n_tags = values.shape
     unary = np.empty(values.shape, values.dtype)

@@ -253,7 +253,7 @@ def ctc_loss(
         loss[loss == np.inf] = 0.0
     reduced = _reduction.reduce_sequences(reduction, loss, scale)
     if scores.single and reduction == "none":
-        reduced = float(loss[0] * scale[0]) if scale[0] else 0.0
+        reduced = float(np.asarray(reduced)[0])
     if gradient.values is None:
         return reduced
     return reduced, gradient.deliver(scores.given)
@@ -375,7 +375,8 @@ def ctc_posteriors(
             threads,
             True,
         )
-    wanted: NDArray[Any] = posteriors.astype(scores.given.dtype, copy=False)
+    with np.errstate(under="ignore"):
+        wanted: NDArray[Any] = posteriors.astype(scores.given.dtype, copy=False)
     return wanted[0] if scores.single else wanted
 
 

@@ -448,7 +448,10 @@ def ctc_alignment_log_prob(
         alignments = _arguments.as_array("alignments", alignments)
         if alignments.ndim == 0:
             raise TypeError("alignments must be [N, T] or a list of sequences")
-    count = len(alignments)
+    try:
+        count = len(alignments)
+    except OverflowError:
+        raise ValueError("alignments has more rows than there is memory") from None
     if scores.ndim == 3 and count != len(scores):
         raise ValueError(f"alignments has {count} rows; allowed: {len(scores)}, as in log_probs")
     result = np.empty(count)
@@ -460,6 +463,6 @@ def ctc_alignment_log_prob(
             )
         rows = scores[n] if scores.ndim == 3 else scores
         chosen: NDArray[Any] = rows[path] if scores.ndim == 1 else rows[np.arange(len(path)), path]
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             result[n] = chosen.astype(np.float64).sum()
     return result

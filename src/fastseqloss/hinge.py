@@ -135,10 +135,9 @@ def hinge_loss(
     0.467
     """
     parameter = _step_arguments.Parameter("margin", margin, 0.0, np.inf, open_ends=False, per_feature=False)
-    if not isinstance(squared, (bool, np.bool_)):
-        raise TypeError(f"squared must be a bool, got {type(squared).__name__}")
+    loss = "squared_hinge" if _arguments.flag("squared", squared) else "hinge"
     return pointwise_loss(
-        "squared_hinge" if squared else "hinge", "scores", scores, targets, lengths, mask, parameter,
+        loss, "scores", scores, targets, lengths, mask, parameter,
         reduction, normalizer, sample_weight, return_grad, grad_out, num_threads,
     )
 

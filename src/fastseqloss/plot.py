@@ -39,11 +39,25 @@ def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
     return ax
 
 
+_LONGEST = 1e9  # seconds of a frame; the axes of matplotlib overflow somewhere
+_LARGEST = 1e100
+
+
+def _numbers(name: str, value: ArrayLike) -> NDArray[np.float64]:
+    array = _arguments.as_array(name, value)
+    if array.dtype.kind not in "fiub" and not _arguments.is_bfloat16(array.dtype):
+        raise TypeError(f"{name} has dtype {array.dtype}; allowed: real numbers")
+    return _arguments.as_doubles(array)
+
+
 def _unit(frame_seconds: float | None) -> float:
     """Return the width of a frame on the horizontal axis."""
     if frame_seconds is None:
         return 1.0
-    return _arguments.as_number("frame_seconds", frame_seconds, 0.0, np.inf, open_ends=True)
+    seconds = _arguments.as_number("frame_seconds", frame_seconds, 0.0, np.inf, open_ends=True)
+    if seconds > _LONGEST:
+        raise ValueError(f"frame_seconds is {frame_seconds}; allowed: finite, above 0, {_LONGEST:g} or less")
+    return seconds
 
 
 def _time_axis(ax: Axes, width: float, in_seconds: bool) -> None:
@@ -105,7 +119,7 @@ def plot_posteriors(
     Parameters
     ----------
     posteriors : array_like [T, U]
-        Occupation probabilities of blank, first label, blank, ...; U at least 2 S + 1.
+        Occupation probabilities, 0 to 1, of blank, first label, blank, ...; U at least 2 S + 1.
     labels : array_like of int [S]
         The labels.
     names : sequence or dict of str, optional
@@ -139,12 +153,16 @@ def plot_posteriors(
     """
     chosen = _arguments.choice("kind", kind, ("auto", "curves", "image"))
     tokens = _arguments.as_integers("labels", labels)
-    shares = np.asarray(posteriors, np.float64)
+    shares = _numbers("posteriors", posteriors)
     if tokens.ndim != 1:
         raise ValueError(f"labels has shape {tokens.shape}; allowed: [S]")
     if shares.ndim != 2 or shares.shape[1] < 2 * len(tokens) + 1:
         raise ValueError(f"posteriors has shape {shares.shape}; allowed: [T, {2 * len(tokens) + 1}] or wider")
     shares = shares[:, : 2 * len(tokens) + 1]
+    bad = np.argwhere(~((shares >= 0) & (shares <= 1.01)))  # 1, in half precision
+    if len(bad):
+        t, u = bad[0].tolist()
+        raise ValueError(f"posteriors[{t}, {u}] is {shares[t, u]}; allowed: probabilities, 0 to 1")
     unit = _unit(frame_seconds)
     ax = _axes(ax, (10, 3))
     _time_axis(ax, max(len(shares), 1) * unit, frame_seconds is not None)
@@ -210,7 +228,7 @@ def plot_alignment(
 
     Parameters
     ----------
-    spans : sequence of TokenSpan
+    spans : list or tuple of TokenSpan
         Of one sequence: ``ctc_align(...).spans()[b]``.
     names : sequence or dict of str, optional
         What to write for a label; its number by default.
@@ -268,10 +286,13 @@ def plot_alignment(
 
 def _frames_of(spans: Sequence[TokenSpan], frames: int | None) -> int:
     """Return the number of frames to draw, those of the spans by default."""
+    if not isinstance(spans, (list, tuple)):
+        raise TypeError(f"spans is a {type(spans).__name__}; allowed: a list of TokenSpan, ctc_align(...).spans()[b]")
     for i, span in enumerate(spans):
         if not isinstance(span, TokenSpan):
             kind = type(span).__name__
             raise TypeError(f"spans[{i}] is a {kind}; allowed: TokenSpan, as in ctc_align(...).spans()[b]")
+        _check_span(f"spans[{i}]", span)
     last = max((span.end for span in spans), default=0)
     frames = last if frames is None else _arguments.as_integer("frames", frames)
     if frames < last:
@@ -279,20 +300,31 @@ def _frames_of(spans: Sequence[TokenSpan], frames: int | None) -> int:
     return frames
 
 
+def _check_span(name: str, span: TokenSpan) -> None:
+    start, end = (_arguments.as_integer(f"{name}.{field}", getattr(span, field)) for field in ("start", "end"))
+    _arguments.as_integer(f"{name}.label", span.label)
+    if not 0 <= start < end <= 2**53:
+        raise ValueError(f"{name} is from {start} to {end}; allowed: 0 or more, ending after where it starts")
+    if span.log_prob != -np.inf:
+        _arguments.as_number(f"{name}.log_prob", span.log_prob, -np.inf, np.inf)
+
+
 def _as_samples(waveform: ArrayLike) -> NDArray[np.float64]:
-    samples = np.asarray(waveform, np.float64)
+    samples = _numbers("waveform", waveform)
     if samples.ndim != 1:
         raise ValueError(f"waveform has shape {samples.shape}; allowed: [N]")
-    bad = np.flatnonzero(~np.isfinite(samples))
+    bad = np.flatnonzero(~(np.abs(samples) < _LARGEST))
     if bad.size:
-        raise ValueError(f"waveform[{bad[0]}] is {samples[bad[0]]}; allowed: finite numbers")
+        raise ValueError(f"waveform[{bad[0]}] is {samples[bad[0]]}; allowed: finite numbers, below {_LARGEST:g}")
     return samples
 
 
 def _as_picture(image: ArrayLike) -> NDArray[Any]:
-    picture = np.asarray(image)
+    picture = _arguments.as_array("image", image)
     if picture.ndim != 2 and not (picture.ndim == 3 and picture.shape[2] in (3, 4)):
         raise ValueError(f"image has shape {picture.shape}; allowed: [H, W], [H, W, 3] or [H, W, 4]")
+    if picture.dtype.kind not in "fiub":
+        raise TypeError(f"image has dtype {picture.dtype}; allowed: real numbers")
     return picture
 
 
@@ -319,7 +351,7 @@ def plot_loss(
     Parameters
     ----------
     losses : array_like [N]
-        Loss of each step. Steps that are not finite leave a gap.
+        Loss of each step. Steps that are not finite, or beyond 1e100, leave a gap.
     validation : array_like [M], optional
         Validation losses at M equally distant steps, the last one at the end of the training.
     smooth : int, optional
@@ -347,11 +379,11 @@ def plot_loss(
     >>> fsl.plot.plot_loss(1 / np.arange(1, 500)).get_yscale()
     'log'
     """
-    values = np.asarray(losses, np.float64)
+    values = _drawable(_numbers("losses", losses))
     if values.ndim != 1:
         raise ValueError(f"losses has shape {values.shape}; allowed: [N]")
     count = len(values)
-    held_out = None if validation is None else np.asarray(validation, np.float64)
+    held_out = None if validation is None else _drawable(_numbers("validation", validation))
     if held_out is not None and held_out.ndim != 1:
         raise ValueError(f"validation has shape {held_out.shape}; allowed: [M]")
     width = max(1, count // 50) if smooth is None else _arguments.as_integer("smooth", smooth)
@@ -373,12 +405,17 @@ def plot_loss(
     return ax
 
 
+def _drawable(losses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the losses, NaN for those that no axis could show."""
+    return np.where(np.abs(losses) < _LARGEST, losses, np.nan)
+
+
 def _finish_loss(ax: Axes, drawn: NDArray[np.float64], count: int, unit: str) -> None:
     from matplotlib.ticker import LogLocator, NullLocator
 
     if drawn.size and drawn.min() > 0:
         ax.set_yscale("log")
-        decades = np.log10(drawn.max() / drawn.min())
+        decades = np.log10(drawn.max()) - np.log10(drawn.min())
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 3 else (1,)))
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_locator(NullLocator())

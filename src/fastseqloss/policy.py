@@ -455,11 +455,11 @@ def expected_risk_loss(
     risk, slope = _expected_risk(x, costs, alpha)
     loss = _reduction.reduce_sequences(reduction, risk, scale)
     if given.ndim == 1 and reduction == "none":
-        loss = float(risk[0] * scale[0])
+        loss = float(np.asarray(loss)[0])
     if gradient.values is None:
         return loss
-    scaled = np.multiply(slope, scale[:, None], out=np.zeros_like(slope), where=scale[:, None] != 0)
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
+        scaled = np.multiply(slope, scale[:, None], out=np.zeros_like(slope), where=scale[:, None] != 0)
         np.copyto(gradient.values.reshape(batch, n), np.where(counts, scaled, 0), casting="same_kind")
     return loss, gradient.deliver(checked.given)
 
@@ -469,9 +469,9 @@ def _expected_risk(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return expected risks [B], and their derivatives by the log-probabilities."""
     most = x.max(axis=1, keepdims=True)
-    with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+    with np.errstate(all="ignore"):
         odds = np.exp(alpha * (x - np.where(most == -np.inf, 0, most)))
-    total = odds.sum(axis=1, keepdims=True)
-    share = odds / np.where(total == 0, 1, total)
-    risk = (share * risks).sum(axis=1)
-    return risk, alpha * share * (risks - risk[:, None])
+        total = odds.sum(axis=1, keepdims=True)
+        share = odds / np.where(total == 0, 1, total)
+        risk = (share * risks).sum(axis=1)
+        return risk, alpha * share * (risks - risk[:, None])

@@ -182,5 +182,6 @@ def _final(final_values: Any, steps: _step_arguments.Steps) -> NDArray[np.float6
     if final_values is None:
         return np.zeros(len(steps.lengths()))
     single = len(steps.shape) == 1
-    shape = () if single and np.ndim(final_values) == 0 else (len(steps.lengths()),)
+    final_values = _arguments.as_array("final_values", final_values)
+    shape = () if single and final_values.ndim == 0 else (len(steps.lengths()),)
     return _policy_arguments.as_finite("final_values", final_values, shape).reshape(-1)

@@ -185,7 +185,7 @@ def structured_hinge_loss(
     )
     reduced = _reduction.reduce_sequences(reduction, loss, scale)
     if potentials.single and reduction == "none":
-        reduced = float(loss[0] * scale[0])
+        reduced = float(np.asarray(reduced)[0])
     if gradient.emissions.values is None:
         return reduced
     return reduced, gradient.deliver()

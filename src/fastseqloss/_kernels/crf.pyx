@@ -6,7 +6,6 @@ in their order. How sequences are grouped and dealt depends on their lengths alo
 """
 
 from cython cimport floating
-from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport free, malloc
@@ -18,6 +17,7 @@ from fastseqloss._kernels.crf_group cimport (
     CLAMP, FAST, GENERAL, IMPOSSIBLE, MOST, NOT_A_NUMBER, TAGS, Group, Problem, State, fill, lay_out, round_up,
     set_group,
 )
+from fastseqloss._kernels.machine cimport run_items
 from fastseqloss._kernels.crf_viterbi cimport best_scores, margin, subtract_paths, trace
 
 
@@ -45,6 +45,9 @@ cdef struct Call:
     char *memory
     uintptr_t workspace
     Py_ssize_t workspace_size  # of a thread
+    const void *x              # emissions; their gradient, and that of the pairs, or NULL
+    void *grad
+    void *pairwise
 
 
 cdef Py_ssize_t group_size(Py_ssize_t n) noexcept nogil:
@@ -261,6 +264,21 @@ cdef void run_hand(Call *c, Py_ssize_t hand, uintptr_t workspace, const floating
             settle(c, &g, c.order[k], x, grad, pairwise, sums)
 
 
+cdef inline void run_hands(Call *c, Py_ssize_t first, Py_ssize_t last, int thread, floating tag) noexcept nogil:
+    cdef Py_ssize_t hand
+    for hand in range(first, last):
+        run_hand(c, hand, c.workspace + thread * c.workspace_size, <const floating *> c.x, <floating *> c.grad,
+                 <floating *> c.pairwise)
+
+
+cdef void sums_float(void *c, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
+    run_hands(<Call *> c, first, last, thread, <float> 0)
+
+
+cdef void sums_double(void *c, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
+    run_hands(<Call *> c, first, last, thread, <double> 0)
+
+
 def partition(const floating[:, :, :] emissions, const int64_t[:, ::1] tags, const int64_t[::1] lengths,
               const double[:, ::1] transitions, const double[::1] start, const double[::1] end,
               const double[::1] scale, const int64_t[::1] order, double[::1] loss, floating[:, :, :] grad,
@@ -275,7 +293,7 @@ def partition(const floating[:, :, :] emissions, const int64_t[:, ::1] tags, con
     """
     cdef Call c
     cdef bint with_sums = grad_transitions is not None
-    cdef Py_ssize_t i, batch = emissions.shape[0]
+    cdef Py_ssize_t batch = emissions.shape[0]
     cdef const floating *x = NULL
     cdef floating *g = NULL
     cdef floating *pairs = NULL
@@ -291,17 +309,15 @@ def partition(const floating[:, :, :] emissions, const int64_t[:, ::1] tags, con
         pairs = &pairwise[0, 0, 0, 0] if pairwise is not None and c.problem.n_frames > 1 else NULL
     deal(&c, order, with_sums, num_threads)
     allocate(&c, transitions, batch, True, with_sums, num_threads)
-    with nogil:
-        clear(&c, batch, g, pairs)
-        if num_threads == 1:
-            for i in range(c.n_hands):
-                run_hand(&c, i, c.workspace, x, g, pairs)
-        else:
-            for i in prange(c.n_hands, schedule="dynamic", chunksize=1, num_threads=num_threads):
-                run_hand(&c, i, c.workspace + threadid() * c.workspace_size, x, g, pairs)
-        if with_sums:
-            add_up(&c, grad_transitions, grad_start, grad_end)
-    free(c.memory)
+    c.x, c.grad, c.pairwise = x, g, pairs
+    try:
+        with nogil:
+            clear(&c, batch, g, pairs)
+            run_items(sums_float if floating is float else sums_double, &c, c.n_hands, num_threads)
+            if with_sums:
+                add_up(&c, grad_transitions, grad_start, grad_end)
+    finally:
+        free(c.memory)
 
 
 cdef void clear(Call *c, Py_ssize_t batch, floating *grad, floating *pairwise) noexcept nogil:
@@ -349,6 +365,20 @@ cdef void run_best(Call *c, Py_ssize_t hand, uintptr_t workspace, const floating
                 subtract_paths(&g, r, path, grad, sums, sums + n * n, sums + n * n + n)
 
 
+cdef void best_float(void *given, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
+    cdef Call *c = <Call *> given
+    cdef Py_ssize_t hand
+    for hand in range(first, last):
+        run_best(c, hand, c.workspace + thread * c.workspace_size, <const float *> c.x, <float *> c.grad)
+
+
+cdef void best_double(void *given, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
+    cdef Call *c = <Call *> given
+    cdef Py_ssize_t hand
+    for hand in range(first, last):
+        run_best(c, hand, c.workspace + thread * c.workspace_size, <const double *> c.x, <double *> c.grad)
+
+
 def best_paths(const floating[:, :, :] emissions, const int64_t[:, ::1] tags, const int64_t[::1] lengths,
                const double[:, ::1] transitions, const double[::1] start, const double[::1] end, cost,
                const double[::1] scale, const int64_t[::1] order, int64_t[:, ::1] paths, double[::1] loss,
@@ -378,17 +408,15 @@ def best_paths(const floating[:, :, :] emissions, const int64_t[:, ::1] tags, co
     g = &grad[0, 0, 0] if grad is not None else NULL
     deal(&c, order, with_sums, num_threads)
     allocate(&c, transitions, batch, False, with_sums, num_threads)
-    paths[:, :] = -1
-    with nogil:
-        for i in range(batch):
-            c.loss[i] = 0
-            fill_frames(&c.problem, i, 0, c.problem.n_frames, g, 0)
-        if num_threads == 1:
-            for i in range(c.n_hands):
-                run_best(&c, i, c.workspace, x, g)
-        else:
-            for i in prange(c.n_hands, schedule="dynamic", chunksize=1, num_threads=num_threads):
-                run_best(&c, i, c.workspace + threadid() * c.workspace_size, x, g)
-        if with_sums:
-            add_up(&c, grad_transitions, grad_start, grad_end)
-    free(c.memory)
+    c.x, c.grad = x, g
+    try:
+        paths[:, :] = -1
+        with nogil:
+            for i in range(batch):
+                c.loss[i] = 0
+                fill_frames(&c.problem, i, 0, c.problem.n_frames, g, 0)
+            run_items(best_float if floating is float else best_double, &c, c.n_hands, num_threads)
+            if with_sums:
+                add_up(&c, grad_transitions, grad_start, grad_end)
+    finally:
+        free(c.memory)

@@ -24,7 +24,7 @@
 
 /* ---- vectors of float64 ------------------------------------------------------------------ */
 
-#if defined(__GNUC__)
+#if FSL_GNU
 #if defined(__AVX512F__)
 #define FSL_WIDTH 8
 #elif defined(__AVX__)
@@ -32,7 +32,11 @@
 #else
 #define FSL_WIDTH 2
 #endif
+#ifdef __clang__
+#define FSL_UNROLL FSL_PRAGMA(unroll)
+#else
 #define FSL_UNROLL FSL_PRAGMA(GCC unroll 8)
+#endif
 typedef double fsl_vec __attribute__((vector_size(8 * FSL_WIDTH)));
 typedef double fsl_vec_at __attribute__((vector_size(8 * FSL_WIDTH), aligned(8), may_alias));
 #else
@@ -49,7 +53,7 @@ typedef double fsl_vec_at;
 #endif
 #define FSL_PANEL 3 /* vectors of a panel of columns */
 
-#if defined(__x86_64__) && defined(__GNUC__)
+#if defined(__x86_64__) && FSL_GNU
 #include <immintrin.h>
 #endif
 

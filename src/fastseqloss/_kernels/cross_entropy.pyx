@@ -9,7 +9,6 @@ or a target distribution), NULL where there is none.
 """
 
 from cython cimport floating
-from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
@@ -18,6 +17,7 @@ from libc.string cimport memset
 from cpython.buffer cimport PyBuffer_Release
 
 from fastseqloss._kernels.elements cimport FLOAT32, FLOAT64, Array, acquire
+from fastseqloss._kernels.machine cimport run_items
 from fastseqloss._kernels.softmax cimport log64
 
 
@@ -58,18 +58,6 @@ cdef enum Input:  # the order of cross_entropy._INPUTS
     PROBS
 
 
-cdef struct Job:
-    Array x, g, y  # scores; gradient and target distributions, or NULL
-    Input input
-    Py_ssize_t n_rows, n_classes, block  # of a sequence, of a row, rows in a block
-    const int64_t *targets  # -1: the step does not count
-    const double *scale  # of each sequence; 0: it does not count
-    const double *weight  # of each class, or NULL
-    double epsilon, z, dense_sum
-    bint smooth  # integer targets with label smoothing: one dense row for all
-    double *loss
-
-
 cdef struct Block:
     # The rows of a block that count.
     int n
@@ -86,6 +74,23 @@ cdef struct Block:
     double scale[MOST]
     double loss[MOST]
     double factor[MOST]
+
+
+cdef struct Job:
+    Array x, g, y  # scores; gradient and target distributions, or NULL
+    Input input
+    Py_ssize_t n_rows, n_classes, block  # of a sequence, of a row, rows in a block
+    const int64_t *targets  # -1: the step does not count
+    const double *scale  # of each sequence; 0: it does not count
+    const double *weight  # of each class, or NULL
+    double epsilon, z, dense_sum
+    bint smooth  # integer targets with label smoothing: one dense row for all
+    double *loss
+    Py_ssize_t n_steps
+    void *dense  # that row
+    void *scratch  # elements, `room` for each thread
+    Block *blocks  # one for each thread
+    Py_ssize_t room
 
 
 cdef void collect(const Job *job, Py_ssize_t first, Py_ssize_t last, Py_ssize_t size, Block *rows) noexcept nogil:
@@ -312,30 +317,41 @@ cdef void run_block(const Job *job, Py_ssize_t first, Py_ssize_t last, floating 
             store(job.x.kind, e[k], 1, v, rows.g[k], size)
 
 
-cdef int run(Job *job, Py_ssize_t n_steps, int num_threads, floating tag) except -1:
-    cdef Py_ssize_t v = job.n_classes, i, n_blocks = (n_steps + job.block - 1) // job.block
-    # Per thread: rows of half precision, and rows of q or tiles; before all, the smoothing row.
-    cdef Py_ssize_t room = (job.block * v + (3 * v * LANES if v < LANES else v) + 15) // 16 * 16
-    cdef floating *scratch = <floating *> malloc((num_threads * room + v) * sizeof(floating) + 64)
-    cdef Block *blocks = <Block *> malloc(num_threads * sizeof(Block))
-    if scratch == NULL or blocks == NULL:
+cdef inline void run_blocks(const Job *job, Py_ssize_t first, Py_ssize_t last, int hand, floating tag) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(first, last):
+        run_block(job, i * job.block, min(job.n_steps, (i + 1) * job.block), <floating *> job.dense,
+                  <floating *> job.scratch + hand * job.room, job.blocks + hand)
+
+
+cdef void run_float(void *job, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
+    run_blocks(<const Job *> job, first, last, hand, <float> 0)
+
+
+cdef void run_double(void *job, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
+    run_blocks(<const Job *> job, first, last, hand, <double> 0)
+
+
+cdef int run(Job *job, int num_threads, floating tag) except -1:
+    cdef Py_ssize_t v = job.n_classes, n_blocks = (job.n_steps + job.block - 1) // job.block
+    cdef floating *scratch = NULL
+    # Per thread: rows of half precision, and rows of q or tiles; after all, the smoothing row.
+    job.room = (job.block * v + (3 * v * LANES if v < LANES else v) + 15) // 16 * 16
+    scratch = <floating *> malloc((num_threads * job.room + v) * sizeof(floating) + 64)
+    job.blocks = <Block *> malloc(num_threads * sizeof(Block))
+    job.scratch = scratch
+    try:
+        if scratch == NULL or job.blocks == NULL:
+            raise MemoryError("no memory for a workspace")
+        job.dense = scratch + num_threads * job.room
+        with nogil:
+            if job.smooth:
+                memset(job.dense, 0, v * sizeof(floating))
+                job.dense_sum = row_smooth(<floating *> job.dense, v, job.weight, job.epsilon, <floating *> job.dense)
+            run_items(run_float if floating is float else run_double, job, n_blocks, num_threads)
+    finally:
         free(scratch)
-        free(blocks)
-        raise MemoryError("no memory for a workspace")
-    cdef floating *smooth = scratch + num_threads * room
-    with nogil:
-        if job.smooth:
-            memset(smooth, 0, v * sizeof(floating))
-            job.dense_sum = row_smooth(smooth, v, job.weight, job.epsilon, smooth)
-        if num_threads == 1:
-            for i in range(n_blocks):
-                run_block(job, i * job.block, min(n_steps, (i + 1) * job.block), smooth, scratch, blocks)
-        else:
-            for i in prange(n_blocks, schedule="static", num_threads=num_threads):
-                run_block(job, i * job.block, min(n_steps, (i + 1) * job.block), smooth,
-                          scratch + threadid() * room, blocks + threadid())
-    free(scratch)
-    free(blocks)
+        free(job.blocks)
     return 0
 
 
@@ -351,14 +367,13 @@ def softmax_cross_entropy(object scores, int kind, const int64_t[::1] targets, o
     """
     cdef Py_buffer held[3]
     cdef Job job
-    cdef Py_ssize_t n_steps = loss.shape[0]
     memset(&job, 0, sizeof(Job))
     memset(held, 0, sizeof(held))
     try:
         job.x = acquire(scores, kind, &held[0], False)
         job.g = acquire(grad, kind, &held[1], True)
         job.y = acquire(distributions, distribution_kind, &held[2], False)
-        job.input = <Input> input_kind
+        job.input, job.n_steps = <Input> input_kind, loss.shape[0]
         job.n_rows, job.n_classes = job.x.shape[1], job.x.shape[2]
         job.block = min(LANES if job.n_classes < LANES else MOST, max(1, BLOCK // job.n_classes))
         job.targets, job.scale, job.loss = &targets[0], &scale[0], &loss[0]
@@ -366,9 +381,9 @@ def softmax_cross_entropy(object scores, int kind, const int64_t[::1] targets, o
         job.epsilon, job.z = label_smoothing, z_loss
         job.smooth = job.y.data == NULL and label_smoothing > 0
         if job.x.kind == FLOAT64:
-            run[double](&job, n_steps, num_threads, 0.0)
+            run[double](&job, num_threads, 0.0)
         else:
-            run[float](&job, n_steps, num_threads, 0.0)
+            run[float](&job, num_threads, 0.0)
     finally:
         for i in range(3):
             PyBuffer_Release(&held[i])

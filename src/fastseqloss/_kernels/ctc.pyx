@@ -9,7 +9,6 @@ Frames c_j to c_j+1 bound block j, and block j owns the steps between them.
 """
 
 from cython cimport floating
-from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY, NAN, isnan
 from libc.stdint cimport int32_t, int64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
@@ -20,6 +19,7 @@ from fastseqloss._kernels.ctc_general cimport general
 from fastseqloss._kernels.ctc_sequence cimport (
     DEAD, LOGITS, Sequence, fill_frames, lay_out, log_total, round_up, row, set_labels, Input,
 )
+from fastseqloss._kernels.machine cimport run_items
 from fastseqloss._kernels.softmax cimport log64
 
 
@@ -64,6 +64,48 @@ cdef double run_sequence(Sequence *s, const floating *x, floating *g, const int6
     return total
 
 
+# What a call asks for, and the memory it works in.
+cdef struct Batch:
+    Sequence common
+    const void *x
+    void *g
+    Py_ssize_t x_step, g_step, n_frames  # elements from one sequence to the next; frames, padding included
+    const int64_t *order
+    const int64_t *labels
+    const int64_t *starts
+    const int64_t *logit_lengths
+    const int64_t *label_lengths
+    const int64_t *frames_needed
+    const double *scale
+    double *loss
+    char *positions
+    uintptr_t arrays
+    Py_ssize_t used, room  # bytes of a thread there
+
+
+cdef inline void run_sequences(const Batch *work, Py_ssize_t first, Py_ssize_t last, int hand,
+                               floating tag) noexcept nogil:
+    cdef Sequence s
+    cdef Py_ssize_t i, b
+    for i in range(first, last):
+        b = work.order[i]
+        s = work.common
+        s.frames, s.n_labels, s.scale = work.logit_lengths[b], work.label_lengths[b], work.scale[b]
+        s.position = <int32_t *> (work.positions + hand * work.used)
+        lay_out(&s, sizeof(floating), work.arrays + hand * work.room)
+        work.loss[b] = run_sequence(&s, <const floating *> work.x + b * work.x_step,
+                                    <floating *> work.g + b * work.g_step, work.labels + work.starts[b],
+                                    work.n_frames, work.logit_lengths[b] >= work.frames_needed[b])
+
+
+cdef void run_float(void *work, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
+    run_sequences(<const Batch *> work, first, last, hand, <float> 0)
+
+
+cdef void run_double(void *work, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
+    run_sequences(<const Batch *> work, first, last, hand, <double> 0)
+
+
 def ctc_loss(const floating[:, :, :] logits, const int64_t[::1] labels, const int64_t[::1] starts,
              const int64_t[::1] logit_lengths, const int64_t[::1] label_lengths, const int64_t[::1] frames_needed,
              const double[::1] scale, const int64_t[::1] order, int input_kind, Py_ssize_t blank,
@@ -74,15 +116,19 @@ def ctc_loss(const floating[:, :, :] logits, const int64_t[::1] labels, const in
     OUT  loss [B], inf where logit_lengths < frames_needed; grad [B, T, V], which is logits if in_place. With by_state
          grad [B, T, 2 S + 1] is given the posteriors of the states instead, blank, label, ..., blank.
     """
-    cdef Py_ssize_t n = logits.shape[0], n_frames = logits.shape[1], n_classes = logits.shape[2], i, b, used
-    cdef bint with_grad = grad is not None, empty = n_frames == 0
-    cdef const floating *x = NULL if empty else &logits[0, 0, 0]
-    cdef floating *g = NULL if empty or not with_grad else &grad[0, 0, 0]
-    cdef Py_ssize_t x_step = logits.strides[0] // <Py_ssize_t> sizeof(floating)
-    cdef Py_ssize_t g_step = grad.strides[0] // <Py_ssize_t> sizeof(floating) if with_grad else 0
-    cdef const int64_t *label = &labels[0] if labels.shape[0] else NULL
-    cdef Sequence common
+    cdef Py_ssize_t n = logits.shape[0], n_frames = logits.shape[1], n_classes = logits.shape[2], b
+    cdef bint with_grad = grad is not None
     cdef Py_ssize_t room = 0
+    cdef Batch work
+    cdef Sequence common
+    memset(&work, 0, sizeof(Batch))
+    if n_frames:
+        work.x, work.g = &logits[0, 0, 0], &grad[0, 0, 0] if with_grad else NULL
+    work.x_step = logits.strides[0] // <Py_ssize_t> sizeof(floating)
+    work.g_step = grad.strides[0] // <Py_ssize_t> sizeof(floating) if with_grad else 0
+    work.labels, work.starts = &labels[0] if labels.shape[0] else NULL, &starts[0]
+    work.logit_lengths, work.label_lengths, work.frames_needed = &logit_lengths[0], &label_lengths[0], &frames_needed[0]
+    work.order, work.scale, work.loss, work.n_frames = &order[0], &scale[0], &loss[0], n_frames
     memset(&common, 0, sizeof(Sequence))
     common.input = <Input> input_kind
     common.with_grad, common.in_place = with_grad, in_place
@@ -94,38 +140,17 @@ def ctc_loss(const floating[:, :, :] logits, const int64_t[::1] labels, const in
     for b in range(n):
         common.frames, common.n_labels = logit_lengths[b], label_lengths[b]
         room = max(room, <Py_ssize_t> lay_out(&common, sizeof(floating), 0))
-    # Classes are looked up in an array of zeros per thread, before the workspace.
-    used = round_up(n_classes * sizeof(int32_t), 64)
-    cdef char *workspace = <char *> calloc(num_threads, used)
+    work.common = common
+    # Classes are looked up in an array of zeros per thread.
+    work.used, work.room = round_up(n_classes * sizeof(int32_t), 64), room
+    cdef char *positions = <char *> calloc(num_threads, work.used)
     cdef char *arrays = <char *> malloc(num_threads * room + 64)
-    if workspace == NULL or arrays == NULL:
-        free(workspace)
+    work.positions, work.arrays = positions, (<uintptr_t> arrays + 63) // 64 * 64
+    try:
+        if positions == NULL or arrays == NULL:
+            raise MemoryError(f"no memory for a workspace of {num_threads * (room + work.used)} bytes")
+        with nogil:
+            run_items(run_float if floating is float else run_double, &work, n, num_threads)
+    finally:
+        free(positions)
         free(arrays)
-        raise MemoryError(f"no memory for a workspace of {num_threads * (room + used)} bytes")
-    cdef uintptr_t base = (<uintptr_t> arrays + 63) // 64 * 64
-    with nogil:
-        if num_threads == 1:
-            for i in range(n):
-                b = order[i]
-                loss[b] = start_sequence(common, b, x + b * x_step, g + b * g_step, label, &starts[0],
-                                         &logit_lengths[0], &label_lengths[0], &frames_needed[0], scale[b],
-                                         n_frames, <int32_t *> workspace, base, sizeof(floating))
-        else:
-            for i in prange(n, schedule="dynamic", chunksize=1, num_threads=num_threads):
-                b = order[i]
-                loss[b] = start_sequence(common, b, x + b * x_step, g + b * g_step, label, &starts[0],
-                                         &logit_lengths[0], &label_lengths[0], &frames_needed[0], scale[b],
-                                         n_frames, <int32_t *> (workspace + threadid() * used),
-                                         base + threadid() * room, sizeof(floating))
-    free(workspace)
-    free(arrays)
-
-
-cdef double start_sequence(Sequence common, Py_ssize_t b, const floating *x, floating *g, const int64_t *labels,
-                           const int64_t *starts, const int64_t *logit_lengths, const int64_t *label_lengths,
-                           const int64_t *frames_needed, double scale, Py_ssize_t n_frames, int32_t *position,
-                           uintptr_t workspace, Py_ssize_t itemsize) noexcept nogil:
-    cdef Sequence s = common
-    s.frames, s.n_labels, s.scale, s.position = logit_lengths[b], label_lengths[b], scale, position
-    lay_out(&s, itemsize, workspace)
-    return run_sequence(&s, x, g, labels + starts[b], n_frames, logit_lengths[b] >= frames_needed[b])

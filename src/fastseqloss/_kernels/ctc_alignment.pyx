@@ -13,7 +13,6 @@ and is right if that does. Where a model is sure of itself, few states are left.
 """
 
 from cython cimport floating
-from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY, NAN, isnan
 from libc.stdint cimport int32_t, int64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
@@ -23,6 +22,7 @@ from fastseqloss._kernels.ctc_fast cimport first_alive, first_unreached
 from fastseqloss._kernels.ctc_sequence cimport (
     LOGITS, LOG_PROBS, PAD, PROBS, STATES, Input, Sequence, fill, round_up, set_labels, take,
 )
+from fastseqloss._kernels.machine cimport run_items
 from fastseqloss._kernels.softmax cimport log64, softmax_row
 
 
@@ -363,6 +363,48 @@ cdef double align_sequence(Search common, Py_ssize_t frames, Py_ssize_t n_labels
     return NAN if a.is_nan else trace(&a, x, labels, &path)
 
 
+# What a call asks for, and the memory it works in.
+cdef struct Batch:
+    Search common
+    Path out  # of the first sequence
+    const void *x
+    Py_ssize_t x_step, n_frames  # elements from one sequence to the next; frames, padding included
+    const int64_t *order
+    const int64_t *labels
+    const int64_t *starts
+    const int64_t *logit_lengths
+    const int64_t *label_lengths
+    const int64_t *frames_needed
+    double *log_prob
+    char *positions
+    uintptr_t arrays
+    Py_ssize_t used, room  # bytes of a thread there
+
+
+cdef inline void align_sequences(const Batch *work, Py_ssize_t first, Py_ssize_t last, int hand,
+                                 floating tag) noexcept nogil:
+    cdef Py_ssize_t i, b
+    cdef Path path = work.out
+    for i in range(first, last):
+        b = work.order[i]
+        if work.n_frames:
+            path.labels = work.out.labels + b * work.n_frames
+            path.tokens = work.out.tokens + b * work.n_frames
+            path.log_probs = work.out.log_probs + b * work.n_frames
+        work.log_prob[b] = align_sequence(
+            work.common, work.logit_lengths[b], work.label_lengths[b], work.logit_lengths[b] >= work.frames_needed[b],
+            <const floating *> work.x + b * work.x_step, work.labels + work.starts[b], path,
+            <int32_t *> (work.positions + hand * work.used), work.arrays + hand * work.room)
+
+
+cdef void align_float(void *work, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
+    align_sequences(<const Batch *> work, first, last, hand, <float> 0)
+
+
+cdef void align_double(void *work, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
+    align_sequences(<const Batch *> work, first, last, hand, <double> 0)
+
+
 def ctc_align(const floating[:, :, :] logits, const int64_t[::1] labels, const int64_t[::1] starts,
               const int64_t[::1] logit_lengths, const int64_t[::1] label_lengths, const int64_t[::1] frames_needed,
               const int64_t[::1] order, int input_kind, Py_ssize_t blank, const double[::1] prior,
@@ -375,15 +417,19 @@ def ctc_align(const floating[:, :, :] logits, const int64_t[::1] labels, const i
     OUT  log_prob [B], -inf without a path; path, token_index, frame_log_probs [B, T] where there is one, up to the
          length of the sequence.
     """
-    cdef Py_ssize_t n = logits.shape[0], n_classes = logits.shape[2], i, b, used, room = 0
-    cdef bint empty = logits.shape[1] == 0
-    cdef const floating *x = NULL if empty else &logits[0, 0, 0]
-    cdef Py_ssize_t x_step = logits.strides[0] // <Py_ssize_t> sizeof(floating)
-    cdef const int64_t *label = &labels[0] if labels.shape[0] else NULL
+    cdef Py_ssize_t n = logits.shape[0], n_classes = logits.shape[2], b, room = 0
     cdef Search common
-    cdef Path out
+    cdef Batch work
     memset(&common, 0, sizeof(Search))
-    memset(&out, 0, sizeof(Path))
+    memset(&work, 0, sizeof(Batch))
+    work.n_frames = logits.shape[1]
+    if work.n_frames:
+        work.x, work.out.labels, work.out.tokens = &logits[0, 0, 0], &path[0, 0], &token_index[0, 0]
+        work.out.log_probs = &frame_log_probs[0, 0]
+    work.x_step = logits.strides[0] // <Py_ssize_t> sizeof(floating)
+    work.labels, work.starts = &labels[0] if labels.shape[0] else NULL, &starts[0]
+    work.logit_lengths, work.label_lengths, work.frames_needed = &logit_lengths[0], &label_lengths[0], &frames_needed[0]
+    work.order, work.log_prob = &order[0], &log_prob[0]
     common.s.input = <Input> input_kind
     common.s.n_classes, common.s.blank = n_classes, blank
     common.s.x_stride = logits.strides[1] // <Py_ssize_t> sizeof(floating)
@@ -393,29 +439,19 @@ def ctc_align(const floating[:, :, :] logits, const int64_t[::1] labels, const i
         common.s.frames, common.s.n_labels = logit_lengths[b], label_lengths[b]
         if logit_lengths[b] >= frames_needed[b]:
             room = max(room, <Py_ssize_t> lay_out(&common, 0))
-    used = round_up((n_classes + 1) * sizeof(int32_t), 64)
-    cdef char *positions = <char *> calloc(num_threads, used)
+    work.common, work.room = common, room
+    work.used = round_up((n_classes + 1) * sizeof(int32_t), 64)
+    cdef char *positions = <char *> calloc(num_threads, work.used)
     cdef char *arrays = <char *> malloc(num_threads * room + 64)
-    if positions == NULL or arrays == NULL:
+    work.positions, work.arrays = positions, (<uintptr_t> arrays + 63) // 64 * 64
+    try:
+        if positions == NULL or arrays == NULL:
+            raise MemoryError(f"no memory for a workspace of {num_threads * (room + work.used)} bytes")
+        with nogil:
+            run_items(align_float if floating is float else align_double, &work, n, num_threads)
+    finally:
         free(positions)
         free(arrays)
-        raise MemoryError(f"no memory for a workspace of {num_threads * (room + used)} bytes")
-    cdef uintptr_t base = (<uintptr_t> arrays + 63) // 64 * 64
-    for i in prange(n, schedule="dynamic", chunksize=1, num_threads=num_threads, nogil=True):
-        b = order[i]
-        log_prob[b] = align_sequence(
-            common, logit_lengths[b], label_lengths[b], logit_lengths[b] >= frames_needed[b], x + b * x_step,
-            label + starts[b], path_of(out, path, token_index, frame_log_probs, b, empty),
-            <int32_t *> (positions + threadid() * used), base + threadid() * room)
-    free(positions)
-    free(arrays)
-
-
-cdef inline Path path_of(Path out, int64_t[:, ::1] labels, int64_t[:, ::1] tokens, double[:, ::1] log_probs,
-                         Py_ssize_t b, bint empty) noexcept nogil:
-    if not empty:
-        out.labels, out.tokens, out.log_probs = &labels[b, 0], &tokens[b, 0], &log_probs[b, 0]
-    return out
 
 
 # ---- greedy decoding ------------------------------------------------------------------------
@@ -458,14 +494,43 @@ cdef double decode_sequence(const floating *x, Py_ssize_t frames, Py_ssize_t n_c
     return total
 
 
+cdef struct Decoding:
+    const void *x
+    Py_ssize_t x_step, stride, n_frames, n_classes, blank  # elements from one sequence, one frame to the next
+    Input kind
+    const int64_t *logit_lengths
+    int64_t *labels
+    int64_t *label_lengths
+    double *log_prob
+
+
+cdef inline void decode_sequences(const Decoding *work, Py_ssize_t first, Py_ssize_t last,
+                                  floating tag) noexcept nogil:
+    cdef Py_ssize_t b
+    for b in range(first, last):
+        work.log_prob[b] = decode_sequence(
+            <const floating *> work.x + b * work.x_step, work.logit_lengths[b], work.n_classes, work.stride, work.kind,
+            work.blank, work.labels + b * work.n_frames, work.label_lengths + b)
+
+
+cdef void decode_float(void *work, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
+    decode_sequences(<const Decoding *> work, first, last, <float> 0)
+
+
+cdef void decode_double(void *work, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
+    decode_sequences(<const Decoding *> work, first, last, <double> 0)
+
+
 def ctc_greedy_decode(const floating[:, :, :] logits, const int64_t[::1] logit_lengths, int input_kind,
                       Py_ssize_t blank, int64_t[:, ::1] labels, int64_t[::1] label_lengths, double[::1] log_prob,
                       int num_threads):
     """Greedy decoding of a checked batch with one or more frames: labels [B, T] up to label_lengths [B]."""
-    cdef Py_ssize_t n = logits.shape[0], b
-    cdef const floating *x = &logits[0, 0, 0]
-    cdef Py_ssize_t x_step = logits.strides[0] // <Py_ssize_t> sizeof(floating)
-    cdef Py_ssize_t stride = logits.strides[1] // <Py_ssize_t> sizeof(floating)
-    for b in prange(n, schedule="dynamic", chunksize=1, num_threads=num_threads, nogil=True):
-        log_prob[b] = decode_sequence(x + b * x_step, logit_lengths[b], logits.shape[2], stride, <Input> input_kind,
-                                      blank, &labels[b, 0], &label_lengths[b])
+    cdef Decoding work
+    work.x, work.kind, work.blank = &logits[0, 0, 0], <Input> input_kind, blank
+    work.x_step = logits.strides[0] // <Py_ssize_t> sizeof(floating)
+    work.stride = logits.strides[1] // <Py_ssize_t> sizeof(floating)
+    work.n_frames, work.n_classes = logits.shape[1], logits.shape[2]
+    work.logit_lengths, work.labels = &logit_lengths[0], &labels[0, 0]
+    work.label_lengths, work.log_prob = &label_lengths[0], &log_prob[0]
+    with nogil:
+        run_items(decode_float if floating is float else decode_double, &work, logits.shape[0], num_threads)

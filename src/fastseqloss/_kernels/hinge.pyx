@@ -1,7 +1,6 @@
 """Multiclass hinge loss (Crammer-Singer) of rows of scores, loss and gradient."""
 
 from cython cimport floating
-from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
@@ -10,6 +9,7 @@ from libc.string cimport memset
 from cpython.buffer cimport PyBuffer_Release
 
 from fastseqloss._kernels.elements cimport FLOAT64, Array, acquire
+from fastseqloss._kernels.machine cimport run_items
 
 
 cdef extern from "hinge.h" nogil:
@@ -18,9 +18,6 @@ cdef extern from "hinge.h" nogil:
     double others_max "fsl_others_max"(...) noexcept
     Py_ssize_t find_other "fsl_find_other"(...) noexcept
     void set_zero "fsl_zero"(...) noexcept
-
-cdef enum:
-    BLOCK = 4096  # scores, about, that a thread takes at a time
 
 
 cdef struct Job:
@@ -32,6 +29,7 @@ cdef struct Job:
     const double *weight  # of each class, or NULL
     double margin
     double *loss
+    void *scratch  # room for a row for each thread
 
 
 cdef inline void put(const Job *job, char *row, Py_ssize_t c, double value, floating tag) noexcept nogil:
@@ -85,18 +83,24 @@ cdef void run_block(const Job *job, Py_ssize_t first, Py_ssize_t last, floating 
             b, r = b + 1, 0
 
 
-cdef int run(Job *job, Py_ssize_t n_steps, int num_threads, floating tag) except -1:
-    cdef Py_ssize_t i, v = job.n_classes, size = max(1, BLOCK // v), n_blocks = (n_steps + size - 1) // size
-    cdef floating *scratch = <floating *> malloc(num_threads * v * sizeof(floating))
-    if scratch == NULL:
+cdef void run_float(void *job, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
+    run_block(<const Job *> job, first, last, <float *> (<Job *> job).scratch + hand * (<Job *> job).n_classes)
+
+
+cdef void run_double(void *job, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
+    run_block(<const Job *> job, first, last, <double *> (<Job *> job).scratch + hand * (<Job *> job).n_classes)
+
+
+cdef int run(Job *job, Py_ssize_t n_steps, int num_threads) except -1:
+    cdef bint single = job.x.kind != FLOAT64
+    job.scratch = malloc(num_threads * job.n_classes * (sizeof(float) if single else sizeof(double)))
+    if job.scratch == NULL:
         raise MemoryError("no memory for a workspace")
-    with nogil:
-        if num_threads == 1:
-            run_block(job, 0, n_steps, scratch)
-        else:
-            for i in prange(n_blocks, schedule="static", num_threads=num_threads):
-                run_block(job, i * size, min(n_steps, (i + 1) * size), scratch + threadid() * v)
-    free(scratch)
+    try:
+        with nogil:
+            run_items(run_float if single else run_double, job, n_steps, num_threads)
+    finally:
+        free(job.scratch)
     return 0
 
 
@@ -118,10 +122,7 @@ def multiclass_hinge(object scores, int kind, const int64_t[::1] targets, const 
         job.n_rows, job.n_classes, job.margin = job.x.shape[1], job.x.shape[2], margin
         job.targets, job.scale, job.loss = &targets[0], &scale[0], &loss[0]
         job.weight = &class_weight[0] if class_weight is not None else NULL
-        if job.x.kind == FLOAT64:
-            run[double](&job, loss.shape[0], num_threads, 0.0)
-        else:
-            run[float](&job, loss.shape[0], num_threads, 0.0)
+        run(&job, loss.shape[0], num_threads)
     finally:
         for i in range(2):
             PyBuffer_Release(&held[i])

@@ -14,12 +14,33 @@
 #define FSL_COMPILER "unknown"
 #endif
 
+/* OpenMP starts no threads here; it is asked how many it would, which is what environment and other libraries set. */
 #ifdef _OPENMP
 #include <omp.h>
 #define FSL_OPENMP _OPENMP
-static int fsl_max_threads(void) { return omp_get_max_threads(); }
-static int fsl_processors(void) { return omp_get_num_procs(); }
-#if defined(__unix__) || defined(__APPLE__)
+static int fsl_max_threads(void)
+{
+    const int n = omp_in_parallel() ? 1 : omp_get_max_threads();
+#if _OPENMP >= 200805
+    const int limit = omp_get_thread_limit();
+    return n < limit ? n : limit;
+#else
+    return n;
+#endif
+}
+#else
+#include <limits.h>
+#include <stdlib.h>
+#define FSL_OPENMP 0
+static int fsl_max_threads(void)
+{
+    const char *text = getenv("OMP_NUM_THREADS");
+    const long n = text ? strtol(text, NULL, 10) : 0;
+    return n > 0 && n < INT_MAX ? (int)n : INT_MAX;
+}
+#endif
+
+#if defined(_OPENMP) && (defined(__unix__) || defined(__APPLE__))
 #include <dlfcn.h>
 static const char *fsl_openmp_runtime(void)
 {
@@ -29,11 +50,40 @@ static const char *fsl_openmp_runtime(void)
 #else
 static const char *fsl_openmp_runtime(void) { return ""; }
 #endif
+
+/* CPUs that the calling thread may run on. OpenMP would leave out that it has bound this very thread to one of them,
+ * which the threads it starts inherit. */
+#if defined(__linux__)
+#include <sched.h>
+static int fsl_processors(void)
+{
+    for (int most = 1024; most <= 1 << 20; most *= 2) {
+        cpu_set_t *set = CPU_ALLOC(most);
+        if (!set) return 1;
+        const int failed = sched_getaffinity(0, CPU_ALLOC_SIZE(most), set);
+        const int n = failed ? 0 : CPU_COUNT_S(CPU_ALLOC_SIZE(most), set);
+        CPU_FREE(set);
+        if (n > 0) return n;
+    }
+    return 1;
+}
+#elif defined(_WIN32)
+#include <windows.h>
+static int fsl_processors(void)
+{
+    DWORD_PTR process, machine;
+    int n = 0;
+    if (GetProcessAffinityMask(GetCurrentProcess(), &process, &machine))
+        for (; process; process &= process - 1) n++;
+    return n ? n : (int)GetActiveProcessorCount(ALL_PROCESSOR_GROUPS); /* 0: in several groups */
+}
 #else
-#define FSL_OPENMP 0
-static int fsl_max_threads(void) { return 1; }
-static int fsl_processors(void) { return 1; }
-static const char *fsl_openmp_runtime(void) { return ""; }
+#include <unistd.h>
+static int fsl_processors(void)
+{
+    const long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (int)n : 1;
+}
 #endif
 
 #if (defined(__x86_64__) || defined(_M_X64)) && (defined(__GNUC__) || defined(__clang__))

@@ -8,13 +8,13 @@ Sums are taken per piece and part of a sequence, so that they depend neither on 
 """
 
 from cython cimport floating
-from cython.parallel cimport prange
 from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcpy, memset
 
 from cpython.buffer cimport PyBuffer_Release
 
 from fastseqloss._kernels.elements cimport FLOAT32, FLOAT64, Array, Stored, acquire
+from fastseqloss._kernels.machine cimport run_items
 
 
 cdef extern from "pointwise.h" nogil:
@@ -276,21 +276,22 @@ cdef inline Py_ssize_t backwards(Py_ssize_t i, Py_ssize_t n) noexcept nogil:
     return max(0, n - (i // LOOKED_AT + 1) * LOOKED_AT) + i % LOOKED_AT
 
 
-cdef void run(const Job *job, int num_threads, floating tag) noexcept nogil:
-    cdef Py_ssize_t i, n = n_items(job)
-    if num_threads == 1:
-        for i in range(n):
-            run_one(job, i, n, tag)
-    else:
-        for i in prange(n, schedule="static", num_threads=num_threads):
-            run_one(job, i, n, tag)
+cdef inline void run_some(const Job *job, Py_ssize_t first, Py_ssize_t last, floating tag) noexcept nogil:
+    cdef Py_ssize_t i, item, n = n_items(job)
+    cdef int64_t bad
+    for i in range(first, last):
+        item = backwards(i, n) if job.only_look else i
+        bad = run_item(job, item, tag)
+        if job.bad != NULL:
+            job.bad[item] = bad
 
 
-cdef inline void run_one(const Job *job, Py_ssize_t i, Py_ssize_t n, floating tag) noexcept nogil:
-    cdef Py_ssize_t item = backwards(i, n) if job.only_look else i
-    cdef int64_t bad = run_item(job, item, tag)
-    if job.bad != NULL:
-        job.bad[item] = bad
+cdef void run_float(void *job, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
+    run_some(<const Job *> job, first, last, <float> 0)
+
+
+cdef void run_double(void *job, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
+    run_some(<const Job *> job, first, last, <double> 0)
 
 
 cdef inline Py_ssize_t n_items(const Job *job) noexcept nogil:
@@ -315,10 +316,7 @@ cdef int64_t run_all(Job *job, shape, int num_threads) except -2:
     job.n_parts = parts(size)
     job.direct = is_whole(&job.x, kind) and is_whole(&job.y, kind) and is_whole(&job.g, kind)
     with nogil:
-        if single:
-            run[float](job, num_threads, 0)
-        else:
-            run[double](job, num_threads, 0)
+        run_items(run_float if single else run_double, job, n_items(job), num_threads)
     if job.bad != NULL:
         for i in range(n_items(job)):
             if job.bad[i] >= 0:

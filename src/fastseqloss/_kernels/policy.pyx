@@ -12,7 +12,6 @@ With e = exp(x - m), s their sum and d the sum of e (x - m): log p_c = x_c - m -
 """
 
 from cython cimport floating
-from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free, malloc
@@ -21,6 +20,7 @@ from libc.string cimport memset
 from cpython.buffer cimport PyBuffer_Release
 
 from fastseqloss._kernels.elements cimport FLOAT32, FLOAT64, Array, acquire
+from fastseqloss._kernels.machine cimport run_items
 from fastseqloss._kernels.softmax cimport exp64, log64
 
 
@@ -31,9 +31,6 @@ cdef extern from "policy.h" nogil:
     double row_exp "fsl_row_exp"(...) noexcept
     double row_dot "fsl_row_dot"(...) noexcept
     void policy_gradient "fsl_policy_gradient"(...) noexcept
-
-cdef enum:
-    CHUNK = 16  # rows that a thread takes at a time
 
 cdef double MOST = 1e300
 
@@ -48,6 +45,8 @@ cdef struct Job:
     const double *scale  # of each sequence; 0: it does not count
     double entropy, kl, least, most  # coefficients; bounds of the ratio
     double *loss
+    void *scratch  # room for two rows for each thread
+    Py_ssize_t room
 
 
 cdef inline double bounded(double x) noexcept nogil:
@@ -127,25 +126,31 @@ cdef void run_row(const Job *job, Py_ssize_t n, floating *buffer) noexcept nogil
         store(job.x.kind, out, 1.0, v, to, size)
 
 
-cdef void run_chunk(const Job *job, Py_ssize_t first, Py_ssize_t last, floating *buffer) noexcept nogil:
+cdef void run_float(void *given, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
+    cdef const Job *job = <const Job *> given
     cdef Py_ssize_t n
     for n in range(first, last):
-        run_row(job, n, buffer)
+        run_row(job, n, <float *> job.scratch + hand * job.room)
 
 
-cdef int run(Job *job, Py_ssize_t n_steps, int num_threads, floating tag) except -1:
-    cdef Py_ssize_t i, n_chunks = (n_steps + CHUNK - 1) // CHUNK
-    cdef Py_ssize_t room = (2 * job.n_classes + 31) // 16 * 16
-    cdef floating *scratch = <floating *> malloc(num_threads * room * sizeof(floating))
-    if scratch == NULL:
+cdef void run_double(void *given, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
+    cdef const Job *job = <const Job *> given
+    cdef Py_ssize_t n
+    for n in range(first, last):
+        run_row(job, n, <double *> job.scratch + hand * job.room)
+
+
+cdef int run(Job *job, Py_ssize_t n_steps, int num_threads) except -1:
+    cdef bint single = job.x.kind != FLOAT64
+    job.room = (2 * job.n_classes + 31) // 16 * 16
+    job.scratch = malloc(num_threads * job.room * (sizeof(float) if single else sizeof(double)))
+    if job.scratch == NULL:
         raise MemoryError("no memory for a workspace")
-    with nogil:
-        if num_threads == 1:
-            run_chunk(job, 0, n_steps, scratch)
-        else:
-            for i in prange(n_chunks, schedule="static", num_threads=num_threads):
-                run_chunk(job, i * CHUNK, min(n_steps, (i + 1) * CHUNK), scratch + threadid() * room)
-    free(scratch)
+    try:
+        with nogil:
+            run_items(run_float if single else run_double, job, n_steps, num_threads)
+    finally:
+        free(job.scratch)
     return 0
 
 
@@ -172,10 +177,7 @@ def policy_loss(object logits, int kind, const int64_t[::1] actions, const doubl
         job.old = &old_log_probs[0] if old_log_probs is not None else NULL
         job.reference = &ref_log_probs[0] if ref_log_probs is not None else NULL
         job.entropy, job.kl, job.least, job.most = entropy_coef, kl_coef, least, most
-        if job.x.kind == FLOAT64:
-            run[double](&job, loss.shape[0], num_threads, 0.0)
-        else:
-            run[float](&job, loss.shape[0], num_threads, 0.0)
+        run(&job, loss.shape[0], num_threads)
     finally:
         for i in range(2):
             PyBuffer_Release(&held[i])

@@ -4,7 +4,8 @@
 
 #include "elements.h"
 
-#define FSL_TYPED(pointer, name) _Generic(*(pointer), float: name##_f32, double: name##_f64)
+/* The sign makes a value of it: not all compilers look through a const. */
+#define FSL_TYPED(pointer, name) _Generic(+*(pointer), float: name##_f32, double: name##_f64)
 #define fsl_load(kind, from, stride, n, to) FSL_TYPED(to, fsl_load)(kind, from, stride, n, to)
 #define fsl_store(kind, from, scale, n, to, stride) FSL_TYPED(from, fsl_store)(kind, from, scale, n, to, stride)
 

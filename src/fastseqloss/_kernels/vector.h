@@ -11,15 +11,9 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(_MSC_VER) && !defined(__clang__)
-#define FSL_INLINE static __forceinline
-#define FSL_SIMD(clauses)
-#define FSL_PREFETCH(address) ((void)0)
-#define FSL_PREFETCH_WRITE(address) ((void)0)
-#define FSL_OPAQUE(variable) ((void)0)
-#define FSL_UNUSED
-#define restrict __restrict
-#else
+/* What standard C lacks. FSL_STANDARD_C leaves it out, to try here what other compilers get. */
+#if (defined(__GNUC__) || defined(__clang__)) && !defined(FSL_STANDARD_C)
+#define FSL_GNU 1
 #define FSL_PRAGMA(text) _Pragma(#text)
 #define FSL_INLINE static inline __attribute__((always_inline))
 #define FSL_SIMD(clauses) FSL_PRAGMA(omp simd clauses)
@@ -27,6 +21,31 @@
 #define FSL_PREFETCH_WRITE(address) __builtin_prefetch(address, 1)
 #define FSL_UNUSED __attribute__((unused)) /* not every module calls it */
 #define FSL_OPAQUE(variable) __asm__("" : "+m"(variable)) /* the compiler may not assume its value */
+#else
+#define FSL_GNU 0
+#ifdef _MSC_VER
+#define FSL_INLINE static __forceinline
+#else
+#define FSL_INLINE static inline
+#endif
+#define FSL_SIMD(clauses)
+#define FSL_PREFETCH(address) ((void)0)
+#define FSL_PREFETCH_WRITE(address) ((void)0)
+#define FSL_UNUSED
+#define FSL_OPAQUE(variable) ((void)0)
+#endif
+
+/* Clang begins `max` at the least finite number, which is too much where all there is is -inf. */
+#if defined(__clang__) && FSL_GNU
+#define FSL_MAX fsl_max
+#define FSL_MIN fsl_min
+FSL_PRAGMA(omp declare reduction(fsl_max : float, double : omp_out = omp_in > omp_out ? omp_in : omp_out) \
+           initializer(omp_priv = -INFINITY))
+FSL_PRAGMA(omp declare reduction(fsl_min : float, double : omp_out = omp_in < omp_out ? omp_in : omp_out) \
+           initializer(omp_priv = INFINITY))
+#else
+#define FSL_MAX max
+#define FSL_MIN min
 #endif
 
 /* ---- bit tricks ------------------------------------------------------------------------- */
@@ -206,7 +225,7 @@ FSL_INLINE float fsl_log32(float x)
     {                                                                                                      \
         const ptrdiff_t whole = n - n % FSL_LANES;                                                         \
         real most = -(real)INFINITY;                                                                       \
-        FSL_SIMD(reduction(max : most))                                                                    \
+        FSL_SIMD(reduction(FSL_MAX : most))                                                                    \
         for (ptrdiff_t i = 0; i < whole; i++) most = x[i] > most ? x[i] : most;                            \
         for (ptrdiff_t i = whole; i < n; i++) most = x[i] > most ? x[i] : most;                            \
         return most == -(real)INFINITY ? 0 : most;                                                         \

@@ -1,0 +1,100 @@
+"""What the fuzzer knows about right answers: the slow references, for calls that nothing was done to."""
+
+from typing import Any
+
+import numpy as np
+
+import cases
+import crf_cases
+import fastseqloss as fsl
+import reference
+import reference_crf
+import step_cases
+from reference_steps import counting
+
+CRF = ("crf_loss", "structured_hinge_loss")
+
+
+def frames_that_count(clean: dict[str, Any]) -> np.ndarray | None:
+    """Of an array [B, T, V] or [T, V], by lengths or a mask."""
+    shape = np.shape(next(iter(clean.values())))[:-1]
+    lengths, mask = clean.get("logit_lengths", clean.get("lengths")), clean.get("mask")
+    inside = np.ones(shape, bool)
+    if np.size(inside) > 10**6:
+        return None
+    if lengths is not None:
+        inside &= np.arange(shape[-1]) < np.reshape(_integers(lengths), (-1, 1)[: len(shape)])
+    if mask is not None:
+        inside &= np.asarray(mask)
+    return _weighed(inside, clean) if len(shape) > 1 else inside
+
+
+def _integers(value: Any) -> np.ndarray:
+    """As int64; an array without elements may be of any type."""
+    array = np.asarray(value)
+    return array.astype(np.int64) if array.size else np.zeros(array.shape, np.int64)
+
+
+def steps_that_count(clean: dict[str, Any], classes: bool) -> np.ndarray | None:
+    """Of an array [B, T, ..., V], or [B, T, D...] unless `classes`."""
+    shape = np.shape(next(iter(clean.values())))
+    shape = shape[:-1] if classes else shape[:2]
+    if np.prod(shape, dtype=float) > 10**6:
+        return None
+    lengths, mask = clean.get("lengths"), clean.get("mask")
+    counts = counting(shape, None if lengths is None else _integers(lengths), mask)
+    return _weighed(counts, clean)
+
+
+def _weighed(counts: np.ndarray, clean: dict[str, Any]) -> np.ndarray:
+    weight = clean.get("sample_weight")
+    if weight is not None and counts.ndim:
+        counts &= (np.asarray(weight).astype(np.float64) != 0).reshape((-1,) + (1,) * (counts.ndim - 1))
+    return counts
+
+
+def check(call: Any, case: Any, result: Any, clean: dict[str, Any]) -> None:
+    """Compare with the reference; the loss of each sequence first, then its reduction."""
+    if isinstance(case, step_cases.Case):
+        if isinstance(result, tuple):
+            gradient = np.asarray(result[1])
+            case.check(result[0], gradient.astype(gradient.dtype.newbyteorder("=")))
+        return
+    reducing = {"reduction": "none", "sample_weight": None, "normalizer": None, "grad_out": None, "return_grad": True}
+    if isinstance(case, cases.Case):
+        losses, gradient = fsl.ctc_loss(**clean | reducing | {"infeasible": "inf"})
+        case.check(losses, gradient)
+        if clean.get("infeasible") == "zero":
+            losses = np.where(losses == np.inf, 0, losses)
+        lengths = case.label_lengths
+    else:
+        assert isinstance(case, crf_cases.Case)
+        losses, gradients = call.function(**clean | reducing)
+        zeros = (np.zeros_like(case.start), np.zeros_like(case.end))
+        left_out = [found is None for found in gradients[2:]]
+        known = [z if out else found for out, z, found in zip(left_out, zeros, gradients[2:], strict=True)]
+        function, more = reference_crf.loss, ()
+        if call.name == "structured_hinge_loss":
+            cost = clean.get("cost", "hamming")
+            function, more = reference_crf.hinge, (1 - np.eye(len(case.start)) if isinstance(cost, str) else cost,)
+        if not any(left_out):
+            case.check(losses, replace_gradient(gradients, known), function, *more)
+        gradient, lengths = gradients.emissions, case.lengths
+    weight, normalizer = clean.get("sample_weight"), clean.get("normalizer")
+    wide = gradient.astype(np.float64)
+    expected, slope = reference.reduce(losses, wide, lengths, clean["reduction"], weight, normalizer)
+    loss = result[0] if isinstance(result, tuple) else result
+    np.testing.assert_allclose(loss, expected, rtol=1e-12, atol=1e-12)
+    if isinstance(result, tuple):
+        found = result[1] if isinstance(case, cases.Case) else result[1].emissions
+        allowed = crf_cases.tolerance(gradient.dtype)
+        size = np.maximum(1, np.abs(slope))
+        with np.errstate(invalid="ignore"):
+            good = np.isclose(np.asarray(found).astype(np.float64) / size, slope / size, rtol=0, atol=4 * allowed)
+        assert (good | ~np.isfinite(slope)).all(), f"gradient {found}, expected {slope}"
+
+
+def replace_gradient(gradients: fsl.CRFGradient, ends: list[np.ndarray]) -> fsl.CRFGradient:
+    return gradients._replace(start=ends[0], end=ends[1])
+
+

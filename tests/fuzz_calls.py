@@ -1,0 +1,565 @@
+"""A call of each public function: a valid one, made at random, and what may then go wrong with its arguments."""
+
+import inspect
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+import cases
+import crf_cases
+import fastseqloss as fsl
+import fuzz_values
+import step_cases
+from fuzz_values import SCALARS, guise, wrong
+from step_cases import CATEGORICAL, CLASSIFICATION, FIRST, REDUCTIONS, Capsule, Foreign
+
+FLOATS = (np.float32, np.float64, np.float32, np.float64, np.float16, ml_dtypes.bfloat16)
+SEQUENCE_REDUCTIONS = ("none", "sum", "mean", "sequence_mean")
+OPTIONS = {
+    "blank", "input", "infeasible", "reduction", "normalizer", "return_grad", "num_threads", "ignore_index", "margin",
+    "squared", "label_smoothing", "z_loss", "delta", "entropy_coef", "kl_coef", "clip", "discount", "decay",
+    "sharpness", "star", "star_log_prob", "prior_scale", "pairwise", "frame_seconds", "frames", "smooth", "kind",
+    "unit",    "ax", "loss_fn", "rng", "file", "terms", "spans", "names",
+}  # fmt: skip
+FREE = {"ax", "file", "names", "unit", "loss_fn", "rng"}  # anything goes there, or it is not ours to judge
+
+
+@dataclass
+class Call:
+    """A public function and its arguments, by name."""
+
+    name: str
+    arguments: dict[str, Any]
+    case: Any = None  # what knows the right answer, while the arguments are its own
+    wrongs: list[str] = field(default_factory=list)
+    errstate: str = "warn"
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        return functions()[self.name]
+
+    @property
+    def first(self) -> Any:
+        return next(iter(self.arguments.values()), None)
+
+    def run(self, **options: Any) -> Any:
+        with np.errstate(all=self.errstate, under="ignore" if self.errstate == "warn" else "raise"):
+            return self.function(**self.arguments | options)
+
+    def __str__(self) -> str:
+        lines = [f"{name}={_shown(value)}" for name, value in self.arguments.items()]
+        return f"{self.name}({', '.join(lines)})  # wrong: {', '.join(self.wrongs) or 'nothing'}; {self.errstate}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, (Foreign, Capsule)):
+        return f"{type(value).__name__}({_shown(value.array)})"
+    if not isinstance(value, np.ndarray):
+        return repr(value)[:300]
+    kind = "" if type(value) is np.ndarray else f"{type(value).__name__} "
+    numbers = repr(value.tolist())[:600] if fuzz_values.is_small(value) else "..."
+    return f"<{kind}{value.dtype.str} {value.dtype.name} {value.shape} strides {value.strides} {numbers}>"
+
+
+@cache
+def functions() -> dict[str, Callable[..., Any]]:
+    """Everything public that can be called and is no class."""
+    found = {name: getattr(fsl, name) for name in (*fsl.__all__, *dir(fsl)) if not name.startswith("_")}
+    found |= {f"plot.{name}": getattr(fsl.plot, name) for name in dir(fsl.plot) if not name.startswith("_")}
+    return {
+        name: value
+        for name, value in found.items()
+        if callable(value) and not inspect.isclass(value) and value.__module__.startswith("fastseqloss")
+    }
+
+
+@cache
+def parameters(name: str) -> tuple[str, ...]:
+    return tuple(inspect.signature(functions()[name]).parameters)
+
+
+# ---- valid calls ------------------------------------------------------------------------------
+
+
+def _numbers(random) -> np.random.Generator:
+    return np.random.default_rng(random.getrandbits(64))
+
+
+def _maybe(random, options, name, make, share=0.3) -> None:
+    if random.random() < share:
+        options[name] = make()
+
+
+def _reducing(random, batch, reductions) -> dict[str, Any]:
+    reducing: dict[str, Any] = {"reduction": random.choice(reductions)}
+    if reducing["reduction"] == "sum":
+        _maybe(random, reducing, "normalizer", lambda: random.choice((0.5, 7, 1e3, np.float32(2))))
+    _maybe(random, reducing, "sample_weight", lambda: np.array(random.choices((0.0, 0.25, 1.0, 3.0), k=batch)))
+    return reducing
+
+
+def _outputs(random, call: Call) -> Call:
+    """With a gradient, into an array or not."""
+    if random.random() < 0.6:
+        call.arguments["return_grad"] = True
+    if random.random() < 0.35:
+        call.arguments["grad_out"] = grad_out_for(random, call)
+    _maybe(random, call.arguments, "num_threads", lambda: random.choice((1, 2, 3, np.int64(2), None)), 0.2)
+    return call
+
+
+def grad_out_for(random, call: Call) -> Any:
+    """An array for the gradient: the input, or one apart, of any layout."""
+    x = call.first
+    if random.random() < 0.3 and type(x) is np.ndarray and x.flags.writeable and not fsl._arguments.overlaps_itself(x):
+        return x
+    x = np.asarray(x.array if isinstance(x, (Foreign, Capsule)) else x)
+    room = np.full(x.shape, 7).astype(x.dtype)
+    layout = random.choice((*step_cases.LAYOUTS, fuzz_values.subclassed, fuzz_values.offset_fields, np.copy, np.copy))
+    return layout(room)
+
+
+def _steps_loss(name: str, random) -> Call:
+    classes = name in CLASSIFICATION
+    axes = random.choice((2, 2, 3, 3, 1, 4))
+    sizes = [random.randint(0, most) for most in (3, 4, 3, 2)[:axes]]
+    if classes:
+        shape = (*sizes[: axes - 1], random.choice((1, 2, 3, 5, 9, 17, 40)))
+    else:
+        shape = (*sizes[:2], *(max(n, 1) for n in sizes[2:]))
+    width, options, rng = shape[-1] if shape else 1, {}, _numbers(random)
+    if name == "softmax_cross_entropy":
+        options["input"] = random.choice(cases.KINDS)
+        _maybe(random, options, "label_smoothing", lambda: random.choice((0.0, 0.1, 1.0)))
+        if options["input"] == "logits":
+            _maybe(random, options, "z_loss", lambda: random.choice((0.0, 1e-4, 0.3)))
+    elif name == "binary_cross_entropy":
+        options["input"] = random.choice(("logits", "probs"))
+        _maybe(random, options, "pos_weight", lambda: random.choice((0.0, 2.5, rng.random(width) * 3)))
+    elif name == "huber_loss":
+        _maybe(random, options, "delta", lambda: random.choice((0.01, 0.7, 5)))
+    elif name == "quantile_loss":
+        _maybe(random, options, "q", lambda: random.choice((0.1, 0.9, rng.uniform(0.05, 0.95, width))))
+    if name.endswith("hinge_loss"):
+        _maybe(random, options, "margin", lambda: random.choice((0.0, 0.5, 2)))
+    if name == "hinge_loss":
+        _maybe(random, options, "squared", lambda: random.choice((True, False)))
+    target_dtype = random.choice(step_cases.target_dtypes(name, width))
+    integer = np.dtype(target_dtype).kind in "iu"
+    if name in CATEGORICAL:
+        _maybe(random, options, "class_weight", lambda: rng.choice([0.0, 0.25, 1.0, 3.0], width))
+        if integer:
+            least, most = np.iinfo(target_dtype).min, np.iinfo(target_dtype).max
+            fitting = [i for i in (-100, -1, 0, width - 1, 2**40) if least <= i <= most]
+            if fitting:
+                options["ignore_index"] = random.choice(fitting)
+    if name == "hinge_loss" and not np.any(shape):
+        target_dtype = np.int64
+    dtype = random.choice(FLOATS)
+    case = step_cases.random_case(
+        rng, name, shape, dtype=dtype, scale=random.choice((0.1, 1.0, 10.0)), target_dtype=target_dtype,
+        impossible=random.choice((0, 0, 0.1)), lengths=random.random() < 0.5, holes=random.choice((0, 0, 0.3)),
+        ignored=0.3 if "ignore_index" in options and random.random() < 0.5 else 0.0, **options,
+    )  # fmt: skip
+    batch = shape[0] if len(shape) > classes else 1
+    case.reducing = _reducing(random, batch, REDUCTIONS)
+    arguments = {FIRST[name]: case.scores, "targets": case.targets}
+    if case.lengths is not None:
+        arguments["lengths"] = case.lengths
+    if case.mask is not None:
+        arguments["mask"] = case.mask
+    return _outputs(random, Call(name, arguments | case.options | case.reducing, case))
+
+
+def _ctc_case(random) -> cases.Case:
+    shape = tuple(random.randint(*ends) for ends in ((0, 3), (0, 9), (1, 7), (0, 4)))
+    return cases.random_case(
+        _numbers(random), shape, blank=random.randint(-shape[2], shape[2] - 1), kind=random.choice(cases.KINDS),
+        dtype=random.choice(FLOATS), scale=random.choice((0.1, 1.0, 10.0)), repeats=random.choice((0, 0.3)),
+        full=random.random() < 0.5,
+    )  # fmt: skip
+
+
+def _ctc_labels(random, case) -> dict[str, Any]:
+    """The labels in one of their forms."""
+    form = random.choice(("padded", "padded", "concatenated", "listed"))
+    if form == "padded":
+        return {"labels": case.labels, "label_lengths": case.label_lengths}
+    joined = np.concatenate([np.zeros(0, np.int64), *case.tokens])
+    if form == "concatenated":
+        return {"labels": joined, "label_lengths": case.label_lengths}
+    return {"labels": [random.choice((np.array, list, tuple))(row) for row in case.tokens]}
+
+
+def _ctc(name: str, random) -> Call:
+    case = _ctc_case(random)
+    arguments: dict[str, Any] = {"logits": case.scores}
+    if name != "ctc_greedy_decode":
+        arguments |= _ctc_labels(random, case)
+    arguments["logit_lengths"] = case.lengths
+    arguments |= case.options
+    if name in ("ctc_loss", "ctc_posteriors", "ctc_align"):
+        _maybe(random, arguments, "infeasible", lambda: random.choice(("inf", "zero")))
+    if len(case.tokens) == 1 and random.random() < 0.5:  # one sequence without a batch axis
+        arguments |= {"logits": case.scores[0], "logit_lengths": int(case.lengths[0])}
+        if name != "ctc_greedy_decode":
+            arguments["labels"] = case.tokens[0]
+            arguments.pop("label_lengths", None)
+        case = None
+    if name == "ctc_loss":
+        reducing = _reducing(random, len(arguments["logits"]) if case else 1, SEQUENCE_REDUCTIONS)
+        return _outputs(random, Call(name, arguments | reducing, case))
+    if name == "ctc_align":
+        width = arguments["logits"].shape[-1]
+        _maybe(random, arguments, "star", lambda: random.choice((-1, width, 2**40)))
+        _maybe(random, arguments, "star_log_prob", lambda: random.choice((0.0, -1, -5.5)))
+        _maybe(random, arguments, "label_prior", lambda: _numbers(random).normal(size=width))
+        _maybe(random, arguments, "prior_scale", lambda: random.choice((0, 0.3, 1)))
+    _maybe(random, arguments, "num_threads", lambda: random.choice((1, 2, None)), 0.2)
+    return Call(name, arguments)
+
+
+def _ctc_feasible(random) -> Call:
+    case = _ctc_case(random)
+    arguments = _ctc_labels(random, case)
+    return Call("ctc_feasible", {"labels": arguments.pop("labels"), "logit_lengths": case.lengths} | arguments)
+
+
+def _ctc_collapse(random) -> Call:
+    alignment = _numbers(random).integers(0, 4, random.randint(0, 9))
+    return Call("ctc_collapse", {"alignment": alignment, "blank": random.randint(0, 4)})
+
+
+def _ctc_alignment_log_prob(random) -> Call:
+    rng, count, frames, width = _numbers(random), random.randint(0, 3), random.randint(0, 5), random.randint(1, 5)
+    shape = random.choice(((width,), (frames, width), (count, frames, width)))
+    scores = rng.normal(size=shape).astype(random.choice(FLOATS))
+    alignments = rng.integers(0, width, (count, frames))
+    if random.random() < 0.5:
+        alignments = [list(row[: random.randint(0, frames)]) for row in alignments]
+    return Call("ctc_alignment_log_prob", {"log_probs": scores, "alignments": alignments})
+
+
+def _crf(name: str, random) -> Call:
+    case = crf_cases.random_case(
+        _numbers(random), (random.randint(0, 3), random.randint(0, 6), random.randint(1, 5)),
+        dtype=random.choice(FLOATS), parameter_dtype=random.choice((None, np.float32, np.float64)),
+        scale=random.choice((0.1, 1.0, 10.0)),
+        forbidden=random.choice((0, 0, 0.1)), full=random.random() < 0.3,
+    )  # fmt: skip
+    x, tags, lengths = case.emissions, case.tags, case.lengths
+    batch, single = len(x), len(x) == 1 and random.random() < 0.5
+    arguments: dict[str, Any] = {"emissions": x[0] if single else x}
+    if name in ("crf_loss", "structured_hinge_loss"):
+        arguments["tags"] = tags[0] if single else tags
+    arguments["transitions"] = case.transitions
+    if random.random() < 0.3:
+        mask = np.arange(x.shape[1]) < lengths[:, None]
+        arguments["mask"] = mask[0] if single else mask
+    else:
+        arguments["lengths"] = int(lengths[0]) if single else lengths
+    arguments |= {"start": case.start, "end": case.end}
+    for key in ("start", "end"):
+        if random.random() < 0.3:
+            del arguments[key]
+            case = None if case is None else replace(case, **{key: np.zeros_like(getattr(case, key))})
+    if name == "crf_marginals":
+        _maybe(random, arguments, "pairwise", lambda: random.choice((True, False)), 0.6)
+    if name == "structured_hinge_loss":
+        _maybe(random, arguments, "cost", lambda: random.choice(("hamming", 1.0 - np.eye(x.shape[2]))))
+    if "tags" in arguments:
+        arguments |= _reducing(random, batch, SEQUENCE_REDUCTIONS)
+        call = _outputs(random, Call(name, arguments, None if single else case))
+        if "grad_out" in call.arguments and random.random() < 0.3:
+            call.arguments["grad_out"] = _crf_grad_out(random, call.arguments)
+        return call
+    _maybe(random, arguments, "num_threads", lambda: random.choice((1, 2, None)), 0.2)
+    return Call(name, arguments)
+
+
+def _crf_grad_out(random, arguments) -> tuple[Any, ...]:
+    outs = []
+    for name in fsl.CRFGradient._fields:
+        given = arguments.get(name)
+        if given is None or random.random() < 0.3:
+            outs.append(None)
+        else:
+            outs.append(random.choice((np.copy, step_cases.strided, fuzz_values.subclassed))(np.full_like(given, 7)))
+    return random.choice((fsl.CRFGradient._make, tuple))(outs)
+
+
+def _policy(name: str, random) -> Call:
+    rng = _numbers(random)
+    steps = tuple(random.randint(0, 3) for _ in range(random.choice((2, 2, 1, 3))))
+    width = random.choice((1, 2, 3, 5, 9, 17))
+    logits = rng.normal(scale=random.choice((0.1, 1.0, 10.0)), size=(*steps, width)).astype(random.choice(FLOATS))
+    arguments = {"logits": logits, "actions": rng.integers(0, width, steps)}
+    if name == "clipped_policy_loss":
+        arguments["old_log_probs"] = -rng.random(steps)
+        bounds = (0.2, (0.1, 0.3), (0, 0), np.array([0.2, 0.2]), [1, 9])
+        _maybe(random, arguments, "clip", lambda: random.choice(bounds))
+    arguments["advantages"] = rng.normal(size=steps if random.random() < 0.7 else steps[:1])
+    if len(steps) > 1:
+        _maybe(random, arguments, "lengths", lambda: rng.integers(0, steps[1], steps[0], endpoint=True))
+    _maybe(random, arguments, "mask", lambda: np.asarray(rng.random(steps) > 0.3))
+    _maybe(random, arguments, "entropy_coef", lambda: random.choice((0.0, 0.1, 1)))
+    if random.random() < 0.3:
+        arguments |= {"ref_log_probs": -rng.random(steps), "kl_coef": random.choice((0, 0.1, 1.0))}
+    return _outputs(random, Call(name, arguments | _reducing(random, steps[0], REDUCTIONS)))
+
+
+def _risk(random) -> Call:
+    rng, shape = _numbers(random), (random.randint(0, 3), random.randint(1, 4))[random.choice((0, 0, 1)) :]
+    arguments = {"log_probs": -rng.random(shape).astype(random.choice(FLOATS)), "risks": rng.random(shape)}
+    width, batch = shape[-1], shape[0] if len(shape) > 1 else 1
+    lengths = rng.integers(0, width, shape[:-1], endpoint=True)
+    _maybe(random, arguments, "lengths", lambda: lengths)
+    _maybe(random, arguments, "mask", lambda: np.asarray(rng.random(shape) > 0.3))
+    _maybe(random, arguments, "sharpness", lambda: random.choice((0.1, 1, 5.0)))
+    return _outputs(random, Call("expected_risk_loss", arguments | _reducing(random, batch, ("none", "sum", "mean"))))
+
+
+def _returns(name: str, random) -> Call:
+    rng, shape = _numbers(random), (random.randint(0, 3), random.randint(0, 5))[random.choice((0, 0, 1)) :]
+    arguments = {"rewards": rng.normal(size=shape).astype(random.choice(FLOATS))}
+    if name == "generalized_advantages":
+        arguments["values"] = rng.normal(size=shape)
+        _maybe(random, arguments, "decay", lambda: random.choice((0, 0.5, 1.0)))
+    _maybe(random, arguments, "lengths", lambda: rng.integers(0, shape[-1], shape[:-1], endpoint=True))
+    _maybe(random, arguments, "discount", lambda: random.choice((0, 0.9, 1.0)))
+    _maybe(random, arguments, "done", lambda: np.asarray(rng.random(shape) > 0.7))
+    _maybe(random, arguments, "final_values", lambda: rng.normal(size=shape[:-1]))
+    return Call(name, arguments)
+
+
+# ---- functions of functions, settings, pictures -------------------------------------------------
+
+
+def _penalty(x):
+    with np.errstate(all="ignore"):
+        return float((np.asarray(x, np.float64) ** 2).sum()), 2 * x
+
+
+RESULTS = (
+    (1.0, np.zeros((2, 3))), (1.0, np.zeros(2)), 1.0, None, (), (1.0,), ("a", np.zeros((2, 3))), (np.zeros(2), None),
+    (np.nan, np.full((2, 3), np.nan)), (1, [[0, 0, 0]] * 2), (1.0, "abc"), (1j, np.zeros((2, 3), complex)),
+    (1.0, np.zeros((2, 3), object)), (True, np.zeros((2, 3), bool)), (None, None), [1.0, np.zeros((2, 3))],
+    (1.0, [[1], 2]),
+    (np.array([1.0]), np.zeros((2, 3))), (10**400, np.zeros((2, 3))), (1.0, np.zeros((2, 3), "M8[s]")),
+    ("", ""), (1.0, np.ma.ones((2, 3))), (1.0, np.full((2, 3), 1e300)), (-1.0, np.zeros((2, 3), np.float32)),
+)  # fmt: skip
+
+
+def _loss_function(random) -> Any:
+    """A loss of scores [2, 3], or what is not quite one."""
+    return random.choice((
+        _penalty, partial(fsl.softmax_cross_entropy, targets=[0, 1]), partial(fsl.mse_loss, targets=np.ones((2, 3))),
+        partial(fsl.ctc_loss, labels=[1]), fsl.weighted_sum([(2, _penalty)]),
+    ))  # fmt: skip
+
+
+def _strange_function(random) -> Any:
+    result = random.choice(RESULTS)
+    return random.choice((
+        lambda x: result, lambda x, return_grad=False, grad_out=None: result,
+        partial(fsl.crf_loss, tags=[0, 1], transitions=np.zeros((3, 3))), partial(fsl.ctc_loss, labels=[3]),
+        partial(fsl.mse_loss, targets=np.ones((2, 3)), reduction="none"),
+    ))  # fmt: skip
+
+
+def _weighted_sum(random) -> Call:
+    terms = [(random.choice((0, 0.5, 1, -2.0)), _loss_function(random)) for _ in range(random.randint(1, 3))]
+    return Call("weighted_sum", {"terms": random.choice((list, tuple))(terms)})
+
+
+def _check_grad(random) -> Call:
+    x = _numbers(random).normal(size=(2, 3)).astype(random.choice(FLOATS))
+    call = Call("check_grad", {"loss_fn": _loss_function(random), "x": x})
+    _maybe(random, call.arguments, "rng", lambda: 0)
+    return call
+
+
+def _runtime(name: str, random) -> Call:
+    return Call(name, {"num_threads": random.choice((None, 1, 2, np.int8(3)))} if name == "set_num_threads" else {})
+
+
+@cache
+def _axes():
+    from matplotlib.figure import Figure
+
+    return Figure(layout="constrained").subplots()
+
+
+def _plot(name: str, random) -> Call:
+    rng, frames, count = _numbers(random), random.randint(0, 9), random.randint(0, 3)
+    axes = _axes()
+    axes.clear()
+    arguments: dict[str, Any]
+    if name == "plot.plot_posteriors":
+        arguments = {"posteriors": rng.random((frames, 2 * count + 1)), "labels": rng.integers(0, 4, count)}
+        _maybe(random, arguments, "kind", lambda: random.choice(("auto", "curves", "image")))
+    elif name == "plot.plot_alignment":
+        spans = [fsl.TokenSpan(random.randint(0, 3), 2 * i, 2 * i + random.randint(1, 2), -0.1) for i in range(count)]
+        arguments = {"spans": spans}
+        _maybe(random, arguments, "frames", lambda: random.choice((8, 20)))
+        if random.random() < 0.3:
+            arguments["waveform"] = rng.normal(size=random.randint(0, 9))
+        elif random.random() < 0.3:
+            arguments["image"] = rng.random((3, 4))
+    else:
+        arguments = {"losses": rng.random(frames)}
+        _maybe(random, arguments, "validation", lambda: rng.random(count))
+        _maybe(random, arguments, "smooth", lambda: random.choice((1, 2, 20)))
+    if name != "plot.plot_loss":
+        _maybe(random, arguments, "names", lambda: random.choice(("abcd", ["x", "y"], {0: "zero"})))
+        _maybe(random, arguments, "frame_seconds", lambda: random.choice((0.02, 1)))
+    return Call(name, arguments | {"ax": axes})
+
+
+STRATEGIES: dict[str, Callable[[Any], Call]] = {
+    **{name: partial(_steps_loss, name) for name in step_cases.NAMES},
+    **{name: partial(_ctc, name) for name in ("ctc_loss", "ctc_posteriors", "ctc_align", "ctc_greedy_decode")},
+    "ctc_feasible": _ctc_feasible,
+    "ctc_collapse": _ctc_collapse,
+    "ctc_alignment_log_prob": _ctc_alignment_log_prob,
+    **{
+        name: partial(_crf, name)
+        for name in ("crf_loss", "structured_hinge_loss", "crf_log_partition", "crf_marginals", "crf_decode")
+    },
+    **{name: partial(_policy, name) for name in ("policy_gradient_loss", "clipped_policy_loss")},
+    "expected_risk_loss": _risk,
+    **{name: partial(_returns, name) for name in ("discounted_returns", "generalized_advantages")},
+    "weighted_sum": _weighted_sum,
+    "check_grad": _check_grad,
+    **{name: partial(_runtime, name) for name in ("get_num_threads", "set_num_threads", "show_config")},
+    **{name: partial(_plot, name) for name in ("plot.plot_posteriors", "plot.plot_alignment", "plot.plot_loss")},
+}
+SELDOM = {"show_config", "get_num_threads", "plot.plot_posteriors", "plot.plot_alignment", "plot.plot_loss"}
+
+
+# ---- what goes wrong --------------------------------------------------------------------------
+
+
+def make(random, name: str) -> Call:
+    """A call of that function: half of them are valid, in some layout; the others may be anything."""
+    call = STRATEGIES[name](random)
+    if name == "show_config":
+        call.arguments["file"] = io.StringIO()
+    arrays = [key for key, value in call.arguments.items() if isinstance(value, np.ndarray) and key != "grad_out"]
+    arrays = [] if isinstance(call.arguments.get("grad_out"), tuple) else arrays
+    for key in arrays:
+        if random.random() < 0.25 and call.arguments[key] is not call.arguments.get("grad_out"):
+            call.arguments[key] = guise(random, call.arguments[key])
+            if call.arguments[key] is not None and key == next(iter(call.arguments)):
+                _refit(random, call)
+    if random.random() < 0.6:
+        for _ in range(random.choice((1, 1, 1, 2, 3))):
+            _go_wrong(random, call)
+    if random.random() < 0.06 and not call.name.startswith("plot."):  # matplotlib overflows as it likes
+        call.errstate = "raise"
+    return call
+
+
+def _refit(random, call: Call) -> None:
+    """The first argument has changed, in type perhaps: the array for its gradient must as well."""
+    if isinstance(call.arguments.get("grad_out"), np.ndarray):
+        given = np.asarray(getattr(call.first, "array", call.first))
+        out = np.full(given.shape, 7).astype(given.dtype)
+        call.arguments["grad_out"] = random.choice(step_cases.LAYOUTS)(out)
+
+
+def _go_wrong(random, call: Call) -> None:
+    names = [name for name in parameters(call.name) if name not in FREE]
+    if not names:
+        return
+    name = random.choice(names)
+    if name == "grad_out":
+        value = strange_grad_out(random, call)
+    elif name == "terms":
+        value = strange_terms(random)
+    elif name == "spans":
+        value = strange_spans(random, call)
+    elif name in OPTIONS:
+        value = random.choice(SCALARS)
+    elif name in call.arguments and random.random() < 0.85:
+        value = wrong(random, call.arguments[name])
+    else:
+        others = [other for other in call.arguments.values() if isinstance(other, np.ndarray)]
+        value = wrong(random, random.choice(others) if others else None)
+    call.arguments[name] = value
+    call.wrongs.append(name)
+    if name == "x" and random.random() < 0.5:
+        call.arguments["loss_fn"] = _strange_function(random)
+
+
+def strange_grad_out(random, call: Call) -> Any:
+    """An array that shares memory with something, or with itself, or is none."""
+    x = call.first if fuzz_values.is_small(call.first) else np.zeros((2, 3))
+    arrays = [value for value in call.arguments.values() if fuzz_values.is_small(value)]
+    shared = random.choice(arrays) if arrays else x
+    choices: list[Callable[[], Any]] = [
+        lambda: shared,
+        lambda: wrong(random, x),
+        lambda: x[::-1] if x.ndim else x,
+        lambda: np.ma.MaskedArray(x.copy()),
+        lambda: fuzz_values.matrix(x),
+        lambda: np.lib.stride_tricks.as_strided(np.zeros(8, x.dtype), x.shape, (0,) * x.ndim),
+        lambda: fuzz_values.swapped(x),
+        lambda: fuzz_values.memmapped(x) if x.dtype.kind == "f" else x,
+        lambda: (x,),
+        lambda: (x.copy(), None, None, None),
+        lambda: (x.copy(), x, x, x),
+        lambda: tuple(fuzz_values.wrong(random, x) for _ in range(4)),
+    ]
+    if x.dtype.kind == "f" and x.size:
+        choices.append(lambda: _overlapping(random, call, x))
+    if x.dtype.kind == "f":
+        choices.append(lambda: _inside(random, call, x))
+    return random.choice(choices)()
+
+
+def _overlapping(random, call: Call, x) -> Any:
+    """Input and gradient in one piece of memory, an element apart."""
+    room = np.zeros(x.size + 1, x.dtype)
+    apart = random.choice((0, 1))
+    call.arguments[next(iter(call.arguments))] = view = room[apart : x.size + apart].reshape(x.shape)
+    view[...] = x
+    return room[1 - apart : x.size + 1 - apart].reshape(x.shape)
+
+
+def _inside(random, call: Call, x) -> Any:
+    """The gradient in the memory of another argument, which is as it was otherwise."""
+    names = [k for k, v in call.arguments.items() if fuzz_values.is_small(v) and v.dtype.kind in "iufb"]
+    if not names:
+        return x
+    name = random.choice(names)
+    other = call.arguments[name]
+    room = np.zeros(max(x.nbytes, other.nbytes) + 64, np.uint8)
+    view = room[: other.nbytes].view(other.dtype).reshape(other.shape)
+    view[...] = other
+    call.arguments[name] = view
+    out = room[: x.nbytes].view(x.dtype).reshape(x.shape)
+    return out
+
+
+def strange_terms(random) -> Any:
+    term = (1.0, _loss_function(random))
+    return random.choice((
+        [], [term, random.choice(SCALARS)], [(random.choice(SCALARS), term[1])], [(1.0, _strange_function(random))],
+        term, [(1.0, random.choice(SCALARS))], random.choice(SCALARS), [term, (2.0, _strange_function(random))],
+        iter([term]),        random.choice(fuzz_values.OBJECTS), {term[1]: 1.0}, [[1.0, term[1]], (0, None)],
+    ))  # fmt: skip
+
+
+def strange_spans(random, call: Call) -> Any:
+    spans = [span for span in call.arguments["spans"] if span] if isinstance(call.arguments["spans"], list) else []
+    fields = [random.choice((0, 1, 5, -1, 0.5, "a", None, np.nan, np.inf, 2**70)) for _ in range(4)]
+    return random.choice((
+        [*spans, fsl.TokenSpan(*fields)], [*spans, None], spans[0] if spans else None, random.choice(SCALARS),
+        [tuple(s) for s in spans], tuple(spans),
+    ))  # fmt: skip

@@ -1,0 +1,52 @@
+"""Python programs in processes of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+# For programs that ask for more threads than this machine may have CPUs.
+MANY = """
+from fastseqloss import _runtime
+from fastseqloss._kernels import machine
+_runtime.processors, _runtime._LEAST_WORK = (lambda: 64), 0
+machine.always_help(True)
+"""
+
+
+def python(code, timeout=120, warnings="error", **environment):
+    """Run code in a fresh interpreter; returns the completed process. The time limit means that it hangs."""
+    return subprocess.run(
+        [sys.executable, "-W", warnings, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def printed(code, **options):
+    """What code prints."""
+    process = python(code, **options)
+    assert process.returncode == 0, process.stderr
+    return process.stdout.strip()
+
+
+def printed_by_file(folder, code, timeout=300):
+    """The same for a program in a file, as the children of `multiprocessing` want it; tests/ is on its path."""
+    script = folder / "program.py"
+    script.write_text(code)
+    path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.run(
+        [sys.executable, script],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout.strip()

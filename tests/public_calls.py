@@ -1,0 +1,105 @@
+"""One call of every public function that computes something, on inputs that many may share."""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+import fastseqloss as fsl
+
+Call = Callable[..., tuple[np.ndarray, ...]]
+
+# What computes nothing of its own on arrays.
+OTHERS = {"get_num_threads", "set_num_threads", "show_config", "plot"}
+
+
+def flat(result) -> tuple[np.ndarray, ...]:
+    """The arrays of a result, which may be nested, some of them None."""
+    if isinstance(result, tuple):
+        return tuple(array for part in result for array in flat(part))
+    return () if result is None else (np.asarray(result),)
+
+
+def _arguments(batch: int, steps: int, classes: int) -> dict[str, tuple]:
+    """Arguments by the name of the function; a dictionary at their end is of keywords."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(batch, steps, classes)).astype(np.float32)
+    log_p = x - np.log(np.exp(x).sum(-1, keepdims=True))
+    y, shares = rng.normal(size=(2, batch, steps))
+    shares = 1 / (1 + np.exp(-shares))
+    classes_of = rng.integers(0, classes, (batch, steps))
+    lengths = rng.integers(steps // 2, steps + 1, batch)
+    labels = rng.integers(1, classes, (batch, steps // 4))
+    between = rng.normal(size=(classes, classes)).astype(np.float32)
+    taken = np.take_along_axis(log_p, classes_of[..., None], -1)[..., 0]
+    gradient = {"return_grad": True, "reduction": "none"}
+    numbers = (x[..., 0].copy(), y.astype(np.float32), lengths, gradient)
+    scored = (x, classes_of, between, lengths, gradient)
+    signs = np.where(y > 0, 1.0, -1.0).astype(np.float32)
+    return {
+        "binary_cross_entropy": (numbers[0], shares.astype(np.float32), lengths, gradient),
+        "clipped_policy_loss": (x, classes_of, taken + 0.1, y, lengths, {**gradient, "entropy_coef": 0.1}),
+        "crf_decode": (x, between, lengths),
+        "crf_log_partition": (x, between, lengths),
+        "crf_loss": scored,
+        "crf_marginals": (x, between, lengths, {"pairwise": True}),
+        "ctc_align": (x, labels, lengths),
+        "ctc_alignment_log_prob": (log_p[0], classes_of[:, :steps]),
+        "ctc_collapse": (list(classes_of[0]), 0),
+        "ctc_feasible": (labels, lengths, np.full(batch, labels.shape[1])),
+        "ctc_greedy_decode": (x, lengths),
+        "ctc_loss": (x, labels, lengths, gradient),
+        "ctc_posteriors": (x, labels, lengths),
+        "discounted_returns": (y, lengths, {"discount": 0.9}),
+        "expected_risk_loss": (log_p[:, 0], np.abs(y[:, :classes]), gradient),
+        "generalized_advantages": (y, shares, lengths, {"discount": 0.9, "decay": 0.9}),
+        "hinge_loss": (numbers[0], signs, lengths, gradient),
+        "huber_loss": numbers,
+        "mae_loss": numbers,
+        "mse_loss": numbers,
+        "multiclass_hinge_loss": (x, classes_of, lengths, gradient),
+        "nll_loss": (log_p, classes_of, lengths, gradient),
+        "policy_gradient_loss": (x, classes_of, y, lengths, {**gradient, "entropy_coef": 0.1}),
+        "quantile_loss": numbers,
+        "softmax_cross_entropy": (x, classes_of, lengths, {**gradient, "label_smoothing": 0.1}),
+        "structured_hinge_loss": scored,
+    }
+
+
+def _bind(function: Callable, arguments: tuple) -> Call:
+    """A call with everything given but the number of threads, which not every function has."""
+    keywords = arguments[-1] if isinstance(arguments[-1], dict) else {}
+    given = arguments[: len(arguments) - bool(keywords)]
+    for array in given:
+        if isinstance(array, np.ndarray):
+            array.flags.writeable = False
+    threaded = "num_threads" in inspect.signature(function).parameters
+
+    def call(num_threads=None):
+        return flat(function(*given, **keywords, **({"num_threads": num_threads} if threaded else {})))
+
+    return call
+
+
+def public_calls(batch: int = 12, steps: int = 40, classes: int = 11) -> dict[str, Call]:
+    """Calls by name, all on the same read-only arrays; each takes the number of threads."""
+    calls = {
+        name: _bind(getattr(fsl, name), arguments)
+        for name, arguments in _arguments(batch, steps, classes).items()
+    }
+    x = np.random.default_rng(1).normal(size=(batch, steps))
+    x.flags.writeable = False
+
+    squares = partial(fsl.mse_loss, targets=np.zeros_like(x))
+    calls["weighted_sum"] = lambda num_threads=None: flat(
+        fsl.weighted_sum([(2.0, squares), (0.5, squares)])(x, return_grad=True)
+    )
+    few = partial(fsl.mse_loss, targets=np.zeros((2, 3)), return_grad=True)
+    calls["check_grad"] = lambda num_threads=None: flat(fsl.check_grad(few, x[:2, :3]))
+    return calls
+
+
+def public_names() -> set[str]:
+    """Functions that `public_calls` has to have."""
+    return {name for name in fsl.__all__ if inspect.isfunction(getattr(fsl, name))} - OTHERS

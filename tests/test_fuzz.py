@@ -1,0 +1,162 @@
+"""Whatever is thrown at a public function, it answers rightly or raises what it documents: the short form of `fuzz`."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import fastseqloss as fsl
+import fuzz
+import fuzz_calls
+from fuzz_calls import STRATEGIES
+
+QUICK = [name for name in STRATEGIES if not name.startswith("plot.")]
+
+
+@pytest.fixture(autouse=True)
+def _restored():
+    yield
+    fsl.set_num_threads(None)
+
+
+def test_every_public_function_is_thrown_at():
+    assert set(STRATEGIES) == set(fuzz_calls.functions())
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_seeded_calls(name):
+    for i in range(4 if name.startswith("plot.") else 50):
+        source, _ = fuzz.nth(99, i, [name])
+        fuzz.attempt(fuzz_calls.make(source, name), source)
+
+
+@settings(max_examples=150)
+@given(st.sampled_from(QUICK), st.randoms(use_true_random=False))
+def test_calls_that_shrink(name, source):
+    fuzz.attempt(fuzz_calls.make(source, name), source)
+
+
+def run(*arguments):
+    command = [sys.executable, Path(fuzz.__file__), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_command_line():
+    done = run("--calls", 60, "--seed", 3)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "60 calls" in done.stdout
+    assert "0 violations" in done.stdout
+
+
+def test_one_call_again():
+    done = run("--only", "mse_loss", "--call", 7)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("mse_loss(predictions=")
+
+
+# ---- the fuzzer finds what is there to be found -----------------------------------------------
+
+
+class Broken(fuzz_calls.Call):
+    """A call of a function that is not as it should be."""
+
+    broken = staticmethod(lambda x, *, grad_out=None: 0.0)
+
+    @property
+    def function(self):
+        return self.broken
+
+
+def raises(error):
+    def function(x):
+        raise error
+
+    return function
+
+
+def writes(x):
+    x[0] = 3
+    return 0.0
+
+
+def warns(x):
+    return np.float64(1e308) * 10
+
+
+def forgets_nothing(x, calls=[]):  # noqa: B006
+    calls.append(1)
+    return float(len(calls))
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (raises(IndexError("x is 3")), "IndexError"),
+        (raises(SystemError("x is 3")), "SystemError"),
+        (raises(OverflowError("x is 3")), "OverflowError"),
+        (raises(ValueError("something is wrong")), "names no argument"),
+        (raises(np.exceptions.AxisError("rewards is 3")), "AxisError"),
+        (raises(ValueError("rewards is 3")), "for a valid call"),
+        (writes, "changed: .*rewards"),
+        (warns, "RuntimeWarning"),
+        (forgets_nothing, "of plain arrays"),
+        (lambda x: np.nan, "NaN"),
+    ],
+)
+def test_what_is_found(function, said, monkeypatch):
+    monkeypatch.setattr(Broken, "broken", staticmethod(lambda rewards: function(rewards)))
+    call = Broken("discounted_returns", {"rewards": np.zeros(2)})
+    with pytest.raises(fuzz.Violation, match=said):
+        fuzz.attempt(call, fuzz.nth(0, 0, ["discounted_returns"])[0])
+
+
+def test_what_was_written_before_an_exception(monkeypatch):
+    def function(rewards):
+        rewards[0] = 3
+        raise ValueError("rewards is 3")
+
+    monkeypatch.setattr(Broken, "broken", staticmethod(function))
+    call = Broken("discounted_returns", {"rewards": np.zeros(2)}, wrongs=["rewards"])
+    with pytest.raises(fuzz.Violation, match="rewards was written to"):
+        fuzz.attempt(call, fuzz.nth(0, 0, ["discounted_returns"])[0])
+
+
+CRASH = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+import fuzz
+original = fuzz.attempt
+def attempt(call, random):
+    number = int.from_bytes(progress[:], "little")
+    if number == 5:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if number == 9:
+        signal.pause()
+    return original(call, random)
+fuzz.attempt = attempt
+real = fuzz.mmap.mmap
+def mapped(*arguments):
+    global progress
+    progress = real(*arguments)
+    return progress
+fuzz.mmap.mmap = mapped
+fuzz.__file__ = __file__
+sys.exit(fuzz.main())
+"""
+
+
+def test_survives_a_crash_and_a_call_without_end(tmp_path):
+    script = tmp_path / "crash.py"
+    script.write_text(CRASH.format(tests=str(Path(fuzz.__file__).parent)))
+    command = [sys.executable, script, "--calls", "20", "--patience", "5"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "--call 5 ?: the process ended with -11" in done.stdout
+    assert "Segmentation fault" in done.stdout
+    assert "--call 9 ?: no end after 5.0 s" in done.stdout
+    assert "to number 20" in done.stdout
+    assert "2 violations" in done.stdout

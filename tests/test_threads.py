@@ -1,0 +1,244 @@
+"""How many threads a call has, who says so, and that none of it shows in the numbers."""
+
+import os
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import fastseqloss as fsl
+from fastseqloss import _runtime
+from fastseqloss._kernels import machine
+from processes import MANY, printed
+from public_calls import public_calls, public_names
+
+CALLS = public_calls(24, 200, 11)
+
+# A call with work for any number of threads; what it prints is how many it had, by the helpers that were started.
+CALL = """
+import numpy as np, fastseqloss as fsl
+from fastseqloss._kernels import machine
+def call(**options):
+    fsl.ctc_loss(np.zeros((16, 500, 30)), np.ones((16, 50), int), **options)
+    print(1 + machine.team()[0])
+"""
+
+
+@pytest.fixture
+def forced(monkeypatch):
+    """Several threads, however little there is to do."""
+    monkeypatch.setattr(_runtime, "_LEAST_WORK", 0)
+
+
+def same(answers, expected):
+    assert len(answers) == len(expected)
+    for answer, wanted in zip(answers, expected, strict=True):
+        np.testing.assert_array_equal(answer, wanted)
+
+
+# ---- results ------------------------------------------------------------------------------
+
+
+def test_every_public_function_is_called():
+    assert set(CALLS) == public_names()
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_results_do_not_depend_on_threads(name, forced):
+    expected = CALLS[name](1)
+    for threads in (2, 3, 8, 64):
+        for _ in range(3):
+            same(CALLS[name](threads), expected)
+
+
+def test_python_threads(forced):
+    """Eight of them call everything at once on the same read-only arrays, with one to four threads each."""
+    names = list(CALLS)
+    expected = {name: CALLS[name](1) for name in names}
+    start = threading.Barrier(8)
+
+    def caller(number):
+        start.wait(60)
+        order = np.random.default_rng(number).permutation(np.repeat(names, 5))
+        for i, name in enumerate(order):
+            same(CALLS[name](1 + (number + i) % 4), expected[name])
+        return len(order)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(caller, range(8), timeout=300)) == [5 * len(names)] * 8
+
+
+def test_helpers_are_shared(forced):
+    """Six callers with four threads each have the helpers of one between them, not eighteen."""
+    code = (
+        MANY
+        + """
+import threading, time
+import numpy as np, fastseqloss as fsl
+from fastseqloss._kernels import machine
+x, labels = np.zeros((64, 300, 30)), np.ones((64, 50), int)
+most, over = [], threading.Event()
+def watch():
+    while not over.is_set():
+        most.append(machine.team())
+        time.sleep(1e-3)
+def caller():
+    for _ in range(5):
+        fsl.ctc_loss(x, labels, num_threads=4)
+watcher = threading.Thread(target=watch)
+callers = [threading.Thread(target=caller) for _ in range(6)]
+watcher.start()
+for thread in callers: thread.start()
+for thread in callers: thread.join()
+over.set()
+watcher.join()
+print(max(helpers for helpers, running in most), max(running for helpers, running in most), machine.team())
+"""
+    )
+    helpers, running, last = printed(code).split(maxsplit=2)
+    assert int(helpers) == 3
+    assert int(running) <= 6 + 3
+    assert last == "(3, 0)"
+
+
+# ---- who says how many --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["call(num_threads=3)", "fsl.set_num_threads(3); call()", "fsl.set_num_threads(9); call(num_threads=3)"],
+)
+def test_numbers_said_in_python(said):
+    assert printed(MANY + CALL + said, OMP_NUM_THREADS="5") == "3"
+
+
+@pytest.mark.parametrize(
+    ("environment", "threads"),
+    [
+        ({"OMP_NUM_THREADS": "3"}, 3),
+        ({"OMP_NUM_THREADS": "1"}, 1),
+        ({"OMP_NUM_THREADS": "4,2"}, 4),
+        ({"OMP_NUM_THREADS": "6", "OMP_THREAD_LIMIT": "2"}, 2),
+    ],
+)
+def test_numbers_said_in_the_environment(environment, threads):
+    assert printed(MANY + CALL + "call()", **environment) == str(threads)
+
+
+@pytest.mark.skipif(machine.build()[1] == 0, reason="built without OpenMP, which threadpoolctl speaks to")
+@pytest.mark.parametrize("interface", ["None", "'openmp'"])
+def test_threadpoolctl_limits_calls(interface):
+    code = f"""
+import threadpoolctl
+call(num_threads=2)
+with threadpoolctl.threadpool_limits(1, user_api={interface}):
+    call()
+with threadpoolctl.threadpool_limits(3, user_api={interface}):
+    call()
+call()
+"""
+    assert printed(MANY + CALL + code, OMP_NUM_THREADS="5").split() == ["2", "2", "3", "5"]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs CPU affinity")
+def test_affinity_limits_calls():
+    """Of the thread that calls, even when it was changed after the first call."""
+    code = """
+import os
+from fastseqloss import _runtime
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+call(num_threads=8)
+fsl.set_num_threads(8)
+call()
+print(_runtime.processors())
+"""
+    assert printed(CALL + code, OMP_NUM_THREADS="5").split() == ["1", "1", "1"]
+
+
+def test_quota_limits_calls():
+    code = """
+from fastseqloss import _cgroup, _runtime
+_cgroup.cpu_quota = lambda: 2
+_runtime.machine = type("Many", (), {"processors": lambda: 64, "openmp_threads": machine.openmp_threads})
+call(num_threads=8)
+print(fsl.get_num_threads())
+"""
+    assert printed(CALL + code, OMP_NUM_THREADS="5").split() == ["2", "2"]
+
+
+def test_small_work_stays_on_one_thread():
+    code = "fsl.mse_loss(np.zeros((8, 9)), np.ones((8, 9)), num_threads=8); print(machine.team()[0])"
+    assert printed(CALL + "from fastseqloss import _runtime\n_runtime.processors = lambda: 64\n" + code) == "0"
+
+
+# ---- signals ------------------------------------------------------------------------------
+
+# A call of seconds; once its first sequence is done, a signal comes.
+INTERRUPTED = """
+import os, signal, threading, time
+import numpy as np
+rng = np.random.default_rng(0)
+x = np.broadcast_to(rng.normal(size=(500, 8)).astype(np.float32), (4000, 500, 8))
+labels = np.broadcast_to(rng.integers(1, 8, 240), (4000, 240))
+out = np.full(x.shape, 7, np.float32)
+few = {{"labels": labels[:50], "return_grad": True, "reduction": "none"}}
+expected = fsl.ctc_loss(x[:50], **few)
+def stop(number, frame):
+    raise {exception}
+if {number} != signal.SIGINT:
+    signal.signal({number}, stop)
+def watch():
+    while out[0, 0, 0] == 7:
+        time.sleep(1e-3)
+    os.kill(os.getpid(), {number})
+watcher = threading.Thread(target=watch)
+watcher.start()
+try:
+    fsl.ctc_loss(x, labels, grad_out=out, num_threads={threads})
+except {exception}:
+    print("stopped", (out[-1] == 7).all(), machine.team()[1])
+watcher.join()
+for threads in (1, {threads}):
+    again = fsl.ctc_loss(x[:50], **few, num_threads=threads)
+    assert all(np.array_equal(a, b) for a, b in zip(again, expected))
+print("works")
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    ("exception", "number"), [("KeyboardInterrupt", "signal.SIGINT"), ("TimeoutError", "signal.SIGUSR1")]
+)
+def test_a_signal_ends_a_long_call(threads, exception, number):
+    """What its handler raises leaves the call before the last sequence has begun, and nothing is broken."""
+    code = INTERRUPTED.format(threads=threads, exception=exception, number=number)
+    assert printed(MANY + CALL + code).splitlines() == ["stopped True 0", "works"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that signals")
+def test_a_handler_may_call_too():
+    """Losses in a signal's handler, in the middle of a call: both are right."""
+    code = """
+import signal
+rng = np.random.default_rng(0)
+x = np.broadcast_to(rng.normal(size=(500, 8)).astype(np.float32), (1500, 500, 8))
+labels = np.broadcast_to(rng.integers(1, 8, 240), (1500, 240))
+inner = []
+def handler(number, frame):
+    inner.append(fsl.ctc_loss(x[:9], labels[:9], reduction="none", num_threads=3))
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.02)
+outer = fsl.ctc_loss(x, labels, return_grad=True, reduction="none", num_threads=3)
+assert len(inner) == 1 and np.array_equal(inner[0], outer[0][:9])
+assert (outer[0] == outer[0][0]).all() and (outer[1] == outer[1][0]).all()
+print("works")
+"""
+    assert printed(MANY + CALL + code) == "works"
+
+
+def test_show_config_says_how_many(capsys):
+    fsl.show_config()
+    assert f"threads  {fsl.get_num_threads()} of 64 CPUs" in capsys.readouterr().out
