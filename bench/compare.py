@@ -29,7 +29,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import contest, sides_adapters, sides_align, sides_crf, sides_ctc, sides_policy, sides_steps
+from bench import contest, resident, sides_adapters, sides_align, sides_crf, sides_ctc, sides_policy, sides_steps
 from bench.contest import OURS, TORCH, print_table
 from fastseqloss import _runtime
 
@@ -172,11 +172,10 @@ def _align_hour() -> str:
     """Seconds of the call, bytes by which the peak exceeds what was resident before it, and the peak."""
     batch = sides_align.hour()
     sides_align.our_align(sides_ctc.random_batch(SHORT), "logits")
-    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
-    before, start = _status("VmRSS"), time.perf_counter()
-    sides_align.our_align(batch, "logits", num_threads=1)
+    start = time.perf_counter()
+    grown = resident.growth(lambda: sides_align.our_align(batch, "logits", num_threads=1))
     seconds = time.perf_counter() - start
-    return f"{seconds} {_status('VmHWM') - before} {_status('VmHWM')}"
+    return f"{seconds} {grown} {resident.status('VmHWM')}"
 
 
 def _recording(folder: Path | None) -> sides_ctc.Batch:
@@ -189,25 +188,16 @@ def _growth(side: str, batch: sides_ctc.Batch) -> int:
     """Return by how many bytes the peak of one call exceeds what was resident before it."""
     calls = {OURS: sides_ctc.our_calls, TORCH: sides_ctc.torch_calls}[side]
     calls(sides_ctc.random_batch(SHORT), 1)["grad_out"]()
-    call = calls(batch, 1)["grad_out"]
-    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
-    before = _status("VmRSS")
-    call()
-    return _status("VmHWM") - before
+    return resident.growth(calls(batch, 1)["grad_out"])
 
 
-def _status(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
-
-
-def print_machine() -> None:
-    """Print what the figures depend on."""
+def machine() -> str:
+    """Describe what the figures depend on."""
     versions = [f"Python {platform.python_version()}"]
     for name in ("fastseqloss", "numpy", "torch", "pytorch-crf", "optax", "jax"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{name} {importlib.metadata.version(name)}")
-    print(", ".join([*versions, f"level {_runtime.level}", f"{os.cpu_count()} CPUs"]))
+    return ", ".join([*versions, f"level {_runtime.level}", f"{os.cpu_count()} CPUs"])
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -258,7 +248,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; return the exit status."""
     options = parse(arguments)
     if not options.side:
-        print_machine()
+        print(machine())
     return options.run(options)
 
 

@@ -22,9 +22,16 @@ Floats = NDArray[np.float64]
 
 
 class TokenSpan(NamedTuple):
-    """The frames of one label: from `start` up to, but not including, `end`.
+    """The frames of one label.
 
-    `log_prob` is the sum, in nats, of the log-probabilities of the label at those frames.
+    Attributes
+    ----------
+    label : int
+        The class.
+    start, end : int
+        Its frames: the first one, and the one after the last.
+    log_prob : float
+        Sum, in nats, of the log-probabilities of the label at those frames.
     """
 
     label: int
@@ -39,16 +46,24 @@ class TokenSpan(NamedTuple):
 
 
 class CTCAlignment(NamedTuple):
-    """The best path of each sequence, as `ctc_align` finds it; without B for a single sequence."""
+    """The best path of each sequence, as `ctc_align` finds it; without B for a single sequence.
+
+    Attributes
+    ----------
+    path : ndarray of int64 [B, T]
+        Class of each frame; -1 in the padding and where a sequence has no path.
+    token_index : ndarray of int64 [B, T]
+        Position of that label among the labels; -1 at blanks, in the padding, without a path.
+    log_prob : ndarray of float64 [B], or float for one sequence
+        Log-probability of the path, in nats.
+    frame_log_probs : ndarray of float64 [B, T]
+        Log-probability of the class at each frame; 0 in the padding and without a path.
+    """
 
     path: Integers
-    """Class of each frame [B, T]; -1 in the padding and where a sequence has no path."""
     token_index: Integers
-    """Position of that label among the labels [B, T]; -1 at blanks, in the padding, without a path."""
     log_prob: float | Floats
-    """Log-probability of the path [B], in nats."""
     frame_log_probs: Floats
-    """Log-probability of the class at each frame [B, T]; 0 in the padding and without a path."""
 
     def spans(self) -> list[list[TokenSpan]]:
         """Return the frames of each label, one list for each sequence, also of a single one.
@@ -254,14 +269,21 @@ def ctc_align(
 
 
 class GreedyDecoding(NamedTuple):
-    """What `ctc_greedy_decode` reads; without B for a single sequence."""
+    """What `ctc_greedy_decode` reads; without B for a single sequence.
+
+    Attributes
+    ----------
+    labels : ndarray of int64 [B, S']
+        Labels, -1 in the padding.
+    label_lengths : ndarray of int64 [B], or int for one sequence
+        Number of labels.
+    log_prob : ndarray of float64 [B], or float for one sequence
+        Log-probability of the path, in nats.
+    """
 
     labels: Integers
-    """Labels [B, S'], -1 in the padding."""
     label_lengths: int | Integers
-    """Number of labels [B]."""
     log_prob: float | Floats
-    """Log-probability of the path [B], in nats."""
 
 
 def ctc_greedy_decode(

@@ -60,7 +60,9 @@ def hinge_loss(
     grad_out: NDArray[Any] | None = None,
     num_threads: int | None = None,
 ) -> Loss | LossAndGradient:
-    r"""Hinge loss of binary decisions, and its gradient [1]_.
+    r"""Hinge loss of binary decisions, and its gradient.
+
+    It is 0 for what is right by the margin m [1]_.
 
     .. math:: L_{b,t} = \frac{1}{D} \sum_d \max(0, m - y_{b,t,d}\, s_{b,t,d})
 
@@ -180,7 +182,9 @@ def multiclass_hinge_loss(
     grad_out: NDArray[Any] | None = None,
     num_threads: int | None = None,
 ) -> Loss | LossAndGradient:
-    r"""Multiclass hinge loss of Crammer and Singer, and its gradient [1]_.
+    r"""Multiclass hinge loss of Crammer and Singer, and its gradient.
+
+    It is 0 where the target is ahead of all other classes by the margin m [1]_.
 
     .. math:: L_{b,t} = w_y \max(0, m + \max_{c \ne y} s_{b,t,c} - s_{b,t,y})
 

@@ -268,7 +268,9 @@ def huber_loss(
     grad_out: NDArray[Any] | None = None,
     num_threads: int | None = None,
 ) -> Loss | LossAndGradient:
-    r"""Huber loss, square near the target and linear far from it, and its gradient [1]_.
+    r"""Huber loss, square near the target and linear far from it, and its gradient.
+
+    Its gradient is bounded, so that outliers count less [1]_.
 
     .. math::
         L_{b,t} = \frac{1}{D} \sum_d \begin{cases} d^2/2 & |d| \le \delta \\
@@ -385,9 +387,9 @@ def quantile_loss(
     grad_out: NDArray[Any] | None = None,
     num_threads: int | None = None,
 ) -> Loss | LossAndGradient:
-    r"""Quantile (pinball) loss, and its gradient [1]_.
+    r"""Quantile (pinball) loss, and its gradient.
 
-    Its minimum over predictions is the quantile `q` of the targets.
+    Its minimum over predictions is the quantile `q` of the targets [1]_.
 
     .. math:: L_{b,t} = \frac{1}{D} \sum_d \max(q\, d, (q - 1)\, d), \quad d = y_{b,t,d} - \hat y_{b,t,d}
 

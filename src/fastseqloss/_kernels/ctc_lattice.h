@@ -26,7 +26,7 @@
 static int fsl_score_range(const double *restrict x, ptrdiff_t n, int probs, double *least, double *most)
 {
     double lo = INFINITY, hi = -INFINITY, bad = 0.0;
-    FSL_SIMD(reduction(min : lo) reduction(max : hi) reduction(+ : bad))
+    FSL_SIMD(reduction(FSL_MIN : lo) reduction(FSL_MAX : hi) reduction(+ : bad))
     for (ptrdiff_t i = 0; i < n; i++) {
         lo = x[i] < lo ? x[i] : lo;
         hi = x[i] > hi ? x[i] : hi;
@@ -58,7 +58,7 @@ static double fsl_emissions(const double *restrict x, ptrdiff_t used, ptrdiff_t 
         smallest = fsl_exp_normal64(least - most);
     } else {
         const double m = most == -INFINITY ? 0.0 : most;
-        FSL_SIMD(reduction(min : smallest))
+        FSL_SIMD(reduction(FSL_MIN : smallest))
         for (ptrdiff_t i = 0; i < n; i++) {
             y[i] = fsl_exp64(x[i] - m);
             const double finite = x[i] == -INFINITY ? 1.0 : y[i];
@@ -306,7 +306,7 @@ static void fsl_general_backward(const double *restrict b, const double *restric
 static double fsl_product_exponent(const double *restrict v, const double *restrict ev, const double *restrict w,
                                    const double *restrict ew, ptrdiff_t size, double largest)
 {
-    FSL_SIMD(reduction(max : largest))
+    FSL_SIMD(reduction(FSL_MAX : largest))
     for (ptrdiff_t i = 0; i < size; i++) {
         const double e = v[i] * w[i] > 0 ? ev[i] + ew[i] : FSL_DEAD;
         largest = e > largest ? e : largest;

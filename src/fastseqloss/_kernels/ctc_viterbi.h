@@ -12,7 +12,7 @@
 static int fsl_viterbi_emissions(const double *restrict score, ptrdiff_t used, ptrdiff_t n, double *restrict y)
 {
     double most = -INFINITY, bad = 0.0;
-    FSL_SIMD(reduction(max : most) reduction(+ : bad))
+    FSL_SIMD(reduction(FSL_MAX : most) reduction(+ : bad))
     for (ptrdiff_t i = 0; i < used; i++) {
         most = score[i] > most ? score[i] : most;
         bad += score[i] < INFINITY ? 0.0 : 1.0;
@@ -69,7 +69,7 @@ static int fsl_all_below(const double *restrict b, const double *restrict l, ptr
     {                                                                                                      \
         real most = -(real)INFINITY, bad = 0;                                                              \
         const real least = probs ? 0 : -(real)INFINITY;                                                    \
-        FSL_SIMD(reduction(max : most) reduction(+ : bad))                                                 \
+        FSL_SIMD(reduction(FSL_MAX : most) reduction(+ : bad))                                                 \
         for (ptrdiff_t i = 0; i < n; i++) {                                                                \
             most = x[i] > most ? x[i] : most;                                                              \
             bad += ((x[i] < (real)INFINITY) & (x[i] >= least)) ? 0 : 1;                                     \

@@ -35,6 +35,19 @@
 #define FSL_OPAQUE(variable) ((void)0)
 #endif
 
+/* Clang begins `max` at the least finite number, which is too much where all there is is -inf. */
+#if defined(__clang__) && FSL_GNU
+#define FSL_MAX fsl_max
+#define FSL_MIN fsl_min
+FSL_PRAGMA(omp declare reduction(fsl_max : float, double : omp_out = omp_in > omp_out ? omp_in : omp_out) \
+           initializer(omp_priv = -INFINITY))
+FSL_PRAGMA(omp declare reduction(fsl_min : float, double : omp_out = omp_in < omp_out ? omp_in : omp_out) \
+           initializer(omp_priv = INFINITY))
+#else
+#define FSL_MAX max
+#define FSL_MIN min
+#endif
+
 /* ---- bit tricks ------------------------------------------------------------------------- */
 
 FSL_INLINE uint64_t fsl_bits64(double x) { uint64_t b; memcpy(&b, &x, 8); return b; }
@@ -212,7 +225,7 @@ FSL_INLINE float fsl_log32(float x)
     {                                                                                                      \
         const ptrdiff_t whole = n - n % FSL_LANES;                                                         \
         real most = -(real)INFINITY;                                                                       \
-        FSL_SIMD(reduction(max : most))                                                                    \
+        FSL_SIMD(reduction(FSL_MAX : most))                                                                    \
         for (ptrdiff_t i = 0; i < whole; i++) most = x[i] > most ? x[i] : most;                            \
         for (ptrdiff_t i = whole; i < n; i++) most = x[i] > most ? x[i] : most;                            \
         return most == -(real)INFINITY ? 0 : most;                                                         \

@@ -1,0 +1,19 @@
+"""How far a call raises the resident memory of this process (on Linux)."""
+
+from pathlib import Path
+
+from bench.contest import Call
+
+
+def growth(call: Call) -> int:
+    """Return by how many bytes the peak of one call exceeds what was resident before it."""
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    before = status("VmRSS")
+    call()
+    return status("VmHWM") - before
+
+
+def status(field: str) -> int:
+    """Return a field of the process's status in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))

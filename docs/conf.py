@@ -1,0 +1,96 @@
+"""Configuration of the documentation: ``python -m sphinx -W --keep-going -n docs build/site``.
+
+The API reference comes from the docstrings of the package that is installed; nothing is fetched from the network.
+"""
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import fastseqloss
+
+project = "fastseqloss"
+author = "The fastseqloss developers"
+copyright = author
+version = release = fastseqloss.__version__
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx_copybutton",
+]
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+exclude_patterns = ["_templates", "performance"]  # performance/ holds what performance.md includes
+# The reference of an adapter is there where its framework is installed.
+adapters = {"api_pytorch.rst": "torch", "api_jax.rst": "jax"}
+exclude_patterns += [page for page, module in adapters.items() if not importlib.util.find_spec(module)]
+suppress_warnings = ["toc.excluded"]
+templates_path = ["_templates"]
+
+myst_enable_extensions = ["dollarmath", "colon_fence", "attrs_block", "attrs_inline"]
+myst_heading_anchors = 3
+nitpick_ignore = [
+    ("py:obj", "functools.partial"),  # other projects' inventories would have to be fetched
+    ("py:obj", "parameters"),  # of recurrent layers: the docstring of the class tells
+]
+
+# Backticks in docstrings become links where they name something, and are set as code otherwise.
+default_role = "autolink"
+autosummary_generate = True
+autodoc_preserve_defaults = True
+autodoc_typehints = "none"  # the docstrings have the types; overloads would fill the page
+numpydoc_show_class_members = False
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+html_theme = "furo"
+html_title = f"fastseqloss {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sphinx = False
+html_copy_source = False
+html_theme_options = {"navigation_with_keys": True}
+pygments_style = "friendly"
+pygments_dark_style = "github-dark"
+
+
+def own_mathjax():
+    """Return the folder of the MathJax that the extra `docs` installs, None if it is not there."""
+    spec = importlib.util.find_spec("sphinx-mathjax-offline")
+    return Path(spec.origin).parent / "static" / "mathjax" if spec else None
+
+
+if own_mathjax():  # otherwise Sphinx's default, from a CDN
+    mathjax_path = "mathjax/tex-chtml.js"
+
+
+def copy_mathjax(app, exception):
+    """Put MathJax and its fonts beside the pages."""
+    source, target = own_mathjax(), Path(app.outdir) / "_static" / "mathjax"
+    if exception is None and source and app.builder.format == "html":
+        fonts = Path("output") / "chtml" / "fonts" / "woff-v2"
+        shutil.copytree(source / fonts, target / fonts, dirs_exist_ok=True)
+        shutil.copy(source / "tex-chtml.js", target)
+
+
+def strip_code(app, doctree):
+    """Remove the empty line that ends a doctest."""
+    for block in doctree.findall(lambda node: node.tagname == "literal_block"):
+        text = block.astext().rstrip()
+        block.rawsource = text
+        block.children = [type(block.children[0])(text)]
+
+
+def skip_tuple_fields(app, what, name, obj, skip, options):
+    """Leave out the fields of named tuples: the docstring of the class has them."""
+    return True if type(obj).__name__ == "_tuplegetter" else None
+
+
+def setup(app):
+    """Connect the functions above."""
+    app.connect("build-finished", copy_mathjax)
+    app.connect("doctree-read", strip_code)
+    app.connect("autodoc-skip-member", skip_tuple_fields)
