@@ -72,7 +72,7 @@ static int fsl_all_below(const double *restrict b, const double *restrict l, ptr
         FSL_SIMD(reduction(FSL_MAX : most) reduction(+ : bad))                                             \
         for (ptrdiff_t i = 0; i < n; i++) {                                                                \
             most = x[i] > most ? x[i] : most;                                                              \
-            bad += ((x[i] < (real)INFINITY) & (x[i] >= least)) ? 0 : 1;                                       \
+            bad += ((x[i] < (real)INFINITY) & (x[i] >= least)) ? 0 : 1;                                    \
         }                                                                                                  \
         return bad > 0 ? NAN : most;                                                                       \
     }
