@@ -66,6 +66,7 @@ else:
     FLAGS += ["-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-Wno-unknown-pragmas"]
 ARCH = ["-arch", TARGET] if MACOS else []  # takes the place of those that Python itself was built for
 FLAGS += ARCH
+LINK = ARCH if MSVC else [*ARCH, "-pthread"]
 
 DIRECTIVES = {
     "language_level": 3,
@@ -90,13 +91,13 @@ def extensions():
                 include_dirs=[str(FOLDER)],
                 depends=[str(path) for path in FOLDER.glob("*.[hp]*")],
                 extra_compile_args=FLAGS + flags,
-                extra_link_args=[*ARCH],
+                extra_link_args=[*LINK],
             )
             for name in names
         ]
         if not level:
             source = str(FOLDER / "_shared.c")  # written by Cython
-            level_extensions.append(Extension(SHARED, [source], extra_compile_args=[*FLAGS], extra_link_args=[*ARCH]))
+            level_extensions.append(Extension(SHARED, [source], extra_compile_args=[*FLAGS], extra_link_args=[*LINK]))
         modules += cythonize(
             level_extensions,
             build_dir=str(Path("build/cython") / (level or "baseline") / ("debug" if DEBUG else "release")),

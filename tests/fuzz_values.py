@@ -180,7 +180,7 @@ def other_dtype(random, x):
     with np.errstate(all="ignore"):
         try:
             return x.astype(dtype)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError, Warning):
             return np.zeros(x.shape, dtype)
 
 

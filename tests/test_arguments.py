@@ -204,6 +204,21 @@ def test_one_impossible_sequence_of_weight_zero(loss):
     assert loss(emissions, tags, transitions, reduction="none", sample_weight=[0.0]) == 0.0
 
 
+@pytest.mark.parametrize("value", [5e-324, 1e-310, 1e-200, 1e200, 1.7e308])
+def test_extreme_weights_of_classes(value):
+    """Whose sum would have no reciprocal, or overflow: the mean would be NaN, or 0."""
+    with pytest.raises(ValueError, match=r"class_weight\[2\] is .*; allowed: 0, or from 1e-150 to 1e\+150"):
+        LOSSES["softmax_cross_entropy"](class_weight=np.array([1, 0, value, 1]))
+
+
+def test_advantages_that_underflow():
+    """Whatever NumPy is told to do about it."""
+    rewards, values = np.ones((2, 5)), np.full((2, 5), 0.3)
+    expected = fsl.generalized_advantages(rewards, values, discount=5e-324)
+    with np.errstate(all="raise"):
+        np.testing.assert_array_equal(fsl.generalized_advantages(rewards, values, discount=5e-324), expected)
+
+
 # ---- the array for the gradient -----------------------------------------------------------------
 
 

@@ -69,7 +69,7 @@ def prepare(
     n_classes = values.shape[-1]
     steps = _step_arguments.as_steps(checked.given.shape[:-1], lengths, mask)
     weight = _arguments.as_weights("sample_weight", sample_weight, steps.batch)
-    class_weight = _arguments.as_weights("class_weight", class_weight, n_classes)
+    class_weight = _step_arguments.as_class_weight(class_weight, n_classes)
     targets = _arguments.as_array("targets", targets)
     uniform = _reduction.is_uniform(reduction, weight)
     wanted = None

@@ -17,6 +17,7 @@ from ._arguments import (
     as_integers,
     as_lengths,
     as_number,
+    as_weights,
     is_bfloat16,
     kernel_ready,
     stored_kind,
@@ -126,6 +127,20 @@ def as_distributions(targets: NDArray[Any], scores: Scores) -> NDArray[Any]:
             f"{scores.given.shape[:-1]}, or floats of shape {scores.given.shape}"
         )
     return kernel_ready(as_floats("targets", targets).reshape(scores.values.shape))
+
+
+_LIGHTEST, _HEAVIEST = 1e-150, 1e150  # whose sums, times weights of sequences, have a reciprocal
+
+
+def as_class_weight(value: Any, n_classes: int) -> NDArray[np.float64] | None:
+    """Return weights of classes [V], or None; averages divide by sums of them."""
+    weights = as_weights("class_weight", value, n_classes)
+    if weights is not None:
+        bad = np.flatnonzero((weights != 0) & ((weights < _LIGHTEST) | (weights > _HEAVIEST)))
+        if bad.size:
+            shown = f"class_weight[{bad[0]}] is {weights[bad[0]]}"
+            raise ValueError(f"{shown}; allowed: 0, or from {_LIGHTEST:g} to {_HEAVIEST:g}")
+    return weights
 
 
 class Parameter(NamedTuple):

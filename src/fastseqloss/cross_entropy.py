@@ -98,7 +98,7 @@ def softmax_cross_entropy(
     ignore_index : int
         Steps with this target do not count at all.
     class_weight : array_like [V], optional
-        Weight of each class, finite and not negative. For integer targets averages then divide by the
+        Weight of each class, 0 or from 1e-150 to 1e150. For integer targets averages then divide by the
         sum of the targets' weights; for distributions they leave the divisor alone.
     label_smoothing : float
         From 0 to 1: this share of each target goes to all classes in equal parts.
@@ -260,7 +260,7 @@ def nll_loss(
     ignore_index : int
         Steps with this target do not count at all.
     class_weight : array_like [V], optional
-        Weight of each class, finite and not negative. For integer targets averages then divide by the
+        Weight of each class, 0 or from 1e-150 to 1e150. For integer targets averages then divide by the
         sum of the targets' weights; for distributions they leave the divisor alone.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
         "mean" divides the sum over steps by their number, "sequence_mean" is the mean over sequences

@@ -206,7 +206,7 @@ def multiclass_hinge_loss(
     ignore_index : int
         Steps with this target do not count.
     class_weight : array_like [V], optional
-        Weight of a step by its target, finite and not negative; averages then divide by the sum of
+        Weight of a step by its target, 0 or from 1e-150 to 1e150; averages then divide by the sum of
         those weights.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
         "mean" divides the sum over steps by their number, "sequence_mean" is the mean over sequences

@@ -150,7 +150,8 @@ def generalized_advantages(
     after[at_end, steps.lengths()[at_end] - 1] = _final(final_values, steps)[at_end]
     if ends is not None:
         after[ends.view(np.bool_)] = 0
-    gains += factor * after - now
+    with np.errstate(all="ignore"):
+        gains += factor * after - now
     gains[~counts] = 0
     _kernel.sums_backwards(gains, np.zeros(len(gains)), steps.lengths(), ends, factor * trace)
     return gains.reshape(steps.shape)

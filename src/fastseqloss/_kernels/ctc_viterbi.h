@@ -69,10 +69,10 @@ static int fsl_all_below(const double *restrict b, const double *restrict l, ptr
     {                                                                                                      \
         real most = -(real)INFINITY, bad = 0;                                                              \
         const real least = probs ? 0 : -(real)INFINITY;                                                    \
-        FSL_SIMD(reduction(FSL_MAX : most) reduction(+ : bad))                                                 \
+        FSL_SIMD(reduction(FSL_MAX : most) reduction(+ : bad))                                             \
         for (ptrdiff_t i = 0; i < n; i++) {                                                                \
             most = x[i] > most ? x[i] : most;                                                              \
-            bad += ((x[i] < (real)INFINITY) & (x[i] >= least)) ? 0 : 1;                                     \
+            bad += ((x[i] < (real)INFINITY) & (x[i] >= least)) ? 0 : 1;                                    \
         }                                                                                                  \
         return bad > 0 ? NAN : most;                                                                       \
     }

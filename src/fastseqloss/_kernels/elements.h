@@ -94,7 +94,7 @@ FSL_INLINE fsl_bfloat16 fsl_to_bfloat16(float x)
 #define FSL_LOAD_MAX(type, real, convert)                                                                  \
     {                                                                                                      \
         const type *restrict x = (const type *)from;                                                       \
-        FSL_SIMD(reduction(FSL_MAX : most))                                                                    \
+        FSL_SIMD(reduction(FSL_MAX : most))                                                                \
         for (ptrdiff_t i = 0; i < n; i++) {                                                                \
             const real value = (real)convert(x[i]);                                                        \
             to[i] = value;                                                                                 \

@@ -9,7 +9,7 @@
     FSL_INLINE real fsl_max_and_sum_##name(const real *x, ptrdiff_t n, real *sum)                          \
     {                                                                                                      \
         real most = -(real)INFINITY, total = 0;                                                            \
-        FSL_SIMD(reduction(FSL_MAX : most) reduction(+ : total))                                               \
+        FSL_SIMD(reduction(FSL_MAX : most) reduction(+ : total))                                           \
         for (ptrdiff_t i = 0; i < n; i++) {                                                                \
             most = x[i] > most ? x[i] : most;                                                              \
             total += x[i];                                                                                 \

@@ -225,7 +225,7 @@ FSL_INLINE float fsl_log32(float x)
     {                                                                                                      \
         const ptrdiff_t whole = n - n % FSL_LANES;                                                         \
         real most = -(real)INFINITY;                                                                       \
-        FSL_SIMD(reduction(FSL_MAX : most))                                                                    \
+        FSL_SIMD(reduction(FSL_MAX : most))                                                                \
         for (ptrdiff_t i = 0; i < whole; i++) most = x[i] > most ? x[i] : most;                            \
         for (ptrdiff_t i = whole; i < n; i++) most = x[i] > most ? x[i] : most;                            \
         return most == -(real)INFINITY ? 0 : most;                                                         \
