@@ -153,6 +153,7 @@ def test_nan_that_signals(dtype):
     signalling = np.array([bits, bits]).view(dtype)
     with pytest.raises(ValueError, match=r"sample_weight\[0\] is nan"):
         LOSSES["mse_loss"](sample_weight=signalling)
+    assert np.isnan(fsl.expected_risk_loss(signalling, [0.0, 1.0]))
 
 
 def test_more_rows_than_memory():

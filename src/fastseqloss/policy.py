@@ -451,7 +451,7 @@ def expected_risk_loss(
     weight = _arguments.as_weights("sample_weight", sample_weight, batch)
     scale = _reduction.sequence_scale(reduction, np.ones(batch), normalizer, weight, batch)
     gradient = _arguments.as_gradient(checked, return_grad, grad_out)
-    x = np.where(counts, checked.values.reshape(batch, n).astype(np.float64), -np.inf)
+    x = np.where(counts, _arguments.as_doubles(checked.values).reshape(batch, n), -np.inf)
     risk, slope = _expected_risk(x, costs, alpha)
     loss = _reduction.reduce_sequences(reduction, risk, scale)
     if given.ndim == 1 and reduction == "none":
