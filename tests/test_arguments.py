@@ -363,6 +363,12 @@ def test_picture_of_objects():
         fsl.plot.plot_alignment([], image=np.full((2, 2), None))
 
 
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0), (0, 4, 3)])
+def test_picture_without_pixels(shape):
+    with pytest.raises(ValueError, match=r"image has shape .*; allowed: a pixel or more"):
+        fsl.plot.plot_alignment([], image=np.zeros(shape))
+
+
 @pytest.mark.parametrize(
     ("span", "said"),
     [

@@ -325,6 +325,8 @@ def _as_picture(image: ArrayLike) -> NDArray[Any]:
         raise ValueError(f"image has shape {picture.shape}; allowed: [H, W], [H, W, 3] or [H, W, 4]")
     if picture.dtype.kind not in "fiub":
         raise TypeError(f"image has dtype {picture.dtype}; allowed: real numbers")
+    if not picture.size:
+        raise ValueError(f"image has shape {picture.shape}; allowed: a pixel or more")
     return picture
 
 
