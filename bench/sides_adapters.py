@@ -35,7 +35,7 @@ def torch_short(batch: Batch, threads: int) -> Calls:
     from fastseqloss.torch import ctc_loss_from_logits
 
     torch.set_num_threads(threads)
-    leaf, tensors = time_major(batch)
+    leaf, tensors = frames_first(batch)
     plain = leaf.detach()
 
     class Nothing(torch.autograd.Function):
@@ -71,7 +71,7 @@ def torch_short(batch: Batch, threads: int) -> Calls:
     }
 
 
-def time_major(batch: Batch):
+def frames_first(batch: Batch):
     """Return the leaf [T, B, V], and the other arguments as tensors."""
     import torch
 
@@ -131,7 +131,7 @@ def training_calls(batch: Batch, threads: int) -> Calls:
     import fastseqloss.torch as ours
 
     torch.set_num_threads(threads)
-    leaf, tensors = time_major(batch)
+    leaf, tensors = frames_first(batch)
 
     def passes(loss: Callable, scale: float = 1.0) -> Call:
         def call() -> None:

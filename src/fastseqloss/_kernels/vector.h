@@ -259,6 +259,20 @@ FSL_INLINE float fsl_log32(float x)
         for (ptrdiff_t i = 0; i < n; i++) sum += (double)x[i];                                             \
         return sum;                                                                                        \
     }                                                                                                      \
+    /* In float64, of whole vectors: lane by lane, so that few roundings add up in every build. */         \
+    FSL_INLINE double fsl_block_sum_##name(const real *x, ptrdiff_t n)                                     \
+    {                                                                                                      \
+        double lanes[FSL_LANES], sum = 0;                                                                  \
+        FSL_SIMD()                                                                                         \
+        for (int i = 0; i < FSL_LANES; i++) lanes[i] = 0;                                                  \
+        for (ptrdiff_t j = 0; j < n; j += FSL_LANES) {                                                     \
+            FSL_SIMD()                                                                                     \
+            for (int i = 0; i < FSL_LANES; i++) lanes[i] += (double)x[j + i];                              \
+        }                                                                                                  \
+        FSL_SIMD(reduction(+ : sum))                                                                       \
+        for (int i = 0; i < FSL_LANES; i++) sum += lanes[i];                                               \
+        return sum;                                                                                        \
+    }                                                                                                      \
     /* The last n % FSL_LANES entries of a row, at the end of a vector that begins with -inf. */           \
     FSL_INLINE void fsl_tail_##name(const real *x, ptrdiff_t n, real *tail)                                \
     {                                                                                                      \
@@ -299,13 +313,13 @@ FSL_INLINE float fsl_log32(float x)
             real *e = out ? out + start : unseen;                                                          \
             double sum = fsl_block_exp_##name(x + start, n_block, m, floor, e, next + start * size,        \
                                               later + start * size, size);                                 \
-            if (total < 2 && sum >= 0.5) sum = fsl_sum_##name(e, n_block);                                 \
+            if (total < 2 && sum >= 0.5) sum = fsl_block_sum_##name(e, n_block);                           \
             total += sum;                                                                                  \
         }                                                                                                  \
         if (whole < n) {                                                                                   \
             fsl_block_exp_##name(tail, FSL_LANES, m, floor, tail, next, later, 0);                         \
             if (out) fsl_put_tail_##name(tail, n, out);                                                    \
-            total += fsl_sum_##name(tail, FSL_LANES);                                                      \
+            total += fsl_block_sum_##name(tail, FSL_LANES);                                                \
         }                                                                                                  \
         return total;                                                                                      \
     }                                                                                                      \
