@@ -117,6 +117,14 @@ def is_bfloat16(dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "V" and dtype.name == "bfloat16"  # names take microseconds
 
 
+def as_real(name: str, value: Any) -> NDArray[Any]:
+    """Return `value` as an array of real numbers, of any dtype."""
+    array = as_array(name, value)
+    if array.dtype.kind not in "fiub" and not is_bfloat16(array.dtype):
+        raise TypeError(f"{name} has dtype {array.dtype}; allowed: real numbers")
+    return array
+
+
 def as_doubles(array: NDArray[Any]) -> NDArray[np.float64]:
     """Return a copy in float64, C-contiguous, whatever the caller has told NumPy to do about overflow and NaN."""
     with np.errstate(all="ignore"):
@@ -289,9 +297,7 @@ def as_weights(name: str, value: Any, batch: int) -> NDArray[np.float64] | None:
     """Return weights [B], finite and not negative, or None."""
     if value is None:
         return None
-    array = as_array(name, value)
-    if array.dtype.kind not in "fiub" and not is_bfloat16(array.dtype):
-        raise TypeError(f"{name} has dtype {array.dtype}; allowed: real numbers")
+    array = as_real(name, value)
     weights = as_doubles(array)
     if weights.ndim == 0 and batch == 1:
         weights = weights.reshape(1)

@@ -12,19 +12,11 @@ from ._kernels.arguments import first_outside
 from ._signatures import Loss, LossAndGradient
 
 
-def counting(steps: _step_arguments.Steps) -> NDArray[np.bool_]:
-    """Say of each step [B, R] whether it counts."""
-    inside: NDArray[np.bool_] = np.arange(steps.rows) < steps.lengths()[:, None]
-    return inside if steps.mask is None else inside & steps.mask.view(np.bool_)
-
-
 def as_finite(
     name: str, value: Any, shape: tuple[int, ...], counts: NDArray[np.bool_] | None = None
 ) -> NDArray[np.float64]:
     """Return a copy of real numbers of that shape, finite where they count and 0 elsewhere."""
-    given = _arguments.as_array(name, value)
-    if given.dtype.kind not in "fiub" and given.dtype.name != "bfloat16":
-        raise TypeError(f"{name} has dtype {given.dtype}; allowed: real numbers")
+    given = _arguments.as_real(name, value)
     if given.shape != shape:
         raise ValueError(f"{name} has shape {given.shape}; allowed: {shape}")
     values = _arguments.as_doubles(given)
@@ -108,7 +100,7 @@ def policy_loss(
     checked = _arguments.as_step_scores("logits", logits)
     steps = _step_arguments.as_steps(checked.given.shape[:-1], lengths, mask)
     weight = _arguments.as_weights("sample_weight", sample_weight, steps.batch)
-    counts = counting(steps)
+    counts = steps.counting()
     taken = as_actions(actions, steps, counts, checked.values.shape[-1])
     gains = as_advantages(advantages, steps, counts)
     old, reference = (

@@ -53,12 +53,15 @@ class Steps(NamedTuple):
 
     def counts(self) -> NDArray[np.float64]:
         """How many steps of each sequence count."""
-        lengths = self.lengths()
         if self.mask is None:
-            return lengths.astype(np.float64)
-        inside = np.arange(self.rows) < lengths[:, None]
-        counts: NDArray[np.float64] = (inside & self.mask.view(np.bool_)).sum(axis=1, dtype=np.float64)
+            return self.lengths().astype(np.float64)
+        counts: NDArray[np.float64] = self.counting().sum(axis=1, dtype=np.float64)
         return counts
+
+    def counting(self) -> NDArray[np.bool_]:
+        """Say of each step [B, steps] whether it counts."""
+        inside: NDArray[np.bool_] = np.arange(self.rows) < self.lengths()[:, None]
+        return inside if self.mask is None else inside & self.mask.view(np.bool_)
 
     def position(self, flat: int) -> str:
         """Name the indices of a step."""

@@ -169,7 +169,7 @@ def check_grad(
     """
     if not isinstance(rng, (np.random.Generator, int, np.integer, type(None))):
         raise TypeError(f"rng is a {type(rng).__name__}; allowed: numpy.random.Generator, int or None")
-    point = _arguments.as_doubles(_as_real("x", x))
+    point = _arguments.as_doubles(_arguments.as_real("x", x))
     term = _Term(1.0, loss_fn, f"loss_fn ({_name(loss_fn)})", _takes(loss_fn, "grad_out"))
     _, gradient = _checked(term, _call(term, point, gradient=True), point, scalar=False)
     positions = np.arange(point.size)
@@ -258,13 +258,6 @@ def _as_losses(term: _Term, losses: Any) -> NDArray[np.float64]:
     return _arguments.as_doubles(array)
 
 
-def _as_real(name: str, value: Any) -> NDArray[Any]:
-    array = _arguments.as_array(name, value)
-    if array.dtype.kind not in "fiub" and not _arguments.is_bfloat16(array.dtype):
-        raise TypeError(f"{name} has dtype {array.dtype}; allowed: real numbers")
-    return array
-
-
 def _checked(term: _Term, result: Any, scores: NDArray[Any], *, scalar: bool = True) -> tuple[Any, NDArray[Any]]:
     """Return loss and gradient as a term returned them, if they are such."""
     if not isinstance(result, tuple) or len(result) != 2:
@@ -272,7 +265,7 @@ def _checked(term: _Term, result: Any, scores: NDArray[Any], *, scalar: bool = T
     loss, gradient = result
     if isinstance(gradient, tuple):
         raise TypeError(f"{term.name} returned gradients of several arguments; allowed: (loss, gradient)")
-    array = _as_real(f"the gradient of {term.name}", gradient)
+    array = _arguments.as_real(f"the gradient of {term.name}", gradient)
     if array.shape != scores.shape:
         raise ValueError(f"the gradient of {term.name} has shape {array.shape}; allowed: {scores.shape}")
     return _as_loss(term, loss) if scalar else loss, array

@@ -44,10 +44,7 @@ _LARGEST = 1e100
 
 
 def _numbers(name: str, value: ArrayLike) -> NDArray[np.float64]:
-    array = _arguments.as_array(name, value)
-    if array.dtype.kind not in "fiub" and not _arguments.is_bfloat16(array.dtype):
-        raise TypeError(f"{name} has dtype {array.dtype}; allowed: real numbers")
-    return _arguments.as_doubles(array)
+    return _arguments.as_doubles(_arguments.as_real(name, value))
 
 
 def _unit(frame_seconds: float | None) -> float:

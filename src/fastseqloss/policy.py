@@ -446,7 +446,7 @@ def expected_risk_loss(
     first = _arguments.as_lengths("lengths", lengths, batch, n, given.ndim == 1)
     chosen = _step_arguments.as_steps(given.shape, None, mask).mask
     steps = _step_arguments.Steps((batch, n), first, None if chosen is None else chosen.reshape(batch, n))
-    counts = _policy_arguments.counting(steps)
+    counts = steps.counting()
     costs = _policy_arguments.as_finite("risks", risks, given.shape, counts).reshape(batch, n)
     weight = _arguments.as_weights("sample_weight", sample_weight, batch)
     scale = _reduction.sequence_scale(reduction, np.ones(batch), normalizer, weight, batch)

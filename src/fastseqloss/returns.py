@@ -175,7 +175,7 @@ def _steps(
         if flags.shape != given.shape:
             raise ValueError(f"done has shape {flags.shape}; allowed: {given.shape}")
         ends = np.array(flags, order="C").view(np.uint8).reshape(shape)
-    counts = _policy_arguments.counting(_step_arguments.Steps(shape, first, None))
+    counts = _step_arguments.Steps(shape, first, None).counting()
     return _step_arguments.Steps(given.shape, first, None), counts, ends
 
 
