@@ -137,6 +137,8 @@ THEMES = {
     "light": {"ink": "#1b2a41", "grid": "#e3e7ee", OURS: "#d1495b", TORCH: "#00798c", OPTAX: "#c98a1b"},
     "dark": {"ink": "#cdd3dc", "grid": "#33383f", OURS: "#ff7d8c", TORCH: "#56c0d0", OPTAX: "#e9b44c"},
 }
+
+
 def error_lines(rows: list[dict]) -> list[dict[str, str]]:
     """Lay out the errors, a line for each length."""
     lines: dict[int, dict[str, str]] = {}

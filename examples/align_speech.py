@@ -136,9 +136,7 @@ def draw(path: Path, recording: Recording, spans: list[fsl.TokenSpan], reference
     above.set_title(f"“{recording.text}”: best path (triangles: onsets of the reference)", loc="left", pad=30)
     above.set_xlabel("")
     posteriors = fsl.ctc_posteriors(recording.log_probs, recording.labels, blank=recording.blank, input="log_probs")
-    fsl.plot.plot_posteriors(
-        posteriors, recording.labels, names=names, frame_seconds=recording.frame_seconds, ax=below
-    )
+    fsl.plot.plot_posteriors(posteriors, recording.labels, names=names, frame_seconds=recording.frame_seconds, ax=below)
     figure.savefig(path, dpi=110)
 
 

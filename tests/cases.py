@@ -52,9 +52,7 @@ class Case:
     def sequence(self, b: int) -> "Case":
         """Sequence b as a batch of one, without its padding."""
         n = self.lengths[b : b + 1]
-        return Case(
-            self.scores[b : b + 1, : n[0]], self.tokens[b : b + 1], n, self.blank, self.kind
-        )
+        return Case(self.scores[b : b + 1, : n[0]], self.tokens[b : b + 1], n, self.blank, self.kind)
 
     def check(self, loss: np.ndarray, gradient: np.ndarray) -> None:
         """The answer for reduction "none" is right, and 0 in the padding."""
@@ -85,9 +83,7 @@ def assert_close(loss, gradient, expected_loss, expected_gradient, scores, kind)
     beyond = np.abs(expected_gradient) >= largest
     assert np.all(np.abs(gradient[beyond]) > 1e-3 * largest)
     gradient, expected_gradient = (np.where(beyond, 0, g) for g in (gradient, expected_gradient))
-    rounding = {np.dtype(np.float16): 2.0**-11, np.dtype(ml_dtypes.bfloat16): 2.0**-8}.get(
-        scores.dtype, 0
-    )
+    rounding = {np.dtype(np.float16): 2.0**-11, np.dtype(ml_dtypes.bfloat16): 2.0**-8}.get(scores.dtype, 0)
     _assert_within(gradient, expected_gradient, tolerance, unavoidable, rounding, "gradient")
 
 
@@ -118,9 +114,7 @@ def scores_like(logits: np.ndarray, kind: str, dtype: type = np.float64) -> np.n
     return np.where(probs < smallest, 0, probs).astype(dtype)
 
 
-def random_tokens(
-    rng: np.random.Generator, count: int, classes: int, blank: int, repeats: float
-) -> np.ndarray:
+def random_tokens(rng: np.random.Generator, count: int, classes: int, blank: int, repeats: float) -> np.ndarray:
     """Labels, each equal to the one before with probability `repeats` (and by chance)."""
     allowed = np.delete(np.arange(classes), blank)
     tokens = rng.choice(allowed, count if len(allowed) else 0)

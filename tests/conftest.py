@@ -22,12 +22,8 @@ KERNELS = {
     "structured_hinge": "crf",
 }
 
-settings.register_profile(
-    "fastseqloss", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.register_profile(
-    "ci", settings.get_profile("fastseqloss"), derandomize=True, print_blob=True
-)
+settings.register_profile("fastseqloss", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("fastseqloss"), derandomize=True, print_blob=True)
 settings.register_profile("quick", settings.get_profile("fastseqloss"), max_examples=15)
 profile = os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "fastseqloss")
 settings.load_profile(profile)

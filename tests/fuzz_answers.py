@@ -96,5 +96,3 @@ def check(call: Any, case: Any, result: Any, clean: dict[str, Any]) -> None:
 
 def replace_gradient(gradients: fsl.CRFGradient, ends: list[np.ndarray]) -> fsl.CRFGradient:
     return gradients._replace(start=ends[0], end=ends[1])
-
-

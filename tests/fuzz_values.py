@@ -71,6 +71,7 @@ SCALARS = (
 
 # ---- the same numbers in another guise --------------------------------------------------------
 
+
 @cache
 def _room() -> Path:
     room = Path(tempfile.mkdtemp(prefix="fuzz"))

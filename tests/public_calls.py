@@ -85,8 +85,7 @@ def _bind(function: Callable, arguments: tuple) -> Call:
 def public_calls(batch: int = 12, steps: int = 40, classes: int = 11) -> dict[str, Call]:
     """Calls by name, all on the same read-only arrays; each takes the number of threads."""
     calls = {
-        name: _bind(getattr(fsl, name), arguments)
-        for name, arguments in _arguments(batch, steps, classes).items()
+        name: _bind(getattr(fsl, name), arguments) for name, arguments in _arguments(batch, steps, classes).items()
     }
     x = np.random.default_rng(1).normal(size=(batch, steps))
     x.flags.writeable = False

@@ -66,9 +66,7 @@ def _lattice(emissions: np.ndarray, skip: np.ndarray) -> np.ndarray:
     return before
 
 
-def ctc(
-    scores: np.ndarray, labels: Sequence[int], blank: int, kind: str = "logits"
-) -> tuple[float, np.ndarray]:
+def ctc(scores: np.ndarray, labels: Sequence[int], blank: int, kind: str = "logits") -> tuple[float, np.ndarray]:
     """Loss and its derivative with respect to `scores` [T, V], all frames and labels valid.
 
     The derivative of P with respect to one probability is the sum, over the states that emit it, of
@@ -172,9 +170,7 @@ def reduce(
     return (weighted if reduction == "none" else weighted.sum()), gradient * share[:, None, None]
 
 
-def central_differences(
-    function: Callable[[np.ndarray], float], x: np.ndarray, step: float = 1e-5
-) -> np.ndarray:
+def central_differences(function: Callable[[np.ndarray], float], x: np.ndarray, step: float = 1e-5) -> np.ndarray:
     """Numerical gradient of a scalar function, one element at a time."""
     gradient = np.zeros(x.shape)
     for i in np.ndindex(x.shape):

@@ -69,9 +69,7 @@ def test_pytorch_crf(level, name, dtype):
     expected, slopes, best = torch_result(emissions, tags, lengths, *parameters)
     transitions, start, end = parameters
     options = {"start": start, "end": end}
-    loss, gradients = fsl.crf_loss(
-        emissions, tags, transitions, lengths, **options, reduction="none", return_grad=True
-    )
+    loss, gradients = fsl.crf_loss(emissions, tags, transitions, lengths, **options, reduction="none", return_grad=True)
     np.testing.assert_allclose(loss, expected, rtol=1e-11, atol=1e-11)
     for gradient, slope in zip(gradients, slopes, strict=True):
         np.testing.assert_allclose(gradient, slope, atol=2e-6 if gradient.dtype == np.float32 else 1e-10)

@@ -45,9 +45,7 @@ def test_half_precision(level, case):
 def test_matches_enumeration(level, case):
     losses, gradient = run(case)
     for b, (loss, n) in enumerate(zip(losses, case.lengths, strict=True)):
-        by_definition, slope = reference.ctc_brute_force(
-            case.scores[b, :n], case.tokens[b], case.blank, case.kind
-        )
+        by_definition, slope = reference.ctc_brute_force(case.scores[b, :n], case.tokens[b], case.blank, case.kind)
         assert loss == pytest.approx(by_definition, rel=1e-12, abs=1e-12)
         np.testing.assert_allclose(gradient[b, :n], slope, rtol=1e-12, atol=1e-12)
 
@@ -67,9 +65,7 @@ def test_gradient_is_the_central_difference(case):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("scale", [1.0, 10.0])
-@pytest.mark.parametrize(
-    ("frames", "classes", "count"), [(150, 28, 40), (60, 700, 20), (400, 5, 60)]
-)
+@pytest.mark.parametrize(("frames", "classes", "count"), [(150, 28, 40), (60, 700, 20), (400, 5, 60)])
 def test_larger_shapes(level, dtype, scale, frames, classes, count):
     rng = np.random.default_rng(frames)
     case = random_case(rng, (3, frames, classes, count), dtype=dtype, scale=scale)
@@ -164,9 +160,7 @@ def test_batch_mates_do_not_change_a_bit(level, large):
         alone, slope = run(large.sequence(b))
         assert_same([alone, slope[0]], [losses[b : b + 1], gradient[b, :n]])
     order = np.random.default_rng(0).permutation(len(losses))
-    mixed = Case(
-        large.scores[order], [large.tokens[b] for b in order], large.lengths[order], large.blank
-    )
+    mixed = Case(large.scores[order], [large.tokens[b] for b in order], large.lengths[order], large.blank)
     assert_same(run(mixed, num_threads=2), [losses[order], gradient[order]])
 
 
@@ -308,9 +302,7 @@ def test_foreign_arrays():
     for kind in (Foreign, Capsule):
         foreign = (kind(x) for x in (scores, labels, lengths, counts))
         assert_same(fsl.ctc_loss(*foreign, return_grad=True), expected)
-    assert_same(
-        fsl.ctc_loss(memoryview(scores), labels, lengths, counts, return_grad=True), expected
-    )
+    assert_same(fsl.ctc_loss(memoryview(scores), labels, lengths, counts, return_grad=True), expected)
     nested = scores.astype(np.float64).tolist()
     loss = fsl.ctc_loss(nested, labels.tolist(), lengths.tolist(), counts.tolist())
     assert loss == pytest.approx(expected[0], rel=1e-6)
@@ -327,9 +319,7 @@ def test_padded_labels_of_any_integer_type(case, dtype, length_dtype):
     labels = case.labels.astype(dtype)
     before = labels.copy()
     lengths, counts = (x.astype(length_dtype) for x in (case.lengths, case.label_lengths))
-    loss = fsl.ctc_loss(
-        case.scores, labels, lengths, counts, **case.options, reduction="none", return_grad=True
-    )
+    loss = fsl.ctc_loss(case.scores, labels, lengths, counts, **case.options, reduction="none", return_grad=True)
     assert_same(loss, expected)
     np.testing.assert_array_equal(labels, before)
 

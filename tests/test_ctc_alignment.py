@@ -82,9 +82,7 @@ def test_half_precision(level, case):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    "shape", [(2, 700, 30, 300), (1, 2500, 5, 900), (1, 3000, 12, 10), (1, 1500, 700, 1400)]
-)
+@pytest.mark.parametrize("shape", [(2, 700, 30, 300), (1, 2500, 5, 900), (1, 3000, 12, 10), (1, 1500, 700, 1400)])
 def test_checkpoints_and_cones(level, kind, shape):
     """Sequences too large for all of q to be kept: tight and loose ones."""
     case = random_case(np.random.default_rng(shape[1]), shape, kind=kind, full=True, repeats=0.05)
@@ -114,9 +112,7 @@ def test_states_that_are_left_out(level, count, spare, scale, confidence, seed):
     check(case, align(case))
 
 
-@given(
-    st.integers(33, 80), st.integers(0, 60), st.sampled_from((1, 3, 30)), st.booleans(), st.integers(0, 2**32 - 1)
-)
+@given(st.integers(33, 80), st.integers(0, 60), st.sampled_from((1, 3, 30)), st.booleans(), st.integers(0, 2**32 - 1))
 def test_ties_of_longer_sequences(level, count, spare, size, impossible, seed):
     rng = np.random.default_rng(seed)
     labels = random_tokens(rng, count, 6, 0, 0.2)
@@ -271,9 +267,7 @@ def test_label_forms(case, form):
     labels = [y.tolist() for y in case.tokens]
     if form == "concatenated":
         labels = np.concatenate([*case.tokens, np.zeros(0, np.int64)]).astype(np.int64)
-    assert_same(
-        fsl.ctc_align(case.scores, labels, case.lengths, case.label_lengths, **case.options), expected
-    )
+    assert_same(fsl.ctc_align(case.scores, labels, case.lengths, case.label_lengths, **case.options), expected)
 
 
 # ---- spans --------------------------------------------------------------------------------
@@ -378,15 +372,11 @@ def test_star_is_a_class_of_given_probability(level, case, star, star_log_prob, 
     labels = case.tokens[0].tolist()
     for _ in range(data.draw(st.integers(0, 2))):
         labels.insert(data.draw(st.integers(0, len(labels))), star)
-    found = fsl.ctc_align(
-        case.scores[0, :n], labels, **case.options, star=star, star_log_prob=star_log_prob
-    )
+    found = fsl.ctc_align(case.scores[0, :n], labels, **case.options, star=star, star_log_prob=star_log_prob)
     log_probs = reference.log_emissions(case.scores[0, :n], case.kind).astype(np.float64)
     further = [classes if c == star else c for c in labels]
     blank = case.blank % classes
-    expected = fsl.ctc_align(
-        with_star(log_probs, star_log_prob), further, blank=blank, input="log_probs"
-    )
+    expected = fsl.ctc_align(with_star(log_probs, star_log_prob), further, blank=blank, input="log_probs")
     assert found.log_prob == pytest.approx(expected.log_prob, rel=1e-12, abs=1e-10)
     if found.log_prob > -np.inf:
         tokens = found.token_index[found.token_index >= 0]
@@ -410,7 +400,11 @@ def test_star_covers_what_is_not_transcribed():
     found = fsl.ctc_align(logits, [1, -1, 3, 1, 2], star=-1)
     spans = found.spans()[0]
     assert [(s.label, s.start, s.end) for s in spans] == [
-        (1, 1, 2), (-1, 2, 6), (3, 6, 7), (1, 7, 8), (2, 9, 10),
+        (1, 1, 2),
+        (-1, 2, 6),
+        (3, 6, 7),
+        (1, 7, 8),
+        (2, 9, 10),
     ]
     assert spans[1].log_prob == 0
     assert np.all(found.path[2:6] == -1)

@@ -46,9 +46,7 @@ def test_empty_batch_of_lists():
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_frames(level, kind):
     """Without frames the empty string is certain and any other impossible."""
-    loss, gradient = fsl.ctc_loss(
-        np.zeros((2, 0, 4)), [[], [1]], input=kind, reduction="none", return_grad=True
-    )
+    loss, gradient = fsl.ctc_loss(np.zeros((2, 0, 4)), [[], [1]], input=kind, reduction="none", return_grad=True)
     np.testing.assert_array_equal(loss, [0, np.inf])
     assert gradient.shape == (2, 0, 4)
 

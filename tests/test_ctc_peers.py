@@ -59,9 +59,7 @@ def test_padded_batches(level, scale, seed):
     case.scores[np.isnan(case.scores)] = 0
     labels = np.maximum(case.labels, 0)
     expected, slope = peer(case.scores, labels, case.lengths, case.label_lengths, blank, "logits")
-    loss, gradient = fsl.ctc_loss(
-        *case.arguments, blank=blank, reduction="none", infeasible="zero", return_grad=True
-    )
+    loss, gradient = fsl.ctc_loss(*case.arguments, blank=blank, reduction="none", infeasible="zero", return_grad=True)
     np.testing.assert_allclose(loss, expected, rtol=1e-11, atol=1e-11)
     np.testing.assert_allclose(gradient, slope, atol=1e-10)
 
@@ -80,9 +78,7 @@ def test_reductions(ours, theirs):
         "logits",
         theirs,
     )
-    loss, gradient = fsl.ctc_loss(
-        *case.arguments, reduction=ours, infeasible="zero", return_grad=True
-    )
+    loss, gradient = fsl.ctc_loss(*case.arguments, reduction=ours, infeasible="zero", return_grad=True)
     assert loss == pytest.approx(float(expected), rel=1e-12)
     np.testing.assert_allclose(gradient, slope, atol=1e-12)
 

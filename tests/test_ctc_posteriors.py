@@ -23,9 +23,7 @@ def expected_of(case):
     width = 2 * max([0, *case.label_lengths]) + 1
     result = np.zeros((*case.scores.shape[:2], width))
     for b, (labels, n) in enumerate(zip(case.tokens, case.lengths, strict=True)):
-        own = reference_alignment.posteriors(
-            case.scores[b, :n], labels, case.blank % case.scores.shape[2], case.kind
-        )
+        own = reference_alignment.posteriors(case.scores[b, :n], labels, case.blank % case.scores.shape[2], case.kind)
         result[b, :n, : own.shape[1]] = own
     return result
 
@@ -38,9 +36,7 @@ def check(case, posteriors):
     rounding = np.finfo(np.float16).eps * 8 if case.scores.dtype.itemsize == 2 else 0
     if case.scores.dtype != np.float64:
         tolerance += 1e-6
-    np.testing.assert_allclose(
-        posteriors.astype(np.float64), expected_of(case), rtol=rounding, atol=tolerance
-    )
+    np.testing.assert_allclose(posteriors.astype(np.float64), expected_of(case), rtol=rounding, atol=tolerance)
 
 
 @given(cases(), THREADS)

@@ -137,9 +137,7 @@ def test_reverse_reads_the_valid_part_backwards(kind):
     ahead, back = kind(3, 4, rng=rng), kind(3, 4, reverse=True)
     back.parameters = ahead.parameters
     x = rng.standard_normal((1, 6, 3))
-    np.testing.assert_array_equal(
-        back.forward(x, [4])[:, :4], ahead.forward(x[:, 3::-1], [4])[:, ::-1]
-    )
+    np.testing.assert_array_equal(back.forward(x, [4])[:, :4], ahead.forward(x[:, 3::-1], [4])[:, ::-1])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -19,9 +19,7 @@ SMALL = {
 def test_lattice_matches_enumeration(case):
     case = case.sequence(0)
     loss, gradient = reference.ctc(case.scores[0], case.tokens[0], case.blank, case.kind)
-    by_definition, slope = reference.ctc_brute_force(
-        case.scores[0], case.tokens[0], case.blank, case.kind
-    )
+    by_definition, slope = reference.ctc_brute_force(case.scores[0], case.tokens[0], case.blank, case.kind)
     np.testing.assert_allclose(loss, by_definition, rtol=1e-13, atol=1e-13)
     np.testing.assert_allclose(gradient, slope, rtol=1e-13, atol=1e-13)
 

@@ -136,9 +136,7 @@ def test_number_of_threads_out_of_range(restored, threads):
 
 @pytest.mark.parametrize("threads", [1.5, "2", True, [1]])
 def test_number_of_threads_of_a_wrong_type(restored, threads):
-    with pytest.raises(
-        TypeError, match=r"num_threads must be an integer.*" + type(threads).__name__
-    ):
+    with pytest.raises(TypeError, match=r"num_threads must be an integer.*" + type(threads).__name__):
         fsl.set_num_threads(threads)
 
 
@@ -185,9 +183,7 @@ def test_concurrent_calls(work):
         for _ in range(5):
             mine.append(solve(work, num_threads=threads))
 
-    callers = [
-        threading.Thread(target=caller, args=(mine, 1 + i % 3)) for i, mine in enumerate(answers)
-    ]
+    callers = [threading.Thread(target=caller, args=(mine, 1 + i % 3)) for i, mine in enumerate(answers)]
     for thread in callers:
         thread.start()
     for thread in callers:

@@ -100,8 +100,7 @@ def test_weights_of_losses():
     """The gradient that comes in scales ours, sequence by sequence."""
     x, weight = logits(), torch.tensor([0.5, -2.0, 0.0, 3.0], dtype=torch.float64)
     sides = [
-        (f(x.log_softmax(-1), *problem(), reduction="none") * weight).sum()
-        for f in (fst.ctc_loss, functional.ctc_loss)
+        (f(x.log_softmax(-1), *problem(), reduction="none") * weight).sum() for f in (fst.ctc_loss, functional.ctc_loss)
     ]
     sides.append((fst.ctc_loss_from_logits(x, *problem(), reduction="none") * weight).sum())
     ours, theirs, fused = (gradient_of(side, x) for side in sides)
@@ -162,9 +161,7 @@ def test_true_derivative():
     """Free log-probabilities: minus the posterior, which PyTorch's gradient exceeds by exp(log_probs)."""
     x = logits().detach().log_softmax(-1).requires_grad_()
     targets, lengths, target_lengths = problem()
-    ours, theirs = (
-        gradient_of(f(x, targets, lengths, target_lengths), x) for f in (fst.ctc_loss, functional.ctc_loss)
-    )
+    ours, theirs = (gradient_of(f(x, targets, lengths, target_lengths), x) for f in (fst.ctc_loss, functional.ctc_loss))
     scale = 1 / (target_lengths.clamp(min=1) * B).double()
     valid = torch.arange(T)[:, None] < lengths
     assert_close(ours + x.exp() * (valid * scale)[..., None], theirs)

@@ -56,9 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in DEMO_PACKAGES:
             raise
-        parser.exit(
-            1, f'the demo needs {error.name}: python -m pip install "fastseqloss[demo]"\n'
-        )
+        parser.exit(1, f'the demo needs {error.name}: python -m pip install "fastseqloss[demo]"\n')
     run(options.seed, options.epochs, options.output)
 
 

@@ -208,8 +208,7 @@ def check_grad_out(grad_out: Any, wanted: NDArray[Any]) -> bool:
         raise ValueError("grad_out is read-only")
     if overlaps_itself(grad_out):
         raise ValueError(
-            f"grad_out has strides {grad_out.strides} for shape {grad_out.shape}: "
-            "its elements must not share memory"
+            f"grad_out has strides {grad_out.strides} for shape {grad_out.shape}: its elements must not share memory"
         )
     if not wanted.size or not np.may_share_memory(grad_out, wanted):
         return False
@@ -234,9 +233,7 @@ def overlaps_itself(array: NDArray[Any]) -> bool:
     if array.flags.c_contiguous or array.size == 0:
         return False
     for stride, length in sorted(
-        (abs(stride), length)
-        for stride, length in zip(array.strides, array.shape, strict=True)
-        if length > 1
+        (abs(stride), length) for stride, length in zip(array.strides, array.shape, strict=True) if length > 1
     ):
         if stride < extent:
             return True
@@ -434,9 +431,7 @@ def _raise_bad_label(
     if form == "concatenated":
         where += f" (sequence {b}, position {i})"
     also = "" if star is None else f", or {star}, which is the star"
-    raise ValueError(
-        f"{where} is {value}; allowed: 0 to {n_classes - 1}, except {blank}, which is the blank{also}"
-    )
+    raise ValueError(f"{where} is {value}; allowed: 0 to {n_classes - 1}, except {blank}, which is the blank{also}")
 
 
 def as_integer(name: str, value: Any) -> int:

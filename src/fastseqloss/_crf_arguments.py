@@ -218,9 +218,7 @@ def _check_parameter_outs(potentials: Potentials, outs: tuple[Any, ...]) -> None
         _check_parameter_out(parameter, outs[k])
         for name, other in zip(CRFGradient._fields, outs[:k], strict=False):
             if other is not None and _arguments.shares_memory(outs[k], other):
-                raise ValueError(
-                    f"grad_out.{parameter.name} shares memory with grad_out.{name}; allowed: arrays apart"
-                )
+                raise ValueError(f"grad_out.{parameter.name} shares memory with grad_out.{name}; allowed: arrays apart")
 
 
 def _check_parameter_out(parameter: Parameter, out: Any) -> None:

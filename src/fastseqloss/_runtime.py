@@ -37,9 +37,7 @@ def _choose_level() -> str:
         raise ImportError("fastseqloss needs an x86-64-v2 CPU (SSE4.2 and POPCNT)")
     wanted = os.environ.get("FASTSEQLOSS_ISA", "")
     if wanted and wanted not in levels:
-        raise ImportError(
-            f"FASTSEQLOSS_ISA is {wanted!r}; this machine can run: {', '.join(levels)}"
-        )
+        raise ImportError(f"FASTSEQLOSS_ISA is {wanted!r}; this machine can run: {', '.join(levels)}")
     return wanted or levels[0]
 
 
@@ -84,9 +82,7 @@ def check_num_threads(num_threads: int | None) -> int | None:
     try:
         number = operator.index(num_threads)
     except TypeError:
-        raise TypeError(
-            f"num_threads must be an integer or None, got {type(num_threads).__name__}"
-        ) from None
+        raise TypeError(f"num_threads must be an integer or None, got {type(num_threads).__name__}") from None
     if number < 1:
         raise ValueError(f"num_threads is {number}; allowed: 1 or more")
     return number
@@ -143,9 +139,7 @@ def threads_for(num_threads: int | None, work: float, items: int) -> int:
     return min(num_threads or _max_threads or machine.openmp_threads(), processors(), items)
 
 
-def schedule(
-    work: NDArray[np.float64] | NDArray[np.int64], num_threads: int | None
-) -> tuple[int, NDArray[np.int64]]:
+def schedule(work: NDArray[np.float64] | NDArray[np.int64], num_threads: int | None) -> tuple[int, NDArray[np.int64]]:
     """Return the threads for sequences of `work` nanoseconds, and the order to take them in.
 
     With several threads the longest come first.

@@ -40,9 +40,7 @@ class WeightedSum:
         return f"weighted_sum({[(term.weight, term.name) for term in self._terms]})"
 
     @overload
-    def __call__(
-        self, scores: ArrayLike, *, return_grad: Literal[False] = ..., grad_out: None = ...
-    ) -> float: ...
+    def __call__(self, scores: ArrayLike, *, return_grad: Literal[False] = ..., grad_out: None = ...) -> float: ...
     @overload
     def __call__(
         self, scores: ArrayLike, *, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...
@@ -125,9 +123,7 @@ def weighted_sum(terms: Iterable[tuple[float, LossFunction]]) -> WeightedSum:
     return WeightedSum(terms)
 
 
-def check_grad(
-    loss_fn: LossFunction, x: ArrayLike, *, rng: np.random.Generator | int | None = None
-) -> float:
+def check_grad(loss_fn: LossFunction, x: ArrayLike, *, rng: np.random.Generator | int | None = None) -> float:
     """Compare a loss's gradient with central differences.
 
     Parameters
@@ -271,9 +267,7 @@ def _checked(term: _Term, result: Any, scores: NDArray[Any], *, scalar: bool = T
     return _as_loss(term, loss) if scalar else loss, array
 
 
-def _accumulate(
-    terms: list[_Term], scores: NDArray[Any], grad_out: NDArray[Any] | None
-) -> tuple[float, NDArray[Any]]:
+def _accumulate(terms: list[_Term], scores: NDArray[Any], grad_out: NDArray[Any] | None) -> tuple[float, NDArray[Any]]:
     """Return the sum and its gradient, in `grad_out` if the scores are not read from there."""
     half = scores.dtype.itemsize == _HALF
     dtype = np.dtype(np.float32) if half else scores.dtype
@@ -295,9 +289,7 @@ def _accumulate(
     return math.fsum(losses) if all(map(math.isfinite, losses)) else float(np.sum(losses)), gradient
 
 
-def _add(
-    gradient: NDArray[Any], found: NDArray[Any], weight: float, first: bool, room: NDArray[Any] | None
-) -> None:
+def _add(gradient: NDArray[Any], found: NDArray[Any], weight: float, first: bool, room: NDArray[Any] | None) -> None:
     """Gradient += weight * found, or = if `first`; `room` is what may be overwritten."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         if first:

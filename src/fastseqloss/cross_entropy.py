@@ -27,26 +27,46 @@ _INPUTS = ("logits", "log_probs", "probs")
 
 @overload
 def softmax_cross_entropy(
-    logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: ScalarReduction = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: ScalarReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
     **options: Unpack[CrossEntropyOptions],
 ) -> float: ...
 @overload
 def softmax_cross_entropy(
-    logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
     **options: Unpack[CrossEntropyOptions],
 ) -> Loss: ...
 @overload
 def softmax_cross_entropy(
-    logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[True],
+    grad_out: NDArray[Any] | None = ...,
     **options: Unpack[CrossEntropyOptions],
 ) -> LossAndGradient: ...
 @overload
 def softmax_cross_entropy(
-    logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: bool = ..., grad_out: NDArray[Any],
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: bool = ...,
+    grad_out: NDArray[Any],
     **options: Unpack[CrossEntropyOptions],
 ) -> LossAndGradient: ...
 def softmax_cross_entropy(
@@ -188,40 +208,80 @@ def softmax_cross_entropy(
     if zeta and kind:
         raise ValueError(f"z_loss is {z_loss}; allowed: 0 with input={input!r}, it needs input='logits'")
     problem = _classes.prepare(
-        "logits", logits, targets, lengths, mask, ignore_index, class_weight,
-        reduction, normalizer, sample_weight, return_grad, grad_out, distributions=True,
+        "logits",
+        logits,
+        targets,
+        lengths,
+        mask,
+        ignore_index,
+        class_weight,
+        reduction,
+        normalizer,
+        sample_weight,
+        return_grad,
+        grad_out,
+        distributions=True,
     )
     threads = problem.threads(num_threads, 0.5)
     if problem.size:
         _kernel.softmax_cross_entropy(
-            *problem.scores, problem.targets, *problem.distributions, problem.scale, problem.class_weight,
-            epsilon, zeta, kind, problem.losses, problem.gradient, threads,
+            *problem.scores,
+            problem.targets,
+            *problem.distributions,
+            problem.scale,
+            problem.class_weight,
+            epsilon,
+            zeta,
+            kind,
+            problem.losses,
+            problem.gradient,
+            threads,
         )
     return problem.result()
 
 
 @overload
 def nll_loss(
-    log_probs: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: ScalarReduction = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    log_probs: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: ScalarReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
     **options: Unpack[ClassOptions],
 ) -> float: ...
 @overload
 def nll_loss(
-    log_probs: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    log_probs: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
     **options: Unpack[ClassOptions],
 ) -> Loss: ...
 @overload
 def nll_loss(
-    log_probs: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    log_probs: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[True],
+    grad_out: NDArray[Any] | None = ...,
     **options: Unpack[ClassOptions],
 ) -> LossAndGradient: ...
 @overload
 def nll_loss(
-    log_probs: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: bool = ..., grad_out: NDArray[Any],
+    log_probs: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: bool = ...,
+    grad_out: NDArray[Any],
     **options: Unpack[ClassOptions],
 ) -> LossAndGradient: ...
 def nll_loss(
@@ -312,40 +372,80 @@ def nll_loss(
     1.039721
     """
     problem = _classes.prepare(
-        "log_probs", log_probs, targets, lengths, mask, ignore_index, class_weight,
-        reduction, normalizer, sample_weight, return_grad, grad_out,
+        "log_probs",
+        log_probs,
+        targets,
+        lengths,
+        mask,
+        ignore_index,
+        class_weight,
+        reduction,
+        normalizer,
+        sample_weight,
+        return_grad,
+        grad_out,
     )
     threads = problem.threads(num_threads, 0.1)
     if problem.size:
         _kernel.softmax_cross_entropy(
-            *problem.scores, problem.targets, None, 0, problem.scale, problem.class_weight,
-            0.0, 0.0, _INPUTS.index("log_probs"), problem.losses, problem.gradient, threads,
+            *problem.scores,
+            problem.targets,
+            None,
+            0,
+            problem.scale,
+            problem.class_weight,
+            0.0,
+            0.0,
+            _INPUTS.index("log_probs"),
+            problem.losses,
+            problem.gradient,
+            threads,
         )
     return problem.result()
 
 
 @overload
 def binary_cross_entropy(
-    logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: ScalarReduction = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: ScalarReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
     **options: Unpack[BinaryOptions],
 ) -> float: ...
 @overload
 def binary_cross_entropy(
-    logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
     **options: Unpack[BinaryOptions],
 ) -> Loss: ...
 @overload
 def binary_cross_entropy(
-    logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[True],
+    grad_out: NDArray[Any] | None = ...,
     **options: Unpack[BinaryOptions],
 ) -> LossAndGradient: ...
 @overload
 def binary_cross_entropy(
-    logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: bool = ..., grad_out: NDArray[Any],
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: bool = ...,
+    grad_out: NDArray[Any],
     **options: Unpack[BinaryOptions],
 ) -> LossAndGradient: ...
 def binary_cross_entropy(
@@ -445,6 +545,17 @@ def binary_cross_entropy(
     weight = 1.0 if pos_weight is None else pos_weight
     parameter = _step_arguments.Parameter("pos_weight", weight, 0.0, np.inf, open_ends=False, per_feature=True)
     return pointwise_loss(
-        "bce_probs" if kind else "bce_logits", "logits", logits, targets, lengths, mask, parameter,
-        reduction, normalizer, sample_weight, return_grad, grad_out, num_threads,
+        "bce_probs" if kind else "bce_logits",
+        "logits",
+        logits,
+        targets,
+        lengths,
+        mask,
+        parameter,
+        reduction,
+        normalizer,
+        sample_weight,
+        return_grad,
+        grad_out,
+        num_threads,
     )

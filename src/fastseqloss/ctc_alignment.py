@@ -398,9 +398,7 @@ def ctc_collapse(alignment: ArrayLike, blank: int = 0) -> Integers:
     return labels
 
 
-def ctc_alignment_log_prob(
-    log_probs: ArrayLike, alignments: ArrayLike | Sequence[ArrayLike]
-) -> Floats:
+def ctc_alignment_log_prob(log_probs: ArrayLike, alignments: ArrayLike | Sequence[ArrayLike]) -> Floats:
     r"""Return the log-probability of alignments that are written out.
 
     .. math:: \log P(\pi_n) = \sum_{t=1}^{T_n} \log p_{n,t,\pi_{n,t}}

@@ -96,9 +96,7 @@ def distort(images: Array, rng: np.random.Generator) -> Array:
     row, column = source.astype(np.intp).swapaxes(0, 1)
     down, right = np.moveaxis(source % 1, 1, 0)
     image = np.arange(count)[:, None, None]
-    moved = (1 - down) * (
-        (1 - right) * padded[image, row, column] + right * padded[image, row, column + 1]
-    ) + down * (
+    moved = (1 - down) * ((1 - right) * padded[image, row, column] + right * padded[image, row, column + 1]) + down * (
         (1 - right) * padded[image, row + 1, column] + right * padded[image, row + 1, column + 1]
     )
     pressure = np.exp(rng.normal(0, 0.3, (count, 1, 1)))
@@ -106,9 +104,7 @@ def distort(images: Array, rng: np.random.Generator) -> Array:
     return result
 
 
-def make_strings(
-    digits: Digits, count: int, rng: np.random.Generator, *, distorted: bool = False
-) -> Strings:
+def make_strings(digits: Digits, count: int, rng: np.random.Generator, *, distorted: bool = False) -> Strings:
     """Glue 3 to 5 random digits together, `count` times, 0 to 3 empty columns between them."""
     sizes = rng.integers(3, 6, count)
     picks = rng.integers(len(digits.labels), size=sizes.sum())
@@ -134,10 +130,7 @@ class Reader:
     def __init__(self, rng: np.random.Generator) -> None:
         self.dropout = 0.5
         sizes = [5 * SIZE, 2 * HIDDEN]
-        self.recurrent = [
-            [GRU(size, HIDDEN, reverse=reverse, rng=rng) for reverse in (False, True)]
-            for size in sizes
-        ]
+        self.recurrent = [[GRU(size, HIDDEN, reverse=reverse, rng=rng) for reverse in (False, True)] for size in sizes]
         self.linear = Linear(2 * HIDDEN, CLASSES + 1, rng=rng)
 
     @property
@@ -148,9 +141,7 @@ class Reader:
             layers |= {f"ahead{depth}": pair[0].parameters, f"back{depth}": pair[1].parameters}
         return _flat(layers)
 
-    def forward(
-        self, columns: Array, lengths: Array, rng: np.random.Generator | None = None
-    ) -> Array:
+    def forward(self, columns: Array, lengths: Array, rng: np.random.Generator | None = None) -> Array:
         """Return logits ``[B, T, 11]``; a generator `rng` drops half of the hidden units."""
         padded = np.pad(columns, ((0, 0), (2, 2), (0, 0)))
         steps = columns.shape[1]
@@ -205,9 +196,7 @@ def learning_rate(progress: float) -> float:
     return PEAK_RATE * min(1, 0.02 + 20 * progress, 1.5 * (1 - progress))
 
 
-def train(
-    reader: Reader, digits: Digits, tests: Strings, epochs: int, rng: np.random.Generator
-) -> History:
+def train(reader: Reader, digits: Digits, tests: Strings, epochs: int, rng: np.random.Generator) -> History:
     """Train the reader, and test it after every epoch."""
     parameters = reader.parameters
     optimizer = Adam(parameters)
@@ -219,9 +208,7 @@ def train(
             logits = reader.forward(strings.columns, strings.lengths, rng)
 
             before_loss = time.perf_counter()
-            loss, grad = ctc_loss(
-                logits, strings.labels, strings.lengths, blank=BLANK, return_grad=True
-            )
+            loss, grad = ctc_loss(logits, strings.labels, strings.lengths, blank=BLANK, return_grad=True)
             loss = float(loss)
             history.loss_seconds += time.perf_counter() - before_loss
 

@@ -23,26 +23,46 @@ _kernel = _runtime.load("hinge")
 
 @overload
 def hinge_loss(
-    scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: ScalarReduction = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    scores: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: ScalarReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
     **options: Unpack[HingeOptions],
 ) -> float: ...
 @overload
 def hinge_loss(
-    scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    scores: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
     **options: Unpack[HingeOptions],
 ) -> Loss: ...
 @overload
 def hinge_loss(
-    scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    scores: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[True],
+    grad_out: NDArray[Any] | None = ...,
     **options: Unpack[HingeOptions],
 ) -> LossAndGradient: ...
 @overload
 def hinge_loss(
-    scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: bool = ..., grad_out: NDArray[Any],
+    scores: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: bool = ...,
+    grad_out: NDArray[Any],
     **options: Unpack[HingeOptions],
 ) -> LossAndGradient: ...
 def hinge_loss(
@@ -137,33 +157,64 @@ def hinge_loss(
     parameter = _step_arguments.Parameter("margin", margin, 0.0, np.inf, open_ends=False, per_feature=False)
     loss = "squared_hinge" if _arguments.flag("squared", squared) else "hinge"
     return pointwise_loss(
-        loss, "scores", scores, targets, lengths, mask, parameter,
-        reduction, normalizer, sample_weight, return_grad, grad_out, num_threads,
+        loss,
+        "scores",
+        scores,
+        targets,
+        lengths,
+        mask,
+        parameter,
+        reduction,
+        normalizer,
+        sample_weight,
+        return_grad,
+        grad_out,
+        num_threads,
     )
 
 
 @overload
 def multiclass_hinge_loss(
-    scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: ScalarReduction = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    scores: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: ScalarReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
     **options: Unpack[MulticlassHingeOptions],
 ) -> float: ...
 @overload
 def multiclass_hinge_loss(
-    scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    scores: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
     **options: Unpack[MulticlassHingeOptions],
 ) -> Loss: ...
 @overload
 def multiclass_hinge_loss(
-    scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    scores: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[True],
+    grad_out: NDArray[Any] | None = ...,
     **options: Unpack[MulticlassHingeOptions],
 ) -> LossAndGradient: ...
 @overload
 def multiclass_hinge_loss(
-    scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: bool = ..., grad_out: NDArray[Any],
+    scores: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: bool = ...,
+    grad_out: NDArray[Any],
     **options: Unpack[MulticlassHingeOptions],
 ) -> LossAndGradient: ...
 def multiclass_hinge_loss(
@@ -265,13 +316,29 @@ def multiclass_hinge_loss(
     """
     number = _arguments.as_number("margin", margin, 0.0, np.inf)
     problem = _classes.prepare(
-        "scores", scores, targets, lengths, mask, ignore_index, class_weight,
-        reduction, normalizer, sample_weight, return_grad, grad_out,
+        "scores",
+        scores,
+        targets,
+        lengths,
+        mask,
+        ignore_index,
+        class_weight,
+        reduction,
+        normalizer,
+        sample_weight,
+        return_grad,
+        grad_out,
     )
     threads = problem.threads(num_threads, 0.3)
     if problem.size:
         _kernel.multiclass_hinge(
-            *problem.scores, problem.targets, problem.scale, problem.class_weight, number,
-            problem.losses, problem.gradient, threads,
+            *problem.scores,
+            problem.targets,
+            problem.scale,
+            problem.class_weight,
+            number,
+            problem.losses,
+            problem.gradient,
+            threads,
         )
     return problem.result()

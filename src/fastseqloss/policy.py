@@ -26,26 +26,50 @@ _RISK_REDUCTIONS = ("none", "sum", "mean")
 
 @overload
 def policy_gradient_loss(
-    logits: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: ScalarReduction = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    logits: ArrayLike,
+    actions: ArrayLike,
+    advantages: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: ScalarReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
     **options: Unpack[PolicyOptions],
 ) -> float: ...
 @overload
 def policy_gradient_loss(
-    logits: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    logits: ArrayLike,
+    actions: ArrayLike,
+    advantages: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
     **options: Unpack[PolicyOptions],
 ) -> Loss: ...
 @overload
 def policy_gradient_loss(
-    logits: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    logits: ArrayLike,
+    actions: ArrayLike,
+    advantages: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[True],
+    grad_out: NDArray[Any] | None = ...,
     **options: Unpack[PolicyOptions],
 ) -> LossAndGradient: ...
 @overload
 def policy_gradient_loss(
-    logits: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: bool = ..., grad_out: NDArray[Any],
+    logits: ArrayLike,
+    actions: ArrayLike,
+    advantages: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: bool = ...,
+    grad_out: NDArray[Any],
     **options: Unpack[PolicyOptions],
 ) -> LossAndGradient: ...
 def policy_gradient_loss(
@@ -169,30 +193,54 @@ def policy_gradient_loss(
 
 @overload
 def clipped_policy_loss(
-    logits: ArrayLike, actions: ArrayLike, old_log_probs: ArrayLike, advantages: ArrayLike,
-    lengths: ArrayLike | None = ..., *,
-    reduction: ScalarReduction = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    logits: ArrayLike,
+    actions: ArrayLike,
+    old_log_probs: ArrayLike,
+    advantages: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: ScalarReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
     **options: Unpack[ClippedPolicyOptions],
 ) -> float: ...
 @overload
 def clipped_policy_loss(
-    logits: ArrayLike, actions: ArrayLike, old_log_probs: ArrayLike, advantages: ArrayLike,
-    lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    logits: ArrayLike,
+    actions: ArrayLike,
+    old_log_probs: ArrayLike,
+    advantages: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
     **options: Unpack[ClippedPolicyOptions],
 ) -> Loss: ...
 @overload
 def clipped_policy_loss(
-    logits: ArrayLike, actions: ArrayLike, old_log_probs: ArrayLike, advantages: ArrayLike,
-    lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    logits: ArrayLike,
+    actions: ArrayLike,
+    old_log_probs: ArrayLike,
+    advantages: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[True],
+    grad_out: NDArray[Any] | None = ...,
     **options: Unpack[ClippedPolicyOptions],
 ) -> LossAndGradient: ...
 @overload
 def clipped_policy_loss(
-    logits: ArrayLike, actions: ArrayLike, old_log_probs: ArrayLike, advantages: ArrayLike,
-    lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: bool = ..., grad_out: NDArray[Any],
+    logits: ArrayLike,
+    actions: ArrayLike,
+    old_log_probs: ArrayLike,
+    advantages: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: bool = ...,
+    grad_out: NDArray[Any],
     **options: Unpack[ClippedPolicyOptions],
 ) -> LossAndGradient: ...
 def clipped_policy_loss(
@@ -329,26 +377,46 @@ def clipped_policy_loss(
 
 @overload
 def expected_risk_loss(
-    log_probs: ArrayLike, risks: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: Literal["sum", "mean"] = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    log_probs: ArrayLike,
+    risks: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: Literal["sum", "mean"] = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
     **options: Unpack[RiskOptions],
 ) -> float: ...
 @overload
 def expected_risk_loss(
-    log_probs: ArrayLike, risks: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: RiskReduction = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    log_probs: ArrayLike,
+    risks: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: RiskReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
     **options: Unpack[RiskOptions],
 ) -> Loss: ...
 @overload
 def expected_risk_loss(
-    log_probs: ArrayLike, risks: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: RiskReduction = ..., return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    log_probs: ArrayLike,
+    risks: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: RiskReduction = ...,
+    return_grad: Literal[True],
+    grad_out: NDArray[Any] | None = ...,
     **options: Unpack[RiskOptions],
 ) -> LossAndGradient: ...
 @overload
 def expected_risk_loss(
-    log_probs: ArrayLike, risks: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: RiskReduction = ..., return_grad: bool = ..., grad_out: NDArray[Any],
+    log_probs: ArrayLike,
+    risks: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: RiskReduction = ...,
+    return_grad: bool = ...,
+    grad_out: NDArray[Any],
     **options: Unpack[RiskOptions],
 ) -> LossAndGradient: ...
 def expected_risk_loss(

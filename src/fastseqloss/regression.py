@@ -22,26 +22,46 @@ from ._step_arguments import Parameter
 
 @overload
 def mse_loss(
-    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: ScalarReduction = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: ScalarReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
     **options: Unpack[StepOptions],
 ) -> float: ...
 @overload
 def mse_loss(
-    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
     **options: Unpack[StepOptions],
 ) -> Loss: ...
 @overload
 def mse_loss(
-    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[True],
+    grad_out: NDArray[Any] | None = ...,
     **options: Unpack[StepOptions],
 ) -> LossAndGradient: ...
 @overload
 def mse_loss(
-    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: bool = ..., grad_out: NDArray[Any],
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: bool = ...,
+    grad_out: NDArray[Any],
     **options: Unpack[StepOptions],
 ) -> LossAndGradient: ...
 def mse_loss(
@@ -121,33 +141,64 @@ def mse_loss(
     array([[-0.5,  1. ,  0. ]])
     """
     return pointwise_loss(
-        "mse", "predictions", predictions, targets, lengths, mask, None,
-        reduction, normalizer, sample_weight, return_grad, grad_out, num_threads,
+        "mse",
+        "predictions",
+        predictions,
+        targets,
+        lengths,
+        mask,
+        None,
+        reduction,
+        normalizer,
+        sample_weight,
+        return_grad,
+        grad_out,
+        num_threads,
     )
 
 
 @overload
 def mae_loss(
-    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: ScalarReduction = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: ScalarReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
     **options: Unpack[StepOptions],
 ) -> float: ...
 @overload
 def mae_loss(
-    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
     **options: Unpack[StepOptions],
 ) -> Loss: ...
 @overload
 def mae_loss(
-    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[True],
+    grad_out: NDArray[Any] | None = ...,
     **options: Unpack[StepOptions],
 ) -> LossAndGradient: ...
 @overload
 def mae_loss(
-    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: bool = ..., grad_out: NDArray[Any],
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: bool = ...,
+    grad_out: NDArray[Any],
     **options: Unpack[StepOptions],
 ) -> LossAndGradient: ...
 def mae_loss(
@@ -225,33 +276,64 @@ def mae_loss(
     0.75
     """
     return pointwise_loss(
-        "mae", "predictions", predictions, targets, lengths, mask, None,
-        reduction, normalizer, sample_weight, return_grad, grad_out, num_threads,
+        "mae",
+        "predictions",
+        predictions,
+        targets,
+        lengths,
+        mask,
+        None,
+        reduction,
+        normalizer,
+        sample_weight,
+        return_grad,
+        grad_out,
+        num_threads,
     )
 
 
 @overload
 def huber_loss(
-    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: ScalarReduction = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: ScalarReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
     **options: Unpack[HuberOptions],
 ) -> float: ...
 @overload
 def huber_loss(
-    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
     **options: Unpack[HuberOptions],
 ) -> Loss: ...
 @overload
 def huber_loss(
-    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[True],
+    grad_out: NDArray[Any] | None = ...,
     **options: Unpack[HuberOptions],
 ) -> LossAndGradient: ...
 @overload
 def huber_loss(
-    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: bool = ..., grad_out: NDArray[Any],
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: bool = ...,
+    grad_out: NDArray[Any],
     **options: Unpack[HuberOptions],
 ) -> LossAndGradient: ...
 def huber_loss(
@@ -344,33 +426,64 @@ def huber_loss(
     """
     parameter = Parameter("delta", delta, 0.0, np.inf, open_ends=True, per_feature=False)
     return pointwise_loss(
-        "huber", "predictions", predictions, targets, lengths, mask, parameter,
-        reduction, normalizer, sample_weight, return_grad, grad_out, num_threads,
+        "huber",
+        "predictions",
+        predictions,
+        targets,
+        lengths,
+        mask,
+        parameter,
+        reduction,
+        normalizer,
+        sample_weight,
+        return_grad,
+        grad_out,
+        num_threads,
     )
 
 
 @overload
 def quantile_loss(
-    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: ScalarReduction = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: ScalarReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
     **options: Unpack[QuantileOptions],
 ) -> float: ...
 @overload
 def quantile_loss(
-    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: Literal[False] = ..., grad_out: None = ...,
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
     **options: Unpack[QuantileOptions],
 ) -> Loss: ...
 @overload
 def quantile_loss(
-    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[True],
+    grad_out: NDArray[Any] | None = ...,
     **options: Unpack[QuantileOptions],
 ) -> LossAndGradient: ...
 @overload
 def quantile_loss(
-    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., *,
-    reduction: StepReduction = ..., return_grad: bool = ..., grad_out: NDArray[Any],
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: bool = ...,
+    grad_out: NDArray[Any],
     **options: Unpack[QuantileOptions],
 ) -> LossAndGradient: ...
 def quantile_loss(
@@ -457,6 +570,17 @@ def quantile_loss(
     """
     parameter = Parameter("q", q, 0.0, 1.0, open_ends=True, per_feature=True)
     return pointwise_loss(
-        "quantile", "predictions", predictions, targets, lengths, mask, parameter,
-        reduction, normalizer, sample_weight, return_grad, grad_out, num_threads,
+        "quantile",
+        "predictions",
+        predictions,
+        targets,
+        lengths,
+        mask,
+        parameter,
+        reduction,
+        normalizer,
+        sample_weight,
+        return_grad,
+        grad_out,
+        num_threads,
     )

@@ -165,9 +165,7 @@ class CTCLoss(torch.nn.CTCLoss):
         As of `ctc_loss`.
     """
 
-    def forward(
-        self, log_probs: Tensor, targets: Tensor, input_lengths: Lengths, target_lengths: Lengths
-    ) -> Tensor:
+    def forward(self, log_probs: Tensor, targets: Tensor, input_lengths: Lengths, target_lengths: Lengths) -> Tensor:
         """Return the loss."""
         reduction: Any = self.reduction
         return ctc_loss(log_probs, targets, input_lengths, target_lengths, self.blank, reduction, self.zero_infinity)

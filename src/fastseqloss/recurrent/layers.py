@@ -52,9 +52,7 @@ class Linear:
 
     _output_shape: tuple[int, ...] | None = None
 
-    def __init__(
-        self, input_size: int, output_size: int, *, rng: Seed = None, dtype: DTypeLike = np.float32
-    ) -> None:
+    def __init__(self, input_size: int, output_size: int, *, rng: Seed = None, dtype: DTypeLike = np.float32) -> None:
         inputs = arguments.as_size("input_size", input_size)
         outputs = arguments.as_size("output_size", output_size)
         self._shapes: Shapes = {"weight": (inputs, outputs), "bias": (outputs,)}
@@ -142,9 +140,7 @@ class Embedding:
 
     _output_shape: tuple[int, ...] | None = None
 
-    def __init__(
-        self, count: int, size: int, *, rng: Seed = None, dtype: DTypeLike = np.float32
-    ) -> None:
+    def __init__(self, count: int, size: int, *, rng: Seed = None, dtype: DTypeLike = np.float32) -> None:
         shape = arguments.as_size("count", count), arguments.as_size("size", size)
         weight = arguments.as_generator(rng).standard_normal(shape).astype(arguments.as_dtype(dtype))
         self._shapes: Shapes = {"weight": shape}

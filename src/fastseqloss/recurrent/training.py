@@ -14,6 +14,7 @@ from .arguments import Array
 
 _TINY, _HUGE = 1e-120, 1e30
 
+
 def clip_grad_norm(gradients: Mapping[str, Array], max_norm: float) -> float:
     r"""Shorten a gradient that is too long, in place.
 
