@@ -87,8 +87,15 @@ def skip_tuple_fields(app, what, name, obj, skip, options):
     return True if type(obj).__name__ == "_tuplegetter" else None
 
 
+def inherited_parameters(app, what, name, obj, options, parameters, returns):
+    """Write down those that a class has from PyTorch's, which may be a mock."""
+    known = {"fastseqloss.torch.CTCLoss": "(blank=0, reduction='mean', zero_infinity=False)"}
+    return (known[name], returns) if name in known else None
+
+
 def setup(app):
     """Connect the functions above."""
     app.connect("build-finished", copy_mathjax)
     app.connect("doctree-read", strip_code)
     app.connect("autodoc-skip-member", skip_tuple_fields)
+    app.connect("autodoc-process-signature", inherited_parameters)
