@@ -22,14 +22,13 @@ import contextlib
 import importlib.metadata
 import os
 import platform
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import contest, resident, sides_adapters, sides_align, sides_crf, sides_ctc, sides_policy, sides_steps
+from bench import contest, peers, resident, sides_adapters, sides_align, sides_crf, sides_ctc, sides_policy, sides_steps
 from bench.contest import OURS, TORCH, print_table
 from fastseqloss import _runtime
 
@@ -127,8 +126,8 @@ def memory(options: argparse.Namespace) -> int:
     for side in (OURS, TORCH):
         arguments = ["memory", "--side", side]
         arguments += ["--data", str(options.data)] if options.data else []
-        done = subprocess.run([sys.executable, __file__, *arguments], check=True, capture_output=True, text=True)
-        lines.append({"": side, "working memory, MB": f"{int(done.stdout) / 1e6:.1f}"})
+        grown = int(resident.printed_by([sys.executable, __file__, *arguments]))
+        lines.append({"": side, "working memory, MB": f"{grown / 1e6:.1f}"})
     print(f"\n### B,T,V,S = {','.join(map(str, RECORDING))}, float32, loss and gradient\n")
     print_table(lines)
     return 0
@@ -153,9 +152,8 @@ def align(options: argparse.Namespace) -> int:
     print("\n### Forced alignment of real emissions, float32, 1 thread, milliseconds\n")
     print_table(lines)
     print(f"geometric mean: {contest.geometric_mean(ratios):.0f}x; least: {min(ratios):.0f}x\n")
-    command = [sys.executable, __file__, "align", "--side", OURS]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    seconds, grown, peak = map(float, done.stdout.split())
+    hour = resident.printed_by([sys.executable, __file__, "align", "--side", OURS])
+    seconds, grown, peak = map(float, hour.split())
     print(f"an hour of speech, B,T,V,S = {','.join(map(str, sides_align.HOUR))}: {seconds:.1f} s on 1 thread,")
     print(f"{grown / 1e6:.0f} MB more than before the call, {peak / 1e6:.0f} MB in all (limit 2000)")
     return int(worst > 1e-9 or peak > 2e9)
@@ -249,7 +247,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     if not options.side:
         print(machine())
-    return options.run(options)
+    with peers.extras_named():
+        return options.run(options)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,20 @@ from collections.abc import Callable, Iterator
 
 from bench.contest import Call
 
+EXTRAS = {"matplotlib": "plot", "ml_dtypes": "test"} | dict.fromkeys(("jax", "optax", "torch", "torchcrf"), "peers")
+
+
+@contextlib.contextmanager
+def extras_named() -> Iterator[None]:
+    """Where a package is missing, end with the extra that installs it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if not extra:
+            raise
+        raise SystemExit(f'this needs {error.name}: python -m pip install ".[{extra}]"') from None
+
 
 def torch_calls(scores, loss: Callable, threads: int) -> dict[str, Call]:
     """List what is timed of a PyTorch loss; it cannot write a gradient, only add to one it keeps."""

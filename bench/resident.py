@@ -1,5 +1,6 @@
 """How far a call raises the resident memory of this process (on Linux)."""
 
+import subprocess
 from pathlib import Path
 
 from bench.contest import Call
@@ -11,6 +12,14 @@ def growth(call: Call) -> int:
     before = status("VmRSS")
     call()
     return status("VmHWM") - before
+
+
+def printed_by(command: list[str], environment: dict[str, str] | None = None) -> str:
+    """Return what a process of its own prints; end with its message if it fails."""
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise SystemExit(done.stderr.rstrip())
+    return done.stdout
 
 
 def status(field: str) -> int:

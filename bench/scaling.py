@@ -14,7 +14,6 @@ import importlib.util
 import json
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from bench import contest, resident, sides_ctc
+from bench import contest, peers, resident, sides_ctc
 from bench.compare import SHORT, machine
 from bench.contest import OPTAX, OURS, TORCH
 
@@ -63,8 +62,8 @@ def memory(shape: Shape) -> Iterator[dict]:
         # Without this, malloc keeps what it frees, up to 32 MB a piece, and the next call takes it from there.
         environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
         command = [sys.executable, __file__, "grow", side, *map(str, shape)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-        yield {"side": side, "megabytes": significant(int(done.stdout.split()[-1]) / 1e6)}
+        grown = int(resident.printed_by(command, environment).split()[-1])
+        yield {"side": side, "megabytes": significant(grown / 1e6)}
 
 
 def grow(side: str, shape: Shape) -> int:
@@ -286,7 +285,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Read the command line and do what it says."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["grow"]:
-        print(grow(arguments[1], tuple(map(int, arguments[2:6]))))
+        with peers.extras_named():
+            print(grow(arguments[1], tuple(map(int, arguments[2:6]))))
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=("measure", "draw"))
@@ -296,7 +296,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--cpu-time", action="store_true", help="CPU time where one thread is measured")
     options = parser.parse_args(arguments)
     options.seconds, options.least, options.stride = (0.1, 1, 3) if options.quick else (1.0, 3, 1)
-    {"measure": measure, "draw": draw}[options.command](options)
+    with peers.extras_named():
+        {"measure": measure, "draw": draw}[options.command](options)
 
 
 if __name__ == "__main__":

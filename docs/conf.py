@@ -24,10 +24,8 @@ extensions = [
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_templates", "performance"]  # performance/ holds what performance.md includes
-# The reference of an adapter is there where its framework is installed.
-adapters = {"api_pytorch.rst": "torch", "api_jax.rst": "jax"}
-exclude_patterns += [page for page, module in adapters.items() if not importlib.util.find_spec(module)]
-suppress_warnings = ["toc.excluded"]
+# The reference of the adapters needs no framework: what is not installed is imported as a mock.
+autodoc_mock_imports = [module for module in ("torch", "jax") if not importlib.util.find_spec(module)]
 templates_path = ["_templates"]
 
 myst_enable_extensions = ["dollarmath", "colon_fence", "attrs_block", "attrs_inline"]
@@ -89,8 +87,15 @@ def skip_tuple_fields(app, what, name, obj, skip, options):
     return True if type(obj).__name__ == "_tuplegetter" else None
 
 
+def inherited_parameters(app, what, name, obj, options, parameters, returns):
+    """Write down those that a class has from PyTorch's, which may be a mock."""
+    known = {"fastseqloss.torch.CTCLoss": "(blank=0, reduction='mean', zero_infinity=False)"}
+    return (known[name], returns) if name in known else None
+
+
 def setup(app):
     """Connect the functions above."""
     app.connect("build-finished", copy_mathjax)
     app.connect("doctree-read", strip_code)
     app.connect("autodoc-skip-member", skip_tuple_fields)
+    app.connect("autodoc-process-signature", inherited_parameters)

@@ -12,9 +12,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
+try:
+    import numpy as np
+    from matplotlib.figure import Figure
 
-import fastseqloss as fsl
+    import fastseqloss as fsl
+except ModuleNotFoundError as error:
+    needs = f'this example needs {error.name}: python -m pip install ".[plot]" in the folder of the source'
+    raise SystemExit(needs) from None
 
 DATA = Path(__file__).resolve().parents[1] / "tests" / "data" / "speech_austen.npz"
 WORD_BOUNDARY = "<wb>"
@@ -118,8 +123,6 @@ def write_textgrid(path: Path, tiers: dict[str, list[Interval]], duration: float
 
 def draw(path: Path, recording: Recording, spans: list[fsl.TokenSpan], reference: list[Interval]) -> None:
     """Draw the spans over the waveform, with the reference onsets under it, and the posteriors."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(12, 5), layout="constrained", facecolor="white")
     above, below = figure.subplots(2, 1, sharex=True)
     names = ["|" if name == WORD_BOUNDARY else name for name in recording.names]

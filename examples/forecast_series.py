@@ -17,12 +17,17 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from threadpoolctl import threadpool_limits
-from tqdm import tqdm
+try:
+    import numpy as np
+    from matplotlib.figure import Figure
+    from threadpoolctl import threadpool_limits
+    from tqdm import tqdm
 
-import fastseqloss as fsl
-from fastseqloss.recurrent import GRU, Adam, Linear, clip_grad_norm
+    import fastseqloss as fsl
+    from fastseqloss.recurrent import GRU, Adam, Linear, clip_grad_norm
+except ModuleNotFoundError as error:
+    needs = f'this example needs {error.name}: python -m pip install ".[demo]" in the folder of the source'
+    raise SystemExit(needs) from None
 
 DATA = Path(__file__).resolve().parents[1] / "tests" / "data" / "time_series.npz"
 QUANTILES = np.array([0.05, 0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9, 0.95], np.float32)
@@ -213,8 +218,6 @@ def draw_fan(axes: Any, at: np.ndarray, fan: np.ndarray, labels: bool = True) ->
 
 def draw(path: Path, sunspots: Series, movements: Series, years: np.ndarray, reports: list[Report]) -> None:
     """Draw quantiles one step ahead and many steps ahead, and the errors by horizon."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(12, 7), layout="constrained", facecolor="white")
     (near, far), (wrist, errors) = figure.subplots(2, 2, width_ratios=[1.9, 1])
     seen = {"color": "#d1495b", "marker": "o", "markersize": 2.8, "linestyle": "none", "label": "what came"}

@@ -23,12 +23,17 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from threadpoolctl import threadpool_limits
-from tqdm import tqdm
+try:
+    import numpy as np
+    from matplotlib.figure import Figure
+    from threadpoolctl import threadpool_limits
+    from tqdm import tqdm
 
-import fastseqloss as fsl
-from fastseqloss.recurrent import GRU, Adam, Embedding, Linear, clip_grad_norm
+    import fastseqloss as fsl
+    from fastseqloss.recurrent import GRU, Adam, Embedding, Linear, clip_grad_norm
+except ModuleNotFoundError as error:
+    needs = f'this example needs {error.name}: python -m pip install ".[demo]" in the folder of the source'
+    raise SystemExit(needs) from None
 
 DATA = Path(__file__).resolve().parents[1] / "tests" / "data" / "tagged_hkcancor.npz"
 HELD_OUT, LONGEST = 500, 40
@@ -211,8 +216,6 @@ def show(learners: list[Learner], sentences: Sentences, alphabet: str) -> None:
 
 def draw(path: Path, curves: dict[str, dict[int, float]], constants: dict[str, float]) -> None:
     """Draw the learning curves."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(9, 5), layout="constrained", facecolor="white")
     axes = figure.subplots()
     styles = {

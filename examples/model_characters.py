@@ -17,12 +17,17 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from threadpoolctl import threadpool_limits
-from tqdm import tqdm
+try:
+    import numpy as np
+    from matplotlib.figure import Figure
+    from threadpoolctl import threadpool_limits
+    from tqdm import tqdm
 
-import fastseqloss as fsl
-from fastseqloss.recurrent import LSTM, Adam, Embedding, Linear, clip_grad_norm
+    import fastseqloss as fsl
+    from fastseqloss.recurrent import LSTM, Adam, Embedding, Linear, clip_grad_norm
+except ModuleNotFoundError as error:
+    needs = f'this example needs {error.name}: python -m pip install ".[demo]" in the folder of the source'
+    raise SystemExit(needs) from None
 
 VECTOR, HIDDEN = 32, 192
 BATCH, WINDOW = 32, 80
@@ -155,8 +160,6 @@ def write(model: Model, text: Text, starts: list[str], length: int, rng: np.rand
 
 def draw(path: Path, history: History, baselines: dict[str, float]) -> None:
     """Draw the perplexities."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(9, 5), layout="constrained", facecolor="white")
     axes = figure.subplots()
     steps = 1 + np.arange(len(history.losses))

@@ -8,7 +8,7 @@ appears whole or not at all. So whatever dies, a worker, the machine or this scr
 stopped. Without CORPUS a small one is made of real speech emissions, one transcript in fifty being wrong on purpose;
 the sequences with the highest loss per frame, printed in the end, are those.
 
-Needs the extra `corpus`: python -m pip install "fastseqloss[corpus]". docs/corpus.md has the format, and how to run
+Needs the extra `corpus`: python -m pip install ".[corpus]". docs/corpus.md has the format, and how to run
 it on a cluster.
 """
 
@@ -25,13 +25,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from tqdm import tqdm
+try:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+    from tqdm import tqdm
 
-import fastseqloss as fsl
+    import fastseqloss as fsl
+except ModuleNotFoundError as error:
+    needs = f'this example needs {error.name}: python -m pip install ".[corpus]" in the folder of the source'
+    raise SystemExit(needs) from None
 
 DATA = Path(__file__).resolve().parents[1] / "tests" / "data" / "speech_hama_real.npz"
 KEY = b"fastseqloss"  # of what the metadata of a file say, in JSON
@@ -353,7 +357,11 @@ def scored_by(client: Any, todo: Iterable[Partition], corpus: Path, results: Pat
 
 def connect(stack: ExitStack, options: argparse.Namespace) -> Any:
     """Return a client of the given scheduler, or of workers on this machine: a process each, with one thread."""
-    from distributed import Client, LocalCluster
+    try:
+        from distributed import Client, LocalCluster
+    except ModuleNotFoundError as error:
+        needs = f'this example needs {error.name}: python -m pip install ".[corpus]" in the folder of the source'
+        raise SystemExit(needs) from None
 
     address = options.scheduler
     if address is None:

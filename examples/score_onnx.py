@@ -10,7 +10,7 @@ compared with that. The picture is score_onnx.png.
 
 Needs the extra `onnx`, and the model; the rest of what rapidocr asks for is not needed:
 
-    python -m pip install "fastseqloss[onnx]" && python -m pip install --no-deps rapidocr==3.10.0
+    python -m pip install ".[onnx]" && python -m pip install --no-deps rapidocr==3.10.0
 """
 
 import argparse
@@ -18,13 +18,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import onnxruntime
-from matplotlib import get_data_path
-from matplotlib.figure import Figure
-from PIL import Image, ImageDraw, ImageFont
+try:
+    import numpy as np
+    import onnxruntime
+    from matplotlib import get_data_path
+    from matplotlib.figure import Figure
+    from PIL import Image, ImageDraw, ImageFont
 
-import fastseqloss as fsl
+    import fastseqloss as fsl
+except ModuleNotFoundError as error:
+    needs = f'this example needs {error.name}: python -m pip install ".[onnx]" in the folder of the source'
+    raise SystemExit(needs) from None
 
 HEIGHT = 48  # of the pictures that the model takes
 MARGIN = 12

@@ -16,12 +16,16 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from threadpoolctl import threadpool_limits
-from tqdm import tqdm
+try:
+    import numpy as np
+    from threadpoolctl import threadpool_limits
+    from tqdm import tqdm
 
-import fastseqloss as fsl
-from fastseqloss.recurrent import GRU, Adam, Embedding, Linear, clip_grad_norm
+    import fastseqloss as fsl
+    from fastseqloss.recurrent import GRU, Adam, Embedding, Linear, clip_grad_norm
+except ModuleNotFoundError as error:
+    needs = f'this example needs {error.name}: python -m pip install ".[demo]" in the folder of the source'
+    raise SystemExit(needs) from None
 
 DATA = Path(__file__).resolve().parents[1] / "tests" / "data" / "tagged_hkcancor.npz"
 HELD_OUT = 600

@@ -81,3 +81,64 @@ def test_crf(theirs, ours):
     arrays = [p.detach() for p in (crf.transitions, crf.start_transitions, crf.end_transitions)]
     tags = fsl.crf_decode(X, arrays[0], N, start=arrays[1], end=arrays[2]).tags
     assert [row[:n].tolist() for row, n in zip(tags, N, strict=True)] == crf.decode(X, mask)
+
+
+def test_regression_hinge_and_decisions_of_torch():
+    x, y = X[..., 0], X[..., 1]
+    decisions, weight = (X[..., 2:] > 0).double(), torch.rand(3).double()
+    for ours, theirs in (
+        (fsl.mse_loss(x, y), functional.mse_loss(x, y)),
+        (fsl.mae_loss(x, y), functional.l1_loss(x, y)),
+        (fsl.huber_loss(x, y, delta=0.7), functional.huber_loss(x, y, delta=0.7)),
+        (fsl.huber_loss(x, y, delta=0.7) / 0.7, functional.smooth_l1_loss(x, y, beta=0.7)),
+        (
+            fsl.binary_cross_entropy(X[..., 2:], decisions, pos_weight=weight),
+            functional.binary_cross_entropy_with_logits(X[..., 2:], decisions, pos_weight=weight),
+        ),
+        (
+            fsl.binary_cross_entropy(X[..., 2:].sigmoid(), decisions, input="probs"),
+            functional.binary_cross_entropy(X[..., 2:].sigmoid(), decisions),
+        ),
+    ):
+        close(ours, theirs)
+
+
+def test_steps_of_optax():
+    optax = pytest.importorskip("optax", reason="the extra `peers` installs it")
+    x, y = X[..., 0].float().numpy(), X[..., 1].float().numpy()
+    signs = np.sign(y)
+    for ours, theirs in (
+        (fsl.binary_cross_entropy(x, signs > 0, reduction="none"), optax.sigmoid_binary_cross_entropy(x, signs > 0)),
+        (fsl.mse_loss(x, y, reduction="none"), optax.squared_error(x, y)),
+        (fsl.huber_loss(x, y, reduction="none"), optax.huber_loss(x, y)),
+        (fsl.hinge_loss(x, signs, reduction="none"), optax.hinge_loss(x, signs)),
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_quantiles_of_scikit_learn():
+    theirs = pytest.importorskip("sklearn.metrics", reason="the extra `test` installs it").mean_pinball_loss
+    x, y = X[..., 0].numpy().ravel(), X[..., 1].numpy().ravel()
+    close(fsl.quantile_loss(x, y, q=0.3), theirs(y, x, alpha=0.3))
+
+
+def keras_categorical_hinge(y, p):
+    """Keras's formula, y as zeros and a one."""
+    return np.maximum(0, 1 + ((1 - y) * p).max(-1) - (y * p).sum(-1))
+
+
+@pytest.mark.parametrize("offset", [-5.0, 0.0, 5.0])
+def test_formulas_of_keras(offset):
+    """Where all scores but the target's are negative, Keras takes 0 for the largest of them."""
+    scores, classes = X.numpy() + offset, STEPS.numpy()
+    theirs = keras_categorical_hinge(np.eye(5)[classes], scores)
+    with_zero = np.concatenate([scores, np.zeros((3, 9, 1))], axis=-1)
+    close(fsl.multiclass_hinge_loss(with_zero, classes, reduction="none"), theirs)
+    others = np.where(np.eye(5)[classes] == 1, -np.inf, scores).max(-1)
+    ours = fsl.multiclass_hinge_loss(scores, classes, reduction="none")
+    np.testing.assert_allclose(ours[others >= 0], theirs[others >= 0], rtol=1e-12)
+    assert not np.any(np.isclose(ours, theirs) & (others < 0) & (theirs > 0))
+    signs = np.where(X.numpy() > 0, 1, -1)
+    terms = np.maximum(0, 1 - signs * scores)
+    close(fsl.hinge_loss(scores, signs), terms.mean())
+    close(fsl.hinge_loss(scores, signs, squared=True), (terms**2).mean())

@@ -203,4 +203,4 @@ def test_matplotlib_is_only_imported_to_draw():
         "except ModuleNotFoundError as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert 'pip install "fastseqloss[plot]"' in done.stdout
+    assert "the extra `plot`: python -m pip install matplotlib" in done.stdout

@@ -21,7 +21,7 @@ print("pyparsing<3.2")  # later ones warn of what the oldest matplotlib calls
 END
 cat "$work/oldest.txt"
 python -m pip install --quiet --constraint "$work/oldest.txt" "${WHEEL:-.}[test]"
-cp -r tests examples pyproject.toml "$work"
+cp -r tests examples bench docs README.md CONTRIBUTING.md pyproject.toml "$work"
 cd "$work"
 python -m fastseqloss info
 HYPOTHESIS_PROFILE=quick python -m pytest -q

@@ -80,7 +80,7 @@ say "the tests on the wheel, in a fresh environment"
 "$python" -m venv "$work/fresh"
 "$work/fresh/bin/python" -m pip install --quiet --only-binary=:all: "${wheel}[test]"
 mkdir "$work/away"
-cp -r tests examples pyproject.toml "$work/away"
+cp -r tests examples bench docs README.md CONTRIBUTING.md pyproject.toml "$work/away"
 (
     cd "$work/away"
     export PATH=$work/fresh/bin

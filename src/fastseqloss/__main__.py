@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from . import __version__, show_config
 
-DEMO_PACKAGES = {"matplotlib", "sklearn", "threadpoolctl", "tqdm"}
+DEMO_PACKAGES = {name: name for name in ("matplotlib", "threadpoolctl", "tqdm")} | {"sklearn": "scikit-learn"}
 
 
 def _positive(text: str) -> int:
@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in DEMO_PACKAGES:
             raise
-        parser.exit(1, f'the demo needs {error.name}: python -m pip install "fastseqloss[demo]"\n')
+        packages = " ".join(DEMO_PACKAGES.values())
+        parser.exit(1, f"the demo needs {error.name}, of the extra `demo`: python -m pip install {packages}\n")
     run(options.seed, options.epochs, options.output)
 
 

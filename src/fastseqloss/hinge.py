@@ -296,8 +296,9 @@ def multiclass_hinge_loss(
     The derivative is that of the first of the highest scores beside the target, and 0 where the
     margin is just reached.
 
-    Replaces ``keras.losses.CategoricalHinge``. PyTorch's ``multi_margin_loss`` is another loss: it adds up
-    the violations of all classes and divides by V.
+    ``keras.losses.CategoricalHinge`` is the same only where some other class has a score of 0 or more: it takes
+    the highest of the other scores and 0. With one more class, of score 0, this loss is equal to it. PyTorch's
+    ``multi_margin_loss`` is another loss, too: it adds up the violations of all classes and divides by V.
 
     References
     ----------

@@ -16,10 +16,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
+
+try:
+    import jax
+    import jax.numpy as jnp
+except ModuleNotFoundError as error:
+    needs = f"fastseqloss.jax needs {error.name}, of the extra `jax`: python -m pip install jax"
+    raise ModuleNotFoundError(needs, name=error.name) from error
 
 from . import _callback
 from ._callback import Host, as_constant, as_scores, ndims

@@ -1,4 +1,4 @@
-"""Pictures of posteriors, alignments and losses; needs matplotlib (``fastseqloss[plot]``).
+"""Pictures of posteriors, alignments and losses; needs matplotlib, which the extra `plot` installs.
 
 Each function draws into `ax`, or into a new figure, and returns the Axes, to be changed further.
 """
@@ -31,7 +31,8 @@ def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
         try:
             from matplotlib import pyplot
         except ModuleNotFoundError as error:
-            raise ModuleNotFoundError('fastseqloss.plot needs matplotlib: pip install "fastseqloss[plot]"') from error
+            needs = "fastseqloss.plot needs matplotlib, of the extra `plot`: python -m pip install matplotlib"
+            raise ModuleNotFoundError(needs, name=error.name) from error
         _, ax = pyplot.subplots(figsize=size, layout="constrained")
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color(_GREY)

@@ -9,7 +9,7 @@ take, so that a training script needs one changed import:
 The gradient is computed along with the loss, in one pass, where any is wanted; under ``torch.no_grad()``, or
 where nothing requires grad, the loss alone is. Half precision (float16, and bfloat16 with the package
 ml_dtypes) gives losses in float32 and gradients in its own dtype. Threads: no more than
-``torch.get_numthreads()`` and ``fastseqloss.get_numthreads()`` say.
+``torch.get_num_threads()`` and ``fastseqloss.get_num_threads()`` say.
 """
 
 from __future__ import annotations
@@ -19,8 +19,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
-import torch
-from torch import Tensor
+try:
+    import torch
+    from torch import Tensor
+except ModuleNotFoundError as error:
+    needs = f"fastseqloss.torch needs {error.name}, of the extra `torch`; pytorch.org has builds for CPUs alone"
+    raise ModuleNotFoundError(needs, name=error.name) from error
 
 from . import _autograd
 from ._autograd import as_array, as_constant, as_parameter, threads
@@ -33,7 +37,7 @@ __all__ = ["CTCLoss", "crf_loss", "ctc_loss", "ctc_loss_from_logits", "softmax_c
 
 _REDUCTIONS = {"none": "none", "mean": "sequence_mean", "sum": "sum"}  # of PyTorch: what they are called here
 _NAMES = {"labels": "targets", "logit_lengths": "input_lengths", "label_lengths": "target_lengths"}
-Lengths: TypeAlias = Tensor | Sequence[int] | int
+Lengths: TypeAlias = "Tensor | Sequence[int] | int"  # quoted: the documentation is built without PyTorch, too
 
 
 def ctc_loss(
