@@ -132,7 +132,8 @@ def ctc_loss(
         What a sequence gives that is too short for its labels (equal neighbours need a blank
         between them): loss inf, loss 0, or ValueError. "inf" and "zero" also say what a sequence
         gives whose probability is 0 because of scores of -inf (probabilities of 0). The gradient
-        of such a sequence is 0.
+        of such a sequence is 0. A loss beyond the range of float64 is given in the same way; its
+        gradient is right.
     reduction : {"mean", "sequence_mean", "sum", "none"}
         "mean" divides the sum of the losses by B; "sequence_mean" divides each loss by its
         number of labels (at least 1) first, as the ``mean`` of PyTorch does; "none" gives [B].

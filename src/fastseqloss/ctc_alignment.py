@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -145,7 +146,8 @@ def ctc_align(
     infeasible : {"inf", "zero", "raise"}
         What a sequence gives that is too short for its labels (equal neighbours need a blank
         between them): a log-probability of -inf, of 0, or ValueError. "inf" and "zero" also say
-        what a sequence gives whose every path has probability 0. It has no path then.
+        what a sequence gives whose every path has probability 0, or a log-probability beyond the
+        range of float64. It has no path then.
     num_threads : int, optional
         Threads to use, at most one per sequence; see `set_num_threads` for the default.
 
@@ -461,6 +463,14 @@ def ctc_alignment_log_prob(log_probs: ArrayLike, alignments: ArrayLike | Sequenc
             )
         rows = scores[n] if scores.ndim == 3 else scores
         chosen: NDArray[Any] = rows[path] if scores.ndim == 1 else rows[np.arange(len(path)), path]
-        with np.errstate(all="ignore"):
-            result[n] = chosen.astype(np.float64).sum()
+        result[n] = _exact_sum(chosen.astype(np.float64))
     return result
+
+
+def _exact_sum(values: NDArray[np.float64]) -> float:
+    """Return the sum, rounded once; as NumPy has it where it is no finite number."""
+    try:
+        return math.fsum(values)
+    except (OverflowError, ValueError):
+        with np.errstate(all="ignore"):
+            return float(values.sum())

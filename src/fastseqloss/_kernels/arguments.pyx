@@ -4,6 +4,10 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 
+cdef extern from "vector.h" nogil:
+    void add_exactly "fsl_add_exactly"(double *sum, double *rest, double x) noexcept
+
+
 def first_outside(const int64_t[::1] values, int64_t least, int64_t most):
     """Position of the first value outside [least, most], or -1."""
     cdef Py_ssize_t i
@@ -84,24 +88,24 @@ cdef Py_ssize_t count_row(int64_t *targets, Py_ssize_t n, Py_ssize_t length, con
 def sequence_sums(const double[:, ::1] values, double[::1] sums):
     """sums = values.sum(axis=1), in blocks, so that long rows lose no digits; quick for short rows too."""
     cdef Py_ssize_t b, first, n = values.shape[1]
-    cdef double total
+    cdef double total, rest
     with nogil:
         for b in range(values.shape[0]):
-            total = 0
+            total = rest = 0
             for first in range(0, n, 512):
-                total += block_sum(&values[b, first], min(n - first, 512))
-            sums[b] = total
+                add_exactly(&total, &rest, block_sum(&values[b, first], min(n - first, 512)))
+            sums[b] = total + rest
 
 
 def weigh(const double[::1] values, const double[::1] weights, double[::1] weighted):
     """weighted = values * weights, 0 where the weight is 0, whatever the value; returns the sum of it."""
     cdef Py_ssize_t i, n = values.shape[0]
-    cdef double total = 0
+    cdef double total = 0, rest = 0
     for i in range(n):
         weighted[i] = values[i] * weights[i] if weights[i] else 0
     for i in range(0, n, 512):
-        total += block_sum(&weighted[i], min(n - i, 512))
-    return total
+        add_exactly(&total, &rest, block_sum(&weighted[i], min(n - i, 512)))
+    return total + rest
 
 
 cdef double block_sum(const double *x, Py_ssize_t n) noexcept nogil:

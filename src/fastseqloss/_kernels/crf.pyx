@@ -12,13 +12,15 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from fastseqloss._kernels.crf_fast cimport forward, is_clamped, log_total, sweep_back
+from fastseqloss._kernels.crf_exact cimport exact_best, exact_sum
 from fastseqloss._kernels.crf_general cimport general
 from fastseqloss._kernels.crf_group cimport (
-    CLAMP, FAST, GENERAL, IMPOSSIBLE, MOST, NOT_A_NUMBER, TAGS, Group, Problem, State, fill, lay_out, round_up,
+    CLAMP, EXACT, FAST, GENERAL, IMPOSSIBLE, MOST, NOT_A_NUMBER, TAGS, Group, Problem, State, fill, lay_out, round_up,
     set_group,
 )
+from fastseqloss._kernels.exact_sums cimport exact_from
 from fastseqloss._kernels.machine cimport run_items
-from fastseqloss._kernels.crf_viterbi cimport best_scores, margin, subtract_paths, trace
+from fastseqloss._kernels.crf_viterbi cimport best_scores, is_rounded, margin, subtract_paths, trace
 
 
 cdef extern from "crf_lattice.h" nogil:
@@ -81,9 +83,10 @@ cdef void set_transitions(Problem *p, const double *transitions, bint linear, do
     cdef double *packed = clamped + n * n
     cdef double *packed_t = packed + p.width * p.width
     p.scores, p.scores_t, p.factors, p.forward, p.backward = scores, scores_t, factors, packed, packed_t
-    p.shift, p.clamped = -INFINITY, False
+    p.shift, p.clamped, p.overflows, p.transitions = -INFINITY, False, False, transitions
     for i in range(n * n):
         p.shift = max(p.shift, transitions[i])
+    p.greatest = max(p.shift, 0)
     if not linear or p.shift == -INFINITY:
         p.shift = 0
     for i in range(n):
@@ -94,6 +97,7 @@ cdef void set_transitions(Problem *p, const double *transitions, bint linear, do
         return
     for i in range(n * n):
         factors[i] = clamped[i] = exp64(scores[i])
+        p.overflows |= scores[i] == -INFINITY and transitions[i] > -INFINITY
         if -INFINITY < scores[i] < -CLAMP:
             clamped[i] = exp64(-CLAMP)
             p.clamped = True
@@ -209,8 +213,10 @@ cdef void settle(Call *c, Group *g, int64_t b, const floating *x, floating *grad
     if c.states[b] == GENERAL:
         log_sum = general(g, b, x, grad, pairwise, sums, start, end)
         c.loss[b] += log_sum
-        if log_sum == -INFINITY:
-            c.states[b] = IMPOSSIBLE
+        if log_sum < -exact_from(p.lengths[b]):
+            c.states[b] = EXACT
+    if c.states[b] == EXACT:
+        c.loss[b] = exact_sum(p, b, x, grad, pairwise, sums, start, end, &c.states[b], p.no_memory)
     if c.states[b] == IMPOSSIBLE:
         c.loss[b] = -INFINITY if p.tags == NULL else INFINITY
         fill_frames(p, b, 0, last + 1, grad, 0)
@@ -292,7 +298,7 @@ def partition(const floating[:, :, :] emissions, const int64_t[:, ::1] tags, con
          grad_transitions [K, K], grad_start, grad_end [K], zeros to add to, or None.
     """
     cdef Call c
-    cdef bint with_sums = grad_transitions is not None
+    cdef bint with_sums = grad_transitions is not None, no_memory = False
     cdef Py_ssize_t batch = emissions.shape[0]
     cdef const floating *x = NULL
     cdef floating *g = NULL
@@ -302,7 +308,7 @@ def partition(const floating[:, :, :] emissions, const int64_t[:, ::1] tags, con
     if batch == 0:
         return
     c.problem.lengths, c.problem.scale, c.loss = &lengths[0], &scale[0], &loss[0]
-    c.problem.start, c.problem.end = &start[0], &end[0]
+    c.problem.start, c.problem.end, c.problem.no_memory = &start[0], &end[0], &no_memory
     if c.problem.n_frames:
         x = &emissions[0, 0, 0]
         g = &grad[0, 0, 0] if grad is not None else NULL
@@ -316,6 +322,8 @@ def partition(const floating[:, :, :] emissions, const int64_t[:, ::1] tags, con
             run_items(sums_float if floating is float else sums_double, &c, c.n_hands, num_threads)
             if with_sums:
                 add_up(&c, grad_transitions, grad_start, grad_end)
+        if no_memory:
+            raise MemoryError("no memory for the sums of a sequence with scores that far apart")
     finally:
         free(c.memory)
 
@@ -354,9 +362,12 @@ cdef void run_best(Call *c, Py_ssize_t hand, uintptr_t workspace, const floating
             b = g.b[r]
             path = c.paths + b * p.n_frames
             c.loss[b] = trace(&g, r, path)
+            if is_rounded(&g, r, c.loss[b]):
+                c.loss[b] = exact_best(p, b, x, path, &g.state[r], p.no_memory)
+            elif p.tags != NULL:
+                c.loss[b] = margin(&g, r, c.loss[b])
             if p.tags == NULL:
                 continue
-            c.loss[b] = margin(&g, r, c.loss[b])
             if g.state[r] == NOT_A_NUMBER:
                 fill_frames(p, b, 0, g.frames[r], grad, NAN)
                 if sums != NULL:
@@ -391,7 +402,7 @@ def best_paths(const floating[:, :, :] emissions, const int64_t[:, ::1] tags, co
          grad_transitions [K, K], grad_start, grad_end [K], zeros to add to, or all None.
     """
     cdef Call c
-    cdef bint with_sums = grad_transitions is not None
+    cdef bint with_sums = grad_transitions is not None, no_memory = False
     cdef Py_ssize_t i, batch = emissions.shape[0]
     cdef const double[:, ::1] costs = cost
     cdef const floating *x = NULL
@@ -403,6 +414,7 @@ def best_paths(const floating[:, :, :] emissions, const int64_t[:, ::1] tags, co
         return
     c.problem.lengths, c.problem.scale, c.loss = &lengths[0], &scale[0], &loss[0]
     c.problem.start, c.problem.end, c.paths = &start[0], &end[0], &paths[0, 0]
+    c.problem.no_memory = &no_memory
     c.problem.cost = &costs[0, 0] if costs is not None else NULL
     x = &emissions[0, 0, 0]
     g = &grad[0, 0, 0] if grad is not None else NULL
@@ -418,5 +430,7 @@ def best_paths(const floating[:, :, :] emissions, const int64_t[:, ::1] tags, co
             run_items(best_float if floating is float else best_double, &c, c.n_hands, num_threads)
             if with_sums:
                 add_up(&c, grad_transitions, grad_start, grad_end)
+        if no_memory:
+            raise MemoryError("no memory for the sums of a sequence with scores that far apart")
     finally:
         free(c.memory)

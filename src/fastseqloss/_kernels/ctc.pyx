@@ -17,30 +17,34 @@ from libc.string cimport memset
 from fastseqloss._kernels.ctc_fast cimport backward_sweep, forward_sweep
 from fastseqloss._kernels.ctc_general cimport general
 from fastseqloss._kernels.ctc_sequence cimport (
-    DEAD, LOGITS, Sequence, fill_frames, lay_out, log_total, round_up, row, set_labels, Input,
+    DEAD, LOGITS, Sequence, add_exactly, fill_frames, lay_out, log_total, round_up, row, set_labels, Input,
 )
 from fastseqloss._kernels.machine cimport run_items
 from fastseqloss._kernels.softmax cimport log64
 
 
-cdef double lattice(Sequence *s, const floating *x, floating *g) noexcept nogil:
+cdef double lattice(Sequence *s, const floating *x, floating *g, bint *has_path) noexcept nogil:
     """Log-likelihood of the lattice and the gradient: fast path, else general path."""
     cdef Py_ssize_t k = forward_sweep(s, x, g), r, n = s.n_labels
-    cdef double b, l = 0, el = DEAD, total
+    cdef double b, l = 0, el = DEAD, total, norm, rest
+    has_path[0] = True
     if s.is_nan:
         return NAN
     if k < 0:
-        return general(s, x, g)
+        return general(s, x, g, has_path)
     r = s.frames - 1 - (s.n_blocks - 1) * s.block
     r = r if s.with_grad else r % 2
     b = row(s, s.rows, r, 0)[n]
     if n:
         l, el = row(s, s.rows, r, 1)[n - 1], row(s, s.exponents, k, 1)[n - 1]
     if not (b > 0 or l > 0):
+        has_path[0] = False
         return -INFINITY
     total = log_total(b, row(s, s.exponents, k, 0)[n], l, el)
     if s.with_grad and not backward_sweep(s, x, g, k):
-        general(s, x, g)
+        norm, rest = s.log_norm, s.log_rest
+        general(s, x, g, has_path)
+        s.log_norm, s.log_rest = norm, rest  # to which the total belongs
     return total
 
 
@@ -48,6 +52,7 @@ cdef double run_sequence(Sequence *s, const floating *x, floating *g, const int6
                          bint feasible) noexcept nogil:
     """Loss of one sequence; its gradient, padding included, goes to g."""
     cdef double total
+    cdef bint has_path
     fill_frames(s, g, s.frames, n_frames, 0)
     if s.scale == 0 or not feasible:
         fill_frames(s, g, 0, s.frames, 0)
@@ -55,10 +60,15 @@ cdef double run_sequence(Sequence *s, const floating *x, floating *g, const int6
     if s.frames == 0:
         return 0
     set_labels(s, labels)
-    total = lattice(s, x, g)
-    total = s.log_norm + log64(s.norm_product) - total
-    if isnan(total) or total == INFINITY:
-        fill_frames(s, g, 0, s.frames, 0 if total == INFINITY else NAN)
+    total = lattice(s, x, g, &has_path)
+    if not has_path:
+        fill_frames(s, g, 0, s.frames, 0)
+        return INFINITY
+    add_exactly(&s.log_norm, &s.log_rest, log64(s.norm_product))
+    add_exactly(&s.log_norm, &s.log_rest, -total)
+    total = s.log_norm + s.log_rest
+    if isnan(total):
+        fill_frames(s, g, 0, s.frames, NAN)
     elif s.input == LOGITS and total < 0:
         total = 0  # by rounding alone
     return total
@@ -121,6 +131,7 @@ def ctc_loss(const floating[:, :, :] logits, const int64_t[::1] labels, const in
     cdef Py_ssize_t room = 0
     cdef Batch work
     cdef Sequence common
+    cdef bint no_memory = False
     memset(&work, 0, sizeof(Batch))
     if n_frames:
         work.x, work.g = &logits[0, 0, 0], &grad[0, 0, 0] if with_grad else NULL
@@ -136,7 +147,7 @@ def ctc_loss(const floating[:, :, :] logits, const int64_t[::1] labels, const in
     common.x_stride = logits.strides[1] // <Py_ssize_t> sizeof(floating)
     common.g_stride = grad.strides[1] // <Py_ssize_t> sizeof(floating) if with_grad else 0
     common.by_state, common.g_width = by_state, grad.shape[2] if with_grad else 0
-    common.norm_product = 1
+    common.norm_product, common.no_memory = 1, &no_memory
     for b in range(n):
         common.frames, common.n_labels = logit_lengths[b], label_lengths[b]
         room = max(room, <Py_ssize_t> lay_out(&common, sizeof(floating), 0))
@@ -151,6 +162,8 @@ def ctc_loss(const floating[:, :, :] logits, const int64_t[::1] labels, const in
             raise MemoryError(f"no memory for a workspace of {num_threads * (room + work.used)} bytes")
         with nogil:
             run_items(run_float if floating is float else run_double, &work, n, num_threads)
+        if no_memory:
+            raise MemoryError("no memory for the sums of a sequence with scores that far apart")
     finally:
         free(positions)
         free(arrays)

@@ -20,6 +20,7 @@ cdef extern from "ctc_lattice.h" nogil:
     double exponent "fsl_exponent"(double x) noexcept
     double mantissa "fsl_mantissa"(double x) noexcept
     double exp64 "fsl_exp64"(double x) noexcept
+    void add_exactly "fsl_add_exactly"(double *sum, double *rest, double x) noexcept
     double emissions "fsl_emissions"(const double *x, Py_ssize_t used, Py_ssize_t n, bint probs, double *y,
                                      double *shift) noexcept
 
@@ -78,8 +79,10 @@ cdef struct Sequence:
     double *post_b
     double *scratch                        # [12, width]
     # results
-    double log_norm, norm_product          # sum of the logs of what emissions were divided by
+    double log_norm, log_rest              # sum of the logs of what emissions were divided by, what rounding took of
+    double norm_product                    # it, and a factor whose log is still to be added
     bint is_nan
+    bint *no_memory                        # set where the exact path had none
 
 
 # ---- layout ---------------------------------------------------------------------------------
@@ -185,7 +188,7 @@ cdef inline void divide_by(Sequence *s, double norm) noexcept nogil:
     """log_norm += log(norm), by way of a product: one log for many frames."""
     s.norm_product *= norm
     if s.norm_product > 1e200:
-        s.log_norm += log64(s.norm_product)
+        add_exactly(&s.log_norm, &s.log_rest, log64(s.norm_product))
         s.norm_product = 1
 
 
@@ -225,13 +228,13 @@ cdef inline void open_frame(Sequence *s, const floating *x, floating *g, Py_ssiz
     s.coefficient[t] = 1
     if s.input == LOGITS:
         if shift > -INFINITY:
-            s.log_norm += row_max - shift
+            add_exactly(&s.log_norm, &s.log_rest, row_max - shift)
             divide_by(s, row_sum)
             s.coefficient[t] = exp64(shift - row_max) / row_sum
     elif s.input == LOG_PROBS:
-        s.log_norm -= shift if shift > -INFINITY else 0
+        add_exactly(&s.log_norm, &s.log_rest, -shift if shift > -INFINITY else 0)
     elif shift > 0:
-        s.log_norm -= log64(shift)
+        add_exactly(&s.log_norm, &s.log_rest, -log64(shift))
         s.coefficient[t] = shift
 
 

@@ -24,6 +24,10 @@ from fastseqloss._kernels.machine cimport run_items
 from fastseqloss._kernels.softmax cimport exp64, log64
 
 
+cdef extern from "vector.h" nogil:
+    void add_exactly "fsl_add_exactly"(double *sum, double *rest, double x) noexcept
+
+
 cdef extern from "policy.h" nogil:
     # Macros that choose by type; C checks the arguments.
     void store "fsl_store"(...) noexcept
@@ -191,11 +195,14 @@ def sums_backwards(double[:, ::1] values, const double[::1] final, const int64_t
     IN, OUT values [B, T]; beyond lengths untouched.
     """
     cdef Py_ssize_t b, t
-    cdef double after
+    cdef double after, own, rest  # what rounding has taken from `after`
     with nogil:
         for b in range(values.shape[0]):
-            after = final[b]
+            after, rest = final[b], 0
             for t in range(lengths[b] - 1, -1, -1):
+                own, rest = values[b, t], decay * rest
                 if done is None or not done[b, t]:
-                    values[b, t] += decay * after
-                after = values[b, t]
+                    add_exactly(&own, &rest, decay * after)
+                else:
+                    rest = 0
+                after, values[b, t] = own, own + rest

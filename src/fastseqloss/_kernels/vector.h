@@ -202,6 +202,17 @@ FSL_INLINE float fsl_log32(float x)
     return x >= 0.0f ? y : NAN;
 }
 
+/* ---- sums -------------------------------------------------------------------------------- */
+
+/* sum += x, exactly but for the rounding of rest. */
+FSL_INLINE void fsl_add_exactly(double *sum, double *rest, double x)
+{
+    const double total = *sum + x, part = total - *sum;
+    const double error = (*sum - (total - part)) + (x - part);
+    *rest += total - total == 0 ? error : 0;
+    *sum = total;
+}
+
 /* ---- one row of logits ------------------------------------------------------------------
  * Rows are walked in whole vectors of FSL_LANES; the last, partial one goes through a copy filled up with
  * -inf, so that no scalar exp is left over.
