@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,32 @@ class Problem:
     shape: tuple[int, ...]
     delivery: _arguments.Gradient
     given: NDArray[Any]
+    asked: NDArray[Any]  # targets as they were passed
+
+    def check_shares(self, kernel: Any, *, scores: str | None) -> None:
+        """Check that the distributions, and the `scores` of that name if they are probabilities, are from 0 to 1."""
+        for values, name, given, hint in (
+            (self.scores, scores, self.given, "; or input='logits'"),
+            (self.distributions, "targets", self.asked, ""),
+        ):
+            if name is None or values[0] is None or not values[0].size:
+                continue
+            bad = kernel.find_no_share(*values, self.targets)
+            if bad >= 0:
+                raise ValueError(f"{_step_arguments.shown(name, given, bad, self.given.shape)}; allowed: 0 to 1{hint}")
+
+    def balance(self, z_loss: float) -> float:
+        """Move a power of 2 from weights of classes that float32 may not hold to the scale; return `z_loss` over it."""
+        if self.class_weight is None:
+            return z_loss
+        largest = float(self.class_weight.max())
+        if largest == 0 or 2.0**-50 < largest < 2.0**50:
+            return z_loss
+        unit = 2.0 ** math.frexp(largest)[1]
+        self.class_weight = self.class_weight / unit
+        with np.errstate(over="ignore", under="ignore"):
+            self.scale = np.minimum(self.scale * unit, sys.float_info.max)
+        return min(z_loss / unit, sys.float_info.max)
 
     @property
     def size(self) -> int:
@@ -70,7 +97,7 @@ def prepare(
     steps = _step_arguments.as_steps(checked.given.shape[:-1], lengths, mask)
     weight = _arguments.as_weights("sample_weight", sample_weight, steps.batch)
     class_weight = _step_arguments.as_class_weight(class_weight, n_classes)
-    targets = _arguments.as_array("targets", targets)
+    targets = asked = _arguments.as_array("targets", targets)
     uniform = _reduction.is_uniform(reduction, weight)
     wanted = None
     if distributions and (targets.dtype.kind == "f" or _arguments.is_bfloat16(targets.dtype)):
@@ -101,6 +128,7 @@ def prepare(
         shape=steps.shape,
         delivery=gradient,
         given=checked.given,
+        asked=asked,
     )
 
 

@@ -14,7 +14,8 @@ _kernel = _runtime.load("pointwise")
 
 LOSSES = ("mse", "mae", "huber", "quantile", "hinge", "squared_hinge", "bce_logits", "bce_probs")
 _NANOSECONDS = {"bce_logits": 1.5, "bce_probs": 2.0}  # an element; 0.5 otherwise
-_SIGNS, _SHARES = 1, 2  # what the kernel allows as targets: -1 or 1, 0 to 1; anything otherwise
+# What the kernel allows as targets: -1 or 1, 0 to 1; as predictions: probabilities; anything otherwise.
+_SIGNS, _SHARES, _PROBABILITIES = 1, 2, 3
 _ALLOWED = {"hinge": _SIGNS, "squared_hinge": _SIGNS, "bce_logits": _SHARES, "bce_probs": _SHARES}
 
 
@@ -49,8 +50,10 @@ def pointwise_loss(
     threads = _runtime.threads_for(num_threads, work, numbers.given.size)
     gradient = _gradient_for(numbers, return_grad, grad_out)
     allowed = _ALLOWED.get(loss, 0)
+    if loss == "bce_probs":
+        _find_bad(_PROBABILITIES, numbers.values, name, predictions, numbers, steps, threads)
     if allowed and gradient.direct:  # nothing may be written there before all targets are known to be good
-        _find_bad_target(allowed, wanted, targets, numbers, steps, threads)
+        _find_bad(allowed, wanted, "targets", targets, numbers, steps, threads)
         allowed = 0
     if gradient.values is not None and np.may_share_memory(gradient.values, wanted):
         wanted = wanted.copy()
@@ -83,23 +86,24 @@ def pointwise_loss(
             room,
             threads,
         )
-        _check(allowed, bad, targets, numbers.given.shape)
+        _check(allowed, bad, "targets", targets, numbers.given.shape)
     result = _reduction.reduce_steps(reduction, partial if losses is None else losses, scale, steps.shape)
     return result if gradient.values is None else (result, gradient.deliver(numbers.given))
 
 
-def _find_bad_target(
+def _find_bad(
     allowed: int,
-    wanted: NDArray[Any],
-    targets: Any,
+    values: NDArray[Any],
+    name: str,
+    given: Any,
     numbers: _step_arguments.Numbers,
     steps: _step_arguments.Steps,
     threads: int,
 ) -> None:
-    """Raise if there is a target that the loss does not allow, one of weight 0 too."""
-    arrays: list[NDArray[Any] | None] = [wanted]
+    """Raise if there is a value that the loss does not allow, one of weight 0 too."""
+    arrays: list[NDArray[Any] | None] = [values]
     shape, lengths = numbers.shape, steps.lengths()
-    if not wanted.size:
+    if not values.size:
         return
     if steps.full:
         arrays, shape, lengths, _ = _as_one(arrays, shape, lengths, np.ones(1))
@@ -107,15 +111,14 @@ def _find_bad_target(
     assert y is not None
     room = np.empty(shape[0] * _kernel.parts(shape[1] * shape[2]), np.int64)
     bad = _kernel.find_bad_target(*y, shape, lengths, steps.mask, allowed, room, threads)
-    _check(allowed, bad, targets, numbers.given.shape)
+    _check(allowed, bad, name, given, numbers.given.shape)
 
 
-def _check(allowed: int, bad: int, targets: Any, shape: tuple[int, ...]) -> None:
+def _check(allowed: int, bad: int, name: str, given: Any, shape: tuple[int, ...]) -> None:
     if bad >= 0:
-        where = np.unravel_index(bad, shape)
         said = "-1 or 1" if allowed == _SIGNS else "0 to 1"
-        shown = _arguments.as_array("targets", targets)[where]
-        raise ValueError(f"targets[{', '.join(map(str, where))}] is {shown}; allowed: {said}")
+        said += ", or input='logits'" if allowed == _PROBABILITIES else ""
+        raise ValueError(f"{_step_arguments.shown(name, given, bad, shape)}; allowed: {said}")
 
 
 def _gradient_for(numbers: _step_arguments.Numbers, return_grad: bool, grad_out: Any) -> _arguments.Gradient:

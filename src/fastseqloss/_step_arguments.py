@@ -68,6 +68,12 @@ class Steps(NamedTuple):
         return ", ".join(map(str, np.unravel_index(flat, self.shape))) if self.shape else "()"
 
 
+def shown(name: str, given: Any, flat: int, shape: tuple[int, ...]) -> str:
+    """Name an element of an argument of that shape, and say what it is."""
+    where = tuple(int(i) for i in np.unravel_index(flat, shape))
+    return f"{name}[{', '.join(map(str, where))}] is {as_array(name, given)[where]}"
+
+
 def as_steps(shape: tuple[int, ...], lengths: Any, mask: Any) -> Steps:
     """Check what says which steps count; steps of shape [B, T, ...]."""
     batch = shape[0] if shape else 1

@@ -167,6 +167,11 @@ def policy_gradient_loss(
     all -inf has gradient 0. NaN or +inf among the logits of a step makes its loss and gradient NaN. No step that
     counts at all gives loss 0 and gradient 0.
 
+    Loss and gradient of the divergence are those of the expression above and grow as :math:`e^{r_t}`: nothing bounds
+    them. Where the reference gives an action far more probability than the policy does, the gradient is beyond
+    float32 from :math:`r_t = 89` on, and infinite there, of its sign. ``np.minimum(ref_log_probs, log_probs + 20)``
+    with the policy's own `log_probs`, taken as constants, bounds both.
+
     References
     ----------
     .. [1] R. Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement
@@ -345,6 +350,8 @@ def clipped_policy_loss(
     of the batch. A logit of -inf is an action that is masked out; taken nonetheless, its ratio is 0, and its
     loss inf with `kl_coef`. A step whose logits are all -inf has gradient 0. NaN or +inf among the logits of a
     step makes its loss and gradient NaN. No step that counts at all gives loss 0 and gradient 0.
+
+    The divergence is not bounded; `policy_gradient_loss` says what that means, and what to do.
 
     References
     ----------
@@ -538,8 +545,10 @@ def _expected_risk(
     """Return expected risks [B], and their derivatives by the log-probabilities."""
     most = x.max(axis=1, keepdims=True)
     with np.errstate(all="ignore"):
-        odds = np.exp(alpha * (x - np.where(most == -np.inf, 0, most)))
+        # Halves of scores and risks, exact, since differences of finite numbers may be twice as large.
+        below = x / 2 - np.where(most == -np.inf, 0, most) / 2
+        odds = np.exp(alpha * below * 2)
         total = odds.sum(axis=1, keepdims=True)
         share = odds / np.where(total == 0, 1, total)
-        risk = (share * risks).sum(axis=1)
-        return risk, alpha * share * (risks - risk[:, None])
+        half = (share * (risks / 2)).sum(axis=1)
+        return half * 2, np.where(share == 0, share, alpha * share * (risks / 2 - half[:, None]) * 2)

@@ -71,8 +71,9 @@ def discounted_returns(
     factor = _arguments.as_number("discount", discount, 0.0, 1.0)
     sums = _policy_arguments.as_finite("rewards", rewards, steps.shape, counts).reshape(counts.shape)
     final = _final(final_values, steps)
+    unit = _shrink(sums, final)
     _kernel.sums_backwards(sums, final, steps.lengths(), ends, factor)
-    return sums.reshape(steps.shape)
+    return _grown(sums, unit).reshape(steps.shape)
 
 
 def generalized_advantages(
@@ -144,17 +145,40 @@ def generalized_advantages(
     shape = counts.shape
     gains = _policy_arguments.as_finite("rewards", rewards, steps.shape, counts).reshape(shape)
     now = _policy_arguments.as_finite("values", values, steps.shape, counts).reshape(shape)
+    final = _final(final_values, steps)
+    unit = _shrink(gains, now, final)
     after = np.zeros(shape)
     after[:, :-1] = now[:, 1:]
     at_end = np.flatnonzero(steps.lengths())
-    after[at_end, steps.lengths()[at_end] - 1] = _final(final_values, steps)[at_end]
+    after[at_end, steps.lengths()[at_end] - 1] = final[at_end]
     if ends is not None:
         after[ends.view(np.bool_)] = 0
     with np.errstate(all="ignore"):
         gains += factor * after - now
     gains[~counts] = 0
     _kernel.sums_backwards(gains, np.zeros(len(gains)), steps.lengths(), ends, factor * trace)
-    return gains.reshape(steps.shape)
+    return _grown(gains, unit).reshape(steps.shape)
+
+
+_LARGE, _SHIFT = 1e250, 128  # sums of any number of numbers below it are finite; of finite ones over 2^_SHIFT, too
+
+
+def _shrink(*arrays: NDArray[np.float64]) -> int:
+    """Divide finite numbers, in place, by a power of 2 if sums of them might overflow; return its exponent."""
+    if all(max(array.max(initial=0), -array.min(initial=0)) < _LARGE for array in arrays):
+        return 0
+    with np.errstate(under="ignore"):
+        for array in arrays:
+            np.ldexp(array, -_SHIFT, out=array)
+    return _SHIFT
+
+
+def _grown(sums: NDArray[np.float64], exponent: int) -> NDArray[np.float64]:
+    """Undo `_shrink`; what is beyond the range then is infinite, of its sign."""
+    if exponent:
+        with np.errstate(over="ignore"):
+            np.ldexp(sums, exponent, out=sums)
+    return sums
 
 
 def _steps(

@@ -38,6 +38,9 @@ cdef extern from "rows.h" nogil:
     double row_dot_log "fsl_row_dot_log"(...) noexcept
     void row_gradient "fsl_row_gradient"(...) noexcept
     void row_slope "fsl_row_slope"(...) noexcept
+    Py_ssize_t find_share_beyond "fsl_find_no_share"(...) noexcept
+    double share "fsl_share"(double p) noexcept
+    bint is_large "fsl_is_large"(...) noexcept
     double row_smooth "fsl_row_smooth"(...) noexcept
     void tile_in "fsl_tile_in"(...) noexcept
     void tile_out "fsl_tile_out"(...) noexcept
@@ -175,7 +178,7 @@ cdef void put_gradients(const Job *job, Block *rows, Py_ssize_t size, floating *
                         floating *buffer) noexcept nogil:
     """The gradient of each row from its exponentials e, where that is not in place already."""
     cdef Py_ssize_t k, v = job.n_classes
-    cdef bint dense = job.smooth or job.y.data != NULL, native = size == sizeof(floating)
+    cdef bint dense = job.smooth or job.y.data != NULL, native = size == sizeof(floating), scaled
     cdef const floating *q
     cdef floating value
     if native and not dense and v <= SHORT:
@@ -185,12 +188,13 @@ cdef void put_gradients(const Job *job, Block *rows, Py_ssize_t size, floating *
         rows.at_target[k] = e[k][rows.target[k]]
         q = dense_row(job, rows.step[k], smooth, buffer, &rows.q[k])
         value = at_target(rows, k, q)
-        if native or dense:
+        scaled = native or dense or is_large(e[k], rows.factor[k])
+        if scaled:
             row_gradient(e[k], v, rows.factor[k], rows.scale[k], q)
         if native:
             e[k][rows.target[k]] = value if rows.own[k] else e[k][rows.target[k]]
             continue
-        store(job.x.kind, e[k], 1.0 if dense else rows.factor[k], v, rows.g[k], size)
+        store(job.x.kind, e[k], 1.0 if scaled else rows.factor[k], v, rows.g[k], size)
         if rows.own[k]:
             store(job.x.kind, &value, 1, 1, rows.g[k] + size * rows.target[k], size)
 
@@ -260,7 +264,7 @@ cdef void probability_rows(const Job *job, Block *rows, const floating **x, floa
     cdef double p, own
     for k in range(rows.n):
         t, own = rows.target[k], rows.own[k]
-        p = x[k][t]
+        p = share(x[k][t]) if job.input == PROBS else x[k][t]
         rows.loss[k] = 0
         if own:
             rows.loss[k] = -own * (log64(p) if job.input == PROBS else p)
@@ -275,7 +279,8 @@ cdef void probability_rows(const Job *job, Block *rows, const floating **x, floa
         else:
             memset(e[k], 0, v * sizeof(floating))
         if own:
-            e[k][t] = <floating> (-rows.scale[k] * own / (p if job.input == PROBS else 1.0))
+            e[k][t] = <floating> (-INFINITY if job.input == PROBS and p == 0 else
+                                  -rows.scale[k] * own / (p if job.input == PROBS else 1.0))
 
 
 cdef void run_block(const Job *job, Py_ssize_t first, Py_ssize_t last, floating *smooth, floating *scratch,
@@ -387,3 +392,43 @@ def softmax_cross_entropy(object scores, int kind, const int64_t[::1] targets, o
     finally:
         for i in range(3):
             PyBuffer_Release(&held[i])
+
+
+def find_no_share(object values, int kind, const int64_t[::1] targets):
+    """First element, counted over B R V, that is below 0 or above 1 by more than rounding; -1 if there is none.
+
+    IN   values [B, R, V], class axis contiguous; targets [B R], -1 where a step does not count: it is not looked at.
+    """
+    cdef Py_buffer held[1]
+    cdef Array p
+    memset(held, 0, sizeof(held))
+    try:
+        p = acquire(values, kind, &held[0], False)
+        if kind == FLOAT64:
+            return first_no_share[double](&p, targets, 0.0)
+        return first_no_share[float](&p, targets, 0.0)
+    finally:
+        PyBuffer_Release(&held[0])
+
+
+cdef Py_ssize_t first_no_share(const Array *p, const int64_t[::1] targets, floating tag) except -2:
+    cdef Py_ssize_t n, at, v = p.shape[2], bad = -1
+    cdef bint native = p.kind == FLOAT32 or p.kind == FLOAT64
+    cdef floating *buffer = <floating *> malloc(v * sizeof(floating))
+    cdef const char *row
+    if buffer == NULL:
+        raise MemoryError("no memory for a workspace")
+    with nogil:
+        for n in range(targets.shape[0]):
+            if targets[n] < 0:
+                continue
+            row = p.data + n // p.shape[1] * p.strides[0] + n % p.shape[1] * p.strides[1]
+            if not native:
+                load(p.kind, row, p.strides[2], v, buffer)
+                row = <const char *> buffer
+            at = find_share_beyond(<const floating *> row, v)
+            if at < v:
+                bad = n * v + at
+                break
+    free(buffer)
+    return bad

@@ -124,6 +124,11 @@ cdef inline Py_ssize_t within(const Job *job, Py_ssize_t b, Py_ssize_t first, Py
     return max(0, min(n, job.lengths[b] * job.n_features - first))
 
 
+cdef inline double scale_of(const Job *job, Py_ssize_t b) noexcept nogil:
+    """What the slopes, some of which may be infinite, are multiplied by: above 0."""
+    return max(job.scale[b] / job.n_features, 5e-324)
+
+
 cdef int64_t run_part(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t last, floating tag) noexcept nogil:
     """Elements of one sequence that counts, each piece in one loop from the arrays to the gradient.
 
@@ -135,7 +140,7 @@ cdef int64_t run_part(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t
     cdef floating *g
     cdef Walk run
     cdef Py_ssize_t n, bad = -1, part = first // PART, used = within(job, b, first, last - first)
-    cdef double total = 0, scale = job.scale[b] / job.n_features
+    cdef double total = 0, scale = scale_of(job, b)
     while first < last:
         n = min(last - first, PART if job.direct else PIECE)
         g = NULL
@@ -208,7 +213,7 @@ cdef void run_piece(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssi
         job.partial[(b + s) * job.n_parts + first // PART] += sum_of(loss + i, used) / d
         if job.steps != NULL:
             add_steps(job, b + s, first, used, loss + i)
-        scale = job.scale[b + s] / d
+        scale = scale_of(job, b + s)
         for j in range(i, i + used):
             slope[j] *= scale
         for j in range(i + used, i + n):
@@ -363,7 +368,8 @@ def find_bad_target(object y, int y_kind, shape, const int64_t[::1] lengths, con
                     int allowed, int64_t[::1] bad, int num_threads):
     """First element, counted over B T D, that is not allowed; -1 if there is none.
 
-    allowed: 0 anything, 1 signs: -1 or 1, 2 shares: from 0 to 1. bad: room for B * parts(T D), or None if 0.
+    allowed: 0 anything, 1 signs: -1 or 1, 2 shares: from 0 to 1, 3 probabilities: the same but for rounding, or NaN.
+    bad: room for B * parts(T D), or None if 0.
     """
     cdef Py_buffer held[1]
     cdef Job job

@@ -36,7 +36,9 @@ cdef extern from "policy.h" nogil:
     double row_dot "fsl_row_dot"(...) noexcept
     void policy_gradient "fsl_policy_gradient"(...) noexcept
 
-cdef double MOST = 1e300
+
+cdef double MOST = 1.7976931348623157e308
+cdef double MOST_ENTROPY = 1e300  # coefficient times scale: no sum with it is infinite
 
 
 cdef struct Job:
@@ -59,7 +61,10 @@ cdef inline double bounded(double x) noexcept nogil:
 
 
 cdef inline double times(double a, double b) noexcept nogil:
-    return 0 if a == 0 else a * b
+    """a b, 0 if a is; finite unless b is infinite."""
+    if a == 0:
+        return 0
+    return bounded(a * b) if -MOST <= b <= MOST else a * b
 
 
 cdef double surrogate(const Job *job, Py_ssize_t n, double log_prob, double *weight) noexcept nogil:
@@ -96,7 +101,8 @@ cdef void run_row(const Job *job, Py_ssize_t n, floating *buffer) noexcept nogil
     cdef char *to = job.g.data + b * job.g.strides[0] + t * job.g.strides[1] if job.g.data != NULL else NULL
     cdef const floating *x = <const floating *> from_ if native else buffer + v
     cdef floating *out = <floating *> to if native else buffer
-    cdef double scale = job.scale[b], m, total, dot = 0, log_prob, weight, w, at_action, p
+    cdef double scale = job.scale[b], entropy = min(scale * job.entropy, MOST_ENTROPY), m, total, dot = 0
+    cdef double log_prob, weight, w, at_action, p
     if a < 0 or scale == 0:
         job.loss[n] = 0
         if to != NULL:
@@ -112,9 +118,13 @@ cdef void run_row(const Job *job, Py_ssize_t n, floating *buffer) noexcept nogil
     if job.entropy:
         dot = row_dot(x, v, <floating> m, buffer) / total
     log_prob = (<double> x[a] - m) - log64(total)
+    if log_prob == -INFINITY and x[a] != -INFINITY:  # improbable, not impossible
+        log_prob = -MOST
     job.loss[n] = surrogate(job, n, log_prob, &weight)
     if job.entropy:
-        job.loss[n] -= job.entropy * (log64(total) - dot)
+        job.loss[n] -= times(job.entropy, log64(total) - dot)
+    if x[a] != -INFINITY:  # a sum over steps may overflow to one sign alone
+        job.loss[n] = bounded(job.loss[n])
     if to == NULL:
         return
     w = bounded(scale * weight)
@@ -122,9 +132,8 @@ cdef void run_row(const Job *job, Py_ssize_t n, floating *buffer) noexcept nogil
     p = exp64(log_prob)
     at_action = w * (p - 1)
     if job.entropy and p:
-        at_action += scale * job.entropy * p * ((<double> x[a] - m) - dot)
-    policy_gradient(x, buffer, v, <floating> m, (w - scale * job.entropy * dot) / total,
-                    scale * job.entropy / total, out)
+        at_action += entropy * p * ((<double> x[a] - m) - dot)
+    policy_gradient(x, buffer, v, <floating> m, (w - entropy * dot) / total, entropy / total, out)
     out[a] = <floating> at_action
     if not native:
         store(job.x.kind, out, 1.0, v, to, size)
