@@ -34,10 +34,11 @@ def pointwise_loss(
     num_threads: int | None,
 ) -> Loss | LossAndGradient:
     """Return the reduced loss, and its gradient if asked for; `name` is that of the predictions."""
-    _reduction.check_reduction(reduction, _reduction.STEP_REDUCTIONS, normalizer)
+    normalizer = _reduction.check_reduction(reduction, _reduction.STEP_REDUCTIONS, normalizer)
     numbers = _step_arguments.as_predictions(name, predictions)
     steps = _step_arguments.as_steps(numbers.given.shape[:2], lengths, mask)
     weight = _arguments.as_weights("sample_weight", sample_weight, steps.batch)
+    targets = _arguments.as_array("targets", targets)
     wanted = _step_arguments.as_comparison("targets", targets, numbers)
     number = _step_arguments.as_parameter(parameter, numbers.given.shape) if parameter else 0.0
     spread = None
@@ -91,7 +92,7 @@ def pointwise_loss(
 def _find_bad_target(
     allowed: int,
     wanted: NDArray[Any],
-    targets: Any,
+    targets: NDArray[Any],
     numbers: _step_arguments.Numbers,
     steps: _step_arguments.Steps,
     threads: int,
@@ -110,12 +111,11 @@ def _find_bad_target(
     _check(allowed, bad, targets, numbers.given.shape)
 
 
-def _check(allowed: int, bad: int, targets: Any, shape: tuple[int, ...]) -> None:
+def _check(allowed: int, bad: int, targets: NDArray[Any], shape: tuple[int, ...]) -> None:
     if bad >= 0:
         where = np.unravel_index(bad, shape)
         said = "-1 or 1" if allowed == _SIGNS else "0 to 1"
-        shown = _arguments.as_array("targets", targets)[where]
-        raise ValueError(f"targets[{', '.join(map(str, where))}] is {shown}; allowed: {said}")
+        raise ValueError(f"targets[{', '.join(map(str, where))}] is {targets[where]}; allowed: {said}")
 
 
 def _gradient_for(numbers: _step_arguments.Numbers, return_grad: bool, grad_out: Any) -> _arguments.Gradient:
@@ -142,12 +142,14 @@ def _as_one(
     lengths: NDArray[np.int64],
     scale: NDArray[np.float64],
 ) -> tuple[list[NDArray[Any] | None], tuple[int, int, int], NDArray[np.int64], NDArray[np.float64]]:
-    """Join the sequences of a batch to one, if their arrays follow each other in memory."""
+    """Join the sequences of a batch to one, if their arrays follow each other in memory, or each is a single run."""
     batch, n_steps, n_features = shape
     joined: list[NDArray[Any] | None] = []
     for array in arrays:
         one = None if array is None else array.reshape(1, 1, -1)
         if array is not None and one is not None and not np.may_share_memory(one, array):
-            return arrays, shape, lengths, scale
+            if array.shape[1] > 1:
+                return arrays, shape, lengths, scale
+            one = array.swapaxes(0, 1)  # a sequence is a run of elements
         joined.append(one)
     return joined, (1, batch * n_steps, n_features), np.array([batch * n_steps]), scale[:1]

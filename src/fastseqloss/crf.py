@@ -240,7 +240,7 @@ def crf_loss(
     >>> round(float(np.exp(-loss)), 6)
     0.333333
     """
-    _reduction.check_reduction(reduction, _reduction.SEQUENCE_REDUCTIONS, normalizer)
+    normalizer = _reduction.check_reduction(reduction, _reduction.SEQUENCE_REDUCTIONS, normalizer)
     potentials = as_potentials(emissions, transitions, lengths, mask, start, end)
     checked_tags = as_tags(tags, potentials)
     weight = as_weights("sample_weight", sample_weight, len(potentials.lengths))

@@ -503,7 +503,7 @@ def expected_risk_loss(
     >>> grad.round(4)
     array([[-0.1875,  0.1875]])
     """
-    _reduction.check_reduction(reduction, _RISK_REDUCTIONS, normalizer)
+    normalizer = _reduction.check_reduction(reduction, _RISK_REDUCTIONS, normalizer)
     _runtime.check_num_threads(num_threads)
     alpha = _arguments.as_number("sharpness", sharpness, 0.0, np.inf, open_ends=True)
     given = _arguments.as_array("log_probs", log_probs)
