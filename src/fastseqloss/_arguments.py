@@ -419,7 +419,6 @@ def check_labels(
     allowed = n_classes + (star is not None)
     bad = arguments.find_bad_label(values, starts, lengths, allowed, blank, frames_needed)
     if bad is not None:
-        b, i = bad
         rest = values[starts[bad[0]] + bad[1] : starts[bad[0]] + lengths[bad[0]]]
         at_end = label_lengths is None and bool((rest == rest[0]).all())
         raise _bad_label(exact, form, bad, int(starts[bad[0]]), n_classes, blank, star, at_end)
@@ -523,10 +522,14 @@ def as_integer(name: str, value: Any) -> int:
 def as_number(
     name: str, value: Any, least: float, most: float, *, open_ends: bool = False, allowed: str | None = None
 ) -> float:
-    """Return a finite number from `least` to `most`, without these two if `open_ends`; an array without axes will do."""
-    if not isinstance(value, (int, float)) and getattr(value, "ndim", None) == 0:
+    """Return a finite number from `least` to `most`, without these two if `open_ends`.
+
+    An array without axes is a number too.
+    """
+    if not isinstance(value, (int, float)) and (hasattr(value, "__array__") or hasattr(value, "__dlpack__")):
         array = as_array(name, value)
-        value = float(array) if is_bfloat16(array.dtype) else array[()]
+        if array.ndim == 0:
+            value = float(array) if is_bfloat16(array.dtype) else array[()]
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Real, np.floating, np.integer)):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
     allowed = allowed or _range(least, most, open_ends)

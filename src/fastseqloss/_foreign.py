@@ -54,13 +54,13 @@ def _as_objects(name: str, value: Any, array: NDArray[Any]) -> NDArray[Any]:
 
 def _masked(name: str) -> TypeError:
     return TypeError(
-        f"{name} is a masked array, or holds one; allowed: arrays without a mask. Fill it, and leave out by lengths, or "
-        "mask where there is one, what does not count"
+        f"{name} is a masked array, or holds one; allowed: arrays without a mask, so fill it, and leave out what does "
+        "not count by lengths (or mask, where a function has it)"
     )
 
 
 def _holds_masked(value: Any) -> bool:
-    """Return True if there is a masked array, or a masked number, in nested lists; NumPy would read through the mask."""
+    """Return True if there is a masked array, or a masked number, in nested lists: NumPy would not see the mask."""
     waiting, seen = [value], set()
     while waiting:
         row = waiting.pop()

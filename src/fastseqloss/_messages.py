@@ -59,11 +59,16 @@ def cause(name: str, array: NDArray[Any]) -> str:
     missing = np.argwhere(np.isnan(array))
     if len(missing):
         at = tuple(missing[0].tolist())
-        return f"; {indexed(name, at)} is {array[at]}, a missing entry: {_instead(name)}"
+        return f"; {indexed(name, at)} is {array[at]}, a missing entry: {_instead(name, at)}"
+    if array.dtype.kind == "f" and array.size and np.abs(array).max() >= 2**63:  # as NumPy reads lists of such integers
+        at = np.unravel_index(int(np.abs(array).argmax()), array.shape)
+        return f"; {indexed(name, at)} is {array[at]}, beyond int64"
     return ""
 
 
-def _instead(name: str) -> str:
+def _instead(name: str, at: tuple[int, ...]) -> str:
+    if name.startswith("labels[") and not at:
+        return "an empty list stands for no labels"
     return _INSTEAD.get(name.partition("[")[0], "fill it or leave it out")
 
 
@@ -71,8 +76,8 @@ def _cause_of_objects(name: str, array: NDArray[Any]) -> str:
     for at in np.ndindex(array.shape):
         item, where = array[at], indexed(name, at)
         if _is_missing(item):
-            return f"; {where} is {brief(item)}, a missing entry: {_instead(name)}"
-        if isinstance(item, Sized) and not isinstance(item, (str, bytes, Mapping)):
+            return f"; {where} is {brief(item)}, a missing entry: {_instead(name, at)}"
+        if array.ndim and isinstance(item, Sized) and not isinstance(item, (str, bytes, Mapping)):
             kind = type(item).__name__
             return f"; {where} is a {kind}, so this is a column of sequences: pad them to one length and stack them"
         if isinstance(item, int) and not -(2**63) <= item < 2**64:

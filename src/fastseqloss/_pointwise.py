@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ def pointwise_loss(
     arrays = [numbers.values, wanted, spread, gradient.values]
     shape, counted = numbers.shape, steps.lengths()
     if steps.full and numbers.given.size and _reduction.is_uniform(reduction, weight):
-        arrays, shape, counted, scale = _as_one(arrays, shape, counted, scale)
+        arrays, shape, counted, scale = _as_one(arrays, shape, scale)
     batch, n_steps, n_features = shape
     partial = np.zeros((batch, _kernel.parts(n_steps * n_features)))
     losses = np.zeros((batch, n_steps)) if reduction == "none" else None
@@ -103,7 +104,7 @@ def _find_bad_target(
     if not wanted.size:
         return
     if steps.full:
-        arrays, shape, lengths, _ = _as_one(arrays, shape, lengths, np.ones(1))
+        arrays, shape, lengths, _ = _as_one(arrays, shape, np.ones(1))
     y = _arguments.stored(arrays[0]) if arrays[0] is not None else None
     assert y is not None
     room = np.empty(shape[0] * _kernel.parts(shape[1] * shape[2]), np.int64)
@@ -139,17 +140,15 @@ def _gradient_for(numbers: _step_arguments.Numbers, return_grad: bool, grad_out:
 def _as_one(
     arrays: list[NDArray[Any] | None],
     shape: tuple[int, int, int],
-    lengths: NDArray[np.int64],
     scale: NDArray[np.float64],
 ) -> tuple[list[NDArray[Any] | None], tuple[int, int, int], NDArray[np.int64], NDArray[np.float64]]:
-    """Join the sequences of a batch to one, if their arrays follow each other in memory, or each is a single run."""
+    """Join the sequences of a batch to one, whose sums do not depend on how the arrays lie in memory."""
     batch, n_steps, n_features = shape
-    joined: list[NDArray[Any] | None] = []
-    for array in arrays:
-        one = None if array is None else array.reshape(1, 1, -1)
-        if array is not None and one is not None and not np.may_share_memory(one, array):
-            if array.shape[1] > 1:
-                return arrays, shape, lengths, scale
-            one = array.swapaxes(0, 1)  # a sequence is a run of elements
-        joined.append(one)
+    joined = [array.reshape(1, 1, -1) if array is not None and _is_run(array) else array for array in arrays]
     return joined, (1, batch * n_steps, n_features), np.array([batch * n_steps]), scale[:1]
+
+
+def _is_run(array: NDArray[Any]) -> bool:
+    """Return True if the elements are evenly spaced, first to last."""
+    axes = [(stride, n) for stride, n in zip(array.strides, array.shape, strict=True) if n > 1]
+    return all(outer == stride * n for (outer, _), (stride, n) in pairwise(axes))

@@ -292,15 +292,16 @@ def _accumulate(terms: list[_Term], scores: NDArray[Any], grad_out: NDArray[Any]
 
 def _total(terms: list[_Term], losses: list[float]) -> float:
     """Return the sum of the weighted losses of the terms; ValueError if some are inf and some -inf."""
+    if any(map(math.isnan, losses)):
+        return math.nan
     above, below = ([i for i, loss in enumerate(losses) if loss == infinity] for infinity in (math.inf, -math.inf))
-    if above and below and not any(map(math.isnan, losses)):
+    if above and below:
         which = (listed([terms[i].name for i in some]) for some in (above, below))
         raise ValueError("the sum is not defined: times their weights, {} is inf and {} is -inf".format(*which))
     try:
         return math.fsum(losses)
-    except (ValueError, OverflowError):  # NaN beside inf; sums beyond all floats
-        with np.errstate(all="ignore"):
-            return float(np.sum(losses))
+    except OverflowError:  # of a part of the sum, if not of all
+        return math.fsum(loss * 2.0**-64 for loss in losses) * 2.0**64
 
 
 def _add(gradient: NDArray[Any], found: NDArray[Any], weight: float, first: bool, room: NDArray[Any] | None) -> None:

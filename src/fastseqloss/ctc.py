@@ -119,7 +119,7 @@ def ctc_loss(
         Padding (steps from a sequence's length on) is never read.
     labels : array_like of int
         Padded [B, S] with any values in the padding, or concatenated in one dimension with
-        `label_lengths`, or a list of B one-dimensional sequences; [S] for one sequence.
+        `label_lengths`, or a list or column of B one-dimensional sequences; [S] for one sequence.
     logit_lengths, label_lengths : array_like of int [B], optional
         Lengths of each sequence; the full ones by default. An int for one sequence.
     blank : int
@@ -391,7 +391,8 @@ def ctc_feasible(
     Parameters
     ----------
     labels : array_like of int
-        Padded [B, S], concatenated with `label_lengths`, or a list of B sequences; [S] for one sequence.
+        Padded [B, S], concatenated with `label_lengths`, or a list or column of B sequences; [S] for one
+        sequence.
     logit_lengths : array_like of int [B], or int for one sequence
         Time steps of each sequence.
     label_lengths : array_like of int [B], or int for one sequence, optional

@@ -34,7 +34,7 @@ def discounted_returns(
         Time steps of each sequence; all by default. What lies beyond is never read.
     discount : float
         The factor :math:`\gamma`, from 0 to 1.
-    done : array_like of bool, shape of `rewards`, optional
+    done : array_like of bool, or of 0 and 1, shape of `rewards`, optional
         Steps with which an episode ends: nothing that comes later counts before them.
     final_values : array_like [B], optional
         What is expected after the last step of each sequence, where it was cut off and did not end; 0 by
@@ -107,7 +107,7 @@ def generalized_advantages(
     decay : float
         The factor :math:`\lambda`, from 0 (little variance, the bias of `values`) to 1 (`discounted_returns`
         less `values`).
-    done : array_like of bool, shape of `rewards`, optional
+    done : array_like of bool, or of 0 and 1, shape of `rewards`, optional
         Steps with which an episode ends: nothing that comes later counts before them.
     final_values : array_like [B], optional
         What is expected after the last step of each sequence, where it was cut off and did not end; 0 by
