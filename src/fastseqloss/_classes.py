@@ -26,6 +26,7 @@ class Problem:
     losses: NDArray[np.float64]  # [B R], to be filled
     gradient: NDArray[Any] | None
     reduction: str
+    uniform: bool  # the losses of the batch are added as if they were of one sequence
     shape: tuple[int, ...]
     delivery: _arguments.Gradient
     given: NDArray[Any]
@@ -41,7 +42,7 @@ class Problem:
                 continue
             bad = kernel.find_no_share(*values, self.targets)
             if bad >= 0:
-                raise ValueError(f"{_step_arguments.shown(name, given, bad, self.given.shape)}; allowed: 0 to 1{hint}")
+                raise ValueError(f"{_step_arguments.shown(name, given, bad)}; allowed: 0 to 1{hint}")
 
     def balance(self, z_loss: float) -> float:
         """Move a power of 2 from weights of classes that float32 may not hold to the scale; return `z_loss` over it."""
@@ -68,8 +69,9 @@ class Problem:
 
     def result(self) -> Loss | LossAndGradient:
         """Return the reduced loss, and the gradient if there is one."""
-        losses = self.losses.reshape(len(self.scale), -1) if self.losses.size else np.zeros((len(self.scale), 0))
-        loss = _reduction.reduce_steps(self.reduction, losses, self.scale, self.shape)
+        scale = self.scale[:1] if self.uniform else self.scale  # however the arrays lie in memory
+        losses = self.losses.reshape(len(scale), -1) if self.losses.size else np.zeros((len(scale), 0))
+        loss = _reduction.reduce_steps(self.reduction, losses, scale, self.shape)
         return loss if self.delivery.values is None else (loss, self.delivery.deliver(self.given))
 
 
@@ -90,7 +92,7 @@ def prepare(
     distributions: bool = False,
 ) -> Problem:
     """Check the arguments of a loss whose scores are called `name`."""
-    _reduction.check_reduction(reduction, _reduction.STEP_REDUCTIONS, normalizer)
+    normalizer = _reduction.check_reduction(reduction, _reduction.STEP_REDUCTIONS, normalizer)
     checked = _arguments.as_step_scores(name, scores)
     values = checked.values
     n_classes = values.shape[-1]
@@ -125,6 +127,7 @@ def prepare(
         losses=flat.view(np.float64),
         gradient=g and g[0],
         reduction=reduction,
+        uniform=uniform,
         shape=steps.shape,
         delivery=gradient,
         given=checked.given,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import numbers
 import sys
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ._arguments import as_number, choice
 from ._kernels import arguments
 
 _MOST = sys.float_info.max
@@ -17,24 +18,17 @@ SEQUENCE_REDUCTIONS = ("none", "sum", "mean", "sequence_mean")
 STEP_REDUCTIONS = ("none", "per_sequence", "sum", "mean", "sequence_mean", "batch_mean")
 
 
-def check_reduction(reduction: object, allowed: tuple[str, ...], normalizer: float | None) -> None:
-    """Raise ValueError for a reduction that is not allowed or a normalizer that does not fit."""
-    if not isinstance(reduction, str) or reduction not in allowed:
-        raise ValueError(f"reduction is {reduction!r}; allowed: {', '.join(map(repr, allowed))}")
+def check_reduction(reduction: object, allowed: tuple[str, ...], normalizer: Any) -> float | None:
+    """Return the normalizer as a number, if there is one; ValueError for a reduction that is not allowed."""
+    choice("reduction", reduction, allowed)
     if normalizer is None:
-        return
+        return None
     if reduction != "sum":
         raise ValueError(f"normalizer needs reduction='sum', got reduction={reduction!r}")
-    if isinstance(normalizer, bool) or not isinstance(normalizer, numbers.Real):
-        raise TypeError(f"normalizer is {normalizer!r}; allowed: a number, finite and above 0")
-    try:
-        number = float(normalizer)
-    except OverflowError:
-        raise ValueError("normalizer is beyond all floats; allowed: finite and above 0") from None
-    if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"normalizer is {normalizer}; allowed: finite and above 0")
+    number = as_number("normalizer", normalizer, 0.0, math.inf, open_ends=True, allowed="finite and above 0")
     if math.isinf(1.0 / number):
-        raise ValueError(f"normalizer is {normalizer}; allowed: numbers whose reciprocal is finite")
+        raise ValueError(f"normalizer is {number}; allowed: numbers whose reciprocal is finite")
+    return number
 
 
 def sequence_scale(
@@ -78,7 +72,7 @@ def _scale(
     elif reduction in ("sequence_mean", "batch_mean"):
         divisor = batch if sample_weight is None else float(sample_weight.sum())
     elif normalizer is not None:
-        divisor = float(normalizer)
+        divisor = normalizer
     factor = 1.0 / divisor if divisor > 0 else 0.0
     scale = np.full(len(counts), factor) if sample_weight is None else sample_weight * factor
     if reduction == "sequence_mean":

@@ -6,7 +6,6 @@ import functools
 import importlib
 import importlib.metadata
 import json
-import operator
 import os
 import platform
 import sys
@@ -16,7 +15,7 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _cgroup
+from . import _arguments, _cgroup
 from ._kernels import machine
 
 _max_threads: int | None = None
@@ -77,12 +76,7 @@ def check_num_threads(num_threads: int | None) -> int | None:
     """Return `num_threads` as an int of at least 1, or None."""
     if num_threads is None:
         return None
-    if isinstance(num_threads, bool):
-        raise TypeError("num_threads must be an integer or None, got bool")
-    try:
-        number = operator.index(num_threads)
-    except TypeError:
-        raise TypeError(f"num_threads must be an integer or None, got {type(num_threads).__name__}") from None
+    number = _arguments.as_integer("num_threads", num_threads)
     if number < 1:
         raise ValueError(f"num_threads is {number}; allowed: 1 or more")
     return number

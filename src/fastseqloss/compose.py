@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _arguments, _foreign
+from ._messages import brief, listed
 
 LossFunction = Callable[..., Any]
 _HALF = 2  # bytes
@@ -57,7 +58,7 @@ class WeightedSum:
         given = _arguments.as_array("scores", scores)
         terms = [term for term in self._terms if term.weight]
         if not _arguments.flag("return_grad", return_grad) and grad_out is None:
-            return _total([term.weight * _loss_of(term, given) for term in terms])
+            return _total(terms, [term.weight * _loss_of(term, given) for term in terms])
         given = _arguments.as_floats("scores", given)
         if grad_out is not None:
             grad_out = _foreign.as_output(grad_out)
@@ -92,7 +93,7 @@ def weighted_sum(terms: Iterable[tuple[float, LossFunction]]) -> WeightedSum:
     ------
     ValueError, TypeError
         If a term is not as above; the message names it. What a term itself raises when called has a note that
-        names the term.
+        names the term. When called, also if some terms give inf and others -inf, naming both: the sum would be NaN.
 
     See Also
     --------
@@ -197,10 +198,10 @@ def _difference(term: _Term, point: NDArray[Any], flat: NDArray[Any], i: int) ->
 
 def _as_term(i: int, term: Any) -> _Term:
     if not isinstance(term, (tuple, list)) or len(term) != 2:
-        raise TypeError(f"terms[{i}] is {term!r}; allowed: (weight, loss)")
+        raise TypeError(f"terms[{i}] is {brief(term)}; allowed: (weight, loss)")
     weight, loss = term
     if not callable(loss):
-        raise TypeError(f"terms[{i}][1] is {loss!r}; allowed: a callable")
+        raise TypeError(f"terms[{i}][1] is {brief(loss)}; allowed: a callable")
     number = _arguments.as_number(f"terms[{i}][0]", weight, -math.inf, math.inf)
     return _Term(number, loss, f"terms[{i}] ({_name(loss)})", _takes(loss, "grad_out"))
 
@@ -251,7 +252,7 @@ def _as_loss(term: _Term, loss: Any) -> float:
 def _as_losses(term: _Term, losses: Any) -> NDArray[np.float64]:
     array = _arguments.as_array(f"the loss of {term.name}", losses)
     if array.dtype.kind not in "fiu" and not _arguments.is_bfloat16(array.dtype):
-        raise ValueError(f"the loss of {term.name} is {losses!r}; allowed: a number")
+        raise ValueError(f"the loss of {term.name} is {brief(losses)}; allowed: a number")
     return _arguments.as_doubles(array)
 
 
@@ -291,7 +292,7 @@ def _accumulate(terms: list[_Term], scores: NDArray[Any], grad_out: NDArray[Any]
         first = False
     if first:
         gradient[...] = 0
-    return _total(losses), gradient
+    return _total(terms, losses), gradient
 
 
 def _is_read(array: NDArray[Any], values: Iterable[Any], depth: int = 4) -> bool:
@@ -320,14 +321,18 @@ def _held(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) and len(value) < 1000 else []
 
 
-def _total(losses: list[float]) -> float:
-    """Return the sum; it may be infinite, and so may one of the losses."""
-    if not all(map(math.isfinite, losses)):
-        with np.errstate(invalid="ignore"):
-            return float(np.sum(losses))
-    if max(map(abs, losses), default=0.0) < 1e300:
+def _total(terms: list[_Term], losses: list[float]) -> float:
+    """Return the sum of the weighted losses of the terms; ValueError if some are inf and some -inf."""
+    if any(map(math.isnan, losses)):
+        return math.nan
+    above, below = ([i for i, loss in enumerate(losses) if loss == infinity] for infinity in (math.inf, -math.inf))
+    if above and below:
+        which = (listed([terms[i].name for i in some]) for some in (above, below))
+        raise ValueError("the sum is not defined: times their weights, {} is inf and {} is -inf".format(*which))
+    try:
         return math.fsum(losses)
-    return math.fsum(loss * 2.0**-32 for loss in losses) * 2.0**32
+    except OverflowError:  # of a part of the sum, if not of all
+        return math.fsum(loss * 2.0**-64 for loss in losses) * 2.0**64
 
 
 def _add(gradient: NDArray[Any], found: NDArray[Any], weight: float, first: bool, room: NDArray[Any] | None) -> None:

@@ -155,7 +155,7 @@ def crf_loss(
         Any float dtype.
     lengths : array_like of int [B], optional
         Steps of each sequence; T by default. An int for one sequence. An empty sequence has loss 0.
-    mask : array_like of bool [B, T], optional
+    mask : array_like of bool, or of 0 and 1, [B, T], optional
         Instead of `lengths`: True up to the end of each sequence, False from there on.
     start, end : array_like [K], optional
         Scores of the first and the last tag of a path; none by default.
@@ -240,7 +240,7 @@ def crf_loss(
     >>> round(float(np.exp(-loss)), 6)
     0.333333
     """
-    _reduction.check_reduction(reduction, _reduction.SEQUENCE_REDUCTIONS, normalizer)
+    normalizer = _reduction.check_reduction(reduction, _reduction.SEQUENCE_REDUCTIONS, normalizer)
     potentials = as_potentials(emissions, transitions, lengths, mask, start, end)
     checked_tags = as_tags(tags, potentials)
     weight = as_weights("sample_weight", sample_weight, len(potentials.lengths))

@@ -108,7 +108,7 @@ def softmax_cross_entropy(
         Classes, or distributions over classes: numbers from 0 to 1, which need not add up to one.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
-    mask : array_like of bool [B, T, ...], optional
+    mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
         Which steps count, where they are not the first ones; all by default. With `lengths` a step
         counts if both say so. What does not count is never read and has gradient 0.
     input : {"logits", "log_probs", "probs"}
@@ -317,7 +317,7 @@ def nll_loss(
         Classes.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
-    mask : array_like of bool [B, T, ...], optional
+    mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
         Which steps count, where they are not the first ones; all by default. With `lengths` a step
         counts if both say so. What does not count is never read and has gradient 0.
     ignore_index : int
@@ -482,7 +482,7 @@ def binary_cross_entropy(
         From 0 to 1, of any real dtype.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
-    mask : array_like of bool [B, T], optional
+    mask : array_like of bool, or of 0 and 1, [B, T], optional
         Which steps count, where they are not the first ones; all by default. With `lengths` a step
         counts if both say so. What does not count is never read and has gradient 0.
     input : {"logits", "probs"}

@@ -439,11 +439,9 @@ def ctc_alignment_log_prob(log_probs: ArrayLike, alignments: ArrayLike | Sequenc
     >>> np.exp(fsl.ctc_alignment_log_prob(log_probs, [[1, 0, 2], [1, 1, 2]])).round(4)
     array([0.03 , 0.075])
     """
-    scores = _arguments.as_array("log_probs", log_probs)
+    scores = _arguments.as_real("log_probs", log_probs)
     if not 1 <= scores.ndim <= 3 or scores.shape[-1] == 0:
         raise ValueError(f"log_probs has shape {scores.shape}; allowed: [V], [T, V] or [N, T, V], V at least 1")
-    if scores.dtype.kind not in "fiu" and scores.dtype.name != "bfloat16":
-        raise TypeError(f"log_probs has dtype {scores.dtype}; allowed: real numbers")
     if not isinstance(alignments, Sequence):
         alignments = _arguments.as_array("alignments", alignments)
         if alignments.ndim == 0:

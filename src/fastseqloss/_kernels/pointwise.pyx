@@ -45,7 +45,7 @@ cdef enum:
 
 cdef struct Job:
     Loss loss
-    Array x, y, a, g  # a, g: NULL if not given; [B, outer, inner], whatever has T D elements a sequence
+    Array x, y, a, g  # a, g: NULL if not given; [B, outer, inner], as pointwise() has it
     double parameter  # where a is not given
     Py_ssize_t n_sequences, n_steps, n_features
     Py_ssize_t group, n_parts  # sequences in an item; parts of a sequence
@@ -68,9 +68,11 @@ cdef struct Walk:
 
 
 cdef inline Walk walk(const Array *array, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
-    """The elements from `first` on that are evenly spaced, n at most."""
+    """The elements from `first` on that are evenly spaced, n at most; beyond a sequence, those of the next ones."""
     cdef Py_ssize_t inner = array.shape[2], row = first // inner if first >= inner else 0, i = first - row * inner
     cdef Walk run
+    if row >= array.shape[1]:
+        b, row = b + row // array.shape[1], row % array.shape[1]
     run.data = array.data + b * array.strides[0] + row * array.strides[1] + i * array.strides[2]
     run.stride = array.strides[2]
     run.n = min(n, inner - i)
@@ -303,9 +305,9 @@ cdef inline Py_ssize_t n_items(const Job *job) noexcept nogil:
     return (job.n_sequences + job.group - 1) // job.group if job.group > 1 else job.n_sequences * job.n_parts
 
 
-cdef bint is_whole(const Array *array, Stored kind) noexcept nogil:
-    """Whether the elements of a sequence are neighbours in memory; true if there is no array."""
-    return array.data == NULL or (array.kind == kind and array.shape[1] == 1
+cdef bint is_whole(const Array *array, Stored kind, Py_ssize_t size) noexcept nogil:
+    """Return True if the `size` elements of a sequence are neighbours in memory, or if there is no array."""
+    return array.data == NULL or (array.kind == kind and array.shape[1] == 1 and array.shape[2] == size
                                   and array.strides[2] == (4 if kind == FLOAT32 else 8))
 
 
@@ -319,7 +321,7 @@ cdef int64_t run_all(Job *job, shape, int num_threads) except -2:
     job.n_sequences, job.n_steps, job.n_features = shape
     job.group = max(1, SHORT // size)
     job.n_parts = parts(size)
-    job.direct = is_whole(&job.x, kind) and is_whole(&job.y, kind) and is_whole(&job.g, kind)
+    job.direct = is_whole(&job.x, kind, size) and is_whole(&job.y, kind, size) and is_whole(&job.g, kind, size)
     with nogil:
         run_items(run_float if single else run_double, job, n_items(job), num_threads)
     if job.bad != NULL:
@@ -340,7 +342,8 @@ def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, d
               int num_threads):
     """Losses and, unless grad is None, gradients times scale. Returns what find_bad_target does.
 
-    IN   shape: B, T, D. x, y, and a in float64 or None, each [B, outer, inner] with T D elements a sequence.
+    IN   shape: B, T, D. x, y, and a in float64 or None, each [B, outer, inner] with T D elements a sequence; or
+         [more, outer, inner] with as many elements in all where B is 1.
     OUT  partial [B, parts(T D)]: sums over steps of the means over features; steps [B, T]: those means, or
          None; both zeros before. grad like x. All of them void if a target is bad.
     """

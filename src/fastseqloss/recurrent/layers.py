@@ -162,15 +162,15 @@ class Embedding:
         """
         check_parameters(self.parameters, self._shapes)
         weight = self.parameters["weight"]
-        numbers = _arguments.as_integers("tokens", tokens)
+        read = _arguments.read_integers("tokens", tokens)
+        numbers = read.values
         if numbers.ndim != 2:
             raise ValueError(f"tokens has shape {numbers.shape}; allowed: (B, T)")
         _, valid = arguments.valid_steps(lengths, *numbers.shape)
         wrong = np.argwhere(valid & ((numbers < 0) | (numbers >= len(weight))))
         if wrong.size:
             row, step = wrong[0]
-            found = np.asarray(tokens)[row, step]
-            raise ValueError(f"tokens[{row}, {step}] is {found}; allowed: 0 to {len(weight) - 1}")
+            raise ValueError(f"tokens[{row}, {step}] is {read.exact[row, step]}; allowed: 0 to {len(weight) - 1}")
         self._valid, self._tokens, self._dtype = valid, numbers[valid], weight.dtype
         vectors = np.zeros((*numbers.shape, weight.shape[1]), weight.dtype)
         vectors[valid] = weight[self._tokens]
