@@ -116,7 +116,7 @@ def softmax_cross_entropy(
         probabilities are taken as they are, normalised or not, and the gradient is the derivative with
         respect to them.
     ignore_index : int
-        Steps with this target do not count at all.
+        Steps with this target do not count at all. Distributions take none: negative there, as by default.
     class_weight : array_like [V], optional
         Weight of each class, 0 or from 1e-150 to 1e150. For integer targets averages then divide by the
         sum of the targets' weights; for distributions they leave the divisor alone.

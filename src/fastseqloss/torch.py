@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias
 
 import torch
 from torch import Tensor
 
 from . import _autograd
-from ._autograd import as_array, as_constant, as_parameter, threads
+from ._autograd import Loss, as_array, outside_graphs, threads
 from ._signatures import Input, StepReduction
 from .crf import crf_loss as _crf_loss
 from .cross_entropy import softmax_cross_entropy as _softmax_cross_entropy
@@ -36,6 +35,7 @@ _NAMES = {"labels": "targets", "logit_lengths": "input_lengths", "label_lengths"
 Lengths: TypeAlias = Tensor | Sequence[int] | int
 
 
+@outside_graphs
 def ctc_loss(
     log_probs: Tensor,
     targets: Tensor,
@@ -107,6 +107,7 @@ def ctc_loss(
     )
 
 
+@outside_graphs
 def ctc_loss_from_logits(
     logits: Tensor,
     targets: Tensor,
@@ -170,6 +171,11 @@ class CTCLoss(torch.nn.CTCLoss):
         reduction: Any = self.reduction
         return ctc_loss(log_probs, targets, input_lengths, target_lengths, self.blank, reduction, self.zero_infinity)
 
+    def __prepare_scriptable__(self) -> NoReturn:  # which torch.jit.script calls first
+        raise TypeError(
+            "CTCLoss cannot be scripted, for it runs outside of PyTorch; torch.nn.CTCLoss can"
+        )
+
 
 def _ctc(
     name: str,
@@ -185,32 +191,33 @@ def _ctc(
     values = as_array(name, scores)
     if reduction not in _REDUCTIONS:
         raise ValueError(f"reduction is {reduction!r}; allowed: {', '.join(map(repr, _REDUCTIONS))}")
-    if values.ndim == 3:
-        values = values.swapaxes(0, 1)
-    elif values.ndim != 2:
+    if values.ndim not in (2, 3):
         raise ValueError(f"{name} has shape {values.shape}; allowed: [T, B, V], or [T, V] for one sequence")
-    elif isinstance(targets, Tensor) and targets.ndim == 2 and len(targets) == 1:
+    if values.ndim == 2 and isinstance(targets, Tensor) and targets.ndim == 2 and len(targets) == 1:
         targets = targets[0]
-    compute = partial(
+    loss = Loss(
         _ctc_loss,
-        values,
-        targets,
-        input_lengths,
-        target_lengths,
-        blank=blank,
-        input=kind,
-        infeasible="zero" if zero_infinity else "inf",
-        reduction=_REDUCTIONS[reduction],
-        num_threads=threads(None),
+        ("logits",),
+        {"labels": targets, "logit_lengths": input_lengths, "label_lengths": target_lengths},
+        {
+            "blank": blank,
+            "input": kind,
+            "infeasible": "zero" if zero_infinity else "inf",
+            "reduction": _REDUCTIONS[reduction],
+            "num_threads": threads(None),
+        },
+        swapped=values.ndim == 3,
     )
     try:
-        return _autograd.apply(compute, scores, values.ndim == 3, 1, (targets, input_lengths, target_lengths))
+        return _autograd.apply(loss, scores)
     except (ValueError, TypeError) as error:
         names = _NAMES | {"logits": name}
         said = re.sub(rf"\b({'|'.join(names)})\b", lambda match: names[match[0]], str(error))
-        raise type(error)(said) from None
+        error.args = (said,)
+        raise
 
 
+@outside_graphs
 def softmax_cross_entropy(
     logits: Tensor,
     targets: Tensor,
@@ -269,27 +276,27 @@ def softmax_cross_entropy(
             [ 0.0000,  0.0000,  0.0000,  0.0000],
             [ 0.0000,  0.0000,  0.0000,  0.0000]]))
     """
-    values = as_array("logits", logits)
-    compute = partial(
-        _softmax_cross_entropy,
-        values,
-        as_constant("targets", targets),
-        lengths,
-        mask=mask,
-        input=input,
-        ignore_index=ignore_index,
-        class_weight=as_constant("class_weight", class_weight),
-        label_smoothing=label_smoothing,
-        z_loss=z_loss,
-        reduction=reduction,
-        normalizer=normalizer,
-        sample_weight=as_constant("sample_weight", sample_weight),
-        num_threads=threads(num_threads),
-    )
-    trailing = values.ndim - 1 if reduction == "per_sequence" else 1
-    return _autograd.apply(compute, logits, False, trailing, (targets, lengths, mask, class_weight, sample_weight))
+    as_array("logits", logits)
+    constants = {
+        "targets": targets,
+        "lengths": lengths,
+        "mask": mask,
+        "class_weight": class_weight,
+        "sample_weight": sample_weight,
+    }
+    options = {
+        "input": input,
+        "ignore_index": ignore_index,
+        "label_smoothing": label_smoothing,
+        "z_loss": z_loss,
+        "reduction": reduction,
+        "normalizer": normalizer,
+        "num_threads": threads(num_threads),
+    }
+    return _autograd.apply(Loss(_softmax_cross_entropy, ("logits",), constants, options), logits)
 
 
+@outside_graphs
 def crf_loss(
     emissions: Tensor,
     tags: Tensor,
@@ -351,19 +358,15 @@ def crf_loss(
             [ 0.2500,  0.2500]])
     """
     values = as_array("emissions", emissions)
-    compute = partial(
+    parameters = {"transitions": transitions, "start": start, "end": end}
+    for name, value in parameters.items():
+        if value is not None or name == "transitions":
+            as_array(name, value)
+    loss = Loss(
         _crf_loss,
-        values,
-        tags,
-        as_parameter("transitions", transitions),
-        lengths,
-        mask=mask,
-        start=as_parameter("start", start),
-        end=as_parameter("end", end),
-        reduction=reduction,
-        normalizer=normalizer,
-        sample_weight=as_constant("sample_weight", sample_weight),
-        num_threads=threads(num_threads),
+        ("emissions", *parameters),
+        {"tags": tags, "lengths": lengths, "mask": mask, "sample_weight": sample_weight},
+        {"reduction": reduction, "normalizer": normalizer, "num_threads": threads(num_threads)},
+        late=reduction == "none" and values.ndim == 3,
     )
-    late = reduction == "none" and values.ndim == 3
-    return _autograd.apply_crf(compute, late, (tags, lengths, mask, sample_weight), emissions, transitions, start, end)
+    return _autograd.apply(loss, emissions, *parameters.values())
