@@ -7,7 +7,7 @@ pytestmark = pytest.mark.peers
 torch = pytest.importorskip("torch", reason="the extra `peers` installs it")
 
 import fastseqloss.torch as fst  # noqa: E402
-from torch_cases import B, T, V, logits, problem  # noqa: E402
+from torch_cases import B, T, V, assert_close, gradient_of, logits, problem  # noqa: E402
 
 
 def ctc_arguments(**changed):
@@ -62,3 +62,61 @@ def test_constants_have_no_gradient():
         fst.crf_loss(x, torch.zeros(3, 4).long(), torch.zeros(5, 5), sample_weight=weight)
     with pytest.raises(TypeError, match="transitions must be a tensor, got NoneType"):
         fst.crf_loss(x, torch.zeros(3, 4).long(), None)
+
+
+def test_scripts_and_traces():
+    """Losses run outside of PyTorch, and say so."""
+    with pytest.warns(DeprecationWarning), pytest.raises(TypeError, match="CTCLoss cannot be scripted"):
+        torch.jit.script(fst.CTCLoss())
+    with pytest.warns(DeprecationWarning), pytest.raises(TypeError, match="CTCLoss cannot be scripted"):
+        torch.jit.script(torch.nn.Sequential(torch.nn.Linear(2, 2), fst.CTCLoss()))
+    targets, *lengths = problem()
+    for x in (logits(), logits().detach()):
+        with pytest.warns(DeprecationWarning), pytest.raises(RuntimeError, match="cannot be traced"):
+            torch.jit.trace(lambda z: fst.ctc_loss(z, targets, *lengths), (x,))
+
+
+@pytest.mark.parametrize("index", [0, 2, 2**40])
+def test_ignore_index_beside_distributions(index):
+    """It marks classes, of which there are none; PyTorch's own says so too."""
+    x, mixed = logits((3, 4, 5)), torch.full((3, 4, 5), 0.2)
+    with pytest.raises(ValueError, match=f"ignore_index is {index}, and targets are distributions"):
+        fst.softmax_cross_entropy(x, mixed, ignore_index=index)
+    with pytest.raises(RuntimeError, match="ignore_index is not supported for floating point target"):
+        torch.nn.functional.cross_entropy(x[0], mixed[0].double(), ignore_index=index)
+    assert fst.softmax_cross_entropy(x, mixed, ignore_index=-1) == fst.softmax_cross_entropy(x, mixed)
+
+
+@pytest.mark.parametrize("make", [torch.tensor, np.array, int])
+def test_one_length_without_an_axis(make):
+    """For one sequence, and for a batch of one."""
+    x = logits((T, V))
+    wanted = fst.ctc_loss(x, torch.tensor([1, 2]), [T], [2])
+    assert fst.ctc_loss(x, torch.tensor([1, 2]), make(T), make(2)) == wanted
+    for targets in (torch.tensor([[1, 2]]), torch.tensor([1, 2])):
+        loss = fst.ctc_loss(x[:, None], targets, make(T), make(2))
+        assert loss == wanted
+        assert_close(gradient_of(loss, x), gradient_of(wanted, x))
+    tags = torch.zeros(1, T, dtype=torch.int64)
+    for reduction in ("none", "mean"):
+        losses = [fst.crf_loss(x[None], tags, torch.zeros(V, V), n, reduction=reduction) for n in (make(3), [3])]
+        assert_close(*losses)
+        assert_close(*(gradient_of(loss, x) for loss in losses))
+    assert fst.softmax_cross_entropy(x[None], tags, make(3)) == fst.softmax_cross_entropy(x[None], tags, [3])
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int32, torch.int64])
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+def test_masks_of_integers(dtype, reduction):
+    """Ones and zeros, as pytorch-crf has them."""
+    x, tags = logits((3, 4, 5)), torch.zeros(3, 4, dtype=torch.int64)
+    mask = torch.arange(4) < torch.tensor([4, 1, 2])[:, None]
+    for function in (
+        lambda m: fst.crf_loss(x, tags, torch.zeros(5, 5), mask=m, reduction=reduction),
+        lambda m: fst.softmax_cross_entropy(x, tags, mask=m, reduction=reduction),
+    ):
+        ours, wanted = function(mask.to(dtype)), function(mask)
+        assert torch.equal(ours, wanted)
+        assert torch.equal(gradient_of(ours, x), gradient_of(wanted, x))
+        with pytest.raises(ValueError, match=r"mask\[0, 0\] is 2; allowed: 0 and 1"):
+            function(mask.to(dtype) * 2)

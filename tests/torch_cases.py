@@ -8,14 +8,8 @@ torch = pytest.importorskip("torch", reason="the extra `peers` installs it")
 import fastseqloss.torch as fst  # noqa: E402
 
 B, T, V, S = 4, 12, 6, 5
-
-
 REDUCTIONS = ("none", "mean", "sum")
-
-
 STEP_REDUCTIONS = ("none", "per_sequence", "sum", "mean", "sequence_mean", "batch_mean")
-
-
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -39,19 +33,14 @@ def assert_close(a, b, tolerance=1e-11):
     np.testing.assert_allclose(a.detach().double().numpy(), b.detach().double().numpy(), rtol=tolerance, atol=tolerance)
 
 
+PROBLEM, ones, zeros = problem(), torch.ones(T, B, dtype=torch.int64), torch.zeros(V, V)
 LOSSES = {
-    "ctc_loss": lambda x: fst.ctc_loss(x, *problem()),
-    "ctc_loss, none": lambda x: fst.ctc_loss(x, *problem(), reduction="none").sum(),
-    "ctc_loss_from_logits": lambda x: fst.ctc_loss_from_logits(x, *problem()),
-    "softmax_cross_entropy": lambda x: fst.softmax_cross_entropy(x, torch.ones(T, B, dtype=torch.int64)),
-    "softmax_cross_entropy, none": lambda x: fst.softmax_cross_entropy(
-        x, torch.ones(T, B, dtype=torch.int64), reduction="none"
-    ).sum(),
-    "crf_loss": lambda x: fst.crf_loss(x, torch.ones(T, B, dtype=torch.int64), torch.zeros(V, V)),
-    "crf_loss, none": lambda x: fst.crf_loss(
-        x, torch.ones(T, B, dtype=torch.int64), torch.zeros(V, V), reduction="none"
-    ).sum(),
+    "ctc_loss": lambda x: fst.ctc_loss(x, *PROBLEM),
+    "ctc_loss, none": lambda x: fst.ctc_loss(x, *PROBLEM, reduction="none").sum(),
+    "ctc_loss_from_logits": lambda x: fst.ctc_loss_from_logits(x, *PROBLEM),
+    "softmax_cross_entropy": lambda x: fst.softmax_cross_entropy(x, ones),
+    "softmax_cross_entropy, none": lambda x: fst.softmax_cross_entropy(x, ones, reduction="none").sum(),
+    "crf_loss": lambda x: fst.crf_loss(x, ones, zeros),
+    "crf_loss, none": lambda x: fst.crf_loss(x, ones, zeros, reduction="none").sum(),
 }
-
-
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
