@@ -1,15 +1,15 @@
 """Losses of PyTorch's CPU tensors, with gradients for its autograd. Needs PyTorch 2 or later.
 
-The losses of this package as functions of tensors, whose memory they share: nothing is copied on the way in
-or out. `ctc_loss` and `CTCLoss` take exactly what `torch.nn.functional.ctc_loss` and `torch.nn.CTCLoss`
+The losses of this package as functions of tensors; scores and gradients of float32 and float64 share memory with
+the kernels. `ctc_loss` and `CTCLoss` take exactly what `torch.nn.functional.ctc_loss` and `torch.nn.CTCLoss`
 take, so that a training script needs one changed import:
 
 >>> from fastseqloss.torch import ctc_loss  # instead of: from torch.nn.functional import ctc_loss
 
 The gradient is computed along with the loss, in one pass, where any is wanted; under ``torch.no_grad()``, or
 where nothing requires grad, the loss alone is. Half precision (float16, and bfloat16 with the package
-ml_dtypes) gives losses in float32 and gradients in its own dtype. Threads: no more than
-``torch.get_numthreads()`` and ``fastseqloss.get_numthreads()`` say.
+ml_dtypes) gives losses in float32 and gradients in its own dtype, rounded once they are scaled. Threads: no more than
+``torch.get_num_threads()`` and ``fastseqloss.get_num_threads()`` say.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def ctc_loss(
         If a tensor is not on the CPU, or shapes, dtypes, lengths or labels are not as above (a label out of
         range, or equal to the blank), naming the argument, the position, the value and what is allowed.
     RuntimeError
-        When a gradient of the gradient is asked for.
+        When a derivative of the gradient by the scores is asked for.
 
     See Also
     --------
@@ -164,6 +164,11 @@ class CTCLoss(torch.nn.CTCLoss):
     reduction : {"mean", "sum", "none"}
     zero_infinity : bool
         As of `ctc_loss`.
+
+    Raises
+    ------
+    TypeError
+        When scripted by ``torch.jit.script``, which ``torch.nn.CTCLoss`` can be; and as `ctc_loss`.
     """
 
     def forward(self, log_probs: Tensor, targets: Tensor, input_lengths: Lengths, target_lengths: Lengths) -> Tensor:
@@ -258,7 +263,7 @@ def softmax_cross_entropy(
         As `fastseqloss.softmax_cross_entropy`; or if a tensor is not on the CPU, or one other than `logits`
         requires grad.
     RuntimeError
-        When a gradient of the gradient is asked for.
+        When a derivative of the gradient by the scores is asked for.
 
     See Also
     --------
@@ -335,7 +340,7 @@ def crf_loss(
     ValueError, TypeError
         As `fastseqloss.crf_loss`; or if a tensor is not on the CPU, or `sample_weight` requires grad.
     RuntimeError
-        When a gradient of the gradient is asked for.
+        When a derivative of the gradient by the scores is asked for.
 
     See Also
     --------
