@@ -104,6 +104,7 @@ def prepare(
     wanted = None
     if distributions and (targets.dtype.kind == "f" or _arguments.is_bfloat16(targets.dtype)):
         wanted = _step_arguments.as_distributions(targets, checked)
+        _step_arguments.check_no_ignore_index(ignore_index)
         targets = np.zeros(steps.shape, np.int64)
         flat, counts = _step_arguments.as_targets(targets, steps, 1, -1, None, uniform)
     else:

@@ -81,7 +81,7 @@ def as_output(value: Any) -> Any:
 
 
 def is_tensor(value: Any) -> bool:
-    """Whether this is a tensor of PyTorch."""
+    """Return True for a tensor of PyTorch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, getattr(torch, "Tensor", ()))
 
@@ -109,7 +109,8 @@ def _as_odd_tensor(name: str, tensor: Any, error: Exception) -> NDArray[Any]:
     elif tensor.is_neg():
         array = tensor.resolve_neg().numpy()
     else:
-        raise TypeError(f"{name} is not a tensor that NumPy can see: {error}") from error
+        why = "; it has none under torch.func, torch.vmap or torch.export" if "data pointer" in str(error) else ""
+        raise TypeError(f"{name} is not a tensor that NumPy can see: {error}{why}") from error
     return array
 
 

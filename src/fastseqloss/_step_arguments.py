@@ -143,6 +143,16 @@ def as_distributions(targets: NDArray[Any], scores: Scores) -> NDArray[Any]:
     return kernel_ready(as_floats("targets", targets).reshape(scores.values.shape))
 
 
+def check_no_ignore_index(ignore_index: Any) -> None:
+    """Raise ValueError for an index of a class where targets are distributions, none of which it could mark."""
+    index = as_integer("ignore_index", ignore_index)
+    if index >= 0:
+        raise ValueError(
+            f"ignore_index is {index}, and targets are distributions, which it does not apply to; "
+            "allowed: negative integers, which mark nothing; pass lengths or mask instead"
+        )
+
+
 _LIGHTEST, _HEAVIEST = 1e-150, 1e150  # whose sums, times weights of sequences, have a reciprocal
 
 

@@ -117,7 +117,7 @@ def softmax_cross_entropy(
         respect to them. Probabilities are from 0 to 1, and so are target distributions; what is beyond by
         up to 1e-6, as rounding has it, counts as 0 or 1.
     ignore_index : int
-        Steps with this target do not count at all.
+        Steps with this target do not count at all. Distributions take none: negative there, as by default.
     class_weight : array_like [V], optional
         Weight of each class, 0 or from 1e-150 to 1e150. For integer targets averages then divide by the
         sum of the targets' weights; for distributions they leave the divisor alone.
