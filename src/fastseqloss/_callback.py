@@ -171,8 +171,8 @@ _loss_late.defvjp(_forward_late, _backward_late)
 def _differentiated(host: Host, scores: Any, constants: Any) -> tuple[Host, Any, Any]:
     """Take operands as `jax.custom_vjp` gives them, with what is differentiated."""
     names = tuple(name for name, x in zip(host.names, scores, strict=False) if x is not None and x.perturbed)
-    values = (tuple(None if x is None else x.value for x in operands) for operands in (scores, constants))
-    return (host.wanting(names), *values)
+    given, kept = (tuple(None if x is None else x.value for x in operands) for operands in (scores, constants))
+    return host.wanting(names), given, kept
 
 
 def as_scores(name: str, value: Any) -> Any:
@@ -190,7 +190,7 @@ def as_constant(name: str, value: Any) -> Any:
     array = jnp.asarray(value)
     if jnp.issubdtype(array.dtype, jnp.floating):
         return _without_derivative(name, array)
-    if not isinstance(value, jax.Array):
+    if hasattr(value, "__array__") and not isinstance(value, jax.Array):
         _check_integers(name, np.asarray(value), array.dtype)
     return array
 

@@ -2,7 +2,7 @@
 
 `jax.pure_callback` makes JAX arrays of the operands, by copies that a thread of XLA's pool makes. Where the pool has
 one thread, that thread is in the callback, and reading an operand waits for ever; two programs on two threads block
-each other the same way. The primitive here passes on the NumPy views that XLA itself has of its memory.
+each other the same way. The primitive here passes on the NumPy arrays that XLA itself makes before it calls.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if _emit is None:
 
 
 def host_call(function: Callable[..., Any], results: tuple[Result, ...], operands: list[Any]) -> tuple[Any, ...]:
-    """Call a hashable, pure `function` with NumPy views of the operands; it returns arrays as `results` says.
+    """Call a hashable, pure `function` with the operands as NumPy arrays; it returns arrays as `results` says.
 
     Axes that JAX maps over come ahead of an operand's own, of length 1 where the operand was not mapped.
     """
@@ -55,8 +55,8 @@ def _axes(array: Any) -> frozenset[Hashable]:
     if not hasattr(jax, "typeof"):  # before JAX 0.6
         return frozenset()
     kind = jax.typeof(array)
-    axes: frozenset[Hashable] = getattr(getattr(kind, "manual_axis_type", None), "varying", None)
-    return getattr(kind, "vma", frozenset()) if axes is None else axes
+    axes: frozenset[Hashable] = kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
+    return axes
 
 
 def as_varying(arrays: Any, axes: frozenset[Hashable]) -> list[Any]:
@@ -101,7 +101,7 @@ def _lower(ctx: Any, *operands: Any, function: Callable[..., Any], results: tupl
 
 def _batch(operands: Any, axes: Any, *, function: Callable[..., Any], results: tuple[Result, ...]) -> Any:
     ahead = [
-        jnp.expand_dims(operand, 0) if axis is batching.not_mapped else jnp.moveaxis(operand, axis, 0)
+        jnp.expand_dims(operand, 0) if axis is None else jnp.moveaxis(operand, axis, 0)
         for operand, axis in zip(operands, axes, strict=True)
     ]
     size = max(operand.shape[0] for operand in ahead)

@@ -1,15 +1,16 @@
 """Losses of JAX arrays, on the CPU, that work under `jax.jit`, `jax.grad` and `jax.vmap`. Needs JAX.
 
-The losses of this package behind `jax.pure_callback`, with their gradients as `jax.custom_vjp`. `ctc_loss` has
+The losses of this package as callbacks of JAX programs, with their gradients as `jax.custom_vjp`. `ctc_loss` has
 the arguments of `optax.losses.ctc_loss`, so that a training script needs one changed import:
 
 >>> from fastseqloss.jax import ctc_loss  # instead of: from optax.losses import ctc_loss
 
-Loss and gradient come from one call back, which JAX gives views of its arrays; the gradient is copied once into
-JAX's memory. Mapped axes join the batch wherever the loss of each sequence is its own. Wrong shapes and dtypes of
+Loss and gradient come from one call back, which gets NumPy arrays and waits for nothing; the gradient is copied once
+into JAX's memory. Mapped axes join the batch wherever the loss of each sequence is its own. Wrong shapes and dtypes of
 scores are errors when JAX traces; what depends on values (a length out of range, say) is one when the program
-runs, a `jax.errors.JaxRuntimeError` or ValueError, as JAX likes, with our message at its end. Nothing can be
-differentiated twice, or forwards: JAX says so. Half precision gives losses in float32.
+runs, a `jax.errors.JaxRuntimeError` or ValueError, as JAX likes, with our message at its end. There are first
+derivatives in reverse mode alone; others, and those by weights and paddings, are errors. Half precision gives losses
+in float32, and gradients that are rounded once they are multiplied by what follows the loss.
 """
 
 from __future__ import annotations
@@ -239,7 +240,7 @@ def softmax_cross_entropy(
     logits : array [..., V]
         Scores of V classes: float32, float64, float16 or bfloat16.
     targets : array of int, shape of the steps; or of float, shape of `logits`
-        Classes, or distributions over classes. The gradient with respect to these, and to weights, is 0.
+        Classes, or distributions over classes, by which the loss can be differentiated too.
     lengths, mask, input, ignore_index, class_weight, label_smoothing, z_loss
         As of `fastseqloss.softmax_cross_entropy`.
     reduction, normalizer, sample_weight, num_threads
