@@ -60,9 +60,12 @@ def cause(name: str, array: NDArray[Any]) -> str:
     if len(missing):
         at = tuple(missing[0].tolist())
         return f"; {indexed(name, at)} is {array[at]}, a missing entry: {_instead(name, at)}"
-    if array.dtype.kind == "f" and array.size and np.abs(array).max() >= 2**63:  # as NumPy reads lists of such integers
-        at = np.unravel_index(int(np.abs(array).argmax()), array.shape)
-        return f"; {indexed(name, at)} is {array[at]}, beyond int64"
+    if array.dtype.kind == "f":
+        with np.errstate(all="ignore"):
+            large = np.argwhere(np.abs(array.astype(np.float64)) >= 2.0**63)
+        if len(large):  # NumPy reads integers of which one is beyond int64 and one below 0 as floats
+            at = tuple(large[0].tolist())
+            return f"; {indexed(name, at)} is {array[at]}, beyond int64"
     return ""
 
 
@@ -73,11 +76,12 @@ def _instead(name: str, at: tuple[int, ...]) -> str:
 
 
 def _cause_of_objects(name: str, array: NDArray[Any]) -> str:
-    for at in np.ndindex(array.shape):
-        item, where = array[at], indexed(name, at)
+    item: Any
+    for at, item in np.ndenumerate(array):
+        where = indexed(name, at)
         if _is_missing(item):
             return f"; {where} is {brief(item)}, a missing entry: {_instead(name, at)}"
-        if array.ndim and isinstance(item, Sized) and not isinstance(item, (str, bytes, Mapping)):
+        if where != name and isinstance(item, Sized) and not isinstance(item, (str, bytes, Mapping)):
             kind = type(item).__name__
             return f"; {where} is a {kind}, so this is a column of sequences: pad them to one length and stack them"
         if isinstance(item, int) and not -(2**63) <= item < 2**64:
