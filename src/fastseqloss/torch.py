@@ -177,9 +177,7 @@ class CTCLoss(torch.nn.CTCLoss):
         return ctc_loss(log_probs, targets, input_lengths, target_lengths, self.blank, reduction, self.zero_infinity)
 
     def __prepare_scriptable__(self) -> NoReturn:  # which torch.jit.script calls first
-        raise TypeError(
-            "CTCLoss cannot be scripted, for it runs outside of PyTorch; torch.nn.CTCLoss can"
-        )
+        raise TypeError("CTCLoss cannot be scripted, for it runs outside of PyTorch; torch.nn.CTCLoss can")
 
 
 def _ctc(
