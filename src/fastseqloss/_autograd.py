@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -48,7 +49,7 @@ def outside_graphs(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return call
 
 
-@dataclass(frozen=True)
+@dataclass
 class Loss:
     """A loss of NumPy arrays, with all of its arguments but the scores; arrays have the batch axis first."""
 
@@ -77,7 +78,7 @@ class Loss:
 
 
 def apply(loss: Loss, *scores: Tensor | None) -> Tensor:
-    """Return the loss of scores, which have been checked with `as_array`."""
+    """Return the loss of scores, which have been checked with `as_array`; `loss` is the function's from now on."""
     if torch.jit.is_tracing():
         raise RuntimeError("losses of fastseqloss.torch cannot be traced by torch.jit: they run outside of PyTorch")
     constants = {name: as_constant(name, value) for name, value in loss.constants.items()}
@@ -85,8 +86,10 @@ def apply(loss: Loss, *scores: Tensor | None) -> Tensor:
     if dual or (torch.is_grad_enabled() and any(score is not None and score.requires_grad for score in scores)):
         large = {name: value for name, value in constants.items() if _is_large(name, value)}
         small = {name: _copied(name, value) for name, value in constants.items() if name not in large}
-        return _Loss.apply(replace(loss, constants=small), large, dual, *scores)
-    return _as_loss(replace(loss, constants=constants).bound(loss.arrays(scores))(), scores)
+        loss.constants = small
+        return _Loss.apply(loss, large, dual, *scores)
+    loss.constants = constants
+    return _as_loss(loss.bound(loss.arrays(scores))(), scores)
 
 
 class _Loss(Function):
@@ -104,7 +107,7 @@ class _Loss(Function):
         ctx.save_for_backward(*scores, *large.values())
         if dual:
             ctx.save_for_forward(*scores, *large.values())
-        whole = replace(loss, constants=loss.constants | large)
+        whole = replace(loss, constants=loss.constants | large) if large else loss
         if loss.late:
             value, ctx.gradients = whole.bound(whole.arrays(scores))(), None
         else:
@@ -119,13 +122,14 @@ class _Loss(Function):
         gradients, ctx.gradients = ctx.gradients, None
         slopes = _as_numbers(slope)
         linked = torch.is_grad_enabled() or ctx.dual or _has_tangent(slope)
-        if _needs_float64(slopes):
+        wide = _needs_float64(slopes)
+        if wide:
             gradients = None
         loss, scores = (ctx.loss, ()) if gradients is not None and not linked else _saved(ctx)
         if loss.late:
             gradients = _late_gradients(loss, scores, slopes)
         elif gradients is None:
-            gradients = _value_and_gradients(loss, scores, _needs_float64(slopes))[1]
+            gradients = _value_and_gradients(loss, scores, wide)[1]
         if linked:
             gradients = _first_order(gradients, scores)
         if not loss.late:
@@ -223,9 +227,9 @@ def _late_tangents(loss: Loss, scores: Tensors, tangents: Tensors) -> Tensor:
 
 def _saved(ctx: Any) -> tuple[Loss, Tensors]:
     """Return the loss with all of its constants, and the scores, none of which has been changed since."""
-    n = len(ctx.dtypes)
-    large = dict(zip(ctx.large, ctx.saved_tensors[n:], strict=True))
-    return replace(ctx.loss, constants=ctx.loss.constants | large), ctx.saved_tensors[:n]
+    n, saved = len(ctx.dtypes), ctx.saved_tensors
+    large = dict(zip(ctx.large, saved[n:], strict=True))
+    return replace(ctx.loss, constants=ctx.loss.constants | large), saved[:n]
 
 
 def _first_order(gradients: Sequence[Any], others: Tensors) -> list[Any]:
@@ -253,6 +257,8 @@ def _needs_float64(slopes: NDArray[Any] | None) -> bool:
     """Return True if a gradient in float32 may lack what slopes bring into its range."""
     if slopes is None or slopes.dtype != np.float32:
         return False
+    if not slopes.ndim:
+        return _LARGE < abs(float(slopes)) < math.inf
     return bool(((np.abs(slopes) > _LARGE) & np.isfinite(slopes)).any())
 
 
