@@ -8,17 +8,18 @@ in their order. How sequences are grouped and dealt depends on their lengths alo
 from cython cimport floating
 from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int64_t, uintptr_t
-from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from fastseqloss._kernels.crf_fast cimport forward, is_clamped, log_total, sweep_back
 from fastseqloss._kernels.crf_general cimport general
 from fastseqloss._kernels.crf_group cimport (
-    CLAMP, FAST, GENERAL, IMPOSSIBLE, MOST, NOT_A_NUMBER, TAGS, Group, Problem, State, fill, lay_out, round_up,
-    set_group,
+    CLAMP, FAST, GENERAL, IMPOSSIBLE, MOST, NOT_A_NUMBER, TAGS, Group, Problem, State, fill, lay_out, set_group,
 )
 from fastseqloss._kernels.machine cimport run_items
 from fastseqloss._kernels.crf_viterbi cimport best_scores, margin, subtract_paths, trace
+from fastseqloss._kernels.workspace cimport (
+    Workspace, allocate, part_of, release, round_up, size_product, size_sum, take,
+)
 
 
 cdef extern from "crf_lattice.h" nogil:
@@ -42,9 +43,8 @@ cdef struct Call:
     State *states              # [B]
     double *loss               # [B]
     int64_t *paths             # [B, T]
-    char *memory
-    uintptr_t workspace
-    Py_ssize_t workspace_size  # of a thread
+    double *transitions        # in all forms
+    Workspace workspace
     const void *x              # emissions; their gradient, and that of the pairs, or NULL
     void *grad
     void *pairwise
@@ -101,37 +101,38 @@ cdef void set_transitions(Problem *p, const double *transitions, bint linear, do
     pack(clamped, 1, n, n, p.width, 0, packed_t)
 
 
-cdef Py_ssize_t group_bytes(Call *c, bint linear, bint with_sums) noexcept nogil:
+cdef size_t group_bytes(Call *c, bint linear, bint with_sums) noexcept nogil:
     cdef Group g
     memset(&g, 0, sizeof(Group))
     g.problem = &c.problem
-    return round_up(<Py_ssize_t> lay_out(&g, c.room, c.longest, linear, with_sums, 0), 64)
+    return lay_out(&g, c.room, c.longest, linear, with_sums, 0)
 
 
-cdef int allocate(Call *c, const double[:, ::1] transitions, Py_ssize_t batch, bint linear, bint with_sums,
-                  int num_threads) except -1:
-    """Memory for the whole call; `release` frees it."""
+cdef uintptr_t lay_out_common(Call *c, Py_ssize_t batch, bint with_sums, uintptr_t base) noexcept nogil:
+    """What all workers share, from `base` on; returns where it ends."""
+    cdef uintptr_t cursor = base
+    cdef size_t n = c.problem.n_tags, width = c.problem.width
+    c.transitions = <double *> take(&cursor, size_sum(size_product(4 * n, n), size_product(2 * width, width)),
+                                    sizeof(double))
+    c.sums = <double *> take(&cursor, size_product(c.n_hands, n) if with_sums else 0, (n + 2) * sizeof(double))
+    c.states = <State *> take(&cursor, batch, sizeof(State))
+    return cursor
+
+
+cdef int set_up(Call *c, const double[:, ::1] transitions, Py_ssize_t batch, bint linear, bint with_sums,
+                int num_threads) except -1:
+    """Memory for the whole call, to be released; transitions, and sums of zeros."""
     cdef Problem *p = &c.problem
-    cdef Py_ssize_t n = p.n_tags, own, sums, states, in_all
-    p.width = round_up(n, TAGS)
+    p.width = round_up(p.n_tags, TAGS)
     p.step = p.width + (TAGS if p.width % 64 == 0 else 0)  # rows a power of two apart would share cache sets
-    own = round_up((4 * n * n + 2 * p.width * p.width) * sizeof(double), 64)
-    sums = round_up(c.n_hands * n * (n + 2) * sizeof(double) if with_sums else 0, 64)
-    states = round_up(batch * sizeof(State), 64)
-    c.workspace_size = group_bytes(c, linear, with_sums)
-    in_all = own + sums + states + num_threads * c.workspace_size + 64
-    c.memory = <char *> malloc(in_all)
-    if c.memory == NULL:
-        raise MemoryError(f"no memory for a workspace of {in_all} bytes")
-    cdef uintptr_t cursor = (<uintptr_t> c.memory + 63) // 64 * 64
-    set_transitions(p, &transitions[0, 0], linear, <double *> cursor)
-    cursor += own
-    c.sums = <double *> cursor if with_sums else NULL
-    memset(<void *> cursor, 0, sums)
-    cursor += sums
-    c.states = <State *> cursor
-    cursor += states
-    c.workspace = cursor
+    allocate(&c.workspace, lay_out_common(c, batch, with_sums, 0), group_bytes(c, linear, with_sums), num_threads,
+             False)
+    lay_out_common(c, batch, with_sums, c.workspace.common)
+    set_transitions(p, &transitions[0, 0], linear, c.transitions)
+    if with_sums:
+        memset(c.sums, 0, c.n_hands * p.n_tags * (p.n_tags + 2) * sizeof(double))
+    else:
+        c.sums = NULL
     return 0
 
 
@@ -267,7 +268,7 @@ cdef void run_hand(Call *c, Py_ssize_t hand, uintptr_t workspace, const floating
 cdef inline void run_hands(Call *c, Py_ssize_t first, Py_ssize_t last, int thread, floating tag) noexcept nogil:
     cdef Py_ssize_t hand
     for hand in range(first, last):
-        run_hand(c, hand, c.workspace + thread * c.workspace_size, <const floating *> c.x, <floating *> c.grad,
+        run_hand(c, hand, part_of(&c.workspace, thread), <const floating *> c.x, <floating *> c.grad,
                  <floating *> c.pairwise)
 
 
@@ -308,16 +309,16 @@ def partition(const floating[:, :, :] emissions, const int64_t[:, ::1] tags, con
         g = &grad[0, 0, 0] if grad is not None else NULL
         pairs = &pairwise[0, 0, 0, 0] if pairwise is not None and c.problem.n_frames > 1 else NULL
     deal(&c, order, with_sums, num_threads)
-    allocate(&c, transitions, batch, True, with_sums, num_threads)
     c.x, c.grad, c.pairwise = x, g, pairs
     try:
+        set_up(&c, transitions, batch, True, with_sums, num_threads)
         with nogil:
             clear(&c, batch, g, pairs)
             run_items(sums_float if floating is float else sums_double, &c, c.n_hands, num_threads)
             if with_sums:
                 add_up(&c, grad_transitions, grad_start, grad_end)
     finally:
-        free(c.memory)
+        release(&c.workspace)
 
 
 cdef void clear(Call *c, Py_ssize_t batch, floating *grad, floating *pairwise) noexcept nogil:
@@ -369,14 +370,14 @@ cdef void best_float(void *given, Py_ssize_t first, Py_ssize_t last, int thread)
     cdef Call *c = <Call *> given
     cdef Py_ssize_t hand
     for hand in range(first, last):
-        run_best(c, hand, c.workspace + thread * c.workspace_size, <const float *> c.x, <float *> c.grad)
+        run_best(c, hand, part_of(&c.workspace, thread), <const float *> c.x, <float *> c.grad)
 
 
 cdef void best_double(void *given, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
     cdef Call *c = <Call *> given
     cdef Py_ssize_t hand
     for hand in range(first, last):
-        run_best(c, hand, c.workspace + thread * c.workspace_size, <const double *> c.x, <double *> c.grad)
+        run_best(c, hand, part_of(&c.workspace, thread), <const double *> c.x, <double *> c.grad)
 
 
 def best_paths(const floating[:, :, :] emissions, const int64_t[:, ::1] tags, const int64_t[::1] lengths,
@@ -407,9 +408,9 @@ def best_paths(const floating[:, :, :] emissions, const int64_t[:, ::1] tags, co
     x = &emissions[0, 0, 0]
     g = &grad[0, 0, 0] if grad is not None else NULL
     deal(&c, order, with_sums, num_threads)
-    allocate(&c, transitions, batch, False, with_sums, num_threads)
     c.x, c.grad = x, g
     try:
+        set_up(&c, transitions, batch, False, with_sums, num_threads)
         paths[:, :] = -1
         with nogil:
             for i in range(batch):
@@ -419,4 +420,4 @@ def best_paths(const floating[:, :, :] emissions, const int64_t[:, ::1] tags, co
             if with_sums:
                 add_up(&c, grad_transitions, grad_start, grad_end)
     finally:
-        free(c.memory)
+        release(&c.workspace)

@@ -11,7 +11,6 @@ or a target distribution), NULL where there is none.
 from cython cimport floating
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
-from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from cpython.buffer cimport PyBuffer_Release
@@ -19,6 +18,7 @@ from cpython.buffer cimport PyBuffer_Release
 from fastseqloss._kernels.elements cimport FLOAT32, FLOAT64, Array, acquire
 from fastseqloss._kernels.machine cimport run_items
 from fastseqloss._kernels.softmax cimport log64
+from fastseqloss._kernels.workspace cimport Workspace, allocate, part_of, release, size_product
 
 
 cdef extern from "rows.h" nogil:
@@ -87,10 +87,8 @@ cdef struct Job:
     bint smooth  # integer targets with label smoothing: one dense row for all
     double *loss
     Py_ssize_t n_steps
-    void *dense  # that row
-    void *scratch  # elements, `room` for each thread
-    Block *blocks  # one for each thread
-    Py_ssize_t room
+    Workspace scratch  # that row, and elements for each thread
+    Workspace blocks  # one for each thread
 
 
 cdef void collect(const Job *job, Py_ssize_t first, Py_ssize_t last, Py_ssize_t size, Block *rows) noexcept nogil:
@@ -319,9 +317,10 @@ cdef void run_block(const Job *job, Py_ssize_t first, Py_ssize_t last, floating 
 
 cdef inline void run_blocks(const Job *job, Py_ssize_t first, Py_ssize_t last, int hand, floating tag) noexcept nogil:
     cdef Py_ssize_t i
+    cdef Block *rows = <Block *> part_of(&job.blocks, hand)
     for i in range(first, last):
-        run_block(job, i * job.block, min(job.n_steps, (i + 1) * job.block), <floating *> job.dense,
-                  <floating *> job.scratch + hand * job.room, job.blocks + hand)
+        run_block(job, i * job.block, min(job.n_steps, (i + 1) * job.block), <floating *> job.scratch.common,
+                  <floating *> part_of(&job.scratch, hand), rows)
 
 
 cdef void run_float(void *job, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
@@ -334,24 +333,21 @@ cdef void run_double(void *job, Py_ssize_t first, Py_ssize_t last, int hand) noe
 
 cdef int run(Job *job, int num_threads, floating tag) except -1:
     cdef Py_ssize_t v = job.n_classes, n_blocks = (job.n_steps + job.block - 1) // job.block
-    cdef floating *scratch = NULL
-    # Per thread: rows of half precision, and rows of q or tiles; after all, the smoothing row.
-    job.room = (job.block * v + (3 * v * LANES if v < LANES else v) + 15) // 16 * 16
-    scratch = <floating *> malloc((num_threads * job.room + v) * sizeof(floating) + 64)
-    job.blocks = <Block *> malloc(num_threads * sizeof(Block))
-    job.scratch = scratch
+    cdef size_t row = size_product(v, sizeof(floating))
+    cdef floating *dense
     try:
-        if scratch == NULL or job.blocks == NULL:
-            raise MemoryError("no memory for a workspace")
-        job.dense = scratch + num_threads * job.room
+        # For all the smoothing row; per thread rows of half precision, and a row of q or tiles.
+        allocate(&job.scratch, row, size_product(job.block + (3 * LANES if v < LANES else 1), row), num_threads, False)
+        allocate(&job.blocks, 0, sizeof(Block), num_threads, False)
+        dense = <floating *> job.scratch.common
         with nogil:
             if job.smooth:
-                memset(job.dense, 0, v * sizeof(floating))
-                job.dense_sum = row_smooth(<floating *> job.dense, v, job.weight, job.epsilon, <floating *> job.dense)
+                memset(dense, 0, v * sizeof(floating))
+                job.dense_sum = row_smooth(dense, v, job.weight, job.epsilon, dense)
             run_items(run_float if floating is float else run_double, job, n_blocks, num_threads)
     finally:
-        free(scratch)
-        free(job.blocks)
+        release(&job.scratch)
+        release(&job.blocks)
     return 0
 
 

@@ -10,17 +10,17 @@ Frames c_j to c_j+1 bound block j, and block j owns the steps between them.
 
 from cython cimport floating
 from libc.math cimport INFINITY, NAN, isnan
-from libc.stdint cimport int32_t, int64_t, uintptr_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memset
 
 from fastseqloss._kernels.ctc_fast cimport backward_sweep, forward_sweep
 from fastseqloss._kernels.ctc_general cimport general
 from fastseqloss._kernels.ctc_sequence cimport (
-    DEAD, LOGITS, Sequence, fill_frames, lay_out, log_total, round_up, row, set_labels, Input,
+    DEAD, LOGITS, Sequence, fill_frames, lay_out, log_total, row, set_labels, Input,
 )
 from fastseqloss._kernels.machine cimport run_items
 from fastseqloss._kernels.softmax cimport log64
+from fastseqloss._kernels.workspace cimport Workspace, allocate, part_of, release, size_product
 
 
 cdef double lattice(Sequence *s, const floating *x, floating *g) noexcept nogil:
@@ -78,9 +78,7 @@ cdef struct Batch:
     const int64_t *frames_needed
     const double *scale
     double *loss
-    char *positions
-    uintptr_t arrays
-    Py_ssize_t used, room  # bytes of a thread there
+    Workspace positions, arrays
 
 
 cdef inline void run_sequences(const Batch *work, Py_ssize_t first, Py_ssize_t last, int hand,
@@ -91,8 +89,8 @@ cdef inline void run_sequences(const Batch *work, Py_ssize_t first, Py_ssize_t l
         b = work.order[i]
         s = work.common
         s.frames, s.n_labels, s.scale = work.logit_lengths[b], work.label_lengths[b], work.scale[b]
-        s.position = <int32_t *> (work.positions + hand * work.used)
-        lay_out(&s, sizeof(floating), work.arrays + hand * work.room)
+        s.position = <int32_t *> part_of(&work.positions, hand)
+        lay_out(&s, sizeof(floating), part_of(&work.arrays, hand))
         work.loss[b] = run_sequence(&s, <const floating *> work.x + b * work.x_step,
                                     <floating *> work.g + b * work.g_step, work.labels + work.starts[b],
                                     work.n_frames, work.logit_lengths[b] >= work.frames_needed[b])
@@ -118,7 +116,7 @@ def ctc_loss(const floating[:, :, :] logits, const int64_t[::1] labels, const in
     """
     cdef Py_ssize_t n = logits.shape[0], n_frames = logits.shape[1], n_classes = logits.shape[2], b
     cdef bint with_grad = grad is not None
-    cdef Py_ssize_t room = 0
+    cdef size_t room = 0
     cdef Batch work
     cdef Sequence common
     memset(&work, 0, sizeof(Batch))
@@ -139,18 +137,14 @@ def ctc_loss(const floating[:, :, :] logits, const int64_t[::1] labels, const in
     common.norm_product = 1
     for b in range(n):
         common.frames, common.n_labels = logit_lengths[b], label_lengths[b]
-        room = max(room, <Py_ssize_t> lay_out(&common, sizeof(floating), 0))
+        room = max(room, lay_out(&common, sizeof(floating), 0))
     work.common = common
-    # Classes are looked up in an array of zeros per thread.
-    work.used, work.room = round_up(n_classes * sizeof(int32_t), 64), room
-    cdef char *positions = <char *> calloc(num_threads, work.used)
-    cdef char *arrays = <char *> malloc(num_threads * room + 64)
-    work.positions, work.arrays = positions, (<uintptr_t> arrays + 63) // 64 * 64
     try:
-        if positions == NULL or arrays == NULL:
-            raise MemoryError(f"no memory for a workspace of {num_threads * (room + work.used)} bytes")
+        # Classes are looked up in an array of zeros per thread.
+        allocate(&work.positions, 0, size_product(n_classes, sizeof(int32_t)), num_threads, True)
+        allocate(&work.arrays, 0, room, num_threads, False)
         with nogil:
             run_items(run_float if floating is float else run_double, &work, n, num_threads)
     finally:
-        free(positions)
-        free(arrays)
+        release(&work.positions)
+        release(&work.arrays)

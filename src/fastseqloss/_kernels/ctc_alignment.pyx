@@ -13,17 +13,19 @@ and is right if that does. Where a model is sure of itself, few states are left.
 """
 
 from cython cimport floating
-from libc.math cimport INFINITY, NAN, isnan
+from libc.math cimport INFINITY, NAN, cbrt, isnan
 from libc.stdint cimport int32_t, int64_t, uintptr_t
-from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from fastseqloss._kernels.ctc_fast cimport first_alive, first_unreached
 from fastseqloss._kernels.ctc_sequence cimport (
-    LOGITS, LOG_PROBS, PAD, PROBS, STATES, Input, Sequence, fill, round_up, set_labels, take,
+    LOGITS, LOG_PROBS, PAD, PROBS, STATES, Input, Sequence, fill, set_labels,
 )
 from fastseqloss._kernels.machine cimport run_items
 from fastseqloss._kernels.softmax cimport log64, softmax_row
+from fastseqloss._kernels.workspace cimport (
+    Workspace, allocate, part_of, release, round_up, size_product, take,
+)
 
 
 cdef extern from "ctc_viterbi.h" nogil:
@@ -85,28 +87,28 @@ cdef inline uintptr_t lay_out(Search *a, uintptr_t base) noexcept nogil:
     s.width = PAD + s.size + STATES
     s.emission_width = round_up(most + 1, STATES)
     s.block = steps
-    if steps * s.width * 16 > KEEP:
+    if size_product(steps, s.width * 16) > KEEP:
         # Checkpoints take T / block rows of all states, a cone takes block rows of block states.
-        s.block = 64
+        s.block = max(64, (<Py_ssize_t> cbrt(<double> steps * s.width / 8) // 32 - 1) * 32)
         while 8.0 * s.block * s.block * s.block < <double> steps * s.width:
             s.block += 32
         s.block = min(s.block, steps)
     s.n_blocks = (steps + s.block - 1) // s.block
     states = s.width * sizeof(double)
     a.cone = min(s.size, round_up(s.block + 2, STATES) + STATES)
-    s.classes = <int32_t *> take(&cursor, most * sizeof(int32_t))
-    s.u = <int32_t *> take(&cursor, s.width * sizeof(int32_t))
-    s.blank_u = <int32_t *> take(&cursor, s.width * sizeof(int32_t))
-    s.skip = <double *> take(&cursor, states)
-    s.need = <int64_t *> take(&cursor, s.n_labels * sizeof(int64_t))
-    a.log_norm = <double *> take(&cursor, s.frames * sizeof(double))
-    a.prior = <double *> take(&cursor, s.emission_width * sizeof(double))
-    s.score = <double *> take(&cursor, s.emission_width * sizeof(double))
-    s.y = <double *> take(&cursor, s.emission_width * sizeof(double))
-    a.skip = <float *> take(&cursor, s.width * sizeof(float))
-    a.q = <double *> take(&cursor, 2 * states)
-    s.checkpoints = <double *> take(&cursor, 2 * (s.n_blocks - 1) * states)
-    s.rows = <double *> take(&cursor, 2 * (s.block + 1) * (a.cone + STATES) * sizeof(double))
+    s.classes = <int32_t *> take(&cursor, most, sizeof(int32_t))
+    s.u = <int32_t *> take(&cursor, s.width, sizeof(int32_t))
+    s.blank_u = <int32_t *> take(&cursor, s.width, sizeof(int32_t))
+    s.skip = <double *> take(&cursor, 1, states)
+    s.need = <int64_t *> take(&cursor, s.n_labels, sizeof(int64_t))
+    a.log_norm = <double *> take(&cursor, s.frames, sizeof(double))
+    a.prior = <double *> take(&cursor, s.emission_width, sizeof(double))
+    s.score = <double *> take(&cursor, s.emission_width, sizeof(double))
+    s.y = <double *> take(&cursor, s.emission_width, sizeof(double))
+    a.skip = <float *> take(&cursor, s.width, sizeof(float))
+    a.q = <double *> take(&cursor, 2, states)
+    s.checkpoints = <double *> take(&cursor, 2 * (s.n_blocks - 1), states)
+    s.rows = <double *> take(&cursor, 2 * (s.block + 1), (a.cone + STATES) * sizeof(double))
     return cursor
 
 
@@ -376,9 +378,7 @@ cdef struct Batch:
     const int64_t *label_lengths
     const int64_t *frames_needed
     double *log_prob
-    char *positions
-    uintptr_t arrays
-    Py_ssize_t used, room  # bytes of a thread there
+    Workspace positions, arrays
 
 
 cdef inline void align_sequences(const Batch *work, Py_ssize_t first, Py_ssize_t last, int hand,
@@ -394,7 +394,7 @@ cdef inline void align_sequences(const Batch *work, Py_ssize_t first, Py_ssize_t
         work.log_prob[b] = align_sequence(
             work.common, work.logit_lengths[b], work.label_lengths[b], work.logit_lengths[b] >= work.frames_needed[b],
             <const floating *> work.x + b * work.x_step, work.labels + work.starts[b], path,
-            <int32_t *> (work.positions + hand * work.used), work.arrays + hand * work.room)
+            <int32_t *> part_of(&work.positions, hand), part_of(&work.arrays, hand))
 
 
 cdef void align_float(void *work, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
@@ -417,7 +417,8 @@ def ctc_align(const floating[:, :, :] logits, const int64_t[::1] labels, const i
     OUT  log_prob [B], -inf without a path; path, token_index, frame_log_probs [B, T] where there is one, up to the
          length of the sequence.
     """
-    cdef Py_ssize_t n = logits.shape[0], n_classes = logits.shape[2], b, room = 0
+    cdef Py_ssize_t n = logits.shape[0], n_classes = logits.shape[2], b
+    cdef size_t room = 0
     cdef Search common
     cdef Batch work
     memset(&common, 0, sizeof(Search))
@@ -438,20 +439,16 @@ def ctc_align(const floating[:, :, :] logits, const int64_t[::1] labels, const i
     for b in range(n):
         common.s.frames, common.s.n_labels = logit_lengths[b], label_lengths[b]
         if logit_lengths[b] >= frames_needed[b]:
-            room = max(room, <Py_ssize_t> lay_out(&common, 0))
-    work.common, work.room = common, room
-    work.used = round_up((n_classes + 1) * sizeof(int32_t), 64)
-    cdef char *positions = <char *> calloc(num_threads, work.used)
-    cdef char *arrays = <char *> malloc(num_threads * room + 64)
-    work.positions, work.arrays = positions, (<uintptr_t> arrays + 63) // 64 * 64
+            room = max(room, lay_out(&common, 0))
+    work.common = common
     try:
-        if positions == NULL or arrays == NULL:
-            raise MemoryError(f"no memory for a workspace of {num_threads * (room + work.used)} bytes")
+        allocate(&work.positions, 0, size_product(n_classes + 1, sizeof(int32_t)), num_threads, True)
+        allocate(&work.arrays, 0, room, num_threads, False)
         with nogil:
             run_items(align_float if floating is float else align_double, &work, n, num_threads)
     finally:
-        free(positions)
-        free(arrays)
+        release(&work.positions)
+        release(&work.arrays)
 
 
 # ---- greedy decoding ------------------------------------------------------------------------

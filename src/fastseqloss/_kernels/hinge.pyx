@@ -3,13 +3,13 @@
 from cython cimport floating
 from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int64_t
-from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from cpython.buffer cimport PyBuffer_Release
 
 from fastseqloss._kernels.elements cimport FLOAT64, Array, acquire
 from fastseqloss._kernels.machine cimport run_items
+from fastseqloss._kernels.workspace cimport Workspace, allocate, part_of, release, size_product
 
 
 cdef extern from "hinge.h" nogil:
@@ -29,7 +29,7 @@ cdef struct Job:
     const double *weight  # of each class, or NULL
     double margin
     double *loss
-    void *scratch  # room for a row for each thread
+    Workspace scratch  # room for a row for each thread
 
 
 cdef inline void put(const Job *job, char *row, Py_ssize_t c, double value, floating tag) noexcept nogil:
@@ -84,23 +84,22 @@ cdef void run_block(const Job *job, Py_ssize_t first, Py_ssize_t last, floating 
 
 
 cdef void run_float(void *job, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
-    run_block(<const Job *> job, first, last, <float *> (<Job *> job).scratch + hand * (<Job *> job).n_classes)
+    run_block(<const Job *> job, first, last, <float *> part_of(&(<Job *> job).scratch, hand))
 
 
 cdef void run_double(void *job, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
-    run_block(<const Job *> job, first, last, <double *> (<Job *> job).scratch + hand * (<Job *> job).n_classes)
+    run_block(<const Job *> job, first, last, <double *> part_of(&(<Job *> job).scratch, hand))
 
 
 cdef int run(Job *job, Py_ssize_t n_steps, int num_threads) except -1:
     cdef bint single = job.x.kind != FLOAT64
-    job.scratch = malloc(num_threads * job.n_classes * (sizeof(float) if single else sizeof(double)))
-    if job.scratch == NULL:
-        raise MemoryError("no memory for a workspace")
+    cdef size_t row = size_product(job.n_classes, sizeof(float) if single else sizeof(double))
     try:
+        allocate(&job.scratch, 0, row, num_threads, False)
         with nogil:
             run_items(run_float if single else run_double, job, n_steps, num_threads)
     finally:
-        free(job.scratch)
+        release(&job.scratch)
     return 0
 
 

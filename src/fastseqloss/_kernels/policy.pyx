@@ -14,7 +14,6 @@ With e = exp(x - m), s their sum and d the sum of e (x - m): log p_c = x_c - m -
 from cython cimport floating
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint8_t
-from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from cpython.buffer cimport PyBuffer_Release
@@ -22,6 +21,7 @@ from cpython.buffer cimport PyBuffer_Release
 from fastseqloss._kernels.elements cimport FLOAT32, FLOAT64, Array, acquire
 from fastseqloss._kernels.machine cimport run_items
 from fastseqloss._kernels.softmax cimport exp64, log64
+from fastseqloss._kernels.workspace cimport Workspace, allocate, part_of, release, size_product
 
 
 cdef extern from "policy.h" nogil:
@@ -45,8 +45,7 @@ cdef struct Job:
     const double *scale  # of each sequence; 0: it does not count
     double entropy, kl, least, most  # coefficients; bounds of the ratio
     double *loss
-    void *scratch  # room for two rows for each thread
-    Py_ssize_t room
+    Workspace scratch  # room for two rows for each thread
 
 
 cdef inline double bounded(double x) noexcept nogil:
@@ -130,27 +129,25 @@ cdef void run_float(void *given, Py_ssize_t first, Py_ssize_t last, int hand) no
     cdef const Job *job = <const Job *> given
     cdef Py_ssize_t n
     for n in range(first, last):
-        run_row(job, n, <float *> job.scratch + hand * job.room)
+        run_row(job, n, <float *> part_of(&job.scratch, hand))
 
 
 cdef void run_double(void *given, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
     cdef const Job *job = <const Job *> given
     cdef Py_ssize_t n
     for n in range(first, last):
-        run_row(job, n, <double *> job.scratch + hand * job.room)
+        run_row(job, n, <double *> part_of(&job.scratch, hand))
 
 
 cdef int run(Job *job, Py_ssize_t n_steps, int num_threads) except -1:
     cdef bint single = job.x.kind != FLOAT64
-    job.room = (2 * job.n_classes + 31) // 16 * 16
-    job.scratch = malloc(num_threads * job.room * (sizeof(float) if single else sizeof(double)))
-    if job.scratch == NULL:
-        raise MemoryError("no memory for a workspace")
+    cdef size_t row = size_product(job.n_classes, sizeof(float) if single else sizeof(double))
     try:
+        allocate(&job.scratch, 0, size_product(2, row), num_threads, False)
         with nogil:
             run_items(run_float if single else run_double, job, n_steps, num_threads)
     finally:
-        free(job.scratch)
+        release(&job.scratch)
     return 0
 
 
