@@ -10,9 +10,9 @@ HERE = Path(__file__).parent
 # For programs that ask for more threads than this machine may have CPUs.
 MANY = """
 from fastseqloss import _runtime
-from fastseqloss._kernels import machine
+from fastseqloss._kernels import parallel
 _runtime.processors, _runtime._LEAST_WORK = (lambda: 64), 0
-machine.always_help(True)
+parallel.threads.always_help(True)
 """
 
 

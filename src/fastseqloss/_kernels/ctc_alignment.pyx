@@ -13,6 +13,7 @@ and is right if that does. Where a model is sure of itself, few states are left.
 """
 
 from cython cimport floating
+from cython.parallel cimport parallel, threadid
 from libc.math cimport INFINITY, NAN, cbrt, isnan
 from libc.stdint cimport int32_t, int64_t, uintptr_t
 from libc.string cimport memcpy, memset
@@ -21,10 +22,10 @@ from fastseqloss._kernels.ctc_fast cimport first_alive, first_unreached
 from fastseqloss._kernels.ctc_sequence cimport (
     LOGITS, LOG_PROBS, PAD, PROBS, STATES, Input, Sequence, fill, set_labels,
 )
-from fastseqloss._kernels.machine cimport run_items
+from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.softmax cimport log64, softmax_row
 from fastseqloss._kernels.workspace cimport (
-    Workspace, allocate, part_of, release, round_up, size_product, take,
+    Workspace, allocate, part_of, release, round_up, size_product, size_sum, take,
 )
 
 
@@ -369,8 +370,8 @@ cdef double align_sequence(Search common, Py_ssize_t frames, Py_ssize_t n_labels
 cdef struct Batch:
     Search common
     Path out  # of the first sequence
-    const void *x
-    Py_ssize_t x_step, n_frames  # elements from one sequence to the next; frames, padding included
+    Py_ssize_t n, n_frames  # sequences; frames, padding included
+    Py_ssize_t x_step  # elements from one sequence to the next
     const int64_t *order
     const int64_t *labels
     const int64_t *starts
@@ -381,28 +382,44 @@ cdef struct Batch:
     Workspace positions, arrays
 
 
-cdef inline void align_sequences(const Batch *work, Py_ssize_t first, Py_ssize_t last, int hand,
-                                 floating tag) noexcept nogil:
-    cdef Py_ssize_t i, b
-    cdef Path path = work.out
-    for i in range(first, last):
-        b = work.order[i]
-        if work.n_frames:
-            path.labels = work.out.labels + b * work.n_frames
-            path.tokens = work.out.tokens + b * work.n_frames
-            path.log_probs = work.out.log_probs + b * work.n_frames
-        work.log_prob[b] = align_sequence(
-            work.common, work.logit_lengths[b], work.label_lengths[b], work.logit_lengths[b] >= work.frames_needed[b],
-            <const floating *> work.x + b * work.x_step, work.labels + work.starts[b], path,
-            <int32_t *> part_of(&work.positions, hand), part_of(&work.arrays, hand))
+cdef void align_worker(const Batch *batch, const floating *x, Loop *loop, int worker) noexcept nogil:
+    cdef Py_ssize_t first, last, i, b
+    cdef Path path = batch.out
+    while next_items(loop, worker, &first, &last):
+        for i in range(first, last):
+            b = batch.order[i]
+            if batch.n_frames:
+                path.labels = batch.out.labels + b * batch.n_frames
+                path.tokens = batch.out.tokens + b * batch.n_frames
+                path.log_probs = batch.out.log_probs + b * batch.n_frames
+            batch.log_prob[b] = align_sequence(
+                batch.common, batch.logit_lengths[b], batch.label_lengths[b],
+                batch.logit_lengths[b] >= batch.frames_needed[b], x + b * batch.x_step,
+                batch.labels + batch.starts[b], path, <int32_t *> part_of(&batch.positions, worker),
+                part_of(&batch.arrays, worker))
 
 
-cdef void align_float(void *work, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
-    align_sequences(<const Batch *> work, first, last, hand, <float> 0)
-
-
-cdef void align_double(void *work, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
-    align_sequences(<const Batch *> work, first, last, hand, <double> 0)
+cdef Status align_batch(Batch *batch, const floating *x, int num_threads) noexcept nogil:
+    """All sequences, x being the first one's. Allocates the workspace; needs no GIL."""
+    cdef Loop loop
+    cdef Sequence *s = &batch.common.s
+    cdef size_t room = 0
+    cdef Py_ssize_t b
+    for b in range(batch.n):
+        s.frames, s.n_labels = batch.logit_lengths[b], batch.label_lengths[b]
+        if batch.logit_lengths[b] >= batch.frames_needed[b]:
+            room = max(room, lay_out(&batch.common, 0))
+    if not (allocate(&batch.arrays, 0, room, num_threads, False)
+            and allocate(&batch.positions, 0, size_product(s.n_classes + 1, sizeof(int32_t)), num_threads, True)):
+        release(&batch.arrays)
+        return NO_MEMORY
+    begin(&loop, batch.n, num_threads)
+    while enter(&loop):
+        with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
+            align_worker(batch, x, &loop, threadid())
+    release(&batch.arrays)
+    release(&batch.positions)
+    return loop.status
 
 
 def ctc_align(const floating[:, :, :] logits, const int64_t[::1] labels, const int64_t[::1] starts,
@@ -417,38 +434,27 @@ def ctc_align(const floating[:, :, :] logits, const int64_t[::1] labels, const i
     OUT  log_prob [B], -inf without a path; path, token_index, frame_log_probs [B, T] where there is one, up to the
          length of the sequence.
     """
-    cdef Py_ssize_t n = logits.shape[0], n_classes = logits.shape[2], b
-    cdef size_t room = 0
-    cdef Search common
-    cdef Batch work
-    memset(&common, 0, sizeof(Search))
-    memset(&work, 0, sizeof(Batch))
-    work.n_frames = logits.shape[1]
-    if work.n_frames:
-        work.x, work.out.labels, work.out.tokens = &logits[0, 0, 0], &path[0, 0], &token_index[0, 0]
-        work.out.log_probs = &frame_log_probs[0, 0]
-    work.x_step = logits.strides[0] // <Py_ssize_t> sizeof(floating)
-    work.labels, work.starts = &labels[0] if labels.shape[0] else NULL, &starts[0]
-    work.logit_lengths, work.label_lengths, work.frames_needed = &logit_lengths[0], &label_lengths[0], &frames_needed[0]
-    work.order, work.log_prob = &order[0], &log_prob[0]
+    cdef Batch batch
+    cdef Search *common = &batch.common
+    cdef Status status
+    cdef const floating *x = NULL
+    memset(&batch, 0, sizeof(Batch))
+    batch.n, batch.n_frames = logits.shape[0], logits.shape[1]
+    if batch.n_frames:
+        x, batch.out.labels, batch.out.tokens = &logits[0, 0, 0], &path[0, 0], &token_index[0, 0]
+        batch.out.log_probs = &frame_log_probs[0, 0]
+    batch.x_step = logits.strides[0] // <Py_ssize_t> sizeof(floating)
+    batch.labels, batch.starts = &labels[0] if labels.shape[0] else NULL, &starts[0]
+    batch.logit_lengths, batch.label_lengths = &logit_lengths[0], &label_lengths[0]
+    batch.frames_needed, batch.order, batch.log_prob = &frames_needed[0], &order[0], &log_prob[0]
     common.s.input = <Input> input_kind
-    common.s.n_classes, common.s.blank = n_classes, blank
+    common.s.n_classes, common.s.blank = logits.shape[2], blank
     common.s.x_stride = logits.strides[1] // <Py_ssize_t> sizeof(floating)
     common.class_prior = &prior[0] if prior is not None else NULL
     common.star_log_prob = star_log_prob
-    for b in range(n):
-        common.s.frames, common.s.n_labels = logit_lengths[b], label_lengths[b]
-        if logit_lengths[b] >= frames_needed[b]:
-            room = max(room, lay_out(&common, 0))
-    work.common = common
-    try:
-        allocate(&work.positions, 0, size_product(n_classes + 1, sizeof(int32_t)), num_threads, True)
-        allocate(&work.arrays, 0, room, num_threads, False)
-        with nogil:
-            run_items(align_float if floating is float else align_double, &work, n, num_threads)
-    finally:
-        release(&work.positions)
-        release(&work.arrays)
+    with nogil:
+        status = align_batch(&batch, x, num_threads)
+    check(status, size_sum(batch.arrays.size, batch.positions.size))
 
 
 # ---- greedy decoding ------------------------------------------------------------------------
@@ -492,8 +498,7 @@ cdef double decode_sequence(const floating *x, Py_ssize_t frames, Py_ssize_t n_c
 
 
 cdef struct Decoding:
-    const void *x
-    Py_ssize_t x_step, stride, n_frames, n_classes, blank  # elements from one sequence, one frame to the next
+    Py_ssize_t x_step, stride, n, n_frames, n_classes, blank  # elements from one sequence, one frame to the next
     Input kind
     const int64_t *logit_lengths
     int64_t *labels
@@ -501,33 +506,38 @@ cdef struct Decoding:
     double *log_prob
 
 
-cdef inline void decode_sequences(const Decoding *work, Py_ssize_t first, Py_ssize_t last,
-                                  floating tag) noexcept nogil:
-    cdef Py_ssize_t b
-    for b in range(first, last):
-        work.log_prob[b] = decode_sequence(
-            <const floating *> work.x + b * work.x_step, work.logit_lengths[b], work.n_classes, work.stride, work.kind,
-            work.blank, work.labels + b * work.n_frames, work.label_lengths + b)
+cdef void decode_worker(const Decoding *batch, const floating *x, Loop *loop, int worker) noexcept nogil:
+    cdef Py_ssize_t first, last, b
+    while next_items(loop, worker, &first, &last):
+        for b in range(first, last):
+            batch.log_prob[b] = decode_sequence(
+                x + b * batch.x_step, batch.logit_lengths[b], batch.n_classes, batch.stride, batch.kind,
+                batch.blank, batch.labels + b * batch.n_frames, batch.label_lengths + b)
 
 
-cdef void decode_float(void *work, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
-    decode_sequences(<const Decoding *> work, first, last, <float> 0)
-
-
-cdef void decode_double(void *work, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
-    decode_sequences(<const Decoding *> work, first, last, <double> 0)
+cdef Status decode_batch(const Decoding *batch, const floating *x, int num_threads) noexcept nogil:
+    """All sequences, x being the first one's; needs no GIL."""
+    cdef Loop loop
+    begin(&loop, batch.n, num_threads)
+    while enter(&loop):
+        with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
+            decode_worker(batch, x, &loop, threadid())
+    return loop.status
 
 
 def ctc_greedy_decode(const floating[:, :, :] logits, const int64_t[::1] logit_lengths, int input_kind,
                       Py_ssize_t blank, int64_t[:, ::1] labels, int64_t[::1] label_lengths, double[::1] log_prob,
                       int num_threads):
     """Greedy decoding of a checked batch with one or more frames: labels [B, T] up to label_lengths [B]."""
-    cdef Decoding work
-    work.x, work.kind, work.blank = &logits[0, 0, 0], <Input> input_kind, blank
-    work.x_step = logits.strides[0] // <Py_ssize_t> sizeof(floating)
-    work.stride = logits.strides[1] // <Py_ssize_t> sizeof(floating)
-    work.n_frames, work.n_classes = logits.shape[1], logits.shape[2]
-    work.logit_lengths, work.labels = &logit_lengths[0], &labels[0, 0]
-    work.label_lengths, work.log_prob = &label_lengths[0], &log_prob[0]
+    cdef Decoding batch
+    cdef Status status
+    cdef const floating *x = &logits[0, 0, 0]
+    batch.kind, batch.blank = <Input> input_kind, blank
+    batch.x_step = logits.strides[0] // <Py_ssize_t> sizeof(floating)
+    batch.stride = logits.strides[1] // <Py_ssize_t> sizeof(floating)
+    batch.n, batch.n_frames, batch.n_classes = logits.shape[0], logits.shape[1], logits.shape[2]
+    batch.logit_lengths, batch.labels = &logit_lengths[0], &labels[0, 0]
+    batch.label_lengths, batch.log_prob = &label_lengths[0], &log_prob[0]
     with nogil:
-        run_items(decode_float if floating is float else decode_double, &work, logits.shape[0], num_threads)
+        status = decode_batch(&batch, x, num_threads)
+    check(status, 0)

@@ -12,14 +12,15 @@ With e = exp(x - m), s their sum and d the sum of e (x - m): log p_c = x_c - m -
 """
 
 from cython cimport floating
+from cython.parallel cimport parallel, threadid
 from libc.math cimport INFINITY
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uintptr_t
 from libc.string cimport memset
 
 from cpython.buffer cimport PyBuffer_Release
 
 from fastseqloss._kernels.elements cimport FLOAT32, FLOAT64, Array, acquire
-from fastseqloss._kernels.machine cimport run_items
+from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.softmax cimport exp64, log64
 from fastseqloss._kernels.workspace cimport Workspace, allocate, part_of, release, size_product
 
@@ -125,30 +126,29 @@ cdef void run_row(const Job *job, Py_ssize_t n, floating *buffer) noexcept nogil
         store(job.x.kind, out, 1.0, v, to, size)
 
 
-cdef void run_float(void *given, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
-    cdef const Job *job = <const Job *> given
-    cdef Py_ssize_t n
-    for n in range(first, last):
-        run_row(job, n, <float *> part_of(&job.scratch, hand))
+cdef void run_worker(const Job *job, Loop *loop, int worker) noexcept nogil:
+    cdef Py_ssize_t first, last, n
+    cdef uintptr_t scratch = part_of(&job.scratch, worker)
+    while next_items(loop, worker, &first, &last):
+        for n in range(first, last):
+            if job.x.kind == FLOAT64:
+                run_row(job, n, <double *> scratch)
+            else:
+                run_row(job, n, <float *> scratch)
 
 
-cdef void run_double(void *given, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
-    cdef const Job *job = <const Job *> given
-    cdef Py_ssize_t n
-    for n in range(first, last):
-        run_row(job, n, <double *> part_of(&job.scratch, hand))
-
-
-cdef int run(Job *job, Py_ssize_t n_steps, int num_threads) except -1:
-    cdef bint single = job.x.kind != FLOAT64
-    cdef size_t row = size_product(job.n_classes, sizeof(float) if single else sizeof(double))
-    try:
-        allocate(&job.scratch, 0, size_product(2, row), num_threads, False)
-        with nogil:
-            run_items(run_float if single else run_double, job, n_steps, num_threads)
-    finally:
-        release(&job.scratch)
-    return 0
+cdef Status run_steps(Job *job, Py_ssize_t n_steps, int num_threads) noexcept nogil:
+    """All steps. Allocates the workspace; needs no GIL."""
+    cdef Loop loop
+    cdef size_t row = size_product(job.n_classes, sizeof(double) if job.x.kind == FLOAT64 else sizeof(float))
+    if not allocate(&job.scratch, 0, size_product(2, row), num_threads, False):
+        return NO_MEMORY
+    begin(&loop, n_steps, num_threads)
+    while enter(&loop):
+        with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
+            run_worker(job, &loop, threadid())
+    release(&job.scratch)
+    return loop.status
 
 
 def policy_loss(object logits, int kind, const int64_t[::1] actions, const double[::1] advantages,
@@ -164,6 +164,8 @@ def policy_loss(object logits, int kind, const int64_t[::1] actions, const doubl
     """
     cdef Py_buffer held[2]
     cdef Job job
+    cdef Status status
+    cdef Py_ssize_t n_steps = loss.shape[0]
     memset(&job, 0, sizeof(Job))
     memset(held, 0, sizeof(held))
     try:
@@ -174,7 +176,9 @@ def policy_loss(object logits, int kind, const int64_t[::1] actions, const doubl
         job.old = &old_log_probs[0] if old_log_probs is not None else NULL
         job.reference = &ref_log_probs[0] if ref_log_probs is not None else NULL
         job.entropy, job.kl, job.least, job.most = entropy_coef, kl_coef, least, most
-        run(&job, loss.shape[0], num_threads)
+        with nogil:
+            status = run_steps(&job, n_steps, num_threads)
+        check(status, job.scratch.size)
     finally:
         for i in range(2):
             PyBuffer_Release(&held[i])

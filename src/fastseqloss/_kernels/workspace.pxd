@@ -6,7 +6,6 @@ from libc.stdlib cimport calloc, free, malloc
 
 cdef extern from "workspace.h" nogil:
     # Of bytes; they stay at SIZE_MAX where they would pass it.
-    const size_t SIZE_MAX
     size_t size_sum "fsl_size_sum"(size_t a, size_t b) noexcept
     size_t size_product "fsl_size_product"(size_t a, size_t b) noexcept
     size_t round_up_size "fsl_round_up_size"(size_t n, size_t unit) noexcept
@@ -18,6 +17,7 @@ cdef enum:
 
 cdef struct Workspace:
     void *memory       # as it was allocated, or NULL
+    size_t size        # of it, in bytes
     uintptr_t common   # the part for all
     uintptr_t own      # that of the first worker
     size_t room        # bytes from one worker's part to the next
@@ -38,18 +38,18 @@ cdef inline uintptr_t part_of(const Workspace *workspace, Py_ssize_t worker) noe
     return workspace.own + worker * workspace.room
 
 
-cdef inline int allocate(Workspace *workspace, size_t common, size_t own, Py_ssize_t n_workers,
-                         bint zeroed) except -1:
-    """Memory of `common` bytes for all and `own` bytes for each worker, zeros on demand; `release` frees it."""
-    cdef size_t total
+cdef inline bint allocate(Workspace *workspace, size_t common, size_t own, Py_ssize_t n_workers,
+                          bint zeroed) noexcept nogil:
+    """Memory of `common` bytes for all and `own` bytes for each worker, zeros on demand; `release` frees it.
+
+    Returns False if there is none.
+    """
     common, own = round_up_size(common, LINE), round_up_size(own, LINE)
-    total = size_sum(size_sum(common, size_product(own, n_workers)), LINE)
-    workspace.memory = calloc(total, 1) if zeroed else malloc(total)
-    if workspace.memory == NULL:
-        raise MemoryError(f"no memory for a workspace of {total} bytes{' or more' if total == SIZE_MAX else ''}")
+    workspace.size = size_sum(size_sum(common, size_product(own, n_workers)), LINE)
+    workspace.memory = calloc(workspace.size, 1) if zeroed else malloc(workspace.size)
     workspace.common = round_up_size(<uintptr_t> workspace.memory, LINE)
     workspace.own, workspace.room = workspace.common + common, own
-    return 0
+    return workspace.memory != NULL
 
 
 cdef inline void release(Workspace *workspace) noexcept nogil:
