@@ -146,7 +146,6 @@ cdef void set_layout(Problem *p, const floating[:, :, :] emissions, const int64_
     if grad is not None:
         p.g_batch, p.g_frame = grad.strides[0] // size, grad.strides[1] // size
     p.p_frame = p.n_tags * p.n_tags
-    p.p_batch = (p.n_frames - 1) * p.p_frame
     if tags is not None and tags.shape[0] and tags.shape[1]:
         p.tags = &tags[0, 0]
 
@@ -329,7 +328,8 @@ def partition(const floating[:, :, :] emissions, const int64_t[:, ::1] tags, con
     if c.problem.n_frames:
         x = &emissions[0, 0, 0]
         g = &grad[0, 0, 0] if grad is not None else NULL
-        pairs = &pairwise[0, 0, 0, 0] if pairwise is not None and c.problem.n_frames > 1 else NULL
+        if pairwise is not None and c.problem.n_frames > 1:
+            pairs, c.problem.p_batch = &pairwise[0, 0, 0, 0], (c.problem.n_frames - 1) * c.problem.p_frame
     with nogil:
         status = run_batch(&c, x, g, pairs, num_threads)
     check(status, c.workspace.size)

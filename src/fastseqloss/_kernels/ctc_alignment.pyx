@@ -97,7 +97,7 @@ cdef inline uintptr_t lay_out(Search *a, uintptr_t base) noexcept nogil:
     s.n_blocks = (steps + s.block - 1) // s.block
     states = s.width * sizeof(double)
     a.cone = min(s.size, round_up(s.block + 2, STATES) + STATES)
-    s.classes = <int32_t *> take(&cursor, most, sizeof(int32_t))
+    s.classes = <int64_t *> take(&cursor, most, sizeof(int64_t))
     s.u = <int32_t *> take(&cursor, s.width, sizeof(int32_t))
     s.blank_u = <int32_t *> take(&cursor, s.width, sizeof(int32_t))
     s.skip = <double *> take(&cursor, 1, states)
@@ -123,7 +123,7 @@ cdef inline void set_search(Search *a, const int64_t *labels) noexcept nogil:
     a.star = -1
     for k in range(s.used):
         if s.classes[k] == s.n_classes:
-            a.star, s.classes[k] = k, <int32_t> s.blank
+            a.star, s.classes[k] = k, s.blank
         a.prior[k] = a.class_prior[s.classes[k]] if a.class_prior != NULL else 0
     if a.star >= 0:
         a.prior[a.star] = 0

@@ -50,7 +50,7 @@ cdef struct Sequence:
     Py_ssize_t block, n_blocks             # steps in a block, blocks
     # labels
     int32_t *position                      # [V] of a class among those used: a sparse set with `classes`
-    int32_t *classes                       # [used]
+    int64_t *classes                       # [used]
     int32_t *u                             # [width] the class of a label state, as an index into `classes`
     int32_t *blank_u                       # [width] the same for the blank states: 0
     double *skip                           # [width] 1 where l[i-1] may be followed by l[i]
@@ -101,7 +101,7 @@ cdef inline uintptr_t lay_out(Sequence *s, Py_ssize_t itemsize, uintptr_t base) 
     s.n_blocks = (steps + s.block - 1) // s.block
     cdef Py_ssize_t kept = s.block + 1 if s.with_grad else 2
     cdef Py_ssize_t row = s.width * sizeof(double)
-    s.classes = <int32_t *> take(&cursor, most, sizeof(int32_t))
+    s.classes = <int64_t *> take(&cursor, most, sizeof(int64_t))
     s.u = <int32_t *> take(&cursor, s.width, sizeof(int32_t))
     s.blank_u = <int32_t *> take(&cursor, s.width, sizeof(int32_t))
     s.skip = <double *> take(&cursor, 1, row)
@@ -144,13 +144,13 @@ cdef inline void set_labels(Sequence *s, const int64_t *labels) noexcept nogil:
     """Number the classes that occur, the blank first, and find which labels may follow without a blank."""
     cdef Py_ssize_t i, k
     cdef int64_t frame = 0
-    s.classes[0] = <int32_t> s.blank
+    s.classes[0] = s.blank
     s.used = 1
     for i in range(s.n_labels):
         k = s.position[labels[i]]
         if not (0 < k < s.used and s.classes[k] == labels[i]):
             k = s.used
-            s.classes[k] = <int32_t> labels[i]
+            s.classes[k] = labels[i]
             s.position[labels[i]] = <int32_t> k
             s.used += 1
         s.u[PAD + i] = <int32_t> k

@@ -21,6 +21,7 @@ from cpython.buffer cimport PyBuffer_Release
 
 from fastseqloss._kernels.elements cimport FLOAT32, FLOAT64, Array, acquire
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
+from fastseqloss._kernels.signals cimport STRETCH, advance
 from fastseqloss._kernels.softmax cimport exp64, log64
 from fastseqloss._kernels.workspace cimport Workspace, allocate, part_of, release, size_product
 
@@ -191,12 +192,17 @@ def sums_backwards(double[:, ::1] values, const double[::1] final, const int64_t
     IN      final [B], what follows the last step; lengths [B]; done [B, T] or None.
     IN, OUT values [B, T]; beyond lengths untouched.
     """
-    cdef Py_ssize_t b, t
+    cdef Py_ssize_t b, t, first, last, done_with = 0
     cdef double after
     with nogil:
         for b in range(values.shape[0]):
-            after = final[b]
-            for t in range(lengths[b] - 1, -1, -1):
-                if done is None or not done[b, t]:
-                    values[b, t] += decay * after
-                after = values[b, t]
+            after, last = final[b], lengths[b]
+            while last > 0:
+                first = max(0, last - STRETCH)
+                for t in range(last - 1, first - 1, -1):
+                    if done is None or not done[b, t]:
+                        values[b, t] += decay * after
+                    after = values[b, t]
+                advance(&done_with, last - first)
+                last = first
+            advance(&done_with, 1)
