@@ -268,7 +268,7 @@ cdef void run_bucket(Call *c, Py_ssize_t bucket, uintptr_t workspace, const floa
 
 cdef void run_worker(Call *c, const floating *x, floating *grad, floating *pairwise, Loop *loop,
                      int worker) noexcept nogil:
-    cdef Py_ssize_t first, last, bucket
+    cdef Py_ssize_t first, last = 0, bucket
     while next_items(loop, worker, &first, &last):
         for bucket in range(first, last):
             run_bucket(c, bucket, part_of(&c.workspace, worker), x, grad, pairwise)
@@ -381,7 +381,7 @@ cdef void run_best(Call *c, Py_ssize_t bucket, uintptr_t workspace, const floati
 
 
 cdef void run_best_worker(Call *c, const floating *x, floating *grad, Loop *loop, int worker) noexcept nogil:
-    cdef Py_ssize_t first, last, bucket
+    cdef Py_ssize_t first, last = 0, bucket
     while next_items(loop, worker, &first, &last):
         for bucket in range(first, last):
             run_best(c, bucket, part_of(&c.workspace, worker), x, grad)

@@ -316,7 +316,7 @@ cdef void run_block(const Job *job, Py_ssize_t first, Py_ssize_t last, floating 
 
 
 cdef void run_worker(const Job *job, Loop *loop, int worker) noexcept nogil:
-    cdef Py_ssize_t first, last, i, start, stop
+    cdef Py_ssize_t first, last = 0, i, start, stop
     cdef uintptr_t scratch = part_of(&job.workspace, worker)
     cdef Block *rows = <Block *> take(&scratch, 1, sizeof(Block))
     while next_items(loop, worker, &first, &last):

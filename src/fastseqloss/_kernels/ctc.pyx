@@ -83,7 +83,7 @@ cdef struct Batch:
 
 cdef void run_worker(const Batch *batch, const floating *x, floating *g, Loop *loop, int worker) noexcept nogil:
     cdef Sequence s
-    cdef Py_ssize_t first, last, i, b
+    cdef Py_ssize_t first, last = 0, i, b
     while next_items(loop, worker, &first, &last):
         for i in range(first, last):
             b = batch.order[i]

@@ -383,7 +383,7 @@ cdef struct Batch:
 
 
 cdef void align_worker(const Batch *batch, const floating *x, Loop *loop, int worker) noexcept nogil:
-    cdef Py_ssize_t first, last, i, b
+    cdef Py_ssize_t first, last = 0, i, b
     cdef Path path = batch.out
     while next_items(loop, worker, &first, &last):
         for i in range(first, last):
@@ -507,7 +507,7 @@ cdef struct Decoding:
 
 
 cdef void decode_worker(const Decoding *batch, const floating *x, Loop *loop, int worker) noexcept nogil:
-    cdef Py_ssize_t first, last, b
+    cdef Py_ssize_t first, last = 0, b
     while next_items(loop, worker, &first, &last):
         for b in range(first, last):
             batch.log_prob[b] = decode_sequence(

@@ -84,7 +84,7 @@ cdef void run_block(const Job *job, Py_ssize_t first, Py_ssize_t last, floating 
 
 
 cdef void run_worker(const Job *job, Loop *loop, int worker) noexcept nogil:
-    cdef Py_ssize_t first, last
+    cdef Py_ssize_t first, last = 0
     cdef uintptr_t scratch = part_of(&job.scratch, worker)
     while next_items(loop, worker, &first, &last):
         if job.x.kind == FLOAT64:

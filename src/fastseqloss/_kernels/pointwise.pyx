@@ -278,7 +278,7 @@ cdef inline Py_ssize_t backwards(Py_ssize_t i, Py_ssize_t n) noexcept nogil:
 
 
 cdef void run_worker(const Job *job, Loop *loop, int worker) noexcept nogil:
-    cdef Py_ssize_t first, last, i, item, n = n_items(job)
+    cdef Py_ssize_t first, last = 0, i, item, n = n_items(job)
     cdef int64_t bad
     cdef double *numbers = <double *> part_of(&job.workspace, worker)
     cdef void *buffer = numbers + 3 * PIECE

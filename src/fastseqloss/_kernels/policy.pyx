@@ -128,7 +128,7 @@ cdef void run_row(const Job *job, Py_ssize_t n, floating *buffer) noexcept nogil
 
 
 cdef void run_worker(const Job *job, Loop *loop, int worker) noexcept nogil:
-    cdef Py_ssize_t first, last, n
+    cdef Py_ssize_t first, last = 0, n
     cdef uintptr_t scratch = part_of(&job.scratch, worker)
     while next_items(loop, worker, &first, &last):
         for n in range(first, last):

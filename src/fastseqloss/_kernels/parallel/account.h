@@ -77,19 +77,13 @@ static void fsl_enter_helped(int64_t elapsed, double alone)
     }
 }
 
-/* Workers for the region that follows. Those of all calls at once are no more than one of them asked for, or one for
- * each call. */
+/* Workers for the region that follows, the caller, who is at work whatever others do, and as many helpers as may join. */
 static int fsl_workers(const fsl_loop *loop)
 {
-    const int64_t left = loop->n - loop->next, wanted = left < loop->most ? left : loop->most;
-    if (wanted <= 1 || (fsl_read(&fsl_process.rest) > 0 && !fsl_read(&fsl_process.always_help))) {
-        fsl_add(&fsl_process.running, 1);
-        return 1;
-    }
-    const int64_t others = fsl_add(&fsl_process.running, wanted), spare = loop->most - others;
-    const int workers = fsl_startable((int)(spare < 1 ? 1 : spare < wanted ? spare : wanted));
-    fsl_add(&fsl_process.running, workers - wanted);
-    return workers;
+    const int64_t others = fsl_add(&fsl_process.running, 1), spare = loop->most - others, left = loop->n - loop->next;
+    const int64_t wanted = left < spare ? left : spare;
+    if (wanted <= 1 || (fsl_read(&fsl_process.rest) > 0 && !fsl_read(&fsl_process.always_help))) return 1;
+    return fsl_startable((int)wanted);
 }
 
 static void fsl_begin(fsl_loop *loop, ptrdiff_t n, int most)
@@ -109,8 +103,9 @@ static int fsl_open(fsl_loop *loop)
     if (loop->generation != fsl_read(&fsl_process.generation)) loop->most = 1; /* a signal's handler has forked */
     loop->workers = fsl_workers(loop);
     loop->first = loop->next;
-    loop->left = loop->mine = 0;
-    loop->worked = loop->workers == 1 && loop->most > 1 ? -fsl_worked() : 0;
+    loop->joined = 1;
+    loop->mine = loop->worked = 0;
+    loop->watched = loop->most > 1;
     if (loop->workers > 1) fsl_wait_passively();
     loop->began = fsl_now();
     loop->end = loop->began + FSL_REGION;
@@ -122,13 +117,12 @@ static void fsl_close(fsl_loop *loop)
 {
     const int64_t elapsed = fsl_now() - loop->began, done = (loop->next < loop->n ? loop->next : loop->n) - loop->first;
     int64_t most = fsl_read(&fsl_process.most);
-    fsl_add(&fsl_process.running, loop->left - loop->workers);
-    while (loop->left > most && !fsl_replace(&fsl_process.most, &most, loop->left)) continue;
-    if (loop->most < 2 || done == 0) return;
+    while (loop->joined > most && !fsl_replace(&fsl_process.most, &most, loop->joined)) continue;
+    if (!loop->watched || loop->mine == 0) return;
     if (fsl_add(&fsl_process.lock, 1) == 0) {
         if (loop->workers == 1)
-            fsl_enter_alone(elapsed, loop->worked + fsl_worked());
-        else if (loop->mine) /* the others' items would have taken the caller as long, each, as its own */
+            fsl_enter_alone(elapsed, loop->worked);
+        else /* the others' items would have taken the caller as long, each, as its own */
             fsl_enter_helped(elapsed, (double)loop->worked / (double)loop->mine * (double)done);
     }
     fsl_add(&fsl_process.lock, -1);

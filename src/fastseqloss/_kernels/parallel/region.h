@@ -68,14 +68,27 @@ typedef struct fsl_loop {
     int workers;          /* of the region, the caller among them; 0 before the first */
     fsl_status status;
     fsl_atomic *running;  /* workers at work in the process */
-    fsl_atomic left;      /* workers that have left the region */
+    fsl_atomic joined;    /* workers that have begun, in the region */
+    int watched;          /* whether the account wants to know what it takes */
     int64_t first;        /* item that the region began with */
     int64_t began, end;   /* of the region: when it began, when workers leave it */
     int64_t mine, worked; /* the caller's items in the region, and the ns of CPU that they took */
     int64_t generation;   /* forks before the loop began */
 } fsl_loop;
 
-/* One worker fewer if there are more at work in the process than this call asked for. */
+/* A helper begins to work if fewer are at work in the process than this call asked for. */
+static inline int fsl_joins(fsl_loop *loop)
+{
+    int64_t running = fsl_read(loop->running);
+    while (running < loop->most)
+        if (fsl_replace(loop->running, &running, running + 1)) {
+            fsl_add(&loop->joined, 1);
+            return 1;
+        }
+    return 0;
+}
+
+/* It ceases to if there are more. */
 static inline int fsl_gives_way(fsl_loop *loop)
 {
     int64_t running = fsl_read(loop->running);
@@ -84,13 +97,14 @@ static inline int fsl_gives_way(fsl_loop *loop)
     return 0;
 }
 
-/* Items *first to *last - 1 for a worker. Returns 0 if it has to leave the region, and must not ask again. The caller
- * is worker 0. */
+/* Items *first to *last - 1 for a worker; *last is 0 before its first ones. Returns 0 if it has to leave the region, and
+ * must not ask again. The caller is worker 0. */
 static inline int fsl_next_items(fsl_loop *loop, int worker, ptrdiff_t *first, ptrdiff_t *last)
 {
-    const int helped = loop->workers > 1, gave_way = worker && fsl_gives_way(loop);
-    if (!worker && helped && !loop->mine) loop->worked = -fsl_worked();
-    if (!gave_way && fsl_now() < loop->end) {
+    const int begins = *last == 0;
+    if (worker && (begins ? !fsl_joins(loop) : fsl_gives_way(loop))) return 0;
+    if (!worker && begins && loop->watched) loop->worked = -fsl_worked();
+    if (fsl_now() < loop->end) {
         const int64_t next = fsl_add(&loop->next, loop->portion), left = loop->n - next;
         if (left > 0) {
             const int64_t taken = left < loop->portion ? left : loop->portion;
@@ -100,9 +114,8 @@ static inline int fsl_next_items(fsl_loop *loop, int worker, ptrdiff_t *first, p
             return 1;
         }
     }
-    if (!worker && helped) loop->worked += fsl_worked();
-    if (!gave_way) fsl_add(loop->running, -1);
-    fsl_add(&loop->left, 1);
+    if (!worker && loop->watched) loop->worked += fsl_worked();
+    fsl_add(loop->running, -1);
     return 0;
 }
 

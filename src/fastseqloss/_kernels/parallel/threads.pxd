@@ -8,6 +8,7 @@
 
 and `work` takes items until there are none for it:
 
+    cdef Py_ssize_t first, last = 0
     while next_items(loop, worker, &first, &last):
         ...
 """
