@@ -17,10 +17,13 @@ parallel.threads.always_help(True)
 
 
 def python(code, timeout=120, warnings="error", **environment):
-    """Run code in a fresh interpreter; returns the completed process. The time limit means that it hangs."""
+    """Run code in a fresh interpreter; returns the completed process. The time limit means that it hangs.
+
+    What of the environment is None is unset there.
+    """
     return subprocess.run(
         [sys.executable, "-W", warnings, "-c", code],
-        env={**os.environ, **environment},
+        env={name: value for name, value in {**os.environ, **environment}.items() if value is not None},
         capture_output=True,
         text=True,
         timeout=timeout,

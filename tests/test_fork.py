@@ -124,6 +124,39 @@ assert in_fork(middle) == 0
 
 
 @needs_fork
+def test_generations(tmp_path):
+    """Children of children, each with threads of its own by `num_threads` alone."""
+    body = """
+def generation(left):
+    if child(4) != (1, (4, 0), expected):
+        return 3
+    return in_fork(lambda: generation(left - 1)) if left else 0
+
+assert in_fork(lambda: generation(3)) == 0
+"""
+    run(tmp_path, body)
+
+
+@needs_fork
+def test_fork_by_another_thread(tmp_path):
+    """The thread that forks has had helpers, and so has the main thread, which its children do not have."""
+    body = """
+statuses = []
+
+def forks():
+    if solve(4) == expected:
+        for threads in (None, 4):
+            statuses.append(in_fork(lambda: 0 if child(threads) == (1, (threads or 1, 0), expected) else 3))
+
+thread = threading.Thread(target=forks)
+thread.start()
+thread.join()
+assert statuses == [0, 0]
+"""
+    run(tmp_path, body)
+
+
+@needs_fork
 def test_fork_while_other_threads_call(tmp_path):
     """The child is born in the middle of their calls, which it knows nothing of."""
     body = """

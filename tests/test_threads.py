@@ -11,7 +11,7 @@ import pytest
 import fastseqloss as fsl
 from fastseqloss import _runtime
 from fastseqloss._kernels import parallel
-from processes import MANY, printed
+from processes import MANY, printed, python
 from public_calls import public_calls, public_names
 
 CALLS = public_calls(24, 200, 11)
@@ -174,6 +174,60 @@ print(fsl.get_num_threads())
 def test_small_work_stays_on_one_thread():
     code = "fsl.mse_loss(np.zeros((8, 9)), np.ones((8, 9)), num_threads=8); print(parallel.threads.workers()[0])"
     assert printed(CALL + "from fastseqloss import _runtime\n_runtime.processors = lambda: 64\n" + code) == "1"
+
+
+# ---- the runtime --------------------------------------------------------------------------
+
+needs_openmp = pytest.mark.skipif(parallel.threads.openmp() == 0, reason="built without OpenMP")
+needs_gnu = pytest.mark.skipif("gomp" not in parallel.threads.openmp_runtime(), reason="GNU's runtime shows its settings")
+
+
+@needs_openmp
+def test_threadpoolctl_lists_the_runtime():
+    code = """
+import os, threadpoolctl
+files = [os.path.realpath(found["filepath"]) for found in threadpoolctl.threadpool_info()]
+print(os.path.realpath(parallel.threads.openmp_runtime()) in files)
+"""
+    assert printed(CALL + code) == "True"
+
+
+@needs_gnu
+@pytest.mark.parametrize(
+    ("said", "policy"),
+    [
+        ({}, "PASSIVE"),
+        ({"OMP_WAIT_POLICY": "active"}, "ACTIVE"),
+        ({"OMP_WAIT_POLICY": "passive"}, "PASSIVE"),
+        ({"GOMP_SPINCOUNT": "1000"}, "1000"),
+    ],
+)
+def test_threads_wait_asleep(said, policy):
+    """Unless the user has said otherwise, and the environment is left as it was, in Python and in C."""
+    code = """
+import ctypes, os
+before = dict(os.environ)
+import fastseqloss
+assert dict(os.environ) == before
+getenv = ctypes.CDLL(None).getenv
+getenv.restype = ctypes.c_char_p
+value = getenv(b"OMP_WAIT_POLICY")
+assert (value and value.decode()) == before.get("OMP_WAIT_POLICY"), value
+"""
+    unsaid = {"OMP_WAIT_POLICY": None, "GOMP_SPINCOUNT": None, "KMP_BLOCKTIME": None, "KMP_LIBRARY": None}
+    process = python(code, **{**unsaid, **said}, OMP_DISPLAY_ENV="verbose")
+    assert process.returncode == 0, process.stderr
+    name = "GOMP_SPINCOUNT" if "GOMP_SPINCOUNT" in said else "OMP_WAIT_POLICY"
+    assert f"{name} = '{policy}'" in process.stderr
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs Linux, which lists threads")
+@needs_openmp
+def test_threads_of_the_process():
+    """As many as the call asked for, and no more after a hundred calls."""
+    code = "for _ in range(100): call(num_threads=3)\nimport os; print(len(os.listdir('/proc/self/task')))"
+    before = printed(MANY + CALL + "import os; print(len(os.listdir('/proc/self/task')))")
+    assert int(printed(MANY + CALL + code).split()[-1]) == int(before) + 2
 
 
 # ---- signals ------------------------------------------------------------------------------

@@ -35,9 +35,15 @@ static const char *fsl_openmp_runtime(void) { return ""; }
 /* LLVM's runtime reads how its threads are to wait when it is first used, and keeps it for each thread that calls. */
 #if defined(_OPENMP) && defined(__clang__) && !defined(_MSC_VER)
 extern void kmp_set_blocktime(int);
-#define fsl_wait_passively() kmp_set_blocktime(0)
+static int fsl_passive = 0;
+static void fsl_wait_passively(void)
+{
+    if (fsl_passive) kmp_set_blocktime(0);
+}
+static void fsl_set_passive(int passive) { fsl_passive = passive; }
 #else
-#define fsl_wait_passively() ((void)0)
+static void fsl_wait_passively(void) { }
+static void fsl_set_passive(int passive) { (void)passive; }
 #endif
 
 /* GNU's runtime ends the process where a thread cannot be started. In the child of a fork it waits for the threads that

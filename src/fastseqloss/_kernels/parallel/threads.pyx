@@ -18,6 +18,7 @@ cdef extern from "parallel/threads.h" nogil:
     void begin_loop "fsl_begin"(Loop *loop, Py_ssize_t n, int most) noexcept
     bint open_region "fsl_open"(Loop *loop) noexcept
     void close_region "fsl_close"(Loop *loop) noexcept
+    void set_passive "fsl_set_passive"(bint passive) noexcept
     void set_always_help "fsl_always_help"(bint always) noexcept
     void read_workers "fsl_read_workers"(int *most, int *running) noexcept
 
@@ -70,6 +71,11 @@ def openmp_threads():
 def processors():
     """CPUs that this thread may run on; one without OpenMP, which could use no more."""
     return n_processors()
+
+
+def wait_passively(bint passive):
+    """Set whether threads of LLVM's runtime wait asleep. Others have read that from the environment."""
+    set_passive(passive)
 
 
 def always_help(bint always):
