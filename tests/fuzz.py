@@ -410,7 +410,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first call")
     parser.add_argument("--only", choices=sorted(STRATEGIES), help="one function")
     parser.add_argument("--call", type=int, help="make this one call, in this process, and show it")
-    parser.add_argument("--threads", type=int, default=1, help="teams of so many, though there is little to do")
+    parser.add_argument("--threads", type=int, default=1, help="so many of them, though there is little to do")
     parser.add_argument("--seconds", type=float, default=0, help="stop after so long")
     parser.add_argument("--patience", type=float, default=60, help="seconds that one call may take")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)

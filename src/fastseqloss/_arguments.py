@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from ._kernels import arguments
 from ._messages import brief, indexed, shortened, wrong_dtype
 
 _NATIVE = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
+_MOST_ELEMENTS = sys.maxsize // 9  # of 8 bytes; NumPy counts to lengths near the very limit in float64
 FLOATS = "float16, bfloat16, float32 or float64"
 # Names of the types that kernels read as they are stored, in the order of their kinds there.
 _STORED = ("float32", "float64", "float16", "bfloat16", "int8", "uint8", "int32", "int64")
@@ -39,9 +41,24 @@ def flag(name: str, value: Any) -> bool:
 
 def as_array(name: str, value: Any) -> NDArray[Any]:
     """Return `value` as an array, without a copy wherever NumPy can see its memory."""
-    if type(value) is np.ndarray:
-        return value
-    return _foreign.as_numpy(name, value)
+    array = value if type(value) is np.ndarray else _foreign.as_numpy(name, value)
+    if array.size > _MOST_ELEMENTS or not array.size:
+        _check_size(name, array)
+    return array
+
+
+def _check_size(name: str, array: NDArray[Any]) -> None:
+    # Calls make arrays of 8 bytes for each element, or for each sequence or step of empty ones.
+    elements = math.prod(length for length in array.shape if length)
+    if elements > _MOST_ELEMENTS:
+        raise MemoryError(f"{name} has shape {array.shape}: no memory holds {8 * elements} bytes, 8 for each element")
+
+
+def check_output(name: str, shape: tuple[int, ...], itemsize: int) -> None:
+    """Raise MemoryError if no memory could hold an output of that shape."""
+    n_bytes = math.prod(length for length in shape if length) * itemsize
+    if n_bytes > sys.maxsize:
+        raise MemoryError(f"{name} would have shape {shape}: no memory holds {n_bytes} bytes")
 
 
 class Scores(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _reduction, _runtime
-from ._arguments import as_weights, flag
+from ._arguments import as_weights, check_output, flag
 from ._crf_arguments import CRFGradient, Gradient, Potentials, as_potentials, as_tags, schedule
 
 _kernel = _runtime.load("crf")
@@ -420,8 +420,11 @@ def crf_marginals(
     pairwise = flag("pairwise", pairwise)
     values = potentials.scores.values
     batch, n_frames, n_tags = values.shape
+    shape = (batch, max(n_frames - 1, 0), n_tags, n_tags)
+    if pairwise:
+        check_output("the pairwise marginals", shape, values.itemsize)
     unary = np.empty(values.shape, values.dtype)
-    pairs = np.empty((batch, max(n_frames - 1, 0), n_tags, n_tags), values.dtype) if pairwise else None
+    pairs = np.empty(shape, values.dtype) if pairwise else None
     _sums_over_paths(potentials, unary, pairs, num_threads)
     dtype = potentials.scores.given.dtype
     first = 0 if potentials.single else slice(None)

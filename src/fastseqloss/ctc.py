@@ -357,7 +357,9 @@ def ctc_posteriors(
         _ctc_arguments.require_feasible(frames, targets)
     threads, order = _schedule(frames, targets.lengths, n_classes, num_threads)
     n_states = 2 * int(targets.lengths.max(initial=0)) + 1
-    posteriors = np.empty((batch, n_frames, n_states), values.dtype)
+    shape = (batch, n_frames, n_states)
+    _arguments.check_output("the posteriors", shape, values.itemsize)
+    posteriors = np.empty(shape, values.dtype)
     if batch:
         _kernel.ctc_loss[scores.type_name](
             values,

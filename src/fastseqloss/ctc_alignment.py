@@ -240,7 +240,8 @@ def ctc_align(
     row = n_classes * 0.5 if kind == 0 else 0.0
     threads, order = _runtime.schedule(frames * (row + targets.lengths + 100.0), num_threads)
     log_prob = np.empty(batch)
-    path, token_index = np.full((2, batch, n_frames), -1, np.int64)
+    path = np.full((batch, n_frames), -1, np.int64)
+    token_index = path.copy()
     frame_log_probs = np.zeros((batch, n_frames))
     if batch:
         _kernel.ctc_align[scores.type_name](

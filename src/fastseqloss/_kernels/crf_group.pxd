@@ -4,6 +4,8 @@ from cython cimport floating
 from libc.math cimport INFINITY, fabs
 from libc.stdint cimport int64_t, uintptr_t
 
+from fastseqloss._kernels.workspace cimport size_product, take
+
 
 cdef extern from "crf_lattice.h" nogil:
     enum:
@@ -83,38 +85,28 @@ cdef struct Group:
     Py_ssize_t n_slots, n_pairs
 
 
-cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t unit) noexcept nogil:
-    return (n + unit - 1) // unit * unit
-
-
-cdef inline void *take(uintptr_t *cursor, Py_ssize_t n_bytes) noexcept nogil:
-    cdef uintptr_t start = cursor[0]
-    cursor[0] = start + <uintptr_t> round_up(n_bytes, 64)
-    return <void *> start
-
-
 cdef inline void take_slots(Group *g, Py_ssize_t n_slots, uintptr_t *cursor) noexcept nogil:
     cdef Py_ssize_t n_pairs = n_slots * g.room
     g.n_slots = n_slots
-    g.weight = <double *> take(cursor, (n_slots + 1) * g.room * g.problem.step * sizeof(double))
-    g.left = <const double **> take(cursor, n_pairs * sizeof(void *))
-    g.right = <const double **> take(cursor, n_pairs * sizeof(void *))
-    g.owner = <Py_ssize_t *> take(cursor, n_pairs * sizeof(Py_ssize_t))
+    g.weight = <double *> take(cursor, (n_slots + 1) * g.room, g.problem.step * sizeof(double))
+    g.left = <const double **> take(cursor, n_pairs, sizeof(void *))
+    g.right = <const double **> take(cursor, n_pairs, sizeof(void *))
+    g.owner = <Py_ssize_t *> take(cursor, n_pairs, sizeof(Py_ssize_t))
 
 
 cdef inline uintptr_t lay_out(Group *g, Py_ssize_t room, Py_ssize_t longest, bint linear, bint with_sums,
                               uintptr_t base) noexcept nogil:
     """Arrays of a group, from `base` on; returns where they end."""
     cdef uintptr_t cursor = base
-    cdef Py_ssize_t row = g.problem.step * sizeof(double)
+    cdef size_t row = size_product(g.problem.step, sizeof(double)), n_rows = size_product(longest, room)
     g.room = room
-    g.alpha = <double *> take(&cursor, longest * room * row)
-    g.shift = <double *> take(&cursor, longest * room * sizeof(double))
-    g.x = <double *> take(&cursor, longest * room * row if linear else 0)
-    g.beta = <double *> take(&cursor, room * row)
-    g.score = <double *> take(&cursor, row)
-    g.spare = <double *> take(&cursor, 6 * row)
-    g.packed = <double *> take(&cursor, g.problem.width * row if linear and with_sums else 0)
+    g.alpha = <double *> take(&cursor, n_rows, row)
+    g.shift = <double *> take(&cursor, n_rows, sizeof(double))
+    g.x = <double *> take(&cursor, n_rows if linear else 0, row)
+    g.beta = <double *> take(&cursor, room, row)
+    g.score = <double *> take(&cursor, 1, row)
+    g.spare = <double *> take(&cursor, 6, row)
+    g.packed = <double *> take(&cursor, g.problem.width if linear and with_sums else 0, row)
     take_slots(g, PAIRS // room, &cursor)
     return cursor
 

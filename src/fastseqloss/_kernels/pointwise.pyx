@@ -8,13 +8,15 @@ Sums are taken per piece and part of a sequence, so that they depend neither on 
 """
 
 from cython cimport floating
-from libc.stdint cimport int64_t, uint8_t
+from cython.parallel cimport parallel, threadid
+from libc.stdint cimport int64_t, uint8_t, uintptr_t
 from libc.string cimport memcpy, memset
 
 from cpython.buffer cimport PyBuffer_Release
 
 from fastseqloss._kernels.elements cimport FLOAT32, FLOAT64, Array, Stored, acquire
-from fastseqloss._kernels.machine cimport run_items
+from fastseqloss._kernels.parallel.threads cimport DONE, NO_MEMORY, Loop, Status, begin, check, enter, next_items
+from fastseqloss._kernels.workspace cimport Workspace, allocate, part_of, release
 
 
 cdef extern from "pointwise.h" nogil:
@@ -58,6 +60,8 @@ cdef struct Job:
     Allowed allowed  # ANYTHING: the targets are known to be good
     int64_t *bad  # of each item, first element of a target that is not allowed, or -1
     bint only_look
+    bint single  # in float32
+    Workspace workspace  # of a worker: 3 PIECE numbers in float64, then 3 PIECE in float64 or float32
 
 
 cdef struct Walk:
@@ -89,10 +93,10 @@ cdef inline Walk walk_group(const Array *array, Py_ssize_t b, Py_ssize_t n_seque
     return run
 
 
-cdef inline bint in_place(const Array *array, Walk run, Py_ssize_t n, floating tag) noexcept nogil:
-    """Whether n elements are neighbours in memory, of the type of tag."""
-    cdef Stored kind = FLOAT32 if sizeof(floating) == 4 else FLOAT64
-    return array.kind == kind and run.n == n and run.stride == sizeof(floating)
+cdef inline bint in_place(const Array *array, Walk run, Py_ssize_t n, Py_ssize_t size) noexcept nogil:
+    """Whether n elements are neighbours in memory, floating-point numbers of that size."""
+    cdef Stored kind = FLOAT32 if size == 4 else FLOAT64
+    return array.kind == kind and run.n == n and run.stride == size
 
 
 cdef const floating *read(const Array *array, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first, Py_ssize_t n,
@@ -100,7 +104,7 @@ cdef const floating *read(const Array *array, Py_ssize_t b, Py_ssize_t n_sequenc
     """Elements first to first + n of each sequence: where they are if possible, in the buffer otherwise."""
     cdef Walk run = walk_group(array, b, n_sequences, first, n)
     cdef Py_ssize_t i = 0, total = n_sequences * n
-    if in_place(array, run, total, <floating> 0):
+    if in_place(array, run, total, sizeof(floating)):
         return <const floating *> run.data
     while i < total:
         if run.n < total:
@@ -131,12 +135,11 @@ cdef inline double scale_of(const Job *job, Py_ssize_t b) noexcept nogil:
     return max(job.scale[b] / job.n_features, 5e-324)
 
 
-cdef int64_t run_part(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t last, floating tag) noexcept nogil:
+cdef int64_t run_part(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t last, floating *buffer) noexcept nogil:
     """Elements of one sequence that counts, each piece in one loop from the arrays to the gradient.
 
     Returns the first bad target as b T D + element, or -1.
     """
-    cdef floating buffers[3][PIECE]
     cdef const floating *x
     cdef const floating *y
     cdef floating *g
@@ -148,16 +151,16 @@ cdef int64_t run_part(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t
         g = NULL
         if job.g.data != NULL:
             run = walk(&job.g, b, first, n)
-            g = <floating *> run.data if in_place(&job.g, run, n, tag) else buffers[2]
+            g = <floating *> run.data if in_place(&job.g, run, n, sizeof(floating)) else buffer + 2 * PIECE
         if used > 0:
-            x = read(&job.x, b, 1, first, min(n, used), buffers[0])
-            y = read(&job.y, b, 1, first, min(n, used), buffers[1])
+            x = read(&job.x, b, 1, first, min(n, used), buffer)
+            y = read(&job.y, b, 1, first, min(n, used), buffer + PIECE)
             total += loss_and_slope(job.loss, x, y, job.parameter, min(n, used), scale, g, job.allowed, &bad)
             if bad >= 0:
                 return b * job.n_steps * job.n_features + first + bad
         if g != NULL and used < n:
             memset(g + max(used, 0), 0, (n - max(used, 0)) * sizeof(floating))
-        if g == buffers[2]:
+        if g == buffer + 2 * PIECE:
             write(&job.g, b, 1, first, n, g)
         first, used = first + n, used - n
     job.partial[b * job.n_parts + part] = total / job.n_features
@@ -190,14 +193,13 @@ cdef void add_steps(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n
 
 
 cdef void run_piece(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first, Py_ssize_t n,
-                    floating tag) noexcept nogil:
+                    floating *buffer, double *numbers) noexcept nogil:
     """Elements first to first + n of each of n_sequences sequences, PIECE elements at most in all."""
-    cdef floating buffers[2][PIECE]
-    cdef double parameters[PIECE]
-    cdef double loss[PIECE]
-    cdef double slope[PIECE]
-    cdef const floating *x = read(&job.x, b, n_sequences, first, n, buffers[0])
-    cdef const floating *y = read(&job.y, b, n_sequences, first, n, buffers[1])
+    cdef double *parameters = numbers
+    cdef double *loss = numbers + PIECE
+    cdef double *slope = numbers + 2 * PIECE
+    cdef const floating *x = read(&job.x, b, n_sequences, first, n, buffer)
+    cdef const floating *y = read(&job.y, b, n_sequences, first, n, buffer + PIECE)
     cdef const double *a = parameters
     cdef Py_ssize_t s, i, j, used, total = n_sequences * n
     cdef double d = job.n_features, scale
@@ -230,9 +232,8 @@ cdef bint counts(const Job *job, Py_ssize_t b, Py_ssize_t i) noexcept nogil:
 
 
 cdef int64_t find_bad(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first, Py_ssize_t n,
-                      floating tag) noexcept nogil:
+                      floating *buffer) noexcept nogil:
     """First bad target as b T D + element, or -1. What does not count may be anything."""
-    cdef floating buffer[PIECE]
     cdef const floating *y = read(&job.y, b, n_sequences, first, n, buffer)
     cdef Py_ssize_t total = n_sequences * n, i = bad_target(y, total, job.allowed)
     if i >= 0:
@@ -243,7 +244,7 @@ cdef int64_t find_bad(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_s
 
 
 cdef int64_t look(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first, Py_ssize_t last,
-                  floating tag) noexcept nogil:
+                  floating *buffer) noexcept nogil:
     """The same for any number of elements, unless there are several sequences."""
     cdef Py_ssize_t n
     cdef int64_t bad = -1
@@ -251,12 +252,12 @@ cdef int64_t look(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize
         last = first + within(job, b, first, last - first)
     while first < last and bad < 0:
         n = min(last - first, PART if job.direct else PIECE)
-        bad = find_bad(job, b, n_sequences, first, n, tag)
+        bad = find_bad(job, b, n_sequences, first, n, buffer)
         first += n
     return bad
 
 
-cdef int64_t run_item(const Job *job, Py_ssize_t item, floating tag) noexcept nogil:
+cdef int64_t run_item(const Job *job, Py_ssize_t item, floating *buffer, double *numbers) noexcept nogil:
     """Returns the first bad target as b T D + element, or -1."""
     cdef Py_ssize_t size = job.n_steps * job.n_features, b, first = 0, last = size, n_sequences = 1
     cdef int64_t bad = -1
@@ -269,11 +270,11 @@ cdef int64_t run_item(const Job *job, Py_ssize_t item, floating tag) noexcept no
         last = min(size, first + PART)
     if not job.only_look and job.group == 1 and job.scale[b] and job.mask == NULL and job.steps == NULL \
             and job.a.data == NULL:
-        return run_part(job, b, first, last, tag)
+        return run_part(job, b, first, last, buffer)
     if job.allowed != ANYTHING:
-        bad = look(job, b, n_sequences, first, last, tag)
+        bad = look(job, b, n_sequences, first, last, buffer)
     while first < last and bad < 0 and not job.only_look:
-        run_piece(job, b, n_sequences, first, min(SHORT, last - first), tag)
+        run_piece(job, b, n_sequences, first, min(SHORT, last - first), buffer, numbers)
         first += SHORT
     return bad
 
@@ -283,22 +284,18 @@ cdef inline Py_ssize_t backwards(Py_ssize_t i, Py_ssize_t n) noexcept nogil:
     return max(0, n - (i // LOOKED_AT + 1) * LOOKED_AT) + i % LOOKED_AT
 
 
-cdef inline void run_some(const Job *job, Py_ssize_t first, Py_ssize_t last, floating tag) noexcept nogil:
-    cdef Py_ssize_t i, item, n = n_items(job)
+cdef void run_worker(const Job *job, Loop *loop, int worker) noexcept nogil:
+    cdef Py_ssize_t first, last = 0, i, item, n = n_items(job)
     cdef int64_t bad
-    for i in range(first, last):
-        item = backwards(i, n) if job.only_look else i
-        bad = run_item(job, item, tag)
-        if job.bad != NULL:
-            job.bad[item] = bad
-
-
-cdef void run_float(void *job, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
-    run_some(<const Job *> job, first, last, <float> 0)
-
-
-cdef void run_double(void *job, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
-    run_some(<const Job *> job, first, last, <double> 0)
+    cdef double *numbers = <double *> part_of(&job.workspace, worker)
+    cdef void *buffer = numbers + 3 * PIECE
+    while next_items(loop, worker, &first, &last):
+        for i in range(first, last):
+            item = backwards(i, n) if job.only_look else i
+            bad = run_item(job, item, <float *> buffer, numbers) if job.single \
+                else run_item(job, item, <double *> buffer, numbers)
+            if job.bad != NULL:
+                job.bad[item] = bad
 
 
 cdef inline Py_ssize_t n_items(const Job *job) noexcept nogil:
@@ -311,27 +308,52 @@ cdef bint is_whole(const Array *array, Stored kind, Py_ssize_t size) noexcept no
                                   and array.strides[2] == (4 if kind == FLOAT32 else 8))
 
 
-cdef int64_t run_all(Job *job, shape, int num_threads) except -2:
-    """Lay the work out and do it; return the first bad target or -1."""
-    cdef Py_ssize_t i, size = shape[1] * shape[2]
-    cdef bint single = fits_float32(job.y.kind) and (job.x.data == NULL or fits_float32(job.x.kind))
-    cdef Stored kind = FLOAT32 if single else FLOAT64
+cdef void lay_out(Job *job) noexcept nogil:
+    """How the work is cut, and in which precision it is done."""
+    cdef Py_ssize_t size = job.n_steps * job.n_features
+    cdef Stored kind
+    job.single = fits_float32(job.y.kind) and (job.x.data == NULL or fits_float32(job.x.kind))
+    kind = FLOAT32 if job.single else FLOAT64
     if fits_float32(job.x.kind):
         job.loss = BCE_LOGITS_32 if job.loss == BCE_LOGITS else BCE_PROBS_32 if job.loss == BCE_PROBS else job.loss
-    job.n_sequences, job.n_steps, job.n_features = shape
     job.group = max(1, SHORT // size)
     job.n_parts = parts(size)
     job.direct = is_whole(&job.x, kind, size) and is_whole(&job.y, kind, size) and is_whole(&job.g, kind, size)
-    with nogil:
-        run_items(run_float if single else run_double, job, n_items(job), num_threads)
-    if job.bad != NULL:
+
+
+cdef Status run_items(Job *job, int num_threads, int64_t *bad) noexcept nogil:
+    """All items; bad[0] = the first bad target or -1. Allocates the workspace; needs no GIL."""
+    cdef Loop loop
+    cdef Py_ssize_t i
+    bad[0] = -1
+    lay_out(job)
+    if not allocate(&job.workspace, 0, 6 * PIECE * sizeof(double), num_threads, False):
+        return NO_MEMORY
+    begin(&loop, n_items(job), num_threads)
+    while enter(&loop):
+        with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
+            run_worker(job, &loop, threadid())
+    release(&job.workspace)
+    if job.bad != NULL and loop.status == DONE:
         for i in range(n_items(job)):
             if job.bad[i] >= 0:
-                return job.bad[i]
-    return -1
+                bad[0] = job.bad[i]
+                break
+    return loop.status
 
 
-cpdef Py_ssize_t parts(Py_ssize_t n_elements):
+cdef int64_t run(Job *job, shape, int num_threads) except -2:
+    """The same for Python."""
+    cdef int64_t bad
+    cdef Status status
+    job.n_sequences, job.n_steps, job.n_features = shape
+    with nogil:
+        status = run_items(job, num_threads, &bad)
+    check(status, job.workspace.size)
+    return bad
+
+
+cpdef Py_ssize_t parts(Py_ssize_t n_elements) noexcept nogil:
     """Partial sums that a sequence of so many elements has."""
     return (n_elements + PART - 1) // PART
 
@@ -361,7 +383,7 @@ def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, d
         job.mask = &mask[0, 0] if mask is not None else NULL
         job.steps = &steps[0, 0] if steps is not None else NULL
         job.bad = &bad[0] if bad is not None else NULL
-        return run_all(&job, shape, num_threads)
+        return run(&job, shape, num_threads)
     finally:
         for i in range(4):
             PyBuffer_Release(&held[i])
@@ -382,6 +404,6 @@ def find_bad_target(object y, int y_kind, shape, const int64_t[::1] lengths, con
         job.y = acquire(y, y_kind, &held[0], False)
         job.lengths, job.bad, job.allowed, job.only_look = &lengths[0], &bad[0], <Allowed> allowed, True
         job.mask = &mask[0, 0] if mask is not None else NULL
-        return run_all(&job, shape, num_threads)
+        return run(&job, shape, num_threads)
     finally:
         PyBuffer_Release(&held[0])

@@ -12,16 +12,18 @@ With e = exp(x - m), s their sum and d the sum of e (x - m): log p_c = x_c - m -
 """
 
 from cython cimport floating
+from cython.parallel cimport parallel, threadid
 from libc.math cimport INFINITY
-from libc.stdint cimport int64_t, uint8_t
-from libc.stdlib cimport free, malloc
+from libc.stdint cimport int64_t, uint8_t, uintptr_t
 from libc.string cimport memset
 
 from cpython.buffer cimport PyBuffer_Release
 
 from fastseqloss._kernels.elements cimport FLOAT32, FLOAT64, Array, acquire
-from fastseqloss._kernels.machine cimport run_items
+from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
+from fastseqloss._kernels.signals cimport STRETCH, advance
 from fastseqloss._kernels.softmax cimport exp64, log64
+from fastseqloss._kernels.workspace cimport Workspace, allocate, part_of, release, size_product
 
 
 cdef extern from "vector.h" nogil:
@@ -51,8 +53,7 @@ cdef struct Job:
     const double *scale  # of each sequence; 0: it does not count
     double entropy, kl, least, most  # coefficients; bounds of the ratio
     double *loss
-    void *scratch  # room for two rows for each thread
-    Py_ssize_t room
+    Workspace scratch  # room for two rows for each thread
 
 
 cdef inline double bounded(double x) noexcept nogil:
@@ -139,32 +140,29 @@ cdef void run_row(const Job *job, Py_ssize_t n, floating *buffer) noexcept nogil
         store(job.x.kind, out, 1.0, v, to, size)
 
 
-cdef void run_float(void *given, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
-    cdef const Job *job = <const Job *> given
-    cdef Py_ssize_t n
-    for n in range(first, last):
-        run_row(job, n, <float *> job.scratch + hand * job.room)
+cdef void run_worker(const Job *job, Loop *loop, int worker) noexcept nogil:
+    cdef Py_ssize_t first, last = 0, n
+    cdef uintptr_t scratch = part_of(&job.scratch, worker)
+    while next_items(loop, worker, &first, &last):
+        for n in range(first, last):
+            if job.x.kind == FLOAT64:
+                run_row(job, n, <double *> scratch)
+            else:
+                run_row(job, n, <float *> scratch)
 
 
-cdef void run_double(void *given, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
-    cdef const Job *job = <const Job *> given
-    cdef Py_ssize_t n
-    for n in range(first, last):
-        run_row(job, n, <double *> job.scratch + hand * job.room)
-
-
-cdef int run(Job *job, Py_ssize_t n_steps, int num_threads) except -1:
-    cdef bint single = job.x.kind != FLOAT64
-    job.room = (2 * job.n_classes + 31) // 16 * 16
-    job.scratch = malloc(num_threads * job.room * (sizeof(float) if single else sizeof(double)))
-    if job.scratch == NULL:
-        raise MemoryError("no memory for a workspace")
-    try:
-        with nogil:
-            run_items(run_float if single else run_double, job, n_steps, num_threads)
-    finally:
-        free(job.scratch)
-    return 0
+cdef Status run_steps(Job *job, Py_ssize_t n_steps, int num_threads) noexcept nogil:
+    """All steps. Allocates the workspace; needs no GIL."""
+    cdef Loop loop
+    cdef size_t row = size_product(job.n_classes, sizeof(double) if job.x.kind == FLOAT64 else sizeof(float))
+    if not allocate(&job.scratch, 0, size_product(2, row), num_threads, False):
+        return NO_MEMORY
+    begin(&loop, n_steps, num_threads)
+    while enter(&loop):
+        with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
+            run_worker(job, &loop, threadid())
+    release(&job.scratch)
+    return loop.status
 
 
 def policy_loss(object logits, int kind, const int64_t[::1] actions, const double[::1] advantages,
@@ -180,6 +178,8 @@ def policy_loss(object logits, int kind, const int64_t[::1] actions, const doubl
     """
     cdef Py_buffer held[2]
     cdef Job job
+    cdef Status status
+    cdef Py_ssize_t n_steps = loss.shape[0]
     memset(&job, 0, sizeof(Job))
     memset(held, 0, sizeof(held))
     try:
@@ -190,7 +190,9 @@ def policy_loss(object logits, int kind, const int64_t[::1] actions, const doubl
         job.old = &old_log_probs[0] if old_log_probs is not None else NULL
         job.reference = &ref_log_probs[0] if ref_log_probs is not None else NULL
         job.entropy, job.kl, job.least, job.most = entropy_coef, kl_coef, least, most
-        run(&job, loss.shape[0], num_threads)
+        with nogil:
+            status = run_steps(&job, n_steps, num_threads)
+        check(status, job.scratch.size)
     finally:
         for i in range(2):
             PyBuffer_Release(&held[i])
@@ -203,15 +205,20 @@ def sums_backwards(double[:, ::1] values, const double[::1] final, const int64_t
     IN      final [B], what follows the last step; lengths [B]; done [B, T] or None.
     IN, OUT values [B, T]; beyond lengths untouched.
     """
-    cdef Py_ssize_t b, t
+    cdef Py_ssize_t b, t, first, last, done_with = 0
     cdef double after, own, rest  # what rounding has taken from `after`
     with nogil:
         for b in range(values.shape[0]):
-            after, rest = final[b], 0
-            for t in range(lengths[b] - 1, -1, -1):
-                own, rest = values[b, t], decay * rest
-                if done is None or not done[b, t]:
-                    add_exactly(&own, &rest, decay * after)
-                else:
-                    rest = 0
-                after, values[b, t] = own, own + rest
+            after, rest, last = final[b], 0, lengths[b]
+            while last > 0:
+                first = max(0, last - STRETCH)
+                for t in range(last - 1, first - 1, -1):
+                    own, rest = values[b, t], decay * rest
+                    if done is None or not done[b, t]:
+                        add_exactly(&own, &rest, decay * after)
+                    else:
+                        rest = 0
+                    after, values[b, t] = own, own + rest
+                advance(&done_with, last - first)
+                last = first
+            advance(&done_with, 1)
