@@ -265,7 +265,7 @@ def _classes(rng, name, shape, dtype):
     y = rng.random(shape) ** 4
     y[rng.random(shape) < 0.3] = 0
     y[rng.random(shape[:-1]) < 0.2] = np.eye(shape[-1])[0]
-    return (y * rng.choice([0.3, 0.7, 1.0])).astype(dtype)
+    return (y * rng.choice([0.3, 1.0, 2.0])).astype(dtype)
 
 
 def _numbers(rng, name, shape, scale, offset, dtype):

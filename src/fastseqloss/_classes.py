@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,16 +34,16 @@ class Problem:
     asked: NDArray[Any]  # targets as they were passed
 
     def check_shares(self, kernel: Any, *, scores: str | None) -> None:
-        """Check that the distributions, and the `scores` of that name if they are probabilities, are from 0 to 1."""
-        for values, name, given, hint in (
-            (self.scores, scores, self.given, "; or input='logits'"),
-            (self.distributions, "targets", self.asked, ""),
+        """Check that the scores of that name, if they are probabilities, and the distributions are within their range."""
+        for values, name, given, allowed, most in (
+            (self.scores, scores, self.given, "0 to 1; or input='logits'", 1.0),
+            (self.distributions, "targets", self.asked, "finite, 0 or more", sys.float_info.max),
         ):
             if name is None or values[0] is None or not values[0].size:
                 continue
-            bad = kernel.find_no_share(*values, self.targets)
+            bad = kernel.first_outside(*values, self.targets, most)
             if bad >= 0:
-                raise ValueError(f"{_step_arguments.shown(name, given, bad)}; allowed: 0 to 1{hint}")
+                raise ValueError(f"{_step_arguments.shown(name, given, bad)}; allowed: {allowed}")
 
     def balance(self, z_loss: float) -> float:
         """Move a power of 2 from weights of classes that float32 may not hold to the scale; return `z_loss` over it."""

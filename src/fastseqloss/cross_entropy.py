@@ -105,7 +105,7 @@ def softmax_cross_entropy(
         written as they are, a row at a time computed in float32. Any strides; a class axis that is not
         contiguous is copied.
     targets : array_like of int, shape of the steps; or of float, shape of `logits`
-        Classes, or distributions over classes: numbers from 0 to 1, which need not add up to one.
+        Classes, or distributions over classes: finite numbers of 0 or more, which need not add up to one.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
@@ -114,8 +114,8 @@ def softmax_cross_entropy(
     input : {"logits", "log_probs", "probs"}
         What `logits` holds. A softmax is applied to logits alone. Log-probabilities and
         probabilities are taken as they are, normalised or not, and the gradient is the derivative with
-        respect to them. Probabilities are from 0 to 1, and so are target distributions; what is beyond by
-        up to 1e-6, as rounding has it, counts as 0 or 1.
+        respect to them. Probabilities are from 0 to 1; one beyond by up to 1e-6, as rounding has
+        it, counts as 0 or 1.
     ignore_index : int
         Steps with this target do not count at all. Distributions take none: negative there, as by default.
     class_weight : array_like [V], optional

@@ -15,6 +15,7 @@ from fastseqloss._kernels.exact_sums cimport (
     Levels, add_digits, add_sums, balance, log_add, note, rows_of, settle,
 )
 from fastseqloss._kernels.softmax cimport exp64
+from fastseqloss._kernels.workspace cimport size_product
 
 
 cdef struct Exact:
@@ -76,7 +77,7 @@ cdef inline bint open_exact(Exact *e, const Problem *p, int64_t b, const floatin
     levels = e.levels.n
     e.memory = rows_of(n * (e.kept + n + 1) + 3, levels + 1)
     if not with_sums:
-        e.came = <int32_t *> malloc(e.frames * n * sizeof(int32_t))
+        e.came = <int32_t *> malloc(size_product(size_product(e.frames, n), sizeof(int32_t)))
     if e.memory == NULL or (e.came == NULL and not with_sums):
         return False
     e.best = e.memory

@@ -18,6 +18,7 @@ from cpython.buffer cimport PyBuffer_Release
 
 from fastseqloss._kernels.elements cimport FLOAT32, FLOAT64, Array, acquire
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
+from fastseqloss._kernels.signals cimport advance
 from fastseqloss._kernels.softmax cimport log64
 from fastseqloss._kernels.workspace cimport Workspace, allocate, part_of, release, size_product, take
 
@@ -39,7 +40,7 @@ cdef extern from "rows.h" nogil:
     double row_dot_log "fsl_row_dot_log"(...) noexcept
     void row_gradient "fsl_row_gradient"(...) noexcept
     void row_slope "fsl_row_slope"(...) noexcept
-    Py_ssize_t find_share_beyond "fsl_find_no_share"(...) noexcept
+    Py_ssize_t find_outside "fsl_find_outside"(...) noexcept
     double share "fsl_share"(double p) noexcept
     bint is_large "fsl_is_large"(...) noexcept
     double row_smooth "fsl_row_smooth"(...) noexcept
@@ -395,8 +396,10 @@ def softmax_cross_entropy(object scores, int kind, const int64_t[::1] targets, o
             PyBuffer_Release(&held[i])
 
 
-def find_no_share(object values, int kind, const int64_t[::1] targets):
-    """First element, counted over B R V, that is below 0 or above 1 by more than rounding; -1 if there is none.
+def first_outside(object values, int kind, const int64_t[::1] targets, double most):
+    """Element of the flattened values of a step that counts that is below 0 or above `most`, or -1.
+
+    What is beyond by rounding, 1e-6, is let pass.
 
     IN   values [B, R, V], class axis contiguous; targets [B R], -1 where a step does not count: it is not looked at.
     """
@@ -406,30 +409,35 @@ def find_no_share(object values, int kind, const int64_t[::1] targets):
     try:
         p = acquire(values, kind, &held[0], False)
         if kind == FLOAT64:
-            return first_no_share[double](&p, targets, 0.0)
-        return first_no_share[float](&p, targets, 0.0)
+            return outside[double](&p, targets, most, 0.0)
+        return outside[float](&p, targets, most, 0.0)
     finally:
         PyBuffer_Release(&held[0])
 
 
-cdef Py_ssize_t first_no_share(const Array *p, const int64_t[::1] targets, floating tag) except -2:
-    cdef Py_ssize_t n, at, v = p.shape[2], bad = -1
+cdef Py_ssize_t outside(const Array *p, const int64_t[::1] targets, double most, floating tag) except -2:
+    cdef Py_ssize_t n, at, done = 0, v = p.shape[2], bad = -1
     cdef bint native = p.kind == FLOAT32 or p.kind == FLOAT64
-    cdef floating *buffer = <floating *> malloc(v * sizeof(floating))
+    cdef Workspace converted
+    cdef floating *buffer
     cdef const char *row
-    if buffer == NULL:
-        raise MemoryError("no memory for a workspace")
-    with nogil:
-        for n in range(targets.shape[0]):
-            if targets[n] < 0:
-                continue
-            row = p.data + n // p.shape[1] * p.strides[0] + n % p.shape[1] * p.strides[1]
-            if not native:
-                load(p.kind, row, p.strides[2], v, buffer)
-                row = <const char *> buffer
-            at = find_share_beyond(<const floating *> row, v)
-            if at < v:
-                bad = n * v + at
-                break
-    free(buffer)
+    if not allocate(&converted, size_product(0 if native else v, sizeof(floating)), 0, 0, False):
+        raise MemoryError(f"no memory for a workspace of {converted.size} bytes")
+    buffer = <floating *> converted.common
+    try:
+        with nogil:
+            for n in range(targets.shape[0]):
+                if targets[n] < 0:
+                    continue
+                row = p.data + n // p.shape[1] * p.strides[0] + n % p.shape[1] * p.strides[1]
+                if not native:
+                    load(p.kind, row, p.strides[2], v, buffer)
+                    row = <const char *> buffer
+                at = find_outside(<const floating *> row, v, most)
+                if at < v:
+                    bad = n * v + at
+                    break
+                advance(&done, v)
+    finally:
+        release(&converted)
     return bad

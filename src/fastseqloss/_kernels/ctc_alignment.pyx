@@ -16,6 +16,7 @@ from cython cimport floating
 from cython.parallel cimport parallel, threadid
 from libc.math cimport INFINITY, NAN, cbrt, fabs, isnan
 from libc.stdint cimport int32_t, int64_t, uintptr_t
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from fastseqloss._kernels.ctc_fast cimport first_alive, first_unreached
@@ -469,7 +470,7 @@ cdef double align_exactly(Search *a, const floating *x, const int64_t *labels, P
     settle(&e.levels)
     e.n = 2 * s.n_labels + 1
     memory = rows_of(e.levels.n, 2 * e.n + s.used + 1)
-    e.move = <unsigned char *> malloc(s.frames * e.n)
+    e.move = <unsigned char *> malloc(size_product(s.frames, e.n))
     if memory == NULL or e.move == NULL:
         a.no_memory[0] = True
     else:

@@ -218,14 +218,14 @@
             total += q[c] == 0 ? 0 : (double)q[c] * fsl_log64(fsl_share((double)p[c]));                    \
         return total;                                                                                      \
     }                                                                                                      \
-    /* First of n numbers that is no probability, or n; NaN is passed over. */                             \
-    FSL_UNUSED static ptrdiff_t fsl_find_no_share_##name(const real *p, ptrdiff_t n)                       \
+    /* First of n numbers below 0 or above `most` by more than rounding, or n; NaN is passed over. */     \
+    FSL_UNUSED static ptrdiff_t fsl_find_outside_##name(const real *p, ptrdiff_t n, double most)           \
     {                                                                                                      \
         int bad = 0;                                                                                       \
         FSL_SIMD(reduction(| : bad))                                                                       \
-        for (ptrdiff_t i = 0; i < n; i++) bad |= FSL_IS_NO_SHARE(p[i]);                                    \
+        for (ptrdiff_t i = 0; i < n; i++) bad |= FSL_IS_OUTSIDE(p[i], most);                               \
         for (ptrdiff_t i = 0; bad && i < n; i++)                                                           \
-            if (FSL_IS_NO_SHARE(p[i])) return i;                                                           \
+            if (FSL_IS_OUTSIDE(p[i], most)) return i;                                                      \
         return n;                                                                                          \
     }                                                                                                      \
     /* x = factor * x - shift * q; q may be NULL. */                                                       \
@@ -262,7 +262,7 @@
         double total = 0;                                                                                  \
         FSL_SIMD(reduction(+ : total))                                                                     \
         for (ptrdiff_t c = 0; c < n; c++) {                                                                \
-            const double value = (weight ? weight[c] : 1.0) * (own * fsl_share((double)y[c]) + all);       \
+            const double value = (weight ? weight[c] : 1.0) * (own * (y[c] < 0 ? 0 : (double)y[c]) + all);  \
             q[c] = (real)value;                                                                            \
             total += value;                                                                                \
         }                                                                                                  \
@@ -282,7 +282,7 @@ FSL_ROWS_FUNCTIONS(double, f64, -709.0)
     FSL_TYPED(*(rows), fsl_short_gradient)(rows, n, n_classes, target, factor, scale, own)
 #define fsl_row_dot(x, n, m, q) FSL_TYPED(x, fsl_row_dot)(x, n, m, q)
 #define fsl_row_dot_log(p, n, q) FSL_TYPED(p, fsl_row_dot_log)(p, n, q)
-#define fsl_find_no_share(p, n) FSL_TYPED(p, fsl_find_no_share)(p, n)
+#define fsl_find_outside(p, n, most) FSL_TYPED(p, fsl_find_outside)(p, n, most)
 #define fsl_is_large(x, factor) FSL_TYPED(x, fsl_is_large)(factor)
 #define fsl_row_gradient(x, n, factor, shift, q) FSL_TYPED(x, fsl_row_gradient)(x, n, factor, shift, q)
 #define fsl_row_slope(p, n, scale, q, divide, out) FSL_TYPED(p, fsl_row_slope)(p, n, scale, q, divide, out)
