@@ -6,7 +6,7 @@ import pytest
 
 from processes import MANY, python
 
-# Ending takes long enough for the calls to look for signals, and for the stacks of threads that have ended to be unmapped.
+# Ending takes long enough for calls to look for signals, and for the stacks of threads that have ended to be unmapped.
 ENDS = """
 import sys, threading, time
 import numpy as np, fastseqloss as fsl

@@ -179,7 +179,9 @@ def test_small_work_stays_on_one_thread():
 # ---- the runtime --------------------------------------------------------------------------
 
 needs_openmp = pytest.mark.skipif(parallel.threads.openmp() == 0, reason="built without OpenMP")
-needs_gnu = pytest.mark.skipif("gomp" not in parallel.threads.openmp_runtime(), reason="GNU's runtime shows its settings")
+needs_gnu = pytest.mark.skipif(
+    "gomp" not in parallel.threads.openmp_runtime(), reason="GNU's runtime shows its settings"
+)
 
 
 @needs_openmp

@@ -245,7 +245,7 @@ cdef void deal_group(Call *c, Group *g, Py_ssize_t k) noexcept nogil:
 
 
 cdef void run_bucket(Call *c, Py_ssize_t bucket, uintptr_t workspace, const floating *x, floating *grad,
-                   floating *pairwise) noexcept nogil:
+                     floating *pairwise) noexcept nogil:
     cdef Group g
     cdef Py_ssize_t n = c.problem.n_tags, k, i, first
     cdef Py_ssize_t turns = (c.n_groups - bucket + c.n_buckets - 1) // c.n_buckets

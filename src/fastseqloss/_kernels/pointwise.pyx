@@ -9,7 +9,7 @@ Sums are taken per piece and part of a sequence, so that they depend neither on 
 
 from cython cimport floating
 from cython.parallel cimport parallel, threadid
-from libc.stdint cimport int64_t, uint8_t, uintptr_t
+from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcpy, memset
 
 from cpython.buffer cimport PyBuffer_Release

@@ -49,14 +49,19 @@ static void fsl_set_passive(int passive) { (void)passive; }
 /* GNU's runtime ends the process where a thread cannot be started. In the child of a fork it waits for the threads that
  * the parent had, unless they were paused before. */
 #if defined(_OPENMP) && defined(__GNUC__) && !defined(__clang__) && !defined(_WIN32)
-#include <stdlib.h>
-#include <threads.h>
 
-extern int omp_pause_resource_all(omp_pause_resource_t) __attribute__((weak)); /* from version 9 on */
+#if __GNUC__ < 9
+typedef enum { omp_pause_soft = 1 } omp_pause_resource_t;
+#endif
+extern int omp_pause_resource_all(omp_pause_resource_t) __attribute__((weak)); /* the runtime has it from version 9 on */
 
 static _Thread_local int fsl_had = 1; /* workers that this thread has had in a region since the last fork */
 static _Thread_local int fsl_stuck = 0; /* whether its helpers could not be paused before a fork */
 static int fsl_alone = 0;               /* whether this is the child of such a fork: no helpers */
+
+#if defined(__has_include) && __has_include(<threads.h>) /* not on macOS */
+#include <stdlib.h>
+#include <threads.h>
 
 static int fsl_pass(void *gate)
 {
@@ -86,6 +91,14 @@ static int fsl_startable(int workers)
     if (n < workers - 1) return n > 1 ? n : 1; /* one fewer than it seems: there is no going back */
     return fsl_had = workers;
 }
+#else
+static int fsl_startable(int workers)
+{
+    if (fsl_alone) return 1;
+    if (workers > fsl_had) fsl_had = workers;
+    return workers;
+}
+#endif
 
 /* Before a fork, in the thread that forks: its helpers are those that the child would miss. */
 static void fsl_pause(void)
