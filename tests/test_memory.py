@@ -175,7 +175,7 @@ workers = parallel.threads.workers()[0]
 assert workers < 60, workers
 resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 fsl.ctc_loss(small, few, return_grad=True, num_threads=60)
-assert parallel.threads.workers()[0] == 60
+assert parallel.threads.workers()[0] == (60 if parallel.threads.openmp() else 1)
 print("done")
 """
     assert printed(STARVED + code) == "done"

@@ -15,12 +15,14 @@ import threadpoolctl
 import fastseqloss as fsl
 from cases import random_case
 from fastseqloss import _cgroup, _runtime
+from fastseqloss._kernels import parallel
 from processes import printed, python
 
 PROCESSORS = _runtime.processors  # before the tests have their way with it
 CPUS = min(
     len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
     _cgroup.cpu_quota() or sys.maxsize,
+    sys.maxsize if parallel.threads.openmp() else 1,
 )
 
 

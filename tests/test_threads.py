@@ -15,6 +15,10 @@ from processes import MANY, printed, python
 from public_calls import public_calls, public_names
 
 CALLS = public_calls(24, 200, 11)
+needs_openmp = pytest.mark.skipif(parallel.threads.openmp() == 0, reason="built without OpenMP")
+needs_gnu = pytest.mark.skipif(
+    "gomp" not in parallel.threads.openmp_runtime(), reason="GNU's runtime shows its settings"
+)
 
 # A call with work for any number of threads; what it prints is how many a region has had.
 CALL = """
@@ -108,6 +112,7 @@ print(parallel.threads.workers())
 # ---- who says how many --------------------------------------------------------------------
 
 
+@needs_openmp
 @pytest.mark.parametrize(
     "said",
     ["call(num_threads=3)", "fsl.set_num_threads(3); call()", "fsl.set_num_threads(9); call(num_threads=3)"],
@@ -116,6 +121,7 @@ def test_numbers_said_in_python(said):
     assert printed(MANY + CALL + said, OMP_NUM_THREADS="5") == "3"
 
 
+@needs_openmp
 @pytest.mark.parametrize(
     ("environment", "threads"),
     [
@@ -129,7 +135,7 @@ def test_numbers_said_in_the_environment(environment, threads):
     assert printed(MANY + CALL + "call()", **environment) == str(threads)
 
 
-@pytest.mark.skipif(parallel.threads.openmp() == 0, reason="built without OpenMP, which threadpoolctl speaks to")
+@needs_openmp
 @pytest.mark.parametrize("interface", ["None", "'openmp'"])
 def test_threadpoolctl_limits_calls(interface):
     code = f"""
@@ -159,6 +165,7 @@ print(_runtime.processors())
     assert printed(CALL + code, OMP_NUM_THREADS="5").split() == ["1", "1", "1"]
 
 
+@needs_openmp
 def test_quota_limits_calls():
     code = """
 from fastseqloss import _cgroup, _runtime
@@ -177,11 +184,6 @@ def test_small_work_stays_on_one_thread():
 
 
 # ---- the runtime --------------------------------------------------------------------------
-
-needs_openmp = pytest.mark.skipif(parallel.threads.openmp() == 0, reason="built without OpenMP")
-needs_gnu = pytest.mark.skipif(
-    "gomp" not in parallel.threads.openmp_runtime(), reason="GNU's runtime shows its settings"
-)
 
 
 @needs_openmp
@@ -296,6 +298,15 @@ assert (outer[0] == outer[0][0]).all() and (outer[1] == outer[1][0]).all()
 print("works")
 """
     assert printed(MANY + CALL + code) == "works"
+
+
+@pytest.mark.skipif(parallel.threads.openmp() != 0, reason="built with OpenMP")
+def test_one_thread_without_openmp(forced):
+    fsl.set_num_threads(8)
+    try:
+        assert fsl.get_num_threads() == _runtime.threads_for(8, 1e9, 100) == 1
+    finally:
+        fsl.set_num_threads(None)
 
 
 def test_show_config_says_how_many(capsys):
