@@ -19,9 +19,9 @@ def frames_that_count(clean: dict[str, Any]) -> np.ndarray | None:
     """Of an array [B, T, V] or [T, V], by lengths or a mask."""
     shape = np.shape(next(iter(clean.values())))[:-1]
     lengths, mask = clean.get("logit_lengths", clean.get("lengths")), clean.get("mask")
-    inside = np.ones(shape, bool)
-    if np.size(inside) > 10**6:
+    if np.prod(shape, dtype=float) > 10**6:
         return None
+    inside = np.ones(shape, bool)
     if lengths is not None:
         inside &= np.arange(shape[-1]) < np.reshape(_integers(lengths), (-1, 1)[: len(shape)])
     if mask is not None:
