@@ -21,7 +21,7 @@ from setuptools.errors import CompileError, LinkError
 
 # Built for every level.
 KERNELS = ["softmax", "ctc", "ctc_alignment", "cross_entropy", "hinge", "pointwise", "crf", "policy"]
-BASELINE = ["arguments", "machine"]
+BASELINE = ["arguments", "cpu", "parallel.threads"]
 FOLDER = Path("src/fastseqloss/_kernels")
 DEBUG = os.environ.get("FASTSEQLOSS_DEBUG", "0") not in ("", "0")
 OPENMP = os.environ.get("FASTSEQLOSS_OPENMP", "")
@@ -87,9 +87,9 @@ def extensions():
         level_extensions = [
             Extension(
                 f"fastseqloss._kernels.{name}" + (f"_{level}" if level else ""),
-                [str(FOLDER / f"{name}.pyx")],
+                [str(FOLDER / f"{name.replace('.', '/')}.pyx")],
                 include_dirs=[str(FOLDER)],
-                depends=[str(path) for path in FOLDER.glob("*.[hp]*")],
+                depends=[str(path) for path in FOLDER.rglob("*.[hp]*")],
                 extra_compile_args=FLAGS + flags,
                 extra_link_args=[*LINK],
             )

@@ -28,7 +28,6 @@ from typing import Any, NamedTuple
 try:
     import numpy as np
     import pyarrow as pa
-    import pyarrow.compute as pc
     import pyarrow.parquet as pq
     from tqdm import tqdm
 
@@ -99,25 +98,144 @@ def scores_of(corpus: Path, options: argparse.Namespace) -> Scores:
 # What a worker does with a partition.
 
 
-def arrays_of(column: pa.ChunkedArray) -> list[np.ndarray]:
-    """Return a flat array for each row of a column of bytes or of lists of numbers: views, not copies."""
-    arrays: list[np.ndarray] = []
-    for chunk in column.chunks:
-        if pa.types.is_binary(chunk.type) or pa.types.is_large_binary(chunk.type):
-            wide = pa.types.is_large_binary(chunk.type)
-            offsets = np.frombuffer(chunk.buffers()[1], np.int64 if wide else np.int32)
-            offsets = offsets[chunk.offset : chunk.offset + len(chunk) + 1]
-            values = np.frombuffer(chunk.buffers()[2] or b"", np.uint8)
+NULL = "emissions or labels are null"
+Row = np.ndarray | str  # what a row holds, or why it cannot be read
+
+
+def arrays_of(column: pa.ChunkedArray) -> list[Row]:
+    """Return an array for each row of a column of bytes ("S1"), of lists [N] or of lists of lists [T, V].
+
+    Views, not copies, wherever the numbers of a row are neighbours. A row that cannot be read is a reason instead.
+    """
+    return [row for chunk in column.chunks for row in rows_of(chunk)]
+
+
+def rows_of(chunk: pa.Array) -> list[Row]:
+    """Return an array, or why there is none, for each row of one chunk of a column."""
+    chunk = storage_of(chunk)
+    if pa.types.is_binary_view(chunk.type):
+        chunk = chunk.cast(pa.large_binary())
+    valid = chunk.is_valid().to_numpy(zero_copy_only=False)
+    if is_bytes(chunk.type):
+        starts, ends, values = spans_of_bytes(chunk)
+        return [values[a:b] if there else NULL for a, b, there in zip(starts, ends, valid, strict=True)]
+    if not is_list(chunk.type):
+        return [f"a column has type {chunk.type}; allowed: binary, lists of numbers, lists of lists of numbers"] * len(
+            chunk
+        )
+    starts, ends, values = spans_of(chunk)
+    read = read_numbers if not is_list(values.type) else read_frames
+    return read(starts, ends, values, valid)
+
+
+def storage_of(array: pa.Array) -> pa.Array:
+    """Return what an array of an extension type, such as tensors of one shape, is stored as."""
+    return array.storage if isinstance(array, pa.ExtensionArray) else array
+
+
+def is_bytes(kind: pa.DataType) -> bool:
+    """Return True for binary types."""
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Return True for types of lists."""
+    types = pa.types
+    known = types.is_list, types.is_large_list, types.is_fixed_size_list, types.is_list_view, types.is_large_list_view
+    return any(is_kind(kind) for is_kind in known)
+
+
+def spans_of_bytes(chunk: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return where the bytes of each row begin and end in the bytes of all, and those."""
+    if pa.types.is_fixed_size_binary(chunk.type):
+        width = chunk.type.byte_width
+        starts = (np.arange(len(chunk)) + chunk.offset) * width
+        return starts, starts + width, np.frombuffer(chunk.buffers()[1] or b"", "S1")
+    wide = pa.types.is_large_binary(chunk.type)
+    offsets = np.frombuffer(chunk.buffers()[1], np.int64 if wide else np.int32)
+    offsets = offsets[chunk.offset : chunk.offset + len(chunk) + 1]
+    return offsets[:-1], offsets[1:], np.frombuffer(chunk.buffers()[2] or b"", "S1")
+
+
+def spans_of(lists: pa.Array) -> tuple[np.ndarray, np.ndarray, pa.Array]:
+    """Return where each list begins and ends in the values of all, and those."""
+    values = storage_of(lists.values)
+    if pa.types.is_fixed_size_list(lists.type):
+        starts = (np.arange(len(lists)) + lists.offset) * lists.type.list_size
+        return starts, starts + lists.type.list_size, values
+    offsets = lists.offsets.to_numpy()
+    if pa.types.is_list_view(lists.type) or pa.types.is_large_list_view(lists.type):
+        return offsets, offsets + lists.sizes.to_numpy(), values
+    return offsets[:-1], offsets[1:], values
+
+
+def numbers_of(values: pa.Array) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return numbers, and which of them are null if any are."""
+    if not values.null_count:
+        return values.to_numpy(zero_copy_only=False), None
+    return values.fill_null(0).to_numpy(zero_copy_only=False), values.is_null().to_numpy(zero_copy_only=False)
+
+
+def read_numbers(starts: np.ndarray, ends: np.ndarray, values: pa.Array, valid: np.ndarray) -> list[Row]:
+    """Return the rows of a column of lists of numbers."""
+    if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
+        return [f"a list holds {values.type}; allowed: numbers" if there else NULL for there in valid]
+    numbers, nulls = numbers_of(values)
+    rows: list[Row] = []
+    for a, b, there in zip(starts.tolist(), ends.tolist(), valid, strict=True):
+        if not there:
+            rows.append(NULL)
+        elif nulls is not None and nulls[a:b].any():
+            rows.append(f"a list holds a null at position {nulls[a:b].argmax()}; allowed: numbers")
         else:
-            offsets, values = chunk.offsets.to_numpy(), chunk.values.to_numpy(zero_copy_only=False)
-        arrays += [values[a:b] for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)]
-    return arrays
+            rows.append(numbers[a:b])
+    return rows
+
+
+def read_frames(starts: np.ndarray, ends: np.ndarray, frames: pa.Array, valid: np.ndarray) -> list[Row]:
+    """Return the rows of a column of lists of frames, each a list of numbers."""
+    firsts, lasts, values = spans_of(frames)
+    parts = read_numbers(firsts, lasts, values, frames.is_valid().to_numpy(zero_copy_only=False))
+    flat = numbers_of(values)[0] if pa.types.is_primitive(values.type) else np.zeros(0)
+    spans = zip(starts.tolist(), ends.tolist(), valid, strict=True)
+    return [join(parts[a:b], firsts[a:b], lasts[a:b], flat) if there else NULL for a, b, there in spans]
+
+
+def join(frames: list[Row], firsts: np.ndarray, lasts: np.ndarray, flat: np.ndarray) -> Row:
+    """Return frames as one array [T, V], a view of `flat` if they follow each other there; or why they are none."""
+    for t, frame in enumerate(frames):
+        if isinstance(frame, str):
+            return f"frame {t}: {'it is null' if frame == NULL else frame}"
+        if len(frame) != len(frames[0]):
+            return f"frame {t} has {len(frame)} numbers and frame 0 has {len(frames[0])}; allowed: as many in each"
+    if not frames:
+        return flat[:0]
+    if (firsts[1:] == lasts[:-1]).all():
+        return flat[firsts[0] : lasts[-1]].reshape(len(frames), -1 if len(frames[0]) else 0)
+    return np.stack(frames)
 
 
 def as_frames(values: np.ndarray, scores: Scores) -> np.ndarray:
-    """Return emissions [T, V] from the flat array of a row, which may be one of bytes."""
-    numbers = values.view(scores.dtype) if values.dtype == np.uint8 else values
-    return numbers.reshape(-1, scores.classes)
+    """Return emissions [T, V] from the array of a row."""
+    if values.dtype == "S1":
+        item = np.dtype(scores.dtype).itemsize
+        if len(values) % (scores.classes * item):
+            raise ValueError(f"emissions have {len(values)} bytes; allowed: multiples of {scores.classes} x {item}")
+        values = values.view(scores.dtype)
+    if values.ndim == 2 and values.shape[1] != scores.classes:
+        raise ValueError(f"emissions have frames of {values.shape[1]} numbers; allowed: {scores.classes}, the classes")
+    if values.size % scores.classes:
+        raise ValueError(f"emissions have {values.size} numbers; allowed: multiples of {scores.classes}, the classes")
+    return values.reshape(-1, scores.classes)
+
+
+def frames_in(row: Row, scores: Scores) -> int:
+    """Return the number of frames of a row, 0 if it cannot be read."""
+    if isinstance(row, str):
+        return 0
+    if row.ndim == 2:
+        return len(row)
+    return row.nbytes // (scores.classes * (np.dtype(scores.dtype).itemsize if row.dtype == "S1" else row.itemsize))
 
 
 def batches(lengths: np.ndarray, frame_bytes: int) -> Iterator[np.ndarray]:
@@ -196,16 +314,26 @@ def score_or_explain(
         return [result for x, y in pairs for result in score_or_explain([x], [y], scores, room)]
 
 
+def reason_of(emissions: Row, labels: Row) -> str | None:
+    """Return why a row cannot be read, None if it can."""
+    for name, row in (("emissions", emissions), ("labels", labels)):
+        if isinstance(row, str):
+            return row if row == NULL else f"{name}: {row}"
+    if labels.ndim != 1:
+        return f"labels have shape {labels.shape}; allowed: one list of integers"
+    return None
+
+
 def score_table(table: pa.Table, scores: Scores) -> pa.Table:
     """Return a row of results for each row of a partition."""
     emissions, labels = arrays_of(table["emissions"]), arrays_of(table["labels"])
-    as_bytes = any(x.dtype == np.uint8 for x in emissions[:1])
-    itemsize = np.dtype(scores.dtype).itemsize if as_bytes else emissions[0].itemsize if emissions else 1
-    frames = np.array([x.nbytes // (scores.classes * itemsize) for x in emissions], np.int64)
+    frames = np.array([frames_in(x, scores) for x in emissions], np.int64)
     room = np.empty(BATCH_BYTES, np.uint8)
-    results = [Result(np.nan, error="emissions or labels are null")] * len(emissions)
-    complete = pc.and_(pc.is_valid(table["emissions"]), pc.is_valid(table["labels"])).to_numpy().nonzero()[0]
-    for batch in batches(frames[complete], scores.classes * itemsize):
+    results = [Result(np.nan, error=reason_of(x, y)) for x, y in zip(emissions, labels, strict=True)]
+    complete = np.array([i for i, result in enumerate(results) if result.error is None], np.int64)
+    itemsize = next((x.itemsize for x in emissions if isinstance(x, np.ndarray) and x.dtype != "S1"), 0)
+    frame_bytes = scores.classes * (itemsize or np.dtype(scores.dtype).itemsize)
+    for batch in batches(frames[complete], frame_bytes):
         chosen = complete[batch]
         scored = score_or_explain([emissions[i] for i in chosen], [labels[i] for i in chosen], scores, room)
         for i, result in zip(chosen, scored, strict=True):
@@ -242,11 +370,18 @@ def summary_of(result: pa.Table, seconds: float, cpu_seconds: float) -> dict[str
         "frames": int(frames.sum()),
         "errors": len(losses) - result["error"].null_count,
         "worst": worst,
+        "reasons": reasons_in(ids, result["error"]),
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
         "pid": os.getpid(),
         "peak_bytes": peak_bytes(),
     }
+
+
+def reasons_in(ids: np.ndarray, errors: pa.ChunkedArray) -> list[tuple[str, str]]:
+    """Return the first few sequences that could not be scored, and why."""
+    found = errors.is_valid().to_numpy().nonzero()[0][:WORST]
+    return [(str(ids[i]), errors[i].as_py()) for i in found.tolist()]
 
 
 def write_whole(table: pa.Table, target: Path) -> None:
@@ -322,7 +457,7 @@ def scored_here(todo: Iterable[Partition], corpus: Path, results: Path, scores: 
         where = str(corpus / partition.file), partition.group, str(results / partition.part)
         try:
             yield partition, score_partition(*where, scores)
-        except (pa.ArrowException, OSError, LookupError, ValueError) as error:
+        except (pa.ArrowException, OSError, LookupError, ValueError, TypeError) as error:
             yield partition, error
 
 
@@ -421,19 +556,17 @@ def print_speed(summaries: list[dict[str, Any]], seconds: float, n_threads: int)
 
 
 def check(corpus: Path, results: Path) -> dict[str, Any]:
-    """See that every sequence is in the results exactly once; return the totals and the worst sequences."""
-    total: dict[str, Any] = {"sequences": 0, "frames": 0, "errors": 0, "worst": []}
+    """See that every sequence is in the results exactly once; return totals, worst sequences and some errors."""
+    total: dict[str, Any] = {"sequences": 0, "frames": 0, "errors": 0, "worst": [], "reasons": []}
     for partition in partitions_of(corpus):
         summary = read_summary(str(results / partition.part))
         if summary["sequences"] != partition.rows:
             raise SystemExit(f"{partition.part} has {summary['sequences']} results; expected: {partition.rows}")
         for name in ("sequences", "frames", "errors"):
             total[name] += summary[name]
+        total["reasons"] = [*total["reasons"], *summary.get("reasons", [])][:WORST]
         total["worst"] = heapq.nlargest(WORST, [*total["worst"], *map(tuple, summary["worst"])])
     return total
-
-
-Row = dict[str, str | bytes | np.ndarray]
 
 
 def make_corpus(corpus: Path, count: int, *, per_partition: int = 256, per_file: int = 4096) -> None:
@@ -460,7 +593,9 @@ def make_corpus(corpus: Path, count: int, *, per_partition: int = 256, per_file:
                 file.write_table(pa.Table.from_pylist(rows, schema))
 
 
-def _row(number: int, recordings: list[np.ndarray], transcripts: list[np.ndarray], rng: np.random.Generator) -> Row:
+def _row(
+    number: int, recordings: list[np.ndarray], transcripts: list[np.ndarray], rng: np.random.Generator
+) -> dict[str, Any]:
     which, wrong = number % len(recordings), number % 50 == 49
     scaled = recordings[which] * rng.uniform(0.8, 1.25)
     emissions = scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
@@ -504,6 +639,10 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit("\n".join([head, *reasons[:10]]))
     total = check(corpus, results)
     print(f"\nin {results}: {total['sequences']} sequences, {total['frames']} frames, {total['errors']} with an error")
+    if total["errors"]:
+        print(f"could not be scored{', for example' if total['errors'] > len(total['reasons']) else ''}:")
+        for name, reason in total["reasons"]:
+            print(f"  {name}: {reason}")
     print("highest loss per frame, in nats (is the transcript right?):")
     for loss, name in total["worst"]:
         print(f"  {loss:8.3f}  {name}")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from fastseqloss import _runtime
-from fastseqloss._kernels import machine
+from fastseqloss._kernels import parallel
 
 # The modules with a kernel, and its name; imported by name, for an attribute of the package could be a function called
 # like its module.
@@ -35,7 +35,7 @@ LEVELS = [_runtime.level] if profile == "quick" else _runtime.available_levels()
 @pytest.fixture(autouse=True, scope="session")
 def many_processors() -> Iterator[None]:
     """As many threads as tests ask for, however few CPUs there are, and however busy these."""
-    machine.always_help(True)
+    parallel.threads.always_help(True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_runtime, "processors", lambda: 64)
         yield

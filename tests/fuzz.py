@@ -190,7 +190,7 @@ def main() -> int:
     parser.add_argument("--only", choices=sorted(NAMES), help="one function")
     parser.add_argument("--adapters", action="store_true", help="losses of PyTorch and JAX, which must be installed")
     parser.add_argument("--call", type=int, help="make this one call, in this process, and show it")
-    parser.add_argument("--threads", type=int, default=1, help="teams of so many, though there is little to do")
+    parser.add_argument("--threads", type=int, default=1, help="so many of them, though there is little to do")
     parser.add_argument("--seconds", type=float, default=0, help="stop after so long")
     parser.add_argument("--patience", type=float, default=60, help="seconds that one call may take")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)

@@ -10,17 +10,20 @@ HERE = Path(__file__).parent
 # For programs that ask for more threads than this machine may have CPUs.
 MANY = """
 from fastseqloss import _runtime
-from fastseqloss._kernels import machine
+from fastseqloss._kernels import parallel
 _runtime.processors, _runtime._LEAST_WORK = (lambda: 64), 0
-machine.always_help(True)
+parallel.threads.always_help(True)
 """
 
 
 def python(code, timeout=120, warnings="error", **environment):
-    """Run code in a fresh interpreter; returns the completed process. The time limit means that it hangs."""
+    """Run code in a fresh interpreter; returns the completed process. The time limit means that it hangs.
+
+    What of the environment is None is unset there.
+    """
     return subprocess.run(
         [sys.executable, "-W", warnings, "-c", code],
-        env={**os.environ, **environment},
+        env={name: value for name, value in {**os.environ, **environment}.items() if value is not None},
         capture_output=True,
         text=True,
         timeout=timeout,

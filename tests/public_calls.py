@@ -21,7 +21,7 @@ def flat(result) -> tuple[np.ndarray, ...]:
     return () if result is None else (np.asarray(result),)
 
 
-def _arguments(batch: int, steps: int, classes: int) -> dict[str, tuple]:
+def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dict[str, tuple]:
     """Arguments by the name of the function; a dictionary at their end is of keywords."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(batch, steps, classes)).astype(np.float32)
@@ -85,7 +85,8 @@ def _bind(function: Callable, arguments: tuple) -> Call:
 def public_calls(batch: int = 12, steps: int = 40, classes: int = 11) -> dict[str, Call]:
     """Calls by name, all on the same read-only arrays; each takes the number of threads."""
     calls = {
-        name: _bind(getattr(fsl, name), arguments) for name, arguments in _arguments(batch, steps, classes).items()
+        name: _bind(getattr(fsl, name), arguments)
+        for name, arguments in public_arguments(batch, steps, classes).items()
     }
     x = np.random.default_rng(1).normal(size=(batch, steps))
     x.flags.writeable = False

@@ -1,7 +1,7 @@
-"""Every kernel on a team of threads, and from several Python threads at once; what ThreadSanitizer watches.
+"""Every kernel on several threads, and from several Python threads at once; what ThreadSanitizer watches.
 
 ``python tests/races.py`` also compares: the results are those of one thread, to the bit. Batches are small, since a
-watched process is slow; teams are made although there is too little to do for them.
+watched process is slow; there are several threads although there is too little to do for them.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import fastseqloss as fsl
 import step_cases
 from fuzz_calls import STRATEGIES, Call, parameters
 
-TEAM = 4
+THREADS = 4
 NAMES = [name for name in STRATEGIES if "num_threads" in parameters(name) and name != "set_num_threads"]
 
 
@@ -61,12 +61,12 @@ def assert_same(name: str, found: Any, expected: Any) -> None:
 
 
 def run(name: str, seed: int) -> None:
-    """One call on a team, from as many Python threads as that."""
+    """One call on several threads, from as many Python threads as that."""
     call = call_of(name, seed)
     with np.errstate(all="ignore"):
         fsl._runtime.threads_for = lambda num_threads, work, items: 1
         expected = call.run()
-        fsl._runtime.threads_for = lambda num_threads, work, items: max(1, min(TEAM, items))
+        fsl._runtime.threads_for = lambda num_threads, work, items: max(1, min(THREADS, items))
         results: list[Any] = []
         callers = [threading.Thread(target=lambda: results.append(call.run())) for _ in range(3)]
         for caller in callers:

@@ -129,14 +129,6 @@ def assert_same(actual, expected) -> None:
         np.testing.assert_array_equal(np.asarray(a, np.float64), np.asarray(b, np.float64))
 
 
-def assert_same_answer(actual, expected) -> None:
-    """The same losses of steps and the same gradient; a sum over the batch may be added in another order."""
-    if np.ndim(expected[0]) == 0:
-        np.testing.assert_allclose(actual[0], expected[0], rtol=1e-13, atol=1e-13)
-        actual, expected = actual[1:], expected[1:]
-    assert_same(actual, expected)
-
-
 # ---- layouts ------------------------------------------------------------------------------
 
 

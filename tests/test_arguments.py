@@ -1,5 +1,6 @@
 """What every public function makes of arguments that are hardly arguments: nothing but what its docstring says."""
 
+import re
 from decimal import Decimal
 from fractions import Fraction
 from functools import partial
@@ -10,7 +11,9 @@ import pytest
 
 import fastseqloss as fsl
 from cases import JUNK
-from step_cases import Capsule
+from fastseqloss import recurrent
+from public_calls import flat, public_arguments
+from step_cases import Capsule, Foreign
 
 X = np.zeros((2, 3, 4))
 CLASSES = np.ones((2, 3), np.int64)
@@ -159,6 +162,444 @@ def test_nan_that_signals(dtype):
 def test_more_rows_than_memory():
     with pytest.raises(ValueError, match="alignments has more rows"):
         fsl.ctc_alignment_log_prob(np.zeros(3), range(2**70))
+
+
+# ---- what was read, and what a message says of it ------------------------------------------------
+
+
+class Once:
+    """An array that can be read once, and has other things under its positions."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        array, self.array = self.array, None
+        assert array is not None, "read again"
+        return array
+
+    def __getitem__(self, position):
+        raise KeyError(position)
+
+    def __len__(self):
+        return 3
+
+
+def once(value):
+    return Once(value) if isinstance(value, np.ndarray) else value
+
+
+@pytest.mark.parametrize("name", sorted(public_arguments()))
+def test_arrays_are_read_once(name):
+    given = public_arguments()[name]
+    keywords = given[-1] if isinstance(given[-1], dict) else {}
+    positional = given[: len(given) - bool(keywords)]
+    run = getattr(fsl, name)
+    expected = flat(run(*positional, **keywords))
+    for found, wanted in zip(flat(run(*map(once, positional), **keywords)), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+BAD_TAGS = np.array([[0, 1, 0], [2, 9, 3]])
+WRONG = {
+    "labels[1][1] is 9": [
+        lambda f: f(X, [Once(np.array([1, 2])), Once(np.array([1, 9, 3]))]),
+        lambda f: f(X, Once(column([1, 2], [1, 9, 3]))),
+        lambda f: f(X, (np.array([1, 2]), Once(np.array([1, 9])))),
+    ],
+    "labels[1, 1] is 9": [lambda f: f(X, Once(np.array([[1, 2], [3, 9]])))],
+    "labels[2] (sequence 1, position 0) is 9": [
+        lambda f: f(X, Once(np.array([1, 2, 9])), None, Once(np.array([2, 1])))
+    ],
+    "logit_lengths[1] is 9": [lambda f: f(X, [[1], [2]], Once(np.array([1, 9])))],
+    "label_lengths[1] is 9": [lambda f: f(X, [[1], [2]], None, Once(np.array([1, 9])))],
+}
+
+
+def column(*rows):
+    """An array of lists, as a table has them."""
+    array = np.empty(len(rows), object)
+    array[:] = rows
+    return array
+
+
+@pytest.mark.parametrize(("said", "call"), [(said, call) for said, calls in WRONG.items() for call in calls])
+@pytest.mark.parametrize("function", [fsl.ctc_loss, fsl.ctc_align, fsl.ctc_posteriors])
+def test_messages_of_labels_say_what_was_read(function, said, call):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        call(function)
+
+
+@pytest.mark.parametrize(
+    ("said", "call"),
+    [
+        ("tags[1, 1] is 9", lambda: fsl.crf_loss(X, Once(BAD_TAGS), np.zeros((4, 4)))),
+        ("tags[1, 1] is 9", lambda: fsl.structured_hinge_loss(X, Once(BAD_TAGS), np.zeros((4, 4)))),
+        ("targets[1, 1] is 9", lambda: fsl.softmax_cross_entropy(X, Once(BAD_TAGS))),
+        ("targets[1, 1] is 9", lambda: fsl.nll_loss(X, Once(BAD_TAGS))),
+        ("targets[1, 1] is 9", lambda: fsl.multiclass_hinge_loss(X, Once(BAD_TAGS))),
+        ("targets[0, 1] is 9", lambda: fsl.hinge_loss(X[0], Once(np.array([[1, 9, 1, 1]] * 3)))),
+        ("targets[0, 1] is 9", lambda: fsl.binary_cross_entropy(X[0], Once(np.array([[1, 9.0, 1, 1]] * 3)))),
+        ("actions[1, 1] is 9", lambda: fsl.policy_gradient_loss(X, Once(BAD_TAGS), np.ones(2))),
+        ("advantages[1] is inf", lambda: fsl.policy_gradient_loss(X, CLASSES, Once(np.array([1, np.inf])))),
+        ("rewards[1] is nan", lambda: fsl.discounted_returns(Once(np.array([1, np.nan])))),
+        ("done[1] is 2", lambda: fsl.discounted_returns(np.ones(2), done=Once(np.array([0, 2])))),
+        ("mask[0, 1] is 3", lambda: fsl.mse_loss(X, X, mask=Once(np.array([[1, 3, 1], [1, 1, 1]])))),
+        ("lengths[1] is 9", lambda: fsl.mse_loss(X, X, Once(np.array([1, 9])))),
+        ("sample_weight[1] is -9", lambda: fsl.mse_loss(X, X, sample_weight=Once(np.array([1, -9])))),
+        ("class_weight[1] is -9", lambda: fsl.nll_loss(X, CLASSES, class_weight=Once(np.array([1.0, -9, 1, 1])))),
+        ("q[1] is 9", lambda: fsl.quantile_loss(X, X, q=Once(np.array([0.5, 9, 0.5, 0.5])))),
+        (
+            "clip[1] is -9",
+            lambda: fsl.clipped_policy_loss(X, CLASSES, X[..., 0], np.ones(2), clip=Once(np.array([0.1, -9]))),
+        ),
+        ("alignment[1] is -9", lambda: fsl.ctc_collapse(Once(np.array([1, -9])))),
+        ("alignments[1][1] is 9", lambda: fsl.ctc_alignment_log_prob(X[0], Once(np.array([[1, 2], [1, 9]])))),
+        ("tokens[1, 1] is 9", lambda: recurrent.Embedding(4, 2).forward(Once(BAD_TAGS))),
+    ],
+)
+def test_messages_say_what_was_read(said, call):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        call()
+
+
+class Missing:
+    """As a table has it."""
+
+    def __ne__(self, other):
+        return self
+
+    def __bool__(self):
+        raise TypeError("boolean value of NA is ambiguous")
+
+
+Missing.__name__ = "NAType"
+
+
+AXES = r"(, |\]\[)"  # of an array, or of a list of sequences
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, Missing(), np.datetime64("NaT")])
+@pytest.mark.parametrize(
+    ("where", "instead", "call"),
+    [
+        ("labels[1, 1]", "pass label_lengths", lambda rows: fsl.ctc_loss(X, rows)),
+        ("labels[1, 1]", "pass label_lengths", lambda rows: fsl.ctc_feasible(rows, [3, 3])),
+        ("labels[1][1]", "pass label_lengths", lambda rows: fsl.ctc_loss(X, [[1, 2], rows[1]])),
+        ("targets[1, 1]", "lengths or mask", lambda rows: fsl.nll_loss(X[:, :2], rows)),
+        ("targets[1, 1]", "lengths or mask", lambda rows: fsl.softmax_cross_entropy(X[:, :2], rows)),
+        ("tags[1, 1]", "lengths or mask", lambda rows: fsl.crf_loss(X[:, :2], rows, np.zeros((4, 4)))),
+        ("actions[1, 1]", "lengths or mask", lambda rows: fsl.policy_gradient_loss(X[:, :2], rows, [1.0, 1.0])),
+        ("lengths[1]", "fill it", lambda rows: fsl.mse_loss(X, X, rows[1])),
+        ("mask[1, 1]", "fill it", lambda rows: fsl.mse_loss(X[:, :2], X[:, :2], mask=rows)),
+        ("tokens[1, 1]", "fill it", lambda rows: recurrent.Embedding(4, 2).forward(rows)),
+    ],
+)
+def test_missing_entries(missing, where, instead, call):
+    rows = np.array([[1, 2], [3, missing]], object)
+    versions = [rows, rows.tolist()]
+    if isinstance(missing, float):
+        versions.append(rows.astype(float))
+    for version in versions:
+        position = re.escape(where).replace(r",\ ", AXES)
+        said = f"{position} is .*, a missing entry: .*{instead}"
+        with pytest.raises((TypeError, ValueError), match=said):
+            call(version)
+
+
+def test_a_missing_sequence():
+    for labels in ([[1], None], column([1], None), [[1], np.nan]):
+        with pytest.raises(TypeError, match=r"labels\[1\] is .*, a missing entry: an empty list stands for no labels"):
+            fsl.ctc_loss(X, labels)
+
+
+def test_columns_of_sequences():
+    expected = fsl.ctc_loss(X, [[1, 2], [3]])
+    assert fsl.ctc_loss(X, column([1, 2], [3])) == expected
+    assert fsl.ctc_loss(X, column(np.array([1, 2]), (3,))) == expected
+    assert fsl.ctc_loss(X, Once(column([1, 2], [3]))) == expected
+    assert fsl.ctc_loss(X, column([1, 2], [3, 3]), None, [2, 1]) == expected
+    assert fsl.ctc_feasible(column([1, 1], [3]), [2, 2]).tolist() == [False, True]
+    with pytest.raises(TypeError, match=r"targets\[0\] is a list, so this is a column of sequences"):
+        fsl.nll_loss(X, column([1, 2, 3], [1, 2, 3]))
+    with pytest.raises(ValueError, match=r"targets is not an array: .*; pad its rows to one length"):
+        fsl.nll_loss(X, [[1, 2, 3], [1]])
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (([1] for _ in range(2)), r"labels is a generator, .*, as list\(labels\)"),
+        ({"a": [1], "b": [2]}, r"labels is a dict, .*, as list\(labels.values\(\)\)"),
+        ({"a": [1], "b": [2]}.values(), r"labels is a dict_values, .*, as list\(labels\)"),
+        ({1, 2}, r"labels is a set, .*, as list\(labels\)"),
+    ],
+)
+def test_collections_that_are_no_arrays(labels, said):
+    with pytest.raises(TypeError, match=said):
+        fsl.ctc_loss(X, labels)
+
+
+@pytest.mark.parametrize(
+    ("labels", "where"),
+    [
+        ([[1, 2, 3], [1, -1, -1]], "labels[1][1] is -1"),
+        ([[1, 2, 3], [1, 0, 0]], "labels[1][1] is 0"),
+        (np.array([[1, 2, 3], [1, 2, -100]]), "labels[1, 2] is -100"),
+        (np.array([[1, 2, 0], [1, 2, 3]]), "labels[0, 2] is 0"),
+    ],
+)
+def test_padded_labels_without_lengths(labels, where):
+    with pytest.raises(ValueError, match=re.escape(where) + ".*; if it is padding, pass label_lengths"):
+        fsl.ctc_loss(X, labels)
+    with pytest.raises(ValueError, match=r"labels\[0\]\[1\] is 9; .*blank$"):
+        fsl.ctc_loss(X, [[1, 9], [2]])
+
+
+def test_padded_targets_without_lengths():
+    for call in (fsl.nll_loss, fsl.softmax_cross_entropy):
+        with pytest.raises(ValueError, match=r"targets\[0, 2\] is -1; .*if it is padding, pass .* ignore_index=-1"):
+            call(X, [[1, 2, -1], [1, 2, 3]])
+    with pytest.raises(ValueError, match=r"tags\[0, 2\] is -1; .*if it is padding, pass lengths or mask"):
+        fsl.crf_loss(X, [[1, 2, -1], [1, 2, 3]], np.zeros((4, 4)))
+
+
+class Covered:
+    """What shows a masked array, as files in NetCDF do."""
+
+    def __array__(self, dtype=None, copy=None):
+        return np.ma.MaskedArray([[1, 2, 3], [1, 2, 3]], [[0, 0, 1], [0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.ma.MaskedArray([[1, 2, 3], [1, 2, 3]], [[0, 0, 1], [0, 0, 1]]),
+        [np.ma.MaskedArray([1, 2, 3], [0, 0, 1]), [1, 2, 3]],
+        ([1, 2, 3], [1, 2, np.ma.masked]),
+        [np.array([1, 2, 3]), (1, np.ma.MaskedArray(2), 3)],
+        Covered(),
+    ],
+    ids=str,
+)
+def test_no_mask_is_read_through(value):
+    calls = [
+        lambda: fsl.ctc_loss(X, value),
+        lambda: fsl.ctc_feasible(value, [3, 3]),
+        lambda: fsl.nll_loss(X, value),
+        lambda: fsl.softmax_cross_entropy(X, value),
+        lambda: fsl.mse_loss(X[..., 0], value),
+        lambda: fsl.mse_loss(X[..., 0], X[..., 0], mask=value),
+        lambda: fsl.crf_loss(X, value, np.zeros((4, 4))),
+        lambda: fsl.policy_gradient_loss(X, value, [1.0, 1.0]),
+        lambda: fsl.discounted_returns(value),
+        lambda: fsl.ctc_alignment_log_prob(X[0], value),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match=r"is a masked array, or holds one"):
+            call()
+
+
+# ---- one number, with or without axes -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [int, np.int32, np.array, Foreign, Capsule])
+def test_one_length(kind):
+    """Of one sequence, with a batch axis or without."""
+    two = kind(np.array(2)) if kind in (Foreign, Capsule) else kind(2)
+    x, y, between = X[:1] + np.arange(4), [[1, 2, 3]], np.zeros((4, 4))
+    calls = {
+        "ctc_loss": lambda n: fsl.ctc_loss(x, y, n, n),
+        "ctc_align": lambda n: fsl.ctc_align(x, y, n, n).path,
+        "ctc_posteriors": lambda n: fsl.ctc_posteriors(x, y, n, n),
+        "ctc_greedy_decode": lambda n: fsl.ctc_greedy_decode(x, n).labels,
+        "ctc_feasible": lambda n: fsl.ctc_feasible(y, n, n),
+        "crf_loss": lambda n: fsl.crf_loss(x, y, between, n),
+        "structured_hinge_loss": lambda n: fsl.structured_hinge_loss(x, y, between, n),
+        "crf_decode": lambda n: fsl.crf_decode(x, between, n).tags,
+        "crf_marginals": lambda n: fsl.crf_marginals(x, between, n),
+        "crf_log_partition": lambda n: fsl.crf_log_partition(x, between, n),
+        "mse_loss": lambda n: fsl.mse_loss(x, x + 1, n),
+        "softmax_cross_entropy": lambda n: fsl.softmax_cross_entropy(x, y, n),
+        "multiclass_hinge_loss": lambda n: fsl.multiclass_hinge_loss(x, y, n),
+        "policy_gradient_loss": lambda n: fsl.policy_gradient_loss(x, y, [1.0], n),
+        "expected_risk_loss": lambda n: fsl.expected_risk_loss(x[0, :1], [[1, 2, 3, 4]], n),
+        "discounted_returns": lambda n: fsl.discounted_returns(y, n),
+        "generalized_advantages": lambda n: fsl.generalized_advantages(y, y, n),
+    }
+    for name, call in calls.items():
+        np.testing.assert_array_equal(call(two), call([2]), err_msg=name)
+        if name != "ctc_feasible":  # for which no length of a sequence is too long
+            with pytest.raises(ValueError, match="lengths is 99; allowed: 0 to"):
+                call(99)
+
+
+@pytest.mark.parametrize("kind", [np.array, np.float32, Foreign, Capsule])
+def test_one_number(kind):
+    def number(value):
+        return kind(np.array(value)) if kind in (Foreign, Capsule) else kind(value)
+
+    x = X + np.arange(4.0)
+    calls = [
+        lambda n: fsl.huber_loss(x, X, delta=n),
+        lambda n: fsl.hinge_loss(x, X + 1, margin=n),
+        lambda n: fsl.quantile_loss(x, X, q=n),
+        lambda n: fsl.binary_cross_entropy(x, X, pos_weight=n),
+        lambda n: fsl.multiclass_hinge_loss(x, CLASSES, margin=n),
+        lambda n: fsl.softmax_cross_entropy(x, CLASSES, label_smoothing=n, z_loss=n),
+        lambda n: fsl.policy_gradient_loss(x, CLASSES, [1.0, 1.0], entropy_coef=n),
+        lambda n: fsl.policy_gradient_loss(x[:1], CLASSES[:1], n),
+        lambda n: fsl.clipped_policy_loss(x, CLASSES, x[..., 0], [1.0, 1.0], clip=n),
+        lambda n: fsl.expected_risk_loss(x[0], x[0], sharpness=n),
+        lambda n: fsl.discounted_returns([[1, 2]], discount=n, final_values=n),
+        lambda n: fsl.generalized_advantages([1, 2], [1, 2], decay=n, final_values=n),
+        lambda n: fsl.mse_loss(x, X, reduction="sum", normalizer=n),
+        lambda n: fsl.ctc_loss(x[:1], [[1]], sample_weight=n),
+        lambda n: fsl.ctc_align(x, [[1], [2]], label_prior=x[0, 0], prior_scale=n).path,
+        lambda n: fsl.weighted_sum([(n, lambda x: (1.0, x))])(x),
+    ]
+    for call in calls:
+        np.testing.assert_array_equal(call(number(0.25)), call(0.25))
+
+
+@pytest.mark.parametrize("value", [np.True_, np.array(True)])
+def test_truth_is_no_number(value):
+    with pytest.raises(TypeError, match="num_threads must be an integer, got bool"):
+        fsl.mse_loss(X, X, num_threads=value)
+    with pytest.raises(TypeError, match="blank must be an integer, got bool"):
+        fsl.ctc_loss(X, [[1], [2]], blank=value)
+    with pytest.raises(TypeError, match="margin must be a number, got bool"):
+        fsl.hinge_loss(X, X + 1, margin=value)
+
+
+def test_threads_that_python_does_not_print():
+    with pytest.raises(ValueError, match="num_threads is an integer of 16610 bits"):
+        fsl.mse_loss(X, X, num_threads=-(10**5000))
+
+
+# ---- masks of integers ------------------------------------------------------------------------------
+
+MASK = np.array([[1, 1, 0], [1, 0, 0]])
+MASKED = {
+    "crf_loss": lambda mask: fsl.crf_loss(X + MASK[..., None], TAGS, np.zeros((4, 4)), mask=mask),
+    "crf_decode": lambda mask: fsl.crf_decode(X, np.zeros((4, 4)), mask=mask).tags,
+    "structured_hinge_loss": lambda mask: fsl.structured_hinge_loss(X, TAGS, np.eye(4), mask=mask),
+    "softmax_cross_entropy": lambda mask: fsl.softmax_cross_entropy(X, CLASSES, mask=mask, reduction="none"),
+    "nll_loss": lambda mask: fsl.nll_loss(X - 1, CLASSES, mask=mask, reduction="none"),
+    "mse_loss": lambda mask: fsl.mse_loss(X, X + 1, mask=mask, reduction="none"),
+    "policy_gradient_loss": lambda mask: fsl.policy_gradient_loss(X, CLASSES, [1.0, 2.0], mask=mask, reduction="none"),
+    "expected_risk_loss": lambda mask: fsl.expected_risk_loss(X[:, :, 0] + MASK, MASK * 2, mask=mask),
+    "discounted_returns": lambda mask: fsl.discounted_returns(MASK, done=mask),
+    "generalized_advantages": lambda mask: fsl.generalized_advantages(MASK, MASK, done=mask),
+}
+every_mask = pytest.mark.parametrize("name", MASKED)
+
+
+@every_mask
+@pytest.mark.parametrize("dtype", ["u1", "i1", "i2", "u4", "i8", "u8", ">i4"])
+def test_masks_of_integers(name, dtype):
+    expected = MASKED[name](MASK.astype(bool))
+    for mask in (MASK.astype(dtype), np.asfortranarray(MASK.astype(dtype)), MASK.tolist(), Foreign(MASK.astype(dtype))):
+        np.testing.assert_array_equal(MASKED[name](mask), expected)
+
+
+@every_mask
+@pytest.mark.parametrize("value", [2, -1, 255, 2**63])
+def test_masks_of_other_integers(name, value):
+    dtype = np.uint64 if value >= 2**63 else np.int64
+    mask = MASK.astype(dtype)
+    mask[1, 2] = value
+    argument = "done" if name in ("discounted_returns", "generalized_advantages") else "mask"
+    with pytest.raises(ValueError, match=rf"{argument}\[1, 2\] is {value}; allowed: 0 and 1, or bool"):
+        MASKED[name](mask)
+
+
+@every_mask
+@pytest.mark.parametrize("dtype", ["f4", "f8", ml_dtypes.bfloat16, object, "U1"])
+def test_masks_of_no_integers(name, dtype):
+    with pytest.raises(TypeError, match=r"(mask|done) has dtype .*; allowed: bool, or integers 0 and 1"):
+        MASKED[name](MASK.astype(dtype))
+
+
+def test_masks_in_the_padding_are_not_read():
+    mask = np.array([[1, 0, 7], [1, 9, 9]])
+    clean, lengths = mask == 1, [2, 1]
+    for call in (
+        lambda mask: fsl.mse_loss(X, X + 1, lengths, mask=mask),
+        lambda mask: fsl.expected_risk_loss(X[..., 0], MASK, lengths, mask=mask),
+        lambda mask: fsl.discounted_returns(MASK, lengths, done=mask),
+    ):
+        np.testing.assert_array_equal(call(mask), call(clean))
+
+
+# ---- messages are short -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: fsl.mse_loss(X, X, reduction="x" * 10**6),
+        lambda: fsl.mse_loss(X, X, reduction=list(range(10**6))),
+        lambda: fsl.ctc_loss(X, [[1], [2]], input=np.arange(900)),
+        lambda: fsl.structured_hinge_loss(X, TAGS, np.eye(4), cost="x" * 10**6),
+        lambda: fsl.mse_loss(X, np.zeros(X.shape, [(f"f{i}", "i1") for i in range(2000)])),
+        lambda: fsl.ctc_loss(np.zeros((30000, 1, 2)), np.ones((30000, 2), int), infeasible="raise"),
+        lambda: fsl.ctc_align(np.zeros((30000, 1, 2)), np.ones((30000, 2), int), infeasible="raise"),
+        lambda: fsl.weighted_sum([list(range(10**6))]),
+        lambda: fsl.weighted_sum([(1, "x" * 10**6)]),
+        lambda: fsl.weighted_sum([(1, lambda x: ("x" * 10**6, x))])(X),
+        lambda: fsl.weighted_sum([(1, lambda x: (np.inf, x)), (-1, lambda x: (np.inf, x))] * 10000)(X),
+        lambda: fsl.mse_loss(X, X, sample_weight=["x" * 10**6, "y"]),
+        lambda: fsl.hinge_loss(X, X + 1, margin=-Fraction(10**5000 + 1, 10**5000)),
+    ],
+)
+def test_messages_are_short(call):
+    with pytest.raises((ValueError, TypeError)) as caught:
+        call()
+    assert len(str(caught.value)) < 1500
+
+
+def test_infeasible_sequences_are_counted():
+    with pytest.raises(ValueError, match=r"sequences: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, \.\.\. \(12 in all\)$"):
+        fsl.ctc_loss(np.zeros((12, 1, 2)), np.ones((12, 2), int), infeasible="raise")
+    with pytest.raises(ValueError, match=r"sequences: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9$"):
+        fsl.ctc_loss(np.zeros((10, 1, 2)), np.ones((10, 2), int), infeasible="raise")
+
+
+# ---- integers beyond 64 bits ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [2**63, 2**64 - 1, 2**64 - 100])
+@pytest.mark.parametrize("ignored", [2**63 - 1, -1, -100, -(2**63)])
+def test_no_target_is_ignored_because_it_wraps(value, ignored):
+    targets = np.full((2, 3), value, np.uint64)
+    for call in (fsl.nll_loss, fsl.softmax_cross_entropy, fsl.multiclass_hinge_loss):
+        with pytest.raises(ValueError, match=rf"targets\[0, 0\] is {value}; allowed"):
+            call(X, targets, ignore_index=ignored)
+
+
+def test_the_largest_index_is_ignored():
+    targets = np.full((2, 3), 2**63 - 1, np.uint64)
+    assert fsl.nll_loss(X, targets, ignore_index=2**63 - 1) == 0
+
+
+@pytest.mark.parametrize("value", [2**63, 2**64 - 1, 2**64, -(2**63) - 1, 10**30])
+def test_integers_beyond_int64(value):
+    for call, name in (
+        (lambda: fsl.ctc_loss(X, [[value], [1]]), r"labels\[0\]"),
+        (lambda: fsl.ctc_loss(X, np.array([[value], [1]])), "labels"),
+        (lambda: fsl.ctc_feasible([[value], [1]], [3, 3]), r"labels\[0\]"),
+        (lambda: fsl.nll_loss(X, [[value] * 3] * 2), "targets"),
+        (lambda: fsl.crf_loss(X, [[value] * 3] * 2, np.zeros((4, 4))), "tags"),
+        (lambda: fsl.mse_loss(X, X, [1, value]), "lengths"),
+        (lambda: fsl.policy_gradient_loss(X, [[value] * 3] * 2, [1.0, 1.0]), "actions"),
+        (lambda: fsl.ctc_loss(X, [[1], [2]], blank=value), "blank"),
+        (lambda: fsl.nll_loss(X, CLASSES, ignore_index=value), "ignore_index"),
+        (lambda: fsl.ctc_align(X, [[1], [2]], star=value), "star"),
+        (lambda: fsl.ctc_collapse([1, value]), "alignment"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=rf"^{name}.*(is {value};|beyond 64 bits|beyond int64)"):
+            call()
 
 
 # ---- sums ---------------------------------------------------------------------------------------

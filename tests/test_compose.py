@@ -152,6 +152,39 @@ def test_bad_grad_out():
         fsl.weighted_sum(terms())(scores(), grad_out=np.zeros(3))
 
 
+def gives(loss):
+    """A term with that loss."""
+    return lambda x: (loss, np.zeros(x.shape))
+
+
+@pytest.mark.parametrize("options", [{}, {"return_grad": True}, {"grad_out": np.empty(SHAPE)}])
+def test_losses_of_both_infinities_name_their_terms(options):
+    impossible = partial(fsl.ctc_loss, labels=[[1] * 4, [1]])
+    chosen = [(1.0, squares), (2.0, impossible), (0.5, gives(np.inf)), (-1.0, impossible)]
+    said = r"terms\[1\] \(ctc_loss\), terms\[2\] \(<lambda>\) is inf and terms\[3\] \(ctc_loss\) is -inf"
+    with pytest.raises(ValueError, match=said):
+        fsl.weighted_sum(chosen)(scores(), **options)
+
+
+@pytest.mark.parametrize("return_grad", [False, True])
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ([np.inf, 1.0, np.inf], np.inf),
+        ([-np.inf, 1.0], -np.inf),
+        ([np.nan, np.inf, -np.inf], np.nan),
+        ([1e308, 1.7e308], np.inf),
+        ([-1e308, -1.7e308], -np.inf),
+        ([1e308, 1e308, -1e308], 1e308),
+        ([1e16, 1.0, -1e16], 1.0),
+    ],
+)
+def test_sums_at_the_ends_of_floats(losses, expected, return_grad):
+    with np.errstate(all="raise"):
+        total = fsl.weighted_sum([(1, gives(loss)) for loss in losses])(scores(), return_grad=return_grad)
+    np.testing.assert_equal(total[0] if return_grad else total, expected)
+
+
 # ---- check_grad -------------------------------------------------------------------------------
 
 

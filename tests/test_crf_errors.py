@@ -98,7 +98,7 @@ def test_mask_and_lengths():
 
 
 def test_mask_of_a_wrong_dtype_or_shape():
-    assert_raises(TypeError, "mask has dtype int64; allowed: bool", mask=MASK.astype(int), lengths=None)
+    assert_raises(TypeError, "mask has dtype float64; allowed: bool", mask=MASK.astype(float), lengths=None)
     assert_raises(ValueError, "mask has shape (6, 3); allowed: (3, 6)", mask=MASK.T, lengths=None)
 
 

@@ -142,13 +142,18 @@ def test_infeasible_raises_naming_the_sequences():
 
 @given(cases(largest=(6, 8, 4, 6)))
 def test_ctc_feasible(case):
-    expected = [reference.feasible(y, n) for y, n in zip(case.tokens, case.lengths, strict=True)]
+    expected = [bool(reference.feasible(y, n)) for y, n in zip(case.tokens, case.lengths, strict=True)]
     _, labels, lengths, counts = case.arguments
     concatenated = np.concatenate([*case.tokens, np.zeros(0, np.int64)]).astype(np.int64)
     for form in (labels, concatenated, [y.tolist() for y in case.tokens]):
         possible = fsl.ctc_feasible(form, lengths, counts)
         assert possible.dtype == bool
         np.testing.assert_array_equal(possible, np.array(expected, bool))
+    for b, tokens in enumerate(case.tokens):
+        for form in (tokens, tokens.tolist(), tuple(tokens.tolist())):
+            assert fsl.ctc_feasible(form, lengths[b]) is expected[b]
+        assert fsl.ctc_feasible(labels[b], np.array(lengths[b]), int(counts[b])) is expected[b]
+        assert fsl.ctc_feasible([tokens], int(lengths[b])).tolist() == [expected[b]]
 
 
 # ---- probability zero ---------------------------------------------------------------------

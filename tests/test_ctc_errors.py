@@ -425,3 +425,20 @@ def test_grad_out_over_another_argument(name):
 def test_ctc_feasible(kind, said, arguments):
     with pytest.raises(kind, match=re.escape(said)):
         fsl.ctc_feasible(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "arguments"),
+    [
+        (ValueError, "logit_lengths is -1; allowed: 0 to", ([1, 2], -1)),
+        (ValueError, "label_lengths is 3; allowed: 0 to 2", ([1, 2], 3, 3)),
+        (ValueError, "labels[1] is -1; allowed: 0 to 9223372036854775806; if it is padding, pass", ([1, -1], 3)),
+        (ValueError, "labels has 2 sequences; allowed: 1", ([[1], [2]], 3)),
+        (ValueError, "label_lengths has shape (2,)", ([1, 2], 3, [1, 1])),
+        (TypeError, "logit_lengths has dtype float64", ([1, 2], 3.0)),
+        (ValueError, "label_lengths is None; labels in one dimension need label_lengths", ([1, 2], [3])),
+    ],
+)
+def test_ctc_feasible_of_one_sequence(kind, said, arguments):
+    with pytest.raises(kind, match=re.escape(said)):
+        fsl.ctc_feasible(*arguments)

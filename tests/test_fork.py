@@ -17,11 +17,12 @@ import multiprocessing, os, signal, sys, threading, time
 import numpy as np
 import fastseqloss as fsl
 from fastseqloss import _runtime
-from fastseqloss._kernels import machine
+from fastseqloss._kernels import parallel
 from public_calls import public_calls
 
 _runtime.processors, _runtime._LEAST_WORK = (lambda: 64), 0
-machine.always_help(True)
+parallel.threads.always_help(True)
+workers = parallel.threads.workers
 calls = public_calls(24, 100, 9)
 
 def solve(threads=None):
@@ -30,7 +31,7 @@ def solve(threads=None):
 def child(threads=None):
     default = fsl.get_num_threads()
     answers = solve(threads)
-    return default, machine.team(), answers
+    return default, workers(), answers
 
 def put(queue, threads):
     queue.put(child(threads))
@@ -58,9 +59,9 @@ def main():
 
 if __name__ == "__main__":
     expected = solve(1)
-    assert solve(4) == expected and machine.team() == (3, 0)
+    assert solve(4) == expected and workers() == (4, 0)
     main()
-    assert solve(4) == expected and machine.team() == (3, 0)
+    assert solve(4) == expected and workers() == (4, 0)
     print("done")
 """
 
@@ -81,10 +82,10 @@ for threads in (None, 4):
     for process in children:
         process.start()
     for _ in children:
-        default, team, answers = queue.get(timeout=120)
+        default, had, answers = queue.get(timeout=120)
         assert answers == expected
         assert default == 1 if "METHOD" == "fork" else default >= 1
-        assert team == (default - 1 if threads is None else 3, 0), team
+        assert had == (default if threads is None else 4, 0), had
     for process in children:
         process.join(60)
         assert process.exitcode == 0
@@ -97,7 +98,7 @@ def test_pools(tmp_path, method):
     body = """
 with multiprocessing.get_context("METHOD").Pool(2) as pool:
     for threads in (None, 4):
-        for default, team, answers in pool.map_async(child, [threads] * 6).get(timeout=120):
+        for default, had, answers in pool.map_async(child, [threads] * 6).get(timeout=120):
             assert answers == expected
 """
     run(tmp_path, body.replace("METHOD", method))
@@ -112,12 +113,45 @@ def grandchild():
 
 def middle():
     fsl.set_num_threads(3)
-    if solve() != expected or machine.team() != (2, 0):
+    if solve() != expected or workers() != (3, 0):
         return 4
     status = in_fork(grandchild)
     return status if status or solve() == expected else 5
 
 assert in_fork(middle) == 0
+"""
+    run(tmp_path, body)
+
+
+@needs_fork
+def test_generations(tmp_path):
+    """Children of children, each with threads of its own by `num_threads` alone."""
+    body = """
+def generation(left):
+    if child(4) != (1, (4, 0), expected):
+        return 3
+    return in_fork(lambda: generation(left - 1)) if left else 0
+
+assert in_fork(lambda: generation(3)) == 0
+"""
+    run(tmp_path, body)
+
+
+@needs_fork
+def test_fork_by_another_thread(tmp_path):
+    """The thread that forks has had helpers, and so has the main thread, which its children do not have."""
+    body = """
+statuses = []
+
+def forks():
+    if solve(4) == expected:
+        for threads in (None, 4):
+            statuses.append(in_fork(lambda: 0 if child(threads) == (1, (threads or 1, 0), expected) else 3))
+
+thread = threading.Thread(target=forks)
+thread.start()
+thread.join()
+assert statuses == [0, 0]
 """
     run(tmp_path, body)
 
@@ -147,7 +181,7 @@ assert statuses == [0] * 10 and not failed
 
 @needs_fork
 def test_fork_by_a_handler_in_the_middle_of_a_call(tmp_path):
-    """The one call that a child cannot end, its helpers being gone, is an error there, and no hang."""
+    """Parent and child both end the call, the child on one thread until it is told otherwise."""
     body = """
 x = np.broadcast_to(np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32), (2000, 500, 8))
 labels = np.broadcast_to(np.random.default_rng(0).integers(1, 8, 240), (2000, 240))
@@ -165,11 +199,11 @@ def watch():
 signal.signal(signal.SIGUSR1, handler)
 watcher = threading.Thread(target=watch)
 watcher.start()
-try:
-    loss = fsl.ctc_loss(x, labels, reduction="none", grad_out=out, num_threads=4)[0]
-    assert children[0] > 0 and (loss == loss[0]).all() and (out == out[0]).all()
-except RuntimeError as error:
-    os._exit(0 if children == [0] and "forked" in str(error) else 3)
+loss = fsl.ctc_loss(x, labels, reduction="none", grad_out=out, num_threads=4)[0]
+assert len(children) == 1 and (loss == loss[0]).all() and (out == out[0]).all()
+if children == [0]:
+    assert workers() == (1, 0), workers()
+    os._exit(0 if child(4)[1:] == ((4, 0), expected) else 3)
 watcher.join()
 assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
 """

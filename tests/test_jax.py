@@ -1,5 +1,6 @@
 """Losses of JAX arrays: against NumPy's, optax's, differences; compiled, mapped, differentiated."""
 
+import os
 import subprocess
 import sys
 from functools import partial
@@ -177,21 +178,182 @@ def test_check_grads_crf(reduction, ends):
     check(loss, scores(B, T, 4), scores(4, 4), *([scores(4, seed=1), scores(4, seed=2)] if ends else []))
 
 
-def test_constants_have_gradient_zero():
-    x, weight = scores(B, T, 4), jnp.asarray(WEIGHT)
-    gradient = jax.grad(lambda w: fsj.softmax_cross_entropy(x, TAGS, sample_weight=w))(weight)
-    assert not gradient.any()
-    loss = lambda p: fsj.ctc_loss(scores(B, T, V), p, *PADDED[1:]).sum()  # noqa: E731
-    assert not jax.grad(loss)(jnp.asarray(PADDED[0])).any()
+def check_by_targets(x, q, **options):
+    """The gradients by logits and distributions, of what is returned in any order."""
+    loss = partial(fsj.softmax_cross_entropy, **options)
+    check(loss, x, q)
+    check(lambda q: loss(x, q), q)
+    check(lambda x: loss(x, q), x)
+
+
+DISTRIBUTIONS = {
+    "plain": {},
+    "lengths": {"lengths": LENGTHS},
+    "mask": {"lengths": LENGTHS, "mask": np.random.default_rng(0).random((B, T)) < 0.7},
+    "weights": {"class_weight": np.array([1.0, 0.0, 3.0, 0.5]), "sample_weight": WEIGHT},
+    "smoothing": {"label_smoothing": 0.1, "z_loss": 0.01, "class_weight": np.arange(1.0, 5), "lengths": LENGTHS},
+}
+
+
+@pytest.mark.parametrize("given", DISTRIBUTIONS)
+@pytest.mark.parametrize("reduction", STEP_REDUCTIONS)
+def test_gradient_by_distributions(reduction, given):
+    q = jax.nn.softmax(scores(B, T, 4, seed=1))
+    check_by_targets(scores(B, T, 4), q, reduction=reduction, **DISTRIBUTIONS[given])
+
+
+@pytest.mark.parametrize("kind", ["log_probs", "probs"])
+def test_gradient_by_distributions_of_probabilities(kind):
+    x = jnp.asarray(np.random.default_rng(0).uniform(0.5, 1.0, (B, T, 4)))  # far from 0, for central differences
+    options = {"input": kind, "label_smoothing": 0.2, "reduction": "sum", "normalizer": 3.0}
+    check_by_targets(x if kind == "probs" else jnp.log(x), scores(B, T, 4, seed=1), **options)
+
+
+def test_gradient_by_distributions_at_the_edges():
+    """Padding is not read, a weight of 0 counts nothing, a class that is masked out costs without bounds."""
+    x, q = scores(B, T, 4), jax.nn.softmax(scores(B, T, 4, seed=1))
+    by_targets = jax.grad(lambda q, x, **kw: fsj.softmax_cross_entropy(x, q, reduction="sum", **kw))
+    poisoned = by_targets(q, x.at[1, 5:].set(jnp.nan), lengths=LENGTHS)
+    assert not poisoned[1, 5:].any()
+    assert_close(poisoned[1, :5], -jax.nn.log_softmax(x[1, :5]))
+    masked = by_targets(q, x.at[0, 0, 2].set(-jnp.inf), class_weight=np.array([1.0, 1, 0, 1]))
+    assert masked[0, 0, 2] == 0
+    assert by_targets(q, x.at[0, 0, 2].set(-jnp.inf))[0, 0, 2] == np.inf
+    assert not by_targets(q, x.at[0, 0].set(-jnp.inf))[0, 0].any()
+    assert np.isnan(by_targets(q, x.at[0, 0, 1].set(jnp.nan))[0, 0]).all()
+    assert by_targets(jnp.zeros((0, T, 4)), jnp.zeros((0, T, 4))).shape == (0, T, 4)
+
+
+@pytest.mark.parametrize("dtypes", [("float32", "float64"), ("bfloat16", "float16"), ("float64", "float32")])
+def test_dtypes_of_distributions(dtypes):
+    x, q = scores(B, T, 4, dtype=dtypes[0]), jax.nn.softmax(scores(B, T, 4, seed=1)).astype(dtypes[1])
+    gradients = jax.grad(lambda x, q: fsj.softmax_cross_entropy(x, q, reduction="sum"), (0, 1))(x, q)
+    assert tuple(gradient.dtype.name for gradient in gradients) == dtypes
+    exact = -jax.nn.log_softmax(x.astype("float64"))
+    assert_close(gradients[1], exact, 2 * float(jnp.finfo(dtypes[1]).eps))
+
+
+@pytest.mark.parametrize("reduction", STEP_REDUCTIONS)
+def test_mapped_gradient_by_distributions(reduction):
+    x, q = scores(2, B, T, 4), jax.nn.softmax(scores(2, B, T, 4, seed=1))
+    gradient = jax.grad(lambda q, x: fsj.softmax_cross_entropy(x, q, LENGTHS, reduction=reduction).sum())
+    for axes, given in (((0, 0), q), ((None, 0), q[0])):
+        mapped = jax.jit(jax.vmap(gradient, axes))(given, x)
+        for i in range(2):
+            assert_close(mapped[i], gradient(q[0] if axes[0] is None else q[i], x[i]))
+
+
+def test_only_what_is_differentiated_is_computed(monkeypatch):
+    calls = count_calls(monkeypatch, "_softmax_cross_entropy")
+    x, q = scores(B, T, 4), jax.nn.softmax(scores(B, T, 4, seed=1))
+    jax.block_until_ready(jax.grad(fsj.softmax_cross_entropy)(x, q))
+    assert len(calls) == 1
+    jax.block_until_ready(jax.grad(fsj.softmax_cross_entropy, 1)(x, q))
+    assert len(calls) == 3  # the loss, and the weight of each class of each step
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_half_precision_is_rounded_after_scaling(kind, compiled):
+    """What scaling a loss is for: entries below what the dtype holds are there once they are scaled."""
+    rng = np.random.default_rng(0)
+    wide, many = jnp.asarray(rng.normal(size=(64, 8000)), kind), rng.integers(0, 8000, 64)
+    # So sure of one path that gradients are some 1e-7, which float16 has in steps of 6e-8.
+    path = np.array([1, 1, 0, 2, 2, 3, 0, 4])
+    x = jnp.asarray(16 * (np.arange(V) == path[:, None]) + rng.random((T, V)), kind)
+    tagged = jnp.asarray(16 * (np.arange(4) == TAGS[..., None]) + rng.random((B, T, 4)), kind)
+    losses = {
+        "classes": (lambda x: fsj.softmax_cross_entropy(x, many), wide),
+        "distributions": (lambda q: fsj.softmax_cross_entropy(wide, q), jax.nn.softmax(wide)),
+        "ctc": (lambda x: fsj.ctc_loss_with_lengths(x, np.arange(1, V)), x),
+        "crf": (lambda x: fsj.crf_loss(x, TAGS, jnp.zeros((4, 4))), tagged),
+        "each": (lambda a: fsj.crf_loss(tagged, TAGS, a, reduction="none").sum(), scores(4, 4, dtype=kind)),
+    }
+    for name, (loss, given) in losses.items():
+        scaled = jax.grad(lambda x, loss=loss: loss(x) * 2.0**12)
+        gradient = (jax.jit(scaled) if compiled else scaled)(given)
+        exact = scaled(given.astype("float64"))
+        assert gradient.dtype == kind
+        wrong = jnp.abs(gradient.astype("float64") - exact).sum() / jnp.abs(exact).sum()
+        assert wrong < float(jnp.finfo(kind).eps), name
+        assert not ((gradient == 0) & (jnp.abs(exact) > float(jnp.finfo(kind).tiny))).any(), name
+
+
+def differentiated():
+    """Every float that a loss depends on and has no derivative by."""
+    x, z, q = scores(B, T, V), scores(B, T, 4), jax.nn.softmax(scores(B, T, 4, seed=1))
+    paddings, label_paddings = jnp.asarray(PADDED[0]), jnp.asarray(PADDED[2])
+    weight, classes = jnp.asarray(WEIGHT), jnp.arange(1.0, 5)
+    labels = LABELS
+    yield "logit_paddings", paddings, lambda p: fsj.ctc_loss(x, p, labels, label_paddings).sum()
+    yield "label_paddings", label_paddings, lambda p: fsj.ctc_loss(x, paddings, labels, p).sum()
+    yield "labels", labels.astype(float), lambda y: fsj.ctc_loss_with_lengths(x, y)
+    yield "logit_lengths", LENGTHS.astype(float), lambda n: fsj.ctc_loss_with_lengths(x, labels, n)
+    for targets in (TAGS, q):
+        step = partial(fsj.softmax_cross_entropy, z, targets)
+        yield "sample_weight", weight, lambda w, step=step: step(sample_weight=w)
+        yield "class_weight", classes, lambda w, step=step: step(class_weight=w)
+        yield "mask", jnp.ones((B, T)), lambda m, step=step: step(mask=m)
+        yield "lengths", LENGTHS.astype(float), lambda n, step=step: step(n)
+    for reduction in SEQUENCE_REDUCTIONS:
+        crf = partial(fsj.crf_loss, z, TAGS, scores(4, 4), reduction=reduction)
+        yield "sample_weight", weight, lambda w, crf=crf: crf(sample_weight=w).sum()
+        yield "mask", jnp.ones((B, T)), lambda m, crf=crf: crf(mask=m).sum()
+
+
+@pytest.mark.parametrize("way", ["grad", "compiled", "mapped", "looped", "forwards", "both"])
+def test_no_derivative_is_silently_0(way):
+    ways = {
+        "grad": jax.grad,
+        "compiled": lambda f: jax.jit(jax.grad(jax.jit(f))),
+        "mapped": lambda f: lambda w: jax.grad(lambda w: jax.vmap(f)(w).sum())(jnp.stack([w, w])),
+        "looped": lambda f: jax.grad(lambda w: jax.lax.scan(lambda c, _: (c + f(w), None), 0.0, None, 2)[0]),
+        "forwards": lambda f: lambda w: jax.jvp(f, (w,), (w,)),
+        "both": lambda f: jax.value_and_grad(jax.checkpoint(f)),
+    }
+    for name, value, loss in differentiated():
+        with pytest.raises(TypeError, match=rf"{name} is differentiated.*stop_gradient\({name}\)"):
+            ways[way](loss)(jnp.asarray(value))
+
+
+def test_constants_beside_what_is_differentiated():
+    """Constants of floats that pass through compiled, looped and checkpointed programs are no error."""
+    x, padded = scores(2, B, T, V), tuple(map(jnp.asarray, PADDED))
+
+    @jax.jit
+    def total(x, p, y, q):
+        step = jax.checkpoint(lambda x, p, q: fsj.ctc_loss(x, (p > 0).astype(float), y, q).sum())
+        return jax.lax.scan(lambda c, one: (c + step(one, p, q), p), 0.0, x)[0]
+
+    gradient = jax.jit(jax.grad(total))(x, *padded)
+    for i in range(2):
+        assert_close(gradient[i], jax.grad(lambda x: fsj.ctc_loss(x, *padded).sum())(x[i]))
+    stopped = jax.grad(lambda w: fsj.softmax_cross_entropy(x[0], TAGS, class_weight=jax.lax.stop_gradient(w)))
+    assert not stopped(jnp.ones(V)).any()
 
 
 def test_no_second_derivatives():
-    loss = lambda x: fsj.ctc_loss(x, *PADDED)[:1].sum()  # noqa: E731
-    x = scores(B, T, V)
-    with pytest.raises(ValueError, match="Pure callbacks do not support JVP"):
-        jax.jacrev(jax.grad(loss))(x)
-    with pytest.raises(TypeError, match="forward-mode autodiff"):
-        jax.jvp(loss, (x,), (x,))
+    """Nor a derivative of the gradient by anything that the gradient depends on."""
+    x, z, a, q = scores(B, T, V), scores(B, T, 4), scores(4, 4), jax.nn.softmax(scores(B, T, 4, seed=1))
+    losses = (
+        (lambda x: fsj.ctc_loss(x, *PADDED)[:1].sum(), x),
+        (lambda z: fsj.softmax_cross_entropy(z, TAGS), z),
+        (lambda a: fsj.crf_loss(z, TAGS, a), a),
+        (lambda a: fsj.crf_loss(z, TAGS, a, reduction="none").sum(), a),
+    )
+    for loss, at in losses:
+        for twice in (jax.hessian, lambda f: jax.jacrev(jax.grad(f)), lambda f: jax.jit(jax.jacfwd(jax.grad(f)))):
+            with pytest.raises(TypeError, match="first derivatives in reverse mode only"):
+                twice(loss)(at)
+        for forwards in (jax.jacfwd, lambda f: lambda x: jax.jvp(jax.jit(f), (x,), (x,))):
+            with pytest.raises(TypeError, match="forward-mode"):
+                forwards(loss)(at)
+    for first, second in ((0, 1), (1, 0)):
+        mixed = jax.jacrev(jax.grad(fsj.softmax_cross_entropy, first), second)
+        with pytest.raises(TypeError, match="first derivatives in reverse mode only"):
+            mixed(z, q)
+    assert_close(jax.grad(lambda s: jax.grad(lambda z: s * fsj.softmax_cross_entropy(z, TAGS))(z)[0, 0, 0])(2.0),
+                 jax.grad(fsj.softmax_cross_entropy)(z, TAGS)[0, 0, 0])  # fmt: skip
 
 
 # ---- mapped ------------------------------------------------------------------------------------------------------
@@ -390,6 +552,261 @@ def test_errors_of_paddings(message, changed):
 def test_errors_while_tracing(error, message, call):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("ignored", [0, 3, np.int64(7)])
+def test_ignore_index_beside_distributions(ignored):
+    q = jax.nn.softmax(scores(B, T, 4))
+    for call in (fsj.softmax_cross_entropy, jax.jit(partial(fsj.softmax_cross_entropy, ignore_index=ignored))):
+        given = {"ignore_index": ignored} if call is fsj.softmax_cross_entropy else {}
+        with pytest.raises(ValueError, match=rf"ignore_index is {ignored}; allowed beside distributions: below 0"):
+            call(q, q, **given)
+    assert fsj.softmax_cross_entropy(q, q, ignore_index=-1).shape == ()
+
+
+@pytest.mark.parametrize(("name", "call"), [
+    ("normalizer", lambda v: fsj.softmax_cross_entropy(scores(B, T, 4), TAGS, reduction="sum", normalizer=v)),
+    ("normalizer", lambda v: fsj.crf_loss(scores(B, T, 4), TAGS, scores(4, 4), reduction="sum", normalizer=v)),
+    ("label_smoothing", lambda v: fsj.softmax_cross_entropy(scores(B, T, 4), TAGS, label_smoothing=v)),
+    ("z_loss", lambda v: fsj.softmax_cross_entropy(scores(B, T, 4), TAGS, z_loss=v)),
+    ("blank", lambda v: fsj.ctc_loss_with_lengths(scores(B, T, V), LABELS, blank=v)),
+    ("blank", lambda v: fsj.ctc_loss(scores(B, T, V), *PADDED, v)),
+    ("num_threads", lambda v: fsj.ctc_loss(scores(B, T, V), *PADDED, num_threads=v)),
+])  # fmt: skip
+def test_options_are_known_when_traced(name, call):
+    number = 0 if name == "blank" else 1 if name == "num_threads" else 0.5
+    for value in (np.asarray(number), jnp.asarray(number)):
+        assert_close(call(value), call(number), 0)
+    for transform in (jax.jit, jax.grad):
+        with pytest.raises(TypeError, match=f"{name} is traced by JAX; allowed: a value that is known"):
+            transform(call)(jnp.asarray(float(number)))
+    with pytest.raises(TypeError, match=rf"{name} is \[1\]; allowed: one value"):
+        call([1])
+
+
+def test_integers_that_jax_would_wrap_around():
+    """Without 64 bits JAX makes 1 of 2**32 + 1."""
+    jax.config.update("jax_enable_x64", False)
+    x, wrong = jnp.zeros((B, T, V)), LABELS.astype(np.int64)
+    wrong[1, 2] += 2**32
+    with pytest.raises(ValueError, match=r"labels\[1, 2\] is 4294967297; allowed: integers of int32"):
+        fsj.ctc_loss_with_lengths(x, wrong)
+    with pytest.raises(ValueError, match=r"targets\[0, 0\] is 4294967296; allowed: integers of int32"):
+        fsj.softmax_cross_entropy(x, np.full((B, T), 2**32))
+    assert_close(
+        fsj.ctc_loss_with_lengths(x, LABELS.astype(np.uint64)), fsl.ctc_loss(np.zeros((B, T, V)), LABELS), 1e-6
+    )
+
+
+@pytest.mark.parametrize("one", [5, np.int32(5), np.array(5), np.array([5]), jnp.asarray(5), [5]])
+def test_one_length(one):
+    """A number, an array without axes, and an array [1] mean the same for one sequence and for a batch of one."""
+    x, z, a, weight = scores(1, T, V), scores(1, T, 4), scores(4, 4), np.array(2.0)
+    losses = (
+        (lambda x, y, n: fsj.ctc_loss_with_lengths(x, y, n, 2, reduction="sequence_mean"), x, LABELS[:1]),
+        (lambda z, y, n: fsj.crf_loss(z, y, a, n, sample_weight=weight, reduction="none"), z, TAGS[:1]),
+    )
+    steps = (lambda z, y, n: fsj.softmax_cross_entropy(z, y, n, sample_weight=weight), z, TAGS[:1])
+    for loss, x, y in (*losses, steps):
+        batched = loss(x, y, [5])
+        for call in (loss, jax.jit(loss)):
+            assert_close(call(x, y, one), batched, 0)
+        mapped = jax.vmap(lambda x, y, n, loss=loss: loss(x, y, n))
+        assert_close(mapped(x[None], y[None], jnp.asarray(one).reshape(1)), batched[None], 0)
+    for loss, x, y in losses:
+        assert_close(loss(x[0], y[0], one), loss(x, y, [5]).sum(), 1e-15)
+
+
+def test_one_length_for_several():
+    x, z = scores(B, T, V), scores(B, T, 4)
+    for message, call in (
+        (r"logit_lengths has shape \(\); allowed: \(3,\)", lambda: fsj.ctc_loss_with_lengths(x, LABELS, 5)),
+        (r"lengths has shape \(1,\); allowed: \(3,\)", lambda: fsj.softmax_cross_entropy(z, TAGS, [5])),
+        (r"sample_weight has shape \(\)", lambda: fsj.crf_loss(z, TAGS, scores(4, 4), sample_weight=2.0)),
+        (r"lengths has shape \(2,\); allowed: a number", lambda: fsj.crf_loss(z[0], TAGS[0], scores(4, 4), [5, 5])),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+@pytest.mark.parametrize("kind", ["bool", "uint8", "int32", "int64"])
+def test_masks_of_0_and_1(kind):
+    mask = np.arange(T) < np.array([8, 5, 1])[:, None]
+    x, a = scores(B, T, 4), scores(4, 4)
+    for loss in (partial(fsj.softmax_cross_entropy, x, TAGS), partial(fsj.crf_loss, x, TAGS, a)):
+        for given in (mask.astype(kind), jnp.asarray(mask, kind)):
+            assert_close(loss(mask=given), loss(lengths=[8, 5, 1]), 1e-15)
+            assert_close(jax.jit(lambda m, loss=loss: loss(mask=m))(given), loss(lengths=[8, 5, 1]), 1e-15)
+
+
+# ---- programs that wait for nothing, and on several devices ---------------------------------------------------------
+
+
+def test_operands_are_arrays_of_numpy(monkeypatch):
+    """Not of JAX, whose values would have to be waited for; and nobody can write to them."""
+    seen = []
+    real = fsj._ctc_loss
+
+    def spy(*arrays, **options):
+        seen.extend((type(array), array.flags.writeable) for array in arrays)
+        return real(*arrays, **options)
+
+    monkeypatch.setattr(fsj, "_ctc_loss", spy)
+    for call in (fsj.ctc_loss, jax.jit(fsj.ctc_loss)):
+        call(scores(B, T, V), *PADDED).block_until_ready()
+    with jax.disable_jit():
+        fsj.ctc_loss(scores(B, T, V), *PADDED).block_until_ready()
+    assert len(seen) == 3 * 4
+    assert seen[::4] == [(np.ndarray, False)] * 3
+    assert all(kind is np.ndarray for kind, _ in seen)
+
+
+def run_child(code, **environment):
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300, env=os.environ | environment)
+
+
+# Arrays of some MB, in loops that do not wait: JAX then computes on the threads of its pool.
+LOOPS = """
+import os, threading
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CPUS])
+import jax, jax.numpy as jnp, numpy as np
+import fastseqloss as fsl, fastseqloss.jax as fsj
+
+rng = np.random.default_rng(0)
+start = rng.normal(size=(8, 200, 400)).astype(np.float32)
+labels, tags = rng.integers(1, 400, (8, 30)), rng.integers(0, 400, (8, 200))
+paddings, label_paddings = np.zeros((8, 200), np.float32), np.zeros((8, 30), np.float32)
+wide = np.float32(0.01) * rng.normal(size=(400, 400)).astype(np.float32)
+soft = jax.nn.softmax(jnp.asarray(start))
+
+def looped(x):
+    return jax.lax.scan(lambda total, _: (total + fsj.ctc_loss_with_lengths(x, labels), None), 0.0, None, 3)[0] / 3
+
+losses = {
+    "padded": lambda x: fsj.ctc_loss(x, paddings, labels, label_paddings).mean(),
+    "looped": looped,
+    "mapped": lambda x: jax.vmap(fsj.ctc_loss_with_lengths)(x, labels).mean(),
+    "distributions": lambda x: fsj.softmax_cross_entropy(x @ wide, soft),
+    "crf": lambda x: fsj.crf_loss(x[:, :, :50], tags % 50, wide[:50, :50], reduction="none").mean(),
+}
+
+def train(name):
+    step = jax.value_and_grad(losses[name])
+    for compiled in (jax.jit(step), step):
+        x = jnp.asarray(start)
+        for _ in range(8):
+            loss, gradient = compiled(x)
+            x = x - 0.1 * gradient
+    results[name] = float(loss)
+
+results = {}
+"""
+
+
+def test_one_cpu():
+    run_child(LOOPS.replace("CPUS", "1") + """
+for name in losses:
+    train(name)
+y = start.copy()
+for _ in range(8):
+    loss, gradient = fsl.ctc_loss(y, labels, return_grad=True)
+    y -= np.float32(0.1) * gradient
+for name in ("padded", "looped", "mapped"):
+    assert abs(results[name] - loss) < 1e-4 * loss, (name, results, loss)
+""")  # fmt: skip
+
+
+def test_two_threads_on_two_cpus():
+    run_child(LOOPS.replace("CPUS", "2") + """
+threads = [threading.Thread(target=train, args=(name,)) for name in ("padded", "distributions")]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert len(results) == 2 and all(np.isfinite(loss) for loss in results.values()), results
+""")  # fmt: skip
+
+
+def test_jax_without_the_callback_of_numpy_arrays():
+    """A version of JAX that has lost it: a warning, and right results."""
+    run_child("""
+import warnings
+import jax, jax.numpy as jnp
+from jax.interpreters import mlir
+if "emit_python_callback" in vars(mlir):
+    del mlir.emit_python_callback
+assert not hasattr(mlir, "emit_python_callback")
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import fastseqloss.jax as fsj
+assert any("does not know JAX" in str(w.message) and w.category is RuntimeWarning for w in caught), caught
+x, labels = jnp.zeros((2, 3, 2)), jnp.array([[1], [1]])
+value, gradient = jax.jit(jax.value_and_grad(fsj.ctc_loss_with_lengths))(x, labels, jnp.array([3, 1]))
+assert gradient[1, 0, 1] == -0.25
+assert jax.vmap(jax.grad(fsj.ctc_loss_with_lengths))(x, labels).shape == x.shape
+""")  # fmt: skip
+
+
+SHARDED = """
+from functools import partial
+import jax, jax.numpy as jnp, numpy as np
+import fastseqloss.jax as fsj
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+
+jax.config.update("jax_enable_x64", True)
+rng = np.random.default_rng(0)
+x, y = jnp.asarray(rng.normal(size=(8, 9, 5))), jnp.asarray(rng.integers(1, 5, (8, 3)))
+n, tags = jnp.asarray(rng.integers(7, 10, 8)), jnp.asarray(rng.integers(0, 5, (8, 9)))
+w, a = jnp.asarray(rng.normal(size=(5, 5))), jnp.asarray(rng.normal(size=(5, 5)))
+paddings = lambda n: (jnp.arange(9) >= n[:, None]).astype(float)
+losses = {
+    "ctc": lambda w, a, x, y, n, tags: fsj.ctc_loss_with_lengths(x @ w, y, n, reduction="none"),
+    "padded": lambda w, a, x, y, n, tags: fsj.ctc_loss(x @ w, paddings(n), y, jnp.zeros(y.shape)),
+    "mapped": lambda w, a, x, y, n, tags: jax.vmap(fsj.ctc_loss_with_lengths)(x @ w, y, n),
+    "classes": lambda w, a, x, y, n, tags: fsj.softmax_cross_entropy(x @ w, tags, n, reduction="sum"),
+    "distributions": lambda w, a, x, y, n, tags: fsj.softmax_cross_entropy(
+        x @ w, jax.nn.softmax(x @ a), n, reduction="per_sequence"
+    ),
+    "crf": lambda w, a, x, y, n, tags: fsj.crf_loss(x @ w, tags, a, n, start=a[0], reduction="sum"),
+    "each": lambda w, a, x, y, n, tags: fsj.crf_loss(x @ w, tags, a, n, reduction="none"),
+    "replicated": lambda w, a, x, y, n, tags: x.sum() * fsj.crf_loss(w[None], jnp.zeros((1, 5), int), a),
+}
+meshes = Mesh(np.array(jax.devices()), ("d",)), Mesh(np.array(jax.devices()).reshape(2, 2), ("d", "m"))
+assert len(jax.devices()) == 4
+data = x, y, n, tags
+
+def close(got, want, name):
+    for g, h in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(g, h, rtol=1e-10, atol=1e-10, err_msg=name)
+
+for name, loss in losses.items():
+    plain = lambda w, a, *data: loss(w, a, *data).sum()
+    want = jax.value_and_grad(plain, (0, 1, 2))(w, a, *data)
+    for mesh in meshes:
+        rows = P(mesh.axis_names)
+        mapped = partial(jax.shard_map, mesh=mesh, in_specs=(P(), P(), rows, rows, rows, rows))
+
+        @partial(mapped, out_specs=P())
+        def outside(w, a, *data):
+            return jax.lax.psum(loss(w, a, *data).sum(), mesh.axis_names)
+
+        @partial(mapped, out_specs=(P(), (P(), P(), rows)))
+        def inside(w, a, x, *data):
+            total = lambda w, a, x: jax.lax.psum(loss(w, a, x, *data).sum(), mesh.axis_names)
+            return jax.value_and_grad(total, (0, 1, 2))(w, a, x)
+
+        close(jax.jit(outside)(w, a, *data), want[0], name)
+        close(jax.jit(jax.value_and_grad(outside, (0, 1, 2)))(w, a, *data), want, name)
+        close(jax.jit(inside)(w, a, *data), want, name)
+    sharded = [jax.device_put(array, NamedSharding(meshes[0], P("d"))) for array in data]
+    close(jax.jit(jax.value_and_grad(plain, (0, 1, 2)))(w, a, *sharded), want, name)
+"""
+
+
+def test_sharded():
+    """Inside `shard_map` with its checks, differentiated outside and inside of it; and compiled for several devices."""
+    run_child(SHARDED, XLA_FLAGS="--xla_force_host_platform_device_count=4")
 
 
 def test_imports():

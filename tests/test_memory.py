@@ -111,9 +111,9 @@ STARVED = """
 import resource
 import numpy as np, fastseqloss as fsl
 from fastseqloss import _runtime
-from fastseqloss._kernels import machine
+from fastseqloss._kernels import parallel
 _runtime.processors, _runtime._LEAST_WORK = (lambda: 10_000), 0
-machine.always_help(True)
+parallel.threads.always_help(True)
 rng = np.random.default_rng(0)
 wide, classes = np.zeros((400, 1, 30_000), np.float32), np.zeros((400, 1), int)
 numbers = np.zeros((400, 1))
@@ -166,16 +166,16 @@ print("done")
 
 @needs_linux
 def test_no_memory_for_threads():
-    """Where helpers cannot be started the call does without."""
+    """Where threads cannot be started the call does without."""
     code = """
 starve(16 << 20)
 again = fsl.ctc_loss(small, few, return_grad=True, num_threads=60)
 assert again[0] == expected[0] and np.array_equal(again[1], expected[1])
-helpers = machine.team()[0]
-assert helpers < 59, helpers
+workers = parallel.threads.workers()[0]
+assert workers < 60, workers
 resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 fsl.ctc_loss(small, few, return_grad=True, num_threads=60)
-assert machine.team()[0] == 59
+assert parallel.threads.workers()[0] == 60
 print("done")
 """
     assert printed(STARVED + code) == "done"

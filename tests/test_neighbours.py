@@ -4,7 +4,7 @@ import pytest
 
 from processes import printed, printed_by_file
 
-# Work for many threads; what it returns: threads by default, helpers started, losses.
+# Work for many threads; what it returns: threads by default, workers of a region and at work, losses.
 WORKER = """
 import os, threading
 import numpy as np
@@ -12,11 +12,11 @@ import numpy as np
 def work(seed):
     import fastseqloss as fsl
     from fastseqloss import _runtime
-    from fastseqloss._kernels import machine
+    from fastseqloss._kernels import parallel
     _runtime._LEAST_WORK = 0
     x = np.random.default_rng(seed).normal(size=(16, 200, 20))
     losses = fsl.ctc_loss(x, np.full((16, 30), 3), reduction="none")
-    return fsl.get_num_threads(), machine.team(), losses.tolist()
+    return fsl.get_num_threads(), parallel.threads.workers(), losses.tolist()
 
 def check(answers):
     import fastseqloss as fsl
@@ -40,7 +40,7 @@ if __name__ == "__main__":
     n = cpus()
     answers = joblib.Parallel(n_jobs=n, backend={backend!r})(joblib.delayed(work)(seed) for seed in range(3 * n))
     check(answers)
-    assert all(threads == 1 and helpers == 0 for threads, (helpers, _), _ in answers), answers
+    assert all(threads == 1 and workers == 1 for threads, (workers, _), _ in answers), answers
     if {backend!r} == "loky":
         with joblib.parallel_config({backend!r}, inner_max_num_threads=1):
             answers = joblib.Parallel(n_jobs=2)(joblib.delayed(work)(seed) for seed in range(4))
@@ -51,16 +51,16 @@ if __name__ == "__main__":
 
 
 def test_joblib_threads(tmp_path):
-    """Threads that call share their helpers: as many as one call alone would have."""
+    """Threads that call share the cores: as many are at work as for one call alone."""
     code = """
 import joblib
 if __name__ == "__main__":
     from fastseqloss import _runtime
     _runtime.processors = lambda: 4
-    _runtime.machine = type("Four", (), {"openmp_threads": lambda: 4})
+    _runtime.threads = type("Four", (), {"openmp": lambda: 201511, "openmp_threads": lambda: 4})
     answers = joblib.Parallel(n_jobs=4, backend="threading")(joblib.delayed(work)(seed) for seed in range(16))
     check(answers)
-    assert all(threads == 4 and helpers <= 3 and running <= 4 for threads, (helpers, running), _ in answers), answers
+    assert all(threads == 4 and workers <= 4 and running <= 4 for threads, (workers, running), _ in answers), answers
     print("done")
 """
     assert printed_by_file(tmp_path, WORKER + code) == "done"
@@ -77,7 +77,7 @@ if __name__ == "__main__":
                       host="127.0.0.1") as cluster, Client(cluster) as client:
         answers = client.gather(client.map(work, range(3 * n)))
     check(answers)
-    assert all(threads == 1 and helpers == 0 for threads, (helpers, _), _ in answers), answers
+    assert all(threads == 1 and workers == 1 for threads, (workers, _), _ in answers), answers
     print("done")
 """
     assert printed_by_file(tmp_path, WORKER + code) == "done"
@@ -93,15 +93,15 @@ from distributed import Client, LocalCluster
 if __name__ == "__main__":
     from fastseqloss import _runtime
     _runtime.processors = lambda: 4
-    _runtime.machine = type("Four", (), {"openmp_threads": lambda: 4})
+    _runtime.threads = type("Four", (), {"openmp": lambda: 201511, "openmp_threads": lambda: 4})
     with LocalCluster(n_workers=1, threads_per_worker=4, processes=False,
                       dashboard_address=None) as cluster, Client(cluster) as client:
         answers = client.gather(client.map(work, range(16)))
     check(answers)
     more = dask.compute(*(dask.delayed(work)(seed) for seed in range(16)), scheduler="threads", num_workers=4)
     check(more)
-    for threads, (helpers, running), _ in [*answers, *more]:
-        assert threads == 4 and helpers <= 3 and running <= 4, (helpers, running)
+    for threads, (workers, running), _ in [*answers, *more]:
+        assert threads == 4 and workers <= 4 and running <= 4, (workers, running)
     print("done")
 """
     assert printed_by_file(tmp_path, WORKER + code) == "done"

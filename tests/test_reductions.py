@@ -11,7 +11,7 @@ import fastseqloss as fsl
 import reference_steps
 from fastseqloss import _reduction
 from reference_steps import NAMES
-from step_cases import FLOATS, REDUCTIONS, Case, assert_same, cases, random_case
+from step_cases import FLOATS, LAYOUTS, REDUCTIONS, Case, assert_same, cases, random_case
 
 # Absolute differences of three sequences of 1, 2 and 0 of at most 3 steps; what is beyond them must not be read.
 PREDICTIONS = np.array([[6.0, np.nan, np.nan], [1.0, 2.0, np.nan], [np.nan, np.nan, np.nan]])
@@ -208,3 +208,19 @@ def test_many_losses_add_up_as_exactly_as_numpy_adds_them():
         assert total == pytest.approx(math.fsum(losses[weight > 0] * weight[weight > 0]), rel=1e-14)
         weighted = _reduction.reduce_sequences("none", losses, weight)
         np.testing.assert_array_equal(weighted, np.where(weight > 0, losses, 0) * weight)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shape", [(7, 33, 3), (5, 300, 1), (3, 2900, 5), (600, 3, 2), (1, 4100, 4)])
+def test_no_bit_depends_on_where_in_memory_a_batch_lies(name, shape):
+    rng = np.random.default_rng(5)
+    for lengths, reduction in ((False, "mean"), (False, "sum"), (True, "mean"), (False, "sequence_mean")):
+        case = random_case(rng, name, shape, dtype=np.float32, lengths=lengths).reduced(reduction=reduction)
+        expected = case.run()
+        scores, targets = case.scores, case.targets
+        for layout in LAYOUTS:
+            case.scores = layout(scores)
+            assert_same(case.run(), expected)
+            case.targets = layout(targets)
+            assert_same(case.run(), expected)
+            case.scores, case.targets = scores, targets

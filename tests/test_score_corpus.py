@@ -256,6 +256,129 @@ def test_bad_sequences_do_not_take_the_others_with_them(example, tmp_path, capsy
     assert all(np.isnan(found[i]["loss"]) for i in errors)
 
 
+FLOAT = pa.float32()
+FLAT = {
+    "list": pa.list_(FLOAT),
+    "large": pa.large_list(FLOAT),
+    "fixed": pa.list_(FLOAT, 18),
+    "view": pa.list_view(FLOAT),
+    "large_view": pa.large_list_view(FLOAT),
+    "bytes": pa.binary(),
+    "large_bytes": pa.large_binary(),
+    "fixed_bytes": pa.binary(72),
+    "bytes_view": pa.binary_view(),
+}
+FRAMES = {
+    "list_of_list": pa.list_(pa.list_(FLOAT)),
+    "list_of_fixed": pa.list_(pa.list_(FLOAT, 3)),
+    "fixed_of_fixed": pa.list_(pa.list_(FLOAT, 3), 6),
+    "large_of_view": pa.large_list(pa.list_view(FLOAT)),
+    "view_of_large": pa.list_view(pa.large_list(FLOAT)),
+}
+LABELS = {
+    "list": pa.list_(pa.int64()),
+    "large": pa.large_list(pa.int32()),
+    "fixed": pa.list_(pa.uint8(), 2),
+    "view": pa.list_view(pa.int16()),
+    "large_view": pa.large_list_view(pa.uint64()),
+}
+
+
+def as_stored(x, kind):
+    """Emissions [T, V] as a value of a column of that type."""
+    if kind in FRAMES.values():
+        return x.tolist()
+    return (
+        x.tobytes()
+        if kind in (FLAT["bytes"], FLAT["large_bytes"], FLAT["fixed_bytes"], FLAT["bytes_view"])
+        else (x.ravel())
+    )
+
+
+@pytest.mark.parametrize("kind", [*FLAT.values(), *FRAMES.values()], ids=[*FLAT, *FRAMES])
+def test_every_type_of_emissions(example, tmp_path, kind):
+    """Nulls between the rows, and a table that begins in the middle of its memory."""
+    rng = np.random.default_rng(3)
+    emissions = [rng.normal(size=(6, 3)).astype("<f4") for _ in range(5)]
+    rows = [None if i == 2 else as_stored(x, kind) for i, x in enumerate(emissions)]
+    folder = small(tmp_path / "corpus", rows, [[1, 2], [2], [1], [], [2, 2]], kind)
+    example["main"]([str(folder), str(tmp_path / "results"), "--workers", "0"])
+    found = rows_of(tmp_path / "results")
+    scores = example["Scores"](3, 0, "logits", "float32")
+    part = example["score_table"](pq.read_table(folder / "corpus.parquet").slice(1, 3), scores).to_pylist()
+    for i, labels in enumerate([[1, 2], [2], None, [], [2, 2]]):
+        assert found[i]["error"] == ("emissions or labels are null" if i == 2 else None)
+        if i != 2:
+            assert found[i]["loss"] == fsl.ctc_loss(emissions[i], np.array(labels, int), reduction="none")
+            assert found[i]["frames"] == 6
+    assert [row["id"] for row in part] == ["1", "2", "3"]
+    assert [row["loss"] for row in part[::2]] == [found[1]["loss"], found[3]["loss"]]
+
+
+@pytest.mark.parametrize("kind", LABELS.values(), ids=LABELS)
+def test_every_type_of_labels(example, kind):
+    rng = np.random.default_rng(4)
+    emissions = [rng.normal(size=(6, 3)).astype("<f4") for _ in range(4)]
+    labels = [[1, 2], [2, 1], None, [2, 2]]
+    columns = {
+        "id": ["a", "b", "c", "d"],
+        "emissions": pa.array([x.tobytes() for x in emissions]),
+        "labels": pa.array(labels, kind),
+    }
+    scores = example["Scores"](3, 0, "logits", "float32")
+    for first in (0, 1):
+        found = example["score_table"](pa.table(columns).slice(first), scores).to_pylist()
+        for row, x, y in zip(found, emissions[first:], labels[first:], strict=True):
+            assert (row["error"] is None) == (y is not None)
+            assert y is None or row["loss"] == fsl.ctc_loss(x, y, reduction="none")
+
+
+def test_rows_that_cannot_be_read_are_counted_and_explained(example, tmp_path, capsys):
+    whole = np.arange(6, dtype=float).reshape(2, 3).tolist()
+    rows = [whole, [[1, 2], [3, 4], [5, 6]], [[1, 2, 3], [4]], [[1, None, 3]], [[1, 2, 3], None], whole, [], whole]
+    labels = [[1], [1], [1], [1], [1], [1, None], [], [2]]
+    folder = small(tmp_path / "corpus", rows, labels, pa.list_(pa.list_(pa.float64())))
+    example["main"]([str(folder), str(tmp_path / "results"), "--workers", "0"])
+    said = {
+        1: "emissions have frames of 2 numbers; allowed: 3, the classes",
+        2: "emissions: frame 1 has 1 numbers and frame 0 has 3; allowed: as many in each",
+        3: "emissions: frame 0: a list holds a null at position 1; allowed: numbers",
+        4: "emissions: frame 1: it is null",
+        5: "labels: a list holds a null at position 1; allowed: numbers",
+    }
+    found = rows_of(tmp_path / "results")
+    assert {i: row["error"] for i, row in enumerate(found) if row["error"]} == said
+    assert [found[i]["loss"] for i in (0, 6, 7)] == [
+        fsl.ctc_loss(np.array(x, float).reshape(-1, 3), np.array(y, int))
+        for x, y in ((whole, [1]), ([], []), (whole, [2]))
+    ]
+    printed = capsys.readouterr().out
+    assert "8 sequences, 9 frames, 5 with an error" in printed
+    assert all(f"  {i}: {reason}\n" in printed for i, reason in said.items())
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "said"),
+    [
+        (pa.string(), "abc", "emissions: a column has type string; allowed: binary, lists"),
+        (pa.list_(pa.string()), ["a"], "emissions: a list holds string; allowed: numbers"),
+        (pa.list_(pa.int32()), [1, 2, 3], "logits has dtype int32; allowed: float16"),
+        (pa.list_(pa.list_(pa.list_(FLOAT))), [[[1, 2, 3]]], "emissions: frame 0: a list holds list<"),
+        (pa.list_(FLOAT), [1, 2], "emissions have 2 numbers; allowed: multiples of 3, the classes"),
+        (pa.binary(), b"abcd", "emissions have 4 bytes; allowed: multiples of 3 x 4"),
+    ],
+    ids=str,
+)
+def test_emissions_of_no_use(example, kind, value, said):
+    """Each row says why, and nothing is lost but them."""
+    columns = {"id": ["a", "b"], "emissions": pa.array([value, None], kind), "labels": pa.array([[1], [1]])}
+    scores = example["Scores"](3, 0, "logits", "float32")
+    found = example["score_table"](pa.table(columns), scores).to_pylist()
+    assert found[0]["error"].startswith(said)
+    assert found[1]["error"]
+    assert np.isnan(found[0]["loss"])
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_damaged_file(start, example, tmp_path, workers):
     """Its partitions fail and are named, the others are scored, and once mended it is scored too."""

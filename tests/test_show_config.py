@@ -21,13 +21,13 @@ def build(monkeypatch):
     """Pretend to be another build: its OpenMP version, its runtime, its bill of materials."""
 
     def pretend(version, runtime, bill=None):
-        machine = SimpleNamespace(
-            build=lambda: ("gcc 14", version),
+        threads = SimpleNamespace(
+            openmp=lambda: version,
             openmp_runtime=lambda: runtime,
             openmp_threads=lambda: 1,
         )
         installed = SimpleNamespace(read_text={"sboms/auditwheel.cdx.json": bill}.get)
-        monkeypatch.setattr(_runtime, "machine", machine)
+        monkeypatch.setattr(_runtime, "threads", threads)
         monkeypatch.setattr(_runtime, "available_levels", lambda: [_runtime.level])
         monkeypatch.setattr("importlib.metadata.distribution", {"fastseqloss": installed}.__getitem__)
 

@@ -265,7 +265,7 @@ class TestMask:
     def test_shape(self, name, shape):
         assert_raises(name, ValueError, "mask", "shape", shape, "allowed", (B, T), mask=np.ones(shape, bool))
 
-    @pytest.mark.parametrize("dtype", [int, np.uint8, float, "U1", object])
+    @pytest.mark.parametrize("dtype", [float, np.float16, complex, "U1", object])
     def test_dtype(self, name, dtype):
         mask = MASK.astype(dtype)
         assert_raises(name, TypeError, "mask", mask.dtype, "allowed", "bool", mask=mask)
@@ -394,6 +394,17 @@ def test_q_of_a_wrong_shape(shape):
 @pytest.mark.parametrize("value", [-100.0, "0", None, True, [0]])
 def test_ignore_index_of_a_wrong_type(name, value):
     assert_raises(name, TypeError, "ignore_index", "integer", ignore_index=value)
+
+
+@pytest.mark.parametrize("value", [0, V - 1, 2**70, np.uint8(3)])
+def test_ignore_index_beside_distributions(value):
+    """There are no classes that it could mark; below 0, as by default, it says nothing."""
+    name, mixed = "softmax_cross_entropy", np.full((B, T, V), 1 / V)
+    assert_raises(name, ValueError, f"ignore_index is {value}", "distributions", targets=mixed, ignore_index=value)
+    given = valid(name) | {"targets": mixed}
+    assert fsl.softmax_cross_entropy(**given, ignore_index=-1) == fsl.softmax_cross_entropy(**given)
+    for wrong in (-100.0, "0", None):
+        assert_raises(name, TypeError, "ignore_index", "integer", targets=mixed, ignore_index=wrong)
 
 
 @classification

@@ -10,19 +10,19 @@ import pytest
 
 import fastseqloss as fsl
 from fastseqloss import _runtime
-from fastseqloss._kernels import machine
-from processes import MANY, printed
+from fastseqloss._kernels import parallel
+from processes import MANY, printed, python
 from public_calls import public_calls, public_names
 
 CALLS = public_calls(24, 200, 11)
 
-# A call with work for any number of threads; what it prints is how many it had, by the helpers that were started.
+# A call with work for any number of threads; what it prints is how many a region has had.
 CALL = """
 import numpy as np, fastseqloss as fsl
-from fastseqloss._kernels import machine
+from fastseqloss._kernels import parallel
 def call(**options):
     fsl.ctc_loss(np.zeros((16, 500, 30)), np.ones((16, 50), int), **options)
-    print(1 + machine.team()[0])
+    print(parallel.threads.workers()[0])
 """
 
 
@@ -70,19 +70,19 @@ def test_python_threads(forced):
         assert list(pool.map(caller, range(8), timeout=300)) == [5 * len(names)] * 8
 
 
-def test_helpers_are_shared(forced):
-    """Six callers with four threads each have the helpers of one between them, not eighteen."""
+def test_cores_are_shared(forced):
+    """Six callers with four threads each are six at work, with the helpers of one of them, and not 24."""
     code = (
         MANY
         + """
 import threading, time
 import numpy as np, fastseqloss as fsl
-from fastseqloss._kernels import machine
+from fastseqloss._kernels import parallel
 x, labels = np.zeros((64, 300, 30)), np.ones((64, 50), int)
 most, over = [], threading.Event()
 def watch():
     while not over.is_set():
-        most.append(machine.team())
+        most.append(parallel.threads.workers())
         time.sleep(1e-3)
 def caller():
     for _ in range(5):
@@ -94,13 +94,15 @@ for thread in callers: thread.start()
 for thread in callers: thread.join()
 over.set()
 watcher.join()
-print(max(helpers for helpers, running in most), max(running for helpers, running in most), machine.team())
+print(max(workers for workers, running in most), max(running for workers, running in most))
+print(parallel.threads.workers())
 """
     )
-    helpers, running, last = printed(code).split(maxsplit=2)
-    assert int(helpers) == 3
+    seen, last = printed(code).splitlines()
+    workers, running = seen.split()
+    assert 1 <= int(workers) <= 4
     assert int(running) <= 6 + 3
-    assert last == "(3, 0)"
+    assert last.endswith(", 0)")
 
 
 # ---- who says how many --------------------------------------------------------------------
@@ -127,7 +129,7 @@ def test_numbers_said_in_the_environment(environment, threads):
     assert printed(MANY + CALL + "call()", **environment) == str(threads)
 
 
-@pytest.mark.skipif(machine.build()[1] == 0, reason="built without OpenMP, which threadpoolctl speaks to")
+@pytest.mark.skipif(parallel.threads.openmp() == 0, reason="built without OpenMP, which threadpoolctl speaks to")
 @pytest.mark.parametrize("interface", ["None", "'openmp'"])
 def test_threadpoolctl_limits_calls(interface):
     code = f"""
@@ -161,7 +163,8 @@ def test_quota_limits_calls():
     code = """
 from fastseqloss import _cgroup, _runtime
 _cgroup.cpu_quota = lambda: 2
-_runtime.machine = type("Many", (), {"processors": lambda: 64, "openmp_threads": machine.openmp_threads})
+openmp = {"openmp": lambda: 201511, "openmp_threads": parallel.threads.openmp_threads}
+_runtime.threads = type("Many", (), {"processors": lambda: 64, **openmp})
 call(num_threads=8)
 print(fsl.get_num_threads())
 """
@@ -169,8 +172,64 @@ print(fsl.get_num_threads())
 
 
 def test_small_work_stays_on_one_thread():
-    code = "fsl.mse_loss(np.zeros((8, 9)), np.ones((8, 9)), num_threads=8); print(machine.team()[0])"
-    assert printed(CALL + "from fastseqloss import _runtime\n_runtime.processors = lambda: 64\n" + code) == "0"
+    code = "fsl.mse_loss(np.zeros((8, 9)), np.ones((8, 9)), num_threads=8); print(parallel.threads.workers()[0])"
+    assert printed(CALL + "from fastseqloss import _runtime\n_runtime.processors = lambda: 64\n" + code) == "1"
+
+
+# ---- the runtime --------------------------------------------------------------------------
+
+needs_openmp = pytest.mark.skipif(parallel.threads.openmp() == 0, reason="built without OpenMP")
+needs_gnu = pytest.mark.skipif(
+    "gomp" not in parallel.threads.openmp_runtime(), reason="GNU's runtime shows its settings"
+)
+
+
+@needs_openmp
+def test_threadpoolctl_lists_the_runtime():
+    code = """
+import os, threadpoolctl
+files = [os.path.realpath(found["filepath"]) for found in threadpoolctl.threadpool_info()]
+print(os.path.realpath(parallel.threads.openmp_runtime()) in files)
+"""
+    assert printed(CALL + code) == "True"
+
+
+@needs_gnu
+@pytest.mark.parametrize(
+    ("said", "policy"),
+    [
+        ({}, "PASSIVE"),
+        ({"OMP_WAIT_POLICY": "active"}, "ACTIVE"),
+        ({"OMP_WAIT_POLICY": "passive"}, "PASSIVE"),
+        ({"GOMP_SPINCOUNT": "1000"}, "1000"),
+    ],
+)
+def test_threads_wait_asleep(said, policy):
+    """Unless the user has said otherwise, and the environment is left as it was, in Python and in C."""
+    code = """
+import ctypes, os
+before = dict(os.environ)
+import fastseqloss
+assert dict(os.environ) == before
+getenv = ctypes.CDLL(None).getenv
+getenv.restype = ctypes.c_char_p
+value = getenv(b"OMP_WAIT_POLICY")
+assert (value and value.decode()) == before.get("OMP_WAIT_POLICY"), value
+"""
+    unsaid = {"OMP_WAIT_POLICY": None, "GOMP_SPINCOUNT": None, "KMP_BLOCKTIME": None, "KMP_LIBRARY": None}
+    process = python(code, **{**unsaid, **said}, OMP_DISPLAY_ENV="verbose")
+    assert process.returncode == 0, process.stderr
+    name = "GOMP_SPINCOUNT" if "GOMP_SPINCOUNT" in said else "OMP_WAIT_POLICY"
+    assert f"{name} = '{policy}'" in process.stderr
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs Linux, which lists threads")
+@needs_openmp
+def test_threads_of_the_process():
+    """As many as the call asked for, and no more after a hundred calls."""
+    code = "for _ in range(100): call(num_threads=3)\nimport os; print(len(os.listdir('/proc/self/task')))"
+    before = printed(MANY + CALL + "import os; print(len(os.listdir('/proc/self/task')))")
+    assert int(printed(MANY + CALL + code).split()[-1]) == int(before) + 2
 
 
 # ---- signals ------------------------------------------------------------------------------
@@ -198,7 +257,7 @@ watcher.start()
 try:
     fsl.ctc_loss(x, labels, grad_out=out, num_threads={threads})
 except {exception}:
-    print("stopped", (out[-1] == 7).all(), machine.team()[1])
+    print("stopped", (out[-1] == 7).all(), parallel.threads.workers()[1])
 watcher.join()
 for threads in (1, {threads}):
     again = fsl.ctc_loss(x[:50], **few, num_threads=threads)

@@ -16,6 +16,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly root=$PWD
 unset PYTHONPATH FASTSEQLOSS_ISA FASTSEQLOSS_DEBUG
 python=${PYTHON:-$root/build/sanitize/venv/bin/python}
+readonly regions=$root/build/sanitize/libregions.so # in place of GNU's OpenMP runtime, for ThreadSanitizer
 
 requirements() { # what is needed to build and to test, as pyproject.toml has it
     python3 -c "if True:
@@ -54,7 +55,8 @@ build_kind() {
             ;;
         thread) # one level: the threads are the same in all
             flags+=" -fsanitize=thread"
-            build thread $(one_level) FASTSEQLOSS_OPENMP=0 CC="gcc $flags" LDSHARED="gcc -shared $flags"
+            build thread $(one_level) FASTSEQLOSS_OPENMP=1 CC="gcc $flags" LDSHARED="gcc -shared $flags"
+            gcc $flags -g -O1 -shared -fPIC -pthread tools/regions.c -o "$regions"
             ;;
         valgrind) build valgrind $(one_level) ;;
         *) echo "no build $1" && return 2 ;;
@@ -90,7 +92,7 @@ thread() {
     # Some addresses must be free: none at random.
     local settings=(
         OMP_NUM_THREADS=4 TSAN_OPTIONS=halt_on_error=1:ignore_noninstrumented_modules=1 $(level_in_use)
-        setarch "$(uname -m)" -R env LD_PRELOAD="$(gcc -print-file-name=libtsan.so)"
+        setarch "$(uname -m)" -R env LD_PRELOAD="$(gcc -print-file-name=libtsan.so) $regions"
     )
     watched thread "${settings[@]}" "$python" tests/races.py
     [ $# -eq 0 ] || watched thread "${settings[@]}" "$python" -m pytest -q "$@"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-from collections.abc import Sequence
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from . import _foreign
 from ._kernels import arguments
+from ._messages import brief, indexed, shortened, wrong_dtype
 
 _NATIVE = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
-_FLOATS = "float16, bfloat16, float32 or float64"
+_MOST_ELEMENTS = sys.maxsize // 9  # of 8 bytes; NumPy counts to lengths near the very limit in float64
+FLOATS = "float16, bfloat16, float32 or float64"
 # Names of the types that kernels read as they are stored, in the order of their kinds there.
 _STORED = ("float32", "float64", "float16", "bfloat16", "int8", "uint8", "int32", "int64")
 _KINDS = {np.dtype(name): kind for kind, name in enumerate(_STORED) if name != "bfloat16"}
@@ -24,7 +26,7 @@ _KINDS = {np.dtype(name): kind for kind, name in enumerate(_STORED) if name != "
 def choice(name: str, value: object, allowed: tuple[str, ...]) -> int:
     """Return the index of `value` among the allowed ones."""
     if not isinstance(value, str) or value not in allowed:
-        raise ValueError(f"{name} is {value!r}; allowed: {', '.join(map(repr, allowed))}")
+        raise ValueError(f"{name} is {brief(value)}; allowed: {', '.join(map(repr, allowed))}")
     return allowed.index(value)
 
 
@@ -39,9 +41,24 @@ def flag(name: str, value: Any) -> bool:
 
 def as_array(name: str, value: Any) -> NDArray[Any]:
     """Return `value` as an array, without a copy wherever NumPy can see its memory."""
-    if type(value) is np.ndarray:
-        return value
-    return _foreign.as_numpy(name, value)
+    array = value if type(value) is np.ndarray else _foreign.as_numpy(name, value)
+    if array.size > _MOST_ELEMENTS or not array.size:
+        _check_size(name, array)
+    return array
+
+
+def _check_size(name: str, array: NDArray[Any]) -> None:
+    # Calls make arrays of 8 bytes for each element, or for each sequence or step of empty ones.
+    elements = math.prod(length for length in array.shape if length)
+    if elements > _MOST_ELEMENTS:
+        raise MemoryError(f"{name} has shape {array.shape}: no memory holds {8 * elements} bytes, 8 for each element")
+
+
+def check_output(name: str, shape: tuple[int, ...], itemsize: int) -> None:
+    """Raise MemoryError if no memory could hold an output of that shape."""
+    n_bytes = math.prod(length for length in shape if length) * itemsize
+    if n_bytes > sys.maxsize:
+        raise MemoryError(f"{name} would have shape {shape}: no memory holds {n_bytes} bytes")
 
 
 class Scores(NamedTuple):
@@ -104,7 +121,7 @@ def as_floats(name: str, given: NDArray[Any]) -> NDArray[Any]:
         return given
     if dtype.kind == "f" and dtype.itemsize in (2, 4, 8):
         return given.astype(native(dtype), copy=False)
-    raise TypeError(f"{name} has dtype {dtype}; allowed: {_FLOATS}")
+    raise wrong_dtype(name, given, FLOATS)
 
 
 def stored_kind(dtype: np.dtype[Any]) -> int | None:
@@ -121,7 +138,7 @@ def as_real(name: str, value: Any) -> NDArray[Any]:
     """Return `value` as an array of real numbers, of any dtype."""
     array = as_array(name, value)
     if array.dtype.kind not in "fiub" and not is_bfloat16(array.dtype):
-        raise TypeError(f"{name} has dtype {array.dtype}; allowed: real numbers")
+        raise wrong_dtype(name, array, "real numbers")
     return array
 
 
@@ -203,7 +220,7 @@ def check_grad_out(grad_out: Any, wanted: NDArray[Any]) -> bool:
     if grad_out.shape != wanted.shape:
         raise ValueError(f"grad_out has shape {grad_out.shape}; allowed: {wanted.shape}")
     if grad_out.dtype != wanted.dtype:
-        raise TypeError(f"grad_out has dtype {grad_out.dtype}; allowed: {wanted.dtype}")
+        raise TypeError(f"grad_out has dtype {shortened(grad_out.dtype)}; allowed: {wanted.dtype}")
     if not grad_out.flags.writeable:
         raise ValueError("grad_out is read-only")
     if overlaps_itself(grad_out):
@@ -250,19 +267,37 @@ def shares_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
 
 
 def as_integers(name: str, value: Any) -> NDArray[np.int64]:
-    """Return a copy of `value` as C-contiguous int64; TypeError unless its dtype is an integer one.
+    """Return a copy of `value` as C-contiguous int64; TypeError unless its dtype is an integer one."""
+    return read_integers(name, value).values
+
+
+class Integers(NamedTuple):
+    """Integers as they are computed with, and as they are shown in messages. Neither is memory of the caller."""
+
+    values: NDArray[np.int64]  # C-contiguous; 2**63 - 1 for what is beyond int64
+    exact: NDArray[Any]
+
+    def shown(self, flat: int) -> Any:
+        """Return the number at a position of the flat array as it was read."""
+        return self.exact.reshape(-1)[flat]
+
+
+def read_integers(name: str, value: Any) -> Integers:
+    """Return a copy of `value`; TypeError unless its dtype is an integer one.
 
     A copy, so that nothing changes it once it has been checked: not another thread, nor the
-    gradient written over it.
+    gradient written over it, nor the caller's own object, which messages do not look into again.
     """
     array = as_array(name, value)
     if array.dtype.kind not in "iu":
         if array.size:
-            raise TypeError(f"{name} has dtype {array.dtype}; allowed: any integer dtype")
+            raise wrong_dtype(name, array, "any integer dtype")
         array = np.empty(array.shape, np.int64)
     if array.dtype.itemsize == 8 and array.dtype.kind == "u":
-        array = np.minimum(array, np.iinfo(np.int64).max)  # beyond any range, and still so
-    return np.array(array, dtype=np.int64, order="C")
+        exact = np.array(array, dtype=np.uint64, order="C")
+        return Integers(np.minimum(exact, np.iinfo(np.int64).max).astype(np.int64), exact)
+    values = np.array(array, dtype=np.int64, order="C")
+    return Integers(values, values)
 
 
 def as_index(name: str, value: Any, n: int) -> int:
@@ -274,20 +309,44 @@ def as_index(name: str, value: Any, n: int) -> int:
 
 
 def as_lengths(name: str, value: Any, batch: int, longest: int, single: bool) -> NDArray[np.int64]:
-    """Return lengths [B] within 0 to `longest`; None means all of that length."""
+    """Return lengths [B] within 0 to `longest`; None means all of that length. One number will do for one sequence."""
     if value is None:
         return np.full(batch, longest, np.int64)
-    lengths = as_integers(name, value)
-    if single and lengths.ndim == 0:
+    read = read_integers(name, value)
+    lengths = read.values
+    if lengths.ndim == 0 and (single or batch == 1):
         lengths = lengths.reshape(1)
     if lengths.shape != (batch,):
         allowed = "an integer" if single else f"({batch},)"
         raise ValueError(f"{name} has shape {lengths.shape}; allowed: {allowed}")
     first = arguments.first_outside(lengths, 0, longest)
     if first >= 0:
-        shown = as_array(name, value).reshape(-1)[first]
-        raise ValueError(f"{name}[{first}] is {shown}; allowed: 0 to {longest}")
+        where = f"{name}[{first}]" if read.exact.ndim else name
+        raise ValueError(f"{where} is {read.shown(first)}; allowed: 0 to {longest}")
     return lengths
+
+
+def as_mask(
+    name: str, value: Any, shape: tuple[int, ...], inside: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
+    """Return a C-contiguous copy of a mask of that shape: bool, or integers 0 and 1.
+
+    Integers that are not `inside`, which is of as many elements, may be anything.
+    """
+    array = as_array(name, value)
+    if array.dtype.kind not in "biu":
+        raise wrong_dtype(name, array, "bool, or integers 0 and 1")
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}; allowed: {shape}")
+    array = np.array(array, order="C")
+    if array.dtype.kind != "b":
+        bad = (array != 0) & (array != 1)
+        if inside is not None:
+            bad &= inside.reshape(shape)
+        if bad.any():
+            at = tuple(np.argwhere(bad)[0].tolist())
+            raise ValueError(f"{indexed(name, at)} is {array[at]}; allowed: 0 and 1, or bool")
+    return array.astype(np.bool_, copy=False)
 
 
 def as_weights(name: str, value: Any, batch: int) -> NDArray[np.float64] | None:
@@ -329,11 +388,40 @@ def as_labels(
 
     A `star` is allowed as a label besides the classes, and becomes class `n_classes`.
     """
-    if isinstance(labels, (list, tuple)) and not single and _is_nested(labels):
-        values, starts, lengths = _listed(labels, label_lengths, batch)
+    read = read_integers("labels", labels) if single else read_labels(labels)
+    return check_labels(read, label_lengths, batch=batch, n_classes=n_classes, blank=blank, single=single, star=star)
+
+
+def read_labels(labels: Any) -> Integers | list[Integers]:
+    """Return the labels of each sequence if there is a list or a column of sequences, else those of one array."""
+    if not isinstance(labels, (list, tuple)):
+        labels = as_array("labels", labels)
+        if labels.ndim != 1 or labels.dtype != object:
+            return read_integers("labels", labels)
+    if len(labels) and all(issubclass(kind, (int, float, np.generic)) for kind in set(map(type, labels))):
+        return read_integers("labels", labels)
+    rows = [as_array(f"labels[{b}]", row) for b, row in enumerate(labels)]
+    if rows and all(row.ndim == 0 for row in rows):
+        return read_integers("labels", rows if isinstance(labels, (list, tuple)) else labels)
+    return [read_integers(f"labels[{b}]", row) for b, row in enumerate(rows)]
+
+
+def check_labels(
+    exact: Integers | list[Integers],
+    label_lengths: Any,
+    *,
+    batch: int,
+    n_classes: int,
+    blank: int,
+    single: bool,
+    star: int | None = None,
+) -> Labels:
+    """Check labels as `read_labels` returns them; see `as_labels`."""
+    if isinstance(exact, list):
+        values, starts, lengths = _listed(exact, label_lengths, batch)
         form = "listed"
     else:
-        values = as_integers("labels", labels)
+        values = exact.values
         if single or values.ndim == 2:
             form = "single" if single else "padded"
             starts, lengths = _padded(values, label_lengths, batch, single)
@@ -348,15 +436,10 @@ def as_labels(
     allowed = n_classes + (star is not None)
     bad = arguments.find_bad_label(values, starts, lengths, allowed, blank, frames_needed)
     if bad is not None:
-        _raise_bad_label(labels, values, form, starts, bad, n_classes, blank, star)
+        rest = values[starts[bad[0]] + bad[1] : starts[bad[0]] + lengths[bad[0]]]
+        at_end = label_lengths is None and bool((rest == rest[0]).all())
+        raise _bad_label(exact, form, bad, int(starts[bad[0]]), n_classes, blank, star, at_end)
     return Labels(values, starts, lengths, frames_needed)
-
-
-def _is_nested(labels: Sequence[Any]) -> bool:
-    try:
-        return all(np.ndim(row) > 0 for row in labels)
-    except ValueError:  # a row that is no array, as will be said of it
-        return True
 
 
 def _padded(
@@ -390,16 +473,15 @@ def _concatenated(
 
 
 def _listed(
-    labels: Sequence[Any], label_lengths: Any, batch: int
+    rows: list[Integers], label_lengths: Any, batch: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    if len(labels) != batch:
-        raise ValueError(f"labels has {len(labels)} sequences; allowed: {batch}, as in logits")
-    rows = [as_integers(f"labels[{b}]", row) for b, row in enumerate(labels)]
+    if len(rows) != batch:
+        raise ValueError(f"labels has {len(rows)} sequences; allowed: {batch}, as in logits")
     for b, row in enumerate(rows):
-        if row.ndim != 1:
-            raise ValueError(f"labels[{b}] has shape {row.shape}; allowed: one dimension")
-    sizes = np.array([len(row) for row in rows], np.int64)
-    values = np.concatenate(rows) if rows else np.empty(0, np.int64)
+        if row.values.ndim != 1:
+            raise ValueError(f"labels[{b}] has shape {row.values.shape}; allowed: one dimension")
+    sizes = np.array([len(row.values) for row in rows], np.int64)
+    values = np.concatenate([row.values for row in rows]) if rows else np.empty(0, np.int64)
     starts = np.cumsum(sizes) - sizes
     if label_lengths is None:
         return values, starts, sizes
@@ -411,34 +493,41 @@ def _listed(
     return values, starts, lengths
 
 
-def _raise_bad_label(
-    labels: Any,
-    values: NDArray[np.int64],
+def _bad_label(
+    exact: Integers | list[Integers],
     form: str,
-    starts: NDArray[np.int64],
     bad: tuple[int, int],
+    start: int,
     n_classes: int,
     blank: int,
     star: int | None,
-) -> None:
+    at_end: bool,
+) -> ValueError:
+    """Return an error for label i of sequence b; `start` is where that begins, `at_end` if it may be padding."""
     b, i = bad
-    flat = int(starts[b]) + i
-    if form == "listed":
-        where, value = f"labels[{b}][{i}]", labels[b][i]
+    if isinstance(exact, list):
+        where, value = f"labels[{b}][{i}]", exact[b].shown(i)
     else:
-        where = f"labels[{b}, {i}]" if form == "padded" else f"labels[{flat}]"
-        value = as_array("labels", labels).reshape(-1)[flat]
+        where, value = f"labels[{b}, {i}]" if form == "padded" else f"labels[{start + i}]", exact.shown(start + i)
     if form == "concatenated":
         where += f" (sequence {b}, position {i})"
-    also = "" if star is None else f", or {star}, which is the star"
-    raise ValueError(f"{where} is {value}; allowed: 0 to {n_classes - 1}, except {blank}, which is the blank{also}")
+    said = f"{where} is {value}; allowed: 0 to {n_classes - 1}"
+    if blank >= 0:
+        said += f", except {blank}, which is the blank"
+    if star is not None:
+        said += f", or {star}, which is the star"
+    if at_end and (value < 0 or value == blank):
+        said += "; if it is padding, pass label_lengths"
+    return ValueError(said)
 
 
 def as_integer(name: str, value: Any) -> int:
-    """Return an integer."""
-    if isinstance(value, bool):
+    """Return an integer: a number, or an array without axes."""
+    if isinstance(value, bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool"):
         raise TypeError(f"{name} must be an integer, got bool")
     try:
+        if getattr(value, "ndim", 0):
+            raise TypeError
         number = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}") from None
@@ -447,21 +536,34 @@ def as_integer(name: str, value: Any) -> int:
     return number
 
 
-def as_number(name: str, value: Any, least: float, most: float, *, open_ends: bool = False) -> float:
-    """Return a finite number from `least` to `most`, without these two if `open_ends`."""
+def as_number(
+    name: str, value: Any, least: float, most: float, *, open_ends: bool = False, allowed: str | None = None
+) -> float:
+    """Return a finite number from `least` to `most`, without these two if `open_ends`.
+
+    An array without axes is a number too.
+    """
+    if not isinstance(value, (int, float)) and (hasattr(value, "__array__") or hasattr(value, "__dlpack__")):
+        array = as_array(name, value)
+        if array.ndim == 0:
+            value = float(array) if is_bfloat16(array.dtype) else array[()]
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Real, np.floating, np.integer)):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    allowed = allowed or _range(least, most, open_ends)
     try:
         number = float(value)
     except OverflowError:
-        raise ValueError(f"{name} is beyond all floats; allowed: finite") from None
+        raise ValueError(f"{name} is beyond all floats; allowed: {allowed}") from None
     inside = least < number < most if open_ends else least <= number <= most
     if not (inside and math.isfinite(number)):
-        if least == -math.inf:
-            allowed = f"finite, {most:g} or less"
-        elif most == math.inf:
-            allowed = f"finite, {'above ' if open_ends else ''}{least:g}{'' if open_ends else ' or more'}"
-        else:
-            allowed = f"{'between' if open_ends else 'from'} {least:g} {'and' if open_ends else 'to'} {most:g}"
-        raise ValueError(f"{name} is {value}; allowed: {allowed}")
+        shown = value if isinstance(value, (int, float, np.generic)) else number  # some numbers Python does not print
+        raise ValueError(f"{name} is {shown}; allowed: {allowed}")
     return number
+
+
+def _range(least: float, most: float, open_ends: bool) -> str:
+    if least == -math.inf:
+        return "finite" if most == math.inf else f"finite, {most:g} or less"
+    if most == math.inf:
+        return f"finite, above {least:g}" if open_ends else f"finite, {least:g} or more"
+    return f"{'between' if open_ends else 'from'} {least:g} {'and' if open_ends else 'to'} {most:g}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -13,9 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from ._host_call import Result, as_varying, host_call, varying_axes
 from ._slopes import crf_gradients
 
-_DTYPES = {"float16": "float32", "bfloat16": "float32", "float32": "float32", "float64": "float64"}
+_HALVES = ("float16", "bfloat16")
+_DTYPES = (*_HALVES, "float32", "float64")
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Host:
 
     Operands come under their names, None for one that was left out; the first `n_scores` have a gradient. What
     JAX maps over comes as axes ahead of an operand's own, of length 1 where the operand was not mapped.
+    `by_targets`, with the arguments of the loss, gives the gradient of a second operand with one, the targets.
     """
 
     loss: Callable[..., Any]
@@ -34,7 +37,8 @@ class Host:
     folds: bool  # whether mapped axes may join the batch: losses of sequences that have nothing in common
     shared: tuple[str, ...]  # what the sequences of a batch have in common
     options: tuple[tuple[str, Any], ...]
-    with_gradient: bool = False
+    by_targets: Callable[..., NDArray[Any]] | None = None
+    wanted: tuple[str, ...] = ()  # operands whose gradients are returned
     sloped: bool = False  # the last operand is the slopes of the losses [B]; only gradients are returned
 
     def __call__(self, *operands: Any) -> Any:
@@ -75,47 +79,62 @@ class Host:
             else:
                 folded[name] = np.broadcast_to(array, mapped + own).reshape(batch, *own[batched:])
         results = self._once(folded)
-        shapes = (self.shape, *(self._own(name, arrays[name]) for name in self.names[: self.n_scores]))
-        return tuple(result.reshape(mapped + shape) for result, shape in zip(results, shapes, strict=False))
+        shapes = (self.shape, *(self._own(name, arrays[name]) for name in self.wanted))
+        return tuple(result.reshape(mapped + shape) for result, shape in zip(results, shapes, strict=True))
 
     def _once(self, arrays: dict[str, NDArray[Any]]) -> tuple[NDArray[Any], ...]:
-        scores = arrays[self.names[0]]
-        compute = partial(self.loss, **{k: v for k, v in arrays.items() if k != "slope"}, **dict(self.options))
+        given = {name: array for name, array in arrays.items() if name != "slope"} | dict(self.options)
+        compute = partial(self.loss, **given)
         if self.sloped:
-            return _present(crf_gradients(compute, np.asarray(arrays["slope"], np.float64)))
-        loss, gradients = compute(return_grad=True) if self.with_gradient else (compute(), ())
+            return self._chosen(crf_gradients(compute, np.asarray(arrays["slope"], np.float64)))
+        loss, gradients = compute(return_grad=True) if self.wanted else (compute(), ())
         if isinstance(gradients, np.ndarray):
             gradients = (gradients,)
-        return (np.asarray(loss, _DTYPES[scores.dtype.name]), *_present(gradients))
+        if self.by_targets is not None and self.names[1] in self.wanted:
+            gradients = (*gradients, self.by_targets(**given).astype(arrays[self.names[1]].dtype))
+        return (np.asarray(loss, arrays[self.names[0]].dtype), *self._chosen(gradients))
 
-    def results(self, scores: tuple[Any, ...]) -> Iterator[Any]:
-        """Say what comes back."""
-        if not self.sloped:
-            yield jax.ShapeDtypeStruct(self.shape, _DTYPES[scores[0].dtype.name])
-        if self.with_gradient:
-            yield from (jax.ShapeDtypeStruct(score.shape, score.dtype) for score in scores if score is not None)
+    def _chosen(self, gradients: tuple[NDArray[Any] | None, ...]) -> tuple[NDArray[Any], ...]:
+        chosen = zip(self.names, gradients, strict=False)
+        return tuple(gradient for name, gradient in chosen if gradient is not None and name in self.wanted)
 
     def call(self, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Have JAX call this back."""
-        operands = [operand for operand in (*scores, *constants) if operand is not None]
-        wanted = tuple(self.results(scores))
-        results: tuple[Any, ...] = jax.pure_callback(self, wanted, *operands, vmap_method="expand_dims")
-        return results
+        """Have JAX call this back; return the loss unless `sloped`, and the gradients that are wanted."""
+        results: list[Result] = [] if self.sloped else [(self.shape, scores[0].dtype)]
+        results += [
+            (score.shape, score.dtype) for name, score in zip(self.names, scores, strict=False) if name in self.wanted
+        ]
+        return host_call(self, tuple(results), [x for x in (*scores, *constants) if x is not None])
+
+    def wanting(self, names: tuple[str, ...]) -> Host:
+        """Return this loss with the gradients of some operands."""
+        return replace(self, wanted=names)
+
+    def gradients(self, results: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the gradient of each operand that may have one, None where it was not wanted."""
+        named = dict(zip(self.wanted, results, strict=True))
+        return tuple(map(named.get, self.names[: self.n_scores]))
 
 
-def _present(arrays: Any) -> tuple[NDArray[Any], ...]:
-    return tuple(array for array in arrays if array is not None)
+def apply(host: Host, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> Any:
+    """Return the loss of operands of JAX, differentiable by the scores."""
+    axes = varying_axes([x for x in (*scores, *constants) if x is not None])
+    late = len(host.shape) > 0 and not host.folds
+    loss = _loss_late if late else _loss
+    # The transpose of the cast sums the gradient over the axes of the mesh along which the scores are the same.
+    return loss(host, tuple(as_varying(scores, axes)), tuple(as_varying(constants, axes)))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def apply(host: Host, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> Any:
+def _loss(host: Host, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> Any:
     """Return the loss. The gradient is computed along with it, where JAX differentiates."""
     return host.call(scores, constants)[0]
 
 
 def _forward(host: Host, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> tuple[Any, Any]:
-    loss, *gradients = replace(host, with_gradient=True).call(scores, constants)
-    return loss, _as_given(scores, gradients)
+    host, scores, constants = _differentiated(host, scores, constants)
+    loss, *gradients = host.call(scores, constants)
+    return loss, host.gradients(tuple(gradients))
 
 
 def _backward(host: Host, gradients: tuple[Any, ...], slope: Any) -> tuple[Any, None]:
@@ -126,11 +145,11 @@ def _backward(host: Host, gradients: tuple[Any, ...], slope: Any) -> tuple[Any, 
     return tuple(None if gradient is None else scaled(gradient) for gradient in gradients), None
 
 
-apply.defvjp(_forward, _backward)
+_loss.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def apply_late(host: Host, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> Any:
+def _loss_late(host: Host, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> Any:
     """Return the losses [B] of sequences that share parameters, whose gradient depends on the slope of each."""
     return host.call(scores, constants)[0]
 
@@ -141,29 +160,92 @@ def _forward_late(host: Host, scores: tuple[Any, ...], constants: tuple[Any, ...
 
 def _backward_late(host: Host, kept: tuple[Any, Any], slope: Any) -> tuple[Any, None]:
     scores, constants = kept
-    late = replace(host, with_gradient=True, sloped=True, folds=False)
-    return _as_given(scores, list(late.call(scores, (*constants, slope)))), None
+    given = tuple(name for name, score in zip(host.names, scores, strict=False) if score is not None)
+    late = replace(host.wanting(given), sloped=True)
+    return late.gradients(late.call(scores, (*constants, slope))), None
 
 
-apply_late.defvjp(_forward_late, _backward_late)
+_loss_late.defvjp(_forward_late, _backward_late)
 
 
-def _as_given(scores: tuple[Any, ...], gradients: list[Any]) -> tuple[Any, ...]:
-    present = iter(gradients)
-    return tuple(None if score is None else next(present) for score in scores)
+def _differentiated(host: Host, scores: Any, constants: Any) -> tuple[Host, Any, Any]:
+    """Take operands as `jax.custom_vjp` gives them, with what is differentiated."""
+    names = tuple(name for name, x in zip(host.names, scores, strict=False) if x is not None and x.perturbed)
+    given, kept = (tuple(None if x is None else x.value for x in operands) for operands in (scores, constants))
+    return host.wanting(names), given, kept
 
 
 def as_scores(name: str, value: Any) -> Any:
-    """Return an array of scores of a dtype that has a loss."""
+    """Return an operand with a gradient: in float32 for half precision, whose gradient JAX then rounds, scaled."""
     array = jnp.asarray(value)
     if array.dtype.name not in _DTYPES:
         raise TypeError(f"{name} has dtype {array.dtype}; allowed: {', '.join(_DTYPES)}")
+    return array.astype(jnp.float32) if array.dtype.name in _HALVES else array
+
+
+def as_constant(name: str, value: Any) -> Any:
+    """Return an operand without a gradient, or None. To differentiate by it is an error."""
+    if value is None:
+        return None
+    array = jnp.asarray(value)
+    if jnp.issubdtype(array.dtype, jnp.floating):
+        return _without_derivative(name, array)
+    if hasattr(value, "__array__") and not isinstance(value, jax.Array):
+        _check_integers(name, np.asarray(value), array.dtype)
     return array
 
 
-def as_constant(value: Any) -> Any:
-    """Return an operand without a gradient, or None."""
-    return None if value is None else jax.lax.stop_gradient(jnp.asarray(value))
+def _check_integers(name: str, given: NDArray[Any], dtype: Any) -> None:
+    """Check that JAX, which wraps NumPy's integers around, can hold these."""
+    if given.size and given.dtype.kind in "iu" and given.dtype != dtype:
+        bounds = np.iinfo(dtype)
+        bad = np.argwhere((given < bounds.min) | (given > bounds.max))
+        if len(bad):
+            position = tuple(bad[0].tolist())
+            where = f"{name}[{', '.join(map(str, position))}]" if position else name
+            raise ValueError(f"{where} is {given[position]}; allowed: integers of {dtype}; jax_enable_x64 is off")
+
+
+def as_per_sequence(name: str, value: Any, batch: tuple[int, ...]) -> Any:
+    """Return an operand with one number for each sequence, of shape `batch`, or None; () is one sequence."""
+    array = as_constant(name, value)
+    if array is None or array.shape == batch:
+        return array
+    if array.shape not in ((), (1,)) or math.prod(batch) != 1:
+        raise ValueError(f"{name} has shape {array.shape}; allowed: {batch if batch else 'a number'}")
+    return array.reshape(batch)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _without_derivative(name: str, array: Any) -> Any:
+    return array
+
+
+@_without_derivative.defjvp
+def _refuse(name: str, primals: Any, tangents: Any) -> Any:
+    hint = "; or multiply the losses of reduction='none' by it" if name == "sample_weight" else ""
+    raise TypeError(
+        f"{name} is differentiated, and the loss has no derivative by it here; allowed: a constant, such as "
+        f"jax.lax.stop_gradient({name}){hint}"
+    )
+
+
+def as_options(**options: Any) -> tuple[tuple[str, Any], ...]:
+    """Return what is part of the program: names and values known when JAX traces."""
+    return tuple((name, _as_static(name, value)) for name, value in options.items())
+
+
+def _as_static(name: str, value: Any) -> Any:
+    if isinstance(value, jax.core.Tracer):
+        hint = "; divide the loss of reduction='sum' by it" if name == "normalizer" else ""
+        raise TypeError(f"{name} is traced by JAX; allowed: a value that is known when the program is traced{hint}")
+    if isinstance(value, (np.ndarray, jax.Array)) and value.ndim == 0:
+        return value.item()
+    try:
+        hash(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}; allowed: one value") from None
+    return value
 
 
 def ndims(*operands: Any) -> tuple[int | None, ...]:

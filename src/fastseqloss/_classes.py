@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +27,36 @@ class Problem:
     losses: NDArray[np.float64]  # [B R], to be filled
     gradient: NDArray[Any] | None
     reduction: str
+    uniform: bool  # the losses of the batch are added as if they were of one sequence
     shape: tuple[int, ...]
     delivery: _arguments.Gradient
     given: NDArray[Any]
+    asked: NDArray[Any]  # targets as they were passed
+
+    def check_shares(self, kernel: Any, *, scores: str | None) -> None:
+        """Check that the scores of that name, if they are probabilities, and the distributions are within their range."""
+        for values, name, given, allowed, most in (
+            (self.scores, scores, self.given, "0 to 1; or input='logits'", 1.0),
+            (self.distributions, "targets", self.asked, "finite, 0 or more", sys.float_info.max),
+        ):
+            if name is None or values[0] is None or not values[0].size:
+                continue
+            bad = kernel.first_outside(*values, self.targets, most)
+            if bad >= 0:
+                raise ValueError(f"{_step_arguments.shown(name, given, bad)}; allowed: {allowed}")
+
+    def balance(self, z_loss: float) -> float:
+        """Move a power of 2 from weights of classes that float32 may not hold to the scale; return `z_loss` over it."""
+        if self.class_weight is None:
+            return z_loss
+        largest = float(self.class_weight.max())
+        if largest == 0 or 2.0**-50 < largest < 2.0**50:
+            return z_loss
+        unit = 2.0 ** math.frexp(largest)[1]
+        self.class_weight = self.class_weight / unit
+        with np.errstate(over="ignore", under="ignore"):
+            self.scale = np.minimum(self.scale * unit, sys.float_info.max)
+        return min(z_loss / unit, sys.float_info.max)
 
     @property
     def size(self) -> int:
@@ -41,8 +70,9 @@ class Problem:
 
     def result(self) -> Loss | LossAndGradient:
         """Return the reduced loss, and the gradient if there is one."""
-        losses = self.losses.reshape(len(self.scale), -1) if self.losses.size else np.zeros((len(self.scale), 0))
-        loss = _reduction.reduce_steps(self.reduction, losses, self.scale, self.shape)
+        scale = self.scale[:1] if self.uniform else self.scale  # however the arrays lie in memory
+        losses = self.losses.reshape(len(scale), -1) if self.losses.size else np.zeros((len(scale), 0))
+        loss = _reduction.reduce_steps(self.reduction, losses, scale, self.shape)
         return loss if self.delivery.values is None else (loss, self.delivery.deliver(self.given))
 
 
@@ -63,18 +93,19 @@ def prepare(
     distributions: bool = False,
 ) -> Problem:
     """Check the arguments of a loss whose scores are called `name`."""
-    _reduction.check_reduction(reduction, _reduction.STEP_REDUCTIONS, normalizer)
+    normalizer = _reduction.check_reduction(reduction, _reduction.STEP_REDUCTIONS, normalizer)
     checked = _arguments.as_step_scores(name, scores)
     values = checked.values
     n_classes = values.shape[-1]
     steps = _step_arguments.as_steps(checked.given.shape[:-1], lengths, mask)
     weight = _arguments.as_weights("sample_weight", sample_weight, steps.batch)
     class_weight = _step_arguments.as_class_weight(class_weight, n_classes)
-    targets = _arguments.as_array("targets", targets)
+    targets = asked = _arguments.as_array("targets", targets)
     uniform = _reduction.is_uniform(reduction, weight)
     wanted = None
     if distributions and (targets.dtype.kind == "f" or _arguments.is_bfloat16(targets.dtype)):
         wanted = _step_arguments.as_distributions(targets, checked)
+        _step_arguments.check_no_ignore_index(ignore_index)
         targets = np.zeros(steps.shape, np.int64)
         flat, counts = _step_arguments.as_targets(targets, steps, 1, -1, None, uniform)
     else:
@@ -98,9 +129,11 @@ def prepare(
         losses=flat.view(np.float64),
         gradient=g and g[0],
         reduction=reduction,
+        uniform=uniform,
         shape=steps.shape,
         delivery=gradient,
         given=checked.given,
+        asked=asked,
     )
 
 

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _arguments, _foreign, _runtime
 from ._kernels import arguments
+from ._messages import brief, shortened, wrong_dtype
 
 
 class CRFGradient(NamedTuple):
@@ -96,7 +97,7 @@ def _as_parameter(name: str, value: Any, shape: tuple[int, ...]) -> Parameter:
         return Parameter(name, np.zeros(shape), None)
     array = _arguments.as_array(name, value)
     if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
-        raise TypeError(f"{name} has dtype {array.dtype}; allowed: float16, bfloat16, float32 or float64")
+        raise wrong_dtype(name, array, _arguments.FLOATS)
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}; allowed: {shape}")
     # A copy, so that the gradient may be written over the argument.
@@ -109,13 +110,8 @@ def _as_parameter(name: str, value: Any, shape: tuple[int, ...]) -> Parameter:
 
 
 def _lengths_of_mask(mask: Any, batch: int, n_frames: int, single: bool) -> NDArray[np.int64]:
-    array = _arguments.as_array("mask", mask)
     shape = (n_frames,) if single else (batch, n_frames)
-    if array.dtype != np.bool_:
-        raise TypeError(f"mask has dtype {array.dtype}; allowed: bool")
-    if array.shape != shape:
-        raise ValueError(f"mask has shape {array.shape}; allowed: {shape}")
-    array = array.reshape(batch, n_frames)
+    array = _arguments.as_mask("mask", mask, shape).reshape(batch, n_frames)
     holes = np.argwhere(array[:, 1:] & ~array[:, :-1])
     if len(holes):
         b, t = holes[0].tolist()
@@ -127,7 +123,8 @@ def _lengths_of_mask(mask: Any, batch: int, n_frames: int, single: bool) -> NDAr
 
 def as_tags(tags: ArrayLike, potentials: Potentials) -> NDArray[np.int64]:
     """Check tags [B, T], or [T] of one sequence, up to the length of each."""
-    values = _arguments.as_integers("tags", tags)
+    read = _arguments.read_integers("tags", tags)
+    values = read.values
     batch, n_frames, n_tags = potentials.scores.values.shape
     shape = (n_frames,) if potentials.single else (batch, n_frames)
     if values.shape != shape:
@@ -137,8 +134,9 @@ def as_tags(tags: ArrayLike, potentials: Potentials) -> NDArray[np.int64]:
     if bad is not None:
         b, t = bad
         where = f"tags[{t}]" if potentials.single else f"tags[{b}, {t}]"
-        shown = _arguments.as_array("tags", tags).reshape(batch, n_frames)[b, t]
-        raise ValueError(f"{where} is {shown}; allowed: 0 to {n_tags - 1}")
+        shown = read.shown(b * n_frames + t)
+        padding = "; if it is padding, pass lengths or mask" if shown < 0 else ""
+        raise ValueError(f"{where} is {shown}; allowed: 0 to {n_tags - 1}{padding}")
     return values
 
 
@@ -146,11 +144,9 @@ def as_cost(cost: Any, n_tags: int) -> NDArray[np.float64]:
     """Return the cost [K, K] of tag y' (column) where the tag is y (row)."""
     if isinstance(cost, str):
         if cost != "hamming":
-            raise ValueError(f"cost is {cost!r}; allowed: 'hamming' or an array ({n_tags}, {n_tags})")
+            raise ValueError(f"cost is {brief(cost)}; allowed: 'hamming' or an array ({n_tags}, {n_tags})")
         return 1.0 - np.eye(n_tags)
-    array = _arguments.as_array("cost", cost)
-    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
-        raise TypeError(f"cost has dtype {array.dtype}; allowed: real numbers")
+    array = _arguments.as_real("cost", cost)
     if array.shape != (n_tags, n_tags):
         raise ValueError(f"cost has shape {array.shape}; allowed: ({n_tags}, {n_tags})")
     values = _arguments.as_doubles(array)
@@ -232,7 +228,7 @@ def _check_parameter_out(parameter: Parameter, out: Any) -> None:
     if out.shape != parameter.values.shape:
         raise ValueError(f"{name} has shape {out.shape}; allowed: {parameter.values.shape}")
     if out.dtype != parameter.dtype:
-        raise TypeError(f"{name} has dtype {out.dtype}; allowed: {parameter.dtype}")
+        raise TypeError(f"{name} has dtype {shortened(out.dtype)}; allowed: {parameter.dtype}")
     if not out.flags.writeable:
         raise ValueError(f"{name} is read-only")
     if _arguments.overlaps_itself(out):

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._arguments import Labels, as_array, as_doubles, as_integer, as_integers
+from ._arguments import Labels, as_doubles, as_integer, as_real, read_integers
 from ._kernels import arguments
+from ._messages import listed
 
 
 def require_feasible(frames: NDArray[np.int64], targets: Labels) -> None:
@@ -18,7 +19,7 @@ def require_feasible(frames: NDArray[np.int64], targets: Labels) -> None:
         first = bad[0]
         raise ValueError(
             f"logit_lengths[{first}] is {frames[first]}; allowed: {targets.frames_needed[first]} "
-            f"or more for its labels; infeasible sequences: {', '.join(map(str, bad))}"
+            f"or more for its labels; infeasible sequences: {listed(bad)}"
         )
 
 
@@ -37,10 +38,7 @@ def as_log_prior(name: str, value: Any, n_classes: int, scale: float) -> NDArray
     """Return logarithms of priors [V] times `scale`, both finite, or None."""
     if value is None:
         return None
-    array = as_array(name, value)
-    if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
-        raise TypeError(f"{name} has dtype {array.dtype}; allowed: real numbers")
-    prior = as_doubles(array)
+    prior = as_doubles(as_real(name, value))
     if prior.shape != (n_classes,):
         raise ValueError(f"{name} has shape {prior.shape}; allowed: ({n_classes},)")
     bad = np.flatnonzero(~np.isfinite(prior))
@@ -56,11 +54,11 @@ def as_log_prior(name: str, value: Any, n_classes: int, scale: float) -> NDArray
 
 def as_classes(name: str, value: Any, n_classes: int) -> NDArray[np.int64]:
     """Return classes [T], one for each frame."""
-    classes = as_integers(name, value)
+    read = read_integers(name, value)
+    classes = read.values
     if classes.ndim != 1:
         raise ValueError(f"{name} has shape {classes.shape}; allowed: one dimension")
     first = arguments.first_outside(classes, 0, n_classes - 1)
     if first >= 0:
-        shown = as_array(name, value).reshape(-1)[first]
-        raise ValueError(f"{name}[{first}] is {shown}; allowed: 0 to {n_classes - 1}")
+        raise ValueError(f"{name}[{first}] is {read.shown(first)}; allowed: 0 to {n_classes - 1}")
     return classes

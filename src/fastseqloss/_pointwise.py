@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ _kernel = _runtime.load("pointwise")
 
 LOSSES = ("mse", "mae", "huber", "quantile", "hinge", "squared_hinge", "bce_logits", "bce_probs")
 _NANOSECONDS = {"bce_logits": 1.5, "bce_probs": 2.0}  # an element; 0.5 otherwise
-_SIGNS, _SHARES = 1, 2  # what the kernel allows as targets: -1 or 1, 0 to 1; anything otherwise
+# What the kernel allows as targets: -1 or 1, 0 to 1; as predictions: probabilities; anything otherwise.
+_SIGNS, _SHARES, _PROBABILITIES = 1, 2, 3
 _ALLOWED = {"hinge": _SIGNS, "squared_hinge": _SIGNS, "bce_logits": _SHARES, "bce_probs": _SHARES}
 
 
@@ -34,10 +36,11 @@ def pointwise_loss(
     num_threads: int | None,
 ) -> Loss | LossAndGradient:
     """Return the reduced loss, and its gradient if asked for; `name` is that of the predictions."""
-    _reduction.check_reduction(reduction, _reduction.STEP_REDUCTIONS, normalizer)
+    normalizer = _reduction.check_reduction(reduction, _reduction.STEP_REDUCTIONS, normalizer)
     numbers = _step_arguments.as_predictions(name, predictions)
     steps = _step_arguments.as_steps(numbers.given.shape[:2], lengths, mask)
     weight = _arguments.as_weights("sample_weight", sample_weight, steps.batch)
+    targets = _arguments.as_array("targets", targets)
     wanted = _step_arguments.as_comparison("targets", targets, numbers)
     number = _step_arguments.as_parameter(parameter, numbers.given.shape) if parameter else 0.0
     spread = None
@@ -49,15 +52,17 @@ def pointwise_loss(
     threads = _runtime.threads_for(num_threads, work, numbers.given.size)
     gradient = _gradient_for(numbers, return_grad, grad_out)
     allowed = _ALLOWED.get(loss, 0)
+    if loss == "bce_probs":
+        _find_bad(_PROBABILITIES, numbers.values, name, numbers.given, numbers, steps, threads)
     if allowed and gradient.direct:  # nothing may be written there before all targets are known to be good
-        _find_bad_target(allowed, wanted, targets, numbers, steps, threads)
+        _find_bad(allowed, wanted, "targets", targets, numbers, steps, threads)
         allowed = 0
     if gradient.values is not None and np.may_share_memory(gradient.values, wanted):
         wanted = wanted.copy()
     arrays = [numbers.values, wanted, spread, gradient.values]
     shape, counted = numbers.shape, steps.lengths()
     if steps.full and numbers.given.size and _reduction.is_uniform(reduction, weight):
-        arrays, shape, counted, scale = _as_one(arrays, shape, counted, scale)
+        arrays, shape, counted, scale = _as_one(arrays, shape, scale)
     batch, n_steps, n_features = shape
     partial = np.zeros((batch, _kernel.parts(n_steps * n_features)))
     losses = np.zeros((batch, n_steps)) if reduction == "none" else None
@@ -83,39 +88,39 @@ def pointwise_loss(
             room,
             threads,
         )
-        _check(allowed, bad, targets, numbers.given.shape)
+        _check(allowed, bad, "targets", targets)
     result = _reduction.reduce_steps(reduction, partial if losses is None else losses, scale, steps.shape)
     return result if gradient.values is None else (result, gradient.deliver(numbers.given))
 
 
-def _find_bad_target(
+def _find_bad(
     allowed: int,
-    wanted: NDArray[Any],
-    targets: Any,
+    values: NDArray[Any],
+    name: str,
+    given: NDArray[Any],
     numbers: _step_arguments.Numbers,
     steps: _step_arguments.Steps,
     threads: int,
 ) -> None:
-    """Raise if there is a target that the loss does not allow, one of weight 0 too."""
-    arrays: list[NDArray[Any] | None] = [wanted]
+    """Raise if there is a value that the loss does not allow, one of weight 0 too."""
+    arrays: list[NDArray[Any] | None] = [values]
     shape, lengths = numbers.shape, steps.lengths()
-    if not wanted.size:
+    if not values.size:
         return
     if steps.full:
-        arrays, shape, lengths, _ = _as_one(arrays, shape, lengths, np.ones(1))
+        arrays, shape, lengths, _ = _as_one(arrays, shape, np.ones(1))
     y = _arguments.stored(arrays[0]) if arrays[0] is not None else None
     assert y is not None
     room = np.empty(shape[0] * _kernel.parts(shape[1] * shape[2]), np.int64)
     bad = _kernel.find_bad_target(*y, shape, lengths, steps.mask, allowed, room, threads)
-    _check(allowed, bad, targets, numbers.given.shape)
+    _check(allowed, bad, name, given)
 
 
-def _check(allowed: int, bad: int, targets: Any, shape: tuple[int, ...]) -> None:
+def _check(allowed: int, bad: int, name: str, given: NDArray[Any]) -> None:
     if bad >= 0:
-        where = np.unravel_index(bad, shape)
         said = "-1 or 1" if allowed == _SIGNS else "0 to 1"
-        shown = _arguments.as_array("targets", targets)[where]
-        raise ValueError(f"targets[{', '.join(map(str, where))}] is {shown}; allowed: {said}")
+        said += ", or input='logits'" if allowed == _PROBABILITIES else ""
+        raise ValueError(f"{_step_arguments.shown(name, given, bad)}; allowed: {said}")
 
 
 def _gradient_for(numbers: _step_arguments.Numbers, return_grad: bool, grad_out: Any) -> _arguments.Gradient:
@@ -139,15 +144,15 @@ def _gradient_for(numbers: _step_arguments.Numbers, return_grad: bool, grad_out:
 def _as_one(
     arrays: list[NDArray[Any] | None],
     shape: tuple[int, int, int],
-    lengths: NDArray[np.int64],
     scale: NDArray[np.float64],
 ) -> tuple[list[NDArray[Any] | None], tuple[int, int, int], NDArray[np.int64], NDArray[np.float64]]:
-    """Join the sequences of a batch to one, if their arrays follow each other in memory."""
+    """Join the sequences of a batch to one, whose sums do not depend on how the arrays lie in memory."""
     batch, n_steps, n_features = shape
-    joined: list[NDArray[Any] | None] = []
-    for array in arrays:
-        one = None if array is None else array.reshape(1, 1, -1)
-        if array is not None and one is not None and not np.may_share_memory(one, array):
-            return arrays, shape, lengths, scale
-        joined.append(one)
+    joined = [array.reshape(1, 1, -1) if array is not None and _is_run(array) else array for array in arrays]
     return joined, (1, batch * n_steps, n_features), np.array([batch * n_steps]), scale[:1]
+
+
+def _is_run(array: NDArray[Any]) -> bool:
+    """Return True if the elements are evenly spaced, first to last."""
+    axes = [(stride, n) for stride, n in zip(array.strides, array.shape, strict=True) if n > 1]
+    return all(outer == stride * n for (outer, _), (stride, n) in pairwise(axes))

@@ -33,7 +33,10 @@ def as_finite(
 
 def as_advantages(value: Any, steps: _step_arguments.Steps, counts: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return advantages [B, R], one for each step or one for each sequence."""
-    shape = _arguments.as_array("advantages", value).shape
+    value = _arguments.as_array("advantages", value)
+    if value.ndim == 0 and steps.batch == 1 and len(steps.shape) > 1:
+        value = value.reshape(1)
+    shape = value.shape
     if shape == (steps.batch,) and len(steps.shape) > 1:
         any_step: NDArray[np.bool_] = np.logical_or.reduce(counts, axis=1)
         rows = as_finite("advantages", value, shape, any_step)
@@ -48,14 +51,15 @@ def as_actions(
     value: Any, steps: _step_arguments.Steps, counts: NDArray[np.bool_], n_actions: int
 ) -> NDArray[np.int64]:
     """Return actions [B R], -1 where a step does not count."""
-    actions = _arguments.as_integers("actions", value)
+    read = _arguments.read_integers("actions", value)
+    actions = read.values
     if actions.shape != steps.shape:
         raise ValueError(f"actions has shape {actions.shape}; allowed: {steps.shape}, an action for each step")
     flat = np.where(counts.reshape(-1), actions.reshape(-1), 0)
     bad = first_outside(flat, 0, n_actions - 1)
     if bad >= 0:
-        shown = _arguments.as_array("actions", value).reshape(-1)[bad]
-        raise ValueError(f"actions[{steps.position(bad)}] is {shown}; allowed: 0 to {n_actions - 1}")
+        where = f"actions[{steps.position(bad)}]"
+        raise ValueError(f"{where} is {read.shown(bad)}; allowed: 0 to {n_actions - 1}")
     flat[~counts.reshape(-1)] = -1
     return flat
 
@@ -64,9 +68,9 @@ def as_clip(clip: Any) -> tuple[float, float]:
     """Return how far a ratio may be below and above 1."""
     bounds = _arguments.as_array("clip", clip)
     if bounds.ndim == 0:
-        low = high = clip
+        low = high = bounds
     elif bounds.shape == (2,):
-        low, high = bounds
+        low, high = bounds[0], bounds[1]
     else:
         raise ValueError(f"clip has shape {bounds.shape}; allowed: a number, or two, (low, high)")
     return _arguments.as_number("clip[0]", low, 0.0, 1.0), _arguments.as_number("clip[1]", high, 0.0, np.inf)
@@ -92,7 +96,7 @@ def policy_loss(
     num_threads: int | None,
 ) -> Loss | LossAndGradient:
     """Check everything, run the kernel, and reduce; without `clip` there is no ratio to old log-probabilities."""
-    _reduction.check_reduction(reduction, _reduction.STEP_REDUCTIONS, normalizer)
+    normalizer = _reduction.check_reduction(reduction, _reduction.STEP_REDUCTIONS, normalizer)
     entropy = _arguments.as_number("entropy_coef", entropy_coef, 0.0, np.inf)
     kl = _arguments.as_number("kl_coef", kl_coef, 0.0, np.inf)
     if kl and ref_log_probs is None:

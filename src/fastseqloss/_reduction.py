@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import math
-import numbers
+import sys
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ._arguments import as_number, choice
 from ._kernels import arguments
+
+_MOST = sys.float_info.max
 
 SEQUENCE_REDUCTIONS = ("none", "sum", "mean", "sequence_mean")
 STEP_REDUCTIONS = ("none", "per_sequence", "sum", "mean", "sequence_mean", "batch_mean")
 
 
-def check_reduction(reduction: object, allowed: tuple[str, ...], normalizer: float | None) -> None:
-    """Raise ValueError for a reduction that is not allowed or a normalizer that does not fit."""
-    if not isinstance(reduction, str) or reduction not in allowed:
-        raise ValueError(f"reduction is {reduction!r}; allowed: {', '.join(map(repr, allowed))}")
+def check_reduction(reduction: object, allowed: tuple[str, ...], normalizer: Any) -> float | None:
+    """Return the normalizer as a number, if there is one; ValueError for a reduction that is not allowed."""
+    choice("reduction", reduction, allowed)
     if normalizer is None:
-        return
+        return None
     if reduction != "sum":
         raise ValueError(f"normalizer needs reduction='sum', got reduction={reduction!r}")
-    if isinstance(normalizer, bool) or not isinstance(normalizer, numbers.Real):
-        raise TypeError(f"normalizer is {normalizer!r}; allowed: a number, finite and above 0")
-    try:
-        number = float(normalizer)
-    except OverflowError:
-        raise ValueError("normalizer is beyond all floats; allowed: finite and above 0") from None
-    if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"normalizer is {normalizer}; allowed: finite and above 0")
+    number = as_number("normalizer", normalizer, 0.0, math.inf, open_ends=True, allowed="finite and above 0")
     if math.isinf(1.0 / number):
-        raise ValueError(f"normalizer is {normalizer}; allowed: numbers whose reciprocal is finite")
+        raise ValueError(f"normalizer is {number}; allowed: numbers whose reciprocal is finite")
+    return number
 
 
 def sequence_scale(
@@ -75,12 +72,12 @@ def _scale(
     elif reduction in ("sequence_mean", "batch_mean"):
         divisor = batch if sample_weight is None else float(sample_weight.sum())
     elif normalizer is not None:
-        divisor = float(normalizer)
+        divisor = normalizer
     factor = 1.0 / divisor if divisor > 0 else 0.0
     scale = np.full(len(counts), factor) if sample_weight is None else sample_weight * factor
     if reduction == "sequence_mean":
         scale = np.divide(scale, counts, out=np.zeros(batch), where=counts > 0)
-    return scale
+    return np.minimum(scale, _MOST)  # finite: some of what it multiplies is 0
 
 
 def length_scale(
@@ -102,7 +99,17 @@ def reduce_sequences(
     """Return the reduced loss; a sequence of scale 0 does not count, whatever its loss."""
     weighted = np.empty(len(loss))
     total = arguments.weigh(loss, scale, weighted)
-    return weighted if reduction in ("none", "per_sequence") else total
+    if reduction in ("none", "per_sequence"):
+        return weighted
+    return _small_sum(loss, scale) if math.isnan(total) else total
+
+
+def _small_sum(values: NDArray[np.float64], weights: NDArray[np.float64] | float = 1.0) -> float:
+    """Return the weighted sum where parts of it may overflow to infinities of both signs; NaN where a value is."""
+    with np.errstate(all="ignore"):
+        small, factors = np.ldexp(values, -600), np.ldexp(weights, -600)
+        terms = np.multiply(small, factors, out=np.zeros_like(values), where=np.not_equal(weights, 0))
+        return float(np.ldexp(terms.sum(), 1200))
 
 
 def is_uniform(reduction: str, sample_weight: NDArray[np.float64] | None) -> bool:
@@ -120,5 +127,9 @@ def reduce_steps(
         return scaled.reshape(shape) if shape else float(scaled[0, 0])
     sums = np.empty(len(losses))
     arguments.sequence_sums(losses, sums)
+    for b in np.flatnonzero(np.isnan(sums)):
+        sums[b] = _small_sum(losses[b])
     reduced = reduce_sequences(reduction, sums, scale)
+    if isinstance(reduced, float) and math.isnan(reduced):
+        reduced = _small_sum(losses, scale[:, None])
     return reduced if shape or isinstance(reduced, float) else float(reduced[0])

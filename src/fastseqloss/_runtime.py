@@ -6,7 +6,6 @@ import functools
 import importlib
 import importlib.metadata
 import json
-import operator
 import os
 import platform
 import sys
@@ -16,8 +15,9 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _cgroup
-from ._kernels import machine
+from . import _arguments, _cgroup
+from ._kernels import cpu
+from ._kernels.parallel import threads
 
 _max_threads: int | None = None
 _LEAST_WORK = 3e5  # nanoseconds, for several threads
@@ -25,7 +25,7 @@ _LEAST_WORK = 3e5  # nanoseconds, for several threads
 
 def available_levels() -> list[str]:
     """Instruction set levels that this build has and this machine can run, best first."""
-    level = machine.x86_64_level()
+    level = cpu.x86_64_level()
     if level == 0:
         return ["baseline"]
     return [f"x86_64_v{n}" for n in (4, 3, 2) if n <= level]
@@ -59,8 +59,12 @@ def processors() -> int:
 
     The quota is read once.
     """
-    here, quota = machine.processors(), _quota()
+    here, quota = threads.processors(), _quota()
     return here if quota is None else min(here, quota)
+
+
+def _most_threads() -> int:
+    return processors() if threads.openmp() else 1
 
 
 def _after_fork_in_child() -> None:
@@ -77,12 +81,7 @@ def check_num_threads(num_threads: int | None) -> int | None:
     """Return `num_threads` as an int of at least 1, or None."""
     if num_threads is None:
         return None
-    if isinstance(num_threads, bool):
-        raise TypeError("num_threads must be an integer or None, got bool")
-    try:
-        number = operator.index(num_threads)
-    except TypeError:
-        raise TypeError(f"num_threads must be an integer or None, got {type(num_threads).__name__}") from None
+    number = _arguments.as_integer("num_threads", num_threads)
     if number < 1:
         raise ValueError(f"num_threads is {number}; allowed: 1 or more")
     return number
@@ -123,9 +122,9 @@ def get_num_threads() -> int:
     int
         What `set_num_threads` set, else what OpenMP says; never more than the CPUs this process
         may use, by affinity and by the quota of its control group. In the child of a fork 1,
-        until `set_num_threads` is called there.
+        until `set_num_threads` is called there. Always 1 in a build without OpenMP.
     """
-    return min(_max_threads or machine.openmp_threads(), processors())
+    return min(_max_threads or threads.openmp_threads(), _most_threads())
 
 
 def threads_for(num_threads: int | None, work: float, items: int) -> int:
@@ -136,7 +135,7 @@ def threads_for(num_threads: int | None, work: float, items: int) -> int:
     num_threads = check_num_threads(num_threads)
     if work < _LEAST_WORK or items < 2:
         return 1
-    return min(num_threads or _max_threads or machine.openmp_threads(), processors(), items)
+    return min(num_threads or _max_threads or threads.openmp_threads(), _most_threads(), items)
 
 
 def schedule(work: NDArray[np.float64] | NDArray[np.int64], num_threads: int | None) -> tuple[int, NDArray[np.int64]]:
@@ -147,16 +146,16 @@ def schedule(work: NDArray[np.float64] | NDArray[np.int64], num_threads: int | N
     batch = len(work)
     if batch < 2:
         return threads_for(num_threads, 0.0, batch), np.zeros(batch, np.int64)
-    threads = threads_for(num_threads, float(work.sum()), batch)
-    return threads, np.argsort(-work, kind="stable") if threads > 1 else np.arange(batch)
+    number = threads_for(num_threads, float(work.sum()), batch)
+    return number, np.argsort(-work, kind="stable") if number > 1 else np.arange(batch)
 
 
 def _openmp() -> str:
     # auditwheel lists the packages that the libraries beside the extension modules came from.
-    version = machine.build()[1]
+    version = threads.openmp()
     if not version:
         return "none"
-    runtime = machine.openmp_runtime()
+    runtime = threads.openmp_runtime()
     known = [os.path.basename(runtime)] if runtime else []
     if "fastseqloss.libs" in runtime:
         bill = importlib.metadata.distribution("fastseqloss").read_text("sboms/auditwheel.cdx.json")
@@ -189,7 +188,7 @@ def show_config(file: TextIO | None = None) -> None:
         "Python": f"{platform.python_version()} ({sys.platform}, {platform.machine()})",
         "NumPy": np.__version__,
         "level": f"{level} (this machine can run {', '.join(available_levels())})",
-        "compiler": machine.build()[0],
+        "compiler": cpu.compiler(),
         "OpenMP": _openmp(),
         "threads": f"{get_num_threads()} of {processors()} CPUs",
     }

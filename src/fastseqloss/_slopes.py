@@ -1,13 +1,15 @@
-"""Gradients of a CRF's losses when each has a slope of its own, of any sign, as backward passes need them."""
+"""Derivatives of a CRF's losses, each with a slope of its own, of any sign, as adapters need them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+_PER_SEQUENCE = ("tags", "lengths", "mask", "sample_weight")
 Gradients = tuple[NDArray[Any] | None, ...]
 
 
@@ -31,6 +33,24 @@ def crf_gradients(compute: partial[Any], slope: NDArray[np.float64]) -> Gradient
             if total is not None:
                 total[slice(None) if k else ~finite] = np.nan
     return totals
+
+
+def crf_tangents(compute: partial[Any], tangents: Sequence[NDArray[Any] | None]) -> NDArray[np.float64]:
+    """Return the derivatives [B] of the losses along tangents of emissions [B, T, K], transitions, start and end.
+
+    Sequence by sequence: the parameters' gradients of several come as their sum.
+    """
+    emissions = compute.args[0]
+    constants = {name: compute.keywords[name] for name in _PER_SEQUENCE if compute.keywords.get(name) is not None}
+    derivatives = np.zeros(len(emissions))
+    for b in range(len(emissions)):
+        alone = {name: np.atleast_1d(np.asarray(value))[b : b + 1] for name, value in constants.items()}
+        gradients = partial(compute.func, emissions[b : b + 1], **compute.keywords | alone)(return_grad=True)[1]
+        parts = [None if tangents[0] is None else tangents[0][b : b + 1], *tangents[1:]]
+        for gradient, tangent in zip(gradients, parts, strict=True):
+            if gradient is not None and tangent is not None:
+                derivatives[b] += np.sum(gradient * tangent, dtype=np.float64)
+    return derivatives
 
 
 def _gradients(compute: partial[Any], weight: NDArray[np.float64]) -> Gradients:

@@ -14,15 +14,17 @@ from ._arguments import (
     as_doubles,
     as_floats,
     as_integer,
-    as_integers,
     as_lengths,
+    as_mask,
     as_number,
     as_weights,
     is_bfloat16,
     kernel_ready,
+    read_integers,
     stored_kind,
 )
 from ._kernels import arguments
+from ._messages import cause, indexed, shortened, wrong_dtype
 
 
 class Steps(NamedTuple):
@@ -68,21 +70,26 @@ class Steps(NamedTuple):
         return ", ".join(map(str, np.unravel_index(flat, self.shape))) if self.shape else "()"
 
 
+def shown(name: str, read: NDArray[Any], flat: int) -> str:
+    """Return the name of an element of an argument and its value."""
+    where = tuple(int(i) for i in np.unravel_index(flat, read.shape))
+    return f"{indexed(name, where)} is {read[where]}"
+
+
 def as_steps(shape: tuple[int, ...], lengths: Any, mask: Any) -> Steps:
     """Check what says which steps count; steps of shape [B, T, ...]."""
     batch = shape[0] if shape else 1
     first = chosen = None
     if lengths is not None:
         if len(shape) < 2:
-            raise ValueError(f"lengths needs a time axis; the steps have shape {shape}, allowed: [B, T, ...]")
+            raise ValueError(
+                f"lengths needs a time axis; the steps have shape {shape}, allowed: [B, T, ...], with B = 1 for one "
+                "sequence"
+            )
         first = as_lengths("lengths", lengths, batch, shape[1], False) * math.prod(shape[2:])
     if mask is not None:
-        array = as_array("mask", mask)
-        if array.dtype != np.bool_:
-            raise TypeError(f"mask has dtype {array.dtype}; allowed: bool")
-        if array.shape != shape:
-            raise ValueError(f"mask has shape {array.shape}; allowed: {shape}")
-        chosen = np.array(array, order="C").view(np.uint8).reshape(batch, math.prod(shape[1:]))
+        inside = None if first is None else Steps(shape, first, None).counting()
+        chosen = as_mask("mask", mask, shape, inside).view(np.uint8).reshape(batch, math.prod(shape[1:]))
     return Steps(shape, first, chosen)
 
 
@@ -98,12 +105,15 @@ def as_targets(
 
     A step counts as much as the weight of its class. `in_all` asks for one count over the batch.
     """
-    values = as_integers("targets", targets)
+    read = read_integers("targets", targets)
+    values = read.values
     if values.shape != steps.shape:
         raise ValueError(f"targets has shape {values.shape}; allowed: {steps.shape}, a class for each step")
     ignored = as_integer("ignore_index", ignore_index)
     if not -(2**63) <= ignored < 2**63:
-        raise ValueError(f"ignore_index is {ignored}; allowed: integers of 64 bits")
+        raise ValueError(f"ignore_index is {ignored}; allowed: integers of 64 bits, -2**63 to 2**63 - 1")
+    if ignored == 2**63 - 1 and read.exact.dtype.kind == "u":
+        values = np.where(read.exact > ignored, -1, values)  # which would seem to be ignored
     flat = values.reshape(-1)
     one = in_all and steps.full  # counted as if they were one sequence
     lengths = np.array([flat.size]) if one else steps.lengths()
@@ -114,10 +124,11 @@ def as_targets(
     if in_all:
         counts = counts.sum(keepdims=True)
     if bad >= 0:
-        shown = as_array("targets", targets).reshape(-1)[bad]
+        shown = read.shown(bad)
+        padding = f"; if it is padding, pass lengths or mask, or ignore_index={shown}" if shown < 0 else ""
         raise ValueError(
             f"targets[{steps.position(bad)}] is {shown}; allowed: 0 to {n_classes - 1}, "
-            f"or {ignored}, which is ignore_index"
+            f"or {ignored}, which is ignore_index{padding}"
         )
     return flat, counts
 
@@ -126,10 +137,20 @@ def as_distributions(targets: NDArray[Any], scores: Scores) -> NDArray[Any]:
     """Check distributions over classes, one for each step; of any float dtype."""
     if targets.shape != scores.given.shape:
         raise ValueError(
-            f"targets has shape {targets.shape} and dtype {targets.dtype}; allowed: integers of shape "
-            f"{scores.given.shape[:-1]}, or floats of shape {scores.given.shape}"
+            f"targets has shape {targets.shape} and dtype {shortened(targets.dtype)}; allowed: integers of shape "
+            f"{scores.given.shape[:-1]}, or floats of shape {scores.given.shape}{cause('targets', targets)}"
         )
     return kernel_ready(as_floats("targets", targets).reshape(scores.values.shape))
+
+
+def check_no_ignore_index(ignore_index: Any) -> None:
+    """Raise ValueError for an index of a class where targets are distributions, none of which it could mark."""
+    index = as_integer("ignore_index", ignore_index)
+    if index >= 0:
+        raise ValueError(
+            f"ignore_index is {index}, and targets are distributions, which it does not apply to; "
+            "allowed: negative integers, which mark nothing; pass lengths or mask instead"
+        )
 
 
 _LIGHTEST, _HEAVIEST = 1e-150, 1e150  # whose sums, times weights of sequences, have a reciprocal
@@ -162,9 +183,9 @@ def as_parameter(parameter: Parameter, shape: tuple[int, ...]) -> float | NDArra
     name, value, least, most, open_ends, per_feature = parameter
     array = as_array(name, value) if per_feature and not isinstance(value, float) else None
     if array is None or array.ndim == 0:
-        return as_number(name, value, least, most, open_ends=open_ends)
+        return as_number(name, value if array is None else array, least, most, open_ends=open_ends)
     if array.dtype.kind not in "fiu" and not is_bfloat16(array.dtype):
-        raise TypeError(f"{name} has dtype {array.dtype}; allowed: real numbers")
+        raise wrong_dtype(name, array, "real numbers")
     if array.shape != shape[-1:]:
         raise ValueError(f"{name} has shape {array.shape}; allowed: a number, or {shape[-1:]}")
     numbers = as_doubles(array)
@@ -200,7 +221,7 @@ def as_comparison(name: str, value: Any, predictions: Numbers) -> NDArray[Any]:
         given = given.view(np.uint8)
     elif stored_kind(dtype) is None:
         if dtype.kind not in "fiu":
-            raise TypeError(f"{name} has dtype {dtype}; allowed: real numbers")
+            raise wrong_dtype(name, given, "real numbers")
         given = as_doubles(given)
     return as_runs(given, predictions.shape)
 

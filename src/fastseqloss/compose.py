@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _arguments, _foreign
+from ._messages import brief, listed
 
 LossFunction = Callable[..., Any]
 _HALF = 2  # bytes
+_SMALL = 2.0**-64
 
 
 class _Term(NamedTuple):
@@ -56,7 +58,7 @@ class WeightedSum:
         given = _arguments.as_array("scores", scores)
         terms = [term for term in self._terms if term.weight]
         if not _arguments.flag("return_grad", return_grad) and grad_out is None:
-            return math.fsum(term.weight * _loss_of(term, given) for term in terms)
+            return _total(terms, [term.weight * _loss_of(term, given) for term in terms])
         given = _arguments.as_floats("scores", given)
         if grad_out is not None:
             grad_out = _foreign.as_output(grad_out)
@@ -91,7 +93,7 @@ def weighted_sum(terms: Iterable[tuple[float, LossFunction]]) -> WeightedSum:
     ------
     ValueError, TypeError
         If a term is not as above; the message names it. What a term itself raises when called has a note that
-        names the term.
+        names the term. When called, also if some terms give inf and others -inf, naming both: the sum would be NaN.
 
     See Also
     --------
@@ -101,8 +103,8 @@ def weighted_sum(terms: Iterable[tuple[float, LossFunction]]) -> WeightedSum:
     -----
     Losses of this package write their gradients into arrays given to them: the first into the result, the
     others into one further array, which they share, whatever their number. Gradients in half precision are added up
-    in float32. If a term raises, `grad_out` may hold the gradients of those before it, unless it is the scores
-    themselves.
+    in float32. `grad_out` may be the scores, or share memory with arrays that are bound to the terms: it is then
+    written when all terms are known. Otherwise, if a term raises, it may hold the gradients of those before it.
 
     Examples
     --------
@@ -196,10 +198,10 @@ def _difference(term: _Term, point: NDArray[Any], flat: NDArray[Any], i: int) ->
 
 def _as_term(i: int, term: Any) -> _Term:
     if not isinstance(term, (tuple, list)) or len(term) != 2:
-        raise TypeError(f"terms[{i}] is {term!r}; allowed: (weight, loss)")
+        raise TypeError(f"terms[{i}] is {brief(term)}; allowed: (weight, loss)")
     weight, loss = term
     if not callable(loss):
-        raise TypeError(f"terms[{i}][1] is {loss!r}; allowed: a callable")
+        raise TypeError(f"terms[{i}][1] is {brief(loss)}; allowed: a callable")
     number = _arguments.as_number(f"terms[{i}][0]", weight, -math.inf, math.inf)
     return _Term(number, loss, f"terms[{i}] ({_name(loss)})", _takes(loss, "grad_out"))
 
@@ -250,7 +252,7 @@ def _as_loss(term: _Term, loss: Any) -> float:
 def _as_losses(term: _Term, losses: Any) -> NDArray[np.float64]:
     array = _arguments.as_array(f"the loss of {term.name}", losses)
     if array.dtype.kind not in "fiu" and not _arguments.is_bfloat16(array.dtype):
-        raise ValueError(f"the loss of {term.name} is {losses!r}; allowed: a number")
+        raise ValueError(f"the loss of {term.name} is {brief(losses)}; allowed: a number")
     return _arguments.as_doubles(array)
 
 
@@ -269,13 +271,17 @@ def _checked(term: _Term, result: Any, scores: NDArray[Any], *, scalar: bool = T
 
 def _accumulate(terms: list[_Term], scores: NDArray[Any], grad_out: NDArray[Any] | None) -> tuple[float, NDArray[Any]]:
     """Return the sum and its gradient, in `grad_out` if the scores are not read from there."""
-    half = scores.dtype.itemsize == _HALF
-    dtype = np.dtype(np.float32) if half else scores.dtype
-    usable = grad_out is not None and not half and not np.may_share_memory(grad_out, scores)
-    gradient = grad_out if usable and grad_out is not None else np.empty(scores.shape, dtype)
+    dtype = np.dtype(np.float32) if scores.dtype.itemsize == _HALF else scores.dtype
+    if not all(_SMALL < abs(term.weight) < 1 / _SMALL for term in terms):
+        dtype = np.dtype(np.float64)  # float32 may not hold the weight
+    read = [scores, *(term.loss for term in terms[1:])]
+    if grad_out is not None and dtype == scores.dtype and not _is_read(grad_out, read):
+        gradient = grad_out
+    else:
+        gradient = np.empty(scores.shape, dtype)
     losses, room, first = [], None, True
     for term in terms:
-        if first and not half:
+        if first and dtype == scores.dtype:
             into = gradient
         else:
             room = np.empty(scores.shape, scores.dtype) if room is None else room
@@ -286,7 +292,47 @@ def _accumulate(terms: list[_Term], scores: NDArray[Any], grad_out: NDArray[Any]
         first = False
     if first:
         gradient[...] = 0
-    return math.fsum(losses) if all(map(math.isfinite, losses)) else float(np.sum(losses)), gradient
+    return _total(terms, losses), gradient
+
+
+def _is_read(array: NDArray[Any], values: Iterable[Any], depth: int = 4) -> bool:
+    """Return True if memory of the array is seen to belong to one of the values, or to what these are bound to."""
+    for value in values:
+        found = _foreign.as_output(value)
+        if isinstance(found, np.ndarray):
+            if np.may_share_memory(array, found):
+                return True
+        elif depth and _is_read(array, _held(value), depth - 1):
+            return True
+    return False
+
+
+def _held(value: Any) -> list[Any]:
+    """Return what a callable or a container is made of, as far as it is known."""
+    if isinstance(value, partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if isinstance(value, WeightedSum):
+        return [term.loss for term in value._terms]
+    if inspect.isfunction(value):
+        names = inspect.getclosurevars(value)
+        return [*names.nonlocals.values(), *names.globals.values(), *(value.__defaults__ or ())]
+    if isinstance(value, dict):
+        return list(value.values())
+    return list(value) if isinstance(value, (list, tuple)) and len(value) < 1000 else []
+
+
+def _total(terms: list[_Term], losses: list[float]) -> float:
+    """Return the sum of the weighted losses of the terms; ValueError if some are inf and some -inf."""
+    if any(map(math.isnan, losses)):
+        return math.nan
+    above, below = ([i for i, loss in enumerate(losses) if loss == infinity] for infinity in (math.inf, -math.inf))
+    if above and below:
+        which = (listed([terms[i].name for i in some]) for some in (above, below))
+        raise ValueError("the sum is not defined: times their weights, {} is inf and {} is -inf".format(*which))
+    try:
+        return math.fsum(losses)
+    except OverflowError:  # of a part of the sum, if not of all
+        return math.fsum(loss * 2.0**-64 for loss in losses) * 2.0**64
 
 
 def _add(gradient: NDArray[Any], found: NDArray[Any], weight: float, first: bool, room: NDArray[Any] | None) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _reduction, _runtime
-from ._arguments import as_weights, flag
+from ._arguments import as_weights, check_output, flag
 from ._crf_arguments import CRFGradient, Gradient, Potentials, as_potentials, as_tags, schedule
 
 _kernel = _runtime.load("crf")
@@ -155,7 +155,7 @@ def crf_loss(
         Any float dtype.
     lengths : array_like of int [B], optional
         Steps of each sequence; T by default. An int for one sequence. An empty sequence has loss 0.
-    mask : array_like of bool [B, T], optional
+    mask : array_like of bool, or of 0 and 1, [B, T], optional
         Instead of `lengths`: True up to the end of each sequence, False from there on.
     start, end : array_like [K], optional
         Scores of the first and the last tag of a path; none by default.
@@ -240,7 +240,7 @@ def crf_loss(
     >>> round(float(np.exp(-loss)), 6)
     0.333333
     """
-    _reduction.check_reduction(reduction, _reduction.SEQUENCE_REDUCTIONS, normalizer)
+    normalizer = _reduction.check_reduction(reduction, _reduction.SEQUENCE_REDUCTIONS, normalizer)
     potentials = as_potentials(emissions, transitions, lengths, mask, start, end)
     checked_tags = as_tags(tags, potentials)
     weight = as_weights("sample_weight", sample_weight, len(potentials.lengths))
@@ -420,8 +420,11 @@ def crf_marginals(
     pairwise = flag("pairwise", pairwise)
     values = potentials.scores.values
     batch, n_frames, n_tags = values.shape
+    shape = (batch, max(n_frames - 1, 0), n_tags, n_tags)
+    if pairwise:
+        check_output("the pairwise marginals", shape, values.itemsize)
     unary = np.empty(values.shape, values.dtype)
-    pairs = np.empty((batch, max(n_frames - 1, 0), n_tags, n_tags), values.dtype) if pairwise else None
+    pairs = np.empty(shape, values.dtype) if pairwise else None
     _sums_over_paths(potentials, unary, pairs, num_threads)
     dtype = potentials.scores.given.dtype
     first = 0 if potentials.single else slice(None)

@@ -105,18 +105,19 @@ def softmax_cross_entropy(
         written as they are, a row at a time computed in float32. Any strides; a class axis that is not
         contiguous is copied.
     targets : array_like of int, shape of the steps; or of float, shape of `logits`
-        Classes, or distributions over classes, which need not add up to one.
+        Classes, or distributions over classes: finite numbers of 0 or more, which need not add up to one.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
-    mask : array_like of bool [B, T, ...], optional
+    mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
         Which steps count, where they are not the first ones; all by default. With `lengths` a step
         counts if both say so. What does not count is never read and has gradient 0.
     input : {"logits", "log_probs", "probs"}
         What `logits` holds. A softmax is applied to logits alone. Log-probabilities and
         probabilities are taken as they are, normalised or not, and the gradient is the derivative with
-        respect to them.
+        respect to them. Probabilities are from 0 to 1; one beyond by up to 1e-6, as rounding has
+        it, counts as 0 or 1.
     ignore_index : int
-        Steps with this target do not count at all.
+        Steps with this target do not count at all. Distributions take none: negative there, as by default.
     class_weight : array_like [V], optional
         Weight of each class, 0 or from 1e-150 to 1e150. For integer targets averages then divide by the
         sum of the targets' weights; for distributions they leave the divisor alone.
@@ -223,6 +224,8 @@ def softmax_cross_entropy(
         distributions=True,
     )
     threads = problem.threads(num_threads, 0.5)
+    problem.check_shares(_kernel, scores="logits" if input == "probs" else None)
+    zeta = problem.balance(zeta)
     if problem.size:
         _kernel.softmax_cross_entropy(
             *problem.scores,
@@ -314,7 +317,7 @@ def nll_loss(
         Classes.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
-    mask : array_like of bool [B, T, ...], optional
+    mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
         Which steps count, where they are not the first ones; all by default. With `lengths` a step
         counts if both say so. What does not count is never read and has gradient 0.
     ignore_index : int
@@ -479,11 +482,12 @@ def binary_cross_entropy(
         From 0 to 1, of any real dtype.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
-    mask : array_like of bool [B, T], optional
+    mask : array_like of bool, or of 0 and 1, [B, T], optional
         Which steps count, where they are not the first ones; all by default. With `lengths` a step
         counts if both say so. What does not count is never read and has gradient 0.
     input : {"logits", "probs"}
-        What `logits` holds; the gradient is the derivative with respect to that.
+        What `logits` holds; the gradient is the derivative with respect to that. Probabilities are from 0 to
+        1; what is beyond by up to 1e-6, as rounding has it, counts as 0 or 1.
     pos_weight : float, or array_like [D], optional
         Weight of what the target says yes to; or one for each feature (the last axis).
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}

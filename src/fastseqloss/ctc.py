@@ -119,7 +119,7 @@ def ctc_loss(
         Padding (steps from a sequence's length on) is never read.
     labels : array_like of int
         Padded [B, S] with any values in the padding, or concatenated in one dimension with
-        `label_lengths`, or a list of B one-dimensional sequences; [S] for one sequence.
+        `label_lengths`, or a list or column of B one-dimensional sequences; [S] for one sequence.
     logit_lengths, label_lengths : array_like of int [B], optional
         Lengths of each sequence; the full ones by default. An int for one sequence.
     blank : int
@@ -132,7 +132,8 @@ def ctc_loss(
         What a sequence gives that is too short for its labels (equal neighbours need a blank
         between them): loss inf, loss 0, or ValueError. "inf" and "zero" also say what a sequence
         gives whose probability is 0 because of scores of -inf (probabilities of 0). The gradient
-        of such a sequence is 0.
+        of such a sequence is 0. A loss beyond the range of float64 is given in the same way; its
+        gradient is right.
     reduction : {"mean", "sequence_mean", "sum", "none"}
         "mean" divides the sum of the losses by B; "sequence_mean" divides each loss by its
         number of labels (at least 1) first, as the ``mean`` of PyTorch does; "none" gives [B].
@@ -211,7 +212,7 @@ def ctc_loss(
     """
     kind = _arguments.choice("input", input, _INPUTS)
     policy = _arguments.choice("infeasible", infeasible, _INFEASIBLE)
-    _reduction.check_reduction(reduction, _reduction.SEQUENCE_REDUCTIONS, normalizer)
+    normalizer = _reduction.check_reduction(reduction, _reduction.SEQUENCE_REDUCTIONS, normalizer)
     scores = _arguments.as_scores("logits", logits)
     values = scores.values
     batch, n_frames, n_classes = values.shape
@@ -356,7 +357,9 @@ def ctc_posteriors(
         _ctc_arguments.require_feasible(frames, targets)
     threads, order = _schedule(frames, targets.lengths, n_classes, num_threads)
     n_states = 2 * int(targets.lengths.max(initial=0)) + 1
-    posteriors = np.empty((batch, n_frames, n_states), values.dtype)
+    shape = (batch, n_frames, n_states)
+    _arguments.check_output("the posteriors", shape, values.itemsize)
+    posteriors = np.empty(shape, values.dtype)
     if batch:
         _kernel.ctc_loss[scores.type_name](
             values,
@@ -382,8 +385,8 @@ def ctc_posteriors(
 
 def ctc_feasible(
     labels: ArrayLike, logit_lengths: ArrayLike, label_lengths: ArrayLike | None = None
-) -> NDArray[np.bool_]:
-    """Whether sequences are long enough for their labels.
+) -> bool | NDArray[np.bool_]:
+    """Return True for sequences that are long enough for their labels.
 
     A label sequence needs one time step for each label and one for a blank between each two equal
     neighbours; `ctc_loss` is infinite for shorter ones.
@@ -391,15 +394,16 @@ def ctc_feasible(
     Parameters
     ----------
     labels : array_like of int
-        Padded [B, S], concatenated with `label_lengths`, or a list of B sequences.
-    logit_lengths : array_like of int [B]
+        Padded [B, S], concatenated with `label_lengths`, or a list or column of B sequences; [S] for one
+        sequence.
+    logit_lengths : array_like of int [B], or int for one sequence
         Time steps of each sequence.
-    label_lengths : array_like of int [B], optional
+    label_lengths : array_like of int [B], or int for one sequence, optional
         Labels of each sequence; the full width by default.
 
     Returns
     -------
-    ndarray of bool [B]
+    ndarray of bool [B], or bool for one sequence
 
     Raises
     ------
@@ -411,18 +415,25 @@ def ctc_feasible(
     >>> import fastseqloss as fsl
     >>> fsl.ctc_feasible([[1, 2], [1, 1]], [2, 2])
     array([ True, False])
+    >>> fsl.ctc_feasible([1, 1], 2)
+    False
     """
-    frames = _arguments.as_integers("logit_lengths", logit_lengths)
-    if frames.ndim != 1:
-        raise ValueError(f"logit_lengths has shape {frames.shape}; allowed: [B]")
+    given = _arguments.as_array("logit_lengths", logit_lengths)
+    if given.ndim > 1:
+        raise ValueError(f"logit_lengths has shape {given.shape}; allowed: [B], or an integer for one sequence")
+    read = _arguments.read_labels(labels)
+    if given.ndim == 0 and not read:
+        read = _arguments.read_integers("labels", [])
+    single = given.ndim == 0 and isinstance(read, _arguments.Integers) and read.values.ndim == 1
     longest = int(np.iinfo(np.int64).max)
-    frames = _arguments.as_lengths("logit_lengths", frames, len(frames), longest, False)
-    targets = _arguments.as_labels(
-        labels,
+    frames = _arguments.as_lengths("logit_lengths", given, given.size, longest, single)
+    targets = _arguments.check_labels(
+        read,
         label_lengths,
         batch=len(frames),
         n_classes=longest,
         blank=-1,
-        single=False,
+        single=single,
     )
-    return frames >= targets.frames_needed
+    feasible: NDArray[np.bool_] = frames >= targets.frames_needed
+    return bool(feasible[0]) if single else feasible

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -145,7 +146,8 @@ def ctc_align(
     infeasible : {"inf", "zero", "raise"}
         What a sequence gives that is too short for its labels (equal neighbours need a blank
         between them): a log-probability of -inf, of 0, or ValueError. "inf" and "zero" also say
-        what a sequence gives whose every path has probability 0. It has no path then.
+        what a sequence gives whose every path has probability 0, or a log-probability beyond the
+        range of float64. It has no path then.
     num_threads : int, optional
         Threads to use, at most one per sequence; see `set_num_threads` for the default.
 
@@ -238,7 +240,8 @@ def ctc_align(
     row = n_classes * 0.5 if kind == 0 else 0.0
     threads, order = _runtime.schedule(frames * (row + targets.lengths + 100.0), num_threads)
     log_prob = np.empty(batch)
-    path, token_index = np.full((2, batch, n_frames), -1, np.int64)
+    path = np.full((batch, n_frames), -1, np.int64)
+    token_index = path.copy()
     frame_log_probs = np.zeros((batch, n_frames))
     if batch:
         _kernel.ctc_align[scores.type_name](
@@ -437,11 +440,9 @@ def ctc_alignment_log_prob(log_probs: ArrayLike, alignments: ArrayLike | Sequenc
     >>> np.exp(fsl.ctc_alignment_log_prob(log_probs, [[1, 0, 2], [1, 1, 2]])).round(4)
     array([0.03 , 0.075])
     """
-    scores = _arguments.as_array("log_probs", log_probs)
+    scores = _arguments.as_real("log_probs", log_probs)
     if not 1 <= scores.ndim <= 3 or scores.shape[-1] == 0:
         raise ValueError(f"log_probs has shape {scores.shape}; allowed: [V], [T, V] or [N, T, V], V at least 1")
-    if scores.dtype.kind not in "fiu" and scores.dtype.name != "bfloat16":
-        raise TypeError(f"log_probs has dtype {scores.dtype}; allowed: real numbers")
     if not isinstance(alignments, Sequence):
         alignments = _arguments.as_array("alignments", alignments)
         if alignments.ndim == 0:
@@ -461,6 +462,14 @@ def ctc_alignment_log_prob(log_probs: ArrayLike, alignments: ArrayLike | Sequenc
             )
         rows = scores[n] if scores.ndim == 3 else scores
         chosen: NDArray[Any] = rows[path] if scores.ndim == 1 else rows[np.arange(len(path)), path]
-        with np.errstate(all="ignore"):
-            result[n] = chosen.astype(np.float64).sum()
+        result[n] = _exact_sum(chosen.astype(np.float64))
     return result
+
+
+def _exact_sum(values: NDArray[np.float64]) -> float:
+    """Return the sum, rounded once; as NumPy has it where it is no finite number."""
+    try:
+        return math.fsum(values)
+    except (OverflowError, ValueError):
+        with np.errstate(all="ignore"):
+            return float(values.sum())

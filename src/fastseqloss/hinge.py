@@ -95,7 +95,7 @@ def hinge_loss(
         -1 or 1, of any real dtype.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
-    mask : array_like of bool [B, T], optional
+    mask : array_like of bool, or of 0 and 1, [B, T], optional
         Which steps count, where they are not the first ones; all by default. With `lengths` a step
         counts if both say so. What does not count is never read and has gradient 0.
     margin : float
@@ -249,7 +249,7 @@ def multiclass_hinge_loss(
         Classes, or `ignore_index`.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
-    mask : array_like of bool [B, T, ...], optional
+    mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
         Which steps count, where they are not the first ones; all by default. With `lengths` a step
         counts if both say so. What does not count is never read and has gradient 0.
     margin : float

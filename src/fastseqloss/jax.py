@@ -1,15 +1,16 @@
 """Losses of JAX arrays, on the CPU, that work under `jax.jit`, `jax.grad` and `jax.vmap`. Needs JAX.
 
-The losses of this package behind `jax.pure_callback`, with their gradients as `jax.custom_vjp`. `ctc_loss` has
+The losses of this package as callbacks of JAX programs, with their gradients as `jax.custom_vjp`. `ctc_loss` has
 the arguments of `optax.losses.ctc_loss`, so that a training script needs one changed import:
 
 >>> from fastseqloss.jax import ctc_loss  # instead of: from optax.losses import ctc_loss
 
-Loss and gradient come from one call back, which JAX gives views of its arrays; the gradient is copied once into
-JAX's memory. Mapped axes join the batch wherever the loss of each sequence is its own. Wrong shapes and dtypes of
+Loss and gradient come from one call back, which gets NumPy arrays and waits for nothing; the gradient is copied once
+into JAX's memory. Mapped axes join the batch wherever the loss of each sequence is its own. Wrong shapes and dtypes of
 scores are errors when JAX traces; what depends on values (a length out of range, say) is one when the program
-runs, a `jax.errors.JaxRuntimeError` or ValueError, as JAX likes, with our message at its end. Nothing can be
-differentiated twice, or forwards: JAX says so. Half precision gives losses in float32.
+runs, a `jax.errors.JaxRuntimeError` or ValueError, as JAX likes, with our message at its end. There are first
+derivatives in reverse mode alone; others, and those by weights and paddings, are errors. Half precision gives losses
+in float32, and gradients that are rounded once they are multiplied by what follows the loss.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError(needs, name=error.name) from error
 
 from . import _callback
-from ._callback import Host, as_constant, as_scores, ndims
+from ._callback import Host, as_constant, as_options, as_per_sequence, as_scores, ndims
 from ._signatures import Input, StepReduction
 from .crf import crf_loss as _crf_loss
 from .cross_entropy import softmax_cross_entropy as _softmax_cross_entropy
@@ -99,16 +100,17 @@ def ctc_loss(
     scores = as_scores("logits", logits)
     if scores.ndim != 3:
         raise ValueError(f"logits has shape {scores.shape}; allowed: [B, T, V]")
-    constants = tuple(map(as_constant, (logit_paddings, labels, label_paddings)))
+    names = ("logit_paddings", "labels", "label_paddings")
+    constants = tuple(map(as_constant, names, (logit_paddings, labels, label_paddings)))
     host = Host(
         loss=_padded_ctc,
-        names=("logits", "logit_paddings", "labels", "label_paddings"),
+        names=("logits", *names),
         ndims=ndims(scores, *constants),
         n_scores=1,
         shape=scores.shape[:1],
         folds=True,
         shared=(),
-        options=(("blank", blank_id), ("num_threads", num_threads)),
+        options=as_options(blank=blank_id, num_threads=num_threads),
     )
     return _callback.apply(host, (scores,), constants)
 
@@ -192,20 +194,24 @@ def ctc_loss_with_lengths(
         raise ValueError(f"logits has shape {scores.shape}; allowed: [B, T, V], or [T, V] for one sequence")
     if reduction not in ("none", "sum", "mean", "sequence_mean"):
         raise ValueError(f"reduction is {reduction!r}; allowed: 'none', 'sum', 'mean', 'sequence_mean'")
-    constants = tuple(map(as_constant, (labels, logit_lengths, label_lengths)))
+    batch = scores.shape[:-2]
+    constants = (
+        as_constant("labels", labels),
+        as_per_sequence("logit_lengths", logit_lengths, batch),
+        as_per_sequence("label_lengths", label_lengths, batch),
+    )
     if constants[0] is None or constants[0].ndim != scores.ndim - 1:
         shape = None if constants[0] is None else constants[0].shape
         raise ValueError(f"labels has shape {shape}; allowed: [B, S] as logits [B, T, V], [S] as logits [T, V]")
-    options = {"blank": blank, "input": input, "infeasible": infeasible, "reduction": "none"}
     host = Host(
         loss=_ctc_loss,
         names=("logits", "labels", "logit_lengths", "label_lengths"),
         ndims=ndims(scores, *constants),
         n_scores=1,
-        shape=scores.shape[:-2],
+        shape=batch,
         folds=True,
         shared=(),
-        options=(*options.items(), ("num_threads", num_threads)),
+        options=as_options(blank=blank, input=input, infeasible=infeasible, reduction="none", num_threads=num_threads),
     )
     losses = _callback.apply(host, (scores,), constants)
     if reduction == "sequence_mean":
@@ -239,7 +245,7 @@ def softmax_cross_entropy(
     logits : array [..., V]
         Scores of V classes: float32, float64, float16 or bfloat16.
     targets : array of int, shape of the steps; or of float, shape of `logits`
-        Classes, or distributions over classes. The gradient with respect to these, and to weights, is 0.
+        Classes, or distributions over classes, by which the loss can be differentiated too.
     lengths, mask, input, ignore_index, class_weight, label_smoothing, z_loss
         As of `fastseqloss.softmax_cross_entropy`.
     reduction, normalizer, sample_weight, num_threads
@@ -266,28 +272,79 @@ def softmax_cross_entropy(
     scores = as_scores("logits", logits)
     if scores.ndim == 0:
         raise ValueError("logits has shape (); allowed: [..., V]")
-    shapes = {"none": scores.shape[:-1], "per_sequence": scores.shape[:-1][:1]}
-    constants = tuple(map(as_constant, (targets, lengths, mask, class_weight, sample_weight)))
-    options = {
-        "input": input,
-        "ignore_index": ignore_index,
-        "label_smoothing": label_smoothing,
-        "z_loss": z_loss,
-        "reduction": reduction,
-        "normalizer": normalizer,
-        "num_threads": num_threads,
-    }
+    batch = scores.shape[:-1][:1]
+    targets, distributions = _as_targets(targets, scores.shape, ignore_index)
+    constants = (
+        *(() if distributions else (targets,)),
+        as_per_sequence("lengths", lengths, batch),
+        as_constant("mask", mask),
+        as_constant("class_weight", class_weight),
+        as_per_sequence("sample_weight", sample_weight, batch),
+    )
+    options = as_options(
+        input=input,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        z_loss=z_loss,
+        reduction=reduction,
+        normalizer=normalizer,
+        num_threads=num_threads,
+    )
+    shapes = {"none": scores.shape[:-1], "per_sequence": batch}
+    differentiable = (scores, targets) if distributions else (scores,)
     host = Host(
         loss=_softmax_cross_entropy,
         names=("logits", "targets", "lengths", "mask", "class_weight", "sample_weight"),
-        ndims=ndims(scores, *constants),
-        n_scores=1,
+        ndims=ndims(*differentiable, *constants),
+        n_scores=len(differentiable),
         shape=shapes.get(reduction, ()),
         folds=reduction in shapes,
         shared=("class_weight",),
-        options=tuple(options.items()),
+        options=options,
+        by_targets=_slopes_of_targets if distributions else None,
     )
-    return _callback.apply(host, (scores,), constants)
+    return _callback.apply(host, differentiable, constants)
+
+
+def _as_targets(targets: Any, shape: tuple[int, ...], ignore_index: Any) -> tuple[Any, bool]:
+    """Return classes, or distributions over classes of the shape of the logits, and which of the two."""
+    array = jnp.asarray(targets)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        return as_constant("targets", targets), False
+    if array.shape != shape:
+        allowed = f"integers of shape {shape[:-1]}, or floats of shape {shape}"
+        raise ValueError(f"targets has shape {array.shape} and dtype {array.dtype}; allowed: {allowed}")
+    if isinstance(ignore_index, (int, np.integer)) and ignore_index >= 0:
+        raise ValueError(
+            f"ignore_index is {ignore_index}; allowed beside distributions: below 0, which ignores nothing"
+        )
+    return as_scores("targets", array), True
+
+
+def _slopes_of_targets(
+    logits: NDArray[Any],
+    targets: NDArray[Any],
+    *,
+    input: Input,
+    label_smoothing: float,
+    z_loss: float,
+    **options: Any,
+) -> NDArray[np.float64]:
+    """Return the gradient by distributions, in which the loss is linear."""
+    ones = np.ones(logits.shape)
+    # The gradient by log-probabilities, where all targets are 1, is minus the weight of each class of each step.
+    weight = -_softmax_cross_entropy(np.zeros(logits.shape), ones, input="log_probs", return_grad=True, **options)[1]
+    losses = _negative_log_probs(logits.astype(np.float64), input)
+    return np.multiply((1.0 - label_smoothing) * weight, losses, out=np.zeros(logits.shape), where=weight != 0)
+
+
+def _negative_log_probs(scores: NDArray[np.float64], input: Input) -> NDArray[np.float64]:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if input != "logits":
+            return -scores if input == "log_probs" else -np.log(scores)
+        top = scores.max(axis=-1, keepdims=True)
+        losses: NDArray[np.float64] = np.log(np.exp(scores - top).sum(axis=-1, keepdims=True)) - (scores - top)
+    return np.where(top == -np.inf, 0.0, losses)  # a step without any class has gradient 0
 
 
 def crf_loss(
@@ -345,17 +402,21 @@ def crf_loss(
         raise ValueError(f"emissions has shape {x.shape}; allowed: [B, T, K], or [T, K] for one sequence")
     parameters = {"transitions": transitions, "start": start, "end": end}
     scores = (x, *(None if value is None else as_scores(name, value) for name, value in parameters.items()))
-    constants = tuple(map(as_constant, (tags, lengths, mask, sample_weight)))
-    batched_losses = reduction == "none" and x.ndim == 3
-    options = {"reduction": reduction, "normalizer": normalizer, "num_threads": num_threads}
+    batch = x.shape[:-2]
+    constants = (
+        as_constant("tags", tags),
+        as_per_sequence("lengths", lengths, batch),
+        as_constant("mask", mask),
+        as_per_sequence("sample_weight", sample_weight, batch),
+    )
     host = Host(
         loss=_crf_loss,
         names=("emissions", *parameters, "tags", "lengths", "mask", "sample_weight"),
         ndims=ndims(*scores, *constants),
         n_scores=4,
-        shape=x.shape[:1] if batched_losses else (),
+        shape=batch if reduction == "none" else (),
         folds=False,
         shared=tuple(parameters),
-        options=tuple(options.items()),
+        options=as_options(reduction=reduction, normalizer=normalizer, num_threads=num_threads),
     )
-    return (_callback.apply_late if batched_losses else _callback.apply)(host, scores, constants)
+    return _callback.apply(host, scores, constants)

@@ -150,7 +150,7 @@ def plot_posteriors(
     'frame'
     """
     chosen = _arguments.choice("kind", kind, ("auto", "curves", "image"))
-    tokens = _arguments.as_integers("labels", labels)
+    tokens = _arguments.read_integers("labels", labels).exact
     shares = _numbers("posteriors", posteriors)
     if tokens.ndim != 1:
         raise ValueError(f"labels has shape {tokens.shape}; allowed: [S]")

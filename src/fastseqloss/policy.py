@@ -113,7 +113,7 @@ def policy_gradient_loss(
         Constants: no gradient flows through them.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
-    mask : array_like of bool [B, T, ...], optional
+    mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
         Which steps count, where they are not the first ones; all by default. With `lengths` a step
         counts if both say so. What does not count is never read and has gradient 0.
     entropy_coef : float
@@ -166,6 +166,11 @@ def policy_gradient_loss(
     a positive advantage and -inf for a negative one, and inf in any case with `kl_coef`. A step whose logits are
     all -inf has gradient 0. NaN or +inf among the logits of a step makes its loss and gradient NaN. No step that
     counts at all gives loss 0 and gradient 0.
+
+    Loss and gradient of the divergence are those of the expression above and grow as :math:`e^{r_t}`: nothing bounds
+    them. Where the reference gives an action far more probability than the policy does, the gradient is beyond
+    float32 from :math:`r_t = 89` on, and infinite there, of its sign. ``np.minimum(ref_log_probs, log_probs + 20)``
+    with the policy's own `log_probs`, taken as constants, bounds both.
 
     References
     ----------
@@ -286,7 +291,7 @@ def clipped_policy_loss(
         Constants: no gradient flows through them.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
-    mask : array_like of bool [B, T, ...], optional
+    mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
         Which steps count, where they are not the first ones; all by default. With `lengths` a step
         counts if both say so. What does not count is never read and has gradient 0.
     clip : float or (float, float)
@@ -345,6 +350,8 @@ def clipped_policy_loss(
     of the batch. A logit of -inf is an action that is masked out; taken nonetheless, its ratio is 0, and its
     loss inf with `kl_coef`. A step whose logits are all -inf has gradient 0. NaN or +inf among the logits of a
     step makes its loss and gradient NaN. No step that counts at all gives loss 0 and gradient 0.
+
+    The divergence is not bounded; `policy_gradient_loss` says what that means, and what to do.
 
     References
     ----------
@@ -452,7 +459,7 @@ def expected_risk_loss(
         What each candidate costs: an edit distance, 1 - BLEU. Finite. Constants.
     lengths : array_like of int [B], optional
         Number of candidates of each sequence; all by default.
-    mask : array_like of bool, shape of `log_probs`, optional
+    mask : array_like of bool, or of 0 and 1, shape of `log_probs`, optional
         Which candidates count. What does not count is never read and has gradient 0.
     sharpness : float
         The exponent :math:`\alpha`, above 0; small ones make the candidates more alike.
@@ -503,7 +510,7 @@ def expected_risk_loss(
     >>> grad.round(4)
     array([[-0.1875,  0.1875]])
     """
-    _reduction.check_reduction(reduction, _RISK_REDUCTIONS, normalizer)
+    normalizer = _reduction.check_reduction(reduction, _RISK_REDUCTIONS, normalizer)
     _runtime.check_num_threads(num_threads)
     alpha = _arguments.as_number("sharpness", sharpness, 0.0, np.inf, open_ends=True)
     given = _arguments.as_array("log_probs", log_probs)
@@ -512,8 +519,10 @@ def expected_risk_loss(
     checked = _arguments.as_step_scores("log_probs", given)
     batch, _, n = checked.values.shape if given.ndim == 2 else (1, 1, given.shape[0])
     first = _arguments.as_lengths("lengths", lengths, batch, n, given.ndim == 1)
-    chosen = _step_arguments.as_steps(given.shape, None, mask).mask
-    steps = _step_arguments.Steps((batch, n), first, None if chosen is None else chosen.reshape(batch, n))
+    steps = _step_arguments.Steps((batch, n), first, None)
+    if mask is not None:
+        chosen = _arguments.as_mask("mask", mask, given.shape, steps.counting())
+        steps = steps._replace(mask=chosen.view(np.uint8).reshape(batch, n))
     counts = steps.counting()
     costs = _policy_arguments.as_finite("risks", risks, given.shape, counts).reshape(batch, n)
     weight = _arguments.as_weights("sample_weight", sample_weight, batch)
@@ -538,8 +547,10 @@ def _expected_risk(
     """Return expected risks [B], and their derivatives by the log-probabilities."""
     most = x.max(axis=1, keepdims=True)
     with np.errstate(all="ignore"):
-        odds = np.exp(alpha * (x - np.where(most == -np.inf, 0, most)))
+        # Halves of scores and risks, exact, since differences of finite numbers may be twice as large.
+        below = x / 2 - np.where(most == -np.inf, 0, most) / 2
+        odds = np.exp(alpha * below * 2)
         total = odds.sum(axis=1, keepdims=True)
         share = odds / np.where(total == 0, 1, total)
-        risk = (share * risks).sum(axis=1)
-        return risk, alpha * share * (risks - risk[:, None])
+        half = (share * (risks / 2)).sum(axis=1)
+        return half * 2, np.where(share == 0, share, alpha * share * (risks / 2 - half[:, None]) * 2)

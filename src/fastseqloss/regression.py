@@ -90,7 +90,7 @@ def mse_loss(
         Real numbers of any dtype.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
-    mask : array_like of bool [B, T], optional
+    mask : array_like of bool, or of 0 and 1, [B, T], optional
         Which steps count, where they are not the first ones; all by default. With `lengths` a step
         counts if both say so. What does not count is never read and has gradient 0.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
@@ -227,7 +227,7 @@ def mae_loss(
         Real numbers of any dtype.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
-    mask : array_like of bool [B, T], optional
+    mask : array_like of bool, or of 0 and 1, [B, T], optional
         Which steps count, where they are not the first ones; all by default. With `lengths` a step
         counts if both say so. What does not count is never read and has gradient 0.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
@@ -367,7 +367,7 @@ def huber_loss(
         Real numbers of any dtype.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
-    mask : array_like of bool [B, T], optional
+    mask : array_like of bool, or of 0 and 1, [B, T], optional
         Which steps count, where they are not the first ones; all by default. With `lengths` a step
         counts if both say so. What does not count is never read and has gradient 0.
     delta : float
@@ -515,7 +515,7 @@ def quantile_loss(
         Real numbers of any dtype.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
-    mask : array_like of bool [B, T], optional
+    mask : array_like of bool, or of 0 and 1, [B, T], optional
         Which steps count, where they are not the first ones; all by default. With `lengths` a step
         counts if both say so. What does not count is never read and has gradient 0.
     q : float, or array_like [D]

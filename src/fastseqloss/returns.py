@@ -34,7 +34,7 @@ def discounted_returns(
         Time steps of each sequence; all by default. What lies beyond is never read.
     discount : float
         The factor :math:`\gamma`, from 0 to 1.
-    done : array_like of bool, shape of `rewards`, optional
+    done : array_like of bool, or of 0 and 1, shape of `rewards`, optional
         Steps with which an episode ends: nothing that comes later counts before them.
     final_values : array_like [B], optional
         What is expected after the last step of each sequence, where it was cut off and did not end; 0 by
@@ -67,12 +67,14 @@ def discounted_returns(
     array([[0.25, 0.5 , 1.  ],
            [1.5 , 1.  , 0.  ]])
     """
-    steps, counts, ends = _steps("rewards", rewards, lengths, done)
+    rewards = _arguments.as_array("rewards", rewards)
+    steps, counts, ends = _steps(rewards, lengths, done)
     factor = _arguments.as_number("discount", discount, 0.0, 1.0)
     sums = _policy_arguments.as_finite("rewards", rewards, steps.shape, counts).reshape(counts.shape)
     final = _final(final_values, steps)
+    unit = _shrink(sums, final)
     _kernel.sums_backwards(sums, final, steps.lengths(), ends, factor)
-    return sums.reshape(steps.shape)
+    return _grown(sums, unit).reshape(steps.shape)
 
 
 def generalized_advantages(
@@ -106,7 +108,7 @@ def generalized_advantages(
     decay : float
         The factor :math:`\lambda`, from 0 (little variance, the bias of `values`) to 1 (`discounted_returns`
         less `values`).
-    done : array_like of bool, shape of `rewards`, optional
+    done : array_like of bool, or of 0 and 1, shape of `rewards`, optional
         Steps with which an episode ends: nothing that comes later counts before them.
     final_values : array_like [B], optional
         What is expected after the last step of each sequence, where it was cut off and did not end; 0 by
@@ -138,51 +140,69 @@ def generalized_advantages(
     >>> fsl.generalized_advantages([[0, 0, 1]], [[0.5, 0.5, 0.5]], discount=1, decay=0.5)
     array([[0.125, 0.25 , 0.5  ]])
     """
-    steps, counts, ends = _steps("rewards", rewards, lengths, done)
+    rewards = _arguments.as_array("rewards", rewards)
+    steps, counts, ends = _steps(rewards, lengths, done)
     factor = _arguments.as_number("discount", discount, 0.0, 1.0)
     trace = _arguments.as_number("decay", decay, 0.0, 1.0)
     shape = counts.shape
     gains = _policy_arguments.as_finite("rewards", rewards, steps.shape, counts).reshape(shape)
     now = _policy_arguments.as_finite("values", values, steps.shape, counts).reshape(shape)
+    final = _final(final_values, steps)
+    unit = _shrink(gains, now, final)
     after = np.zeros(shape)
     after[:, :-1] = now[:, 1:]
     at_end = np.flatnonzero(steps.lengths())
-    after[at_end, steps.lengths()[at_end] - 1] = _final(final_values, steps)[at_end]
+    after[at_end, steps.lengths()[at_end] - 1] = final[at_end]
     if ends is not None:
         after[ends.view(np.bool_)] = 0
     with np.errstate(all="ignore"):
         gains += factor * after - now
     gains[~counts] = 0
     _kernel.sums_backwards(gains, np.zeros(len(gains)), steps.lengths(), ends, factor * trace)
-    return gains.reshape(steps.shape)
+    return _grown(gains, unit).reshape(steps.shape)
+
+
+_LARGE, _SHIFT = 1e250, 128  # sums of any number of numbers below it are finite; of finite ones over 2^_SHIFT, too
+
+
+def _shrink(*arrays: NDArray[np.float64]) -> int:
+    """Divide finite numbers, in place, by a power of 2 if sums of them might overflow; return its exponent."""
+    if all(max(array.max(initial=0), -array.min(initial=0)) < _LARGE for array in arrays):
+        return 0
+    with np.errstate(under="ignore"):
+        for array in arrays:
+            np.ldexp(array, -_SHIFT, out=array)
+    return _SHIFT
+
+
+def _grown(sums: NDArray[np.float64], exponent: int) -> NDArray[np.float64]:
+    """Undo `_shrink`; what is beyond the range then is infinite, of its sign."""
+    if exponent:
+        with np.errstate(over="ignore"):
+            np.ldexp(sums, exponent, out=sums)
+    return sums
 
 
 def _steps(
-    name: str, rewards: Any, lengths: Any, done: Any
+    given: NDArray[Any], lengths: Any, done: Any
 ) -> tuple[_step_arguments.Steps, NDArray[np.bool_], NDArray[np.uint8] | None]:
     """Return the steps, a row for each sequence even if there is but one; which count; where episodes end."""
-    given = _arguments.as_array(name, rewards)
     if given.ndim not in (1, 2):
-        raise ValueError(f"{name} has shape {given.shape}; allowed: [B, T], or [T] for one sequence")
+        raise ValueError(f"rewards has shape {given.shape}; allowed: [B, T], or [T] for one sequence")
     single = given.ndim == 1
     shape = (1, len(given)) if single else given.shape
     first = _arguments.as_lengths("lengths", lengths, shape[0], shape[1], single)
+    counts = _step_arguments.Steps(shape, first, None).counting()
     ends = None
     if done is not None:
-        flags = _arguments.as_array("done", done)
-        if flags.dtype != np.bool_:
-            raise TypeError(f"done has dtype {flags.dtype}; allowed: bool")
-        if flags.shape != given.shape:
-            raise ValueError(f"done has shape {flags.shape}; allowed: {given.shape}")
-        ends = np.array(flags, order="C").view(np.uint8).reshape(shape)
-    counts = _step_arguments.Steps(shape, first, None).counting()
+        ends = _arguments.as_mask("done", done, given.shape, counts).view(np.uint8).reshape(shape)
     return _step_arguments.Steps(given.shape, first, None), counts, ends
 
 
 def _final(final_values: Any, steps: _step_arguments.Steps) -> NDArray[np.float64]:
     if final_values is None:
         return np.zeros(len(steps.lengths()))
-    single = len(steps.shape) == 1
     final_values = _arguments.as_array("final_values", final_values)
-    shape = () if single and final_values.ndim == 0 else (len(steps.lengths()),)
+    batch = len(steps.lengths())
+    shape = () if batch == 1 and final_values.ndim == 0 else (batch,)
     return _policy_arguments.as_finite("final_values", final_values, shape).reshape(-1)

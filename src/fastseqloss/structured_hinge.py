@@ -161,7 +161,7 @@ def structured_hinge_loss(
     >>> fsl.structured_hinge_loss(2 * emissions, [0, 1], np.zeros((2, 2)))
     0.0
     """
-    _reduction.check_reduction(reduction, _reduction.SEQUENCE_REDUCTIONS, normalizer)
+    normalizer = _reduction.check_reduction(reduction, _reduction.SEQUENCE_REDUCTIONS, normalizer)
     potentials = as_potentials(emissions, transitions, lengths, mask, start, end)
     checked_tags = as_tags(tags, potentials)
     costs = as_cost(cost, potentials.scores.values.shape[2])

@@ -1,14 +1,14 @@
 """Losses of PyTorch's CPU tensors, with gradients for its autograd. Needs PyTorch 2 or later.
 
-The losses of this package as functions of tensors, whose memory they share: nothing is copied on the way in
-or out. `ctc_loss` and `CTCLoss` take exactly what `torch.nn.functional.ctc_loss` and `torch.nn.CTCLoss`
+The losses of this package as functions of tensors; scores and gradients of float32 and float64 share memory with
+the kernels. `ctc_loss` and `CTCLoss` take exactly what `torch.nn.functional.ctc_loss` and `torch.nn.CTCLoss`
 take, so that a training script needs one changed import:
 
 >>> from fastseqloss.torch import ctc_loss  # instead of: from torch.nn.functional import ctc_loss
 
 The gradient is computed along with the loss, in one pass, where any is wanted; under ``torch.no_grad()``, or
 where nothing requires grad, the loss alone is. Half precision (float16, and bfloat16 with the package
-ml_dtypes) gives losses in float32 and gradients in its own dtype. Threads: no more than
+ml_dtypes) gives losses in float32 and gradients in its own dtype, rounded once they are scaled. Threads: no more than
 ``torch.get_num_threads()`` and ``fastseqloss.get_num_threads()`` say.
 """
 
@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias
 
 try:
     import torch
@@ -27,7 +26,7 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError(needs, name=error.name) from error
 
 from . import _autograd
-from ._autograd import as_array, as_constant, as_parameter, threads
+from ._autograd import Loss, as_array, outside_graphs, threads
 from ._signatures import Input, StepReduction
 from .crf import crf_loss as _crf_loss
 from .cross_entropy import softmax_cross_entropy as _softmax_cross_entropy
@@ -40,6 +39,7 @@ _NAMES = {"labels": "targets", "logit_lengths": "input_lengths", "label_lengths"
 Lengths: TypeAlias = "Tensor | Sequence[int] | int"  # quoted: the documentation is built without PyTorch, too
 
 
+@outside_graphs
 def ctc_loss(
     log_probs: Tensor,
     targets: Tensor,
@@ -78,7 +78,7 @@ def ctc_loss(
         If a tensor is not on the CPU, or shapes, dtypes, lengths or labels are not as above (a label out of
         range, or equal to the blank), naming the argument, the position, the value and what is allowed.
     RuntimeError
-        When a gradient of the gradient is asked for.
+        When a derivative of the gradient by the scores is asked for.
 
     See Also
     --------
@@ -111,6 +111,7 @@ def ctc_loss(
     )
 
 
+@outside_graphs
 def ctc_loss_from_logits(
     logits: Tensor,
     targets: Tensor,
@@ -167,12 +168,20 @@ class CTCLoss(torch.nn.CTCLoss):
     reduction : {"mean", "sum", "none"}
     zero_infinity : bool
         As of `ctc_loss`.
+
+    Raises
+    ------
+    TypeError
+        When scripted by ``torch.jit.script``, which ``torch.nn.CTCLoss`` can be; and as `ctc_loss`.
     """
 
     def forward(self, log_probs: Tensor, targets: Tensor, input_lengths: Lengths, target_lengths: Lengths) -> Tensor:
         """Return the loss."""
         reduction: Any = self.reduction
         return ctc_loss(log_probs, targets, input_lengths, target_lengths, self.blank, reduction, self.zero_infinity)
+
+    def __prepare_scriptable__(self) -> NoReturn:  # which torch.jit.script calls first
+        raise TypeError("CTCLoss cannot be scripted, for it runs outside of PyTorch; torch.nn.CTCLoss can")
 
 
 def _ctc(
@@ -189,32 +198,33 @@ def _ctc(
     values = as_array(name, scores)
     if reduction not in _REDUCTIONS:
         raise ValueError(f"reduction is {reduction!r}; allowed: {', '.join(map(repr, _REDUCTIONS))}")
-    if values.ndim == 3:
-        values = values.swapaxes(0, 1)
-    elif values.ndim != 2:
+    if values.ndim not in (2, 3):
         raise ValueError(f"{name} has shape {values.shape}; allowed: [T, B, V], or [T, V] for one sequence")
-    elif isinstance(targets, Tensor) and targets.ndim == 2 and len(targets) == 1:
+    if values.ndim == 2 and isinstance(targets, Tensor) and targets.ndim == 2 and len(targets) == 1:
         targets = targets[0]
-    compute = partial(
+    loss = Loss(
         _ctc_loss,
-        values,
-        targets,
-        input_lengths,
-        target_lengths,
-        blank=blank,
-        input=kind,
-        infeasible="zero" if zero_infinity else "inf",
-        reduction=_REDUCTIONS[reduction],
-        num_threads=threads(None),
+        ("logits",),
+        {"labels": targets, "logit_lengths": input_lengths, "label_lengths": target_lengths},
+        {
+            "blank": blank,
+            "input": kind,
+            "infeasible": "zero" if zero_infinity else "inf",
+            "reduction": _REDUCTIONS[reduction],
+            "num_threads": threads(None),
+        },
+        swapped=values.ndim == 3,
     )
     try:
-        return _autograd.apply(compute, scores, values.ndim == 3, 1, (targets, input_lengths, target_lengths))
+        return _autograd.apply(loss, scores)
     except (ValueError, TypeError) as error:
         names = _NAMES | {"logits": name}
         said = re.sub(rf"\b({'|'.join(names)})\b", lambda match: names[match[0]], str(error))
-        raise type(error)(said) from None
+        error.args = (said,)
+        raise
 
 
+@outside_graphs
 def softmax_cross_entropy(
     logits: Tensor,
     targets: Tensor,
@@ -255,7 +265,7 @@ def softmax_cross_entropy(
         As `fastseqloss.softmax_cross_entropy`; or if a tensor is not on the CPU, or one other than `logits`
         requires grad.
     RuntimeError
-        When a gradient of the gradient is asked for.
+        When a derivative of the gradient by the scores is asked for.
 
     See Also
     --------
@@ -273,27 +283,27 @@ def softmax_cross_entropy(
             [ 0.0000,  0.0000,  0.0000,  0.0000],
             [ 0.0000,  0.0000,  0.0000,  0.0000]]))
     """
-    values = as_array("logits", logits)
-    compute = partial(
-        _softmax_cross_entropy,
-        values,
-        as_constant("targets", targets),
-        lengths,
-        mask=mask,
-        input=input,
-        ignore_index=ignore_index,
-        class_weight=as_constant("class_weight", class_weight),
-        label_smoothing=label_smoothing,
-        z_loss=z_loss,
-        reduction=reduction,
-        normalizer=normalizer,
-        sample_weight=as_constant("sample_weight", sample_weight),
-        num_threads=threads(num_threads),
-    )
-    trailing = values.ndim - 1 if reduction == "per_sequence" else 1
-    return _autograd.apply(compute, logits, False, trailing, (targets, lengths, mask, class_weight, sample_weight))
+    as_array("logits", logits)
+    constants = {
+        "targets": targets,
+        "lengths": lengths,
+        "mask": mask,
+        "class_weight": class_weight,
+        "sample_weight": sample_weight,
+    }
+    options = {
+        "input": input,
+        "ignore_index": ignore_index,
+        "label_smoothing": label_smoothing,
+        "z_loss": z_loss,
+        "reduction": reduction,
+        "normalizer": normalizer,
+        "num_threads": threads(num_threads),
+    }
+    return _autograd.apply(Loss(_softmax_cross_entropy, ("logits",), constants, options), logits)
 
 
+@outside_graphs
 def crf_loss(
     emissions: Tensor,
     tags: Tensor,
@@ -332,7 +342,7 @@ def crf_loss(
     ValueError, TypeError
         As `fastseqloss.crf_loss`; or if a tensor is not on the CPU, or `sample_weight` requires grad.
     RuntimeError
-        When a gradient of the gradient is asked for.
+        When a derivative of the gradient by the scores is asked for.
 
     See Also
     --------
@@ -355,19 +365,15 @@ def crf_loss(
             [ 0.2500,  0.2500]])
     """
     values = as_array("emissions", emissions)
-    compute = partial(
+    parameters = {"transitions": transitions, "start": start, "end": end}
+    for name, value in parameters.items():
+        if value is not None or name == "transitions":
+            as_array(name, value)
+    loss = Loss(
         _crf_loss,
-        values,
-        tags,
-        as_parameter("transitions", transitions),
-        lengths,
-        mask=mask,
-        start=as_parameter("start", start),
-        end=as_parameter("end", end),
-        reduction=reduction,
-        normalizer=normalizer,
-        sample_weight=as_constant("sample_weight", sample_weight),
-        num_threads=threads(num_threads),
+        ("emissions", *parameters),
+        {"tags": tags, "lengths": lengths, "mask": mask, "sample_weight": sample_weight},
+        {"reduction": reduction, "normalizer": normalizer, "num_threads": threads(num_threads)},
+        late=reduction == "none" and values.ndim == 3,
     )
-    late = reduction == "none" and values.ndim == 3
-    return _autograd.apply_crf(compute, late, (tags, lengths, mask, sample_weight), emissions, transitions, start, end)
+    return _autograd.apply(loss, emissions, *parameters.values())

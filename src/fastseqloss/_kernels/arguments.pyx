@@ -3,13 +3,47 @@
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
+from fastseqloss._kernels.signals cimport STRETCH, advance
+
+
+cdef Py_ssize_t outside(const int64_t *values, Py_ssize_t n, int64_t least, int64_t most,
+                        Py_ssize_t *done) except -2 nogil:
+    """Position of the first of n values outside [least, most], or -1."""
+    cdef Py_ssize_t first, last, i
+    last = 0
+    while last < n:
+        first, last = last, min(n, last + STRETCH)
+        for i in range(first, last):
+            if not least <= values[i] <= most:
+                return i
+        advance(done, last - first)
+    return -1
+
+
+cdef extern from "vector.h" nogil:
+    void add_exactly "fsl_add_exactly"(double *sum, double *rest, double x) noexcept
+
 
 def first_outside(const int64_t[::1] values, int64_t least, int64_t most):
     """Position of the first value outside [least, most], or -1."""
-    cdef Py_ssize_t i
-    for i in range(values.shape[0]):
-        if not least <= values[i] <= most:
-            return i
+    cdef Py_ssize_t done = 0
+    return outside(&values[0], values.shape[0], least, most, &done) if values.shape[0] else -1
+
+
+cdef Py_ssize_t bad_label(const int64_t *labels, Py_ssize_t n, Py_ssize_t n_classes, Py_ssize_t blank,
+                          int64_t *needed, Py_ssize_t *done) except -2 nogil:
+    """Position of the first of n labels out of range or equal to blank, or -1; frames that they need."""
+    cdef Py_ssize_t first, last, i
+    needed[0] = n
+    last = 0
+    while last < n:
+        first, last = last, min(n, last + STRETCH)
+        for i in range(first, last):
+            if not (0 <= labels[i] < n_classes) or labels[i] == blank:
+                return i
+            needed[0] += i > 0 and labels[i] == labels[i - 1]
+        advance(done, last - first)
+    advance(done, 1)
     return -1
 
 
@@ -19,21 +53,13 @@ def find_bad_label(const int64_t[::1] labels, const int64_t[::1] starts, const i
 
     Fills frames_needed: labels, and one blank between each two equal neighbours.
     """
-    cdef Py_ssize_t b, i, bad = -1
-    cdef int64_t needed
-    cdef const int64_t *label
+    cdef Py_ssize_t b, bad = -1, done = 0
+    cdef const int64_t *values = &labels[0] if labels.shape[0] else NULL
     with nogil:
         for b in range(starts.shape[0]):
-            label = &labels[0] + starts[b] if label_lengths[b] else NULL
-            needed = label_lengths[b]
-            for i in range(label_lengths[b]):
-                if not (0 <= label[i] < n_classes) or label[i] == blank:
-                    bad = i
-                    break
-                needed += i > 0 and label[i] == label[i - 1]
+            bad = bad_label(values + starts[b], label_lengths[b], n_classes, blank, &frames_needed[b], &done)
             if bad >= 0:
                 break
-            frames_needed[b] = needed
     return None if bad < 0 else (b, bad)
 
 
@@ -43,21 +69,30 @@ def count_targets(int64_t[::1] targets, const int64_t[::1] lengths, const uint8_
 
     Sets counts [B] to the sums of the weights of the targets of each sequence, 1 without class_weight.
     """
-    cdef Py_ssize_t n = lengths.shape[0], rows = targets.shape[0] // n if n else 0, b, bad = -1
+    cdef Py_ssize_t n = lengths.shape[0], rows = targets.shape[0] // n if n else 0, b, bad = -1, done = 0, first, last
     with nogil:
         for b in range(n):
-            bad = count_row(&targets[0] + b * rows, rows, lengths[b], &mask[b, 0] if mask is not None else NULL,
-                            ignore_index, n_classes, &class_weight[0] if class_weight is not None else NULL, &counts[b])
+            counts[b] = 0
+            last = 0
+            while last < rows:
+                first, last = last, min(rows, last + STRETCH)
+                bad = count_some(&targets[0] + b * rows + first, last - first, lengths[b] - first,
+                                 &mask[b, first] if mask is not None else NULL, ignore_index, n_classes,
+                                 &class_weight[0] if class_weight is not None else NULL, &counts[b])
+                if bad >= 0:
+                    bad += b * rows + first
+                    break
+                advance(&done, last - first)
             if bad >= 0:
-                bad += b * rows
                 break
+            advance(&done, 1)
     return bad
 
 
-cdef Py_ssize_t count_row(int64_t *targets, Py_ssize_t n, Py_ssize_t length, const uint8_t *mask, int64_t ignore_index,
-                          int64_t n_classes, const double *class_weight, double *count) noexcept nogil:
-    cdef Py_ssize_t i, n_bad = 0, n_ignored = 0
-    count[0] = 0
+cdef Py_ssize_t count_some(int64_t *targets, Py_ssize_t n, int64_t within, const uint8_t *mask, int64_t ignore_index,
+                           int64_t n_classes, const double *class_weight, double *count) noexcept nogil:
+    """Of n targets, of which the first `within` are of steps that exist; adds to count."""
+    cdef Py_ssize_t i, n_bad = 0, n_ignored = 0, length = max(0, min(n, within))
     for i in range(length, n):
         targets[i] = -1
     if mask != NULL:
@@ -74,7 +109,7 @@ cdef Py_ssize_t count_row(int64_t *targets, Py_ssize_t n, Py_ssize_t length, con
         for i in range(length):
             targets[i] = -1 if targets[i] == ignore_index else targets[i]
     if class_weight == NULL:
-        count[0] = length - n_ignored
+        count[0] += length - n_ignored
     else:
         for i in range(length):
             count[0] += class_weight[targets[i]] if targets[i] >= 0 else 0
@@ -83,25 +118,27 @@ cdef Py_ssize_t count_row(int64_t *targets, Py_ssize_t n, Py_ssize_t length, con
 
 def sequence_sums(const double[:, ::1] values, double[::1] sums):
     """sums = values.sum(axis=1), in blocks, so that long rows lose no digits; quick for short rows too."""
-    cdef Py_ssize_t b, first, n = values.shape[1]
-    cdef double total
+    cdef Py_ssize_t b, first, n = values.shape[1], done = 0
+    cdef double total, rest
     with nogil:
         for b in range(values.shape[0]):
-            total = 0
+            total = rest = 0
             for first in range(0, n, 512):
-                total += block_sum(&values[b, first], min(n - first, 512))
-            sums[b] = total
+                add_exactly(&total, &rest, block_sum(&values[b, first], min(n - first, 512)))
+                advance(&done, 512)
+            sums[b] = total + rest
 
 
 def weigh(const double[::1] values, const double[::1] weights, double[::1] weighted):
     """weighted = values * weights, 0 where the weight is 0, whatever the value; returns the sum of it."""
-    cdef Py_ssize_t i, n = values.shape[0]
-    cdef double total = 0
-    for i in range(n):
-        weighted[i] = values[i] * weights[i] if weights[i] else 0
-    for i in range(0, n, 512):
-        total += block_sum(&weighted[i], min(n - i, 512))
-    return total
+    cdef Py_ssize_t first, i, n = values.shape[0], done = 0
+    cdef double total = 0, rest = 0
+    for first in range(0, n, 512):
+        for i in range(first, min(n, first + 512)):
+            weighted[i] = values[i] * weights[i] if weights[i] else 0
+        add_exactly(&total, &rest, block_sum(&weighted[first], min(n - first, 512)))
+        advance(&done, 512)
+    return total + rest
 
 
 cdef double block_sum(const double *x, Py_ssize_t n) noexcept nogil:
@@ -116,18 +153,23 @@ cdef double block_sum(const double *x, Py_ssize_t n) noexcept nogil:
 
 def find_bad_tag(const int64_t[:, ::1] tags, const int64_t[::1] lengths, Py_ssize_t n_tags):
     """First (sequence, position) of a tag out of range among those of valid steps, or None."""
-    cdef Py_ssize_t b, t
-    for b in range(tags.shape[0]):
-        for t in range(lengths[b]):
-            if not 0 <= tags[b, t] < n_tags:
-                return b, t
+    cdef Py_ssize_t b, t, done = 0
+    for b in range(tags.shape[0] if tags.shape[1] else 0):
+        t = outside(&tags[b, 0], lengths[b], 0, n_tags - 1, &done)
+        if t >= 0:
+            return b, t
+        advance(&done, 1)
     return None
 
 
 def first_not_a_score(const double[::1] values):
     """Position of the first value that is NaN or inf, or -1; -inf is a score."""
-    cdef Py_ssize_t i
-    for i in range(values.shape[0]):
-        if not values[i] < INFINITY:
-            return i
+    cdef Py_ssize_t first, last, i, n = values.shape[0], done = 0
+    last = 0
+    while last < n:
+        first, last = last, min(n, last + STRETCH)
+        for i in range(first, last):
+            if not values[i] < INFINITY:
+                return i
+        advance(&done, last - first)
     return -1

@@ -1,4 +1,4 @@
-"""The general path, in logarithms: right for any potentials, one sequence at a time.
+"""The general path, in logarithms, one sequence at a time.
 
 Every frame's log-alphas are relative to their greatest, so that what rounds is their spread and not their sum.
 """
@@ -8,6 +8,7 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 
 from fastseqloss._kernels.crf_group cimport Group, Problem, add_exactly, load_scores, score_extent, set_group, tag_of
+from fastseqloss._kernels.exact_sums cimport exact_from
 
 
 cdef extern from "crf_lattice.h" nogil:
@@ -82,7 +83,10 @@ cdef inline void general_pairs(Group *g, Py_ssize_t t, const double *a, const do
 
 cdef inline double general(Group *g, int64_t b, const floating *x, floating *grad, floating *pairwise, double *counts,
                            double *start, double *end) noexcept nogil:
-    """Log of the sum over all paths of sequence b, relative to the shifts; gradient, sums over frames (if any)."""
+    """Log of the sum over all paths of sequence b, relative to the shifts; gradient, sums over frames (if any).
+
+    Nothing but the logarithm where that is under -exact_from(frames): all paths then have potentials that are rounded.
+    """
     cdef const Problem *p = g.problem
     cdef Py_ssize_t t, j, last
     cdef double log_sum, total
@@ -91,7 +95,7 @@ cdef inline double general(Group *g, int64_t b, const floating *x, floating *gra
     cdef double *weight = g.spare + 3 * p.step
     set_group(g, &b, 1)
     log_sum = general_forward(g, x)
-    if log_sum == -INFINITY or grad == NULL:
+    if log_sum < -exact_from(g.frames[0]) or grad == NULL:
         return log_sum
     last = g.frames[0] - 1
     for j in range(p.n_tags):

@@ -1,8 +1,10 @@
 """A few sequences on their way through a CRF together: the problem, their rows, their frames."""
 
 from cython cimport floating
-from libc.math cimport INFINITY
+from libc.math cimport INFINITY, fabs
 from libc.stdint cimport int64_t, uintptr_t
+
+from fastseqloss._kernels.workspace cimport size_product, take
 
 
 cdef extern from "crf_lattice.h" nogil:
@@ -26,6 +28,7 @@ cdef enum:
 cdef enum State:
     FAST            # all well on the fast path
     GENERAL         # to be redone on the general path
+    EXACT           # to be redone without rounding
     IMPOSSIBLE      # no path, or one of probability 0
     NOT_A_NUMBER
 
@@ -42,6 +45,7 @@ cdef struct Problem:
     const double *start                    # [n_tags] each
     const double *end
     const double *cost                     # [n_tags, n_tags] to add to the emissions, or NULL
+    const double *transitions              # [n_tags, n_tags]
     const double *scores                   # [n_tags, n_tags] transitions, less `shift`
     const double *scores_t                 # the same, transposed
     const double *factors                  # exp(scores)
@@ -49,6 +53,9 @@ cdef struct Problem:
     const double *backward                 # packed transpose of it
     double shift
     bint clamped                           # whether one of the scores was
+    bint overflows                         # whether one of the scores is -inf though the transition is not
+    double greatest                        # of the transitions, and 0
+    bint *no_memory                        # set where the exact path had none
 
 
 cdef struct Group:
@@ -59,6 +66,7 @@ cdef struct Group:
     Py_ssize_t frames[MOST]
     State state[MOST]
     bint clamped[MOST]                     # an emission was
+    double above[MOST]                     # no path scores more than this, of best paths
     double exponent[MOST]                  # binary exponents taken out of the alphas
     double offset[MOST]                    # sum of what the scores were shifted by; with tags, how far the tagged
     double rest[MOST]                      # path lies below that; and the rounding error of that sum
@@ -77,38 +85,28 @@ cdef struct Group:
     Py_ssize_t n_slots, n_pairs
 
 
-cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t unit) noexcept nogil:
-    return (n + unit - 1) // unit * unit
-
-
-cdef inline void *take(uintptr_t *cursor, Py_ssize_t n_bytes) noexcept nogil:
-    cdef uintptr_t start = cursor[0]
-    cursor[0] = start + <uintptr_t> round_up(n_bytes, 64)
-    return <void *> start
-
-
 cdef inline void take_slots(Group *g, Py_ssize_t n_slots, uintptr_t *cursor) noexcept nogil:
     cdef Py_ssize_t n_pairs = n_slots * g.room
     g.n_slots = n_slots
-    g.weight = <double *> take(cursor, (n_slots + 1) * g.room * g.problem.step * sizeof(double))
-    g.left = <const double **> take(cursor, n_pairs * sizeof(void *))
-    g.right = <const double **> take(cursor, n_pairs * sizeof(void *))
-    g.owner = <Py_ssize_t *> take(cursor, n_pairs * sizeof(Py_ssize_t))
+    g.weight = <double *> take(cursor, (n_slots + 1) * g.room, g.problem.step * sizeof(double))
+    g.left = <const double **> take(cursor, n_pairs, sizeof(void *))
+    g.right = <const double **> take(cursor, n_pairs, sizeof(void *))
+    g.owner = <Py_ssize_t *> take(cursor, n_pairs, sizeof(Py_ssize_t))
 
 
 cdef inline uintptr_t lay_out(Group *g, Py_ssize_t room, Py_ssize_t longest, bint linear, bint with_sums,
                               uintptr_t base) noexcept nogil:
     """Arrays of a group, from `base` on; returns where they end."""
     cdef uintptr_t cursor = base
-    cdef Py_ssize_t row = g.problem.step * sizeof(double)
+    cdef size_t row = size_product(g.problem.step, sizeof(double)), n_rows = size_product(longest, room)
     g.room = room
-    g.alpha = <double *> take(&cursor, longest * room * row)
-    g.shift = <double *> take(&cursor, longest * room * sizeof(double))
-    g.x = <double *> take(&cursor, longest * room * row if linear else 0)
-    g.beta = <double *> take(&cursor, room * row)
-    g.score = <double *> take(&cursor, row)
-    g.spare = <double *> take(&cursor, 6 * row)
-    g.packed = <double *> take(&cursor, g.problem.width * row if linear and with_sums else 0)
+    g.alpha = <double *> take(&cursor, n_rows, row)
+    g.shift = <double *> take(&cursor, n_rows, sizeof(double))
+    g.x = <double *> take(&cursor, n_rows if linear else 0, row)
+    g.beta = <double *> take(&cursor, room, row)
+    g.score = <double *> take(&cursor, 1, row)
+    g.spare = <double *> take(&cursor, 6, row)
+    g.packed = <double *> take(&cursor, g.problem.width if linear and with_sums else 0, row)
     take_slots(g, PAIRS // room, &cursor)
     return cursor
 
@@ -134,7 +132,7 @@ cdef inline void set_group(Group *g, const int64_t *order, Py_ssize_t n) noexcep
     for r in range(n):
         g.b[r], g.frames[r] = order[r], g.problem.lengths[order[r]]
         g.state[r], g.clamped[r] = FAST, False
-        g.exponent[r] = g.offset[r] = g.rest[r] = 0
+        g.exponent[r] = g.offset[r] = g.rest[r] = g.above[r] = 0
 
 
 cdef inline void load_scores(Group *g, Py_ssize_t r, Py_ssize_t t, const floating *x) noexcept nogil:
@@ -157,15 +155,50 @@ cdef inline int64_t tag_of(Group *g, Py_ssize_t r, Py_ssize_t t) noexcept nogil:
     return g.problem.tags[g.b[r] * g.problem.n_frames + t]
 
 
+cdef inline void refuse_scores(Group *g, Py_ssize_t r, Py_ssize_t t, const floating *x) noexcept nogil:
+    """Scores that are no numbers: because they were given as such, or their sums are beyond float64."""
+    cdef const Problem *p = g.problem
+    cdef const floating *emission = x + g.b[r] * p.x_batch + t * p.x_frame
+    cdef Py_ssize_t j
+    if g.state[r] != NOT_A_NUMBER:
+        g.state[r] = EXACT
+    for j in range(p.n_tags):
+        if not emission[j] < INFINITY:
+            g.state[r] = NOT_A_NUMBER
+
+
+cdef inline bint is_rounded(Group *g, Py_ssize_t r, Py_ssize_t t, const floating *x, double most) noexcept nogil:
+    """Whether adding starts and ends to emissions rounded too much of a score that counts, or left no number."""
+    cdef const Problem *p = g.problem
+    cdef const floating *emission = x + g.b[r] * p.x_batch + t * p.x_frame
+    cdef double score, rest
+    cdef Py_ssize_t j
+    for j in range(p.n_tags):
+        score, rest = emission[j], 0
+        if t == 0:
+            add_exactly(&score, &rest, p.start[j])
+        if t == g.frames[r] - 1:
+            add_exactly(&score, &rest, p.end[j])
+        if score == -INFINITY and emission[j] > score and not (t == 0 and p.start[j] == score) and not (
+                t == g.frames[r] - 1 and p.end[j] == score):
+            return True
+        if fabs(rest) > 2.0 ** -31 and score >= most - CLAMP:
+            return True
+    return False
+
+
 cdef inline void open_frame(Group *g, Py_ssize_t r, Py_ssize_t t, const floating *x) noexcept nogil:
     """The row of x = exp(scores of the frame, less the greatest); where the tagged path goes is noted."""
     cdef const Problem *p = g.problem
-    cdef double least, most
+    cdef double least, most, below
     load_scores(g, r, t, x)
     if not score_extent(g.score, p.width, &least, &most):
-        g.state[r] = NOT_A_NUMBER
+        refuse_scores(g, r, t, x)
         fill(x_row(g, t, r), p.width, 0)
         return
+    if g.state[r] != NOT_A_NUMBER and (t > 0 and p.overflows or (
+            (t == 0 or t == g.frames[r] - 1) and is_rounded(g, r, t, x, most))):
+        g.state[r] = EXACT
     if most == -INFINITY:
         most = 0
     g.shift[t * g.room + r] = most
@@ -177,6 +210,9 @@ cdef inline void open_frame(Group *g, Py_ssize_t r, Py_ssize_t t, const floating
         if t > 0:
             add_exactly(&g.offset[r], &g.rest[r], p.shift)
         return
-    add_exactly(&g.offset[r], &g.rest[r], most - g.score[tag_of(g, r, t)])
+    below = most - g.score[tag_of(g, r, t)]
+    if below == INFINITY and g.score[tag_of(g, r, t)] > -INFINITY and g.state[r] != NOT_A_NUMBER:
+        g.state[r] = EXACT
+    add_exactly(&g.offset[r], &g.rest[r], below)
     if t > 0:
         add_exactly(&g.offset[r], &g.rest[r], -p.scores[tag_of(g, r, t - 1) * p.n_tags + tag_of(g, r, t)])

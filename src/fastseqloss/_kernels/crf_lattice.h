@@ -355,15 +355,6 @@ static double fsl_clamped_mass(const double *s, double shift, const double *a, c
     return mass;
 }
 
-/* sum += x, exactly but for the rounding of rest. */
-FSL_INLINE void fsl_add_exactly(double *sum, double *rest, double x)
-{
-    const double total = *sum + x, part = total - *sum;
-    const double error = (*sum - (total - part)) + (x - part);
-    *rest += total - total == 0 ? error : 0;
-    *sum = total;
-}
-
 /* ---- log space ----------------------------------------------------------------------------- */
 
 /* out[j] = log sum over i < n of exp(a[i] + m[i * n + j]); best and sum are rows to work in. */

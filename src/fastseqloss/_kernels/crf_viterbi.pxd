@@ -9,8 +9,10 @@ from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int64_t
 
 from fastseqloss._kernels.crf_group cimport (
-    FAST, IMPOSSIBLE, NOT_A_NUMBER, Group, Problem, add_row, alpha_row, load_scores, score_extent, tag_of,
+    EXACT, FAST, IMPOSSIBLE, NOT_A_NUMBER, Group, Problem, add_row, alpha_row, load_scores, refuse_scores,
+    score_extent, tag_of,
 )
+from fastseqloss._kernels.exact_sums cimport exact_from
 
 
 cdef extern from "crf_lattice.h" nogil:
@@ -33,7 +35,8 @@ cdef inline void best_scores(Group *g, const floating *x) noexcept nogil:
         for r in range(n):
             load_scores(g, r, t, x)
             if not score_extent(g.score, p.width, &least, &most):
-                g.state[r] = NOT_A_NUMBER
+                refuse_scores(g, r, t, x)
+            g.above[r] += max(most, 0) + p.greatest
             a = alpha_row(g, t, r)
             if p.tags != NULL:
                 if t > 0:
@@ -70,6 +73,15 @@ cdef inline double trace(Group *g, Py_ssize_t r, int64_t *path) noexcept nogil:
         j = first_best(alpha_row(g, t - 1, r), p.scores_t + j * p.n_tags, p.n_tags)
         path[t - 1] = j
     return score
+
+
+cdef inline bint is_rounded(Group *g, Py_ssize_t r, double score) noexcept nogil:
+    """Whether sums on the way to the best path may be so large that it need not be the best.
+
+    A path that is as far down as the best one is not ends up there, since nothing lifts it by more than `above`.
+    """
+    cdef double most = 2.0 ** 30 + exact_from(g.frames[r])
+    return g.state[r] == EXACT or g.state[r] != NOT_A_NUMBER and not (g.above[r] < most and score > -most)
 
 
 cdef inline double margin(Group *g, Py_ssize_t r, double score) noexcept nogil:

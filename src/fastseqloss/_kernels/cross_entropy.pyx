@@ -9,16 +9,18 @@ or a target distribution), NULL where there is none.
 """
 
 from cython cimport floating
+from cython.parallel cimport parallel, threadid
 from libc.math cimport INFINITY
-from libc.stdint cimport int64_t
-from libc.stdlib cimport free, malloc
+from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset
 
 from cpython.buffer cimport PyBuffer_Release
 
 from fastseqloss._kernels.elements cimport FLOAT32, FLOAT64, Array, acquire
-from fastseqloss._kernels.machine cimport run_items
+from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
+from fastseqloss._kernels.signals cimport advance
 from fastseqloss._kernels.softmax cimport log64
+from fastseqloss._kernels.workspace cimport Workspace, allocate, part_of, release, size_product, take
 
 
 cdef extern from "rows.h" nogil:
@@ -38,6 +40,9 @@ cdef extern from "rows.h" nogil:
     double row_dot_log "fsl_row_dot_log"(...) noexcept
     void row_gradient "fsl_row_gradient"(...) noexcept
     void row_slope "fsl_row_slope"(...) noexcept
+    Py_ssize_t find_outside "fsl_find_outside"(...) noexcept
+    double share "fsl_share"(double p) noexcept
+    bint is_large "fsl_is_large"(...) noexcept
     double row_smooth "fsl_row_smooth"(...) noexcept
     void tile_in "fsl_tile_in"(...) noexcept
     void tile_out "fsl_tile_out"(...) noexcept
@@ -87,10 +92,7 @@ cdef struct Job:
     bint smooth  # integer targets with label smoothing: one dense row for all
     double *loss
     Py_ssize_t n_steps
-    void *dense  # that row
-    void *scratch  # elements, `room` for each thread
-    Block *blocks  # one for each thread
-    Py_ssize_t room
+    Workspace workspace
 
 
 cdef void collect(const Job *job, Py_ssize_t first, Py_ssize_t last, Py_ssize_t size, Block *rows) noexcept nogil:
@@ -175,7 +177,7 @@ cdef void put_gradients(const Job *job, Block *rows, Py_ssize_t size, floating *
                         floating *buffer) noexcept nogil:
     """The gradient of each row from its exponentials e, where that is not in place already."""
     cdef Py_ssize_t k, v = job.n_classes
-    cdef bint dense = job.smooth or job.y.data != NULL, native = size == sizeof(floating)
+    cdef bint dense = job.smooth or job.y.data != NULL, native = size == sizeof(floating), scaled
     cdef const floating *q
     cdef floating value
     if native and not dense and v <= SHORT:
@@ -185,12 +187,13 @@ cdef void put_gradients(const Job *job, Block *rows, Py_ssize_t size, floating *
         rows.at_target[k] = e[k][rows.target[k]]
         q = dense_row(job, rows.step[k], smooth, buffer, &rows.q[k])
         value = at_target(rows, k, q)
-        if native or dense:
+        scaled = native or dense or is_large(e[k], rows.factor[k])
+        if scaled:
             row_gradient(e[k], v, rows.factor[k], rows.scale[k], q)
         if native:
             e[k][rows.target[k]] = value if rows.own[k] else e[k][rows.target[k]]
             continue
-        store(job.x.kind, e[k], 1.0 if dense else rows.factor[k], v, rows.g[k], size)
+        store(job.x.kind, e[k], 1.0 if scaled else rows.factor[k], v, rows.g[k], size)
         if rows.own[k]:
             store(job.x.kind, &value, 1, 1, rows.g[k] + size * rows.target[k], size)
 
@@ -260,7 +263,7 @@ cdef void probability_rows(const Job *job, Block *rows, const floating **x, floa
     cdef double p, own
     for k in range(rows.n):
         t, own = rows.target[k], rows.own[k]
-        p = x[k][t]
+        p = share(x[k][t]) if job.input == PROBS else x[k][t]
         rows.loss[k] = 0
         if own:
             rows.loss[k] = -own * (log64(p) if job.input == PROBS else p)
@@ -275,7 +278,8 @@ cdef void probability_rows(const Job *job, Block *rows, const floating **x, floa
         else:
             memset(e[k], 0, v * sizeof(floating))
         if own:
-            e[k][t] = <floating> (-rows.scale[k] * own / (p if job.input == PROBS else 1.0))
+            e[k][t] = <floating> (-INFINITY if job.input == PROBS and p == 0 else
+                                  -rows.scale[k] * own / (p if job.input == PROBS else 1.0))
 
 
 cdef void run_block(const Job *job, Py_ssize_t first, Py_ssize_t last, floating *smooth, floating *scratch,
@@ -317,42 +321,46 @@ cdef void run_block(const Job *job, Py_ssize_t first, Py_ssize_t last, floating 
             store(job.x.kind, e[k], 1, v, rows.g[k], size)
 
 
-cdef inline void run_blocks(const Job *job, Py_ssize_t first, Py_ssize_t last, int hand, floating tag) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(first, last):
-        run_block(job, i * job.block, min(job.n_steps, (i + 1) * job.block), <floating *> job.dense,
-                  <floating *> job.scratch + hand * job.room, job.blocks + hand)
+cdef void run_worker(const Job *job, Loop *loop, int worker) noexcept nogil:
+    cdef Py_ssize_t first, last = 0, i, start, stop
+    cdef uintptr_t scratch = part_of(&job.workspace, worker)
+    cdef Block *rows = <Block *> take(&scratch, 1, sizeof(Block))
+    while next_items(loop, worker, &first, &last):
+        for i in range(first, last):
+            start, stop = i * job.block, min(job.n_steps, (i + 1) * job.block)
+            if job.x.kind == FLOAT64:
+                run_block(job, start, stop, <double *> job.workspace.common, <double *> scratch, rows)
+            else:
+                run_block(job, start, stop, <float *> job.workspace.common, <float *> scratch, rows)
 
 
-cdef void run_float(void *job, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
-    run_blocks(<const Job *> job, first, last, hand, <float> 0)
+cdef double smooth_row(const Job *job, floating *row) noexcept nogil:
+    """The dense row of label smoothing; its sum."""
+    memset(row, 0, job.n_classes * sizeof(floating))
+    return row_smooth(row, job.n_classes, job.weight, job.epsilon, row)
 
 
-cdef void run_double(void *job, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
-    run_blocks(<const Job *> job, first, last, hand, <double> 0)
-
-
-cdef int run(Job *job, int num_threads, floating tag) except -1:
-    cdef Py_ssize_t v = job.n_classes, n_blocks = (job.n_steps + job.block - 1) // job.block
-    cdef floating *scratch = NULL
-    # Per thread: rows of half precision, and rows of q or tiles; after all, the smoothing row.
-    job.room = (job.block * v + (3 * v * LANES if v < LANES else v) + 15) // 16 * 16
-    scratch = <floating *> malloc((num_threads * job.room + v) * sizeof(floating) + 64)
-    job.blocks = <Block *> malloc(num_threads * sizeof(Block))
-    job.scratch = scratch
-    try:
-        if scratch == NULL or job.blocks == NULL:
-            raise MemoryError("no memory for a workspace")
-        job.dense = scratch + num_threads * job.room
-        with nogil:
-            if job.smooth:
-                memset(job.dense, 0, v * sizeof(floating))
-                job.dense_sum = row_smooth(<floating *> job.dense, v, job.weight, job.epsilon, <floating *> job.dense)
-            run_items(run_float if floating is float else run_double, job, n_blocks, num_threads)
-    finally:
-        free(scratch)
-        free(job.blocks)
-    return 0
+cdef Status run_steps(Job *job, int num_threads) noexcept nogil:
+    """All steps. Allocates the workspace; needs no GIL."""
+    cdef Loop loop
+    cdef Py_ssize_t v = job.n_classes
+    cdef size_t row = size_product(v, sizeof(double) if job.x.kind == FLOAT64 else sizeof(float))
+    cdef uintptr_t own = 0
+    job.block = min(LANES if v < LANES else MOST, max(1, BLOCK // v))
+    # For all the smoothing row; for each worker a block, rows of half precision, and a row of q or tiles.
+    take(&own, 1, sizeof(Block))
+    take(&own, job.block + (3 * LANES if v < LANES else 1), row)
+    if not allocate(&job.workspace, row, own, num_threads, False):
+        return NO_MEMORY
+    if job.smooth:
+        job.dense_sum = smooth_row(job, <double *> job.workspace.common) if job.x.kind == FLOAT64 \
+            else smooth_row(job, <float *> job.workspace.common)
+    begin(&loop, (job.n_steps + job.block - 1) // job.block, num_threads)
+    while enter(&loop):
+        with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
+            run_worker(job, &loop, threadid())
+    release(&job.workspace)
+    return loop.status
 
 
 def softmax_cross_entropy(object scores, int kind, const int64_t[::1] targets, object distributions,
@@ -367,6 +375,7 @@ def softmax_cross_entropy(object scores, int kind, const int64_t[::1] targets, o
     """
     cdef Py_buffer held[3]
     cdef Job job
+    cdef Status status
     memset(&job, 0, sizeof(Job))
     memset(held, 0, sizeof(held))
     try:
@@ -375,15 +384,60 @@ def softmax_cross_entropy(object scores, int kind, const int64_t[::1] targets, o
         job.y = acquire(distributions, distribution_kind, &held[2], False)
         job.input, job.n_steps = <Input> input_kind, loss.shape[0]
         job.n_rows, job.n_classes = job.x.shape[1], job.x.shape[2]
-        job.block = min(LANES if job.n_classes < LANES else MOST, max(1, BLOCK // job.n_classes))
         job.targets, job.scale, job.loss = &targets[0], &scale[0], &loss[0]
         job.weight = &class_weight[0] if class_weight is not None else NULL
         job.epsilon, job.z = label_smoothing, z_loss
         job.smooth = job.y.data == NULL and label_smoothing > 0
-        if job.x.kind == FLOAT64:
-            run[double](&job, num_threads, 0.0)
-        else:
-            run[float](&job, num_threads, 0.0)
+        with nogil:
+            status = run_steps(&job, num_threads)
+        check(status, job.workspace.size)
     finally:
         for i in range(3):
             PyBuffer_Release(&held[i])
+
+
+def first_outside(object values, int kind, const int64_t[::1] targets, double most):
+    """Element of the flattened values of a step that counts that is below 0 or above `most`, or -1.
+
+    What is beyond by rounding, 1e-6, is let pass.
+
+    IN   values [B, R, V], class axis contiguous; targets [B R], -1 where a step does not count: it is not looked at.
+    """
+    cdef Py_buffer held[1]
+    cdef Array p
+    memset(held, 0, sizeof(held))
+    try:
+        p = acquire(values, kind, &held[0], False)
+        if kind == FLOAT64:
+            return outside[double](&p, targets, most, 0.0)
+        return outside[float](&p, targets, most, 0.0)
+    finally:
+        PyBuffer_Release(&held[0])
+
+
+cdef Py_ssize_t outside(const Array *p, const int64_t[::1] targets, double most, floating tag) except -2:
+    cdef Py_ssize_t n, at, done = 0, v = p.shape[2], bad = -1
+    cdef bint native = p.kind == FLOAT32 or p.kind == FLOAT64
+    cdef Workspace converted
+    cdef floating *buffer
+    cdef const char *row
+    if not allocate(&converted, size_product(0 if native else v, sizeof(floating)), 0, 0, False):
+        raise MemoryError(f"no memory for a workspace of {converted.size} bytes")
+    buffer = <floating *> converted.common
+    try:
+        with nogil:
+            for n in range(targets.shape[0]):
+                if targets[n] < 0:
+                    continue
+                row = p.data + n // p.shape[1] * p.strides[0] + n % p.shape[1] * p.strides[1]
+                if not native:
+                    load(p.kind, row, p.strides[2], v, buffer)
+                    row = <const char *> buffer
+                at = find_outside(<const floating *> row, v, most)
+                if at < v:
+                    bad = n * v + at
+                    break
+                advance(&done, v)
+    finally:
+        release(&converted)
+    return bad

@@ -9,38 +9,43 @@ Frames c_j to c_j+1 bound block j, and block j owns the steps between them.
 """
 
 from cython cimport floating
+from cython.parallel cimport parallel, threadid
 from libc.math cimport INFINITY, NAN, isnan
-from libc.stdint cimport int32_t, int64_t, uintptr_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memset
 
 from fastseqloss._kernels.ctc_fast cimport backward_sweep, forward_sweep
 from fastseqloss._kernels.ctc_general cimport general
 from fastseqloss._kernels.ctc_sequence cimport (
-    DEAD, LOGITS, Sequence, fill_frames, lay_out, log_total, round_up, row, set_labels, Input,
+    DEAD, LOGITS, Sequence, add_exactly, fill_frames, lay_out, log_total, row, set_labels, Input,
 )
-from fastseqloss._kernels.machine cimport run_items
+from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.softmax cimport log64
+from fastseqloss._kernels.workspace cimport Workspace, allocate, part_of, release, size_product, size_sum
 
 
-cdef double lattice(Sequence *s, const floating *x, floating *g) noexcept nogil:
+cdef double lattice(Sequence *s, const floating *x, floating *g, bint *has_path) noexcept nogil:
     """Log-likelihood of the lattice and the gradient: fast path, else general path."""
     cdef Py_ssize_t k = forward_sweep(s, x, g), r, n = s.n_labels
-    cdef double b, l = 0, el = DEAD, total
+    cdef double b, l = 0, el = DEAD, total, norm, rest
+    has_path[0] = True
     if s.is_nan:
         return NAN
     if k < 0:
-        return general(s, x, g)
+        return general(s, x, g, has_path)
     r = s.frames - 1 - (s.n_blocks - 1) * s.block
     r = r if s.with_grad else r % 2
     b = row(s, s.rows, r, 0)[n]
     if n:
         l, el = row(s, s.rows, r, 1)[n - 1], row(s, s.exponents, k, 1)[n - 1]
     if not (b > 0 or l > 0):
+        has_path[0] = False
         return -INFINITY
     total = log_total(b, row(s, s.exponents, k, 0)[n], l, el)
     if s.with_grad and not backward_sweep(s, x, g, k):
-        general(s, x, g)
+        norm, rest = s.log_norm, s.log_rest
+        general(s, x, g, has_path)
+        s.log_norm, s.log_rest = norm, rest  # to which the total belongs
     return total
 
 
@@ -48,6 +53,7 @@ cdef double run_sequence(Sequence *s, const floating *x, floating *g, const int6
                          bint feasible) noexcept nogil:
     """Loss of one sequence; its gradient, padding included, goes to g."""
     cdef double total
+    cdef bint has_path
     fill_frames(s, g, s.frames, n_frames, 0)
     if s.scale == 0 or not feasible:
         fill_frames(s, g, 0, s.frames, 0)
@@ -55,10 +61,15 @@ cdef double run_sequence(Sequence *s, const floating *x, floating *g, const int6
     if s.frames == 0:
         return 0
     set_labels(s, labels)
-    total = lattice(s, x, g)
-    total = s.log_norm + log64(s.norm_product) - total
-    if isnan(total) or total == INFINITY:
-        fill_frames(s, g, 0, s.frames, 0 if total == INFINITY else NAN)
+    total = lattice(s, x, g, &has_path)
+    if not has_path:
+        fill_frames(s, g, 0, s.frames, 0)
+        return INFINITY
+    add_exactly(&s.log_norm, &s.log_rest, log64(s.norm_product))
+    add_exactly(&s.log_norm, &s.log_rest, -total)
+    total = s.log_norm + s.log_rest
+    if isnan(total):
+        fill_frames(s, g, 0, s.frames, NAN)
     elif s.input == LOGITS and total < 0:
         total = 0  # by rounding alone
     return total
@@ -67,9 +78,8 @@ cdef double run_sequence(Sequence *s, const floating *x, floating *g, const int6
 # What a call asks for, and the memory it works in.
 cdef struct Batch:
     Sequence common
-    const void *x
-    void *g
-    Py_ssize_t x_step, g_step, n_frames  # elements from one sequence to the next; frames, padding included
+    Py_ssize_t n, n_frames  # sequences; frames, padding included
+    Py_ssize_t x_step, g_step  # elements from one sequence to the next
     const int64_t *order
     const int64_t *labels
     const int64_t *starts
@@ -78,32 +88,45 @@ cdef struct Batch:
     const int64_t *frames_needed
     const double *scale
     double *loss
-    char *positions
-    uintptr_t arrays
-    Py_ssize_t used, room  # bytes of a thread there
+    Workspace positions, arrays
 
 
-cdef inline void run_sequences(const Batch *work, Py_ssize_t first, Py_ssize_t last, int hand,
-                               floating tag) noexcept nogil:
+cdef void run_worker(const Batch *batch, const floating *x, floating *g, Loop *loop, int worker) noexcept nogil:
     cdef Sequence s
-    cdef Py_ssize_t i, b
-    for i in range(first, last):
-        b = work.order[i]
-        s = work.common
-        s.frames, s.n_labels, s.scale = work.logit_lengths[b], work.label_lengths[b], work.scale[b]
-        s.position = <int32_t *> (work.positions + hand * work.used)
-        lay_out(&s, sizeof(floating), work.arrays + hand * work.room)
-        work.loss[b] = run_sequence(&s, <const floating *> work.x + b * work.x_step,
-                                    <floating *> work.g + b * work.g_step, work.labels + work.starts[b],
-                                    work.n_frames, work.logit_lengths[b] >= work.frames_needed[b])
+    cdef Py_ssize_t first, last = 0, i, b
+    while next_items(loop, worker, &first, &last):
+        for i in range(first, last):
+            b = batch.order[i]
+            s = batch.common
+            s.frames, s.n_labels, s.scale = batch.logit_lengths[b], batch.label_lengths[b], batch.scale[b]
+            s.position = <int32_t *> part_of(&batch.positions, worker)
+            lay_out(&s, sizeof(floating), part_of(&batch.arrays, worker))
+            batch.loss[b] = run_sequence(&s, x + b * batch.x_step, g + b * batch.g_step,
+                                         batch.labels + batch.starts[b], batch.n_frames,
+                                         batch.logit_lengths[b] >= batch.frames_needed[b])
 
 
-cdef void run_float(void *work, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
-    run_sequences(<const Batch *> work, first, last, hand, <float> 0)
-
-
-cdef void run_double(void *work, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
-    run_sequences(<const Batch *> work, first, last, hand, <double> 0)
+cdef Status run_batch(Batch *batch, const floating *x, floating *g, int num_threads) noexcept nogil:
+    """All sequences, x and g being the first one's. Allocates the workspace; needs no GIL."""
+    cdef Loop loop
+    cdef Sequence *s = &batch.common
+    cdef size_t room = 0
+    cdef Py_ssize_t b
+    for b in range(batch.n):
+        s.frames, s.n_labels = batch.logit_lengths[b], batch.label_lengths[b]
+        room = max(room, lay_out(s, sizeof(floating), 0))
+    # Classes are looked up in an array of zeros per worker.
+    if not (allocate(&batch.arrays, 0, room, num_threads, False)
+            and allocate(&batch.positions, 0, size_product(s.n_classes, sizeof(int32_t)), num_threads, True)):
+        release(&batch.arrays)
+        return NO_MEMORY
+    begin(&loop, batch.n, num_threads)
+    while enter(&loop):
+        with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
+            run_worker(batch, x, g, &loop, threadid())
+    release(&batch.arrays)
+    release(&batch.positions)
+    return loop.status
 
 
 def ctc_loss(const floating[:, :, :] logits, const int64_t[::1] labels, const int64_t[::1] starts,
@@ -116,41 +139,32 @@ def ctc_loss(const floating[:, :, :] logits, const int64_t[::1] labels, const in
     OUT  loss [B], inf where logit_lengths < frames_needed; grad [B, T, V], which is logits if in_place. With by_state
          grad [B, T, 2 S + 1] is given the posteriors of the states instead, blank, label, ..., blank.
     """
-    cdef Py_ssize_t n = logits.shape[0], n_frames = logits.shape[1], n_classes = logits.shape[2], b
     cdef bint with_grad = grad is not None
-    cdef Py_ssize_t room = 0
-    cdef Batch work
-    cdef Sequence common
-    memset(&work, 0, sizeof(Batch))
-    if n_frames:
-        work.x, work.g = &logits[0, 0, 0], &grad[0, 0, 0] if with_grad else NULL
-    work.x_step = logits.strides[0] // <Py_ssize_t> sizeof(floating)
-    work.g_step = grad.strides[0] // <Py_ssize_t> sizeof(floating) if with_grad else 0
-    work.labels, work.starts = &labels[0] if labels.shape[0] else NULL, &starts[0]
-    work.logit_lengths, work.label_lengths, work.frames_needed = &logit_lengths[0], &label_lengths[0], &frames_needed[0]
-    work.order, work.scale, work.loss, work.n_frames = &order[0], &scale[0], &loss[0], n_frames
-    memset(&common, 0, sizeof(Sequence))
+    cdef Batch batch
+    cdef Sequence *common = &batch.common
+    cdef Status status
+    cdef bint no_memory = False
+    cdef const floating *x = NULL
+    cdef floating *g = NULL
+    memset(&batch, 0, sizeof(Batch))
+    batch.n, batch.n_frames = logits.shape[0], logits.shape[1]
+    if batch.n_frames:
+        x, g = &logits[0, 0, 0], &grad[0, 0, 0] if with_grad else NULL
+    batch.x_step = logits.strides[0] // <Py_ssize_t> sizeof(floating)
+    batch.g_step = grad.strides[0] // <Py_ssize_t> sizeof(floating) if with_grad else 0
+    batch.labels, batch.starts = &labels[0] if labels.shape[0] else NULL, &starts[0]
+    batch.logit_lengths, batch.label_lengths = &logit_lengths[0], &label_lengths[0]
+    batch.frames_needed, batch.order = &frames_needed[0], &order[0]
+    batch.scale, batch.loss = &scale[0], &loss[0]
     common.input = <Input> input_kind
     common.with_grad, common.in_place = with_grad, in_place
-    common.n_classes, common.blank = n_classes, blank
+    common.n_classes, common.blank = logits.shape[2], blank
     common.x_stride = logits.strides[1] // <Py_ssize_t> sizeof(floating)
     common.g_stride = grad.strides[1] // <Py_ssize_t> sizeof(floating) if with_grad else 0
     common.by_state, common.g_width = by_state, grad.shape[2] if with_grad else 0
-    common.norm_product = 1
-    for b in range(n):
-        common.frames, common.n_labels = logit_lengths[b], label_lengths[b]
-        room = max(room, <Py_ssize_t> lay_out(&common, sizeof(floating), 0))
-    work.common = common
-    # Classes are looked up in an array of zeros per thread.
-    work.used, work.room = round_up(n_classes * sizeof(int32_t), 64), room
-    cdef char *positions = <char *> calloc(num_threads, work.used)
-    cdef char *arrays = <char *> malloc(num_threads * room + 64)
-    work.positions, work.arrays = positions, (<uintptr_t> arrays + 63) // 64 * 64
-    try:
-        if positions == NULL or arrays == NULL:
-            raise MemoryError(f"no memory for a workspace of {num_threads * (room + work.used)} bytes")
-        with nogil:
-            run_items(run_float if floating is float else run_double, &work, n, num_threads)
-    finally:
-        free(positions)
-        free(arrays)
+    common.norm_product, common.no_memory = 1, &no_memory
+    with nogil:
+        status = run_batch(&batch, x, g, num_threads)
+    check(status, size_sum(batch.arrays.size, batch.positions.size))
+    if no_memory:
+        raise MemoryError("no memory for the sums of a sequence with scores that far apart")

@@ -13,17 +13,24 @@ and is right if that does. Where a model is sure of itself, few states are left.
 """
 
 from cython cimport floating
-from libc.math cimport INFINITY, NAN, isnan
+from cython.parallel cimport parallel, threadid
+from libc.math cimport INFINITY, NAN, cbrt, fabs, isnan
 from libc.stdint cimport int32_t, int64_t, uintptr_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from fastseqloss._kernels.ctc_fast cimport first_alive, first_unreached
 from fastseqloss._kernels.ctc_sequence cimport (
-    LOGITS, LOG_PROBS, PAD, PROBS, STATES, Input, Sequence, fill, round_up, set_labels, take,
+    LOGITS, LOG_PROBS, PAD, PROBS, STATES, Input, Sequence, add_exactly, fill, set_labels,
 )
-from fastseqloss._kernels.machine cimport run_items
+from fastseqloss._kernels.exact_sums cimport (
+    Levels, add_digits, add_sums, balance, exact_from, note, rows_of, settle,
+)
+from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.softmax cimport log64, softmax_row
+from fastseqloss._kernels.workspace cimport (
+    Workspace, allocate, part_of, release, round_up, size_product, size_sum, take,
+)
 
 
 cdef extern from "ctc_viterbi.h" nogil:
@@ -50,7 +57,8 @@ cdef struct Search:
     double star_log_prob
     Py_ssize_t star                        # index of the star among the classes used, or -1
     double *prior                          # [used] the same of the classes used
-    double *log_norm                       # [frames] logarithm of the sum of exp(logits)
+    double *row_max                        # [frames] greatest of the logits,
+    double *log_norm                       # [frames] and logarithm of the sum of exp(logits - row_max)
     float *skip                            # [width] 0 where l[i-1] may be followed by l[i], else -inf
     double *q                              # [2, width] of one frame: blank states, label states
     Py_ssize_t cone                        # how many labels a block may see, in whole vectors
@@ -59,6 +67,8 @@ cdef struct Search:
     Py_ssize_t lo, hi                      # labels with a q at the last frame seen, in whole vectors
     Py_ssize_t opened                      # the first frame that has been met
     bint is_nan
+    bint is_rounded                        # scores so large that what was added to them may have been lost
+    bint *no_memory                        # set where exact sums had none
 
 
 # The state that a path is in: label i, or the blank before it.
@@ -85,28 +95,29 @@ cdef inline uintptr_t lay_out(Search *a, uintptr_t base) noexcept nogil:
     s.width = PAD + s.size + STATES
     s.emission_width = round_up(most + 1, STATES)
     s.block = steps
-    if steps * s.width * 16 > KEEP:
+    if size_product(steps, s.width * 16) > KEEP:
         # Checkpoints take T / block rows of all states, a cone takes block rows of block states.
-        s.block = 64
+        s.block = max(64, (<Py_ssize_t> cbrt(<double> steps * s.width / 8) // 32 - 1) * 32)
         while 8.0 * s.block * s.block * s.block < <double> steps * s.width:
             s.block += 32
         s.block = min(s.block, steps)
     s.n_blocks = (steps + s.block - 1) // s.block
     states = s.width * sizeof(double)
     a.cone = min(s.size, round_up(s.block + 2, STATES) + STATES)
-    s.classes = <int32_t *> take(&cursor, most * sizeof(int32_t))
-    s.u = <int32_t *> take(&cursor, s.width * sizeof(int32_t))
-    s.blank_u = <int32_t *> take(&cursor, s.width * sizeof(int32_t))
-    s.skip = <double *> take(&cursor, states)
-    s.need = <int64_t *> take(&cursor, s.n_labels * sizeof(int64_t))
-    a.log_norm = <double *> take(&cursor, s.frames * sizeof(double))
-    a.prior = <double *> take(&cursor, s.emission_width * sizeof(double))
-    s.score = <double *> take(&cursor, s.emission_width * sizeof(double))
-    s.y = <double *> take(&cursor, s.emission_width * sizeof(double))
-    a.skip = <float *> take(&cursor, s.width * sizeof(float))
-    a.q = <double *> take(&cursor, 2 * states)
-    s.checkpoints = <double *> take(&cursor, 2 * (s.n_blocks - 1) * states)
-    s.rows = <double *> take(&cursor, 2 * (s.block + 1) * (a.cone + STATES) * sizeof(double))
+    s.classes = <int64_t *> take(&cursor, most, sizeof(int64_t))
+    s.u = <int32_t *> take(&cursor, s.width, sizeof(int32_t))
+    s.blank_u = <int32_t *> take(&cursor, s.width, sizeof(int32_t))
+    s.skip = <double *> take(&cursor, 1, states)
+    s.need = <int64_t *> take(&cursor, s.n_labels, sizeof(int64_t))
+    a.row_max = <double *> take(&cursor, s.frames, sizeof(double))
+    a.log_norm = <double *> take(&cursor, s.frames, sizeof(double))
+    a.prior = <double *> take(&cursor, s.emission_width, sizeof(double))
+    s.score = <double *> take(&cursor, s.emission_width, sizeof(double))
+    s.y = <double *> take(&cursor, s.emission_width, sizeof(double))
+    a.skip = <float *> take(&cursor, s.width, sizeof(float))
+    a.q = <double *> take(&cursor, 2, states)
+    s.checkpoints = <double *> take(&cursor, 2 * (s.n_blocks - 1), states)
+    s.rows = <double *> take(&cursor, 2 * (s.block + 1), (a.cone + STATES) * sizeof(double))
     return cursor
 
 
@@ -120,7 +131,7 @@ cdef inline void set_search(Search *a, const int64_t *labels) noexcept nogil:
     a.star = -1
     for k in range(s.used):
         if s.classes[k] == s.n_classes:
-            a.star, s.classes[k] = k, <int32_t> s.blank
+            a.star, s.classes[k] = k, s.blank
         a.prior[k] = a.class_prior[s.classes[k]] if a.class_prior != NULL else 0
     if a.star >= 0:
         a.prior[a.star] = 0
@@ -133,11 +144,11 @@ cdef inline bint normalise(Search *a, const floating *x, Py_ssize_t t) noexcept 
 
     Of a row of -inf alone, where no class is possible but a star is, the scores stay as they are.
     """
-    cdef double row_max, row_sum
+    cdef double row_sum
     if a.s.input != LOGITS:
         return False
-    softmax_row(x + t * a.s.x_stride, a.s.n_classes, <floating *> NULL, 1, -a.s.x_stride, &row_max, &row_sum)
-    a.log_norm[t] = row_max + log64(row_sum) if row_sum != 0 else 0
+    softmax_row(x + t * a.s.x_stride, a.s.n_classes, <floating *> NULL, 1, -a.s.x_stride, &a.row_max[t], &row_sum)
+    a.log_norm[t] = log64(row_sum) if row_sum != 0 else 0
     return isnan(row_sum)
 
 
@@ -147,7 +158,7 @@ cdef inline double log_prob_at(Search *a, const floating *x, Py_ssize_t t, Py_ss
     if k == a.star:
         return a.star_log_prob
     if a.s.input == LOGITS:
-        return score - a.log_norm[t]
+        return (score - a.row_max[t]) - a.log_norm[t]
     return log64(score) if a.s.input == PROBS else score
 
 
@@ -156,16 +167,21 @@ cdef inline bint emit(Search *a, const floating *x, Py_ssize_t t) noexcept nogil
     cdef Sequence *s = &a.s
     cdef const floating *frame = x + t * s.x_stride
     cdef Py_ssize_t k
+    cdef double most = -INFINITY
     for k in range(s.used):
         s.score[k] = frame[s.classes[k]]
     if s.input == PROBS:
         for k in range(s.used):
             s.score[k] = log64(s.score[k])
     if a.star >= 0:
-        s.score[a.star] = a.star_log_prob + (a.log_norm[t] if s.input == LOGITS else 0)
+        s.score[a.star] = a.star_log_prob + (a.row_max[t] + a.log_norm[t] if s.input == LOGITS else 0)
     if a.class_prior != NULL:
         for k in range(s.used):
             s.score[k] -= a.prior[k]
+    if a.class_prior != NULL or a.star >= 0:
+        for k in range(s.used):
+            most = max(most, s.score[k])
+        a.is_rounded |= fabs(most) > exact_from(0)
     return viterbi_emissions(s.score, s.used, s.emission_width, s.y)
 
 
@@ -312,12 +328,11 @@ cdef inline Place follow(Search *a, Place at, const double *b, const double *l) 
 cdef inline void put(Search *a, const floating *x, Py_ssize_t t, Place at, const int64_t *labels,
                      Path *path) noexcept nogil:
     """Write down a frame of the path and add its log-probability, with compensation."""
-    cdef double p = log_prob_at(a, x, t, a.s.u[PAD + at.i] if at.is_label else 0), total = path.total + p
+    cdef double p = log_prob_at(a, x, t, a.s.u[PAD + at.i] if at.is_label else 0)
     path.labels[t] = labels[at.i] if at.is_label else a.s.blank
     path.tokens[t] = at.i if at.is_label else -1
     path.log_probs[t] = p
-    path.lost += (path.total - total) + p if path.total < p else (p - total) + path.total
-    path.total = total
+    add_exactly(&path.total, &path.lost, p)
 
 
 cdef double trace(Search *a, const floating *x, const int64_t *labels, Path *path) noexcept nogil:
@@ -339,18 +354,145 @@ cdef double trace(Search *a, const floating *x, const int64_t *labels, Path *pat
         for t in range(start + 1, stop + 1):
             at = follow(a, at, kept_row(a, t - start, 0), kept_row(a, t - start, 1))
             put(a, x, t, at, labels, path)
+    return path_total(a, path)
+
+
+cdef inline double path_total(Search *a, Path *path) noexcept nogil:
+    """Log-probability of a path written down."""
+    cdef Py_ssize_t t
     if path.total == -INFINITY:
         # Beyond float64, though the path is the best of those with these labels: scores near 1e308 only.
-        for t in range(s.frames):
+        for t in range(a.s.frames):
             path.labels[t], path.tokens[t], path.log_probs[t] = -1, -1, 0
         return -INFINITY
     return path.total + path.lost
+
+
+# ---- sums without rounding ------------------------------------------------------------------
+
+cdef struct Exact:
+    Levels levels
+    Py_ssize_t n                           # states: blank, label, ..., blank
+    double *q                              # [n, levels] each, of a frame and the one after
+    double *after
+    double *em                             # [used, levels]
+    double *zero                           # [levels]
+    unsigned char *move                    # [frames, n] how many states further the best path goes, or NOWHERE
+
+
+cdef enum:
+    NOWHERE = 3
+
+
+cdef inline void add_score(Exact *e, double x, double sign, double *sum) noexcept nogil:
+    """sum += sign * x, or, without a sum, find out which levels x takes."""
+    if sum == NULL:
+        note(&e.levels, x)
+    else:
+        add_digits(&e.levels, x, sign, sum)
+
+
+cdef inline bint split_score(Exact *e, Search *a, const floating *x, Py_ssize_t t, Py_ssize_t k,
+                             double *sum) noexcept nogil:
+    """Add what the k-th class used scores at frame t to `sum`, unless NULL; whether it is a number."""
+    cdef double score = x[t * a.s.x_stride + a.s.classes[k]]
+    if k == a.star:
+        score = a.star_log_prob
+        if a.s.input == LOGITS:
+            add_score(e, a.row_max[t], 1, sum)
+            add_score(e, a.log_norm[t], 1, sum)
+    elif a.s.input == PROBS:
+        score = log64(score)
+    add_score(e, score, 1, sum)
+    add_score(e, a.prior[k], -1, sum)
+    return score > -INFINITY and a.prior[k] < INFINITY
+
+
+cdef inline void exact_step(Exact *e, Search *a, const floating *x, Py_ssize_t t) noexcept nogil:
+    """q of frame t and where paths go on from there, given q of the frame after."""
+    cdef Sequence *s = &a.s
+    cdef Py_ssize_t i, k, u, best, levels = e.levels.n
+    cdef unsigned char *move = e.move + t * e.n
+    cdef unsigned char *then = move + e.n
+    fill(e.em, s.used * levels, 0)
+    for k in range(s.used):
+        s.score[k] = 0 if split_score(e, a, x, t, k, e.em + k * levels) else -INFINITY
+    for i in range(e.n):
+        u = s.u[PAD + i // 2] if i % 2 else 0
+        best, move[i] = -1, NOWHERE
+        if t == s.frames - 1:
+            best = i if i >= e.n - 2 else -1
+        else:
+            for k in range(i, min(i + (3 if i % 2 and a.skip[PAD + i // 2 + 1] == 0 else 2), e.n)):
+                if then[k] != NOWHERE and (best < 0 or balance(
+                        &e.levels, e.after + k * levels, e.zero, e.after + best * levels) > 0):
+                    best = k
+        if best >= 0 and s.score[u] == 0:
+            move[i] = <unsigned char> (best - i)
+            add_sums(&e.levels, e.after + best * levels, e.em + u * levels, e.q + i * levels)
+
+
+cdef inline double follow_moves(Exact *e, Search *a, const floating *x, const int64_t *labels,
+                                Path *path) noexcept nogil:
+    """As trace, by the moves of the exact search."""
+    cdef Py_ssize_t t, i = 0, levels = e.levels.n
+    cdef Place at
+    if e.n > 1 and e.move[1] != NOWHERE and (
+            e.move[0] == NOWHERE or balance(&e.levels, e.after + levels, e.zero, e.after) > 0):
+        i = 1
+    if e.move[i] == NOWHERE:
+        return -INFINITY
+    cdef double *best = e.after + i * levels
+    for t in range(a.s.frames):
+        at.i, at.is_label = i // 2, i % 2
+        put(a, x, t, at, labels, path)
+        i += e.move[t * e.n + i]
+    if a.s.input == LOG_PROBS and a.class_prior == NULL and path.total > -INFINITY:
+        path.total, path.lost = balance(&e.levels, best, e.zero, e.zero), 0
+    return path_total(a, path)
+
+
+cdef double align_exactly(Search *a, const floating *x, const int64_t *labels, Path *path) noexcept nogil:
+    """The best path where all cross scores so far below the best that sums in float64 lose the rest."""
+    cdef Exact e
+    cdef Sequence *s = &a.s
+    cdef Py_ssize_t t, k
+    cdef double result = -INFINITY
+    cdef double *swap
+    cdef double *memory
+    memset(&e, 0, sizeof(Exact))
+    for t in range(s.frames - 1, -1, -1):
+        open_frame(a, x, t)
+        for k in range(s.used):
+            split_score(&e, a, x, t, k, NULL)
+    if a.is_nan:
+        return NAN
+    settle(&e.levels)
+    e.n = 2 * s.n_labels + 1
+    memory = rows_of(e.levels.n, 2 * e.n + s.used + 1)
+    e.move = <unsigned char *> malloc(size_product(s.frames, e.n))
+    if memory == NULL or e.move == NULL:
+        a.no_memory[0] = True
+    else:
+        e.q, e.after = memory, memory + e.n * e.levels.n
+        e.em = e.after + e.n * e.levels.n
+        e.zero = e.em + s.used * e.levels.n
+        fill(memory, e.levels.n * (2 * e.n + s.used + 1), 0)
+        for t in range(s.frames - 1, -1, -1):
+            exact_step(&e, a, x, t)
+            swap = e.q
+            e.q, e.after = e.after, swap
+        result = follow_moves(&e, a, x, labels, path)
+    free(memory)
+    free(e.move)
+    return result
 
 
 cdef double align_sequence(Search common, Py_ssize_t frames, Py_ssize_t n_labels, bint feasible, const floating *x,
                            const int64_t *labels, Path path, int32_t *position, uintptr_t workspace) noexcept nogil:
     """Log-probability of the best path, which goes to `path` unless that is -inf or NaN."""
     cdef Search a = common
+    cdef double best
     if not feasible:
         return -INFINITY
     if frames == 0:
@@ -360,15 +502,20 @@ cdef double align_sequence(Search common, Py_ssize_t frames, Py_ssize_t n_labels
     lay_out(&a, workspace)
     set_search(&a, labels)
     sweep(&a, x)
-    return NAN if a.is_nan else trace(&a, x, labels, &path)
+    if a.is_nan:
+        return NAN
+    best = max(kept_row(&a, 0, 0)[0], kept_row(&a, 0, 1)[0])
+    if a.is_rounded or best < -exact_from(frames) and (best > -INFINITY or floating is double):
+        return align_exactly(&a, x, labels, &path)
+    return trace(&a, x, labels, &path)
 
 
 # What a call asks for, and the memory it works in.
 cdef struct Batch:
     Search common
     Path out  # of the first sequence
-    const void *x
-    Py_ssize_t x_step, n_frames  # elements from one sequence to the next; frames, padding included
+    Py_ssize_t n, n_frames  # sequences; frames, padding included
+    Py_ssize_t x_step  # elements from one sequence to the next
     const int64_t *order
     const int64_t *labels
     const int64_t *starts
@@ -376,33 +523,47 @@ cdef struct Batch:
     const int64_t *label_lengths
     const int64_t *frames_needed
     double *log_prob
-    char *positions
-    uintptr_t arrays
-    Py_ssize_t used, room  # bytes of a thread there
+    Workspace positions, arrays
 
 
-cdef inline void align_sequences(const Batch *work, Py_ssize_t first, Py_ssize_t last, int hand,
-                                 floating tag) noexcept nogil:
-    cdef Py_ssize_t i, b
-    cdef Path path = work.out
-    for i in range(first, last):
-        b = work.order[i]
-        if work.n_frames:
-            path.labels = work.out.labels + b * work.n_frames
-            path.tokens = work.out.tokens + b * work.n_frames
-            path.log_probs = work.out.log_probs + b * work.n_frames
-        work.log_prob[b] = align_sequence(
-            work.common, work.logit_lengths[b], work.label_lengths[b], work.logit_lengths[b] >= work.frames_needed[b],
-            <const floating *> work.x + b * work.x_step, work.labels + work.starts[b], path,
-            <int32_t *> (work.positions + hand * work.used), work.arrays + hand * work.room)
+cdef void align_worker(const Batch *batch, const floating *x, Loop *loop, int worker) noexcept nogil:
+    cdef Py_ssize_t first, last = 0, i, b
+    cdef Path path = batch.out
+    while next_items(loop, worker, &first, &last):
+        for i in range(first, last):
+            b = batch.order[i]
+            if batch.n_frames:
+                path.labels = batch.out.labels + b * batch.n_frames
+                path.tokens = batch.out.tokens + b * batch.n_frames
+                path.log_probs = batch.out.log_probs + b * batch.n_frames
+            batch.log_prob[b] = align_sequence(
+                batch.common, batch.logit_lengths[b], batch.label_lengths[b],
+                batch.logit_lengths[b] >= batch.frames_needed[b], x + b * batch.x_step,
+                batch.labels + batch.starts[b], path, <int32_t *> part_of(&batch.positions, worker),
+                part_of(&batch.arrays, worker))
 
 
-cdef void align_float(void *work, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
-    align_sequences(<const Batch *> work, first, last, hand, <float> 0)
-
-
-cdef void align_double(void *work, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
-    align_sequences(<const Batch *> work, first, last, hand, <double> 0)
+cdef Status align_batch(Batch *batch, const floating *x, int num_threads) noexcept nogil:
+    """All sequences, x being the first one's. Allocates the workspace; needs no GIL."""
+    cdef Loop loop
+    cdef Sequence *s = &batch.common.s
+    cdef size_t room = 0
+    cdef Py_ssize_t b
+    for b in range(batch.n):
+        s.frames, s.n_labels = batch.logit_lengths[b], batch.label_lengths[b]
+        if batch.logit_lengths[b] >= batch.frames_needed[b]:
+            room = max(room, lay_out(&batch.common, 0))
+    if not (allocate(&batch.arrays, 0, room, num_threads, False)
+            and allocate(&batch.positions, 0, size_product(s.n_classes + 1, sizeof(int32_t)), num_threads, True)):
+        release(&batch.arrays)
+        return NO_MEMORY
+    begin(&loop, batch.n, num_threads)
+    while enter(&loop):
+        with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
+            align_worker(batch, x, &loop, threadid())
+    release(&batch.arrays)
+    release(&batch.positions)
+    return loop.status
 
 
 def ctc_align(const floating[:, :, :] logits, const int64_t[::1] labels, const int64_t[::1] starts,
@@ -417,41 +578,30 @@ def ctc_align(const floating[:, :, :] logits, const int64_t[::1] labels, const i
     OUT  log_prob [B], -inf without a path; path, token_index, frame_log_probs [B, T] where there is one, up to the
          length of the sequence.
     """
-    cdef Py_ssize_t n = logits.shape[0], n_classes = logits.shape[2], b, room = 0
-    cdef Search common
-    cdef Batch work
-    memset(&common, 0, sizeof(Search))
-    memset(&work, 0, sizeof(Batch))
-    work.n_frames = logits.shape[1]
-    if work.n_frames:
-        work.x, work.out.labels, work.out.tokens = &logits[0, 0, 0], &path[0, 0], &token_index[0, 0]
-        work.out.log_probs = &frame_log_probs[0, 0]
-    work.x_step = logits.strides[0] // <Py_ssize_t> sizeof(floating)
-    work.labels, work.starts = &labels[0] if labels.shape[0] else NULL, &starts[0]
-    work.logit_lengths, work.label_lengths, work.frames_needed = &logit_lengths[0], &label_lengths[0], &frames_needed[0]
-    work.order, work.log_prob = &order[0], &log_prob[0]
+    cdef Batch batch
+    cdef Search *common = &batch.common
+    cdef Status status
+    cdef bint no_memory = False
+    cdef const floating *x = NULL
+    memset(&batch, 0, sizeof(Batch))
+    batch.n, batch.n_frames = logits.shape[0], logits.shape[1]
+    if batch.n_frames:
+        x, batch.out.labels, batch.out.tokens = &logits[0, 0, 0], &path[0, 0], &token_index[0, 0]
+        batch.out.log_probs = &frame_log_probs[0, 0]
+    batch.x_step = logits.strides[0] // <Py_ssize_t> sizeof(floating)
+    batch.labels, batch.starts = &labels[0] if labels.shape[0] else NULL, &starts[0]
+    batch.logit_lengths, batch.label_lengths = &logit_lengths[0], &label_lengths[0]
+    batch.frames_needed, batch.order, batch.log_prob = &frames_needed[0], &order[0], &log_prob[0]
     common.s.input = <Input> input_kind
-    common.s.n_classes, common.s.blank = n_classes, blank
+    common.s.n_classes, common.s.blank = logits.shape[2], blank
     common.s.x_stride = logits.strides[1] // <Py_ssize_t> sizeof(floating)
     common.class_prior = &prior[0] if prior is not None else NULL
-    common.star_log_prob = star_log_prob
-    for b in range(n):
-        common.s.frames, common.s.n_labels = logit_lengths[b], label_lengths[b]
-        if logit_lengths[b] >= frames_needed[b]:
-            room = max(room, <Py_ssize_t> lay_out(&common, 0))
-    work.common, work.room = common, room
-    work.used = round_up((n_classes + 1) * sizeof(int32_t), 64)
-    cdef char *positions = <char *> calloc(num_threads, work.used)
-    cdef char *arrays = <char *> malloc(num_threads * room + 64)
-    work.positions, work.arrays = positions, (<uintptr_t> arrays + 63) // 64 * 64
-    try:
-        if positions == NULL or arrays == NULL:
-            raise MemoryError(f"no memory for a workspace of {num_threads * (room + work.used)} bytes")
-        with nogil:
-            run_items(align_float if floating is float else align_double, &work, n, num_threads)
-    finally:
-        free(positions)
-        free(arrays)
+    common.star_log_prob, common.no_memory = star_log_prob, &no_memory
+    with nogil:
+        status = align_batch(&batch, x, num_threads)
+    check(status, size_sum(batch.arrays.size, batch.positions.size))
+    if no_memory:
+        raise MemoryError("no memory for the sums of a sequence with scores that far apart")
 
 
 # ---- greedy decoding ------------------------------------------------------------------------
@@ -483,20 +633,19 @@ cdef double decode_sequence(const floating *x, Py_ssize_t frames, Py_ssize_t n_c
                             Input kind, Py_ssize_t blank, int64_t *labels, int64_t *count) noexcept nogil:
     """Labels of the best class of every frame and the log-probability of that path; no labels with NaN."""
     cdef Py_ssize_t t, best, before = blank, n = 0
-    cdef double total = 0
+    cdef double total = 0, rest = 0
     for t in range(frames):
-        total += best_class(x + t * stride, n_classes, kind, stride, &best)
+        add_exactly(&total, &rest, best_class(x + t * stride, n_classes, kind, stride, &best))
         if best != blank and best != before:
             labels[n] = best
             n += 1
         before = best
     count[0] = 0 if isnan(total) else n
-    return total
+    return total + rest
 
 
 cdef struct Decoding:
-    const void *x
-    Py_ssize_t x_step, stride, n_frames, n_classes, blank  # elements from one sequence, one frame to the next
+    Py_ssize_t x_step, stride, n, n_frames, n_classes, blank  # elements from one sequence, one frame to the next
     Input kind
     const int64_t *logit_lengths
     int64_t *labels
@@ -504,33 +653,38 @@ cdef struct Decoding:
     double *log_prob
 
 
-cdef inline void decode_sequences(const Decoding *work, Py_ssize_t first, Py_ssize_t last,
-                                  floating tag) noexcept nogil:
-    cdef Py_ssize_t b
-    for b in range(first, last):
-        work.log_prob[b] = decode_sequence(
-            <const floating *> work.x + b * work.x_step, work.logit_lengths[b], work.n_classes, work.stride, work.kind,
-            work.blank, work.labels + b * work.n_frames, work.label_lengths + b)
+cdef void decode_worker(const Decoding *batch, const floating *x, Loop *loop, int worker) noexcept nogil:
+    cdef Py_ssize_t first, last = 0, b
+    while next_items(loop, worker, &first, &last):
+        for b in range(first, last):
+            batch.log_prob[b] = decode_sequence(
+                x + b * batch.x_step, batch.logit_lengths[b], batch.n_classes, batch.stride, batch.kind,
+                batch.blank, batch.labels + b * batch.n_frames, batch.label_lengths + b)
 
 
-cdef void decode_float(void *work, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
-    decode_sequences(<const Decoding *> work, first, last, <float> 0)
-
-
-cdef void decode_double(void *work, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
-    decode_sequences(<const Decoding *> work, first, last, <double> 0)
+cdef Status decode_batch(const Decoding *batch, const floating *x, int num_threads) noexcept nogil:
+    """All sequences, x being the first one's; needs no GIL."""
+    cdef Loop loop
+    begin(&loop, batch.n, num_threads)
+    while enter(&loop):
+        with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
+            decode_worker(batch, x, &loop, threadid())
+    return loop.status
 
 
 def ctc_greedy_decode(const floating[:, :, :] logits, const int64_t[::1] logit_lengths, int input_kind,
                       Py_ssize_t blank, int64_t[:, ::1] labels, int64_t[::1] label_lengths, double[::1] log_prob,
                       int num_threads):
     """Greedy decoding of a checked batch with one or more frames: labels [B, T] up to label_lengths [B]."""
-    cdef Decoding work
-    work.x, work.kind, work.blank = &logits[0, 0, 0], <Input> input_kind, blank
-    work.x_step = logits.strides[0] // <Py_ssize_t> sizeof(floating)
-    work.stride = logits.strides[1] // <Py_ssize_t> sizeof(floating)
-    work.n_frames, work.n_classes = logits.shape[1], logits.shape[2]
-    work.logit_lengths, work.labels = &logit_lengths[0], &labels[0, 0]
-    work.label_lengths, work.log_prob = &label_lengths[0], &log_prob[0]
+    cdef Decoding batch
+    cdef Status status
+    cdef const floating *x = &logits[0, 0, 0]
+    batch.kind, batch.blank = <Input> input_kind, blank
+    batch.x_step = logits.strides[0] // <Py_ssize_t> sizeof(floating)
+    batch.stride = logits.strides[1] // <Py_ssize_t> sizeof(floating)
+    batch.n, batch.n_frames, batch.n_classes = logits.shape[0], logits.shape[1], logits.shape[2]
+    batch.logit_lengths, batch.labels = &logit_lengths[0], &labels[0, 0]
+    batch.label_lengths, batch.log_prob = &label_lengths[0], &log_prob[0]
     with nogil:
-        run_items(decode_float if floating is float else decode_double, &work, logits.shape[0], num_threads)
+        status = decode_batch(&batch, x, num_threads)
+    check(status, 0)

@@ -1,9 +1,15 @@
-"""The general path: every number has an exponent of its own."""
+"""The general path: every number has an exponent of its own.
+
+An exponent is as exact as the scores that it comes from: of paths that all cross huge scores too little is left, and
+the exact path takes over. Where one path does not, those that do are negligible.
+"""
 
 from cython cimport floating
 from libc.math cimport INFINITY
 from libc.stdint cimport int32_t
 
+from fastseqloss._kernels.ctc_exact cimport exact
+from fastseqloss._kernels.exact_sums cimport exact_from
 from fastseqloss._kernels.ctc_sequence cimport (
     DEAD, PROBS, PAD, Sequence, close_frame, close_states, collect,
     copy_state, emit_frame, exponent, fill, first_alphas,
@@ -108,8 +114,8 @@ cdef inline double sum_of(const double *x, Py_ssize_t n) noexcept nogil:
     return total
 
 
-cdef inline double general(Sequence *s, const floating *x, floating *g) noexcept nogil:
-    """Log-likelihood of the lattice, and the gradient, by the general path. Frames have been opened."""
+cdef inline double general(Sequence *s, const floating *x, floating *g, bint *has_path) noexcept nogil:
+    """Log-likelihood of the lattice, and the gradient, by the general or the exact path. Frames have been opened."""
     cdef Py_ssize_t j, t, r = 0, start, stop, n = s.n_labels, w = s.width
     cdef double *v = s.scratch + PAD                # pairs of rows: emitted betas, betas, emitted alphas
     cdef double *e = v + 2 * w
@@ -133,12 +139,14 @@ cdef inline double general(Sequence *s, const floating *x, floating *g) noexcept
         r = general_steps(s, x, start, stop, s.with_grad and j == s.n_blocks - 1, tv, te)
     split_emissions(s, x, s.frames - 1)
     emit_states(s, row(s, s.rows, r, 0), row(s, s.exponents, r, 0), v, e)
-    if not (v[n] > 0 or (n > 0 and v[w + n - 1] > 0)):
-        return -INFINITY
-    total = log_total(v[n], e[n], v[w + n - 1] if n else 0, e[w + n - 1] if n else DEAD)
-    if total < 0.5 * DEAD:
-        return -INFINITY  # or nearly: exponents have reached the end of their range
-    if not s.with_grad:
+    total = -INFINITY
+    if v[n] > 0 or (n > 0 and v[w + n - 1] > 0):
+        total = log_total(v[n], e[n], v[w + n - 1] if n else 0, e[w + n - 1] if n else DEAD)
+    # Of scores in float64 even differences may be out of range.
+    if s.input != PROBS and total < -exact_from(s.frames) and (total > -INFINITY or floating is double):
+        return exact(s, x, g, has_path)
+    has_path[0] = total > -INFINITY
+    if not (has_path[0] and s.with_grad):
         return total
     beta[n], e_beta[n] = 1, 0
     if n:

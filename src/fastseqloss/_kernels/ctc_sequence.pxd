@@ -1,11 +1,12 @@
 """A CTC sequence on its way through a kernel: its arrays, its labels, its frames."""
 
 from cython cimport floating
-from libc.math cimport INFINITY, isnan
+from libc.math cimport INFINITY, isnan, sqrt
 from libc.stdint cimport int32_t, int64_t, uintptr_t
 from libc.string cimport memcpy, memmove, memset
 
 from fastseqloss._kernels.softmax cimport log64, softmax_row
+from fastseqloss._kernels.workspace cimport round_up, size_product, take
 
 
 cdef extern from "ctc_lattice.h" nogil:
@@ -20,6 +21,7 @@ cdef extern from "ctc_lattice.h" nogil:
     double exponent "fsl_exponent"(double x) noexcept
     double mantissa "fsl_mantissa"(double x) noexcept
     double exp64 "fsl_exp64"(double x) noexcept
+    void add_exactly "fsl_add_exactly"(double *sum, double *rest, double x) noexcept
     double emissions "fsl_emissions"(const double *x, Py_ssize_t used, Py_ssize_t n, bint probs, double *y,
                                      double *shift) noexcept
 
@@ -49,7 +51,7 @@ cdef struct Sequence:
     Py_ssize_t block, n_blocks             # steps in a block, blocks
     # labels
     int32_t *position                      # [V] of a class among those used: a sparse set with `classes`
-    int32_t *classes                       # [used]
+    int64_t *classes                       # [used]
     int32_t *u                             # [width] the class of a label state, as an index into `classes`
     int32_t *blank_u                       # [width] the same for the blank states: 0
     double *skip                           # [width] 1 where l[i-1] may be followed by l[i]
@@ -78,21 +80,13 @@ cdef struct Sequence:
     double *post_b
     double *scratch                        # [12, width]
     # results
-    double log_norm, norm_product          # sum of the logs of what emissions were divided by
+    double log_norm, log_rest              # sum of the logs of what emissions were divided by, what rounding took of
+    double norm_product                    # it, and a factor whose log is still to be added
     bint is_nan
+    bint *no_memory                        # set where the exact path had none
 
 
 # ---- layout ---------------------------------------------------------------------------------
-
-cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t unit) noexcept nogil:
-    return (n + unit - 1) // unit * unit
-
-
-cdef inline void *take(uintptr_t *cursor, Py_ssize_t n_bytes) noexcept nogil:
-    cdef uintptr_t start = cursor[0]
-    cursor[0] = start + <uintptr_t> round_up(n_bytes, 64)
-    return <void *> start
-
 
 cdef inline uintptr_t lay_out(Sequence *s, Py_ssize_t itemsize, uintptr_t base) noexcept nogil:
     """Sizes of a sequence and, from `base` on, its arrays; returns where they end."""
@@ -103,39 +97,39 @@ cdef inline uintptr_t lay_out(Sequence *s, Py_ssize_t itemsize, uintptr_t base) 
     s.width = PAD + s.size + STATES
     s.emission_width = round_up(most + 1, STATES)
     s.block = steps
-    if steps * s.width * 24 > KEEP:
-        s.block = 2 * WINDOW
+    if size_product(steps, s.width * 24) > <size_t> KEEP:
+        s.block = max(2 * WINDOW, <Py_ssize_t> sqrt(<double> steps) // WINDOW * WINDOW)
         while s.block * s.block < steps:
             s.block += WINDOW
     s.n_blocks = (steps + s.block - 1) // s.block
     cdef Py_ssize_t kept = s.block + 1 if s.with_grad else 2
     cdef Py_ssize_t row = s.width * sizeof(double)
-    s.classes = <int32_t *> take(&cursor, most * sizeof(int32_t))
-    s.u = <int32_t *> take(&cursor, s.width * sizeof(int32_t))
-    s.blank_u = <int32_t *> take(&cursor, s.width * sizeof(int32_t))
-    s.skip = <double *> take(&cursor, row)
-    s.need = <int64_t *> take(&cursor, s.n_labels * sizeof(int64_t))
-    s.coefficient = <double *> take(&cursor, s.frames * sizeof(double))
-    s.cost = <double *> take(&cursor, s.frames * sizeof(double))
-    s.stash = take(&cursor, s.frames * most * itemsize if s.in_place else 0)
-    s.score = <double *> take(&cursor, s.emission_width * sizeof(double))
-    s.y = <double *> take(&cursor, (s.block + 1) * s.emission_width * sizeof(double))
-    s.em = <double *> take(&cursor, s.emission_width * sizeof(double))
-    s.ee = <double *> take(&cursor, s.emission_width * sizeof(double))
-    s.class_post = <double *> take(&cursor, s.emission_width * sizeof(double))
-    s.rows = <double *> take(&cursor, 2 * kept * row)
-    s.spread = <double *> take(&cursor, kept * row)
-    s.exponents = <double *> take(&cursor, 2 * (s.block + 1) * row)
-    s.segment = <Py_ssize_t *> take(&cursor, 3 * (s.block + 1) * sizeof(Py_ssize_t))
-    s.checkpoints = <double *> take(&cursor, 4 * (s.n_blocks if s.with_grad else 0) * row)
-    s.lb = <double *> take(&cursor, row)
-    s.bl = <double *> take(&cursor, row)
-    s.ll = <double *> take(&cursor, row)
-    s.qb = <double *> take(&cursor, row)
-    s.ql = <double *> take(&cursor, row)
-    s.post = <double *> take(&cursor, row)
-    s.post_b = <double *> take(&cursor, row)
-    s.scratch = <double *> take(&cursor, 12 * row)
+    s.classes = <int64_t *> take(&cursor, most, sizeof(int64_t))
+    s.u = <int32_t *> take(&cursor, s.width, sizeof(int32_t))
+    s.blank_u = <int32_t *> take(&cursor, s.width, sizeof(int32_t))
+    s.skip = <double *> take(&cursor, 1, row)
+    s.need = <int64_t *> take(&cursor, s.n_labels, sizeof(int64_t))
+    s.coefficient = <double *> take(&cursor, s.frames, sizeof(double))
+    s.cost = <double *> take(&cursor, s.frames, sizeof(double))
+    s.stash = take(&cursor, s.frames if s.in_place else 0, most * itemsize)
+    s.score = <double *> take(&cursor, s.emission_width, sizeof(double))
+    s.y = <double *> take(&cursor, s.block + 1, s.emission_width * sizeof(double))
+    s.em = <double *> take(&cursor, s.emission_width, sizeof(double))
+    s.ee = <double *> take(&cursor, s.emission_width, sizeof(double))
+    s.class_post = <double *> take(&cursor, s.emission_width, sizeof(double))
+    s.rows = <double *> take(&cursor, 2 * kept, row)
+    s.spread = <double *> take(&cursor, kept, row)
+    s.exponents = <double *> take(&cursor, 2 * (s.block + 1), row)
+    s.segment = <Py_ssize_t *> take(&cursor, 3 * (s.block + 1), sizeof(Py_ssize_t))
+    s.checkpoints = <double *> take(&cursor, 4 * (s.n_blocks if s.with_grad else 0), row)
+    s.lb = <double *> take(&cursor, 1, row)
+    s.bl = <double *> take(&cursor, 1, row)
+    s.ll = <double *> take(&cursor, 1, row)
+    s.qb = <double *> take(&cursor, 1, row)
+    s.ql = <double *> take(&cursor, 1, row)
+    s.post = <double *> take(&cursor, 1, row)
+    s.post_b = <double *> take(&cursor, 1, row)
+    s.scratch = <double *> take(&cursor, 12, row)
     return cursor
 
 
@@ -153,13 +147,13 @@ cdef inline void set_labels(Sequence *s, const int64_t *labels) noexcept nogil:
     """Number the classes that occur, the blank first, and find which labels may follow without a blank."""
     cdef Py_ssize_t i, k
     cdef int64_t frame = 0
-    s.classes[0] = <int32_t> s.blank
+    s.classes[0] = s.blank
     s.used = 1
     for i in range(s.n_labels):
         k = s.position[labels[i]]
         if not (0 < k < s.used and s.classes[k] == labels[i]):
             k = s.used
-            s.classes[k] = <int32_t> labels[i]
+            s.classes[k] = labels[i]
             s.position[labels[i]] = <int32_t> k
             s.used += 1
         s.u[PAD + i] = <int32_t> k
@@ -185,7 +179,7 @@ cdef inline void divide_by(Sequence *s, double norm) noexcept nogil:
     """log_norm += log(norm), by way of a product: one log for many frames."""
     s.norm_product *= norm
     if s.norm_product > 1e200:
-        s.log_norm += log64(s.norm_product)
+        add_exactly(&s.log_norm, &s.log_rest, log64(s.norm_product))
         s.norm_product = 1
 
 
@@ -225,13 +219,13 @@ cdef inline void open_frame(Sequence *s, const floating *x, floating *g, Py_ssiz
     s.coefficient[t] = 1
     if s.input == LOGITS:
         if shift > -INFINITY:
-            s.log_norm += row_max - shift
+            add_exactly(&s.log_norm, &s.log_rest, row_max - shift)
             divide_by(s, row_sum)
             s.coefficient[t] = exp64(shift - row_max) / row_sum
     elif s.input == LOG_PROBS:
-        s.log_norm -= shift if shift > -INFINITY else 0
+        add_exactly(&s.log_norm, &s.log_rest, -shift if shift > -INFINITY else 0)
     elif shift > 0:
-        s.log_norm -= log64(shift)
+        add_exactly(&s.log_norm, &s.log_rest, -log64(shift))
         s.coefficient[t] = shift
 
 

@@ -4,6 +4,8 @@
 
 #include "typed.h"
 
+#define FSL_FIND_PIECE 65536
+
 #define FSL_HINGE_FUNCTIONS(real, name)                                                                    \
     /* Maximum of n scores and their sum, which is NaN if one of them is, or if there are inf and -inf. */ \
     FSL_INLINE real fsl_max_and_sum_##name(const real *x, ptrdiff_t n, real *sum)                          \
@@ -33,8 +35,8 @@
         const real most = fsl_max_and_sum_##name(x, n, &sum);                                              \
         return most > x[t] && sum == sum ? most : fsl_others_max_slow_##name(x, n, t);                     \
     }                                                                                                      \
-    /* First of n scores that is `score`; n if none is. */                                                 \
-    FSL_INLINE int fsl_find_##name(const real *x, int n, real score)                                       \
+    /* First of n scores that is `score`; n if none is. By pieces, whose places an int can tell. */         \
+    FSL_INLINE int fsl_find_in_piece_##name(const real *x, int n, real score)                              \
     {                                                                                                      \
         int first = n;                                                                                     \
         FSL_SIMD(reduction(min : first))                                                                   \
@@ -44,12 +46,21 @@
         }                                                                                                  \
         return first;                                                                                      \
     }                                                                                                      \
+    FSL_INLINE ptrdiff_t fsl_find_##name(const real *x, ptrdiff_t n, real score)                           \
+    {                                                                                                      \
+        for (ptrdiff_t i = 0; i < n; i += FSL_FIND_PIECE) {                                                \
+            const int m = (int)(n - i < FSL_FIND_PIECE ? n - i : FSL_FIND_PIECE);                          \
+            const int first = fsl_find_in_piece_##name(x + i, m, score);                                   \
+            if (first < m) return i + first;                                                               \
+        }                                                                                                  \
+        return n;                                                                                          \
+    }                                                                                                      \
     /* First class but t with that score, which there is. */                                               \
     FSL_INLINE ptrdiff_t fsl_find_other_##name(const real *x, ptrdiff_t n, ptrdiff_t t, double score)      \
     {                                                                                                      \
         const real wanted = (real)score;                                                                   \
-        const int first = fsl_find_##name(x, (int)n, wanted);                                              \
-        return first == t ? t + 1 + fsl_find_##name(x + t + 1, (int)(n - t - 1), wanted) : first;          \
+        const ptrdiff_t first = fsl_find_##name(x, n, wanted);                                             \
+        return first == t ? t + 1 + fsl_find_##name(x + t + 1, n - t - 1, wanted) : first;                 \
     }                                                                                                      \
     FSL_INLINE void fsl_zero_##name(real *x, ptrdiff_t n)                                                  \
     {                                                                                                      \

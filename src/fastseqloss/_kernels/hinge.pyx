@@ -1,15 +1,16 @@
 """Multiclass hinge loss (Crammer-Singer) of rows of scores, loss and gradient."""
 
 from cython cimport floating
+from cython.parallel cimport parallel, threadid
 from libc.math cimport INFINITY, NAN
-from libc.stdint cimport int64_t
-from libc.stdlib cimport free, malloc
+from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset
 
 from cpython.buffer cimport PyBuffer_Release
 
 from fastseqloss._kernels.elements cimport FLOAT64, Array, acquire
-from fastseqloss._kernels.machine cimport run_items
+from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
+from fastseqloss._kernels.workspace cimport Workspace, allocate, part_of, release, size_product
 
 
 cdef extern from "hinge.h" nogil:
@@ -29,15 +30,14 @@ cdef struct Job:
     const double *weight  # of each class, or NULL
     double margin
     double *loss
-    void *scratch  # room for a row for each thread
+    Workspace scratch  # room for a row for each thread
 
 
-cdef inline void put(const Job *job, char *row, Py_ssize_t c, double value, floating tag) noexcept nogil:
-    cdef floating rounded = <floating> value
+cdef inline void put(const Job *job, char *row, Py_ssize_t c, floating value) noexcept nogil:
     if job.size == sizeof(floating):
-        (<floating *> row)[c] = rounded
+        (<floating *> row)[c] = value
     else:
-        store(job.x.kind, &rounded, 1, 1, row + c * job.size, job.size)
+        store(job.x.kind, &value, 1, 1, row + c * job.size, job.size)
 
 
 cdef inline void run_row(const Job *job, Py_ssize_t n, const char *from_, char *to, double scale,
@@ -66,8 +66,8 @@ cdef inline void run_row(const Job *job, Py_ssize_t n, const char *from_, char *
     else:
         set_zero(<floating *> to, v)
     if slope:
-        put(job, to, rival, slope, <floating> 0)
-        put(job, to, t, -slope, <floating> 0)
+        put(job, to, rival, <floating> slope)
+        put(job, to, t, <floating> -slope)
 
 
 cdef void run_block(const Job *job, Py_ssize_t first, Py_ssize_t last, floating *scratch) noexcept nogil:
@@ -83,25 +83,28 @@ cdef void run_block(const Job *job, Py_ssize_t first, Py_ssize_t last, floating 
             b, r = b + 1, 0
 
 
-cdef void run_float(void *job, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
-    run_block(<const Job *> job, first, last, <float *> (<Job *> job).scratch + hand * (<Job *> job).n_classes)
+cdef void run_worker(const Job *job, Loop *loop, int worker) noexcept nogil:
+    cdef Py_ssize_t first, last = 0
+    cdef uintptr_t scratch = part_of(&job.scratch, worker)
+    while next_items(loop, worker, &first, &last):
+        if job.x.kind == FLOAT64:
+            run_block(job, first, last, <double *> scratch)
+        else:
+            run_block(job, first, last, <float *> scratch)
 
 
-cdef void run_double(void *job, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
-    run_block(<const Job *> job, first, last, <double *> (<Job *> job).scratch + hand * (<Job *> job).n_classes)
-
-
-cdef int run(Job *job, Py_ssize_t n_steps, int num_threads) except -1:
-    cdef bint single = job.x.kind != FLOAT64
-    job.scratch = malloc(num_threads * job.n_classes * (sizeof(float) if single else sizeof(double)))
-    if job.scratch == NULL:
-        raise MemoryError("no memory for a workspace")
-    try:
-        with nogil:
-            run_items(run_float if single else run_double, job, n_steps, num_threads)
-    finally:
-        free(job.scratch)
-    return 0
+cdef Status run_steps(Job *job, Py_ssize_t n_steps, int num_threads) noexcept nogil:
+    """All steps. Allocates the workspace; needs no GIL."""
+    cdef Loop loop
+    cdef size_t row = size_product(job.n_classes, sizeof(double) if job.x.kind == FLOAT64 else sizeof(float))
+    if not allocate(&job.scratch, 0, row, num_threads, False):
+        return NO_MEMORY
+    begin(&loop, n_steps, num_threads)
+    while enter(&loop):
+        with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
+            run_worker(job, &loop, threadid())
+    release(&job.scratch)
+    return loop.status
 
 
 def multiclass_hinge(object scores, int kind, const int64_t[::1] targets, const double[::1] scale,
@@ -113,6 +116,8 @@ def multiclass_hinge(object scores, int kind, const int64_t[::1] targets, const 
     """
     cdef Py_buffer held[2]
     cdef Job job
+    cdef Status status
+    cdef Py_ssize_t n_steps = loss.shape[0]
     memset(&job, 0, sizeof(Job))
     memset(held, 0, sizeof(held))
     try:
@@ -122,7 +127,9 @@ def multiclass_hinge(object scores, int kind, const int64_t[::1] targets, const 
         job.n_rows, job.n_classes, job.margin = job.x.shape[1], job.x.shape[2], margin
         job.targets, job.scale, job.loss = &targets[0], &scale[0], &loss[0]
         job.weight = &class_weight[0] if class_weight is not None else NULL
-        run(&job, loss.shape[0], num_threads)
+        with nogil:
+            status = run_steps(&job, n_steps, num_threads)
+        check(status, job.scratch.size)
     finally:
         for i in range(2):
             PyBuffer_Release(&held[i])

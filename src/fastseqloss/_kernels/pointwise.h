@@ -15,7 +15,8 @@ typedef enum { /* the order of _pointwise.LOSSES; then those with exp and log in
     FSL_BCE_LOGITS_32, FSL_BCE_PROBS_32
 } fsl_pointwise_loss;
 
-typedef enum { FSL_ANYTHING, FSL_SIGNS, FSL_SHARES } fsl_allowed; /* targets: any, -1 or 1, 0 to 1 */
+/* Targets: any, -1 or 1, 0 to 1; and predictions: probabilities. */
+typedef enum { FSL_ANYTHING, FSL_SIGNS, FSL_SHARES, FSL_PROBABILITIES } fsl_allowed;
 
 typedef struct { double loss, slope; } fsl_point;
 
@@ -96,8 +97,9 @@ FSL_INLINE float fsl_log1p_unit32(float e)
         const real p = x < 0 ? low : high, q = x < 0 ? high : low;                                         \
         return (fsl_point){linear + (yes + no) * rest, no * (double)p - yes * (double)q};                  \
     }                                                                                                      \
-    FSL_INLINE fsl_point fsl_bce_probs_##name(real p, double y, double pos_weight)                         \
+    FSL_INLINE fsl_point fsl_bce_probs_##name(real given, double y, double pos_weight)                     \
     {                                                                                                      \
+        const real p = (real)fsl_share((double)given);                                                     \
         const double yes = pos_weight * y, no = 1 - y;                                                     \
         const double log_yes = (double)log_(p), log_no = (double)log1p_(-p);                               \
         return (fsl_point){(yes == 0 ? 0 : -yes * log_yes) - (no == 0 ? 0 : no * log_no),                  \
@@ -176,6 +178,7 @@ FSL_BINARY_FUNCTIONS(double, f64, fsl_exp_normal64, fsl_log1p64, fsl_log64, fsl_
     {                                                                                                      \
         if (allowed == FSL_ANYTHING) return -1;                                                            \
         if (allowed == FSL_SIGNS) FSL_FIND_BAD(FSL_SIGN_IS_BAD)                                            \
+        if (allowed == FSL_PROBABILITIES) FSL_FIND_BAD(FSL_IS_NO_SHARE)                                    \
         FSL_FIND_BAD(FSL_SHARE_IS_BAD)                                                                     \
     }                                                                                                      \
     /* Sum of n losses, in float64 and by pieces; g = scale times the derivatives unless NULL. g may be x. Ends \

@@ -8,13 +8,15 @@ Sums are taken per piece and part of a sequence, so that they depend neither on 
 """
 
 from cython cimport floating
+from cython.parallel cimport parallel, threadid
 from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcpy, memset
 
 from cpython.buffer cimport PyBuffer_Release
 
 from fastseqloss._kernels.elements cimport FLOAT32, FLOAT64, Array, Stored, acquire
-from fastseqloss._kernels.machine cimport run_items
+from fastseqloss._kernels.parallel.threads cimport DONE, NO_MEMORY, Loop, Status, begin, check, enter, next_items
+from fastseqloss._kernels.workspace cimport Workspace, allocate, part_of, release
 
 
 cdef extern from "pointwise.h" nogil:
@@ -45,7 +47,7 @@ cdef enum:
 
 cdef struct Job:
     Loss loss
-    Array x, y, a, g  # a, g: NULL if not given; [B, outer, inner], whatever has T D elements a sequence
+    Array x, y, a, g  # a, g: NULL if not given; [B, outer, inner], as pointwise() has it
     double parameter  # where a is not given
     Py_ssize_t n_sequences, n_steps, n_features
     Py_ssize_t group, n_parts  # sequences in an item; parts of a sequence
@@ -58,6 +60,8 @@ cdef struct Job:
     Allowed allowed  # ANYTHING: the targets are known to be good
     int64_t *bad  # of each item, first element of a target that is not allowed, or -1
     bint only_look
+    bint single  # in float32
+    Workspace workspace  # of a worker: 3 PIECE numbers in float64, then 3 PIECE in float64 or float32
 
 
 cdef struct Walk:
@@ -68,9 +72,11 @@ cdef struct Walk:
 
 
 cdef inline Walk walk(const Array *array, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
-    """The elements from `first` on that are evenly spaced, n at most."""
+    """The elements from `first` on that are evenly spaced, n at most; beyond a sequence, those of the next ones."""
     cdef Py_ssize_t inner = array.shape[2], row = first // inner if first >= inner else 0, i = first - row * inner
     cdef Walk run
+    if row >= array.shape[1]:
+        b, row = b + row // array.shape[1], row % array.shape[1]
     run.data = array.data + b * array.strides[0] + row * array.strides[1] + i * array.strides[2]
     run.stride = array.strides[2]
     run.n = min(n, inner - i)
@@ -87,10 +93,10 @@ cdef inline Walk walk_group(const Array *array, Py_ssize_t b, Py_ssize_t n_seque
     return run
 
 
-cdef inline bint in_place(const Array *array, Walk run, Py_ssize_t n, floating tag) noexcept nogil:
-    """Whether n elements are neighbours in memory, of the type of tag."""
-    cdef Stored kind = FLOAT32 if sizeof(floating) == 4 else FLOAT64
-    return array.kind == kind and run.n == n and run.stride == sizeof(floating)
+cdef inline bint in_place(const Array *array, Walk run, Py_ssize_t n, Py_ssize_t size) noexcept nogil:
+    """Whether n elements are neighbours in memory, floating-point numbers of that size."""
+    cdef Stored kind = FLOAT32 if size == 4 else FLOAT64
+    return array.kind == kind and run.n == n and run.stride == size
 
 
 cdef const floating *read(const Array *array, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first, Py_ssize_t n,
@@ -98,7 +104,7 @@ cdef const floating *read(const Array *array, Py_ssize_t b, Py_ssize_t n_sequenc
     """Elements first to first + n of each sequence: where they are if possible, in the buffer otherwise."""
     cdef Walk run = walk_group(array, b, n_sequences, first, n)
     cdef Py_ssize_t i = 0, total = n_sequences * n
-    if in_place(array, run, total, <floating> 0):
+    if in_place(array, run, total, sizeof(floating)):
         return <const floating *> run.data
     while i < total:
         if run.n < total:
@@ -124,33 +130,37 @@ cdef inline Py_ssize_t within(const Job *job, Py_ssize_t b, Py_ssize_t first, Py
     return max(0, min(n, job.lengths[b] * job.n_features - first))
 
 
-cdef int64_t run_part(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t last, floating tag) noexcept nogil:
+cdef inline double scale_of(const Job *job, Py_ssize_t b) noexcept nogil:
+    """What the slopes, some of which may be infinite, are multiplied by: above 0."""
+    return max(job.scale[b] / job.n_features, 5e-324)
+
+
+cdef int64_t run_part(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t last, floating *buffer) noexcept nogil:
     """Elements of one sequence that counts, each piece in one loop from the arrays to the gradient.
 
     Returns the first bad target as b T D + element, or -1.
     """
-    cdef floating buffers[3][PIECE]
     cdef const floating *x
     cdef const floating *y
     cdef floating *g
     cdef Walk run
     cdef Py_ssize_t n, bad = -1, part = first // PART, used = within(job, b, first, last - first)
-    cdef double total = 0, scale = job.scale[b] / job.n_features
+    cdef double total = 0, scale = scale_of(job, b)
     while first < last:
         n = min(last - first, PART if job.direct else PIECE)
         g = NULL
         if job.g.data != NULL:
             run = walk(&job.g, b, first, n)
-            g = <floating *> run.data if in_place(&job.g, run, n, tag) else buffers[2]
+            g = <floating *> run.data if in_place(&job.g, run, n, sizeof(floating)) else buffer + 2 * PIECE
         if used > 0:
-            x = read(&job.x, b, 1, first, min(n, used), buffers[0])
-            y = read(&job.y, b, 1, first, min(n, used), buffers[1])
+            x = read(&job.x, b, 1, first, min(n, used), buffer)
+            y = read(&job.y, b, 1, first, min(n, used), buffer + PIECE)
             total += loss_and_slope(job.loss, x, y, job.parameter, min(n, used), scale, g, job.allowed, &bad)
             if bad >= 0:
                 return b * job.n_steps * job.n_features + first + bad
         if g != NULL and used < n:
             memset(g + max(used, 0), 0, (n - max(used, 0)) * sizeof(floating))
-        if g == buffers[2]:
+        if g == buffer + 2 * PIECE:
             write(&job.g, b, 1, first, n, g)
         first, used = first + n, used - n
     job.partial[b * job.n_parts + part] = total / job.n_features
@@ -183,14 +193,13 @@ cdef void add_steps(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n
 
 
 cdef void run_piece(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first, Py_ssize_t n,
-                    floating tag) noexcept nogil:
+                    floating *buffer, double *numbers) noexcept nogil:
     """Elements first to first + n of each of n_sequences sequences, PIECE elements at most in all."""
-    cdef floating buffers[2][PIECE]
-    cdef double parameters[PIECE]
-    cdef double loss[PIECE]
-    cdef double slope[PIECE]
-    cdef const floating *x = read(&job.x, b, n_sequences, first, n, buffers[0])
-    cdef const floating *y = read(&job.y, b, n_sequences, first, n, buffers[1])
+    cdef double *parameters = numbers
+    cdef double *loss = numbers + PIECE
+    cdef double *slope = numbers + 2 * PIECE
+    cdef const floating *x = read(&job.x, b, n_sequences, first, n, buffer)
+    cdef const floating *y = read(&job.y, b, n_sequences, first, n, buffer + PIECE)
     cdef const double *a = parameters
     cdef Py_ssize_t s, i, j, used, total = n_sequences * n
     cdef double d = job.n_features, scale
@@ -208,7 +217,7 @@ cdef void run_piece(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssi
         job.partial[(b + s) * job.n_parts + first // PART] += sum_of(loss + i, used) / d
         if job.steps != NULL:
             add_steps(job, b + s, first, used, loss + i)
-        scale = job.scale[b + s] / d
+        scale = scale_of(job, b + s)
         for j in range(i, i + used):
             slope[j] *= scale
         for j in range(i + used, i + n):
@@ -223,9 +232,8 @@ cdef bint counts(const Job *job, Py_ssize_t b, Py_ssize_t i) noexcept nogil:
 
 
 cdef int64_t find_bad(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first, Py_ssize_t n,
-                      floating tag) noexcept nogil:
+                      floating *buffer) noexcept nogil:
     """First bad target as b T D + element, or -1. What does not count may be anything."""
-    cdef floating buffer[PIECE]
     cdef const floating *y = read(&job.y, b, n_sequences, first, n, buffer)
     cdef Py_ssize_t total = n_sequences * n, i = bad_target(y, total, job.allowed)
     if i >= 0:
@@ -236,7 +244,7 @@ cdef int64_t find_bad(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_s
 
 
 cdef int64_t look(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first, Py_ssize_t last,
-                  floating tag) noexcept nogil:
+                  floating *buffer) noexcept nogil:
     """The same for any number of elements, unless there are several sequences."""
     cdef Py_ssize_t n
     cdef int64_t bad = -1
@@ -244,12 +252,12 @@ cdef int64_t look(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize
         last = first + within(job, b, first, last - first)
     while first < last and bad < 0:
         n = min(last - first, PART if job.direct else PIECE)
-        bad = find_bad(job, b, n_sequences, first, n, tag)
+        bad = find_bad(job, b, n_sequences, first, n, buffer)
         first += n
     return bad
 
 
-cdef int64_t run_item(const Job *job, Py_ssize_t item, floating tag) noexcept nogil:
+cdef int64_t run_item(const Job *job, Py_ssize_t item, floating *buffer, double *numbers) noexcept nogil:
     """Returns the first bad target as b T D + element, or -1."""
     cdef Py_ssize_t size = job.n_steps * job.n_features, b, first = 0, last = size, n_sequences = 1
     cdef int64_t bad = -1
@@ -262,11 +270,11 @@ cdef int64_t run_item(const Job *job, Py_ssize_t item, floating tag) noexcept no
         last = min(size, first + PART)
     if not job.only_look and job.group == 1 and job.scale[b] and job.mask == NULL and job.steps == NULL \
             and job.a.data == NULL:
-        return run_part(job, b, first, last, tag)
+        return run_part(job, b, first, last, buffer)
     if job.allowed != ANYTHING:
-        bad = look(job, b, n_sequences, first, last, tag)
+        bad = look(job, b, n_sequences, first, last, buffer)
     while first < last and bad < 0 and not job.only_look:
-        run_piece(job, b, n_sequences, first, min(SHORT, last - first), tag)
+        run_piece(job, b, n_sequences, first, min(SHORT, last - first), buffer, numbers)
         first += SHORT
     return bad
 
@@ -276,55 +284,76 @@ cdef inline Py_ssize_t backwards(Py_ssize_t i, Py_ssize_t n) noexcept nogil:
     return max(0, n - (i // LOOKED_AT + 1) * LOOKED_AT) + i % LOOKED_AT
 
 
-cdef inline void run_some(const Job *job, Py_ssize_t first, Py_ssize_t last, floating tag) noexcept nogil:
-    cdef Py_ssize_t i, item, n = n_items(job)
+cdef void run_worker(const Job *job, Loop *loop, int worker) noexcept nogil:
+    cdef Py_ssize_t first, last = 0, i, item, n = n_items(job)
     cdef int64_t bad
-    for i in range(first, last):
-        item = backwards(i, n) if job.only_look else i
-        bad = run_item(job, item, tag)
-        if job.bad != NULL:
-            job.bad[item] = bad
-
-
-cdef void run_float(void *job, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
-    run_some(<const Job *> job, first, last, <float> 0)
-
-
-cdef void run_double(void *job, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
-    run_some(<const Job *> job, first, last, <double> 0)
+    cdef double *numbers = <double *> part_of(&job.workspace, worker)
+    cdef void *buffer = numbers + 3 * PIECE
+    while next_items(loop, worker, &first, &last):
+        for i in range(first, last):
+            item = backwards(i, n) if job.only_look else i
+            bad = run_item(job, item, <float *> buffer, numbers) if job.single \
+                else run_item(job, item, <double *> buffer, numbers)
+            if job.bad != NULL:
+                job.bad[item] = bad
 
 
 cdef inline Py_ssize_t n_items(const Job *job) noexcept nogil:
     return (job.n_sequences + job.group - 1) // job.group if job.group > 1 else job.n_sequences * job.n_parts
 
 
-cdef bint is_whole(const Array *array, Stored kind) noexcept nogil:
-    """Whether the elements of a sequence are neighbours in memory; true if there is no array."""
-    return array.data == NULL or (array.kind == kind and array.shape[1] == 1
+cdef bint is_whole(const Array *array, Stored kind, Py_ssize_t size) noexcept nogil:
+    """Return True if the `size` elements of a sequence are neighbours in memory, or if there is no array."""
+    return array.data == NULL or (array.kind == kind and array.shape[1] == 1 and array.shape[2] == size
                                   and array.strides[2] == (4 if kind == FLOAT32 else 8))
 
 
-cdef int64_t run_all(Job *job, shape, int num_threads) except -2:
-    """Lay the work out and do it; return the first bad target or -1."""
-    cdef Py_ssize_t i, size = shape[1] * shape[2]
-    cdef bint single = fits_float32(job.y.kind) and (job.x.data == NULL or fits_float32(job.x.kind))
-    cdef Stored kind = FLOAT32 if single else FLOAT64
+cdef void lay_out(Job *job) noexcept nogil:
+    """How the work is cut, and in which precision it is done."""
+    cdef Py_ssize_t size = job.n_steps * job.n_features
+    cdef Stored kind
+    job.single = fits_float32(job.y.kind) and (job.x.data == NULL or fits_float32(job.x.kind))
+    kind = FLOAT32 if job.single else FLOAT64
     if fits_float32(job.x.kind):
         job.loss = BCE_LOGITS_32 if job.loss == BCE_LOGITS else BCE_PROBS_32 if job.loss == BCE_PROBS else job.loss
-    job.n_sequences, job.n_steps, job.n_features = shape
     job.group = max(1, SHORT // size)
     job.n_parts = parts(size)
-    job.direct = is_whole(&job.x, kind) and is_whole(&job.y, kind) and is_whole(&job.g, kind)
-    with nogil:
-        run_items(run_float if single else run_double, job, n_items(job), num_threads)
-    if job.bad != NULL:
+    job.direct = is_whole(&job.x, kind, size) and is_whole(&job.y, kind, size) and is_whole(&job.g, kind, size)
+
+
+cdef Status run_items(Job *job, int num_threads, int64_t *bad) noexcept nogil:
+    """All items; bad[0] = the first bad target or -1. Allocates the workspace; needs no GIL."""
+    cdef Loop loop
+    cdef Py_ssize_t i
+    bad[0] = -1
+    lay_out(job)
+    if not allocate(&job.workspace, 0, 6 * PIECE * sizeof(double), num_threads, False):
+        return NO_MEMORY
+    begin(&loop, n_items(job), num_threads)
+    while enter(&loop):
+        with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
+            run_worker(job, &loop, threadid())
+    release(&job.workspace)
+    if job.bad != NULL and loop.status == DONE:
         for i in range(n_items(job)):
             if job.bad[i] >= 0:
-                return job.bad[i]
-    return -1
+                bad[0] = job.bad[i]
+                break
+    return loop.status
 
 
-cpdef Py_ssize_t parts(Py_ssize_t n_elements):
+cdef int64_t run(Job *job, shape, int num_threads) except -2:
+    """The same for Python."""
+    cdef int64_t bad
+    cdef Status status
+    job.n_sequences, job.n_steps, job.n_features = shape
+    with nogil:
+        status = run_items(job, num_threads, &bad)
+    check(status, job.workspace.size)
+    return bad
+
+
+cpdef Py_ssize_t parts(Py_ssize_t n_elements) noexcept nogil:
     """Partial sums that a sequence of so many elements has."""
     return (n_elements + PART - 1) // PART
 
@@ -335,7 +364,8 @@ def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, d
               int num_threads):
     """Losses and, unless grad is None, gradients times scale. Returns what find_bad_target does.
 
-    IN   shape: B, T, D. x, y, and a in float64 or None, each [B, outer, inner] with T D elements a sequence.
+    IN   shape: B, T, D. x, y, and a in float64 or None, each [B, outer, inner] with T D elements a sequence; or
+         [more, outer, inner] with as many elements in all where B is 1.
     OUT  partial [B, parts(T D)]: sums over steps of the means over features; steps [B, T]: those means, or
          None; both zeros before. grad like x. All of them void if a target is bad.
     """
@@ -353,7 +383,7 @@ def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, d
         job.mask = &mask[0, 0] if mask is not None else NULL
         job.steps = &steps[0, 0] if steps is not None else NULL
         job.bad = &bad[0] if bad is not None else NULL
-        return run_all(&job, shape, num_threads)
+        return run(&job, shape, num_threads)
     finally:
         for i in range(4):
             PyBuffer_Release(&held[i])
@@ -363,7 +393,8 @@ def find_bad_target(object y, int y_kind, shape, const int64_t[::1] lengths, con
                     int allowed, int64_t[::1] bad, int num_threads):
     """First element, counted over B T D, that is not allowed; -1 if there is none.
 
-    allowed: 0 anything, 1 signs: -1 or 1, 2 shares: from 0 to 1. bad: room for B * parts(T D), or None if 0.
+    allowed: 0 anything, 1 signs: -1 or 1, 2 shares: from 0 to 1, 3 probabilities: the same but for rounding, or NaN.
+    bad: room for B * parts(T D), or None if 0.
     """
     cdef Py_buffer held[1]
     cdef Job job
@@ -373,6 +404,6 @@ def find_bad_target(object y, int y_kind, shape, const int64_t[::1] lengths, con
         job.y = acquire(y, y_kind, &held[0], False)
         job.lengths, job.bad, job.allowed, job.only_look = &lengths[0], &bad[0], <Allowed> allowed, True
         job.mask = &mask[0, 0] if mask is not None else NULL
-        return run_all(&job, shape, num_threads)
+        return run(&job, shape, num_threads)
     finally:
         PyBuffer_Release(&held[0])

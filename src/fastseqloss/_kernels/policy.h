@@ -10,6 +10,13 @@
                                                double factor, double slope, real *out)                     \
     {                                                                                                      \
         const real f = (real)factor, s = (real)slope;                                                      \
+        if (fsl_is_large_##name(factor) | fsl_is_large_##name(slope)) {                                    \
+            for (ptrdiff_t c = 0; c < n; c++) {                                                            \
+                const double value = (double)e[c] * (factor + slope * ((double)x[c] - (double)m));         \
+                out[c] = e[c] == 0 ? 0 : (real)value;                                                      \
+            }                                                                                              \
+            return;                                                                                        \
+        }                                                                                                  \
         FSL_SIMD()                                                                                         \
         for (ptrdiff_t c = 0; c < n; c++) {                                                                \
             const real value = e[c] * (f + s * (x[c] - m));                                                \

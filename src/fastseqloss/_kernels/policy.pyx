@@ -12,16 +12,22 @@ With e = exp(x - m), s their sum and d the sum of e (x - m): log p_c = x_c - m -
 """
 
 from cython cimport floating
+from cython.parallel cimport parallel, threadid
 from libc.math cimport INFINITY
-from libc.stdint cimport int64_t, uint8_t
-from libc.stdlib cimport free, malloc
+from libc.stdint cimport int64_t, uint8_t, uintptr_t
 from libc.string cimport memset
 
 from cpython.buffer cimport PyBuffer_Release
 
 from fastseqloss._kernels.elements cimport FLOAT32, FLOAT64, Array, acquire
-from fastseqloss._kernels.machine cimport run_items
+from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
+from fastseqloss._kernels.signals cimport STRETCH, advance
 from fastseqloss._kernels.softmax cimport exp64, log64
+from fastseqloss._kernels.workspace cimport Workspace, allocate, part_of, release, size_product
+
+
+cdef extern from "vector.h" nogil:
+    void add_exactly "fsl_add_exactly"(double *sum, double *rest, double x) noexcept
 
 
 cdef extern from "policy.h" nogil:
@@ -32,7 +38,9 @@ cdef extern from "policy.h" nogil:
     double row_dot "fsl_row_dot"(...) noexcept
     void policy_gradient "fsl_policy_gradient"(...) noexcept
 
-cdef double MOST = 1e300
+
+cdef double MOST = 1.7976931348623157e308
+cdef double MOST_ENTROPY = 1e300  # coefficient times scale: no sum with it is infinite
 
 
 cdef struct Job:
@@ -45,8 +53,7 @@ cdef struct Job:
     const double *scale  # of each sequence; 0: it does not count
     double entropy, kl, least, most  # coefficients; bounds of the ratio
     double *loss
-    void *scratch  # room for two rows for each thread
-    Py_ssize_t room
+    Workspace scratch  # room for two rows for each thread
 
 
 cdef inline double bounded(double x) noexcept nogil:
@@ -55,7 +62,10 @@ cdef inline double bounded(double x) noexcept nogil:
 
 
 cdef inline double times(double a, double b) noexcept nogil:
-    return 0 if a == 0 else a * b
+    """a b, 0 if a is; finite unless b is infinite."""
+    if a == 0:
+        return 0
+    return bounded(a * b) if -MOST <= b <= MOST else a * b
 
 
 cdef double surrogate(const Job *job, Py_ssize_t n, double log_prob, double *weight) noexcept nogil:
@@ -92,7 +102,8 @@ cdef void run_row(const Job *job, Py_ssize_t n, floating *buffer) noexcept nogil
     cdef char *to = job.g.data + b * job.g.strides[0] + t * job.g.strides[1] if job.g.data != NULL else NULL
     cdef const floating *x = <const floating *> from_ if native else buffer + v
     cdef floating *out = <floating *> to if native else buffer
-    cdef double scale = job.scale[b], m, total, dot = 0, log_prob, weight, w, at_action, p
+    cdef double scale = job.scale[b], entropy = min(scale * job.entropy, MOST_ENTROPY), m, total, dot = 0
+    cdef double log_prob, weight, w, at_action, p
     if a < 0 or scale == 0:
         job.loss[n] = 0
         if to != NULL:
@@ -108,9 +119,13 @@ cdef void run_row(const Job *job, Py_ssize_t n, floating *buffer) noexcept nogil
     if job.entropy:
         dot = row_dot(x, v, <floating> m, buffer) / total
     log_prob = (<double> x[a] - m) - log64(total)
+    if log_prob == -INFINITY and x[a] != -INFINITY:  # improbable, not impossible
+        log_prob = -MOST
     job.loss[n] = surrogate(job, n, log_prob, &weight)
     if job.entropy:
-        job.loss[n] -= job.entropy * (log64(total) - dot)
+        job.loss[n] -= times(job.entropy, log64(total) - dot)
+    if x[a] != -INFINITY:  # a sum over steps may overflow to one sign alone
+        job.loss[n] = bounded(job.loss[n])
     if to == NULL:
         return
     w = bounded(scale * weight)
@@ -118,40 +133,36 @@ cdef void run_row(const Job *job, Py_ssize_t n, floating *buffer) noexcept nogil
     p = exp64(log_prob)
     at_action = w * (p - 1)
     if job.entropy and p:
-        at_action += scale * job.entropy * p * ((<double> x[a] - m) - dot)
-    policy_gradient(x, buffer, v, <floating> m, (w - scale * job.entropy * dot) / total,
-                    scale * job.entropy / total, out)
+        at_action += entropy * p * ((<double> x[a] - m) - dot)
+    policy_gradient(x, buffer, v, <floating> m, (w - entropy * dot) / total, entropy / total, out)
     out[a] = <floating> at_action
     if not native:
         store(job.x.kind, out, 1.0, v, to, size)
 
 
-cdef void run_float(void *given, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
-    cdef const Job *job = <const Job *> given
-    cdef Py_ssize_t n
-    for n in range(first, last):
-        run_row(job, n, <float *> job.scratch + hand * job.room)
+cdef void run_worker(const Job *job, Loop *loop, int worker) noexcept nogil:
+    cdef Py_ssize_t first, last = 0, n
+    cdef uintptr_t scratch = part_of(&job.scratch, worker)
+    while next_items(loop, worker, &first, &last):
+        for n in range(first, last):
+            if job.x.kind == FLOAT64:
+                run_row(job, n, <double *> scratch)
+            else:
+                run_row(job, n, <float *> scratch)
 
 
-cdef void run_double(void *given, Py_ssize_t first, Py_ssize_t last, int hand) noexcept nogil:
-    cdef const Job *job = <const Job *> given
-    cdef Py_ssize_t n
-    for n in range(first, last):
-        run_row(job, n, <double *> job.scratch + hand * job.room)
-
-
-cdef int run(Job *job, Py_ssize_t n_steps, int num_threads) except -1:
-    cdef bint single = job.x.kind != FLOAT64
-    job.room = (2 * job.n_classes + 31) // 16 * 16
-    job.scratch = malloc(num_threads * job.room * (sizeof(float) if single else sizeof(double)))
-    if job.scratch == NULL:
-        raise MemoryError("no memory for a workspace")
-    try:
-        with nogil:
-            run_items(run_float if single else run_double, job, n_steps, num_threads)
-    finally:
-        free(job.scratch)
-    return 0
+cdef Status run_steps(Job *job, Py_ssize_t n_steps, int num_threads) noexcept nogil:
+    """All steps. Allocates the workspace; needs no GIL."""
+    cdef Loop loop
+    cdef size_t row = size_product(job.n_classes, sizeof(double) if job.x.kind == FLOAT64 else sizeof(float))
+    if not allocate(&job.scratch, 0, size_product(2, row), num_threads, False):
+        return NO_MEMORY
+    begin(&loop, n_steps, num_threads)
+    while enter(&loop):
+        with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
+            run_worker(job, &loop, threadid())
+    release(&job.scratch)
+    return loop.status
 
 
 def policy_loss(object logits, int kind, const int64_t[::1] actions, const double[::1] advantages,
@@ -167,6 +178,8 @@ def policy_loss(object logits, int kind, const int64_t[::1] actions, const doubl
     """
     cdef Py_buffer held[2]
     cdef Job job
+    cdef Status status
+    cdef Py_ssize_t n_steps = loss.shape[0]
     memset(&job, 0, sizeof(Job))
     memset(held, 0, sizeof(held))
     try:
@@ -177,7 +190,9 @@ def policy_loss(object logits, int kind, const int64_t[::1] actions, const doubl
         job.old = &old_log_probs[0] if old_log_probs is not None else NULL
         job.reference = &ref_log_probs[0] if ref_log_probs is not None else NULL
         job.entropy, job.kl, job.least, job.most = entropy_coef, kl_coef, least, most
-        run(&job, loss.shape[0], num_threads)
+        with nogil:
+            status = run_steps(&job, n_steps, num_threads)
+        check(status, job.scratch.size)
     finally:
         for i in range(2):
             PyBuffer_Release(&held[i])
@@ -190,12 +205,20 @@ def sums_backwards(double[:, ::1] values, const double[::1] final, const int64_t
     IN      final [B], what follows the last step; lengths [B]; done [B, T] or None.
     IN, OUT values [B, T]; beyond lengths untouched.
     """
-    cdef Py_ssize_t b, t
-    cdef double after
+    cdef Py_ssize_t b, t, first, last, done_with = 0
+    cdef double after, own, rest  # what rounding has taken from `after`
     with nogil:
         for b in range(values.shape[0]):
-            after = final[b]
-            for t in range(lengths[b] - 1, -1, -1):
-                if done is None or not done[b, t]:
-                    values[b, t] += decay * after
-                after = values[b, t]
+            after, rest, last = final[b], 0, lengths[b]
+            while last > 0:
+                first = max(0, last - STRETCH)
+                for t in range(last - 1, first - 1, -1):
+                    own, rest = values[b, t], decay * rest
+                    if done is None or not done[b, t]:
+                        add_exactly(&own, &rest, decay * after)
+                    else:
+                        rest = 0
+                    after, values[b, t] = own, own + rest
+                advance(&done_with, last - first)
+                last = first
+            advance(&done_with, 1)

@@ -76,8 +76,19 @@
                                              const double *shift, const real *q, int q_is_tile)            \
     {                                                                                                      \
         real f[FSL_LANES], s[FSL_LANES];                                                                   \
-        for (int i = 0; i < FSL_LANES; i++) { f[i] = (real)factor[i]; s[i] = (real)shift[i]; }             \
-        for (ptrdiff_t c = 0; c < n_classes; c++) {                                                        \
+        int large = 0;                                                                                     \
+        for (int i = 0; i < FSL_LANES; i++) {                                                              \
+            f[i] = (real)factor[i];                                                                        \
+            s[i] = (real)shift[i];                                                                         \
+            large |= fsl_is_large_##name(factor[i]) | fsl_is_large_##name(shift[i]);                       \
+        }                                                                                                  \
+        for (ptrdiff_t c = 0; large && c < n_classes; c++)                                                 \
+            for (int i = 0; i < FSL_LANES; i++) {                                                          \
+                const double own = q ? (double)(q_is_tile ? q[c * FSL_LANES + i] : q[c]) : 0;              \
+                const double e = (double)tile[c * FSL_LANES + i];                                          \
+                tile[c * FSL_LANES + i] = (real)(factor[i] * e - shift[i] * own);                          \
+            }                                                                                              \
+        for (ptrdiff_t c = 0; !large && c < n_classes; c++) {                                              \
             FSL_SIMD()                                                                                     \
             for (int i = 0; i < FSL_LANES; i++) {                                                          \
                 real g = f[i] * tile[c * FSL_LANES + i];                                                   \
@@ -178,7 +189,7 @@
         for (int k = 0; k < n; k++) {                                                                      \
             real *x = rows[k];                                                                             \
             const double at_target = factor[k] * (double)x[target[k]] - scale[k] * own[k];                 \
-            fsl_row_scale_##name(x, n_classes, (real)factor[k]);                                           \
+            fsl_row_scale_##name(x, n_classes, factor[k]);                                                 \
             x[target[k]] = (real)at_target;                                                                \
         }                                                                                                  \
     }                                                                                                      \
@@ -203,15 +214,30 @@
     {                                                                                                      \
         double total = 0;                                                                                  \
         FSL_SIMD(reduction(+ : total))                                                                     \
-        for (ptrdiff_t c = 0; c < n; c++) total += q[c] == 0 ? 0 : (double)q[c] * fsl_log64((double)p[c]); \
+        for (ptrdiff_t c = 0; c < n; c++)                                                                  \
+            total += q[c] == 0 ? 0 : (double)q[c] * fsl_log64(fsl_share((double)p[c]));                    \
         return total;                                                                                      \
+    }                                                                                                      \
+    /* First of n numbers below 0 or above `most` by more than rounding, or n; NaN is passed over. */     \
+    FSL_UNUSED static ptrdiff_t fsl_find_outside_##name(const real *p, ptrdiff_t n, double most)           \
+    {                                                                                                      \
+        int bad = 0;                                                                                       \
+        FSL_SIMD(reduction(| : bad))                                                                       \
+        for (ptrdiff_t i = 0; i < n; i++) bad |= FSL_IS_OUTSIDE(p[i], most);                               \
+        for (ptrdiff_t i = 0; bad && i < n; i++)                                                           \
+            if (FSL_IS_OUTSIDE(p[i], most)) return i;                                                      \
+        return n;                                                                                          \
     }                                                                                                      \
     /* x = factor * x - shift * q; q may be NULL. */                                                       \
     FSL_INLINE void fsl_row_gradient_##name(real *x, ptrdiff_t n, double factor, double shift, const real *q) \
     {                                                                                                      \
         const real f = (real)factor, s = (real)shift;                                                      \
         if (!q) {                                                                                          \
-            fsl_row_scale_##name(x, n, f);                                                                 \
+            fsl_row_scale_##name(x, n, factor);                                                            \
+            return;                                                                                        \
+        }                                                                                                  \
+        if (fsl_is_large_##name(factor) | fsl_is_large_##name(shift)) {                                    \
+            for (ptrdiff_t c = 0; c < n; c++) x[c] = (real)(factor * (double)x[c] - shift * (double)q[c]); \
             return;                                                                                        \
         }                                                                                                  \
         FSL_SIMD()                                                                                         \
@@ -223,7 +249,8 @@
     {                                                                                                      \
         FSL_SIMD()                                                                                         \
         for (ptrdiff_t c = 0; c < n; c++) {                                                                \
-            const real slope = (real)(-scale * (double)q[c] / (divide ? (double)p[c] : 1.0));              \
+            const double by = divide ? fsl_share((double)p[c]) : 1.0;                                      \
+            const real slope = by == 0 ? -(real)INFINITY : (real)(-scale * (double)q[c] / by);             \
             out[c] = q[c] == 0 ? 0 : slope;                                                                \
         }                                                                                                  \
     }                                                                                                      \
@@ -235,7 +262,7 @@
         double total = 0;                                                                                  \
         FSL_SIMD(reduction(+ : total))                                                                     \
         for (ptrdiff_t c = 0; c < n; c++) {                                                                \
-            const double value = (weight ? weight[c] : 1.0) * (own * (double)y[c] + all);                  \
+            const double value = (weight ? weight[c] : 1.0) * (own * (y[c] < 0 ? 0 : (double)y[c]) + all);  \
             q[c] = (real)value;                                                                            \
             total += value;                                                                                \
         }                                                                                                  \
@@ -255,6 +282,8 @@ FSL_ROWS_FUNCTIONS(double, f64, -709.0)
     FSL_TYPED(*(rows), fsl_short_gradient)(rows, n, n_classes, target, factor, scale, own)
 #define fsl_row_dot(x, n, m, q) FSL_TYPED(x, fsl_row_dot)(x, n, m, q)
 #define fsl_row_dot_log(p, n, q) FSL_TYPED(p, fsl_row_dot_log)(p, n, q)
+#define fsl_find_outside(p, n, most) FSL_TYPED(p, fsl_find_outside)(p, n, most)
+#define fsl_is_large(x, factor) FSL_TYPED(x, fsl_is_large)(factor)
 #define fsl_row_gradient(x, n, factor, shift, q) FSL_TYPED(x, fsl_row_gradient)(x, n, factor, shift, q)
 #define fsl_row_slope(p, n, scale, q, divide, out) FSL_TYPED(p, fsl_row_slope)(p, n, scale, q, divide, out)
 #define fsl_row_smooth(y, n, weight, epsilon, q) FSL_TYPED(y, fsl_row_smooth)(y, n, weight, epsilon, q)
@@ -276,7 +305,9 @@ FSL_UNUSED static void fsl_softmax_losses(int n, const double *m, const double *
     for (int i = 0; i < n; i++) {
         const double log_sum = fsl_log64(sum[i]), total = m[i] + log_sum;
         loss[i] = q[i] * log_sum - picked[i] + (z == 0 ? 0 : z * total * total);
-        factor[i] = scale[i] * (q[i] + (z == 0 ? 0 : 2 * z * total)) / sum[i];
+        const double f = scale[i] * (q[i] + (z == 0 ? 0 : z * (2 * total))) / sum[i];
+        const double below = f > DBL_MAX ? DBL_MAX : f; /* finite: some of what it multiplies is 0 */
+        factor[i] = below < -DBL_MAX ? -DBL_MAX : below;
     }
 }
 

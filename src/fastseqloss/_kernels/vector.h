@@ -6,6 +6,7 @@
 #ifndef FASTSEQLOSS_VECTOR_H
 #define FASTSEQLOSS_VECTOR_H
 
+#include <float.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -202,6 +203,17 @@ FSL_INLINE float fsl_log32(float x)
     return x >= 0.0f ? y : NAN;
 }
 
+/* ---- sums -------------------------------------------------------------------------------- */
+
+/* sum += x, exactly but for the rounding of rest. */
+FSL_INLINE void fsl_add_exactly(double *sum, double *rest, double x)
+{
+    const double total = *sum + x, part = total - *sum;
+    const double error = (*sum - (total - part)) + (x - part);
+    *rest += total - total == 0 ? error : 0;
+    *sum = total;
+}
+
 /* ---- one row of logits ------------------------------------------------------------------
  * Rows are walked in whole vectors of FSL_LANES; the last, partial one goes through a copy filled up with
  * -inf, so that no scalar exp is left over.
@@ -215,7 +227,7 @@ FSL_INLINE float fsl_log32(float x)
 #define FSL_LANES 16
 #define FSL_BLOCK 256
 
-#define FSL_ROW_FUNCTIONS(real, name, exp_normal_, lowest)                                                 \
+#define FSL_ROW_FUNCTIONS(real, name, exp_normal_, lowest, large)                                          \
     /* exp(d) for d <= 0. At `floor`, which is `lowest`, the factor 2^k has exponent bits 0: it is 0. Were \
      * the floor a constant, compilers would fold exp(floor) and make a branch, or masks, of it. */        \
     FSL_INLINE real fsl_exp_floored_##name(real d, real floor) { return exp_normal_(d < floor ? floor : d); } \
@@ -323,9 +335,16 @@ FSL_INLINE float fsl_log32(float x)
         }                                                                                                  \
         return total;                                                                                      \
     }                                                                                                      \
-    FSL_INLINE void fsl_row_scale_##name(real *x, ptrdiff_t n, real scale)                                 \
+    /* A factor that float32 may not hold: its product with what is tiny, or 0, need not be infinite. */   \
+    FSL_INLINE int fsl_is_large_##name(double factor) { return fabs(factor) > large; }                     \
+    FSL_INLINE void fsl_row_scale_##name(real *x, ptrdiff_t n, double factor)                              \
     {                                                                                                      \
         const ptrdiff_t whole = n / FSL_LANES;                                                             \
+        const real scale = (real)factor;                                                                   \
+        if (fsl_is_large_##name(factor)) {                                                                 \
+            for (ptrdiff_t i = 0; i < n; i++) x[i] = (real)(factor * (double)x[i]);                        \
+            return;                                                                                        \
+        }                                                                                                  \
         FSL_SIMD()                                                                                         \
         for (ptrdiff_t i = 0; i < whole * FSL_LANES; i++) x[i] *= scale;                                   \
         for (ptrdiff_t i = whole * FSL_LANES; i < n; i++) x[i] *= scale;                                   \
@@ -338,10 +357,10 @@ FSL_INLINE float fsl_log32(float x)
         const real m = fsl_row_max_##name(x, n);                                                           \
         *row_max = m;                                                                                      \
         *row_sum = fsl_row_exp_##name(x, n, m, out, (const char *)(x + ahead), (char *)out, sizeof(real));               \
-        if (out) fsl_row_scale_##name(out, n, (real)(*row_sum == 0 ? 0 : scale / *row_sum));               \
+        if (out) fsl_row_scale_##name(out, n, *row_sum == 0 ? 0 : scale / *row_sum);                       \
     }
 
-FSL_ROW_FUNCTIONS(float, f32, fsl_exp_normal32, -88.0f)
-FSL_ROW_FUNCTIONS(double, f64, fsl_exp_normal64, -709.0)
+FSL_ROW_FUNCTIONS(float, f32, fsl_exp_normal32, -88.0f, 0x1p64)
+FSL_ROW_FUNCTIONS(double, f64, fsl_exp_normal64, -709.0, INFINITY)
 
 #endif

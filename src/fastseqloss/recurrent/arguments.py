@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -71,12 +72,36 @@ def check_floats(name: str, array: Any) -> None:
     """Check that this is an array that arithmetic in place can work on."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array, got {type(array).__name__}")
+    if isinstance(array, (np.matrix, np.ma.MaskedArray)):  # whose products, or sums, are not those of arrays
+        raise TypeError(f"{name} is a {type(array).__name__}; allowed: a plain NumPy array")
     if array.dtype not in _DTYPES:
         raise TypeError(f"{name} has dtype {array.dtype}; allowed: float32 or float64")
 
 
-def check_writeable(name: str, array: Any) -> None:
-    """Check that this is an array that can be changed in place."""
-    check_floats(name, array)
-    if not array.flags.writeable:
-        raise ValueError(f"{name} is read-only; allowed: an array to write to")
+def check_writeable(argument: str, arrays: Mapping[str, Any]) -> None:
+    """Check that these are arrays that can be changed in place, each once."""
+    for name, array in arrays.items():
+        check_floats(f"{argument}[{name!r}]", array)
+        if not array.flags.writeable:
+            raise ValueError(f"{argument}[{name!r}] is read-only; allowed: an array to write to")
+        if _arguments.overlaps_itself(array):
+            raise ValueError(f"{argument}[{name!r}] has elements that share memory; allowed: elements apart")
+    shared = first_shared(arrays)
+    if shared is not None:
+        raise ValueError(
+            f"{argument}[{shared[1]!r}] shares memory with {argument}[{shared[0]!r}], and would be changed twice; "
+            "allowed: arrays apart, so pass what is shared once"
+        )
+
+
+def first_shared(arrays: Mapping[str, Array]) -> tuple[str, str] | None:
+    """Return the names of two arrays that share memory, in the order of the mapping, or None."""
+    names = list(arrays)
+    spans = sorted((*np.lib.array_utils.byte_bounds(arrays[name]), i) for i, name in enumerate(names))
+    for k, (_, end, i) in enumerate(spans):
+        for start, _, j in spans[k + 1 :]:
+            if start >= end:
+                break
+            if _arguments.shares_memory(arrays[names[i]], arrays[names[j]]):
+                return names[min(i, j)], names[max(i, j)]
+    return None

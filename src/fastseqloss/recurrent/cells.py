@@ -59,7 +59,7 @@ class RNN(Recurrent):
     _gates = 1
 
     def _run_forward(self, activations: Array, states: Array) -> None:
-        weight = self.parameters["recurrent_weight"]
+        weight = self._recurrent_weight
         activations += self.parameters["recurrent_bias"]
         for t in range(len(activations)):
             activations[t] += states[t] @ weight
@@ -67,7 +67,7 @@ class RNN(Recurrent):
 
     def _run_backward(self, grad_hidden: Array) -> tuple[Array, Array]:
         slope = 1 - self._states[1:] * self._states[1:]
-        weight = self.parameters["recurrent_weight"].T
+        weight = self._recurrent_weight.T
         grad_sums = np.empty_like(self._activations)
         carried: Array | float = 0
         for t in reversed(range(len(grad_hidden))):
@@ -134,7 +134,7 @@ class GRU(Recurrent):
 
     def _run_forward(self, activations: Array, states: Array) -> None:
         size = states.shape[2]
-        weight, bias = self.parameters["recurrent_weight"], self.parameters["recurrent_bias"]
+        weight, bias = self._recurrent_weight, self.parameters["recurrent_bias"]
         self._candidates = np.empty_like(states[1:])  # U_n h + c_n
         reset_update = activations[:, :, : 2 * size]
         reset, update, new = np.split(activations, 3, axis=2)
@@ -155,8 +155,8 @@ class GRU(Recurrent):
         reset_slope = self._candidates * reset * (1 - reset)  # of n_t before its tanh
         update_slope = (self._states[:-1] - new) * update * (1 - update)  # of h_t
         new_slope = (1 - update) * (1 - new * new)  # of h_t
-        weight = self.parameters["recurrent_weight"].T
-        size = len(self.parameters["recurrent_weight"])
+        weight = self._recurrent_weight.T
+        size = len(self._recurrent_weight)
 
         grad_projected = np.empty_like(self._activations)
         grad_recurrent = np.empty_like(self._activations)
@@ -221,7 +221,7 @@ class LSTM(Recurrent):
 
     def _run_forward(self, activations: Array, states: Array) -> None:
         size = states.shape[2]
-        weight = self.parameters["recurrent_weight"]
+        weight = self._recurrent_weight
         activations += self.parameters["recurrent_bias"]
         self._cells = np.zeros_like(states)
         self._squashed = np.empty_like(states[1:])  # tanh(s_t)
@@ -250,7 +250,7 @@ class LSTM(Recurrent):
             axis=2,
         )
         cell_slope = exit_ * (1 - self._squashed * self._squashed)  # of h_t with respect to s_t
-        weight = self.parameters["recurrent_weight"].T
+        weight = self._recurrent_weight.T
 
         grad_gates = np.empty_like(self._activations)
         carried: Array | float = 0

@@ -75,11 +75,12 @@ class Linear:
         """
         check_parameters(self.parameters, self._shapes)
         weight = self.parameters["weight"]
-        x = arguments.as_reals("x", x).astype(weight.dtype, copy=False)
+        x = arguments.as_reals("x", x)
         if x.ndim == 0 or x.shape[-1] != len(weight):
             raise ValueError(f"x has shape {x.shape}; allowed: (..., {len(weight)})")
-        self._input = x
-        projected: Array = x @ weight + self.parameters["bias"]
+        # Copies: what the caller changes before `backward` must not change the gradient.
+        self._input, self._weight = x.astype(weight.dtype), weight.copy(order="K")
+        projected: Array = self._input @ weight + self.parameters["bias"]
         self._output_shape = projected.shape
         return projected
 
@@ -95,8 +96,9 @@ class Linear:
         RuntimeError
             Before any `forward`.
         """
-        weight = self.parameters["weight"]
-        grad = arguments.as_grad(grad, self._output_shape).astype(weight.dtype, copy=False)
+        grad = arguments.as_grad(grad, self._output_shape)
+        weight = self._weight
+        grad = grad.astype(weight.dtype, copy=False)
         rows = grad.reshape(-1, weight.shape[1])
         inputs = self._input.reshape(-1, weight.shape[0])
         return {"weight": inputs.T @ rows, "bias": rows.sum(axis=0)}, grad @ weight.T
@@ -160,16 +162,16 @@ class Embedding:
         """
         check_parameters(self.parameters, self._shapes)
         weight = self.parameters["weight"]
-        numbers = _arguments.as_integers("tokens", tokens)
+        read = _arguments.read_integers("tokens", tokens)
+        numbers = read.values
         if numbers.ndim != 2:
             raise ValueError(f"tokens has shape {numbers.shape}; allowed: (B, T)")
         _, valid = arguments.valid_steps(lengths, *numbers.shape)
         wrong = np.argwhere(valid & ((numbers < 0) | (numbers >= len(weight))))
         if wrong.size:
             row, step = wrong[0]
-            found = np.asarray(tokens)[row, step]
-            raise ValueError(f"tokens[{row}, {step}] is {found}; allowed: 0 to {len(weight) - 1}")
-        self._valid, self._tokens = valid, numbers[valid]
+            raise ValueError(f"tokens[{row}, {step}] is {read.exact[row, step]}; allowed: 0 to {len(weight) - 1}")
+        self._valid, self._tokens, self._dtype = valid, numbers[valid], weight.dtype
         vectors = np.zeros((*numbers.shape, weight.shape[1]), weight.dtype)
         vectors[valid] = weight[self._tokens]
         self._output_shape = vectors.shape
@@ -187,7 +189,7 @@ class Embedding:
         RuntimeError
             Before any `forward`.
         """
-        weight = np.zeros_like(self.parameters["weight"])
         rows = arguments.as_grad(grad, self._output_shape)[self._valid]
+        weight = np.zeros(self._shapes["weight"], self._dtype)
         np.add.at(weight, self._tokens, rows.astype(weight.dtype, copy=False))
         return {"weight": weight}, None

@@ -82,10 +82,13 @@ class Recurrent:
         self._order = (np.arange(batch), time)
         self._padding = ~valid.T
 
+        # Copies: what the caller changes before `backward` must not change the gradient.
+        self._input_weight = weight.copy(order="K")
+        self._recurrent_weight = self.parameters["recurrent_weight"].copy(order="K")
         # Padding is read last in either direction, so the states it produces reach no valid one.
         self._input = self._in_time_order(x)
         self._activations = self._input @ weight + bias
-        hidden_size = len(self.parameters["recurrent_weight"])
+        hidden_size = len(self._recurrent_weight)
         self._states = np.zeros((steps + 1, batch, hidden_size), weight.dtype)
         self._run_forward(self._activations, self._states)
         self._output_shape = (batch, steps, hidden_size)
@@ -127,14 +130,14 @@ class Recurrent:
             "recurrent_weight": previous.T @ recurrent,
             "recurrent_bias": recurrent.sum(axis=0),
         }
-        grad_input = grad_projected @ self.parameters["input_weight"].T
+        grad_input = grad_projected @ self._input_weight.T
         return gradients, self._in_batch_order(grad_input)
 
     def _in_time_order(self, x: Array) -> Array:
         """Return ``[B, T, ...]`` as ``[T, B, ...]`` in the order of reading, padding set to 0."""
         ordered: Array = x[self._order]
         ordered[self._padding] = 0
-        return ordered.astype(self.parameters["input_weight"].dtype, copy=False)
+        return ordered.astype(self._input_weight.dtype, copy=False)
 
     def _in_batch_order(self, ordered: Array) -> Array:
         steps, batch, features = ordered.shape

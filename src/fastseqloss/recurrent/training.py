@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from . import arguments
 from .arguments import Array
 
 _TINY, _HUGE = 1e-120, 1e30
+_MOST = sys.float_info.max
 
 
 def clip_grad_norm(gradients: Mapping[str, Array], max_norm: float) -> float:
@@ -36,10 +38,11 @@ def clip_grad_norm(gradients: Mapping[str, Array], max_norm: float) -> float:
     Raises
     ------
     ValueError
-        If a gradient is not finite, for it has no direction to keep, or is read-only, or if
-        `max_norm` is below 0. Nothing has been clipped then.
+        If a gradient is not finite, for it has no direction to keep, is read-only, or shares memory
+        with another one, or if `max_norm` is below 0. Nothing has been clipped then.
     TypeError
-        If a gradient is not an array of float32 or float64, or `max_norm` not a number.
+        If a gradient is not an array of float32 or float64, or is a matrix or a masked array, or if
+        `max_norm` is not a number.
 
     References
     ----------
@@ -57,25 +60,26 @@ def clip_grad_norm(gradients: Mapping[str, Array], max_norm: float) -> float:
     ([[3.0, 0.0]], [4.0])
     """
     longest = math.inf if max_norm == math.inf else _arguments.as_number("max_norm", max_norm, 0.0, math.inf)
-    for name, gradient in gradients.items():
-        arguments.check_writeable(f"gradients[{name!r}]", gradient)
+    arguments.check_writeable("gradients", gradients)
     norm, unit = _norm(gradients), 1.0
     if not _TINY < norm < _HUGE:
         # Not finite, or squares of what has exploded or vanished leave the range: in units of the largest.
         unit = _largest(gradients) or 1.0
         norm = _norm(gradients, unit)
     if norm * unit > longest:
-        for gradient in gradients.values():
-            if unit != 1:
-                gradient /= unit
-            gradient *= longest / norm
+        with np.errstate(all="ignore"):
+            for gradient in gradients.values():
+                if unit == 1:
+                    gradient *= longest / norm
+                else:  # in float64: float32 may not hold the unit
+                    gradient[...] = gradient.astype(np.float64) / unit * (longest / norm)
     return norm * unit
 
 
 def _norm(gradients: Mapping[str, Array], unit: float = 1.0) -> float:
     """Return the norm of all gradients together, in units of `unit`."""
     exact = (gradient.astype(np.float64) for gradient in gradients.values())
-    with np.errstate(over="ignore"):  # to infinity, which is looked into
+    with np.errstate(all="ignore"):  # to infinity or 0, which is looked into
         return math.hypot(*(np.linalg.norm(g if unit == 1 else g / unit) for g in exact))
 
 
@@ -112,9 +116,17 @@ class Adam:
     Raises
     ------
     ValueError
-        If a number is out of range, or an array is read-only.
+        If a number is out of range, or an array is read-only or shares memory with another one: a
+        parameter with two uses has one name, and the sum of its gradients.
     TypeError
-        If a parameter is not an array of float32 or float64, or something else not a number.
+        If a parameter is not an array of float32 or float64, or is a matrix or a masked array, or if
+        something else is not a number.
+
+    Notes
+    -----
+    Where squares of gradients, or an update, leave the range of a parameter's dtype, its moments are
+    kept in float64 from then on, that of second order as its root: finite gradients of any size give
+    the steps of the equations.
 
     References
     ----------
@@ -140,15 +152,14 @@ class Adam:
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
     ) -> None:
-        for name, array in parameters.items():
-            arguments.check_writeable(f"parameters[{name!r}]", array)
+        arguments.check_writeable("parameters", parameters)
         self.parameters = dict(parameters)
-        self.learning_rate = _arguments.as_number("learning_rate", learning_rate, 0.0, math.inf)
-        self.betas = _as_betas(betas)
-        self.epsilon = _arguments.as_number("epsilon", epsilon, 0.0, math.inf, open_ends=True)
+        self.learning_rate = learning_rate
+        self.betas = betas
+        self.epsilon = epsilon
         self.steps = 0
-        self._means = {name: np.zeros_like(array) for name, array in parameters.items()}
-        self._squares = {name: np.zeros_like(array) for name, array in parameters.items()}
+        self._moments = {name: _Moments(array) for name, array in parameters.items()}
+        self.learning_rate, self.betas, self.epsilon = self._numbers()
 
     def step(self, gradients: Mapping[str, Array]) -> None:
         """Change every parameter in place, given its gradient under the same name.
@@ -158,29 +169,82 @@ class Adam:
         Raises
         ------
         ValueError
-            If names or shapes of parameters and gradients differ, or `learning_rate` is out of
-            range. No parameter has been changed then.
+            If names or shapes of parameters and gradients differ, a parameter has become read-only, or
+            a number is out of range. No parameter has been changed then.
         TypeError
-            If a gradient is not an array of float32 or float64.
+            If a gradient is not an array of float32 or float64, or is a matrix or a masked array.
         """
-        missing = self.parameters.keys() ^ gradients.keys()
-        if missing:
-            raise ValueError(f"parameters and gradients do not share the names {sorted(missing)}")
-        for name, parameter in self.parameters.items():
-            arguments.check_floats(f"gradients[{name!r}]", gradients[name])
-            if gradients[name].shape != parameter.shape:
-                found, allowed = gradients[name].shape, parameter.shape
-                raise ValueError(f"gradients[{name!r}] has shape {found}; allowed: {allowed}")
-        learning_rate = _arguments.as_number("learning_rate", self.learning_rate, 0.0, math.inf)
+        self._check(gradients)
+        learning_rate, (first, second), epsilon = self._numbers()
         self.steps += 1
-        first, second = self.betas
         rate = learning_rate / (1 - first**self.steps)
         root = math.sqrt(1 - second**self.steps)
-        for name, parameter in self.parameters.items():
-            gradient, mean, square = gradients[name], self._means[name], self._squares[name]
-            mean += (1 - first) * (gradient - mean)
-            square += (1 - second) * (gradient * gradient - square)
-            parameter -= rate * mean / (np.sqrt(square) / root + self.epsilon)
+        with np.errstate(all="ignore"):
+            # All gradients are read before a parameter, whose memory one of them may share, is changed.
+            for name, moments in self._moments.items():
+                moments.follow(gradients[name], first, second, rate, epsilon)
+            for name, moments in self._moments.items():
+                moments.descend(self.parameters[name], rate, root, epsilon)
+
+    def _numbers(self) -> tuple[float, tuple[float, float], float]:
+        """Return learning rate, betas and epsilon, checked."""
+        rate = _arguments.as_number("learning_rate", self.learning_rate, 0.0, math.inf)
+        epsilon = _arguments.as_number("epsilon", self.epsilon, 0.0, math.inf, open_ends=True)
+        return rate, _as_betas(self.betas), epsilon
+
+    def _check(self, gradients: Mapping[str, Array]) -> None:
+        """Check that `step` can go to the end with these gradients."""
+        for found in (gradients, self._moments):
+            missing = self.parameters.keys() ^ found.keys()
+            if missing:
+                other = "gradients" if found is gradients else "what Adam was made for"
+                raise ValueError(f"parameters and {other} do not share the names {sorted(missing)}")
+        arguments.check_writeable("parameters", self.parameters)
+        for name, moments in self._moments.items():
+            arguments.check_floats(f"gradients[{name!r}]", gradients[name])
+            for argument, array in (("parameters", self.parameters[name]), ("gradients", gradients[name])):
+                if array.shape != moments.mean.shape:
+                    raise ValueError(f"{argument}[{name!r}] has shape {array.shape}; allowed: {moments.mean.shape}")
+
+
+class _Moments:
+    """Running means of the gradients of a parameter and of their squares.
+
+    Both are of its dtype as long as squares and updates are well within its range. Then, for good, they are of
+    float64, and the second is the root of what it was.
+    """
+
+    def __init__(self, parameter: Array) -> None:
+        self.mean = np.zeros(parameter.shape, parameter.dtype)
+        self.second = np.zeros(parameter.shape, parameter.dtype)
+        self.rooted = False
+
+    def follow(self, gradient: Array, first: float, second: float, rate: float, epsilon: float) -> None:
+        """Take a gradient into the means; `rate` and `epsilon` are those of the update that follows."""
+        if not self.rooted and not self._fits(gradient, rate, epsilon):
+            self.mean, self.second = self.mean.astype(np.float64), np.sqrt(self.second.astype(np.float64))
+            self.rooted = True
+        if self.rooted:
+            exact = gradient.astype(np.float64)
+            self.mean = first * self.mean + (1 - first) * exact
+            self.second = np.hypot(math.sqrt(second) * self.second, math.sqrt(1 - second) * exact)
+        else:
+            self.mean += (1 - first) * (gradient - self.mean)
+            self.second += (1 - second) * (gradient * gradient - self.second)
+
+    def descend(self, parameter: Array, rate: float, root: float, epsilon: float) -> None:
+        """Update the parameter."""
+        if not self.rooted:
+            parameter -= rate * self.mean / (np.sqrt(self.second) / root + epsilon)
+        elif rate:
+            step = self.mean / (self.second / root + epsilon)
+            np.subtract(parameter, min(rate, _MOST) * step, out=parameter, casting="same_kind")
+
+    def _fits(self, gradient: Array, rate: float, epsilon: float) -> bool:
+        """Return True if squares and updates do not overflow, nor underflow where it is seen beside epsilon."""
+        info = np.finfo(self.mean.dtype)
+        largest = max(float(gradient.max(initial=0)), -float(gradient.min(initial=0)))  # NaN: either is
+        return max(largest, rate) < 0.1 * math.sqrt(info.max) and epsilon > 1e7 * math.sqrt(info.tiny)
 
 
 def _as_betas(value: Any) -> tuple[float, float]:

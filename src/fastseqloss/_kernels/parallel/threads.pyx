@@ -1,0 +1,90 @@
+"""How many threads loops have, and their way from region to region. For the baseline instruction set."""
+
+import threading
+
+from libc.stdint cimport SIZE_MAX
+
+cdef extern from "Python.h":
+    int check_signals "PyErr_CheckSignals"() noexcept  # the error stays set
+
+cdef extern from "parallel/threads.h" nogil:
+    int openmp_version "FSL_OPENMP"
+    int max_threads "fsl_max_threads"() noexcept
+    int n_processors "fsl_processors"() noexcept
+    const char *runtime "fsl_openmp_runtime"() noexcept
+    int watch_forks "fsl_watch_forks"() noexcept
+    unsigned long main_thread "fsl_main_thread"
+    bint in_main_thread "fsl_in_main_thread"() noexcept
+    void begin_loop "fsl_begin"(Loop *loop, Py_ssize_t n, int most) noexcept
+    bint open_region "fsl_open"(Loop *loop) noexcept
+    void close_region "fsl_close"(Loop *loop) noexcept
+    void set_passive "fsl_set_passive"(bint passive) noexcept
+    void set_always_help "fsl_always_help"(bint always) noexcept
+    void read_workers "fsl_read_workers"(int *most, int *running) noexcept
+
+main_thread = threading.main_thread().ident
+if watch_forks():
+    raise MemoryError("no memory for handlers of forks")
+
+
+cdef void begin(Loop *loop, Py_ssize_t n, int most) noexcept nogil:
+    begin_loop(loop, n, most)
+
+
+cdef bint enter(Loop *loop) noexcept nogil:
+    if loop.workers:
+        close_region(loop)
+        # Elsewhere there is nothing to look for, and to ask for the GIL may end a thread, once Python is about to end.
+        if in_main_thread() and loop.next < loop.n and interrupted():
+            loop.status = INTERRUPTED
+            return False
+    return open_region(loop)
+
+
+cdef bint interrupted() noexcept nogil:
+    with gil:
+        return check_signals() != 0
+
+
+cdef int check(Status status, size_t workspace) except -1:
+    if status == NO_MEMORY:
+        more = " or more" if workspace == SIZE_MAX else ""
+        raise MemoryError(f"no memory for a workspace of {workspace} bytes{more}")
+    return -1 if status == INTERRUPTED else 0
+
+
+def openmp():
+    """Version of OpenMP, yyyymm, 0 without."""
+    return openmp_version
+
+
+def openmp_runtime():
+    """File of the OpenMP runtime, "" if unknown."""
+    return (<bytes> runtime()).decode()
+
+
+def openmp_threads():
+    """Threads that a region of OpenMP would have, one if this is in such a region, and without OpenMP."""
+    return max_threads()
+
+
+def processors():
+    """CPUs that this thread may run on; one without OpenMP, which could use no more."""
+    return n_processors()
+
+
+def wait_passively(bint passive):
+    """Set whether threads of LLVM's runtime wait asleep. Others have read that from the environment."""
+    set_passive(passive)
+
+
+def always_help(bint always):
+    """Set whether calls have helpers even where those have been no gain, the machine being busy. For tests."""
+    set_always_help(always)
+
+
+def workers():
+    """Workers that a region has had in this process, at most, and workers at work now, callers among them."""
+    cdef int most, running
+    read_workers(&most, &running)
+    return most, running

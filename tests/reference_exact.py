@@ -1,0 +1,117 @@
+"""Oracles that add scores up as fractions: right whatever their sizes, for as few paths as can be enumerated.
+
+A path is a sequence of terms, one for each score that it crosses; terms of -inf make it impossible.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+
+import reference_alignment
+
+
+def exact_sum(terms: Iterable[float]) -> Fraction | None:
+    """The sum; None if a term is -inf."""
+    terms = [float(x) for x in terms]
+    return None if -math.inf in terms else sum(map(Fraction, terms), Fraction(0))
+
+
+def rounded(x: Fraction) -> float:
+    """The float64 nearest to x, or inf of its sign."""
+    try:
+        return float(x)
+    except OverflowError:
+        return math.inf if x > 0 else -math.inf
+
+
+def exponential(x: Fraction) -> float:
+    """exp(x) of x <= 0."""
+    return math.exp(max(rounded(x), -800.0))
+
+
+def shares(sums: Sequence[Fraction | None]) -> tuple[Fraction, float, list[float]] | None:
+    """The largest sum, the log of all relative to it, and the share of each; None if all are impossible."""
+    possible = [s for s in sums if s is not None]
+    if not possible:
+        return None
+    best = max(possible)
+    weights = [0.0 if s is None else exponential(s - best) for s in sums]
+    total = math.fsum(weights)
+    return best, math.log(total), [w / total for w in weights]
+
+
+def log_normalizer(row: np.ndarray) -> tuple[Fraction, float] | None:
+    """Maximum of a row of logits and log of the sum relative to it; None if all are -inf."""
+    scores = [exact_sum([x]) for x in row]
+    found = shares(scores)
+    return None if found is None else found[:2]
+
+
+class CTC(NamedTuple):
+    loss: float
+    states: np.ndarray  # [T, 2 S + 1] posteriors
+    gradient: np.ndarray  # [T, V]
+    scores: dict[tuple[int, ...], Fraction]  # of each possible path of states, up to what all paths share
+
+
+def ctc(scores: np.ndarray, labels: Sequence[int], kind: str) -> CTC:
+    """Blank 0; of a sequence without a path loss inf and no gradient."""
+    frames, classes = scores.shape
+    states = reference_alignment.states_of(labels, 0)
+    with np.errstate(divide="ignore"):
+        values = np.log(scores.astype(float)) if kind == "probs" else scores.astype(float)
+    paths = list(reference_alignment.state_paths(states, frames))
+    sums = [exact_sum(values[np.arange(frames), states[list(path)]]) for path in paths]
+    found = shares(sums)
+    posteriors, gradient = np.zeros((frames, len(states))), np.zeros(scores.shape)
+    if found is None:
+        return CTC(math.inf, posteriors, gradient, {})
+    best, log_sum, share = found
+    loss, rest = -best, -log_sum
+    for path, weight in zip(paths, share, strict=True):
+        posteriors[np.arange(frames), list(path)] += weight
+    for t in range(frames):
+        by_class = np.bincount(states, posteriors[t], classes)
+        gradient[t] = -by_class
+        if kind == "logits":
+            most, log_norm = log_normalizer(values[t])
+            loss, rest = loss + most, rest + log_norm
+            softmax = [0.0 if x == -np.inf else exponential(Fraction(x) - most) for x in values[t]]
+            gradient[t] += np.array(softmax) / math.exp(log_norm)
+        if kind == "probs":
+            gradient[t] /= np.where(scores[t] > 0, scores[t].astype(float), np.nan)
+    possible = {path: s for path, s in zip(paths, sums, strict=True) if s is not None}
+    return CTC(rounded(loss + Fraction(rest)), posteriors, gradient, possible)
+
+
+class CRF(NamedTuple):
+    log_partition: float
+    unary: np.ndarray  # [T, K]
+    pairwise: np.ndarray  # [T - 1, K, K]
+    log_sum: float  # of all paths, relative to the best
+    scores: dict[tuple[int, ...], Fraction]  # of each possible path
+
+
+def crf_terms(path, emissions, transitions, start, end) -> list[float]:
+    steps = transitions[list(path[:-1]), list(path[1:])]
+    return [*emissions[np.arange(len(path)), list(path)], *steps, start[path[0]], end[path[-1]]]
+
+
+def crf(emissions, transitions, start, end) -> CRF:
+    frames, tags = emissions.shape
+    paths = list(product(range(tags), repeat=frames))
+    sums = [exact_sum(crf_terms(path, emissions, transitions, start, end)) for path in paths]
+    unary, pairwise = np.zeros((frames, tags)), np.zeros((frames - 1, tags, tags))
+    found = shares(sums)
+    if found is None:
+        return CRF(-math.inf, unary, pairwise, -math.inf, {})
+    best, log_sum, share = found
+    for path, weight in zip(paths, share, strict=True):
+        unary[np.arange(frames), list(path)] += weight
+        pairwise[np.arange(frames - 1), list(path[:-1]), list(path[1:])] += weight
+    possible = {path: s for path, s in zip(paths, sums, strict=True) if s is not None}
+    return CRF(rounded(best + Fraction(log_sum)), unary, pairwise, log_sum, possible)

@@ -1,0 +1,123 @@
+"""Errors of losses of tensors."""
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.peers
+torch = pytest.importorskip("torch", reason="the extra `peers` installs it")
+
+import fastseqloss.torch as fst  # noqa: E402
+from torch_cases import B, T, V, assert_close, gradient_of, logits, problem  # noqa: E402
+
+
+def ctc_arguments(**changed):
+    targets, lengths, target_lengths = problem()
+    given = {"log_probs": logits(), "targets": targets, "input_lengths": lengths, "target_lengths": target_lengths}
+    return given | changed
+
+
+@pytest.mark.parametrize(("error", "message", "changed"), [
+    (TypeError, r"log_probs has dtype torch\.int64; allowed: torch", {"log_probs": torch.ones(T, B, V).long()}),
+    (TypeError, "log_probs must be a tensor, got ndarray", {"log_probs": np.zeros((T, B, V))}),
+    (TypeError, "log_probs is on device 'meta'", {"log_probs": torch.ones(T, B, V, device="meta")}),
+    (TypeError, "log_probs is not a tensor that NumPy can see", {"log_probs": torch.ones(T, B, V).to_sparse()}),
+    (ValueError, r"log_probs has shape \(1, 12, 4, 6\); allowed: \[T, B, V\]", {"log_probs": logits((1, T, B, V))}),
+    (ValueError, r"input_lengths\[0\] is 13; allowed: 0 to 12", {"input_lengths": [13, 1, 1, 1]}),
+    (ValueError, r"input_lengths\[1\] is -1; allowed: 0 to 12", {"input_lengths": [1, -1, 1, 1]}),
+    (TypeError, "input_lengths has dtype float32; allowed: any integer", {"input_lengths": torch.ones(4)}),
+    (ValueError, r"input_lengths has shape \(3,\); allowed: \(4,\)", {"input_lengths": [1, 1, 1]}),
+    (ValueError, r"target_lengths\[0\] is 6; allowed: 0 to 5", {"target_lengths": [6, 1, 1, 1]}),
+    (ValueError, r"target_lengths\[0\] is -1; allowed: 0 to 5", {"target_lengths": [-1, 1, 1, 1]}),
+    (ValueError, r"target_lengths add up to 7; allowed: 8, as in targets",
+     {"targets": torch.ones(8).long(), "target_lengths": [7, 0, 0, 0]}),
+    (ValueError, r"targets\[0, 1\] is 6; allowed: 0 to 5, except 0, which is the blank",
+     {"targets": torch.tensor([[1, 6, 1, 1, 1]] * 4)}),
+    (ValueError, r"targets\[0, 1\] is 0; allowed: 0 to 5, except 0, which is the blank",
+     {"targets": torch.tensor([[1, 0, 1, 1, 1]] * 4)}),
+    (TypeError, "targets has dtype float32; allowed: any integer dtype", {"targets": torch.ones(4, 5)}),
+    (TypeError, "targets is on device 'meta'", {"targets": torch.ones(4, 5, device="meta").long()}),
+    (ValueError, r"targets has shape \(3, 5\); allowed: \[B, S\] with B = 4", {"targets": torch.ones(3, 5).long()}),
+    (ValueError, "blank is 6; allowed: -6 to 5", {"blank": 6}),
+    (ValueError, "reduction is 'batch'; allowed: 'none', 'mean', 'sum'", {"reduction": "batch"}),
+])  # fmt: skip
+def test_ctc_errors(error, message, changed):
+    with pytest.raises(error, match=message):
+        fst.ctc_loss(**ctc_arguments(**changed))
+
+
+def test_errors_name_logits():
+    with pytest.raises(ValueError, match=r"logits has shape \(12,\)"):
+        fst.ctc_loss_from_logits(torch.zeros(T), *problem())
+
+
+def test_constants_have_no_gradient():
+    x, y = logits((3, 4, 5)), torch.rand(3, 4, 5).double().requires_grad_()
+    message = r"targets requires grad, and this loss has no gradient of it; pass targets\.detach\(\)"
+    with pytest.raises(TypeError, match=message):
+        fst.softmax_cross_entropy(x, y)
+    with torch.no_grad():
+        assert fst.softmax_cross_entropy(x, y) == fst.softmax_cross_entropy(x, y.detach())
+    weight = torch.ones(3, requires_grad=True)
+    with pytest.raises(TypeError, match="sample_weight requires grad"):
+        fst.crf_loss(x, torch.zeros(3, 4).long(), torch.zeros(5, 5), sample_weight=weight)
+    with pytest.raises(TypeError, match="transitions must be a tensor, got NoneType"):
+        fst.crf_loss(x, torch.zeros(3, 4).long(), None)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_scripts_and_traces():
+    """Losses run outside of PyTorch, and say so."""
+    for model in (fst.CTCLoss(), torch.nn.Sequential(torch.nn.Linear(2, 2), fst.CTCLoss())):
+        with pytest.raises(TypeError, match="CTCLoss cannot be scripted"):
+            torch.jit.script(model)
+    arguments = problem()
+    for x in (logits(), logits().detach()):
+        with pytest.raises(RuntimeError, match=r"cannot be traced by torch\.jit"):
+            torch.jit.trace(lambda z: fst.ctc_loss(z, *arguments), (x,))
+
+
+@pytest.mark.parametrize("index", [0, 2, 2**40])
+def test_ignore_index_beside_distributions(index):
+    """It marks classes, of which there are none; PyTorch's own says so too."""
+    x, mixed = logits((3, 4, 5)), torch.full((3, 4, 5), 0.2)
+    with pytest.raises(ValueError, match=f"ignore_index is {index}, and targets are distributions"):
+        fst.softmax_cross_entropy(x, mixed, ignore_index=index)
+    with pytest.raises(RuntimeError, match="ignore_index is not supported for floating point target"):
+        torch.nn.functional.cross_entropy(x[0], mixed[0].double(), ignore_index=index)
+    assert fst.softmax_cross_entropy(x, mixed, ignore_index=-1) == fst.softmax_cross_entropy(x, mixed)
+
+
+@pytest.mark.parametrize("make", [torch.tensor, np.array, int])
+def test_one_length_without_an_axis(make):
+    """For one sequence, and for a batch of one."""
+    x = logits((T, V))
+    wanted = fst.ctc_loss(x, torch.tensor([1, 2]), [T], [2])
+    slope = gradient_of(wanted, x)
+    assert fst.ctc_loss(x, torch.tensor([1, 2]), make(T), make(2)) == wanted
+    for targets in (torch.tensor([[1, 2]]), torch.tensor([1, 2])):
+        loss = fst.ctc_loss(x[:, None], targets, make(T), make(2))
+        assert loss == wanted
+        assert_close(gradient_of(loss, x), slope)
+    tags = torch.zeros(1, T, dtype=torch.int64)
+    for reduction in ("none", "mean"):
+        losses = [fst.crf_loss(x[None], tags, torch.zeros(V, V), n, reduction=reduction) for n in (make(3), [3])]
+        assert_close(*losses)
+        assert_close(*(gradient_of(loss, x) for loss in losses))
+    assert fst.softmax_cross_entropy(x[None], tags, make(3)) == fst.softmax_cross_entropy(x[None], tags, [3])
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int32, torch.int64])
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+def test_masks_of_integers(dtype, reduction):
+    """Ones and zeros, as pytorch-crf has them."""
+    x, tags = logits((3, 4, 5)), torch.zeros(3, 4, dtype=torch.int64)
+    mask = torch.arange(4) < torch.tensor([4, 1, 2])[:, None]
+    for function in (
+        lambda m: fst.crf_loss(x, tags, torch.zeros(5, 5), mask=m, reduction=reduction),
+        lambda m: fst.softmax_cross_entropy(x, tags, mask=m, reduction=reduction),
+    ):
+        ours, wanted = function(mask.to(dtype)), function(mask)
+        assert torch.equal(ours, wanted)
+        assert torch.equal(gradient_of(ours, x), gradient_of(wanted, x))
+        with pytest.raises(ValueError, match=r"mask\[0, 0\] is 2; allowed: 0 and 1"):
+            function(mask.to(dtype) * 2)

@@ -1,0 +1,46 @@
+"""Scores, targets and losses that the tests of `fastseqloss.torch` share."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the extra `peers` installs it")
+
+import fastseqloss.torch as fst  # noqa: E402
+
+B, T, V, S = 4, 12, 6, 5
+REDUCTIONS = ("none", "mean", "sum")
+STEP_REDUCTIONS = ("none", "per_sequence", "sum", "mean", "sequence_mean", "batch_mean")
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def logits(shape=(T, B, V), dtype=torch.float64, seed=0, scale=1.0):
+    made = torch.from_numpy(np.random.default_rng(seed).normal(scale=scale, size=shape))
+    return made.to(dtype).requires_grad_()
+
+
+def problem(seed=0):
+    """Targets [B, S], the lengths of scores and targets; one sequence is empty, one has no targets."""
+    rng = np.random.default_rng(seed)
+    targets = torch.from_numpy(rng.integers(1, V, (B, S)))
+    return targets, torch.tensor([T, 10, 11, 0]), torch.tensor([3, 5, 0, 0])
+
+
+def gradient_of(loss, x):
+    return torch.autograd.grad(loss.sum(), x)[0]
+
+
+def assert_close(a, b, tolerance=1e-11):
+    np.testing.assert_allclose(a.detach().double().numpy(), b.detach().double().numpy(), rtol=tolerance, atol=tolerance)
+
+
+PROBLEM, ones, zeros = problem(), torch.ones(T, B, dtype=torch.int64), torch.zeros(V, V)
+LOSSES = {
+    "ctc_loss": lambda x: fst.ctc_loss(x, *PROBLEM),
+    "ctc_loss, none": lambda x: fst.ctc_loss(x, *PROBLEM, reduction="none").sum(),
+    "ctc_loss_from_logits": lambda x: fst.ctc_loss_from_logits(x, *PROBLEM),
+    "softmax_cross_entropy": lambda x: fst.softmax_cross_entropy(x, ones),
+    "softmax_cross_entropy, none": lambda x: fst.softmax_cross_entropy(x, ones, reduction="none").sum(),
+    "crf_loss": lambda x: fst.crf_loss(x, ones, zeros),
+    "crf_loss, none": lambda x: fst.crf_loss(x, ones, zeros, reduction="none").sum(),
+}
+every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
