@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +33,7 @@ class Problem:
     asked: NDArray[Any]  # targets as they were passed
 
     def check_shares(self, kernel: Any, *, scores: str | None) -> None:
-        """Check that the scores of that name, if they are probabilities, and the distributions are within their range."""
+        """Check the range of the distributions and, if they are probabilities, of the scores of that name."""
         for values, name, given, allowed, most in (
             (self.scores, scores, self.given, "0 to 1; or input='logits'", 1.0),
             (self.distributions, "targets", self.asked, "finite, 0 or more", sys.float_info.max),

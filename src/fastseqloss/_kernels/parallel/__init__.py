@@ -4,8 +4,8 @@ The OpenMP runtime is loaded here, before any kernel is, with threads that wait 
 spin at the end of every loop, on cores that another program may have use for; they read the environment when they are
 loaded. What the user has said about waiting stays as it is.
 
-The size of the threads' stacks stays as it is, too. Kernels keep arrays in their workspace: their frames are of 16 KB at
-most, and the smallest stacks, musl's, of 128 KB.
+The size of the threads' stacks stays as it is, too. Kernels keep arrays in their workspace: their frames are of 16 KB
+at most, and the smallest stacks, musl's, of 128 KB.
 """
 
 import os
