@@ -1,12 +1,13 @@
 """Throws arguments of every kind at every public function: a right answer or a documented exception, nothing else.
 
 ``python tests/fuzz.py --calls 1000000 --seed 0`` works in a child process, which it starts again behind a call that
-crashed or hung. ``--only ctc_loss`` keeps to one function; ``--call 1234`` makes one call again, and shows it.
+crashed or hung. ``--only ctc_loss`` keeps to one function, ``--adapters`` to `fastseqloss.torch` and `fastseqloss.jax`;
+``--call 1234`` makes one call again, and shows it.
 """
 
 import argparse
-import copy
 import faulthandler
+import importlib
 import json
 import mmap
 import os
@@ -18,264 +19,40 @@ import sys
 import tempfile
 import time
 import traceback
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-import numpy as np
-
 import fastseqloss as fsl
-import fuzz_answers
-from fuzz_calls import SELDOM, STRATEGIES, Call, make, parameters
-from fuzz_values import Capsule, Foreign, plain
-from step_cases import CLASSIFICATION
+import fuzz_wrongs
+from fuzz_calls import SELDOM, STRATEGIES, Call
+from fuzz_judge import Violation, attempt
 
-EXPECTED = (ValueError, TypeError, MemoryError)
-NO_ARRAYS = ("show_config", "get_num_threads", "set_num_threads", "check_grad")
-SAID = r"(is|are|has|have|must|needs|need|shares|overlaps|add|and|adds|returned)\b"
-
-
-# What NumPy says where an array would have more bytes than there are addresses.
-TOO_LARGE = ("array is too big", "Maximum allowed dimension exceeded", "Maximum allowed size exceeded")
+ADAPTERS = (
+    "torch.CTCLoss", "torch.crf_loss", "torch.ctc_loss", "torch.ctc_loss_from_logits", "torch.softmax_cross_entropy",
+    "jax.crf_loss", "jax.ctc_loss", "jax.ctc_loss_with_lengths", "jax.softmax_cross_entropy",
+)  # fmt: skip
+RECURRENT = tuple(f"recurrent.{name}" for name in fsl.recurrent.__all__)
+NAMES = (*STRATEGIES, *RECURRENT, *ADAPTERS)
 
 
-class Violation(AssertionError):
-    """What may not happen."""
-
-
-# ---- one call ---------------------------------------------------------------------------------
-
-
-def attempt(call: Call, random: Any) -> str:
-    """Make a call; return how it ended, "right" or the name of an exception, or raise Violation."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        try:
-            return _judged(call, random)
-        except Violation:
-            raise
-        except Exception as error:
-            if str(error).startswith(TOO_LARGE):  # what is compared with it cannot be made
-                return "too large"
-            raise Violation(f"{type(error).__name__}: {error}") from error
-
-
-def _judged(call: Call, random: Any) -> str:
-    clean = {name: _plain(value) for name, value in call.arguments.items()}
-    case = copy.deepcopy(call.case) if call.case is not None and not call.wrongs and random.random() < 0.1 else None
-    watched = _Watched(call)
-    try:
-        result = call.run()
-    except EXPECTED as error:
-        _judge_error(call, error)
-        watched.check_all()
-        return type(error).__name__
-    except Exception as error:
-        raise Violation(f"{type(error).__name__}: {error}") from error
-    try:
-        watched.check_inputs()
-        if call.name == "weighted_sum":
-            return _judge_sum(call, result, random)
-        _judge_result(call, result, clean)
-        if case is not None:
-            fuzz_answers.check(call, case, result, clean)
-    except Violation:
-        raise
-    except AssertionError as error:
-        raise Violation(str(error)) from error
-    return "right"
-
-
-def _judge_error(call: Call, error: Exception, names: tuple[str, ...] = ()) -> None:
-    if isinstance(error, MemoryError) or str(error).startswith(TOO_LARGE):
-        return
-    if type(error) not in EXPECTED:
-        raise Violation(f"{type(error).__name__}: {error}") from error
-    names = names or parameters(call.name)
-    if any(note.startswith("in ") for note in getattr(error, "__notes__", ())):
-        return  # of a term, which is named
-    if not re.search(rf"(^|\W)({'|'.join(names)})(\[[^\]]*\]|\.\w+)*,? (\(.*\) )?{SAID}", str(error)):
-        raise Violation(f"{type(error).__name__} names no argument: {error}") from error
-    if not call.wrongs:
-        raise Violation(f"{type(error).__name__} for a valid call: {error}") from error
-
-
-def _plain(value: Any) -> Any:
-    return type(value)(map(plain, value)) if type(value) in (list, tuple) else plain(value)
-
-
-def _judge_result(call: Call, result: Any, clean: dict[str, Any]) -> None:
-    options = {}
-    has_gradient = "grad_out" in parameters(call.name)
-    given = call.arguments.get("grad_out")
-    if has_gradient:
-        wanted = given is not None or bool(call.arguments.get("return_grad", False))
-        assert isinstance(result, tuple) == wanted, "gradient or none"
-        options = {"grad_out": None, "return_grad": wanted}
-        if wanted:
-            _judge_gradient(call, result[1], clean)
-    if call.name.startswith("plot.") or call.name in NO_ARRAYS:
-        return
-    huge = [v for v in call.arguments.values() if isinstance(v, np.ndarray) and v.nbytes > 10**8]
-    if not huge:
-        again = call.function(**clean | options)
-        assert_same(result, again, "of plain arrays")
-        if has_gradient and options["return_grad"]:
-            loss = call.function(**clean | {"grad_out": None, "return_grad": False})
-            assert_same(result[0], loss, "without gradient", 1e-12)
-    if not _may_be_nan(call, clean):
-        for values in leaves(result):
-            assert not np.isnan(np.asarray(values, np.float64)).any(), f"NaN: {values}"
-
-
-def leaves(result: Any) -> list[Any]:
-    """The numbers that a result is made of."""
-    if isinstance(result, tuple):
-        return [leaf for part in result for leaf in leaves(part)]
-    return [] if result is None else [result]
-
-
-def assert_same(result: Any, expected: Any, which: str, rtol: float = 0.0) -> None:
-    """Equal to the bit, but for sums over a batch: the memory of an array decides in which order they are added."""
-    found, wanted = leaves(result), leaves(expected)
-    assert len(found) == len(wanted), f"{which}: {len(found)} results, not {len(wanted)}"
-    for a, b in zip(found, wanted, strict=True):
-        a, b = np.asarray(a), np.asarray(b)
-        assert a.shape == b.shape, f"{which}: shape {a.shape}, not {b.shape}"
-        assert a.dtype.newbyteorder("=") == b.dtype.newbyteorder("="), f"{which}: dtype {a.dtype}, not {b.dtype}"
-        a, b = a.astype(np.float64), b.astype(np.float64)
-        allowed = max(rtol, 1e-12 if a.ndim == 0 else 0)
-        with np.errstate(invalid="ignore", over="ignore"):
-            near = np.abs(a - b) <= allowed * np.maximum(1, np.maximum(np.abs(a), np.abs(b)))
-        good = (a == b) | (np.isnan(a) & np.isnan(b)) | near
-        assert good.all(), f"{which}: {a[~good][:3]}, not {b[~good][:3]}"
-
-
-def _judge_gradient(call: Call, gradient: Any, clean: dict[str, Any]) -> None:
-    """Of the right type, in the right place, and 0 where nothing counts."""
-    outs = call.arguments.get("grad_out")
-    if isinstance(gradient, fsl.CRFGradient):
-        gradients = dict(zip(gradient._fields, gradient, strict=True))
-        outs = dict(zip(gradient._fields, outs if isinstance(outs, tuple) else (outs, None, None, None), strict=True))
-        assert (gradient.start is None, gradient.end is None) == tuple(clean.get(k) is None for k in ("start", "end"))
-    else:
-        name = next(iter(call.arguments))
-        gradients, outs = {name: gradient}, {name: outs}
-    for name, found in gradients.items():
-        if found is None:
-            continue
-        given = np.asarray(clean[name])
-        assert isinstance(found, np.ndarray), f"gradient of {name} is a {type(found).__name__}"
-        assert found.shape == given.shape, f"gradient of {name} has shape {found.shape}"
-        assert found.dtype.newbyteorder("=") == given.dtype, f"gradient of {name} has dtype {found.dtype}"
-        assert outs[name] is None or found is outs[name], f"gradient of {name} is not in grad_out"
-    if call.name == "ctc_loss" or call.name in fuzz_answers.CRF:
-        counted = fuzz_answers.frames_that_count(clean)
-    elif call.name in STEP_LOSSES:
-        counted = fuzz_answers.steps_that_count(clean, call.name in CLASSIFICATION or "policy" in call.name)
-    else:
-        return
-    found = next(iter(gradients.values()))
-    if counted is not None and found.size < 10**6:
-        assert not np.asarray(found)[~counted].astype(np.float64).any(), "gradient where nothing counts"
-
-
-STEP_LOSSES = {name for name in STRATEGIES if "grad_out" in parameters(name)} - {"ctc_loss", "expected_risk_loss"}
-STEP_LOSSES -= set(fuzz_answers.CRF)
-
-
-def _may_be_nan(call: Call, clean: dict[str, Any]) -> bool:
-    """Whether the definition gives NaN, or overflows: only where there are numbers that are not finite, or enormous."""
-    if not call.wrongs:
-        return call.name == "check_grad"
-    if clean.get("input") == "probs" and {"input", next(iter(clean))} & {*call.wrongs}:  # below 0, above 1
-        return True
-    for name, value in clean.items():
-        try:
-            numbers = np.asarray(value)
-        except (TypeError, ValueError, OverflowError):
-            continue
-        if numbers.dtype.kind not in "fiubV" or numbers.dtype.names:
-            continue
-        if numbers.size > 10**6:
-            return True
-        with np.errstate(all="ignore"):
-            numbers = np.asarray(numbers, np.float64)
-        if name == "clip" or not (np.abs(numbers) < 1e30).all():
-            return True
-        if name in call.wrongs and numbers.ndim == 0 and 0 < abs(numbers) < 1e-30:
-            return True
-    return False
-
-
-def _judge_sum(call: Call, loss: Any, random: Any) -> str:
-    """What `weighted_sum` returned, called in turn."""
-    rng, dtype = np.random.default_rng(random.getrandbits(32)), random.choice((np.float32, np.float64))
-    x = rng.normal(size=(2, 3)).astype(dtype)
-    options: dict[str, Any] = random.choice(({}, {"return_grad": True}, {"grad_out": x.copy()}, {"grad_out": x}))
-    repr(loss)
-    try:
-        result = loss(x, **options)
-    except EXPECTED as error:
-        _judge_error(call, error, (r"terms\[\d+\]", "scores", "grad_out"))
-        return type(error).__name__
-    if options:
-        total, gradient = result
-        assert isinstance(total, float)
-        assert isinstance(gradient, np.ndarray)
-        assert (gradient.shape, gradient.dtype) == (x.shape, x.dtype)
-    else:
-        assert isinstance(result, float)
-    return "right"
-
-
-class _Watched:
-    """The memory of all arguments as it was before a call."""
-
-    def __init__(self, call: Call) -> None:
-        self.outs = []
-        self.rooms = []
-        for name, value in call.arguments.items():
-            for array in value if type(value) in (list, tuple, fsl.CRFGradient) else (value,):
-                array = array.array if isinstance(array, (Foreign, Capsule)) else array
-                if isinstance(array, np.ndarray):
-                    if name == "grad_out":
-                        self.outs.append((array, np.array(array) if array.nbytes < 10**6 else None))
-                    room = array
-                    while isinstance(room.base, np.ndarray):
-                        room = room.base
-                    room = room.view(np.ndarray)  # a masked array would show what it fills in
-                    if room.nbytes < 10**6:
-                        self.rooms.append((name, room, room.tobytes()))
-
-    def check_all(self) -> None:
-        """Nothing at all has been written."""
-        for name, room, before in self.rooms:
-            if room.tobytes() != before:
-                raise Violation(f"{name} was written to, and then an exception raised")
-
-    def check_inputs(self) -> None:
-        """Nothing has been written but to grad_out, and nothing beside that."""
-        gradients = [(out, np.array(out)) for out, _ in self.outs]
-        for out, before in self.outs:
-            if out.flags.writeable and before is not None and not np.ma.isMaskedArray(out):
-                out[...] = before
-        changed = [name for name, room, before in self.rooms if room.tobytes() != before]
-        for out, gradient in gradients:
-            if out.flags.writeable and not np.ma.isMaskedArray(out):
-                out[...] = gradient
-        assert not changed, f"changed: {changed}"
+def make(source: random.Random, name: str) -> Call:
+    """A call of that function; what adapters need is imported only for them."""
+    if name in STRATEGIES:
+        return fuzz_wrongs.make(source, name)
+    return importlib.import_module(f"fuzz_{name.split('.')[0]}").make(source, name)
 
 
 # ---- many calls -------------------------------------------------------------------------------
 
 
-def names_of(only: str | None) -> list[str]:
+def names_of(options: argparse.Namespace) -> list[str]:
     """Functions to choose from; those that take long, or are soon tested, seldom."""
-    if only:
-        return [only]
-    return [name for name in STRATEGIES for _ in range(1 if name in SELDOM else 30)]
+    if options.only:
+        return [options.only]
+    if options.adapters:
+        return [*ADAPTERS]
+    return [name for name in (*STRATEGIES, *RECURRENT) for _ in range(1 if name in SELDOM else 30)]
 
 
 def nth(seed: int, i: int, names: list[str]) -> tuple[random.Random, str]:
@@ -288,10 +65,11 @@ def work(options: argparse.Namespace) -> None:
     """In the child: make calls, write where we are into a file, and what was wrong to standard output."""
     faulthandler.enable()
     if "san" not in os.environ.get("LD_PRELOAD", ""):  # whose shadow memory takes all addresses
-        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+        room = (12 if options.adapters or options.only in ADAPTERS else 4) << 30
+        resource.setrlimit(resource.RLIMIT_AS, (room, room))
     if options.threads > 1:
         fsl._runtime.threads_for = lambda num_threads, work, items: max(1, min(options.threads, items))
-    names, tally = names_of(options.only), Counter()
+    names, tally = names_of(options), Counter()
     with open(options.progress, "r+b") as file, mmap.mmap(file.fileno(), 8) as progress:
         for i in range(options.first, options.calls):
             progress[:] = i.to_bytes(8, "little")
@@ -325,6 +103,7 @@ def watch(options: argparse.Namespace) -> tuple[Counter, list[dict[str, Any]], i
             command += ["--first", str(first)]
             command += ["--calls", str(options.calls), "--seed", str(options.seed), "--threads", str(options.threads)]
             command += ["--only", options.only] if options.only else []
+            command += ["--adapters"] if options.adapters else []
             with open(output, "w") as out, open(output) as lines, open(os.path.join(folder, "error"), "w+") as errors:
                 child = subprocess.Popen(command, stdout=out, stderr=errors)
                 ended = ""
@@ -408,7 +187,8 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=10_000, help="how many")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first call")
-    parser.add_argument("--only", choices=sorted(STRATEGIES), help="one function")
+    parser.add_argument("--only", choices=sorted(NAMES), help="one function")
+    parser.add_argument("--adapters", action="store_true", help="losses of PyTorch and JAX, which must be installed")
     parser.add_argument("--call", type=int, help="make this one call, in this process, and show it")
     parser.add_argument("--threads", type=int, default=1, help="so many of them, though there is little to do")
     parser.add_argument("--seconds", type=float, default=0, help="stop after so long")
@@ -421,7 +201,7 @@ def main() -> int:
         return 0
     if options.call is not None:
         faulthandler.enable()
-        source, name = nth(options.seed, options.call, names_of(options.only))
+        source, name = nth(options.seed, options.call, names_of(options))
         state = source.getstate()
         print(make(source, name), flush=True)
         source.setstate(state)

@@ -19,13 +19,13 @@ def frames_that_count(clean: dict[str, Any]) -> np.ndarray | None:
     """Of an array [B, T, V] or [T, V], by lengths or a mask."""
     shape = np.shape(next(iter(clean.values())))[:-1]
     lengths, mask = clean.get("logit_lengths", clean.get("lengths")), clean.get("mask")
-    inside = np.ones(shape, bool)
-    if np.size(inside) > 10**6:
+    if np.prod(shape, dtype=float) > 10**6:
         return None
+    inside = np.ones(shape, bool)
     if lengths is not None:
         inside &= np.arange(shape[-1]) < np.reshape(_integers(lengths), (-1, 1)[: len(shape)])
     if mask is not None:
-        inside &= np.asarray(mask)
+        inside &= _truths(mask, shape)
     return _weighed(inside, clean) if len(shape) > 1 else inside
 
 
@@ -35,6 +35,11 @@ def _integers(value: Any) -> np.ndarray:
     return array.astype(np.int64) if array.size else np.zeros(array.shape, np.int64)
 
 
+def _truths(mask: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """A mask of integers, or of one number where there is one step, as a mask of bool."""
+    return np.asarray(mask).astype(bool).reshape(shape)
+
+
 def steps_that_count(clean: dict[str, Any], classes: bool) -> np.ndarray | None:
     """Of an array [B, T, ..., V], or [B, T, D...] unless `classes`."""
     shape = np.shape(next(iter(clean.values())))
@@ -42,7 +47,8 @@ def steps_that_count(clean: dict[str, Any], classes: bool) -> np.ndarray | None:
     if np.prod(shape, dtype=float) > 10**6:
         return None
     lengths, mask = clean.get("lengths"), clean.get("mask")
-    counts = counting(shape, None if lengths is None else _integers(lengths), mask)
+    given = None if mask is None else _truths(mask, shape)
+    counts = counting(shape, None if lengths is None else np.atleast_1d(_integers(lengths)), given)
     return _weighed(counts, clean)
 
 

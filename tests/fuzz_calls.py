@@ -56,6 +56,14 @@ class Call:
         return f"{self.name}({', '.join(lines)})  # wrong: {', '.join(self.wrongs) or 'nothing'}; {self.errstate}"
 
 
+class Judged(Call):
+    """A call that knows what may come of it, and tries more than the call alone."""
+
+    def judge(self, random: Any) -> str:
+        """How it ended, "right" or the name of an exception; AssertionError if it should not have."""
+        raise NotImplementedError
+
+
 def _shown(value: Any) -> str:
     if isinstance(value, (Foreign, Capsule)):
         return f"{type(value).__name__}({_shown(value.array)})"
@@ -86,7 +94,7 @@ def parameters(name: str) -> tuple[str, ...]:
 # ---- valid calls ------------------------------------------------------------------------------
 
 
-def _numbers(random) -> np.random.Generator:
+def numbers(random) -> np.random.Generator:
     return np.random.default_rng(random.getrandbits(64))
 
 
@@ -132,7 +140,7 @@ def _steps_loss(name: str, random) -> Call:
         shape = (*sizes[: axes - 1], random.choice((1, 2, 3, 5, 9, 17, 40)))
     else:
         shape = (*sizes[:2], *(max(n, 1) for n in sizes[2:]))
-    width, options, rng = shape[-1] if shape else 1, {}, _numbers(random)
+    width, options, rng = shape[-1] if shape else 1, {}, numbers(random)
     if name == "softmax_cross_entropy":
         options["input"] = random.choice(cases.KINDS)
         _maybe(random, options, "label_smoothing", lambda: random.choice((0.0, 0.1, 1.0)))
@@ -179,7 +187,7 @@ def _steps_loss(name: str, random) -> Call:
 def _ctc_case(random) -> cases.Case:
     shape = tuple(random.randint(*ends) for ends in ((0, 3), (0, 9), (1, 7), (0, 4)))
     return cases.random_case(
-        _numbers(random), shape, blank=random.randint(-shape[2], shape[2] - 1), kind=random.choice(cases.KINDS),
+        numbers(random), shape, blank=random.randint(-shape[2], shape[2] - 1), kind=random.choice(cases.KINDS),
         dtype=random.choice(FLOATS), scale=random.choice((0.1, 1.0, 10.0)), repeats=random.choice((0, 0.3)),
         full=random.random() < 0.5,
     )  # fmt: skip
@@ -218,7 +226,7 @@ def _ctc(name: str, random) -> Call:
         width = arguments["logits"].shape[-1]
         _maybe(random, arguments, "star", lambda: random.choice((-1, width, 2**40)))
         _maybe(random, arguments, "star_log_prob", lambda: random.choice((0.0, -1, -5.5)))
-        _maybe(random, arguments, "label_prior", lambda: _numbers(random).normal(size=width))
+        _maybe(random, arguments, "label_prior", lambda: numbers(random).normal(size=width))
         _maybe(random, arguments, "prior_scale", lambda: random.choice((0, 0.3, 1)))
     _maybe(random, arguments, "num_threads", lambda: random.choice((1, 2, None)), 0.2)
     return Call(name, arguments)
@@ -231,12 +239,12 @@ def _ctc_feasible(random) -> Call:
 
 
 def _ctc_collapse(random) -> Call:
-    alignment = _numbers(random).integers(0, 4, random.randint(0, 9))
+    alignment = numbers(random).integers(0, 4, random.randint(0, 9))
     return Call("ctc_collapse", {"alignment": alignment, "blank": random.randint(0, 4)})
 
 
 def _ctc_alignment_log_prob(random) -> Call:
-    rng, count, frames, width = _numbers(random), random.randint(0, 3), random.randint(0, 5), random.randint(1, 5)
+    rng, count, frames, width = numbers(random), random.randint(0, 3), random.randint(0, 5), random.randint(1, 5)
     shape = random.choice(((width,), (frames, width), (count, frames, width)))
     scores = rng.normal(size=shape).astype(random.choice(FLOATS))
     alignments = rng.integers(0, width, (count, frames))
@@ -247,7 +255,7 @@ def _ctc_alignment_log_prob(random) -> Call:
 
 def _crf(name: str, random) -> Call:
     case = crf_cases.random_case(
-        _numbers(random), (random.randint(0, 3), random.randint(0, 6), random.randint(1, 5)),
+        numbers(random), (random.randint(0, 3), random.randint(0, 6), random.randint(1, 5)),
         dtype=random.choice(FLOATS), parameter_dtype=random.choice((None, np.float32, np.float64)),
         scale=random.choice((0.1, 1.0, 10.0)),
         forbidden=random.choice((0, 0, 0.1)), full=random.random() < 0.3,
@@ -294,7 +302,7 @@ def _crf_grad_out(random, arguments) -> tuple[Any, ...]:
 
 
 def _policy(name: str, random) -> Call:
-    rng = _numbers(random)
+    rng = numbers(random)
     steps = tuple(random.randint(0, 3) for _ in range(random.choice((2, 2, 1, 3))))
     width = random.choice((1, 2, 3, 5, 9, 17))
     logits = rng.normal(scale=random.choice((0.1, 1.0, 10.0)), size=(*steps, width)).astype(random.choice(FLOATS))
@@ -314,7 +322,7 @@ def _policy(name: str, random) -> Call:
 
 
 def _risk(random) -> Call:
-    rng, shape = _numbers(random), (random.randint(0, 3), random.randint(1, 4))[random.choice((0, 0, 1)) :]
+    rng, shape = numbers(random), (random.randint(0, 3), random.randint(1, 4))[random.choice((0, 0, 1)) :]
     arguments = {"log_probs": -rng.random(shape).astype(random.choice(FLOATS)), "risks": rng.random(shape)}
     width, batch = shape[-1], shape[0] if len(shape) > 1 else 1
     lengths = rng.integers(0, width, shape[:-1], endpoint=True)
@@ -325,7 +333,7 @@ def _risk(random) -> Call:
 
 
 def _returns(name: str, random) -> Call:
-    rng, shape = _numbers(random), (random.randint(0, 3), random.randint(0, 5))[random.choice((0, 0, 1)) :]
+    rng, shape = numbers(random), (random.randint(0, 3), random.randint(0, 5))[random.choice((0, 0, 1)) :]
     arguments = {"rewards": rng.normal(size=shape).astype(random.choice(FLOATS))}
     if name == "generalized_advantages":
         arguments["values"] = rng.normal(size=shape)
@@ -355,7 +363,7 @@ RESULTS = (
 )  # fmt: skip
 
 
-def _loss_function(random) -> Any:
+def loss_function(random) -> Any:
     """A loss of scores [2, 3], or what is not quite one."""
     return random.choice((
         _penalty, partial(fsl.softmax_cross_entropy, targets=[0, 1]), partial(fsl.mse_loss, targets=np.ones((2, 3))),
@@ -363,7 +371,7 @@ def _loss_function(random) -> Any:
     ))  # fmt: skip
 
 
-def _strange_function(random) -> Any:
+def strange_function(random) -> Any:
     result = random.choice(RESULTS)
     return random.choice((
         lambda x: result, lambda x, return_grad=False, grad_out=None: result,
@@ -373,13 +381,13 @@ def _strange_function(random) -> Any:
 
 
 def _weighted_sum(random) -> Call:
-    terms = [(random.choice((0, 0.5, 1, -2.0)), _loss_function(random)) for _ in range(random.randint(1, 3))]
+    terms = [(random.choice((0, 0.5, 1, -2.0)), loss_function(random)) for _ in range(random.randint(1, 3))]
     return Call("weighted_sum", {"terms": random.choice((list, tuple))(terms)})
 
 
 def _check_grad(random) -> Call:
-    x = _numbers(random).normal(size=(2, 3)).astype(random.choice(FLOATS))
-    call = Call("check_grad", {"loss_fn": _loss_function(random), "x": x})
+    x = numbers(random).normal(size=(2, 3)).astype(random.choice(FLOATS))
+    call = Call("check_grad", {"loss_fn": loss_function(random), "x": x})
     _maybe(random, call.arguments, "rng", lambda: 0)
     return call
 
@@ -396,7 +404,7 @@ def _axes():
 
 
 def _plot(name: str, random) -> Call:
-    rng, frames, count = _numbers(random), random.randint(0, 9), random.randint(0, 3)
+    rng, frames, count = numbers(random), random.randint(0, 9), random.randint(0, 3)
     axes = _axes()
     axes.clear()
     arguments: dict[str, Any]
@@ -440,126 +448,3 @@ STRATEGIES: dict[str, Callable[[Any], Call]] = {
     **{name: partial(_plot, name) for name in ("plot.plot_posteriors", "plot.plot_alignment", "plot.plot_loss")},
 }
 SELDOM = {"show_config", "get_num_threads", "plot.plot_posteriors", "plot.plot_alignment", "plot.plot_loss"}
-
-
-# ---- what goes wrong --------------------------------------------------------------------------
-
-
-def make(random, name: str) -> Call:
-    """A call of that function: half of them are valid, in some layout; the others may be anything."""
-    call = STRATEGIES[name](random)
-    if name == "show_config":
-        call.arguments["file"] = io.StringIO()
-    arrays = [key for key, value in call.arguments.items() if isinstance(value, np.ndarray) and key != "grad_out"]
-    arrays = [] if isinstance(call.arguments.get("grad_out"), tuple) else arrays
-    for key in arrays:
-        if random.random() < 0.25 and call.arguments[key] is not call.arguments.get("grad_out"):
-            call.arguments[key] = guise(random, call.arguments[key])
-            if call.arguments[key] is not None and key == next(iter(call.arguments)):
-                _refit(random, call)
-    if random.random() < 0.6:
-        for _ in range(random.choice((1, 1, 1, 2, 3))):
-            _go_wrong(random, call)
-    if random.random() < 0.06 and not call.name.startswith("plot."):  # matplotlib overflows as it likes
-        call.errstate = "raise"
-    return call
-
-
-def _refit(random, call: Call) -> None:
-    """The first argument has changed, in type perhaps: the array for its gradient must as well."""
-    if isinstance(call.arguments.get("grad_out"), np.ndarray):
-        given = np.asarray(getattr(call.first, "array", call.first))
-        out = np.full(given.shape, 7).astype(given.dtype)
-        call.arguments["grad_out"] = random.choice(step_cases.LAYOUTS)(out)
-
-
-def _go_wrong(random, call: Call) -> None:
-    names = [name for name in parameters(call.name) if name not in FREE]
-    if not names:
-        return
-    name = random.choice(names)
-    if name == "grad_out":
-        value = strange_grad_out(random, call)
-    elif name == "terms":
-        value = strange_terms(random)
-    elif name == "spans":
-        value = strange_spans(random, call)
-    elif name in OPTIONS:
-        value = random.choice(SCALARS)
-    elif name in call.arguments and random.random() < 0.85:
-        value = wrong(random, call.arguments[name])
-    else:
-        others = [other for other in call.arguments.values() if isinstance(other, np.ndarray)]
-        value = wrong(random, random.choice(others) if others else None)
-    call.arguments[name] = value
-    call.wrongs.append(name)
-    if name == "x" and random.random() < 0.5:
-        call.arguments["loss_fn"] = _strange_function(random)
-
-
-def strange_grad_out(random, call: Call) -> Any:
-    """An array that shares memory with something, or with itself, or is none."""
-    x = call.first if fuzz_values.is_small(call.first) else np.zeros((2, 3))
-    arrays = [value for value in call.arguments.values() if fuzz_values.is_small(value)]
-    shared = random.choice(arrays) if arrays else x
-    choices: list[Callable[[], Any]] = [
-        lambda: shared,
-        lambda: wrong(random, x),
-        lambda: x[::-1] if x.ndim else x,
-        lambda: np.ma.MaskedArray(x.copy()),
-        lambda: fuzz_values.matrix(x),
-        lambda: np.lib.stride_tricks.as_strided(np.zeros(8, x.dtype), x.shape, (0,) * x.ndim),
-        lambda: fuzz_values.swapped(x),
-        lambda: fuzz_values.memmapped(x) if x.dtype.kind == "f" else x,
-        lambda: (x,),
-        lambda: (x.copy(), None, None, None),
-        lambda: (x.copy(), x, x, x),
-        lambda: tuple(fuzz_values.wrong(random, x) for _ in range(4)),
-    ]
-    if x.dtype.kind == "f" and x.size:
-        choices.append(lambda: _overlapping(random, call, x))
-    if x.dtype.kind == "f":
-        choices.append(lambda: _inside(random, call, x))
-    return random.choice(choices)()
-
-
-def _overlapping(random, call: Call, x) -> Any:
-    """Input and gradient in one piece of memory, an element apart."""
-    room = np.zeros(x.size + 1, x.dtype)
-    apart = random.choice((0, 1))
-    call.arguments[next(iter(call.arguments))] = view = room[apart : x.size + apart].reshape(x.shape)
-    view[...] = x
-    return room[1 - apart : x.size + 1 - apart].reshape(x.shape)
-
-
-def _inside(random, call: Call, x) -> Any:
-    """The gradient in the memory of another argument, which is as it was otherwise."""
-    names = [k for k, v in call.arguments.items() if fuzz_values.is_small(v) and v.dtype.kind in "iufb"]
-    if not names:
-        return x
-    name = random.choice(names)
-    other = call.arguments[name]
-    room = np.zeros(max(x.nbytes, other.nbytes) + 64, np.uint8)
-    view = room[: other.nbytes].view(other.dtype).reshape(other.shape)
-    view[...] = other
-    call.arguments[name] = view
-    out = room[: x.nbytes].view(x.dtype).reshape(x.shape)
-    return out
-
-
-def strange_terms(random) -> Any:
-    term = (1.0, _loss_function(random))
-    return random.choice((
-        [], [term, random.choice(SCALARS)], [(random.choice(SCALARS), term[1])], [(1.0, _strange_function(random))],
-        term, [(1.0, random.choice(SCALARS))], random.choice(SCALARS), [term, (2.0, _strange_function(random))],
-        iter([term]),        random.choice(fuzz_values.OBJECTS), {term[1]: 1.0}, [[1.0, term[1]], (0, None)],
-    ))  # fmt: skip
-
-
-def strange_spans(random, call: Call) -> Any:
-    spans = [span for span in call.arguments["spans"] if span] if isinstance(call.arguments["spans"], list) else []
-    fields = [random.choice((0, 1, 5, -1, 0.5, "a", None, np.nan, np.inf, 2**70)) for _ in range(4)]
-    return random.choice((
-        [*spans, fsl.TokenSpan(*fields)], [*spans, None], spans[0] if spans else None, random.choice(SCALARS),
-        [tuple(s) for s in spans], tuple(spans),
-    ))  # fmt: skip

@@ -21,7 +21,7 @@ DTYPES = [*"?bBhHiIlLqQefdgFD", BFLOAT16, ">f2", ">f4", ">f8", ">i4", ">u8", "S3
           [("a", "i4"), ("b", "f8")]]  # fmt: skip
 SPECIAL = (np.nan, np.inf, -np.inf, 1e308, -1e308, 1e200, 1e38, -1e38, 1e30, 65504.0, 5e-324, 1e-310, 1e-40, -0.0)
 EXTREME = (2**63 - 1, -(2**63), 2**31, -(2**31), 2**53, -1, 0, 1, 2, 3, 127, 255, -100, -77)
-HUGE = (2**33, 2**40, 2**52, 2**60, 2**62)
+HUGE = (2**31, 2**33, 2**40, 2**52, 2**59, 2**60, 2**61, 2**62)
 
 
 class Subclass(np.ndarray):
@@ -241,6 +241,19 @@ def enormous(random, x):
         return np.broadcast_to(x.reshape(-1)[:1].reshape((1,) * len(shape)) if x.size else np.zeros((), x.dtype), shape)
     except ValueError:  # more than NumPy counts
         return x.copy()
+
+
+def stretched(x, axes, size):
+    """The array with axes of that length, along each of which its first element is repeated."""
+    if not axes:
+        return x
+    if not x.size:
+        x = np.zeros([max(n, 1) for n in x.shape], x.dtype)
+    try:
+        shape = [size if axis in axes else n for axis, n in enumerate(x.shape)]
+        return np.broadcast_to(x[tuple(slice(0, 1) if axis in axes else slice(None) for axis in range(x.ndim))], shape)
+    except ValueError:  # more than NumPy counts
+        return x
 
 
 def masked(random, x):

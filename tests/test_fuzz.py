@@ -31,13 +31,13 @@ def test_every_public_function_is_thrown_at():
 def test_seeded_calls(name):
     for i in range(4 if name.startswith("plot.") else 50):
         source, _ = fuzz.nth(99, i, [name])
-        fuzz.attempt(fuzz_calls.make(source, name), source)
+        fuzz.attempt(fuzz.make(source, name), source)
 
 
 @settings(max_examples=150)
 @given(st.sampled_from(QUICK), st.randoms(use_true_random=False))
 def test_calls_that_shrink(name, source):
-    fuzz.attempt(fuzz_calls.make(source, name), source)
+    fuzz.attempt(fuzz.make(source, name), source)
 
 
 def run(*arguments):

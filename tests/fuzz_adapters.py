@@ -1,0 +1,105 @@
+"""What calls of the adapters have in common: a problem, and what the NumPy functions make of it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+import fastseqloss as fsl
+from fuzz_calls import STRATEGIES
+
+HALF = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
+SCORES = ("logits", "emissions", "transitions", "start", "end")
+EXPECTED = (ValueError, TypeError, RuntimeError, NotImplementedError, MemoryError)
+SLOPES = (1.0, 0.0, -0.5, 3.0, 1024.0)
+OURS = ("num_threads", "return_grad", "grad_out")
+
+
+@dataclass
+class Problem:
+    """A loss of `fastseqloss` and its arguments as plain arrays; `scores` are those that have a gradient."""
+
+    function: str
+    scores: dict[str, np.ndarray]
+    constants: dict[str, Any]
+    options: dict[str, Any]
+
+    def run(self, scores: dict[str, np.ndarray] | None = None, **more: Any) -> Any:
+        return getattr(fsl, self.function)(**(scores or self.scores), **self.constants | self.options | more)
+
+    def loss(self) -> Any:
+        return self.run()
+
+    def gradients(self, slope: np.ndarray) -> dict[str, np.ndarray]:
+        """The gradient of the losses times their slopes, in float64, before it is rounded to the dtype of half scores."""
+        wide = {name: x.astype(np.float32) if x.dtype in HALF else x for name, x in self.scores.items()}
+        if self.function != "crf_loss":
+            gradient = self.run(wide, return_grad=True)[1].astype(np.float64)
+            return {"logits": gradient * slope.reshape(slope.shape + (1,) * (gradient.ndim - slope.ndim))}
+        if slope.ndim == 0:
+            return self._crf_gradients(self, wide, slope)
+        totals = {name: np.zeros(x.shape) for name, x in wide.items()}
+        for b in range(len(slope)):  # one by one: slopes may be of either sign
+            rows = {name: value[b : b + 1] for name, value in self.constants.items()}
+            one = Problem(self.function, {}, rows, self.options | {"reduction": "sum"})
+            found = self._crf_gradients(one, wide | {"emissions": wide["emissions"][b : b + 1]}, slope[b])
+            totals["emissions"][b] = found.pop("emissions")[0]
+            for name, gradient in found.items():
+                totals[name] += gradient
+        return totals
+
+    @staticmethod
+    def _crf_gradients(problem: "Problem", scores: dict[str, np.ndarray], slope: Any) -> dict[str, np.ndarray]:
+        found = problem.run(scores, return_grad=True)[1]._asdict()
+        return {name: found[name].astype(np.float64) * slope for name in scores}
+
+
+def problem(random: Any, function: str, **wanted: Any) -> Problem:
+    """A valid problem at random, with options as `wanted`, tuples of what is allowed; labels have lengths."""
+    while True:
+        call = STRATEGIES[function](random)
+        given = {name: value for name, value in call.arguments.items() if name not in OURS}
+        if isinstance(given.get("labels"), list):
+            continue
+        if all(any(given.get(name) is value or str(given.get(name)) == value for value in allowed)
+               for name, allowed in wanted.items()):  # fmt: skip
+            break
+    scores = {name: given.pop(name) for name in SCORES if name in given}
+    arrays = ("labels", "label_lengths", "logit_lengths", "targets", "tags", "lengths", "mask", "class_weight",
+              "sample_weight")  # fmt: skip
+    constants = {name: given.pop(name) for name in arrays if name in given}
+    return Problem(function, scores, constants, given)
+
+
+def slopes(random: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Slopes of losses of that shape, alike or not."""
+    if random.random() < 0.3:
+        return np.full(shape, random.choice(SLOPES))
+    return np.array(random.choices(SLOPES, k=int(np.prod(shape)))).reshape(shape)
+
+
+def assert_loss(found: np.ndarray, wanted: Any, half: bool, rtol: float = 0.0) -> None:
+    """To the bit, in the dtype of losses."""
+    dtype = np.dtype(np.float32 if half else np.float64)
+    assert found.dtype == dtype, f"loss of dtype {found.dtype}, not {dtype}"
+    assert found.shape == np.shape(wanted), f"loss of shape {found.shape}, not {np.shape(wanted)}"
+    wanted = np.asarray(wanted).astype(dtype)
+    with np.errstate(invalid="ignore", over="ignore"):
+        good = (found == wanted) | (np.isnan(found) & np.isnan(wanted))
+        good |= np.abs(found - wanted) <= rtol * np.maximum(1, np.abs(wanted))
+    assert good.all(), f"loss {found[~good][:3]}, not {wanted[~good][:3]}"
+
+
+def assert_gradient(found: np.ndarray, wanted: np.ndarray, dtype: Any, size: float, which: str) -> None:
+    """Within rounding to the dtype; `size` is that of what has been added up."""
+    assert found.dtype == dtype, f"{which}: dtype {found.dtype}, not {dtype}"
+    assert found.shape == wanted.shape, f"{which}: shape {found.shape}, not {wanted.shape}"
+    info = ml_dtypes.finfo(dtype)
+    single = float(np.finfo(np.float32).eps) if dtype != np.float64 else 1e-14
+    allowed = 3 * float(info.eps) * np.abs(wanted) + 16 * single * size + float(info.smallest_subnormal)
+    found = found.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        good = (found == wanted) | (np.isnan(found) & np.isnan(wanted)) | (np.abs(found - wanted) <= allowed)
+        good |= (np.abs(wanted) > 0.99 * float(info.max)) & (np.abs(found) > 0.98 * float(info.max))
+    assert good.all(), f"{which}: {found[~good][:3]}, not {wanted[~good][:3]}"
