@@ -2,7 +2,6 @@
 
 import inspect
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -127,7 +126,9 @@ class JaxCall(Judged):
 
         def along(scores: Any, slope: Any) -> Any:
             _, pullback = jax.vjp(self.bound(), scores)
-            return sum(jnp.where(ways[name] * g == 0, 0, ways[name] * g).sum() for name, g in pullback(slope)[0].items())
+            return sum(
+                jnp.where(ways[name] * g == 0, 0, ways[name] * g).sum() for name, g in pullback(slope)[0].items()
+            )
 
         try:
             found = jax.grad(along)(scores, slope)
