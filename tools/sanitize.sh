@@ -18,7 +18,7 @@ unset PYTHONPATH FASTSEQLOSS_ISA FASTSEQLOSS_DEBUG
 python=${PYTHON:-$root/build/sanitize/venv/bin/python}
 readonly regions=$root/build/sanitize/libregions.so # in place of GNU's OpenMP runtime, for ThreadSanitizer
 
-requirements() { # what is needed to build and to test, as pyproject.toml has it
+requirements() { # prints the requirements of build and tests in pyproject.toml
     python3 -c "if True:
         import tomllib
         known = tomllib.load(open('pyproject.toml', 'rb'))
@@ -27,14 +27,14 @@ requirements() { # what is needed to build and to test, as pyproject.toml has it
         tr ' ' '\n'
 }
 
-environment() { # with all that, unless PYTHON names one
+environment() { # makes the virtual environment, unless PYTHON is set
     [ -z "${PYTHON:-}" ] || return 0
     [ -x "$python" ] || python3 -m venv build/sanitize/venv
     requirements > build/sanitize/requirements.txt
     "$python" -m pip install --quiet --disable-pip-version-check --requirement build/sanitize/requirements.txt
 }
 
-build() { # build KIND [NAME=VALUE...]: this working tree, compiled with that in the environment
+build() { # build KIND [NAME=VALUE...]: compiles a copy of this working tree with these variables
     local tree=$root/build/sanitize/$1
     shift
     mkdir -p "$tree"
@@ -53,7 +53,7 @@ build_kind() {
             flags+=" -fsanitize=address,undefined -fno-sanitize-recover=all"
             build address CC="gcc $flags" LDSHARED="gcc -shared $flags"
             ;;
-        thread) # one level: the threads are the same in all
+        thread) # one level: threads run the same code in all
             flags+=" -fsanitize=thread"
             build thread $(one_level) FASTSEQLOSS_OPENMP=1 CC="gcc $flags" LDSHARED="gcc -shared $flags"
             gcc $flags -g -O1 -shared -fPIC -pthread tools/regions.c -o "$regions"
@@ -63,7 +63,7 @@ build_kind() {
     esac
 }
 
-one_level() { # the highest that valgrind knows
+one_level() { # the highest level that valgrind supports
     if [ "$(uname -m)" = x86_64 ]; then echo FASTSEQLOSS_LEVELS=x86_64_v3; fi
 }
 
