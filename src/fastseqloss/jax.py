@@ -27,8 +27,9 @@ except ModuleNotFoundError as error:
     needs = f"fastseqloss.jax needs {error.name}, of the extra `jax`: python -m pip install jax"
     raise ModuleNotFoundError(needs, name=error.name) from error
 
-from . import _callback
-from ._callback import Host, as_constant, as_options, as_per_sequence, as_scores, ndims
+from . import _arguments, _callback
+from ._callback import Host, as_constant, as_operand, as_options, as_per_sequence, as_scores, ndims
+from ._reduction import SEQUENCE_REDUCTIONS, STEP_REDUCTIONS
 from ._signatures import Input, StepReduction
 from .crf import crf_loss as _crf_loss
 from .cross_entropy import softmax_cross_entropy as _softmax_cross_entropy
@@ -100,6 +101,8 @@ def ctc_loss(
     scores = as_scores("logits", logits)
     if scores.ndim != 3:
         raise ValueError(f"logits has shape {scores.shape}; allowed: [B, T, V]")
+    (blank_id,) = (value for _, value in as_options(blank_id=blank_id))
+    blank = _arguments.as_index("blank_id", blank_id, scores.shape[2])
     names = ("logit_paddings", "labels", "label_paddings")
     constants = tuple(map(as_constant, names, (logit_paddings, labels, label_paddings)))
     host = Host(
@@ -110,7 +113,7 @@ def ctc_loss(
         shape=scores.shape[:1],
         folds=True,
         shared=(),
-        options=as_options(blank=blank_id, num_threads=num_threads),
+        options=as_options(blank=blank, num_threads=num_threads),
     )
     return _callback.apply(host, (scores,), constants)
 
@@ -192,8 +195,7 @@ def ctc_loss_with_lengths(
     scores = as_scores("logits", logits)
     if scores.ndim not in (2, 3):
         raise ValueError(f"logits has shape {scores.shape}; allowed: [B, T, V], or [T, V] for one sequence")
-    if reduction not in ("none", "sum", "mean", "sequence_mean"):
-        raise ValueError(f"reduction is {reduction!r}; allowed: 'none', 'sum', 'mean', 'sequence_mean'")
+    _arguments.choice("reduction", reduction, SEQUENCE_REDUCTIONS)
     batch = scores.shape[:-2]
     constants = (
         as_constant("labels", labels),
@@ -272,6 +274,7 @@ def softmax_cross_entropy(
     scores = as_scores("logits", logits)
     if scores.ndim == 0:
         raise ValueError("logits has shape (); allowed: [..., V]")
+    _arguments.choice("reduction", reduction, STEP_REDUCTIONS)
     batch = scores.shape[:-1][:1]
     targets, distributions = _as_targets(targets, scores.shape, ignore_index)
     constants = (
@@ -308,7 +311,7 @@ def softmax_cross_entropy(
 
 def _as_targets(targets: Any, shape: tuple[int, ...], ignore_index: Any) -> tuple[Any, bool]:
     """Return classes, or distributions over classes of the shape of the logits, and which of the two."""
-    array = jnp.asarray(targets)
+    array = as_operand("targets", targets)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         return as_constant("targets", targets), False
     if array.shape != shape:
@@ -400,6 +403,7 @@ def crf_loss(
     x = as_scores("emissions", emissions)
     if x.ndim not in (2, 3):
         raise ValueError(f"emissions has shape {x.shape}; allowed: [B, T, K], or [T, K] for one sequence")
+    _arguments.choice("reduction", reduction, SEQUENCE_REDUCTIONS)
     parameters = {"transitions": transitions, "start": start, "end": end}
     scores = (x, *(None if value is None else as_scores(name, value) for name, value in parameters.items()))
     batch = x.shape[:-2]
