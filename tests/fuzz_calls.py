@@ -1,7 +1,6 @@
 """A call of each public function: a valid one, made at random, and what may then go wrong with its arguments."""
 
 import inspect
-import io
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -15,7 +14,6 @@ import crf_cases
 import fastseqloss as fsl
 import fuzz_values
 import step_cases
-from fuzz_values import SCALARS, guise, wrong
 from step_cases import CATEGORICAL, CLASSIFICATION, FIRST, REDUCTIONS, Capsule, Foreign
 
 FLOATS = (np.float32, np.float64, np.float32, np.float64, np.float16, ml_dtypes.bfloat16)

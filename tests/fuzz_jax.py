@@ -4,7 +4,6 @@ import inspect
 import re
 import warnings
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -115,8 +114,7 @@ class JaxCall(Judged):
         tangents = {name: jnp.asarray(rng.normal(size=x.shape), x.dtype) for name, x in scores.items()}
         try:
             _, found = jax.jvp(self.bound(), (scores,), (tangents,))
-        except (TypeError, ValueError, NotImplementedError) as error:
-            assert str(error)
+        except (TypeError, ValueError, NotImplementedError):
             return
         raise AssertionError(f"a derivative in forward mode is answered: {found}")
 
@@ -131,14 +129,13 @@ class JaxCall(Judged):
 
         try:
             found = jax.grad(along)(scores, slope)
-        except (TypeError, ValueError, NotImplementedError) as error:
-            assert str(error)
+        except (TypeError, ValueError, NotImplementedError):
+            pass
         else:
             raise AssertionError(f"a second derivative is answered: {found}")
         try:
             found = np.asarray(jax.grad(along, 1)(scores, slope), np.float64)
-        except (TypeError, ValueError, NotImplementedError) as error:
-            assert str(error)
+        except (TypeError, ValueError, NotImplementedError):
             return
         change = rng.normal(size=slope.shape)
         gradients, exact, size = self.problem.gradients(change), 0.0, 1.0

@@ -26,7 +26,6 @@ class Violation(AssertionError):
     """What may not happen."""
 
 
-
 def attempt(call: Call, random: Any) -> str:
     """Make a call; return how it ended, "right" or the name of an exception, or raise Violation."""
     with warnings.catch_warnings():

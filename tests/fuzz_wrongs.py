@@ -12,6 +12,7 @@ import step_cases
 from fuzz_calls import FREE, OPTIONS, STRATEGIES, Call, loss_function, parameters, strange_function
 from fuzz_values import SCALARS, guise, wrong
 
+
 def make(random, name: str) -> Call:
     """A call of that function: half of them are valid, in some layout; the others may be anything."""
     call = STRATEGIES[name](random)

@@ -13,6 +13,7 @@ import fastseqloss as fsl
 import fuzz
 import fuzz_calls
 import fuzz_judge
+import fuzz_values
 import fuzz_wrongs
 from fuzz_calls import STRATEGIES
 
@@ -23,6 +24,14 @@ QUICK = [name for name in STRATEGIES if not name.startswith("plot.") and name !=
 def _restored():
     yield
     fsl.set_num_threads(None)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _beyond_any_memory():
+    """Smaller sizes need a limit of memory, which child processes have."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fuzz_values, "HUGE", [size for size in fuzz_values.HUGE if size >= 2**52])
+        yield
 
 
 def test_every_public_function_is_thrown_at():

@@ -43,7 +43,8 @@ def ctc_arguments(**changed):
     (ValueError, r"reduction is .*; allowed: 'none'", {"reduction": np.array(["mean", "sum"])}),
     (TypeError, "zero_infinity must be a bool, got ndarray", {"zero_infinity": np.zeros(2, bool)}),
     (TypeError, "zero_infinity must be a bool, got Tensor", {"zero_infinity": torch.zeros(2)}),
-    (TypeError, "log_probs is not a tensor that NumPy can see", {"log_probs": torch.ones(T, B, V).bfloat16().to_sparse()}),
+    (TypeError, "log_probs is not a tensor that NumPy can see",
+     {"log_probs": torch.ones(T, B, V).bfloat16().to_sparse()}),
 ])  # fmt: skip
 def test_ctc_errors(error, message, changed):
     with pytest.raises(error, match=message):
