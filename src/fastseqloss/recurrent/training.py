@@ -59,7 +59,8 @@ def clip_grad_norm(gradients: Mapping[str, Array], max_norm: float) -> float:
     >>> gradients["weight"].tolist(), gradients["bias"].tolist()
     ([[3.0, 0.0]], [4.0])
     """
-    unbounded = isinstance(max_norm, (float, np.floating)) and max_norm == math.inf
+    given: Any = max_norm
+    unbounded = isinstance(given, (float, np.floating)) and given == math.inf
     longest = math.inf if unbounded else _arguments.as_number("max_norm", max_norm, 0.0, math.inf)
     arguments.check_writeable("gradients", gradients)
     norm, unit = _norm(gradients), 1.0
