@@ -20,7 +20,16 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
 
 # Built for every level.
-KERNELS = ["softmax", "ctc", "ctc_alignment", "cross_entropy", "hinge", "pointwise", "crf", "policy"]
+KERNELS = [
+    "simd.softmax",
+    "ctc.loss",
+    "ctc.alignment",
+    "steps.classification",
+    "steps.margin",
+    "steps.pointwise",
+    "crf.loss",
+    "rewards.policy",
+]
 BASELINE = ["arguments", "cpu", "parallel.threads"]
 FOLDER = Path("src/fastseqloss/_kernels")
 DEBUG = os.environ.get("FASTSEQLOSS_DEBUG", "0") not in ("", "0")

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import contest, peers, resident, sides_adapters, sides_align, sides_crf, sides_ctc, sides_policy, sides_steps
 from bench.contest import OURS, TORCH, print_table
-from fastseqloss import _runtime
+from fastseqloss._core import levels
 
 SHORT = (1, 20, 10, 5)  # B, T, V, S of the call whose fixed cost is measured
 RECORDING = (1, 33270, 5, 1264)  # the nanopore read of --data, or random logits of its shape
@@ -195,7 +195,7 @@ def machine() -> str:
     for name in ("fastseqloss", "numpy", "torch", "pytorch-crf", "optax", "jax"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{name} {importlib.metadata.version(name)}")
-    return ", ".join([*versions, f"level {_runtime.level}", f"{os.cpu_count()} CPUs"])
+    return ", ".join([*versions, f"level {levels.level}", f"{os.cpu_count()} CPUs"])
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

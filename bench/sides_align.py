@@ -10,7 +10,7 @@ from bench.contest import Call
 from bench.sides_ctc import Batch, random_batch, real_batch  # which puts tests/ on the path
 
 import real_data  # isort: skip
-from reference_alignment import viterbi  # isort: skip
+from reference.alignment import viterbi  # isort: skip
 
 NUMPY = "NumPy"  # as one would write it: vectorised over the states, one frame after the other
 NAMES = real_data.NAMES

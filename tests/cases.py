@@ -7,7 +7,7 @@ import hypothesis.strategies as st
 import ml_dtypes
 import numpy as np
 
-import reference
+from reference import ctc as reference
 
 KINDS = ("logits", "log_probs", "probs")
 SCALES = (0.1, 1.0, 10.0, 1e2, 1e4)

@@ -5,21 +5,22 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from fastseqloss import _runtime
+from fastseqloss._core import levels, threads
 from fastseqloss._kernels import parallel
 
-# The modules with a kernel, and its name; imported by name, for an attribute of the package could be a function called
-# like its module.
+# The modules with a kernel, and its name.
 KERNELS = {
-    "crf": "crf",
-    "cross_entropy": "cross_entropy",
-    "ctc": "ctc",
-    "ctc_alignment": "ctc_alignment",
-    "hinge": "hinge",
-    "policy": "policy",
-    "returns": "policy",
-    "_pointwise": "pointwise",
-    "structured_hinge": "crf",
+    "crf.decoding": "crf.loss",
+    "crf.loss": "crf.loss",
+    "crf.structured_hinge": "crf.loss",
+    "ctc.alignment": "ctc.alignment",
+    "ctc.decoding": "ctc.alignment",
+    "ctc.loss": "ctc.loss",
+    "rewards.policy": "rewards.policy",
+    "rewards.returns": "rewards.policy",
+    "steps.classification": "steps.classification",
+    "steps.margin": "steps.margin",
+    "steps.pointwise": "steps.pointwise",
 }
 
 settings.register_profile("fastseqloss", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
@@ -29,7 +30,7 @@ profile = os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else
 settings.load_profile(profile)
 
 # The quick profile, for builds that check what the compiler did not, is content with the level in use.
-LEVELS = [_runtime.level] if profile == "quick" else _runtime.available_levels()
+LEVELS = [levels.level] if profile == "quick" else levels.available_levels()
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -37,7 +38,7 @@ def many_processors() -> Iterator[None]:
     """As many threads as tests ask for, however few CPUs there are, and however busy these."""
     parallel.threads.always_help(True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_runtime, "processors", lambda: 64)
+        patch.setattr(threads, "processors", lambda: 64)
         yield
 
 
@@ -47,5 +48,5 @@ def level(request: pytest.FixtureRequest) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         for name, kernel in KERNELS.items():
             module = importlib.import_module(f"fastseqloss.{name}")
-            patch.setattr(module, "_kernel", _runtime.load(kernel, request.param))
+            patch.setattr(module, "_kernel", levels.load(kernel, request.param))
         yield request.param

@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import ml_dtypes
 import numpy as np
 
-import reference_crf
+from reference import crf as reference_crf
 
 HALF = (np.float16, ml_dtypes.bfloat16)
 JUNK = -77  # a tag that none is, for the padding

@@ -27,6 +27,7 @@ import fastseqloss as fsl
 import fuzz_wrongs
 from fuzz_calls import SELDOM, STRATEGIES, Call
 from fuzz_judge import Violation, attempt
+from processes import use_threads
 
 ADAPTERS = (
     "torch.CTCLoss", "torch.crf_loss", "torch.ctc_loss", "torch.ctc_loss_from_logits", "torch.softmax_cross_entropy",
@@ -68,7 +69,7 @@ def work(options: argparse.Namespace) -> None:
         room = (12 if options.adapters or options.only in ADAPTERS else 4) << 30
         resource.setrlimit(resource.RLIMIT_AS, (room, room))
     if options.threads > 1:
-        fsl._runtime.threads_for = lambda num_threads, work, items: max(1, min(options.threads, items))
+        use_threads(options.threads)
     names, tally, told = names_of(options), Counter(), time.monotonic()
     with open(options.progress, "r+b") as file, mmap.mmap(file.fileno(), 8) as progress:
         for i in range(options.first, options.calls):

@@ -7,10 +7,10 @@ import numpy as np
 import cases
 import crf_cases
 import fastseqloss as fsl
-import reference
-import reference_crf
 import step_cases
-from reference_steps import counting
+from reference import crf as reference_crf
+from reference import ctc as reference
+from reference.steps import counting
 
 CRF = ("crf_loss", "structured_hinge_loss")
 

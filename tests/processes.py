@@ -5,13 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from fastseqloss._core import threads
+
 HERE = Path(__file__).parent
 
 # For programs that ask for more threads than this machine may have CPUs.
 MANY = """
-from fastseqloss import _runtime
+from fastseqloss._core import threads
 from fastseqloss._kernels import parallel
-_runtime.processors, _runtime._LEAST_WORK = (lambda: 64), 0
+threads.processors, threads._LEAST_WORK = (lambda: 64), 0
 parallel.threads.always_help(True)
 """
 
@@ -29,6 +31,11 @@ def python(code, timeout=120, warnings="error", **environment):
         timeout=timeout,
         check=False,
     )
+
+
+def use_threads(n: int) -> None:
+    """Let every call from now on have n threads, however small its work is and whatever it asks for."""
+    threads._LEAST_WORK, threads._max_threads, threads._most_threads = 0.0, n, lambda: n
 
 
 def printed(code, **options):

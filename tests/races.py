@@ -15,6 +15,7 @@ import numpy as np
 import fastseqloss as fsl
 import step_cases
 from fuzz_calls import STRATEGIES, Call, parameters
+from processes import use_threads
 
 THREADS = 4
 NAMES = [name for name in STRATEGIES if "num_threads" in parameters(name) and name != "set_num_threads"]
@@ -64,9 +65,9 @@ def run(name: str, seed: int) -> None:
     """One call on several threads, from as many Python threads as that."""
     call = call_of(name, seed)
     with np.errstate(all="ignore"):
-        fsl._runtime.threads_for = lambda num_threads, work, items: 1
+        use_threads(1)
         expected = call.run()
-        fsl._runtime.threads_for = lambda num_threads, work, items: max(1, min(THREADS, items))
+        use_threads(THREADS)
         results: list[Any] = []
         callers = [threading.Thread(target=lambda: results.append(call.run())) for _ in range(3)]
         for caller in callers:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-import reference_alignment
+from reference import alignment as reference_alignment
 
 
 def exact_sum(terms: Iterable[float]) -> Fraction | None:

@@ -8,9 +8,9 @@ import ml_dtypes
 import numpy as np
 
 import fastseqloss as fsl
-import reference_steps
 from cases import HALF, KINDS, scores_like
-from reference_steps import CLASSIFICATION, NAMES
+from reference import steps as reference_steps
+from reference.steps import CLASSIFICATION, NAMES
 
 DTYPES = (np.float32, np.float64)
 FLOATS = (*DTYPES, *HALF)

@@ -1,26 +1,49 @@
 """Sequence losses with gradients for NumPy arrays: fast, exact, on the CPU."""
 
 from . import plot, recurrent
-from ._crf_arguments import CRFGradient
-from ._runtime import get_num_threads, set_num_threads, show_config
+from ._core.config import show_config
+from ._core.threads import get_num_threads, set_num_threads
 from .compose import check_grad, weighted_sum
-from .crf import CRFMarginals, CRFPath, crf_decode, crf_log_partition, crf_loss, crf_marginals
-from .cross_entropy import binary_cross_entropy, nll_loss, softmax_cross_entropy
-from .ctc import ctc_feasible, ctc_loss, ctc_posteriors
-from .ctc_alignment import (
+from .crf import (
+    CRFGradient,
+    CRFMarginals,
+    CRFPath,
+    crf_decode,
+    crf_log_partition,
+    crf_loss,
+    crf_marginals,
+    structured_hinge_loss,
+)
+from .ctc import (
     CTCAlignment,
     GreedyDecoding,
     TokenSpan,
     ctc_align,
     ctc_alignment_log_prob,
     ctc_collapse,
+    ctc_feasible,
     ctc_greedy_decode,
+    ctc_loss,
+    ctc_posteriors,
 )
-from .hinge import hinge_loss, multiclass_hinge_loss
-from .policy import clipped_policy_loss, expected_risk_loss, policy_gradient_loss
-from .regression import huber_loss, mae_loss, mse_loss, quantile_loss
-from .returns import discounted_returns, generalized_advantages
-from .structured_hinge import structured_hinge_loss
+from .rewards import (
+    clipped_policy_loss,
+    discounted_returns,
+    expected_risk_loss,
+    generalized_advantages,
+    policy_gradient_loss,
+)
+from .steps import (
+    binary_cross_entropy,
+    hinge_loss,
+    huber_loss,
+    mae_loss,
+    mse_loss,
+    multiclass_hinge_loss,
+    nll_loss,
+    quantile_loss,
+    softmax_cross_entropy,
+)
 
 __version__ = "0.1.0"
 __all__ = [

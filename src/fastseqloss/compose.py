@@ -11,11 +11,18 @@ from typing import Any, Literal, NamedTuple, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _arguments, _foreign
-from ._messages import brief, listed
+from ._core.arrays import as_array, as_doubles, as_floats, as_real, is_bfloat16
+from ._core.foreign import as_output
+from ._core.gradient import check_grad_out
+from ._core.messages import brief, listed
+from ._core.options import as_number, flag
 
 LossFunction = Callable[..., Any]
+
+
 _HALF = 2  # bytes
+
+
 _SMALL = 2.0**-64
 
 
@@ -55,14 +62,14 @@ class WeightedSum:
         self, scores: ArrayLike, *, return_grad: bool = False, grad_out: NDArray[Any] | None = None
     ) -> float | tuple[float, NDArray[Any]]:
         """Return the sum for these scores, and its gradient if asked for, as any loss does."""
-        given = _arguments.as_array("scores", scores)
+        given = as_array("scores", scores)
         terms = [term for term in self._terms if term.weight]
-        if not _arguments.flag("return_grad", return_grad) and grad_out is None:
+        if not flag("return_grad", return_grad) and grad_out is None:
             return _total(terms, [term.weight * _loss_of(term, given) for term in terms])
-        given = _arguments.as_floats("scores", given)
+        given = as_floats("scores", given)
         if grad_out is not None:
-            grad_out = _foreign.as_output(grad_out)
-            _arguments.check_grad_out(grad_out, given)
+            grad_out = as_output(grad_out)
+            check_grad_out(grad_out, given)
         total, gradient = _accumulate(terms, given, grad_out)
         if grad_out is None:
             with np.errstate(over="ignore", under="ignore"):
@@ -167,13 +174,13 @@ def check_grad(loss_fn: LossFunction, x: ArrayLike, *, rng: np.random.Generator 
     """
     if not isinstance(rng, (np.random.Generator, int, np.integer, type(None))):
         raise TypeError(f"rng is a {type(rng).__name__}; allowed: numpy.random.Generator, int or None")
-    point = _arguments.as_doubles(_arguments.as_real("x", x))
+    point = as_doubles(as_real("x", x))
     term = _Term(1.0, loss_fn, f"loss_fn ({_name(loss_fn)})", _takes(loss_fn, "grad_out"))
     _, gradient = _checked(term, _call(term, point, gradient=True), point, scalar=False)
     positions = np.arange(point.size)
     if point.size > 1000:
         positions = np.random.default_rng(0 if rng is None else rng).choice(point.size, 1000, replace=False)
-    flat, slopes, worst = point.reshape(-1), _arguments.as_doubles(gradient).reshape(-1), 0.0
+    flat, slopes, worst = point.reshape(-1), as_doubles(gradient).reshape(-1), 0.0
     for i in positions:
         error = abs(_difference(term, point, flat, int(i)) - float(slopes[i]))
         if math.isnan(error):
@@ -202,7 +209,7 @@ def _as_term(i: int, term: Any) -> _Term:
     weight, loss = term
     if not callable(loss):
         raise TypeError(f"terms[{i}][1] is {brief(loss)}; allowed: a callable")
-    number = _arguments.as_number(f"terms[{i}][0]", weight, -math.inf, math.inf)
+    number = as_number(f"terms[{i}][0]", weight, -math.inf, math.inf)
     return _Term(number, loss, f"terms[{i}] ({_name(loss)})", _takes(loss, "grad_out"))
 
 
@@ -250,10 +257,10 @@ def _as_loss(term: _Term, loss: Any) -> float:
 
 
 def _as_losses(term: _Term, losses: Any) -> NDArray[np.float64]:
-    array = _arguments.as_array(f"the loss of {term.name}", losses)
-    if array.dtype.kind not in "fiu" and not _arguments.is_bfloat16(array.dtype):
+    array = as_array(f"the loss of {term.name}", losses)
+    if array.dtype.kind not in "fiu" and not is_bfloat16(array.dtype):
         raise ValueError(f"the loss of {term.name} is {brief(losses)}; allowed: a number")
-    return _arguments.as_doubles(array)
+    return as_doubles(array)
 
 
 def _checked(term: _Term, result: Any, scores: NDArray[Any], *, scalar: bool = True) -> tuple[Any, NDArray[Any]]:
@@ -263,7 +270,7 @@ def _checked(term: _Term, result: Any, scores: NDArray[Any], *, scalar: bool = T
     loss, gradient = result
     if isinstance(gradient, tuple):
         raise TypeError(f"{term.name} returned gradients of several arguments; allowed: (loss, gradient)")
-    array = _arguments.as_real(f"the gradient of {term.name}", gradient)
+    array = as_real(f"the gradient of {term.name}", gradient)
     if array.shape != scores.shape:
         raise ValueError(f"the gradient of {term.name} has shape {array.shape}; allowed: {scores.shape}")
     return _as_loss(term, loss) if scalar else loss, array
@@ -298,7 +305,7 @@ def _accumulate(terms: list[_Term], scores: NDArray[Any], grad_out: NDArray[Any]
 def _is_read(array: NDArray[Any], values: Iterable[Any], depth: int = 4) -> bool:
     """Return True if memory of the array is seen to belong to one of the values, or to what these are bound to."""
     for value in values:
-        found = _foreign.as_output(value)
+        found = as_output(value)
         if isinstance(found, np.ndarray):
             if np.may_share_memory(array, found):
                 return True

@@ -11,18 +11,29 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _arguments
-from .ctc_alignment import TokenSpan
+from ._core.arrays import as_array, as_doubles, as_real, read_integers
+from ._core.options import as_integer, as_number, choice
+from .ctc.alignment import TokenSpan
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+
 Names = Sequence[str] | dict[int, str]
 
+
 _INK = "#1b2a41"
+
+
 _FAINT = "#c3cad6"
+
+
 _GREY = "#8d99ae"
+
+
 _WAVE = "#a9b4c4"
+
+
 _PALETTE = ("#d1495b", "#00798c", "#c98a1b", "#30638e", "#6a4c93", "#2a7f4f")
 
 
@@ -41,18 +52,20 @@ def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
 
 
 _LONGEST = 1e9  # seconds of a frame; the axes of matplotlib overflow somewhere
+
+
 _LARGEST = 1e100
 
 
 def _numbers(name: str, value: ArrayLike) -> NDArray[np.float64]:
-    return _arguments.as_doubles(_arguments.as_real(name, value))
+    return as_doubles(as_real(name, value))
 
 
 def _unit(frame_seconds: float | None) -> float:
     """Return the width of a frame on the horizontal axis."""
     if frame_seconds is None:
         return 1.0
-    seconds = _arguments.as_number("frame_seconds", frame_seconds, 0.0, np.inf, open_ends=True)
+    seconds = as_number("frame_seconds", frame_seconds, 0.0, np.inf, open_ends=True)
     if seconds > _LONGEST:
         raise ValueError(f"frame_seconds is {frame_seconds}; allowed: finite, above 0, {_LONGEST:g} or less")
     return seconds
@@ -149,8 +162,8 @@ def plot_posteriors(
     >>> fsl.plot.plot_posteriors(posteriors, [1, 2], names="-ab").get_xlabel()
     'frame'
     """
-    chosen = _arguments.choice("kind", kind, ("auto", "curves", "image"))
-    tokens = _arguments.read_integers("labels", labels).exact
+    chosen = choice("kind", kind, ("auto", "curves", "image"))
+    tokens = read_integers("labels", labels).exact
     shares = _numbers("posteriors", posteriors)
     if tokens.ndim != 1:
         raise ValueError(f"labels has shape {tokens.shape}; allowed: [S]")
@@ -292,19 +305,19 @@ def _frames_of(spans: Sequence[TokenSpan], frames: int | None) -> int:
             raise TypeError(f"spans[{i}] is a {kind}; allowed: TokenSpan, as in ctc_align(...).spans()[b]")
         _check_span(f"spans[{i}]", span)
     last = max((span.end for span in spans), default=0)
-    frames = last if frames is None else _arguments.as_integer("frames", frames)
+    frames = last if frames is None else as_integer("frames", frames)
     if frames < last:
         raise ValueError(f"frames is {frames}; allowed: {last} or more, where the last span ends")
     return frames
 
 
 def _check_span(name: str, span: TokenSpan) -> None:
-    start, end = (_arguments.as_integer(f"{name}.{field}", getattr(span, field)) for field in ("start", "end"))
-    _arguments.as_integer(f"{name}.label", span.label)
+    start, end = (as_integer(f"{name}.{field}", getattr(span, field)) for field in ("start", "end"))
+    as_integer(f"{name}.label", span.label)
     if not 0 <= start < end <= 2**53:
         raise ValueError(f"{name} is from {start} to {end}; allowed: 0 or more, ending after where it starts")
     if span.log_prob != -np.inf:
-        _arguments.as_number(f"{name}.log_prob", span.log_prob, -np.inf, np.inf)
+        as_number(f"{name}.log_prob", span.log_prob, -np.inf, np.inf)
 
 
 def _as_samples(waveform: ArrayLike) -> NDArray[np.float64]:
@@ -318,7 +331,7 @@ def _as_samples(waveform: ArrayLike) -> NDArray[np.float64]:
 
 
 def _as_picture(image: ArrayLike) -> NDArray[Any]:
-    picture = _arguments.as_array("image", image)
+    picture = as_array("image", image)
     if picture.ndim != 2 and not (picture.ndim == 3 and picture.shape[2] in (3, 4)):
         raise ValueError(f"image has shape {picture.shape}; allowed: [H, W], [H, W, 3] or [H, W, 4]")
     if picture.dtype.kind not in "fiub":
@@ -386,7 +399,7 @@ def plot_loss(
     held_out = None if validation is None else _drawable(_numbers("validation", validation))
     if held_out is not None and held_out.ndim != 1:
         raise ValueError(f"validation has shape {held_out.shape}; allowed: [M]")
-    width = max(1, count // 50) if smooth is None else _arguments.as_integer("smooth", smooth)
+    width = max(1, count // 50) if smooth is None else as_integer("smooth", smooth)
     if width < 1:
         raise ValueError(f"smooth is {smooth}; allowed: 1 or more")
     width = min(width, max(count, 1))

@@ -3,7 +3,7 @@
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
-from fastseqloss._kernels.signals cimport STRETCH, advance
+from fastseqloss._kernels.parallel.signals cimport STRETCH, advance
 
 
 cdef Py_ssize_t outside(const int64_t *values, Py_ssize_t n, int64_t least, int64_t most,
@@ -20,7 +20,7 @@ cdef Py_ssize_t outside(const int64_t *values, Py_ssize_t n, int64_t least, int6
     return -1
 
 
-cdef extern from "vector.h" nogil:
+cdef extern from "simd/vector.h" nogil:
     void add_exactly "fsl_add_exactly"(double *sum, double *rest, double x) noexcept
 
 

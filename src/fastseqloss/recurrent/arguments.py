@@ -8,17 +8,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _arguments
+from .._core.arrays import as_array, as_lengths, is_bfloat16, overlaps_itself, shares_memory
+from .._core.options import as_integer
 
 Array = NDArray[Any]
+
+
 Seed = int | np.random.Generator | None
+
 
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def as_size(name: str, value: Any) -> int:
     """Return a number of features, units or tokens."""
-    size = _arguments.as_integer(name, value)
+    size = as_integer(name, value)
     if size < 1:
         raise ValueError(f"{name} is {size}; allowed: 1 or more")
     return size
@@ -46,8 +50,8 @@ def as_generator(rng: Any) -> np.random.Generator:
 
 def as_reals(name: str, value: Any) -> Array:
     """Return real numbers as they are stored."""
-    array = _arguments.as_array(name, value)
-    if array.dtype.kind not in "fiub" and not _arguments.is_bfloat16(array.dtype):
+    array = as_array(name, value)
+    if array.dtype.kind not in "fiub" and not is_bfloat16(array.dtype):
         raise TypeError(f"{name} has dtype {array.dtype}; allowed: real numbers")
     return array
 
@@ -64,7 +68,7 @@ def as_grad(value: Any, shape: tuple[int, ...] | None) -> Array:
 
 def valid_steps(lengths: Any, batch: int, steps: int) -> tuple[Array, Array]:
     """Return lengths ``[B]`` and the mask ``[B, T]`` of the steps that are not padding."""
-    counts = _arguments.as_lengths("lengths", lengths, batch, steps, False)
+    counts = as_lengths("lengths", lengths, batch, steps, False)
     return counts, np.arange(steps) < counts[:, None]
 
 
@@ -84,7 +88,7 @@ def check_writeable(argument: str, arrays: Mapping[str, Any]) -> None:
         check_floats(f"{argument}[{name!r}]", array)
         if not array.flags.writeable:
             raise ValueError(f"{argument}[{name!r}] is read-only; allowed: an array to write to")
-        if _arguments.overlaps_itself(array):
+        if overlaps_itself(array):
             raise ValueError(f"{argument}[{name!r}] has elements that share memory; allowed: elements apart")
     shared = first_shared(arrays)
     if shared is not None:
@@ -102,6 +106,6 @@ def first_shared(arrays: Mapping[str, Array]) -> tuple[str, str] | None:
         for start, _, j in spans[k + 1 :]:
             if start >= end:
                 break
-            if _arguments.shares_memory(arrays[names[i]], arrays[names[j]]):
+            if shares_memory(arrays[names[i]], arrays[names[j]]):
                 return names[min(i, j)], names[max(i, j)]
     return None

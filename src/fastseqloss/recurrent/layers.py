@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from .. import _arguments
+from .._core.arrays import read_integers
 from . import arguments
 from .arguments import Array, Seed
 from .parameters import Shapes, check_parameters, uniform
@@ -162,7 +162,7 @@ class Embedding:
         """
         check_parameters(self.parameters, self._shapes)
         weight = self.parameters["weight"]
-        read = _arguments.read_integers("tokens", tokens)
+        read = read_integers("tokens", tokens)
         numbers = read.values
         if numbers.ndim != 2:
             raise ValueError(f"tokens has shape {numbers.shape}; allowed: (B, T)")

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import _arguments
+from .._core.options import as_number
 from . import arguments
 from .arguments import Array
 
 _TINY, _HUGE = 1e-120, 1e30
+
+
 _MOST = sys.float_info.max
 
 
@@ -61,7 +63,7 @@ def clip_grad_norm(gradients: Mapping[str, Array], max_norm: float) -> float:
     """
     given: Any = max_norm
     unbounded = isinstance(given, (float, np.floating)) and given == math.inf
-    longest = math.inf if unbounded else _arguments.as_number("max_norm", max_norm, 0.0, math.inf)
+    longest = math.inf if unbounded else as_number("max_norm", max_norm, 0.0, math.inf)
     arguments.check_writeable("gradients", gradients)
     norm, unit = _norm(gradients), 1.0
     if not _TINY < norm < _HUGE:
@@ -190,8 +192,8 @@ class Adam:
 
     def _numbers(self) -> tuple[float, tuple[float, float], float]:
         """Return learning rate, betas and epsilon, checked."""
-        rate = _arguments.as_number("learning_rate", self.learning_rate, 0.0, math.inf)
-        epsilon = _arguments.as_number("epsilon", self.epsilon, 0.0, math.inf, open_ends=True)
+        rate = as_number("learning_rate", self.learning_rate, 0.0, math.inf)
+        epsilon = as_number("epsilon", self.epsilon, 0.0, math.inf, open_ends=True)
         return rate, _as_betas(self.betas), epsilon
 
     def _check(self, gradients: Mapping[str, Array]) -> None:
@@ -259,7 +261,7 @@ def _as_betas(value: Any) -> tuple[float, float]:
 
 
 def _as_decay(name: str, value: Any) -> float:
-    decay = _arguments.as_number(name, value, -math.inf, math.inf)
+    decay = as_number(name, value, -math.inf, math.inf)
     if not 0 <= decay < 1:
         raise ValueError(f"{name} is {value}; allowed: from 0 to below 1")
     return decay

@@ -38,6 +38,12 @@ typedef volatile int64_t fsl_atomic;
 
 /* Nanoseconds: of the clock, and of the CPU's work for this thread. */
 #if defined(_WIN32)
+#if !defined(WIN32_LEAN_AND_MEAN)
+#define WIN32_LEAN_AND_MEAN
+#endif
+#if !defined(NOMINMAX)
+#define NOMINMAX
+#endif
 #include <windows.h>
 static int64_t fsl_now(void)
 {

@@ -59,7 +59,8 @@ static _Thread_local int fsl_had = 1; /* workers that this thread has had in a r
 static _Thread_local int fsl_stuck = 0; /* whether its helpers could not be paused before a fork */
 static int fsl_alone = 0;               /* whether this is the child of such a fork: no helpers */
 
-#if defined(__has_include) && __has_include(<threads.h>) /* not on macOS */
+/* macOS does not have the header, and ThreadSanitizer does not know its threads. */
+#if defined(__has_include) && __has_include(<threads.h>) && !defined(__SANITIZE_THREAD__)
 #include <stdlib.h>
 #include <threads.h>
 

@@ -1,0 +1,1 @@
+"""Arrays, options, reductions and threads: the floor under every family of losses."""

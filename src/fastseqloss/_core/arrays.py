@@ -1,0 +1,225 @@
+"""Arrays of the caller, checked and in the form that kernels read."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._kernels import arguments
+from .foreign import as_numpy
+from .messages import indexed, wrong_dtype
+
+_NATIVE = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
+
+
+_MOST_ELEMENTS = sys.maxsize // 9  # of 8 bytes; NumPy counts to lengths near the very limit in float64
+
+
+FLOATS = "float16, bfloat16, float32 or float64"
+
+
+# Names of the types that kernels read as they are stored, in the order of their kinds there.
+_STORED = ("float32", "float64", "float16", "bfloat16", "int8", "uint8", "int32", "int64")
+
+
+_KINDS = {np.dtype(name): kind for kind, name in enumerate(_STORED) if name != "bfloat16"}
+
+
+def as_array(name: str, value: Any) -> NDArray[Any]:
+    """Return `value` as an array, without a copy wherever NumPy can see its memory."""
+    array = value if type(value) is np.ndarray else as_numpy(name, value)
+    if array.size > _MOST_ELEMENTS or not array.size:
+        _check_size(name, array)
+    return array
+
+
+def _check_size(name: str, array: NDArray[Any]) -> None:
+    # Calls make arrays of 8 bytes for each element, or for each sequence or step of empty ones.
+    elements = math.prod(length for length in array.shape if length)
+    if elements > _MOST_ELEMENTS:
+        raise MemoryError(f"{name} has shape {array.shape}: no memory holds {8 * elements} bytes, 8 for each element")
+
+
+def check_output(name: str, shape: tuple[int, ...], itemsize: int) -> None:
+    """Raise MemoryError if no memory could hold an output of that shape."""
+    n_bytes = math.prod(length for length in shape if length) * itemsize
+    if n_bytes > sys.maxsize:
+        raise MemoryError(f"{name} would have shape {shape}: no memory holds {n_bytes} bytes")
+
+
+def as_floats(name: str, given: NDArray[Any]) -> NDArray[Any]:
+    """Return the array in float16, bfloat16, float32 or float64 of this machine's byte order."""
+    dtype = given.dtype
+    if dtype in _NATIVE or is_bfloat16(dtype):
+        return given
+    if dtype.kind == "f" and dtype.itemsize in (2, 4, 8):
+        return given.astype(native(dtype), copy=False)
+    raise wrong_dtype(name, given, FLOATS)
+
+
+def stored_kind(dtype: np.dtype[Any]) -> int | None:
+    """Return the kind that kernels know a type by, None if they do not; byte order included."""
+    return _STORED.index("bfloat16") if is_bfloat16(dtype) else _KINDS.get(dtype)
+
+
+def is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    """Whether this is the type of ml_dtypes, which need not be installed."""
+    return dtype.kind == "V" and dtype.name == "bfloat16"  # names take microseconds
+
+
+def as_real(name: str, value: Any) -> NDArray[Any]:
+    """Return `value` as an array of real numbers, of any dtype."""
+    array = as_array(name, value)
+    if array.dtype.kind not in "fiub" and not is_bfloat16(array.dtype):
+        raise wrong_dtype(name, array, "real numbers")
+    return array
+
+
+def as_doubles(array: NDArray[Any]) -> NDArray[np.float64]:
+    """Return a copy in float64, C-contiguous, whatever the caller has told NumPy to do about overflow and NaN."""
+    with np.errstate(all="ignore"):
+        return np.array(array, dtype=np.float64, order="C")
+
+
+def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype in this machine's byte order."""
+    return dtype if dtype.isnative else dtype.newbyteorder("=")
+
+
+def stored(array: NDArray[Any]) -> tuple[NDArray[Any], int]:
+    """Return an array in a form whose memory kernels can see, and the kind of its elements."""
+    kind = stored_kind(array.dtype)
+    assert kind is not None
+    return (array.view(np.uint16) if array.dtype.itemsize == 2 else array), kind
+
+
+def is_kernel_ready(array: NDArray[Any]) -> bool:
+    size = array.itemsize
+    strides = array.strides
+    return (
+        (strides[-1] == size or array.shape[-1] == 1)
+        and array.flags.aligned
+        and strides[0] % size == 0
+        and strides[1] % size == 0
+    )
+
+
+def kernel_ready(array: NDArray[Any]) -> NDArray[Any]:
+    return array if is_kernel_ready(array) else array.copy(order="C")
+
+
+def overlaps_itself(array: NDArray[Any]) -> bool:
+    """Whether elements of an array share memory with one another."""
+    extent = array.itemsize
+    if array.flags.c_contiguous or array.size == 0:
+        return False
+    for stride, length in sorted(
+        (abs(stride), length) for stride, length in zip(array.strides, array.shape, strict=True) if length > 1
+    ):
+        if stride < extent:
+            return True
+        extent += stride * (length - 1)
+    return False
+
+
+def shares_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    """Whether two arrays share memory, or cannot be told apart in reasonable time."""
+    try:
+        return bool(np.shares_memory(a, b, max_work=10_000))  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return True
+
+
+def as_integers(name: str, value: Any) -> NDArray[np.int64]:
+    """Return a copy of `value` as C-contiguous int64; TypeError unless its dtype is an integer one."""
+    return read_integers(name, value).values
+
+
+class Integers(NamedTuple):
+    """Integers as they are computed with, and as they are shown in messages. Neither is memory of the caller."""
+
+    values: NDArray[np.int64]  # C-contiguous; 2**63 - 1 for what is beyond int64
+    exact: NDArray[Any]
+
+    def shown(self, flat: int) -> Any:
+        """Return the number at a position of the flat array as it was read."""
+        return self.exact.reshape(-1)[flat]
+
+
+def read_integers(name: str, value: Any) -> Integers:
+    """Return a copy of `value`; TypeError unless its dtype is an integer one.
+
+    A copy, so that nothing changes it once it has been checked: not another thread, nor the
+    gradient written over it, nor the caller's own object, which messages do not look into again.
+    """
+    array = as_array(name, value)
+    if array.dtype.kind not in "iu":
+        if array.size:
+            raise wrong_dtype(name, array, "any integer dtype")
+        array = np.empty(array.shape, np.int64)
+    if array.dtype.itemsize == 8 and array.dtype.kind == "u":
+        exact = np.array(array, dtype=np.uint64, order="C")
+        return Integers(np.minimum(exact, np.iinfo(np.int64).max).astype(np.int64), exact)
+    values = np.array(array, dtype=np.int64, order="C")
+    return Integers(values, values)
+
+
+def as_lengths(name: str, value: Any, batch: int, longest: int, single: bool) -> NDArray[np.int64]:
+    """Return lengths [B] within 0 to `longest`; None means all of that length. One number will do for one sequence."""
+    if value is None:
+        return np.full(batch, longest, np.int64)
+    read = read_integers(name, value)
+    lengths = read.values
+    if lengths.ndim == 0 and (single or batch == 1):
+        lengths = lengths.reshape(1)
+    if lengths.shape != (batch,):
+        allowed = "an integer" if single else f"({batch},)"
+        raise ValueError(f"{name} has shape {lengths.shape}; allowed: {allowed}")
+    first = arguments.first_outside(lengths, 0, longest)
+    if first >= 0:
+        where = f"{name}[{first}]" if read.exact.ndim else name
+        raise ValueError(f"{where} is {read.shown(first)}; allowed: 0 to {longest}")
+    return lengths
+
+
+def as_mask(
+    name: str, value: Any, shape: tuple[int, ...], inside: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
+    """Return a C-contiguous copy of a mask of that shape: bool, or integers 0 and 1.
+
+    Integers that are not `inside`, which is of as many elements, may be anything.
+    """
+    array = as_array(name, value)
+    if array.dtype.kind not in "biu":
+        raise wrong_dtype(name, array, "bool, or integers 0 and 1")
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}; allowed: {shape}")
+    array = np.array(array, order="C")
+    if array.dtype.kind != "b":
+        bad = (array != 0) & (array != 1)
+        if inside is not None:
+            bad &= inside.reshape(shape)
+        if bad.any():
+            at = tuple(np.argwhere(bad)[0].tolist())
+            raise ValueError(f"{indexed(name, at)} is {array[at]}; allowed: 0 and 1, or bool")
+    return array.astype(np.bool_, copy=False)
+
+
+def as_weights(name: str, value: Any, batch: int) -> NDArray[np.float64] | None:
+    """Return weights [B], finite and not negative, or None."""
+    if value is None:
+        return None
+    array = as_real(name, value)
+    weights = as_doubles(array)
+    if weights.ndim == 0 and batch == 1:
+        weights = weights.reshape(1)
+    if weights.shape != (batch,):
+        raise ValueError(f"{name} has shape {weights.shape}; allowed: ({batch},)")
+    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    if bad.size:
+        raise ValueError(f"{name}[{bad[0]}] is {weights[bad[0]]}; allowed: finite, 0 or more")
+    return weights

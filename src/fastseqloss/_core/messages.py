@@ -1,0 +1,105 @@
+"""Messages of errors: bounded in length, and with the likely cause where an array is of the wrong type."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping, Sequence, Sized
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LONGEST = 200  # characters of a value
+
+
+_LISTED = 10  # of many
+
+
+_INSTEAD = {  # of a missing entry
+    "labels": "leave it out, or put any integer there and pass label_lengths",
+    "targets": "put any number there, and leave the step out by lengths or mask",
+    "tags": "put any tag there, and leave the step out by lengths or mask",
+    "actions": "put any action there, and leave the step out by lengths or mask",
+}
+
+
+_repr = reprlib.Repr()
+
+
+_repr.maxstring = _repr.maxother = _LONGEST
+
+
+def brief(value: Any) -> str:
+    """Return the repr of a value, its middle left out if it is long."""
+    return shortened(_repr.repr(value))
+
+
+def shortened(text: Any) -> str:
+    """Return a text, its middle left out if it is long."""
+    text = str(text)
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]} ... {text[-half:]}"
+
+
+def listed(items: Sequence[Any] | NDArray[Any]) -> str:
+    """Return the first items, and how many there are in all if those are not all."""
+    text = ", ".join(map(str, items[:_LISTED]))
+    return text if len(items) <= _LISTED else f"{text}, ... ({len(items)} in all)"
+
+
+def indexed(name: str, index: tuple[Any, ...]) -> str:
+    """Return the name of an element of an array."""
+    return f"{name}[{', '.join(map(str, index))}]" if index else name
+
+
+def wrong_dtype(name: str, array: NDArray[Any], allowed: str) -> TypeError:
+    """Return an error for an array whose dtype is not allowed, with the likely cause."""
+    return TypeError(f"{name} has dtype {shortened(array.dtype)}; allowed: {allowed}{cause(name, array)}")
+
+
+def cause(name: str, array: NDArray[Any]) -> str:
+    """Return the likely cause of a wrong dtype, after a semicolon, or nothing."""
+    if array.dtype == object:
+        return _cause_of_objects(name, array)
+    if array.dtype.kind not in "fcmM":
+        return ""
+    missing = np.argwhere(np.isnan(array))
+    if len(missing):
+        at = tuple(missing[0].tolist())
+        return f"; {indexed(name, at)} is {array[at]}, a missing entry: {_instead(name, at)}"
+    if array.dtype.kind == "f":
+        with np.errstate(all="ignore"):
+            large = np.argwhere(np.abs(array.astype(np.float64)) >= 2.0**63)
+        if len(large):  # NumPy reads integers of which one is beyond int64 and one below 0 as floats
+            at = tuple(large[0].tolist())
+            return f"; {indexed(name, at)} is {array[at]}, beyond int64"
+    return ""
+
+
+def _instead(name: str, at: tuple[int, ...]) -> str:
+    if name.startswith("labels[") and not at:
+        return "an empty list stands for no labels"
+    return _INSTEAD.get(name.partition("[")[0], "fill it or leave it out")
+
+
+def _cause_of_objects(name: str, array: NDArray[Any]) -> str:
+    item: Any
+    for at, item in np.ndenumerate(array):
+        where = indexed(name, at)
+        if _is_missing(item):
+            return f"; {where} is {brief(item)}, a missing entry: {_instead(name, at)}"
+        if where != name and isinstance(item, Sized) and not isinstance(item, (str, bytes, Mapping)):
+            kind = type(item).__name__
+            return f"; {where} is a {kind}, so this is a column of sequences: pad them to one length and stack them"
+        if isinstance(item, int) and not -(2**63) <= item < 2**64:
+            return f"; {where} is an integer beyond 64 bits"
+        if not isinstance(item, Real):
+            return f"; {where} is a {type(item).__name__}"
+    return "; it holds numbers as Python objects: convert them by astype" if array.size else ""
+
+
+def _is_missing(item: Any) -> bool:
+    if item is None or isinstance(item, np.ma.core.MaskedConstant) or type(item).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(item, (float, np.floating, np.datetime64)) and bool(item != item)

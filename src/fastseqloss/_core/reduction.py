@@ -1,0 +1,138 @@
+"""The reduction table: what every loss is summed to, and what its gradient is scaled by."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._kernels import arguments
+from .options import as_number, choice
+
+_MOST = sys.float_info.max
+
+
+SEQUENCE_REDUCTIONS = ("none", "sum", "mean", "sequence_mean")
+
+
+STEP_REDUCTIONS = ("none", "per_sequence", "sum", "mean", "sequence_mean", "batch_mean")
+
+
+def check_reduction(reduction: object, allowed: tuple[str, ...], normalizer: Any) -> float | None:
+    """Return the normalizer as a number, if there is one; ValueError for a reduction that is not allowed."""
+    choice("reduction", reduction, allowed)
+    if normalizer is None:
+        return None
+    if reduction != "sum":
+        raise ValueError(f"normalizer needs reduction='sum', got reduction={reduction!r}")
+    number = as_number("normalizer", normalizer, 0.0, math.inf, open_ends=True, allowed="finite and above 0")
+    if math.isinf(1.0 / number):
+        raise ValueError(f"normalizer is {number}; allowed: numbers whose reciprocal is finite")
+    return number
+
+
+def sequence_scale(
+    reduction: str,
+    counts: NDArray[np.float64] | NDArray[np.int64],
+    normalizer: float | None,
+    sample_weight: NDArray[np.float64] | None,
+    batch: int,
+) -> NDArray[np.float64]:
+    """Return what each sequence's loss is multiplied by before the losses are added.
+
+    `counts` [B] are the (weighted) numbers of what "mean" and "sequence_mean" average over; or one
+    number in all, for one scale, if the reduction is uniform.
+    """
+    if sample_weight is None:
+        return _scale(reduction, counts, normalizer, None, batch)
+    with np.errstate(all="ignore"):
+        if reduction in ("mean", "sequence_mean", "batch_mean"):
+            sample_weight = _balanced(sample_weight)
+        return _scale(reduction, counts, normalizer, sample_weight, batch)
+
+
+def _balanced(weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return weights whose sum and its reciprocal are finite, in the same proportions but for what underflows."""
+    largest = float(weight.max(initial=0.0))
+    if largest == 0 or 1e-100 < largest < 1e100:
+        return weight
+    return np.ldexp(weight, -math.frexp(largest)[1])
+
+
+def _scale(
+    reduction: str,
+    counts: NDArray[np.float64] | NDArray[np.int64],
+    normalizer: float | None,
+    sample_weight: NDArray[np.float64] | None,
+    batch: int,
+) -> NDArray[np.float64]:
+    divisor = 1.0
+    if reduction == "mean":
+        divisor = float((counts if sample_weight is None else counts * sample_weight).sum())
+    elif reduction in ("sequence_mean", "batch_mean"):
+        divisor = batch if sample_weight is None else float(sample_weight.sum())
+    elif normalizer is not None:
+        divisor = normalizer
+    factor = 1.0 / divisor if divisor > 0 else 0.0
+    scale = np.full(len(counts), factor) if sample_weight is None else sample_weight * factor
+    if reduction == "sequence_mean":
+        scale = np.divide(scale, counts, out=np.zeros(batch), where=counts > 0)
+    return np.minimum(scale, _MOST)  # finite: some of what it multiplies is 0
+
+
+def length_scale(
+    reduction: str,
+    lengths: NDArray[np.int64],
+    normalizer: float | None,
+    sample_weight: NDArray[np.float64] | None,
+) -> NDArray[np.float64]:
+    """Return the scale of each sequence where "mean" is over sequences and "sequence_mean" divides by lengths."""
+    if reduction == "mean":
+        reduction = "batch_mean"
+    counts = np.maximum(lengths, 1) if reduction == "sequence_mean" else lengths
+    return sequence_scale(reduction, counts, normalizer, sample_weight, len(lengths))
+
+
+def reduce_sequences(
+    reduction: str, loss: NDArray[np.float64], scale: NDArray[np.float64]
+) -> NDArray[np.float64] | float:
+    """Return the reduced loss; a sequence of scale 0 does not count, whatever its loss."""
+    weighted = np.empty(len(loss))
+    total = arguments.weigh(loss, scale, weighted)
+    if reduction in ("none", "per_sequence"):
+        return weighted
+    return _small_sum(loss, scale) if math.isnan(total) else total
+
+
+def _small_sum(values: NDArray[np.float64], weights: NDArray[np.float64] | float = 1.0) -> float:
+    """Return the weighted sum where parts of it may overflow to infinities of both signs; NaN where a value is."""
+    with np.errstate(all="ignore"):
+        small, factors = np.ldexp(values, -600), np.ldexp(weights, -600)
+        terms = np.multiply(small, factors, out=np.zeros_like(values), where=np.not_equal(weights, 0))
+        return float(np.ldexp(terms.sum(), 1200))
+
+
+def is_uniform(reduction: str, sample_weight: NDArray[np.float64] | None) -> bool:
+    """Whether every sequence has the same scale and nobody asks for its loss: a batch is then as one."""
+    return sample_weight is None and reduction in ("none", "sum", "mean", "batch_mean")
+
+
+def reduce_steps(
+    reduction: str, losses: NDArray[np.float64], scale: NDArray[np.float64], shape: tuple[int, ...]
+) -> NDArray[np.float64] | float:
+    """Return the reduced loss of steps of that shape; losses [B, steps], or partial sums unless "none"."""
+    if reduction == "none":
+        with np.errstate(over="ignore", under="ignore"):
+            scaled = np.multiply(losses, scale[:, None], out=np.zeros_like(losses), where=scale[:, None] != 0)
+        return scaled.reshape(shape) if shape else float(scaled[0, 0])
+    sums = np.empty(len(losses))
+    arguments.sequence_sums(losses, sums)
+    for b in np.flatnonzero(np.isnan(sums)):
+        sums[b] = _small_sum(losses[b])
+    reduced = reduce_sequences(reduction, sums, scale)
+    if isinstance(reduced, float) and math.isnan(reduced):
+        reduced = _small_sum(losses, scale[:, None])
+    return reduced if shape or isinstance(reduced, float) else float(reduced[0])

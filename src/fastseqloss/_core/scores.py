@@ -1,0 +1,64 @@
+"""Arrays of scores, as kernels take them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays import _NATIVE, as_array, as_floats, kernel_ready
+
+
+class Scores(NamedTuple):
+    """Scores [B, T, V] as a kernel takes them: class axis contiguous, a dtype it knows."""
+
+    values: NDArray[Any]
+    given: NDArray[Any]  # the same as they were passed
+
+    @property
+    def type_name(self) -> str:
+        """The specialisation of a kernel for float32 or float64."""
+        return _NATIVE[self.values.dtype]
+
+    @property
+    def single(self) -> bool:
+        """Whether there was no batch axis."""
+        return self.given.ndim == 2
+
+    def fold(self, array: NDArray[Any]) -> NDArray[Any] | None:
+        """View an array of the shape that was passed as the kernel sees it; None if it would be a copy."""
+        if array.shape == self.values.shape:
+            return array
+        folded = array.reshape(self.values.shape)
+        return folded if array.size == 0 or np.may_share_memory(folded, array) else None
+
+
+def as_scores(name: str, value: Any) -> Scores:
+    """Check an array of scores [B, T, V], or [T, V] of a single sequence; half precision is converted."""
+    given = as_array(name, value)
+    if given.ndim not in (2, 3):
+        raise ValueError(f"{name} has shape {given.shape}; allowed: [B, T, V], or [T, V] for one sequence")
+    _check_classes(name, given)
+    values = as_floats(name, given)
+    if values.itemsize == 2:
+        values = values.astype(np.float32)
+    return Scores(kernel_ready(values[None] if given.ndim == 2 else values), given)
+
+
+def as_step_scores(name: str, value: Any) -> Scores:
+    """Check an array of scores [..., V]: batch, time and further axes of steps, as many as there are."""
+    given = as_array(name, value)
+    if given.ndim == 0:
+        raise ValueError(f"{name} has shape (); allowed: [..., V]")
+    _check_classes(name, given)
+    batch = given.shape[0] if given.ndim > 1 else 1
+    values = as_floats(name, given)
+    rows = math.prod(given.shape[1:-1])
+    return Scores(kernel_ready(values.reshape(batch, rows, given.shape[-1])), given)
+
+
+def _check_classes(name: str, given: NDArray[Any]) -> None:
+    if given.shape[-1] == 0:
+        raise ValueError(f"{name} has shape {given.shape}: no classes; allowed: 1 or more")

@@ -1,0 +1,101 @@
+"""Types that public signatures share: what overloads need to tell which result a call has."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Loss = float | NDArray[np.float64]
+
+
+Input = Literal["logits", "log_probs", "probs"]
+
+
+ScalarReduction = Literal["sum", "mean", "sequence_mean", "batch_mean"]
+
+
+StepReduction = Literal["none", "per_sequence", "sum", "mean", "sequence_mean", "batch_mean"]
+
+
+LossAndGradient = tuple[Loss, NDArray[Any]]
+
+
+class StepOptions(TypedDict, total=False):
+    """Options of every per-step loss."""
+
+    mask: ArrayLike | None
+    normalizer: float | None
+    sample_weight: ArrayLike | None
+    num_threads: int | None
+
+
+class ClassOptions(StepOptions, total=False):
+    """Options of losses whose targets are classes."""
+
+    ignore_index: int
+    class_weight: ArrayLike | None
+
+
+class CrossEntropyOptions(ClassOptions, total=False):
+    """Options of `softmax_cross_entropy`."""
+
+    input: Input
+    label_smoothing: float
+    z_loss: float
+
+
+class BinaryOptions(StepOptions, total=False):
+    """Options of `binary_cross_entropy`."""
+
+    input: Literal["logits", "probs"]
+    pos_weight: ArrayLike | None
+
+
+class HuberOptions(StepOptions, total=False):
+    """Options of `huber_loss`."""
+
+    delta: float
+
+
+class QuantileOptions(StepOptions, total=False):
+    """Options of `quantile_loss`."""
+
+    q: ArrayLike
+
+
+class HingeOptions(StepOptions, total=False):
+    """Options of `hinge_loss`."""
+
+    margin: float
+    squared: bool
+
+
+class MulticlassHingeOptions(ClassOptions, total=False):
+    """Options of `multiclass_hinge_loss`."""
+
+    margin: float
+
+
+RiskReduction = Literal["none", "sum", "mean"]
+
+
+class PolicyOptions(StepOptions, total=False):
+    """Options of `policy_gradient_loss`."""
+
+    entropy_coef: float
+    ref_log_probs: ArrayLike | None
+    kl_coef: float
+
+
+class ClippedPolicyOptions(PolicyOptions, total=False):
+    """Options of `clipped_policy_loss`."""
+
+    clip: float | tuple[float, float]
+
+
+class RiskOptions(StepOptions, total=False):
+    """Options of `expected_risk_loss`."""
+
+    sharpness: float

@@ -1,0 +1,244 @@
+"""The fast path: alphas and betas in the linear domain, a group of sequences at a time.
+
+Alphas are scaled frame by frame by powers of two, which add up exactly. Betas are kept in units of the posterior,
+beta_t(j) / sum over k of alpha_t(k) beta_t(k), so that alpha times beta is the posterior and a beta too small to be a
+number belongs to states without a share in it. Betas of states out of reach (alpha 0) are dropped: they could
+grow without bound.
+
+Potentials far below the largest are clamped. That makes the sum over all paths too large by those through
+clamped potentials, whose share is therefore computed: either it is negligible, or the sequence is redone on
+the general path. The sums over frames of such a group are not added up before that is known.
+"""
+
+from cython cimport floating
+from libc.math cimport INFINITY
+from libc.stdint cimport uintptr_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+
+from fastseqloss._kernels.crf.group cimport (
+    FAST, GENERAL, IMPOSSIBLE, LN2, MOST, PAIRS, Group, Problem, alpha_row, fill, load_scores, open_frame,
+    tag_of, take_slots, x_row,
+)
+from fastseqloss._kernels.simd.softmax cimport log64
+
+
+cdef extern from "crf/lattice.h" nogil:
+    const double NEGLIGIBLE "FSL_CLAMPED_SHARE"
+    const double MOST_SUMS "FSL_CLAMPED_SUMS"
+    void product "fsl_product"(const double *a, Py_ssize_t a_step, Py_ssize_t rows, const double *m, Py_ssize_t n,
+                               Py_ssize_t width, double *out, Py_ssize_t out_step) noexcept
+    void outer "fsl_outer"(const double **a, const double **b, Py_ssize_t pairs, Py_ssize_t width,
+                           double *g) noexcept
+    double advance_row "fsl_advance_row"(double *a, const double *x, Py_ssize_t width) noexcept
+    void scale_row "fsl_scale_row"(double *x, Py_ssize_t width, double factor) noexcept
+    double sum_row "fsl_sum_row"(const double *x, Py_ssize_t width) noexcept
+    double dot_row "fsl_dot_row"(const double *x, const double *y, Py_ssize_t width) noexcept
+    void weigh_row "fsl_weigh_row"(const double *a, const double *x, const double *b, double factor,
+                                   Py_ssize_t width, double *w) noexcept
+    double clamped_mass "fsl_clamped_mass"(const double *s, double shift, const double *a, const double *b,
+                                           Py_ssize_t n) noexcept
+    void store_row_f32 "fsl_store_row_f32"(const double *a, const double *b, double factor, Py_ssize_t n,
+                                           float *out) noexcept
+    void store_row_f64 "fsl_store_row_f64"(const double *a, const double *b, double factor, Py_ssize_t n,
+                                           double *out) noexcept
+
+
+cdef inline void forward(Group *g, const floating *x) noexcept nogil:
+    """Alphas of all frames; offsets, exponents and states of all sequences."""
+    cdef const Problem *p = g.problem
+    cdef Py_ssize_t t, r, n = g.rows
+    cdef double exponent
+    cdef double *a
+    for t in range(g.frames[0]):
+        while g.frames[n - 1] <= t:
+            n -= 1
+        if t > 0:
+            product(alpha_row(g, t - 1, 0), p.step, n, p.forward, p.n_tags, p.width, alpha_row(g, t, 0), p.step)
+        for r in range(n):
+            a = alpha_row(g, t, r)
+            if t == 0:
+                fill(a, p.width, 1)
+            open_frame(g, r, t, x)
+            exponent = advance_row(a, x_row(g, t, r), p.width)
+            if exponent >= 1e9:
+                fill(a, p.width, 0)
+                if g.state[r] == FAST:
+                    g.state[r] = GENERAL
+            else:
+                g.exponent[r] += exponent
+
+
+cdef inline double log_total(Group *g, Py_ssize_t r) noexcept nogil:
+    """Log of the sum over all paths, relative to the shifts; the state is settled."""
+    cdef double total = sum_row(alpha_row(g, g.frames[r] - 1, r), g.problem.width)
+    if g.state[r] in (FAST, GENERAL) and g.problem.tags != NULL and g.offset[r] == INFINITY:
+        g.state[r] = IMPOSSIBLE
+    if g.state[r] != FAST:
+        return 0
+    if total == 0:
+        g.state[r] = IMPOSSIBLE
+        return -INFINITY
+    return log64(total) + LN2 * g.exponent[r]
+
+
+cdef inline bint is_clamped(Group *g) noexcept nogil:
+    cdef Py_ssize_t r
+    for r in range(g.rows):
+        if g.state[r] == FAST and (g.clamped[r] or g.problem.clamped and g.frames[r] > 1):
+            return True
+    return False
+
+
+cdef inline void flush(Group *g) noexcept nogil:
+    """Add the outer products waiting, of sequences still on the fast path, to `packed`."""
+    cdef const double *left[PAIRS]
+    cdef const double *right[PAIRS]
+    cdef Py_ssize_t k, n = 0
+    for k in range(g.n_pairs):
+        if g.state[g.owner[k]] == FAST:
+            left[n], right[n] = g.left[k], g.right[k]
+            n += 1
+        if n == PAIRS:
+            outer(left, right, n, g.problem.width, g.packed)
+            n = 0
+    if n:
+        outer(left, right, n, g.problem.width, g.packed)
+    g.n_pairs = 0
+
+
+cdef inline void close_step(Group *g, Py_ssize_t r, Py_ssize_t t, double share, double *w, floating *pairwise,
+                            bint with_sums) noexcept nogil:
+    """Between frames t and t + 1: weights w of frame t + 1 in units of the posterior, times the scale.
+
+    `share` is what makes posteriors of frame t of alphas times betas.
+    """
+    cdef const Problem *p = g.problem
+    cdef double *a = alpha_row(g, t, r)
+    cdef Py_ssize_t i, j
+    cdef floating *out
+    cdef double scale = p.scale[g.b[r]]
+    if p.clamped or pairwise != NULL:
+        scale_row(w, p.width, share)
+        share = 1
+    if p.clamped and not sum_row(a, p.width) * sum_row(w, p.width) < MOST_SUMS:
+        g.state[r] = GENERAL
+        return
+    if pairwise != NULL:
+        out = pairwise + g.b[r] * p.p_batch + t * p.p_frame
+        for i in range(p.n_tags):
+            for j in range(p.n_tags):
+                out[i * p.n_tags + j] = <floating> (a[i] * p.factors[i * p.n_tags + j] * w[j])
+    if with_sums:
+        scale_row(w, p.width, share * scale)
+        g.left[g.n_pairs], g.right[g.n_pairs], g.owner[g.n_pairs] = a, w, r
+        g.n_pairs += 1
+
+
+cdef inline void close_frame(Group *g, Py_ssize_t r, Py_ssize_t t, double share, const floating *x, floating *grad,
+                             double *w) noexcept nogil:
+    """Gradient of a frame, from alphas and betas; the weights w that its betas hand on."""
+    cdef const Problem *p = g.problem
+    cdef const double *a = alpha_row(g, t, r)
+    cdef const double *beta = g.beta + r * p.step
+    cdef double scale = p.scale[g.b[r]], shift = g.shift[t * g.room + r]
+    cdef Py_ssize_t y
+    cdef floating *out
+    if g.clamped[r]:
+        load_scores(g, r, t, x)
+        if clamped_mass(g.score, shift, a, beta, p.n_tags) * share > NEGLIGIBLE:
+            g.state[r] = GENERAL
+            return
+    if grad != NULL:
+        out = grad + g.b[r] * p.g_batch + t * p.g_frame
+        if floating is float:
+            store_row_f32(a, beta, scale * share, p.n_tags, out)
+        else:
+            store_row_f64(a, beta, scale * share, p.n_tags, out)
+        if p.tags != NULL:
+            y = tag_of(g, r, t)
+            out[y] = <floating> (scale * (a[y] * beta[y] * share - 1))
+    weigh_row(a, x_row(g, t, r), beta, share, p.width, w)
+
+
+cdef inline void backward(Group *g, const floating *x, floating *grad, floating *pairwise,
+                          bint with_sums) noexcept nogil:
+    """Gradients of the frames; outer products are added up, as far as room for them runs out."""
+    cdef const Problem *p = g.problem
+    cdef Py_ssize_t t, r, n = 0, before, slot = 1, block = g.room * p.step
+    cdef double share
+    cdef double *w
+    g.n_pairs = 0
+    for t in range(g.frames[0] - 1, -1, -1):
+        if slot > g.n_slots:
+            flush(g)
+            memcpy(g.weight, g.weight + g.n_slots * block, block * sizeof(double))
+            slot = 1
+        w = g.weight + slot * block
+        before = n
+        while n < g.rows and g.frames[n] > t:
+            fill(g.beta + n * p.step, p.width, 1)
+            n += 1
+        if before:
+            product(w - block, p.step, before, p.backward, p.n_tags, p.width, g.beta, p.step)
+        for r in range(n):
+            if g.state[r] == FAST:
+                share = 1 / dot_row(alpha_row(g, t, r), g.beta + r * p.step, p.width)
+                if r < before:
+                    close_step(g, r, t, share, w - block + r * p.step, pairwise, with_sums)
+            if g.state[r] == FAST:
+                close_frame(g, r, t, share, x, grad, w + r * p.step)
+            if g.state[r] != FAST:
+                memset(w + r * p.step, 0, p.width * sizeof(double))
+        slot += 1
+
+
+cdef inline void finish(Group *g, double *start, double *end) noexcept nogil:
+    """After the backward sweep: what is left of the sums over frames, the first and the last frame's too."""
+    cdef const Problem *p = g.problem
+    cdef Py_ssize_t r, j
+    cdef double first, last
+    cdef const double *a
+    cdef const double *z
+    cdef const double *beta
+    flush(g)
+    for r in range(g.rows):
+        if g.state[r] == FAST:
+            a, z, beta = alpha_row(g, 0, r), alpha_row(g, g.frames[r] - 1, r), g.beta + r * p.step
+            first = p.scale[g.b[r]] / dot_row(a, beta, p.width)
+            last = p.scale[g.b[r]] / sum_row(z, p.width)
+            for j in range(p.n_tags):
+                start[j] += a[j] * beta[j] * first
+                end[j] += z[j] * last
+
+
+cdef inline void sweep_back(Group *g, const floating *x, floating *grad, floating *pairwise, double *start,
+                            double *end) noexcept nogil:
+    """The backward sweep of a group; where potentials were clamped, sums over frames wait for its end."""
+    cdef Group later
+    cdef uintptr_t cursor = 0
+    cdef void *room = NULL
+    cdef Py_ssize_t r
+    cdef bint with_sums = start != NULL
+    if not is_clamped(g):
+        backward(g, x, grad, pairwise, with_sums)
+        if with_sums:
+            finish(g, start, end)
+        return
+    later = g[0]
+    if with_sums:
+        take_slots(&later, g.frames[0], &cursor)
+        room = malloc(cursor + 64)
+        if room == NULL:  # the general path needs none
+            for r in range(g.rows):
+                if g.state[r] == FAST:
+                    g.state[r] = GENERAL
+            return
+        cursor = (<uintptr_t> room + 63) // 64 * 64
+        take_slots(&later, g.frames[0], &cursor)
+    backward(&later, x, grad, pairwise, with_sums)
+    if with_sums:
+        finish(&later, start, end)
+    for r in range(MOST):
+        g.state[r] = later.state[r]
+    free(room)

@@ -1,0 +1,690 @@
+"""CTC alignment (Viterbi) and greedy decoding, one sequence at a time.
+
+The lattice runs backwards in time: q of a state at frame t is the best score of frames t to the last that a path
+can have which is there at t. The path is then followed forwards. So the recursion looks at states i and i + 1 and
+can work in place, and no backpointers are kept: the path goes where q is largest.
+
+Of a long sequence q is kept at checkpoints. A path that is at label i at one checkpoint is at most as many labels
+further as there are frames until the next, so only that cone is computed again to follow it.
+
+Scores are relative to the best class of each frame, so q is at most 0 and no path is better than the q that it comes
+through. The sweep therefore leaves out all states whose q is below a floor that it hopes the best path to stay above,
+and is right if that does. Where a model is sure of itself, few states are left.
+"""
+
+from cython cimport floating
+from cython.parallel cimport parallel, threadid
+from libc.math cimport INFINITY, NAN, cbrt, fabs, isnan
+from libc.stdint cimport int32_t, int64_t, uintptr_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+
+from fastseqloss._kernels.ctc.fast cimport first_alive, first_unreached
+from fastseqloss._kernels.ctc.sequence cimport (
+    LOGITS, LOG_PROBS, PAD, PROBS, STATES, Input, Sequence, add_exactly, fill, set_labels,
+)
+from fastseqloss._kernels.lattice.exact_sums cimport (
+    Levels, add_digits, add_sums, balance, exact_from, note, rows_of, settle,
+)
+from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
+from fastseqloss._kernels.simd.softmax cimport log64, softmax_row
+from fastseqloss._kernels.parallel.workspace cimport (
+    Workspace, allocate, part_of, release, round_up, size_product, size_sum, take,
+)
+
+
+cdef extern from "ctc/viterbi.h" nogil:
+    bint viterbi_emissions "fsl_viterbi_emissions"(const double *score, Py_ssize_t used, Py_ssize_t n,
+                                                   double *y) noexcept
+    void viterbi_step "fsl_viterbi_step"(const double *b, const double *l, double *b_out, double *l_out,
+                                         const float *skip, const int32_t *u, const double *y, Py_ssize_t lo,
+                                         Py_ssize_t hi) noexcept
+    bint all_below "fsl_all_below"(const double *b, const double *l, Py_ssize_t i, double least) noexcept
+    Py_ssize_t find_f32 "fsl_find_f32"(const float *x, Py_ssize_t n, double value) noexcept
+    Py_ssize_t find_f64 "fsl_find_f64"(const double *x, Py_ssize_t n, double value) noexcept
+    double greatest_f32 "fsl_greatest_f32"(const float *x, Py_ssize_t n, bint probs) noexcept
+    double greatest_f64 "fsl_greatest_f64"(const double *x, Py_ssize_t n, bint probs) noexcept
+
+
+# Bytes of q up to which all frames are kept.
+cdef enum:
+    KEEP = 1 << 20
+
+
+cdef struct Search:
+    Sequence s
+    const double *class_prior              # [V] what is subtracted from the score of a class, or NULL
+    double star_log_prob
+    Py_ssize_t star                        # index of the star among the classes used, or -1
+    double *prior                          # [used] the same of the classes used
+    double *row_max                        # [frames] greatest of the logits,
+    double *log_norm                       # [frames] and logarithm of the sum of exp(logits - row_max)
+    float *skip                            # [width] 0 where l[i-1] may be followed by l[i], else -inf
+    double *q                              # [2, width] of one frame: blank states, label states
+    Py_ssize_t cone                        # how many labels a block may see, in whole vectors
+    Py_ssize_t origin                      # label that the kept rows begin with
+    double floor                           # no path that scores less is looked for
+    Py_ssize_t lo, hi                      # labels with a q at the last frame seen, in whole vectors
+    Py_ssize_t opened                      # the first frame that has been met
+    bint is_nan
+    bint is_rounded                        # scores so large that what was added to them may have been lost
+    bint *no_memory                        # set where exact sums had none
+
+
+# The state that a path is in: label i, or the blank before it.
+cdef struct Place:
+    Py_ssize_t i
+    bint is_label
+
+
+cdef struct Path:
+    int64_t *labels                        # [frames] each: class, index among the labels, log-probability
+    int64_t *tokens
+    double *log_probs
+    double total, lost                     # their sum, and what rounding took from it
+
+
+# ---- layout ---------------------------------------------------------------------------------
+
+cdef inline uintptr_t lay_out(Search *a, uintptr_t base) noexcept nogil:
+    """Sizes of a search and, from `base` on, its arrays; returns where they end."""
+    cdef Sequence *s = &a.s
+    cdef uintptr_t cursor = base
+    cdef Py_ssize_t most = min(s.n_labels + 1, s.n_classes + 1), steps = max(s.frames - 1, 1), states
+    s.size = round_up(s.n_labels + 1, STATES)
+    s.width = PAD + s.size + STATES
+    s.emission_width = round_up(most + 1, STATES)
+    s.block = steps
+    if size_product(steps, s.width * 16) > KEEP:
+        # Checkpoints take T / block rows of all states, a cone takes block rows of block states.
+        s.block = max(64, (<Py_ssize_t> cbrt(<double> steps * s.width / 8) // 32 - 1) * 32)
+        while 8.0 * s.block * s.block * s.block < <double> steps * s.width:
+            s.block += 32
+        s.block = min(s.block, steps)
+    s.n_blocks = (steps + s.block - 1) // s.block
+    states = s.width * sizeof(double)
+    a.cone = min(s.size, round_up(s.block + 2, STATES) + STATES)
+    s.classes = <int64_t *> take(&cursor, most, sizeof(int64_t))
+    s.u = <int32_t *> take(&cursor, s.width, sizeof(int32_t))
+    s.blank_u = <int32_t *> take(&cursor, s.width, sizeof(int32_t))
+    s.skip = <double *> take(&cursor, 1, states)
+    s.need = <int64_t *> take(&cursor, s.n_labels, sizeof(int64_t))
+    a.row_max = <double *> take(&cursor, s.frames, sizeof(double))
+    a.log_norm = <double *> take(&cursor, s.frames, sizeof(double))
+    a.prior = <double *> take(&cursor, s.emission_width, sizeof(double))
+    s.score = <double *> take(&cursor, s.emission_width, sizeof(double))
+    s.y = <double *> take(&cursor, s.emission_width, sizeof(double))
+    a.skip = <float *> take(&cursor, s.width, sizeof(float))
+    a.q = <double *> take(&cursor, 2, states)
+    s.checkpoints = <double *> take(&cursor, 2 * (s.n_blocks - 1), states)
+    s.rows = <double *> take(&cursor, 2 * (s.block + 1), (a.cone + STATES) * sizeof(double))
+    return cursor
+
+
+cdef inline void set_search(Search *a, const int64_t *labels) noexcept nogil:
+    """Number the classes that occur; the star, class V, has no score of its own to be read."""
+    cdef Sequence *s = &a.s
+    cdef Py_ssize_t i, k
+    set_labels(s, labels)
+    for i in range(s.width):
+        a.skip[i] = 0 if s.skip[i] > 0 else -<float> INFINITY
+    a.star = -1
+    for k in range(s.used):
+        if s.classes[k] == s.n_classes:
+            a.star, s.classes[k] = k, s.blank
+        a.prior[k] = a.class_prior[s.classes[k]] if a.class_prior != NULL else 0
+    if a.star >= 0:
+        a.prior[a.star] = 0
+
+
+# ---- frames ---------------------------------------------------------------------------------
+
+cdef inline bint normalise(Search *a, const floating *x, Py_ssize_t t) noexcept nogil:
+    """The dense pass over a row of logits; whether its sum is NaN.
+
+    Of a row of -inf alone, where no class is possible but a star is, the scores stay as they are.
+    """
+    cdef double row_sum
+    if a.s.input != LOGITS:
+        return False
+    softmax_row(x + t * a.s.x_stride, a.s.n_classes, <floating *> NULL, 1, -a.s.x_stride, &a.row_max[t], &row_sum)
+    a.log_norm[t] = log64(row_sum) if row_sum != 0 else 0
+    return isnan(row_sum)
+
+
+cdef inline double log_prob_at(Search *a, const floating *x, Py_ssize_t t, Py_ssize_t k) noexcept nogil:
+    """Log-probability at frame t of the k-th class used."""
+    cdef double score = x[t * a.s.x_stride + a.s.classes[k]]
+    if k == a.star:
+        return a.star_log_prob
+    if a.s.input == LOGITS:
+        return (score - a.row_max[t]) - a.log_norm[t]
+    return log64(score) if a.s.input == PROBS else score
+
+
+cdef inline bint emit(Search *a, const floating *x, Py_ssize_t t) noexcept nogil:
+    """Emissions of the classes used at frame t; whether one of them is NaN or +inf."""
+    cdef Sequence *s = &a.s
+    cdef const floating *frame = x + t * s.x_stride
+    cdef Py_ssize_t k
+    cdef double most = -INFINITY
+    for k in range(s.used):
+        s.score[k] = frame[s.classes[k]]
+    if s.input == PROBS:
+        for k in range(s.used):
+            s.score[k] = log64(s.score[k])
+    if a.star >= 0:
+        s.score[a.star] = a.star_log_prob + (a.row_max[t] + a.log_norm[t] if s.input == LOGITS else 0)
+    if a.class_prior != NULL:
+        for k in range(s.used):
+            s.score[k] -= a.prior[k]
+    if a.class_prior != NULL or a.star >= 0:
+        for k in range(s.used):
+            most = max(most, s.score[k])
+        a.is_rounded |= fabs(most) > exact_from(0)
+    return viterbi_emissions(s.score, s.used, s.emission_width, s.y)
+
+
+cdef inline double *kept_row(Search *a, Py_ssize_t r, Py_ssize_t which) noexcept nogil:
+    """A kept row, to be indexed by label from a.origin on."""
+    return a.s.rows + (2 * r + which) * (a.cone + STATES) - a.origin
+
+
+cdef inline double *checkpoint(Search *a, Py_ssize_t j) noexcept nogil:
+    """q at the last frame of block j > 0."""
+    return a.s.checkpoints + 2 * (j - 1) * a.s.width
+
+
+cdef inline void open_cone(Search *a, const double *q, Py_ssize_t lo, Py_ssize_t r) noexcept nogil:
+    """Let the kept rows begin at label `lo` or a little before, and copy q into row r."""
+    cdef Py_ssize_t n
+    a.origin = min(lo // STATES * STATES, a.s.size - a.cone)
+    n = a.cone + STATES
+    memcpy(kept_row(a, r, 0) + a.origin, q + PAD + a.origin, n * sizeof(double))
+    memcpy(kept_row(a, r, 1) + a.origin, q + a.s.width + PAD + a.origin, n * sizeof(double))
+
+
+cdef inline void clear(double *b, double *l, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+    """There is no way through these states."""
+    if start < stop:
+        fill(b + start, stop - start, -INFINITY)
+        fill(l + start, stop - start, -INFINITY)
+
+
+cdef inline void open_frame(Search *a, const floating *x, Py_ssize_t t) noexcept nogil:
+    """Emissions of a frame; the dense pass, if it has not been met."""
+    if t < a.opened:
+        a.is_nan |= normalise(a, x, t)
+        a.opened = t
+    a.is_nan |= emit(a, x, t)
+
+
+cdef inline Py_ssize_t run_block(Search *a, const floating *x, Py_ssize_t start, Py_ssize_t stop, bint keep,
+                                 double floor) noexcept nogil:
+    """From frame `stop` back to frame `start`, in place in a.q, or in kept rows, from the last on.
+
+    Kept rows see the states of the cone alone, and are right for those as far below its end as the frame is from
+    `stop`. Returns -1, or the frame at which no state is left that reaches the floor.
+    """
+    cdef Sequence *s = &a.s
+    cdef Py_ssize_t t, lo, hi, least = a.origin if keep else 0
+    cdef double *b = kept_row(a, stop - start, 0) if keep else a.q + PAD
+    cdef double *l = kept_row(a, stop - start, 1) if keep else a.q + s.width + PAD
+    cdef double *b_out = b
+    cdef double *l_out = l
+    for t in range(stop - 1, start - 1, -1):
+        open_frame(a, x, t)
+        # Labels from which the end can be reached, and one vector more than had a q one frame later.
+        lo = max(first_alive(s, t) // STATES * STATES, a.lo - STATES, least)
+        hi = min(round_up(first_unreached(s, t) + 1, STATES), a.hi)
+        lo = min(lo, hi - STATES)
+        clear(b, l, lo, a.lo)
+        if keep:
+            b_out, l_out = kept_row(a, t - start, 0), kept_row(a, t - start, 1)
+            clear(b_out, l_out, max(lo - STATES, least), lo)
+        viterbi_step(b, l, b_out, l_out, a.skip + PAD, s.u + PAD, s.y, lo, hi)
+        while lo < hi and all_below(b_out, l_out, lo, floor):
+            lo += STATES
+        if lo == hi:
+            return t
+        while all_below(b_out, l_out, hi - STATES, floor):
+            hi -= STATES
+        b_out[hi] = l_out[hi] = -INFINITY
+        b, l, a.lo, a.hi = b_out, l_out, lo, hi
+    if not keep:
+        clear(b, l, 0, a.lo)
+        clear(b, l, a.hi, s.size)
+    return -1
+
+
+cdef inline void last_scores(Search *a) noexcept nogil:
+    """q of the last frame: nothing but the last label and the last blank."""
+    cdef Sequence *s = &a.s
+    cdef Py_ssize_t n = s.n_labels
+    fill(a.q, 2 * s.width, -INFINITY)
+    a.q[PAD + n] = s.y[0]
+    if n:
+        a.q[s.width + PAD + n - 1] = s.y[s.u[PAD + n - 1]]
+    a.lo, a.hi = max(n - 1, 0) // STATES * STATES, s.size
+
+
+cdef inline Py_ssize_t run_back(Search *a, const floating *x) noexcept nogil:
+    """All frames, last to first; leaves the rows of block 0 and checkpoints at the ends of the others.
+
+    Returns -1, or the frame at which nothing was left.
+    """
+    cdef Sequence *s = &a.s
+    cdef Py_ssize_t j, t, stop = s.frames - 1
+    open_frame(a, x, stop)
+    last_scores(a)
+    for j in range(s.n_blocks - 1, 0, -1):
+        memcpy(checkpoint(a, j), a.q, 2 * s.width * sizeof(double))
+        t = run_block(a, x, j * s.block, stop, False, a.floor)
+        if t >= 0:
+            return t
+        stop = j * s.block
+    open_cone(a, a.q, 0, stop)
+    a.hi = min(a.hi, a.cone)
+    return run_block(a, x, 0, stop, True, a.floor)
+
+
+cdef void sweep(Search *a, const floating *x) noexcept nogil:
+    """Run back, lowering the floor until the best path is above it.
+
+    A run that fails does so early: the floor is where q is after some share of the frames.
+    """
+    cdef Sequence *s = &a.s
+    cdef Py_ssize_t t
+    cdef int attempt
+    a.opened, a.is_nan = s.frames, False
+    a.floor = -64 if s.size > 32 else -INFINITY
+    for attempt in range(4):
+        t = run_back(a, x)
+        if t < 0 and max(kept_row(a, 0, 0)[0], kept_row(a, 0, 1)[0]) >= a.floor:
+            return
+        a.floor *= max(4.0, 2.0 * s.frames / (s.frames - max(t, 0)))
+        if attempt == 2:
+            a.floor = -INFINITY
+
+
+# ---- the path -------------------------------------------------------------------------------
+
+cdef inline Place follow(Search *a, Place at, const double *b, const double *l) noexcept nogil:
+    """The next state, given q of the next frame: the best, and of equals the one least far."""
+    cdef double best
+    cdef Place to = at
+    if not at.is_label:
+        to.is_label = l[at.i] > b[at.i]
+        return to
+    best = l[at.i]
+    if b[at.i + 1] > best:
+        best = b[at.i + 1]
+        to.i, to.is_label = at.i + 1, False
+    if a.skip[PAD + at.i + 1] == 0 and l[at.i + 1] > best:
+        to.i, to.is_label = at.i + 1, True
+    return to
+
+
+cdef inline void put(Search *a, const floating *x, Py_ssize_t t, Place at, const int64_t *labels,
+                     Path *path) noexcept nogil:
+    """Write down a frame of the path and add its log-probability, with compensation."""
+    cdef double p = log_prob_at(a, x, t, a.s.u[PAD + at.i] if at.is_label else 0)
+    path.labels[t] = labels[at.i] if at.is_label else a.s.blank
+    path.tokens[t] = at.i if at.is_label else -1
+    path.log_probs[t] = p
+    add_exactly(&path.total, &path.lost, p)
+
+
+cdef double trace(Search *a, const floating *x, const int64_t *labels, Path *path) noexcept nogil:
+    """Follow the best path; its log-probability, or -inf if there is none."""
+    cdef Sequence *s = &a.s
+    cdef Py_ssize_t j, t, start, stop
+    cdef Place at
+    cdef double b = kept_row(a, 0, 0)[0], l = kept_row(a, 0, 1)[0]
+    at.i, at.is_label = 0, l > b
+    if b == -INFINITY and l == -INFINITY:
+        return -INFINITY
+    put(a, x, 0, at, labels, path)
+    for j in range(s.n_blocks):
+        start, stop = j * s.block, min((j + 1) * s.block, s.frames - 1)
+        if j > 0:
+            open_cone(a, checkpoint(a, j), at.i, stop - start)
+            a.lo, a.hi = a.origin, a.origin + a.cone
+            run_block(a, x, start, stop, True, -INFINITY)
+        for t in range(start + 1, stop + 1):
+            at = follow(a, at, kept_row(a, t - start, 0), kept_row(a, t - start, 1))
+            put(a, x, t, at, labels, path)
+    return path_total(a, path)
+
+
+cdef inline double path_total(Search *a, Path *path) noexcept nogil:
+    """Log-probability of a path written down."""
+    cdef Py_ssize_t t
+    if path.total == -INFINITY:
+        # Beyond float64, though the path is the best of those with these labels: scores near 1e308 only.
+        for t in range(a.s.frames):
+            path.labels[t], path.tokens[t], path.log_probs[t] = -1, -1, 0
+        return -INFINITY
+    return path.total + path.lost
+
+
+# ---- sums without rounding ------------------------------------------------------------------
+
+cdef struct Exact:
+    Levels levels
+    Py_ssize_t n                           # states: blank, label, ..., blank
+    double *q                              # [n, levels] each, of a frame and the one after
+    double *after
+    double *em                             # [used, levels]
+    double *zero                           # [levels]
+    unsigned char *move                    # [frames, n] how many states further the best path goes, or NOWHERE
+
+
+cdef enum:
+    NOWHERE = 3
+
+
+cdef inline void add_score(Exact *e, double x, double sign, double *sum) noexcept nogil:
+    """sum += sign * x, or, without a sum, find out which levels x takes."""
+    if sum == NULL:
+        note(&e.levels, x)
+    else:
+        add_digits(&e.levels, x, sign, sum)
+
+
+cdef inline bint split_score(Exact *e, Search *a, const floating *x, Py_ssize_t t, Py_ssize_t k,
+                             double *sum) noexcept nogil:
+    """Add what the k-th class used scores at frame t to `sum`, unless NULL; whether it is a number."""
+    cdef double score = x[t * a.s.x_stride + a.s.classes[k]]
+    if k == a.star:
+        score = a.star_log_prob
+        if a.s.input == LOGITS:
+            add_score(e, a.row_max[t], 1, sum)
+            add_score(e, a.log_norm[t], 1, sum)
+    elif a.s.input == PROBS:
+        score = log64(score)
+    add_score(e, score, 1, sum)
+    add_score(e, a.prior[k], -1, sum)
+    return score > -INFINITY and a.prior[k] < INFINITY
+
+
+cdef inline void exact_step(Exact *e, Search *a, const floating *x, Py_ssize_t t) noexcept nogil:
+    """q of frame t and where paths go on from there, given q of the frame after."""
+    cdef Sequence *s = &a.s
+    cdef Py_ssize_t i, k, u, best, levels = e.levels.n
+    cdef unsigned char *move = e.move + t * e.n
+    cdef unsigned char *then = move + e.n
+    fill(e.em, s.used * levels, 0)
+    for k in range(s.used):
+        s.score[k] = 0 if split_score(e, a, x, t, k, e.em + k * levels) else -INFINITY
+    for i in range(e.n):
+        u = s.u[PAD + i // 2] if i % 2 else 0
+        best, move[i] = -1, NOWHERE
+        if t == s.frames - 1:
+            best = i if i >= e.n - 2 else -1
+        else:
+            for k in range(i, min(i + (3 if i % 2 and a.skip[PAD + i // 2 + 1] == 0 else 2), e.n)):
+                if then[k] != NOWHERE and (best < 0 or balance(
+                        &e.levels, e.after + k * levels, e.zero, e.after + best * levels) > 0):
+                    best = k
+        if best >= 0 and s.score[u] == 0:
+            move[i] = <unsigned char> (best - i)
+            add_sums(&e.levels, e.after + best * levels, e.em + u * levels, e.q + i * levels)
+
+
+cdef inline double follow_moves(Exact *e, Search *a, const floating *x, const int64_t *labels,
+                                Path *path) noexcept nogil:
+    """As trace, by the moves of the exact search."""
+    cdef Py_ssize_t t, i = 0, levels = e.levels.n
+    cdef Place at
+    if e.n > 1 and e.move[1] != NOWHERE and (
+            e.move[0] == NOWHERE or balance(&e.levels, e.after + levels, e.zero, e.after) > 0):
+        i = 1
+    if e.move[i] == NOWHERE:
+        return -INFINITY
+    cdef double *best = e.after + i * levels
+    for t in range(a.s.frames):
+        at.i, at.is_label = i // 2, i % 2
+        put(a, x, t, at, labels, path)
+        i += e.move[t * e.n + i]
+    if a.s.input == LOG_PROBS and a.class_prior == NULL and path.total > -INFINITY:
+        path.total, path.lost = balance(&e.levels, best, e.zero, e.zero), 0
+    return path_total(a, path)
+
+
+cdef double align_exactly(Search *a, const floating *x, const int64_t *labels, Path *path) noexcept nogil:
+    """The best path where all cross scores so far below the best that sums in float64 lose the rest."""
+    cdef Exact e
+    cdef Sequence *s = &a.s
+    cdef Py_ssize_t t, k
+    cdef double result = -INFINITY
+    cdef double *swap
+    cdef double *memory
+    memset(&e, 0, sizeof(Exact))
+    for t in range(s.frames - 1, -1, -1):
+        open_frame(a, x, t)
+        for k in range(s.used):
+            split_score(&e, a, x, t, k, NULL)
+    if a.is_nan:
+        return NAN
+    settle(&e.levels)
+    e.n = 2 * s.n_labels + 1
+    memory = rows_of(e.levels.n, 2 * e.n + s.used + 1)
+    e.move = <unsigned char *> malloc(size_product(s.frames, e.n))
+    if memory == NULL or e.move == NULL:
+        a.no_memory[0] = True
+    else:
+        e.q, e.after = memory, memory + e.n * e.levels.n
+        e.em = e.after + e.n * e.levels.n
+        e.zero = e.em + s.used * e.levels.n
+        fill(memory, e.levels.n * (2 * e.n + s.used + 1), 0)
+        for t in range(s.frames - 1, -1, -1):
+            exact_step(&e, a, x, t)
+            swap = e.q
+            e.q, e.after = e.after, swap
+        result = follow_moves(&e, a, x, labels, path)
+    free(memory)
+    free(e.move)
+    return result
+
+
+cdef double align_sequence(Search common, Py_ssize_t frames, Py_ssize_t n_labels, bint feasible, const floating *x,
+                           const int64_t *labels, Path path, int32_t *position, uintptr_t workspace) noexcept nogil:
+    """Log-probability of the best path, which goes to `path` unless that is -inf or NaN."""
+    cdef Search a = common
+    cdef double best
+    if not feasible:
+        return -INFINITY
+    if frames == 0:
+        return 0
+    a.s.frames, a.s.n_labels, a.s.position = frames, n_labels, position
+    path.total = path.lost = 0
+    lay_out(&a, workspace)
+    set_search(&a, labels)
+    sweep(&a, x)
+    if a.is_nan:
+        return NAN
+    best = max(kept_row(&a, 0, 0)[0], kept_row(&a, 0, 1)[0])
+    if a.is_rounded or best < -exact_from(frames) and (best > -INFINITY or floating is double):
+        return align_exactly(&a, x, labels, &path)
+    return trace(&a, x, labels, &path)
+
+
+# What a call asks for, and the memory it works in.
+cdef struct Batch:
+    Search common
+    Path out  # of the first sequence
+    Py_ssize_t n, n_frames  # sequences; frames, padding included
+    Py_ssize_t x_step  # elements from one sequence to the next
+    const int64_t *order
+    const int64_t *labels
+    const int64_t *starts
+    const int64_t *logit_lengths
+    const int64_t *label_lengths
+    const int64_t *frames_needed
+    double *log_prob
+    Workspace positions, arrays
+
+
+cdef void align_worker(const Batch *batch, const floating *x, Loop *loop, int worker) noexcept nogil:
+    cdef Py_ssize_t first, last = 0, i, b
+    cdef Path path = batch.out
+    while next_items(loop, worker, &first, &last):
+        for i in range(first, last):
+            b = batch.order[i]
+            if batch.n_frames:
+                path.labels = batch.out.labels + b * batch.n_frames
+                path.tokens = batch.out.tokens + b * batch.n_frames
+                path.log_probs = batch.out.log_probs + b * batch.n_frames
+            batch.log_prob[b] = align_sequence(
+                batch.common, batch.logit_lengths[b], batch.label_lengths[b],
+                batch.logit_lengths[b] >= batch.frames_needed[b], x + b * batch.x_step,
+                batch.labels + batch.starts[b], path, <int32_t *> part_of(&batch.positions, worker),
+                part_of(&batch.arrays, worker))
+
+
+cdef Status align_batch(Batch *batch, const floating *x, int num_threads) noexcept nogil:
+    """All sequences, x being the first one's. Allocates the workspace; needs no GIL."""
+    cdef Loop loop
+    cdef Sequence *s = &batch.common.s
+    cdef size_t room = 0
+    cdef Py_ssize_t b
+    for b in range(batch.n):
+        s.frames, s.n_labels = batch.logit_lengths[b], batch.label_lengths[b]
+        if batch.logit_lengths[b] >= batch.frames_needed[b]:
+            room = max(room, lay_out(&batch.common, 0))
+    if not (allocate(&batch.arrays, 0, room, num_threads, False)
+            and allocate(&batch.positions, 0, size_product(s.n_classes + 1, sizeof(int32_t)), num_threads, True)):
+        release(&batch.arrays)
+        return NO_MEMORY
+    begin(&loop, batch.n, num_threads)
+    while enter(&loop):
+        with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
+            align_worker(batch, x, &loop, threadid())
+    release(&batch.arrays)
+    release(&batch.positions)
+    return loop.status
+
+
+def ctc_align(const floating[:, :, :] logits, const int64_t[::1] labels, const int64_t[::1] starts,
+              const int64_t[::1] logit_lengths, const int64_t[::1] label_lengths, const int64_t[::1] frames_needed,
+              const int64_t[::1] order, int input_kind, Py_ssize_t blank, const double[::1] prior,
+              double star_log_prob, double[::1] log_prob, int64_t[:, ::1] path, int64_t[:, ::1] token_index,
+              double[:, ::1] frame_log_probs, int num_threads):
+    """Best paths of a checked batch.
+
+    IN   logits [B, T, V], labels of sequence b from starts[b] on, V standing for the star; order: sequences, longest
+         first; prior [V], subtracted from the scores that are compared, or None.
+    OUT  log_prob [B], -inf without a path; path, token_index, frame_log_probs [B, T] where there is one, up to the
+         length of the sequence.
+    """
+    cdef Batch batch
+    cdef Search *common = &batch.common
+    cdef Status status
+    cdef bint no_memory = False
+    cdef const floating *x = NULL
+    memset(&batch, 0, sizeof(Batch))
+    batch.n, batch.n_frames = logits.shape[0], logits.shape[1]
+    if batch.n_frames:
+        x, batch.out.labels, batch.out.tokens = &logits[0, 0, 0], &path[0, 0], &token_index[0, 0]
+        batch.out.log_probs = &frame_log_probs[0, 0]
+    batch.x_step = logits.strides[0] // <Py_ssize_t> sizeof(floating)
+    batch.labels, batch.starts = &labels[0] if labels.shape[0] else NULL, &starts[0]
+    batch.logit_lengths, batch.label_lengths = &logit_lengths[0], &label_lengths[0]
+    batch.frames_needed, batch.order, batch.log_prob = &frames_needed[0], &order[0], &log_prob[0]
+    common.s.input = <Input> input_kind
+    common.s.n_classes, common.s.blank = logits.shape[2], blank
+    common.s.x_stride = logits.strides[1] // <Py_ssize_t> sizeof(floating)
+    common.class_prior = &prior[0] if prior is not None else NULL
+    common.star_log_prob, common.no_memory = star_log_prob, &no_memory
+    with nogil:
+        status = align_batch(&batch, x, num_threads)
+    check(status, size_sum(batch.arrays.size, batch.positions.size))
+    if no_memory:
+        raise MemoryError("no memory for the sums of a sequence with scores that far apart")
+
+
+# ---- greedy decoding ------------------------------------------------------------------------
+
+cdef inline double best_class(const floating *x, Py_ssize_t n, Input kind, Py_ssize_t ahead,
+                              Py_ssize_t *best) noexcept nogil:
+    """The first of the classes with the greatest score, and its log-probability."""
+    cdef double most, total = 1
+    if kind == LOGITS:
+        softmax_row(x, n, <floating *> NULL, 1, ahead, &most, &total)
+        most = most if total != 0 else -INFINITY
+    elif floating is float:
+        most = greatest_f32(x, n, kind == PROBS)
+    else:
+        most = greatest_f64(x, n, kind == PROBS)
+    if isnan(most) or isnan(total):
+        best[0] = 0
+        return NAN
+    if floating is float:
+        best[0] = find_f32(x, n, most)
+    else:
+        best[0] = find_f64(x, n, most)
+    if kind == LOGITS:
+        return -log64(total) if total > 0 else -INFINITY
+    return most if kind == LOG_PROBS else log64(most)
+
+
+cdef double decode_sequence(const floating *x, Py_ssize_t frames, Py_ssize_t n_classes, Py_ssize_t stride,
+                            Input kind, Py_ssize_t blank, int64_t *labels, int64_t *count) noexcept nogil:
+    """Labels of the best class of every frame and the log-probability of that path; no labels with NaN."""
+    cdef Py_ssize_t t, best, before = blank, n = 0
+    cdef double total = 0, rest = 0
+    for t in range(frames):
+        add_exactly(&total, &rest, best_class(x + t * stride, n_classes, kind, stride, &best))
+        if best != blank and best != before:
+            labels[n] = best
+            n += 1
+        before = best
+    count[0] = 0 if isnan(total) else n
+    return total + rest
+
+
+cdef struct Decoding:
+    Py_ssize_t x_step, stride, n, n_frames, n_classes, blank  # elements from one sequence, one frame to the next
+    Input kind
+    const int64_t *logit_lengths
+    int64_t *labels
+    int64_t *label_lengths
+    double *log_prob
+
+
+cdef void decode_worker(const Decoding *batch, const floating *x, Loop *loop, int worker) noexcept nogil:
+    cdef Py_ssize_t first, last = 0, b
+    while next_items(loop, worker, &first, &last):
+        for b in range(first, last):
+            batch.log_prob[b] = decode_sequence(
+                x + b * batch.x_step, batch.logit_lengths[b], batch.n_classes, batch.stride, batch.kind,
+                batch.blank, batch.labels + b * batch.n_frames, batch.label_lengths + b)
+
+
+cdef Status decode_batch(const Decoding *batch, const floating *x, int num_threads) noexcept nogil:
+    """All sequences, x being the first one's; needs no GIL."""
+    cdef Loop loop
+    begin(&loop, batch.n, num_threads)
+    while enter(&loop):
+        with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
+            decode_worker(batch, x, &loop, threadid())
+    return loop.status
+
+
+def ctc_greedy_decode(const floating[:, :, :] logits, const int64_t[::1] logit_lengths, int input_kind,
+                      Py_ssize_t blank, int64_t[:, ::1] labels, int64_t[::1] label_lengths, double[::1] log_prob,
+                      int num_threads):
+    """Greedy decoding of a checked batch with one or more frames: labels [B, T] up to label_lengths [B]."""
+    cdef Decoding batch
+    cdef Status status
+    cdef const floating *x = &logits[0, 0, 0]
+    batch.kind, batch.blank = <Input> input_kind, blank
+    batch.x_step = logits.strides[0] // <Py_ssize_t> sizeof(floating)
+    batch.stride = logits.strides[1] // <Py_ssize_t> sizeof(floating)
+    batch.n, batch.n_frames, batch.n_classes = logits.shape[0], logits.shape[1], logits.shape[2]
+    batch.logit_lengths, batch.labels = &logit_lengths[0], &labels[0, 0]
+    batch.label_lengths, batch.log_prob = &label_lengths[0], &log_prob[0]
+    with nogil:
+        status = decode_batch(&batch, x, num_threads)
+    check(status, 0)

@@ -1,0 +1,170 @@
+"""CTC, loss and gradient, one sequence at a time.
+
+A sequence goes through two sweeps. Forward: each frame's row of logits takes the dense pass, which leaves
+scale * softmax in the gradient; the scores of the classes that occur in the labels are gathered and become
+emissions; alphas advance. Backward: betas, posteriors, and the gradient of those few classes, in float64.
+
+Alphas are kept at checkpoints and recomputed block by block on the way back; short sequences are one block.
+Frames c_j to c_j+1 bound block j, and block j owns the steps between them.
+"""
+
+from cython cimport floating
+from cython.parallel cimport parallel, threadid
+from libc.math cimport INFINITY, NAN, isnan
+from libc.stdint cimport int32_t, int64_t
+from libc.string cimport memset
+
+from fastseqloss._kernels.ctc.fast cimport backward_sweep, forward_sweep
+from fastseqloss._kernels.ctc.general cimport general
+from fastseqloss._kernels.ctc.sequence cimport (
+    DEAD, LOGITS, Sequence, add_exactly, fill_frames, lay_out, log_total, row, set_labels, Input,
+)
+from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
+from fastseqloss._kernels.simd.softmax cimport log64
+from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release, size_product, size_sum
+
+
+cdef double lattice(Sequence *s, const floating *x, floating *g, bint *has_path) noexcept nogil:
+    """Log-likelihood of the lattice and the gradient: fast path, else general path."""
+    cdef Py_ssize_t k = forward_sweep(s, x, g), r, n = s.n_labels
+    cdef double b, l = 0, el = DEAD, total, norm, rest
+    has_path[0] = True
+    if s.is_nan:
+        return NAN
+    if k < 0:
+        return general(s, x, g, has_path)
+    r = s.frames - 1 - (s.n_blocks - 1) * s.block
+    r = r if s.with_grad else r % 2
+    b = row(s, s.rows, r, 0)[n]
+    if n:
+        l, el = row(s, s.rows, r, 1)[n - 1], row(s, s.exponents, k, 1)[n - 1]
+    if not (b > 0 or l > 0):
+        has_path[0] = False
+        return -INFINITY
+    total = log_total(b, row(s, s.exponents, k, 0)[n], l, el)
+    if s.with_grad and not backward_sweep(s, x, g, k):
+        norm, rest = s.log_norm, s.log_rest
+        general(s, x, g, has_path)
+        s.log_norm, s.log_rest = norm, rest  # to which the total belongs
+    return total
+
+
+cdef double run_sequence(Sequence *s, const floating *x, floating *g, const int64_t *labels, Py_ssize_t n_frames,
+                         bint feasible) noexcept nogil:
+    """Loss of one sequence; its gradient, padding included, goes to g."""
+    cdef double total
+    cdef bint has_path
+    fill_frames(s, g, s.frames, n_frames, 0)
+    if s.scale == 0 or not feasible:
+        fill_frames(s, g, 0, s.frames, 0)
+        return INFINITY if not feasible else 0
+    if s.frames == 0:
+        return 0
+    set_labels(s, labels)
+    total = lattice(s, x, g, &has_path)
+    if not has_path:
+        fill_frames(s, g, 0, s.frames, 0)
+        return INFINITY
+    add_exactly(&s.log_norm, &s.log_rest, log64(s.norm_product))
+    add_exactly(&s.log_norm, &s.log_rest, -total)
+    total = s.log_norm + s.log_rest
+    if isnan(total):
+        fill_frames(s, g, 0, s.frames, NAN)
+    elif s.input == LOGITS and total < 0:
+        total = 0  # by rounding alone
+    return total
+
+
+# What a call asks for, and the memory it works in.
+cdef struct Batch:
+    Sequence common
+    Py_ssize_t n, n_frames  # sequences; frames, padding included
+    Py_ssize_t x_step, g_step  # elements from one sequence to the next
+    const int64_t *order
+    const int64_t *labels
+    const int64_t *starts
+    const int64_t *logit_lengths
+    const int64_t *label_lengths
+    const int64_t *frames_needed
+    const double *scale
+    double *loss
+    Workspace positions, arrays
+
+
+cdef void run_worker(const Batch *batch, const floating *x, floating *g, Loop *loop, int worker) noexcept nogil:
+    cdef Sequence s
+    cdef Py_ssize_t first, last = 0, i, b
+    while next_items(loop, worker, &first, &last):
+        for i in range(first, last):
+            b = batch.order[i]
+            s = batch.common
+            s.frames, s.n_labels, s.scale = batch.logit_lengths[b], batch.label_lengths[b], batch.scale[b]
+            s.position = <int32_t *> part_of(&batch.positions, worker)
+            lay_out(&s, sizeof(floating), part_of(&batch.arrays, worker))
+            batch.loss[b] = run_sequence(&s, x + b * batch.x_step, g + b * batch.g_step,
+                                         batch.labels + batch.starts[b], batch.n_frames,
+                                         batch.logit_lengths[b] >= batch.frames_needed[b])
+
+
+cdef Status run_batch(Batch *batch, const floating *x, floating *g, int num_threads) noexcept nogil:
+    """All sequences, x and g being the first one's. Allocates the workspace; needs no GIL."""
+    cdef Loop loop
+    cdef Sequence *s = &batch.common
+    cdef size_t room = 0
+    cdef Py_ssize_t b
+    for b in range(batch.n):
+        s.frames, s.n_labels = batch.logit_lengths[b], batch.label_lengths[b]
+        room = max(room, lay_out(s, sizeof(floating), 0))
+    # Classes are looked up in an array of zeros per worker.
+    if not (allocate(&batch.arrays, 0, room, num_threads, False)
+            and allocate(&batch.positions, 0, size_product(s.n_classes, sizeof(int32_t)), num_threads, True)):
+        release(&batch.arrays)
+        return NO_MEMORY
+    begin(&loop, batch.n, num_threads)
+    while enter(&loop):
+        with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
+            run_worker(batch, x, g, &loop, threadid())
+    release(&batch.arrays)
+    release(&batch.positions)
+    return loop.status
+
+
+def ctc_loss(const floating[:, :, :] logits, const int64_t[::1] labels, const int64_t[::1] starts,
+             const int64_t[::1] logit_lengths, const int64_t[::1] label_lengths, const int64_t[::1] frames_needed,
+             const double[::1] scale, const int64_t[::1] order, int input_kind, Py_ssize_t blank,
+             double[::1] loss, floating[:, :, :] grad, bint in_place, int num_threads, bint by_state=False):
+    """Losses and, unless grad is None, gradients times scale, of a checked batch.
+
+    IN   logits [B, T, V], labels of sequence b from starts[b] on, order: sequences, longest first.
+    OUT  loss [B], inf where logit_lengths < frames_needed; grad [B, T, V], which is logits if in_place. With by_state
+         grad [B, T, 2 S + 1] is given the posteriors of the states instead, blank, label, ..., blank.
+    """
+    cdef bint with_grad = grad is not None
+    cdef Batch batch
+    cdef Sequence *common = &batch.common
+    cdef Status status
+    cdef bint no_memory = False
+    cdef const floating *x = NULL
+    cdef floating *g = NULL
+    memset(&batch, 0, sizeof(Batch))
+    batch.n, batch.n_frames = logits.shape[0], logits.shape[1]
+    if batch.n_frames:
+        x, g = &logits[0, 0, 0], &grad[0, 0, 0] if with_grad else NULL
+    batch.x_step = logits.strides[0] // <Py_ssize_t> sizeof(floating)
+    batch.g_step = grad.strides[0] // <Py_ssize_t> sizeof(floating) if with_grad else 0
+    batch.labels, batch.starts = &labels[0] if labels.shape[0] else NULL, &starts[0]
+    batch.logit_lengths, batch.label_lengths = &logit_lengths[0], &label_lengths[0]
+    batch.frames_needed, batch.order = &frames_needed[0], &order[0]
+    batch.scale, batch.loss = &scale[0], &loss[0]
+    common.input = <Input> input_kind
+    common.with_grad, common.in_place = with_grad, in_place
+    common.n_classes, common.blank = logits.shape[2], blank
+    common.x_stride = logits.strides[1] // <Py_ssize_t> sizeof(floating)
+    common.g_stride = grad.strides[1] // <Py_ssize_t> sizeof(floating) if with_grad else 0
+    common.by_state, common.g_width = by_state, grad.shape[2] if with_grad else 0
+    common.norm_product, common.no_memory = 1, &no_memory
+    with nogil:
+        status = run_batch(&batch, x, g, num_threads)
+    check(status, size_sum(batch.arrays.size, batch.positions.size))
+    if no_memory:
+        raise MemoryError("no memory for the sums of a sequence with scores that far apart")

@@ -1,0 +1,80 @@
+/* Sums of scores without any rounding, whatever their sizes: the arithmetic of paths that cross huge scores.
+ *
+ * A number is split into signed digits of FSL_DIGIT bits, and digits of the same level are added up in a float64,
+ * which is exact for 2^27 terms. Only levels that occur are kept: six for masks as large as float32 has them. Bits
+ * under 2^FSL_LOWEST are rounded away. */
+#ifndef FASTSEQLOSS_EXACT_SUMS_H
+#define FASTSEQLOSS_EXACT_SUMS_H
+
+#include "simd/vector.h"
+
+#define FSL_DIGIT 24
+#define FSL_LOWEST -72
+#define FSL_LEVELS 46 /* to the top of float64 */
+
+/* Sums of float64 logarithms keep 2^-31 of their relative differences up to this size, and a share of it a frame. */
+#define FSL_EXACT_FROM(frames) (0x1p22 + 64.0 * (double)(frames))
+
+typedef struct {
+    ptrdiff_t n;               /* levels kept, largest first: the elements of a sum */
+    uint64_t used;             /* bit l: level l occurs */
+    double unit[FSL_LEVELS];   /* [n] what a 1 of a level counts */
+    int place[FSL_LEVELS];     /* where a level is kept */
+} fsl_levels;
+
+/* Levels and digits of a finite x; returns how many. */
+static int fsl_digits(double x, int level[4], double digit[4])
+{
+    int exponent, n = 0;
+    if (x == 0 || x - x != 0) return 0;
+    frexp(x, &exponent);
+    for (int l = exponent > FSL_LOWEST ? (exponent - 1 - FSL_LOWEST) / FSL_DIGIT : 0; l >= 0 && x != 0; l--) {
+        const double unit = fsl_pow2(FSL_DIGIT * l + FSL_LOWEST), d = l ? trunc(x / unit) : rint(x / unit);
+        x = l ? x - d * unit : 0;
+        if (d != 0) level[n] = l, digit[n] = d, n++;
+    }
+    return n;
+}
+
+/* Lets x occur in sums. */
+static void fsl_note(fsl_levels *levels, double x)
+{
+    int level[4];
+    double digit[4];
+    for (int k = fsl_digits(x, level, digit) - 1; k >= 0; k--) levels->used |= (uint64_t)1 << level[k];
+}
+
+/* After all numbers have been noted: what an element of a sum stands for. */
+static void fsl_settle(fsl_levels *levels)
+{
+    levels->n = 0;
+    for (int l = FSL_LEVELS - 1; l >= 0; l--)
+        if (levels->used >> l & 1) {
+            levels->unit[levels->n] = fsl_pow2(FSL_DIGIT * l + FSL_LOWEST);
+            levels->place[l] = (int)levels->n++;
+        }
+}
+
+/* sum += sign * x */
+static void fsl_add_digits(const fsl_levels *levels, double x, double sign, double *sum)
+{
+    int level[4];
+    double digit[4];
+    for (int k = fsl_digits(x, level, digit) - 1; k >= 0; k--) sum[levels->place[level[k]]] += sign * digit[k];
+}
+
+/* out = x + y; out may be x. */
+FSL_INLINE void fsl_add_sums(const fsl_levels *levels, const double *x, const double *y, double *out)
+{
+    for (ptrdiff_t i = 0; i < levels->n; i++) out[i] = x[i] + y[i];
+}
+
+/* x + y - z, rounded: largest first, so that once something is rounded nothing that follows can cancel it. */
+FSL_INLINE double fsl_balance(const fsl_levels *levels, const double *x, const double *y, const double *z)
+{
+    double total = 0;
+    for (ptrdiff_t i = 0; i < levels->n; i++) total += (x[i] + y[i] - z[i]) * levels->unit[i];
+    return total;
+}
+
+#endif

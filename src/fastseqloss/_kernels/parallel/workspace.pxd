@@ -1,0 +1,57 @@
+"""The memory that a call works in: a part for all its workers, and one for each of them."""
+
+from libc.stdint cimport uintptr_t
+from libc.stdlib cimport calloc, free, malloc
+
+
+cdef extern from "parallel/workspace.h" nogil:
+    # Of bytes; they stay at SIZE_MAX where they would pass it.
+    size_t size_sum "fsl_size_sum"(size_t a, size_t b) noexcept
+    size_t size_product "fsl_size_product"(size_t a, size_t b) noexcept
+    size_t round_up_size "fsl_round_up_size"(size_t n, size_t unit) noexcept
+
+# Bytes that every array of a workspace begins at a multiple of: a cache line.
+cdef enum:
+    LINE = 64
+
+
+cdef struct Workspace:
+    void *memory       # as it was allocated, or NULL
+    size_t size        # of it, in bytes
+    uintptr_t common   # the part for all
+    uintptr_t own      # that of the first worker
+    size_t room        # bytes from one worker's part to the next
+
+
+cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t unit) noexcept nogil:
+    return (n + unit - 1) // unit * unit
+
+
+cdef inline void *take(uintptr_t *cursor, size_t n, size_t n_bytes) noexcept nogil:
+    """The next array of a layout, n rows or elements of n_bytes each. A cursor that begins at 0 ends at the size."""
+    cdef uintptr_t start = cursor[0]
+    cursor[0] = size_sum(start, round_up_size(size_product(n, n_bytes), LINE))
+    return <void *> start
+
+
+cdef inline uintptr_t part_of(const Workspace *workspace, Py_ssize_t worker) noexcept nogil:
+    return workspace.own + worker * workspace.room
+
+
+cdef inline bint allocate(Workspace *workspace, size_t common, size_t own, Py_ssize_t n_workers,
+                          bint zeroed) noexcept nogil:
+    """Memory of `common` bytes for all and `own` bytes for each worker, zeros on demand; `release` frees it.
+
+    Returns False if there is none.
+    """
+    common, own = round_up_size(common, LINE), round_up_size(own, LINE)
+    workspace.size = size_sum(size_sum(common, size_product(own, n_workers)), LINE)
+    workspace.memory = calloc(workspace.size, 1) if zeroed else malloc(workspace.size)
+    workspace.common = round_up_size(<uintptr_t> workspace.memory, LINE)
+    workspace.own, workspace.room = workspace.common + common, own
+    return workspace.memory != NULL
+
+
+cdef inline void release(Workspace *workspace) noexcept nogil:
+    free(workspace.memory)
+    workspace.memory = NULL

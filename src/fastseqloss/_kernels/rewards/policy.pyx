@@ -1,0 +1,224 @@
+"""Reward-weighted losses of rows of logits, loss and gradient, a row at a time; and sums backwards in time.
+
+A row is one step, p its softmax, a the action taken. The loss is
+
+    surrogate(log p_a) - entropy_coef H(p) + kl_coef (exp(r) - r - 1),  r = log q_a - log p_a
+
+with the entropy H, and q_a the reference's probability of the action. Of log p_a the derivative is -w, say; then
+
+    d loss / d x_c = w (p_c - [c = a]) + entropy_coef p_c (log p_c + H)
+
+With e = exp(x - m), s their sum and d the sum of e (x - m): log p_c = x_c - m - log s and H = log s - d / s.
+"""
+
+from cython cimport floating
+from cython.parallel cimport parallel, threadid
+from libc.math cimport INFINITY
+from libc.stdint cimport int64_t, uint8_t, uintptr_t
+from libc.string cimport memset
+
+from cpython.buffer cimport PyBuffer_Release
+
+from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Array, acquire
+from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
+from fastseqloss._kernels.parallel.signals cimport STRETCH, advance
+from fastseqloss._kernels.simd.softmax cimport exp64, log64
+from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release, size_product
+
+
+cdef extern from "simd/vector.h" nogil:
+    void add_exactly "fsl_add_exactly"(double *sum, double *rest, double x) noexcept
+
+
+cdef extern from "rewards/policy.h" nogil:
+    # Macros that choose by type; C checks the arguments.
+    void store "fsl_store"(...) noexcept
+    double load_max "fsl_load_max"(...) noexcept
+    double row_exp "fsl_row_exp"(...) noexcept
+    double row_dot "fsl_row_dot"(...) noexcept
+    void policy_gradient "fsl_policy_gradient"(...) noexcept
+
+
+cdef double MOST = 1.7976931348623157e308
+cdef double MOST_ENTROPY = 1e300  # coefficient times scale: no sum with it is infinite
+
+
+cdef struct Job:
+    Array x, g  # logits; gradient, or NULL
+    Py_ssize_t n_rows, n_classes  # of a sequence, of a row
+    const int64_t *actions  # -1: the step does not count
+    const double *advantages
+    const double *old  # log-probabilities of the actions when they were taken, or NULL: no ratio, no clip
+    const double *reference  # log-probabilities of the actions, or NULL
+    const double *scale  # of each sequence; 0: it does not count
+    double entropy, kl, least, most  # coefficients; bounds of the ratio
+    double *loss
+    Workspace scratch  # room for two rows for each thread
+
+
+cdef inline double bounded(double x) noexcept nogil:
+    """Finite, so that infinities of opposite sign cannot meet; NaN stays."""
+    return MOST if x > MOST else -MOST if x < -MOST else x
+
+
+cdef inline double times(double a, double b) noexcept nogil:
+    """a b, 0 if a is; finite unless b is infinite."""
+    if a == 0:
+        return 0
+    return bounded(a * b) if -MOST <= b <= MOST else a * b
+
+
+cdef double surrogate(const Job *job, Py_ssize_t n, double log_prob, double *weight) noexcept nogil:
+    """The loss of step n as a function of the log-probability of its action; weight = minus its derivative."""
+    cdef double advantage = job.advantages[n], ratio, most, loss, r
+    cdef bint clipped
+    if job.old == NULL:
+        weight[0] = bounded(advantage)
+        loss = -times(advantage, log_prob)
+    else:
+        ratio = exp64(log_prob - job.old[n])
+        most = job.most if advantage > 0 else job.least
+        clipped = ratio > most if advantage > 0 else ratio < most
+        loss = -times(advantage, most if clipped else ratio)
+        weight[0] = 0 if clipped else -bounded(loss)
+    if job.reference != NULL and job.kl:
+        r = job.reference[n] - log_prob
+        # exp(r) - 1 - r is a difference of nearly equal numbers where r is small, not its Taylor series.
+        if -0.01 < r < 0.01:
+            r = job.kl * r * r * (0.5 + r * (1 / 6.0 + r * (1 / 24.0 + r * (1 / 120.0 + r * (1 / 720.0)))))
+        else:
+            r = INFINITY if r > 1e300 else job.kl * (exp64(r) - 1 - r)
+        loss = r if r == INFINITY else loss + r
+        weight[0] += bounded(job.kl * (exp64(job.reference[n] - log_prob) - 1))
+    return loss
+
+
+cdef void run_row(const Job *job, Py_ssize_t n, floating *buffer) noexcept nogil:
+    """The loss of step n, and its row of the gradient; `buffer` has room for two rows."""
+    cdef Py_ssize_t b = n // job.n_rows, t = n % job.n_rows, v = job.n_classes, a = job.actions[n]
+    cdef bint native = job.x.kind == FLOAT32 or job.x.kind == FLOAT64
+    cdef Py_ssize_t size = sizeof(floating) if native else 2
+    cdef const char *from_ = job.x.data + b * job.x.strides[0] + t * job.x.strides[1]
+    cdef char *to = job.g.data + b * job.g.strides[0] + t * job.g.strides[1] if job.g.data != NULL else NULL
+    cdef const floating *x = <const floating *> from_ if native else buffer + v
+    cdef floating *out = <floating *> to if native else buffer
+    cdef double scale = job.scale[b], entropy = min(scale * job.entropy, MOST_ENTROPY), m, total, dot = 0
+    cdef double log_prob, weight, w, at_action, p
+    if a < 0 or scale == 0:
+        job.loss[n] = 0
+        if to != NULL:
+            memset(to, 0, v * size)
+        return
+    m = load_max(job.x.kind, from_, v, buffer + v)
+    total = row_exp(x, v, <floating> m, buffer, from_ + job.x.strides[1], to, size)
+    if total == 0:  # all logits are -inf: no probability for anybody
+        job.loss[n] = surrogate(job, n, -INFINITY, &weight)
+        if to != NULL:
+            memset(to, 0, v * size)
+        return
+    if job.entropy:
+        dot = row_dot(x, v, <floating> m, buffer) / total
+    log_prob = (<double> x[a] - m) - log64(total)
+    if log_prob == -INFINITY and x[a] != -INFINITY:  # improbable, not impossible
+        log_prob = -MOST
+    job.loss[n] = surrogate(job, n, log_prob, &weight)
+    if job.entropy:
+        job.loss[n] -= times(job.entropy, log64(total) - dot)
+    if x[a] != -INFINITY:  # a sum over steps may overflow to one sign alone
+        job.loss[n] = bounded(job.loss[n])
+    if to == NULL:
+        return
+    w = bounded(scale * weight)
+    # The action's own probability has a weight that may be large, and less 1 needs more digits than float32 has.
+    p = exp64(log_prob)
+    at_action = w * (p - 1)
+    if job.entropy and p:
+        at_action += entropy * p * ((<double> x[a] - m) - dot)
+    policy_gradient(x, buffer, v, <floating> m, (w - entropy * dot) / total, entropy / total, out)
+    out[a] = <floating> at_action
+    if not native:
+        store(job.x.kind, out, 1.0, v, to, size)
+
+
+cdef void run_worker(const Job *job, Loop *loop, int worker) noexcept nogil:
+    cdef Py_ssize_t first, last = 0, n
+    cdef uintptr_t scratch = part_of(&job.scratch, worker)
+    while next_items(loop, worker, &first, &last):
+        for n in range(first, last):
+            if job.x.kind == FLOAT64:
+                run_row(job, n, <double *> scratch)
+            else:
+                run_row(job, n, <float *> scratch)
+
+
+cdef Status run_steps(Job *job, Py_ssize_t n_steps, int num_threads) noexcept nogil:
+    """All steps. Allocates the workspace; needs no GIL."""
+    cdef Loop loop
+    cdef size_t row = size_product(job.n_classes, sizeof(double) if job.x.kind == FLOAT64 else sizeof(float))
+    if not allocate(&job.scratch, 0, size_product(2, row), num_threads, False):
+        return NO_MEMORY
+    begin(&loop, n_steps, num_threads)
+    while enter(&loop):
+        with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
+            run_worker(job, &loop, threadid())
+    release(&job.scratch)
+    return loop.status
+
+
+def policy_loss(object logits, int kind, const int64_t[::1] actions, const double[::1] advantages,
+                const double[::1] old_log_probs, const double[::1] ref_log_probs, const double[::1] scale,
+                double entropy_coef, double kl_coef, double least, double most, double[::1] loss, object grad,
+                int num_threads):
+    """Losses and, unless grad is None, gradients times scale, of checked steps.
+
+    IN   logits [B, R, A], class axis contiguous; actions [B R], -1 where a step does not count; advantages
+         [B R]; old_log_probs [B R], or None: the logarithm takes the place of the clipped ratio; ref_log_probs
+         [B R] or None; scale [B]; least and most, the bounds of the ratio.
+    OUT  loss [B R], not scaled; grad [B, R, A], which may be logits.
+    """
+    cdef Py_buffer held[2]
+    cdef Job job
+    cdef Status status
+    cdef Py_ssize_t n_steps = loss.shape[0]
+    memset(&job, 0, sizeof(Job))
+    memset(held, 0, sizeof(held))
+    try:
+        job.x = acquire(logits, kind, &held[0], False)
+        job.g = acquire(grad, kind, &held[1], True)
+        job.n_rows, job.n_classes = job.x.shape[1], job.x.shape[2]
+        job.actions, job.advantages, job.scale, job.loss = &actions[0], &advantages[0], &scale[0], &loss[0]
+        job.old = &old_log_probs[0] if old_log_probs is not None else NULL
+        job.reference = &ref_log_probs[0] if ref_log_probs is not None else NULL
+        job.entropy, job.kl, job.least, job.most = entropy_coef, kl_coef, least, most
+        with nogil:
+            status = run_steps(&job, n_steps, num_threads)
+        check(status, job.scratch.size)
+    finally:
+        for i in range(2):
+            PyBuffer_Release(&held[i])
+
+
+def sums_backwards(double[:, ::1] values, const double[::1] final, const int64_t[::1] lengths,
+                   const uint8_t[:, ::1] done, double decay):
+    """values[b, t] += decay * values[b, t + 1], from the last step back, unless done[b, t].
+
+    IN      final [B], what follows the last step; lengths [B]; done [B, T] or None.
+    IN, OUT values [B, T]; beyond lengths untouched.
+    """
+    cdef Py_ssize_t b, t, first, last, done_with = 0
+    cdef double after, own, rest  # what rounding has taken from `after`
+    with nogil:
+        for b in range(values.shape[0]):
+            after, rest, last = final[b], 0, lengths[b]
+            while last > 0:
+                first = max(0, last - STRETCH)
+                for t in range(last - 1, first - 1, -1):
+                    own, rest = values[b, t], decay * rest
+                    if done is None or not done[b, t]:
+                        add_exactly(&own, &rest, decay * after)
+                    else:
+                        rest = 0
+                    after, values[b, t] = own, own + rest
+                advance(&done_with, last - first)
+                last = first
+            advance(&done_with, 1)

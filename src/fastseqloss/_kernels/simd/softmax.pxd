@@ -1,0 +1,26 @@
+"""The dense row pass, shared by every loss with a softmax in it."""
+
+from cython cimport floating
+
+
+cdef extern from "simd/vector.h" nogil:
+    double exp64 "fsl_exp64"(double x) noexcept
+    float exp32 "fsl_exp32"(float x) noexcept
+    double log64 "fsl_log64"(double x) noexcept
+    float log32 "fsl_log32"(float x) noexcept
+    void softmax_row_f32 "fsl_softmax_row_f32"(const float *x, Py_ssize_t n, float *out, double scale,
+                                               Py_ssize_t ahead, double *row_max, double *row_sum) noexcept
+    void softmax_row_f64 "fsl_softmax_row_f64"(const double *x, Py_ssize_t n, double *out, double scale,
+                                               Py_ssize_t ahead, double *row_max, double *row_sum) noexcept
+
+
+cdef inline void softmax_row(const floating *x, Py_ssize_t n, floating *out, double scale, Py_ssize_t ahead,
+                             double *row_max, double *row_sum) noexcept nogil:
+    """Maximum of x and sum of exp(x - maximum); out = scale * softmax(x), unless out is NULL.
+
+    `ahead` is how many elements on the row is that will be asked for next.
+    """
+    if floating is float:
+        softmax_row_f32(x, n, out, scale, ahead, row_max, row_sum)
+    else:
+        softmax_row_f64(x, n, out, scale, ahead, row_max, row_sum)

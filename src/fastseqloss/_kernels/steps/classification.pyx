@@ -1,0 +1,443 @@
+"""Softmax cross-entropy of rows of scores, loss and gradient, a block of rows at a time.
+
+A row is one step. Blocks are small enough that their rows stay in cache through three passes: maxima and
+exponentials, left in the gradient; losses, for all rows of the block at once; the gradient.
+
+With q the weights of the classes in a row's target, the loss is sum q (log sum exp x - x) and its gradient
+softmax(x) sum q - q. q has two parts: `own`, at the target class alone, and a dense row (label smoothing,
+or a target distribution), NULL where there is none.
+"""
+
+from cython cimport floating
+from cython.parallel cimport parallel, threadid
+from libc.math cimport INFINITY
+from libc.stdint cimport int64_t, uintptr_t
+from libc.string cimport memset
+
+from cpython.buffer cimport PyBuffer_Release
+
+from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Array, acquire
+from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
+from fastseqloss._kernels.parallel.signals cimport advance
+from fastseqloss._kernels.simd.softmax cimport log64
+from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release, size_product, take
+
+
+cdef extern from "simd/rows.h" nogil:
+    # Macros that choose by type; C checks the arguments.
+    enum:
+        LANES "FSL_LANES"
+        SHORT "FSL_SHORT"
+        MOST "FSL_MOST_ROWS"  # in a block
+    void load "fsl_load"(...) noexcept
+    void store "fsl_store"(...) noexcept
+    double load_max "fsl_load_max"(...) noexcept
+    double row_exp "fsl_row_exp"(...) noexcept
+    void short_max "fsl_short_max"(...) noexcept
+    void short_exp "fsl_short_exp"(...) noexcept
+    void short_gradient "fsl_short_gradient"(...) noexcept
+    double row_dot "fsl_row_dot"(...) noexcept
+    double row_dot_log "fsl_row_dot_log"(...) noexcept
+    void row_gradient "fsl_row_gradient"(...) noexcept
+    void row_slope "fsl_row_slope"(...) noexcept
+    Py_ssize_t find_outside "fsl_find_outside"(...) noexcept
+    double share "fsl_share"(double p) noexcept
+    bint is_large "fsl_is_large"(...) noexcept
+    double row_smooth "fsl_row_smooth"(...) noexcept
+    void tile_in "fsl_tile_in"(...) noexcept
+    void tile_out "fsl_tile_out"(...) noexcept
+    void tile_max "fsl_tile_max"(...) noexcept
+    void tile_exp "fsl_tile_exp"(...) noexcept
+    void tile_dot "fsl_tile_dot"(...) noexcept
+    void tile_gradient "fsl_tile_gradient"(...) noexcept
+    void softmax_losses "fsl_softmax_losses"(int n, const double *m, const double *sums, const double *picked,
+                                             const double *q, double z, const double *scale, double *loss,
+                                             double *factor) noexcept
+
+cdef enum:
+    BLOCK = 4096  # elements in a block, unless one row has more
+
+cdef enum Input:  # the order of cross_entropy._INPUTS
+    LOGITS
+    LOG_PROBS
+    PROBS
+
+
+cdef struct Block:
+    # The rows of a block that count.
+    int n
+    Py_ssize_t step[MOST]
+    int64_t target[MOST]
+    const char *x[MOST]
+    char *g[MOST]
+    double m[MOST]
+    double sum[MOST]
+    double picked[MOST]
+    double q[MOST]
+    double own[MOST]
+    double at_target[MOST]
+    double scale[MOST]
+    double loss[MOST]
+    double factor[MOST]
+
+
+cdef struct Job:
+    Array x, g, y  # scores; gradient and target distributions, or NULL
+    Input input
+    Py_ssize_t n_rows, n_classes, block  # of a sequence, of a row, rows in a block
+    const int64_t *targets  # -1: the step does not count
+    const double *scale  # of each sequence; 0: it does not count
+    const double *weight  # of each class, or NULL
+    double epsilon, z, dense_sum
+    bint smooth  # integer targets with label smoothing: one dense row for all
+    double *loss
+    Py_ssize_t n_steps
+    Workspace workspace
+
+
+cdef void collect(const Job *job, Py_ssize_t first, Py_ssize_t last, Py_ssize_t size, Block *rows) noexcept nogil:
+    """List the rows that count; the others have loss and gradient 0."""
+    cdef Py_ssize_t n, b = first // job.n_rows, r = first % job.n_rows, k = 0
+    cdef const char *x = job.x.data + b * job.x.strides[0] + r * job.x.strides[1]
+    cdef char *g = job.g.data + b * job.g.strides[0] + r * job.g.strides[1] if job.g.data != NULL else NULL
+    cdef double scale = job.scale[b]
+    for n in range(first, last):
+        if job.targets[n] < 0 or scale == 0:
+            job.loss[n] = 0
+            if g != NULL:
+                memset(g, 0, job.n_classes * size)
+        else:
+            rows.step[k], rows.target[k], rows.scale[k] = n, job.targets[n], scale
+            rows.x[k], rows.g[k] = x, g
+            k += 1
+        r, x = r + 1, x + job.x.strides[1]
+        g = g + job.g.strides[1] if g != NULL else NULL
+        if r == job.n_rows and n + 1 < last:
+            b, r = b + 1, 0
+            scale, x = job.scale[b], job.x.data + b * job.x.strides[0]
+            g = job.g.data + b * job.g.strides[0] if g != NULL else NULL
+    rows.n = k
+    for k in range(rows.n):
+        rows.own[k] = 1 - job.epsilon if job.y.data == NULL else 0
+        rows.q[k] = rows.own[k] + job.dense_sum
+    if job.weight != NULL and job.y.data == NULL:
+        for k in range(rows.n):
+            rows.own[k] *= job.weight[rows.target[k]]
+            rows.q[k] = rows.own[k] + job.dense_sum
+
+
+cdef const floating *dense_row(const Job *job, Py_ssize_t n, floating *smooth, floating *buffer,
+                               double *total) noexcept nogil:
+    """The dense part of q of step n, or NULL."""
+    cdef const char *y
+    if job.y.data == NULL:
+        return smooth if job.smooth else NULL
+    y = job.y.data + (n // job.n_rows) * job.y.strides[0] + (n % job.n_rows) * job.y.strides[1]
+    load(job.y.kind, y, job.y.strides[2], job.n_classes, buffer)
+    total[0] = row_smooth(buffer, job.n_classes, job.weight, job.epsilon, buffer)
+    return buffer
+
+
+cdef void wide_rows(const Job *job, Block *rows, Py_ssize_t size, const floating **x, floating **e,
+                    floating *smooth, floating *buffer) noexcept nogil:
+    """Rows of more than SHORT classes, one by one; those of half precision are not loaded yet."""
+    cdef Py_ssize_t k, v = job.n_classes
+    cdef floating m
+    cdef const floating *q
+    for k in range(rows.n):
+        m = load_max(job.x.kind, rows.x[k], v, <floating *> x[k])
+        rows.m[k] = m
+        rows.picked[k] = rows.own[k] * (x[k][rows.target[k]] - rows.m[k]) if rows.own[k] else 0
+        q = dense_row(job, rows.step[k], smooth, buffer, &rows.q[k])
+        if q != NULL:
+            rows.picked[k] += row_dot(x[k], v, m, q)
+        rows.sum[k] = row_exp(x[k], v, m, e[k], rows.x[k] + job.x.strides[1], rows.g[k], size)
+    finish_losses(job, rows)
+
+
+cdef void short_rows(const Job *job, Block *rows, const floating **x, floating **e, floating *smooth,
+                     floating *buffer) noexcept nogil:
+    """Rows of LANES to SHORT classes."""
+    cdef Py_ssize_t k, v = job.n_classes, ahead = (x[1] - x[0]) * job.block if rows.n > 1 else 0
+    cdef floating m[MOST]
+    cdef const floating *q
+    short_max(x, rows.n, v, m)
+    for k in range(rows.n):
+        rows.m[k] = m[k]
+        rows.picked[k] = rows.own[k] * (x[k][rows.target[k]] - rows.m[k]) if rows.own[k] else 0
+    if job.smooth or job.y.data != NULL:
+        for k in range(rows.n):
+            q = dense_row(job, rows.step[k], smooth, buffer, &rows.q[k])
+            rows.picked[k] += row_dot(x[k], v, m[k], q)
+    short_exp(x, rows.n, v, m, e, ahead, rows.sum)
+    finish_losses(job, rows)
+
+
+cdef void put_gradients(const Job *job, Block *rows, Py_ssize_t size, floating **e, floating *smooth,
+                        floating *buffer) noexcept nogil:
+    """The gradient of each row from its exponentials e, where that is not in place already."""
+    cdef Py_ssize_t k, v = job.n_classes
+    cdef bint dense = job.smooth or job.y.data != NULL, native = size == sizeof(floating), scaled
+    cdef const floating *q
+    cdef floating value
+    if native and not dense and v <= SHORT:
+        short_gradient(e, rows.n, v, rows.target, rows.factor, rows.scale, rows.own)
+        return
+    for k in range(rows.n):
+        rows.at_target[k] = e[k][rows.target[k]]
+        q = dense_row(job, rows.step[k], smooth, buffer, &rows.q[k])
+        value = at_target(rows, k, q)
+        scaled = native or dense or is_large(e[k], rows.factor[k])
+        if scaled:
+            row_gradient(e[k], v, rows.factor[k], rows.scale[k], q)
+        if native:
+            e[k][rows.target[k]] = value if rows.own[k] else e[k][rows.target[k]]
+            continue
+        store(job.x.kind, e[k], 1.0 if scaled else rows.factor[k], v, rows.g[k], size)
+        if rows.own[k]:
+            store(job.x.kind, &value, 1, 1, rows.g[k] + size * rows.target[k], size)
+
+
+cdef void softmax_tile(const Job *job, Block *rows, const floating **x, floating **e, floating *smooth,
+                       floating *buffer) noexcept nogil:
+    """At most LANES rows of fewer than LANES classes, all at once."""
+    cdef Py_ssize_t k, v = job.n_classes
+    cdef floating *tile = buffer
+    cdef floating *q_tile = buffer + v * LANES
+    cdef floating *q_rows = buffer + 2 * v * LANES
+    cdef const floating *q = smooth if job.smooth else NULL
+    cdef const floating *q_row[LANES]
+    cdef floating m[LANES]
+    cdef double dot[LANES]
+    cdef double factor[LANES]
+    cdef double scale[LANES]
+    cdef double sums[LANES]
+    tile_in(x, rows.n, v, tile)
+    tile_max(tile, v, m)
+    if job.y.data != NULL:
+        for k in range(rows.n):
+            q_row[k] = dense_row(job, rows.step[k], smooth, q_rows + k * v, &rows.q[k])
+        tile_in(q_row, rows.n, v, q_tile)
+        q = q_tile
+    if q != NULL:
+        tile_dot(tile, v, m, q, job.y.data != NULL, dot)
+    for k in range(rows.n):
+        rows.m[k] = m[k]
+        rows.picked[k] = rows.own[k] * (x[k][rows.target[k]] - rows.m[k]) if rows.own[k] else 0
+        rows.picked[k] += dot[k] if q != NULL else 0
+    tile_exp(tile, v, m, sums)
+    for k in range(rows.n):
+        rows.sum[k], rows.at_target[k] = sums[k], tile[rows.target[k] * LANES + k]
+    finish_losses(job, rows)
+    if job.g.data == NULL:
+        return
+    for k in range(LANES):
+        factor[k], scale[k] = (rows.factor[k], rows.scale[k]) if k < rows.n else (0.0, 0.0)
+    tile_gradient(tile, v, factor, scale, q, job.y.data != NULL)
+    tile_out(tile, rows.n, v, e)
+    for k in range(rows.n):
+        if rows.own[k]:
+            e[k][rows.target[k]] = at_target(rows, k, smooth if job.smooth else <floating *> NULL)
+
+
+cdef void finish_losses(const Job *job, Block *rows) noexcept nogil:
+    cdef Py_ssize_t k
+    softmax_losses(rows.n, rows.m, rows.sum, rows.picked, rows.q, job.z, rows.scale, rows.loss, rows.factor)
+    for k in range(rows.n):
+        if rows.sum[k] == 0:  # all logits are -inf: no probability for anybody
+            rows.loss[k] = INFINITY if rows.q[k] > 0 or job.z > 0 else 0
+            rows.factor[k] = rows.scale[k] = 0
+
+
+cdef floating at_target(const Block *rows, Py_ssize_t k, const floating *q) noexcept nogil:
+    # Near 1 a probability less 1 needs more digits than a float32 probability has.
+    cdef double own = rows.own[k] + (q[rows.target[k]] if q != NULL else 0)
+    return <floating> (rows.factor[k] * rows.at_target[k] - rows.scale[k] * own)
+
+
+cdef void probability_rows(const Job *job, Block *rows, const floating **x, floating **e, floating *smooth,
+                           floating *buffer) noexcept nogil:
+    """Log-probabilities or probabilities: only what q picks."""
+    cdef Py_ssize_t k, v = job.n_classes, t
+    cdef const floating *q
+    cdef double p, own
+    for k in range(rows.n):
+        t, own = rows.target[k], rows.own[k]
+        p = share(x[k][t]) if job.input == PROBS else x[k][t]
+        rows.loss[k] = 0
+        if own:
+            rows.loss[k] = -own * (log64(p) if job.input == PROBS else p)
+        q = dense_row(job, rows.step[k], smooth, buffer, &rows.q[k])
+        if q != NULL:
+            rows.loss[k] -= row_dot_log(x[k], v, q) if job.input == PROBS else row_dot(x[k], v, 0, q)
+        if e[k] == NULL:
+            continue
+        if q != NULL:
+            own += q[t] if own else 0
+            row_slope(x[k], v, rows.scale[k], q, job.input == PROBS, e[k])
+        else:
+            memset(e[k], 0, v * sizeof(floating))
+        if own:
+            e[k][t] = <floating> (-INFINITY if job.input == PROBS and p == 0 else
+                                  -rows.scale[k] * own / (p if job.input == PROBS else 1.0))
+
+
+cdef void run_block(const Job *job, Py_ssize_t first, Py_ssize_t last, floating *smooth, floating *scratch,
+                    Block *rows) noexcept nogil:
+    cdef const floating *x[MOST]
+    cdef floating *e[MOST]
+    cdef floating *buffer = scratch
+    cdef Py_ssize_t k, v = job.n_classes
+    cdef bint native = job.x.kind == FLOAT32 or job.x.kind == FLOAT64
+    cdef Py_ssize_t size = sizeof(floating) if native else 2
+    collect(job, first, last, size, rows)
+    if rows.n == 0:
+        return
+    for k in range(rows.n):
+        x[k], e[k] = <const floating *> rows.x[k], <floating *> rows.g[k]
+        if not native:
+            x[k] = buffer
+            if v <= SHORT or job.input != LOGITS:
+                load(job.x.kind, rows.x[k], size, v, buffer)
+        if not native and e[k] != NULL or e[k] == NULL and job.input == LOGITS and LANES <= v <= SHORT:
+            e[k] = buffer
+        buffer += v
+    if job.input != LOGITS:
+        probability_rows(job, rows, x, e, smooth, buffer)
+    elif v < LANES:
+        softmax_tile(job, rows, x, e, smooth, buffer)
+    elif v <= SHORT:
+        short_rows(job, rows, x, e, smooth, buffer)
+    else:
+        wide_rows(job, rows, size, x, e, smooth, buffer)
+    for k in range(rows.n):
+        job.loss[rows.step[k]] = rows.loss[k]
+    if job.g.data == NULL:
+        return
+    if job.input == LOGITS and v >= LANES:
+        put_gradients(job, rows, size, e, smooth, buffer)
+    elif not native:
+        for k in range(rows.n):
+            store(job.x.kind, e[k], 1, v, rows.g[k], size)
+
+
+cdef void run_worker(const Job *job, Loop *loop, int worker) noexcept nogil:
+    cdef Py_ssize_t first, last = 0, i, start, stop
+    cdef uintptr_t scratch = part_of(&job.workspace, worker)
+    cdef Block *rows = <Block *> take(&scratch, 1, sizeof(Block))
+    while next_items(loop, worker, &first, &last):
+        for i in range(first, last):
+            start, stop = i * job.block, min(job.n_steps, (i + 1) * job.block)
+            if job.x.kind == FLOAT64:
+                run_block(job, start, stop, <double *> job.workspace.common, <double *> scratch, rows)
+            else:
+                run_block(job, start, stop, <float *> job.workspace.common, <float *> scratch, rows)
+
+
+cdef double smooth_row(const Job *job, floating *row) noexcept nogil:
+    """The dense row of label smoothing; its sum."""
+    memset(row, 0, job.n_classes * sizeof(floating))
+    return row_smooth(row, job.n_classes, job.weight, job.epsilon, row)
+
+
+cdef Status run_steps(Job *job, int num_threads) noexcept nogil:
+    """All steps. Allocates the workspace; needs no GIL."""
+    cdef Loop loop
+    cdef Py_ssize_t v = job.n_classes
+    cdef size_t row = size_product(v, sizeof(double) if job.x.kind == FLOAT64 else sizeof(float))
+    cdef uintptr_t own = 0
+    job.block = min(LANES if v < LANES else MOST, max(1, BLOCK // v))
+    # For all the smoothing row; for each worker a block, rows of half precision, and a row of q or tiles.
+    take(&own, 1, sizeof(Block))
+    take(&own, job.block + (3 * LANES if v < LANES else 1), row)
+    if not allocate(&job.workspace, row, own, num_threads, False):
+        return NO_MEMORY
+    if job.smooth:
+        job.dense_sum = smooth_row(job, <double *> job.workspace.common) if job.x.kind == FLOAT64 \
+            else smooth_row(job, <float *> job.workspace.common)
+    begin(&loop, (job.n_steps + job.block - 1) // job.block, num_threads)
+    while enter(&loop):
+        with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
+            run_worker(job, &loop, threadid())
+    release(&job.workspace)
+    return loop.status
+
+
+def softmax_cross_entropy(object scores, int kind, const int64_t[::1] targets, object distributions,
+                          int distribution_kind, const double[::1] scale, const double[::1] class_weight,
+                          double label_smoothing, double z_loss, int input_kind, double[::1] loss, object grad,
+                          int num_threads):
+    """Losses and, unless grad is None, gradients times scale, of checked steps.
+
+    IN   scores [B, R, V], class axis contiguous; targets [B R], -1 where a step does not count, or
+         distributions [B, R, V], class axis contiguous; scale [B].
+    OUT  loss [B R], not scaled; grad [B, R, V], which may be scores.
+    """
+    cdef Py_buffer held[3]
+    cdef Job job
+    cdef Status status
+    memset(&job, 0, sizeof(Job))
+    memset(held, 0, sizeof(held))
+    try:
+        job.x = acquire(scores, kind, &held[0], False)
+        job.g = acquire(grad, kind, &held[1], True)
+        job.y = acquire(distributions, distribution_kind, &held[2], False)
+        job.input, job.n_steps = <Input> input_kind, loss.shape[0]
+        job.n_rows, job.n_classes = job.x.shape[1], job.x.shape[2]
+        job.targets, job.scale, job.loss = &targets[0], &scale[0], &loss[0]
+        job.weight = &class_weight[0] if class_weight is not None else NULL
+        job.epsilon, job.z = label_smoothing, z_loss
+        job.smooth = job.y.data == NULL and label_smoothing > 0
+        with nogil:
+            status = run_steps(&job, num_threads)
+        check(status, job.workspace.size)
+    finally:
+        for i in range(3):
+            PyBuffer_Release(&held[i])
+
+
+def first_outside(object values, int kind, const int64_t[::1] targets, double most):
+    """Element of the flattened values of a step that counts that is below 0 or above `most`, or -1.
+
+    What is beyond by rounding, 1e-6, is let pass.
+
+    IN   values [B, R, V], class axis contiguous; targets [B R], -1 where a step does not count: it is not looked at.
+    """
+    cdef Py_buffer held[1]
+    cdef Array p
+    memset(held, 0, sizeof(held))
+    try:
+        p = acquire(values, kind, &held[0], False)
+        if kind == FLOAT64:
+            return outside[double](&p, targets, most, 0.0)
+        return outside[float](&p, targets, most, 0.0)
+    finally:
+        PyBuffer_Release(&held[0])
+
+
+cdef Py_ssize_t outside(const Array *p, const int64_t[::1] targets, double most, floating tag) except -2:
+    cdef Py_ssize_t n, at, done = 0, v = p.shape[2], bad = -1
+    cdef bint native = p.kind == FLOAT32 or p.kind == FLOAT64
+    cdef Workspace converted
+    cdef floating *buffer
+    cdef const char *row
+    if not allocate(&converted, size_product(0 if native else v, sizeof(floating)), 0, 0, False):
+        raise MemoryError(f"no memory for a workspace of {converted.size} bytes")
+    buffer = <floating *> converted.common
+    try:
+        with nogil:
+            for n in range(targets.shape[0]):
+                if targets[n] < 0:
+                    continue
+                row = p.data + n // p.shape[1] * p.strides[0] + n % p.shape[1] * p.strides[1]
+                if not native:
+                    load(p.kind, row, p.strides[2], v, buffer)
+                    row = <const char *> buffer
+                at = find_outside(<const floating *> row, v, most)
+                if at < v:
+                    bad = n * v + at
+                    break
+                advance(&done, v)
+    finally:
+        release(&converted)
+    return bad

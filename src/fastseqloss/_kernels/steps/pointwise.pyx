@@ -1,0 +1,409 @@
+"""Losses that compare one number with another, over padded sequences: loss and gradient in one pass.
+
+A sequence is T steps of D features. The work is cut into items: parts of up to PART elements of one sequence, or
+as many whole sequences as SHORT holds where they are short. Arrays of float32 (or float64, if both are) are read
+and written where they are if the elements of a run are neighbours; others are converted in buffers that stay in the
+cache. So are the losses where there is a mask, a parameter of each feature, or where those of each step are wanted.
+Sums are taken per piece and part of a sequence, so that they depend neither on threads nor on the other sequences.
+"""
+
+from cython cimport floating
+from cython.parallel cimport parallel, threadid
+from libc.stdint cimport int64_t, uint8_t
+from libc.string cimport memcpy, memset
+
+from cpython.buffer cimport PyBuffer_Release
+
+from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Array, Stored, acquire
+from fastseqloss._kernels.parallel.threads cimport DONE, NO_MEMORY, Loop, Status, begin, check, enter, next_items
+from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release
+
+
+cdef extern from "steps/pointwise.h" nogil:
+    enum:
+        PIECE "FSL_PIECE"
+    ctypedef enum Loss "fsl_pointwise_loss":
+        BCE_LOGITS "FSL_BCE_LOGITS"
+        BCE_PROBS "FSL_BCE_PROBS"
+        BCE_LOGITS_32 "FSL_BCE_LOGITS_32"
+        BCE_PROBS_32 "FSL_BCE_PROBS_32"
+    void load "fsl_load"(...) noexcept
+    void store "fsl_store"(...) noexcept
+    double loss_and_slope "fsl_pointwise"(...) noexcept
+    void losses_and_slopes "fsl_points"(...) noexcept
+    double sum_of "fsl_sum"(const double *x, int n) noexcept
+    Py_ssize_t bad_target "fsl_bad_target"(...) noexcept
+    ctypedef enum Allowed "fsl_allowed":
+        ANYTHING "FSL_ANYTHING"
+        SIGNS "FSL_SIGNS"
+        SHARES "FSL_SHARES"
+    bint fits_float32 "fsl_fits_float32"(Stored kind) noexcept
+
+cdef enum:
+    PART = 8192
+    SHORT = 512
+    LOOKED_AT = 32  # items: with them a look at the targets goes backwards
+
+
+cdef struct Job:
+    Loss loss
+    Array x, y, a, g  # a, g: NULL if not given; [B, outer, inner], as pointwise() has it
+    double parameter  # where a is not given
+    Py_ssize_t n_sequences, n_steps, n_features
+    Py_ssize_t group, n_parts  # sequences in an item; parts of a sequence
+    bint direct  # a whole part can be read and written where it is
+    const int64_t *lengths
+    const uint8_t *mask  # [B, T], or NULL
+    const double *scale  # of each sequence; 0: it does not count
+    double *partial  # [B, n_parts]
+    double *steps  # [B, T] or NULL
+    Allowed allowed  # ANYTHING: the targets are known to be good
+    int64_t *bad  # of each item, first element of a target that is not allowed, or -1
+    bint only_look
+    bint single  # in float32
+    Workspace workspace  # of a worker: 3 PIECE numbers in float64, then 3 PIECE in float64 or float32
+
+
+cdef struct Walk:
+    # A run of elements within one sequence of an array.
+    char *data
+    Py_ssize_t stride
+    Py_ssize_t n
+
+
+cdef inline Walk walk(const Array *array, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+    """The elements from `first` on that are evenly spaced, n at most; beyond a sequence, those of the next ones."""
+    cdef Py_ssize_t inner = array.shape[2], row = first // inner if first >= inner else 0, i = first - row * inner
+    cdef Walk run
+    if row >= array.shape[1]:
+        b, row = b + row // array.shape[1], row % array.shape[1]
+    run.data = array.data + b * array.strides[0] + row * array.strides[1] + i * array.strides[2]
+    run.stride = array.strides[2]
+    run.n = min(n, inner - i)
+    return run
+
+
+cdef inline Walk walk_group(const Array *array, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first,
+                            Py_ssize_t n) noexcept nogil:
+    """The same through n_sequences; beyond the first one if their elements are evenly spaced throughout."""
+    cdef Walk run = walk(array, b, first, n)
+    if n_sequences > 1 and run.n == n and (n == 1 or array.strides[0] == n * run.stride):
+        run.stride = array.strides[0] // n
+        run.n = n_sequences * n
+    return run
+
+
+cdef inline bint in_place(const Array *array, Walk run, Py_ssize_t n, Py_ssize_t size) noexcept nogil:
+    """Whether n elements are neighbours in memory, floating-point numbers of that size."""
+    cdef Stored kind = FLOAT32 if size == 4 else FLOAT64
+    return array.kind == kind and run.n == n and run.stride == size
+
+
+cdef const floating *read(const Array *array, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first, Py_ssize_t n,
+                          floating *buffer) noexcept nogil:
+    """Elements first to first + n of each sequence: where they are if possible, in the buffer otherwise."""
+    cdef Walk run = walk_group(array, b, n_sequences, first, n)
+    cdef Py_ssize_t i = 0, total = n_sequences * n
+    if in_place(array, run, total, sizeof(floating)):
+        return <const floating *> run.data
+    while i < total:
+        if run.n < total:
+            run = walk(array, b + i // n, first + i % n, n - i % n)
+        load(array.kind, run.data, run.stride, run.n, buffer + i)
+        i += run.n
+    return buffer
+
+
+cdef void write(const Array *array, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first, Py_ssize_t n,
+                const floating *values) noexcept nogil:
+    cdef Walk run = walk_group(array, b, n_sequences, first, n)
+    cdef Py_ssize_t i = 0, total = n_sequences * n
+    while i < total:
+        if run.n < total:
+            run = walk(array, b + i // n, first + i % n, n - i % n)
+        store(array.kind, values + i, 1, run.n, run.data, run.stride)
+        i += run.n
+
+
+cdef inline Py_ssize_t within(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+    """How many of n elements lie within the length of their sequence."""
+    return max(0, min(n, job.lengths[b] * job.n_features - first))
+
+
+cdef inline double scale_of(const Job *job, Py_ssize_t b) noexcept nogil:
+    """What the slopes, some of which may be infinite, are multiplied by: above 0."""
+    return max(job.scale[b] / job.n_features, 5e-324)
+
+
+cdef int64_t run_part(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t last, floating *buffer) noexcept nogil:
+    """Elements of one sequence that counts, each piece in one loop from the arrays to the gradient.
+
+    Returns the first bad target as b T D + element, or -1.
+    """
+    cdef const floating *x
+    cdef const floating *y
+    cdef floating *g
+    cdef Walk run
+    cdef Py_ssize_t n, bad = -1, part = first // PART, used = within(job, b, first, last - first)
+    cdef double total = 0, scale = scale_of(job, b)
+    while first < last:
+        n = min(last - first, PART if job.direct else PIECE)
+        g = NULL
+        if job.g.data != NULL:
+            run = walk(&job.g, b, first, n)
+            g = <floating *> run.data if in_place(&job.g, run, n, sizeof(floating)) else buffer + 2 * PIECE
+        if used > 0:
+            x = read(&job.x, b, 1, first, min(n, used), buffer)
+            y = read(&job.y, b, 1, first, min(n, used), buffer + PIECE)
+            total += loss_and_slope(job.loss, x, y, job.parameter, min(n, used), scale, g, job.allowed, &bad)
+            if bad >= 0:
+                return b * job.n_steps * job.n_features + first + bad
+        if g != NULL and used < n:
+            memset(g + max(used, 0), 0, (n - max(used, 0)) * sizeof(floating))
+        if g == buffer + 2 * PIECE:
+            write(&job.g, b, 1, first, n, g)
+        first, used = first + n, used - n
+    job.partial[b * job.n_parts + part] = total / job.n_features
+    return -1
+
+
+cdef void leave_out(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, double *loss,
+                    double *slope) noexcept nogil:
+    """Set to 0 what the mask leaves out."""
+    cdef Py_ssize_t i, step = first // job.n_features, feature = first % job.n_features
+    for i in range(n):
+        if not job.mask[b * job.n_steps + step]:
+            loss[i] = slope[i] = 0
+        feature += 1
+        if feature == job.n_features:
+            step, feature = step + 1, 0
+
+
+cdef void add_steps(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, const double *loss) noexcept nogil:
+    cdef Py_ssize_t i, step = first // job.n_features, feature = first % job.n_features
+    cdef double *steps = job.steps + b * job.n_steps
+    if job.n_features == 1:
+        memcpy(steps + first, loss, n * sizeof(double))
+        return
+    for i in range(n):
+        steps[step] += loss[i] / job.n_features
+        feature += 1
+        if feature == job.n_features:
+            step, feature = step + 1, 0
+
+
+cdef void run_piece(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first, Py_ssize_t n,
+                    floating *buffer, double *numbers) noexcept nogil:
+    """Elements first to first + n of each of n_sequences sequences, PIECE elements at most in all."""
+    cdef double *parameters = numbers
+    cdef double *loss = numbers + PIECE
+    cdef double *slope = numbers + 2 * PIECE
+    cdef const floating *x = read(&job.x, b, n_sequences, first, n, buffer)
+    cdef const floating *y = read(&job.y, b, n_sequences, first, n, buffer + PIECE)
+    cdef const double *a = parameters
+    cdef Py_ssize_t s, i, j, used, total = n_sequences * n
+    cdef double d = job.n_features, scale
+    if job.a.data != NULL:
+        a = read(&job.a, b, n_sequences, first, n, parameters)
+    else:
+        for i in range(total):
+            parameters[i] = job.parameter
+    losses_and_slopes(job.loss, x, y, a, total, loss, slope)
+    for s in range(n_sequences):
+        i = s * n
+        used = within(job, b + s, first, n) if job.scale[b + s] else 0
+        if job.mask != NULL:
+            leave_out(job, b + s, first, used, loss + i, slope + i)
+        job.partial[(b + s) * job.n_parts + first // PART] += sum_of(loss + i, used) / d
+        if job.steps != NULL:
+            add_steps(job, b + s, first, used, loss + i)
+        scale = scale_of(job, b + s)
+        for j in range(i, i + used):
+            slope[j] *= scale
+        for j in range(i + used, i + n):
+            slope[j] = 0
+    if job.g.data != NULL:
+        write(&job.g, b, n_sequences, first, n, <const double *> slope)
+
+
+cdef bint counts(const Job *job, Py_ssize_t b, Py_ssize_t i) noexcept nogil:
+    cdef Py_ssize_t step = i // job.n_features
+    return step < job.lengths[b] and (job.mask == NULL or job.mask[b * job.n_steps + step])
+
+
+cdef int64_t find_bad(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first, Py_ssize_t n,
+                      floating *buffer) noexcept nogil:
+    """First bad target as b T D + element, or -1. What does not count may be anything."""
+    cdef const floating *y = read(&job.y, b, n_sequences, first, n, buffer)
+    cdef Py_ssize_t total = n_sequences * n, i = bad_target(y, total, job.allowed)
+    if i >= 0:
+        for i in range(i, total):
+            if counts(job, b + i // n, first + i % n) and bad_target(y + i, 1, job.allowed) == 0:
+                return (b + i // n) * job.n_steps * job.n_features + first + i % n
+    return -1
+
+
+cdef int64_t look(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first, Py_ssize_t last,
+                  floating *buffer) noexcept nogil:
+    """The same for any number of elements, unless there are several sequences."""
+    cdef Py_ssize_t n
+    cdef int64_t bad = -1
+    if n_sequences == 1:
+        last = first + within(job, b, first, last - first)
+    while first < last and bad < 0:
+        n = min(last - first, PART if job.direct else PIECE)
+        bad = find_bad(job, b, n_sequences, first, n, buffer)
+        first += n
+    return bad
+
+
+cdef int64_t run_item(const Job *job, Py_ssize_t item, floating *buffer, double *numbers) noexcept nogil:
+    """Returns the first bad target as b T D + element, or -1."""
+    cdef Py_ssize_t size = job.n_steps * job.n_features, b, first = 0, last = size, n_sequences = 1
+    cdef int64_t bad = -1
+    if job.group > 1:
+        b = item * job.group
+        n_sequences = min(job.group, job.n_sequences - b)
+    else:
+        b = item // job.n_parts
+        first = item % job.n_parts * PART
+        last = min(size, first + PART)
+    if not job.only_look and job.group == 1 and job.scale[b] and job.mask == NULL and job.steps == NULL \
+            and job.a.data == NULL:
+        return run_part(job, b, first, last, buffer)
+    if job.allowed != ANYTHING:
+        bad = look(job, b, n_sequences, first, last, buffer)
+    while first < last and bad < 0 and not job.only_look:
+        run_piece(job, b, n_sequences, first, min(SHORT, last - first), buffer, numbers)
+        first += SHORT
+    return bad
+
+
+cdef inline Py_ssize_t backwards(Py_ssize_t i, Py_ssize_t n) noexcept nogil:
+    """Blocks of items from the last to the first: what has been looked at last is what the loss begins with."""
+    return max(0, n - (i // LOOKED_AT + 1) * LOOKED_AT) + i % LOOKED_AT
+
+
+cdef void run_worker(const Job *job, Loop *loop, int worker) noexcept nogil:
+    cdef Py_ssize_t first, last = 0, i, item, n = n_items(job)
+    cdef int64_t bad
+    cdef double *numbers = <double *> part_of(&job.workspace, worker)
+    cdef void *buffer = numbers + 3 * PIECE
+    while next_items(loop, worker, &first, &last):
+        for i in range(first, last):
+            item = backwards(i, n) if job.only_look else i
+            bad = run_item(job, item, <float *> buffer, numbers) if job.single \
+                else run_item(job, item, <double *> buffer, numbers)
+            if job.bad != NULL:
+                job.bad[item] = bad
+
+
+cdef inline Py_ssize_t n_items(const Job *job) noexcept nogil:
+    return (job.n_sequences + job.group - 1) // job.group if job.group > 1 else job.n_sequences * job.n_parts
+
+
+cdef bint is_whole(const Array *array, Stored kind, Py_ssize_t size) noexcept nogil:
+    """Return True if the `size` elements of a sequence are neighbours in memory, or if there is no array."""
+    return array.data == NULL or (array.kind == kind and array.shape[1] == 1 and array.shape[2] == size
+                                  and array.strides[2] == (4 if kind == FLOAT32 else 8))
+
+
+cdef void lay_out(Job *job) noexcept nogil:
+    """How the work is cut, and in which precision it is done."""
+    cdef Py_ssize_t size = job.n_steps * job.n_features
+    cdef Stored kind
+    job.single = fits_float32(job.y.kind) and (job.x.data == NULL or fits_float32(job.x.kind))
+    kind = FLOAT32 if job.single else FLOAT64
+    if fits_float32(job.x.kind):
+        job.loss = BCE_LOGITS_32 if job.loss == BCE_LOGITS else BCE_PROBS_32 if job.loss == BCE_PROBS else job.loss
+    job.group = max(1, SHORT // size)
+    job.n_parts = parts(size)
+    job.direct = is_whole(&job.x, kind, size) and is_whole(&job.y, kind, size) and is_whole(&job.g, kind, size)
+
+
+cdef Status run_items(Job *job, int num_threads, int64_t *bad) noexcept nogil:
+    """All items; bad[0] = the first bad target or -1. Allocates the workspace; needs no GIL."""
+    cdef Loop loop
+    cdef Py_ssize_t i
+    bad[0] = -1
+    lay_out(job)
+    if not allocate(&job.workspace, 0, 6 * PIECE * sizeof(double), num_threads, False):
+        return NO_MEMORY
+    begin(&loop, n_items(job), num_threads)
+    while enter(&loop):
+        with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
+            run_worker(job, &loop, threadid())
+    release(&job.workspace)
+    if job.bad != NULL and loop.status == DONE:
+        for i in range(n_items(job)):
+            if job.bad[i] >= 0:
+                bad[0] = job.bad[i]
+                break
+    return loop.status
+
+
+cdef int64_t run(Job *job, shape, int num_threads) except -2:
+    """The same for Python."""
+    cdef int64_t bad
+    cdef Status status
+    job.n_sequences, job.n_steps, job.n_features = shape
+    with nogil:
+        status = run_items(job, num_threads, &bad)
+    check(status, job.workspace.size)
+    return bad
+
+
+cpdef Py_ssize_t parts(Py_ssize_t n_elements) noexcept nogil:
+    """Partial sums that a sequence of so many elements has."""
+    return (n_elements + PART - 1) // PART
+
+
+def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, double parameter, shape,
+              const int64_t[::1] lengths, const uint8_t[:, ::1] mask, const double[::1] scale,
+              double[:, ::1] partial, double[:, ::1] steps, object grad, int allowed, int64_t[::1] bad,
+              int num_threads):
+    """Losses and, unless grad is None, gradients times scale. Returns what find_bad_target does.
+
+    IN   shape: B, T, D. x, y, and a in float64 or None, each [B, outer, inner] with T D elements a sequence; or
+         [more, outer, inner] with as many elements in all where B is 1.
+    OUT  partial [B, parts(T D)]: sums over steps of the means over features; steps [B, T]: those means, or
+         None; both zeros before. grad like x. All of them void if a target is bad.
+    """
+    cdef Py_buffer held[4]
+    cdef Job job
+    memset(&job, 0, sizeof(Job))
+    memset(held, 0, sizeof(held))
+    try:
+        job.x = acquire(x, x_kind, &held[0], False)
+        job.y = acquire(y, y_kind, &held[1], False)
+        job.a = acquire(a, FLOAT64, &held[2], False)
+        job.g = acquire(grad, x_kind, &held[3], True)
+        job.loss, job.parameter, job.allowed = <Loss> which, parameter, <Allowed> allowed
+        job.lengths, job.scale, job.partial = &lengths[0], &scale[0], &partial[0, 0]
+        job.mask = &mask[0, 0] if mask is not None else NULL
+        job.steps = &steps[0, 0] if steps is not None else NULL
+        job.bad = &bad[0] if bad is not None else NULL
+        return run(&job, shape, num_threads)
+    finally:
+        for i in range(4):
+            PyBuffer_Release(&held[i])
+
+
+def find_bad_target(object y, int y_kind, shape, const int64_t[::1] lengths, const uint8_t[:, ::1] mask,
+                    int allowed, int64_t[::1] bad, int num_threads):
+    """First element, counted over B T D, that is not allowed; -1 if there is none.
+
+    allowed: 0 anything, 1 signs: -1 or 1, 2 shares: from 0 to 1, 3 probabilities: the same but for rounding, or NaN.
+    bad: room for B * parts(T D), or None if 0.
+    """
+    cdef Py_buffer held[1]
+    cdef Job job
+    memset(&job, 0, sizeof(Job))
+    memset(held, 0, sizeof(held))
+    try:
+        job.y = acquire(y, y_kind, &held[0], False)
+        job.lengths, job.bad, job.allowed, job.only_look = &lengths[0], &bad[0], <Allowed> allowed, True
+        job.mask = &mask[0, 0] if mask is not None else NULL
+        return run(&job, shape, num_threads)
+    finally:
+        PyBuffer_Release(&held[0])

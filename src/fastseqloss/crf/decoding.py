@@ -1,0 +1,97 @@
+"""Best paths of a linear-chain CRF."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .._core.levels import load
+from .arguments import as_potentials, schedule
+
+_kernel = load("crf.loss")
+
+
+class CRFPath(NamedTuple):
+    """Best paths of a CRF.
+
+    Attributes
+    ----------
+    tags : ndarray of int64 [B, T]
+        -1 in the padding, and all along a sequence that has no path.
+    score : ndarray of float64 [B], or float for one sequence
+        -inf where there is no path.
+    """
+
+    tags: NDArray[np.int64]
+    score: Any
+
+
+def crf_decode(
+    emissions: ArrayLike,
+    transitions: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    start: ArrayLike | None = None,
+    end: ArrayLike | None = None,
+    num_threads: int | None = None,
+) -> CRFPath:
+    r"""Path of the highest score, by the Viterbi algorithm.
+
+    .. math:: \hat y_b = \arg\max_y s_b(y)
+
+    with the scores s of `crf_loss`, added up in float64. Of paths with equal scores, the one whose
+    last tag is smallest wins, then the one before it, and so on.
+
+    Parameters
+    ----------
+    emissions, transitions, lengths, mask, start, end, num_threads
+        As for `crf_loss`.
+
+    Returns
+    -------
+    CRFPath
+        Named tuple ``(tags, score)``: int64 [B, T], -1 in the padding and all along a sequence
+        without a path, and float64 [B], -inf there. For one sequence [T] and a float. A
+        sequence with NaN or +inf in a valid step has score NaN and tags -1. An empty sequence has
+        score 0. Scores of paths that overflow float64 give a score that is not finite, and any tags.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `crf_loss`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> emissions = np.array([[2.0, 0.0], [0.0, 0.5], [1.0, 0.0]])
+    >>> fsl.crf_decode(emissions, np.zeros((2, 2)))
+    CRFPath(tags=array([0, 1, 0]), score=3.5)
+    >>> fsl.crf_decode(emissions, np.array([[0.0, -1.0], [-1.0, 0.0]]))
+    CRFPath(tags=array([0, 0, 0]), score=3.0)
+    """
+    potentials = as_potentials(emissions, transitions, lengths, mask, start, end)
+    batch, n_frames, _ = potentials.scores.values.shape
+    order, threads = schedule(potentials, None, num_threads, 2)
+    score = np.empty(batch)
+    tags = np.empty((batch, n_frames), np.int64)
+    _kernel.best_paths[potentials.scores.type_name](
+        potentials.scores.values,
+        None,
+        potentials.lengths,
+        *potentials.kernel_parameters,
+        None,
+        np.ones(batch),
+        order,
+        tags,
+        score,
+        None,
+        None,
+        None,
+        None,
+        threads,
+    )
+    return CRFPath(tags[0], float(score[0])) if potentials.single else CRFPath(tags, score)

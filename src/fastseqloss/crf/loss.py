@@ -1,0 +1,435 @@
+"""Linear-chain conditional random fields: loss, log-partition, marginals, decoding."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .._core.arrays import as_weights, check_output
+from .._core.levels import load
+from .._core.options import flag
+from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
+from .arguments import CRFGradient, Gradient, Potentials, as_potentials, as_tags, schedule
+
+_kernel = load("crf.loss")
+
+
+Loss = float | NDArray[np.float64]
+
+
+GradOut = NDArray[Any] | CRFGradient
+
+
+class CRFMarginals(NamedTuple):
+    """Posterior probabilities of a CRF.
+
+    Attributes
+    ----------
+    unary : ndarray [B, T, K]
+        Of each tag at each step.
+    pairwise : ndarray [B, T - 1, K, K]
+        Of tag i at step t and tag j at step t + 1, at [b, t, i, j].
+    """
+
+    unary: NDArray[Any]
+    pairwise: NDArray[Any]
+
+
+@overload
+def crf_loss(
+    emissions: ArrayLike,
+    tags: ArrayLike,
+    transitions: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    mask: ArrayLike | None = ...,
+    start: ArrayLike | None = ...,
+    end: ArrayLike | None = ...,
+    reduction: Literal["sum", "mean", "sequence_mean"] = ...,
+    normalizer: float | None = ...,
+    sample_weight: ArrayLike | None = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    num_threads: int | None = ...,
+) -> float: ...
+
+
+@overload
+def crf_loss(
+    emissions: ArrayLike,
+    tags: ArrayLike,
+    transitions: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    mask: ArrayLike | None = ...,
+    start: ArrayLike | None = ...,
+    end: ArrayLike | None = ...,
+    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
+    normalizer: float | None = ...,
+    sample_weight: ArrayLike | None = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    num_threads: int | None = ...,
+) -> Loss: ...
+
+
+@overload
+def crf_loss(
+    emissions: ArrayLike,
+    tags: ArrayLike,
+    transitions: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    mask: ArrayLike | None = ...,
+    start: ArrayLike | None = ...,
+    end: ArrayLike | None = ...,
+    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
+    normalizer: float | None = ...,
+    sample_weight: ArrayLike | None = ...,
+    return_grad: Literal[True],
+    grad_out: GradOut | None = ...,
+    num_threads: int | None = ...,
+) -> tuple[Loss, CRFGradient]: ...
+
+
+@overload
+def crf_loss(
+    emissions: ArrayLike,
+    tags: ArrayLike,
+    transitions: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    mask: ArrayLike | None = ...,
+    start: ArrayLike | None = ...,
+    end: ArrayLike | None = ...,
+    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
+    normalizer: float | None = ...,
+    sample_weight: ArrayLike | None = ...,
+    return_grad: bool = ...,
+    grad_out: GradOut,
+    num_threads: int | None = ...,
+) -> tuple[Loss, CRFGradient]: ...
+
+
+def crf_loss(
+    emissions: ArrayLike,
+    tags: ArrayLike,
+    transitions: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    start: ArrayLike | None = None,
+    end: ArrayLike | None = None,
+    reduction: Literal["none", "sum", "mean", "sequence_mean"] = "mean",
+    normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    return_grad: bool = False,
+    grad_out: GradOut | None = None,
+    num_threads: int | None = None,
+) -> Loss | tuple[Loss, CRFGradient]:
+    r"""Negative log-likelihood of a linear-chain conditional random field, and its gradient.
+
+    A path of tags is scored by the emissions of its tags and the transitions between them; a
+    softmax over all K^T paths makes that a probability [1]_. The loss, in nats and never negative:
+
+    .. math::
+        L_b = \log \sum_{y'} e^{s_b(y')} - s_b(y_b), \quad
+        s_b(y) = a_{y_1} + \sum_{t=1}^{T_b} x_{b,t,y_t} + \sum_{t=2}^{T_b} A_{y_{t-1},y_t} + z_{y_{T_b}}
+
+    with emissions x, transitions A, starts a and ends z.
+
+    Parameters
+    ----------
+    emissions : array_like [B, T, K], or [T, K] for one sequence
+        Scores of K tags at T steps. float32 and float64 are native, float16 and bfloat16 are
+        computed in float32. Any strides; a tag axis that is not contiguous is copied. Padding
+        (steps from a sequence's length on) is never read. -inf forbids a tag.
+    tags : array_like of int [B, T], or [T] for one sequence
+        The true tags, 0 to K - 1, with any values in the padding.
+    transitions : array_like [K, K]
+        ``transitions[i, j]`` is the score of going from tag i to tag j; -inf forbids it, exactly.
+        Any float dtype.
+    lengths : array_like of int [B], optional
+        Steps of each sequence; T by default. An int for one sequence. An empty sequence has loss 0.
+    mask : array_like of bool, or of 0 and 1, [B, T], optional
+        Instead of `lengths`: True up to the end of each sequence, False from there on.
+    start, end : array_like [K], optional
+        Scores of the first and the last tag of a path; none by default.
+    reduction : {"mean", "sequence_mean", "sum", "none"}
+        "mean" divides the sum of the losses by B; "sequence_mean" divides each loss by the length
+        of its sequence (at least 1) first; "none" gives [B]. With `sample_weight`, averages
+        divide by the sum of the weights instead of B.
+    normalizer : float, optional
+        With ``reduction="sum"``, divides the sum.
+    sample_weight : array_like [B], optional
+        Weight of each sequence, finite and not negative. A sequence of weight 0 does not count at
+        all.
+    return_grad : bool
+        Whether to return the gradient too.
+    grad_out : ndarray or CRFGradient, optional
+        Array to write the gradient of the emissions to, of their shape and dtype; may be the
+        emissions themselves. Or a `CRFGradient` with arrays for all of the gradients, None where
+        one is to be allocated. Implies `return_grad`.
+    num_threads : int, optional
+        Threads to use; see `set_num_threads` for the default.
+
+    Returns
+    -------
+    loss : float, or ndarray of float64 [B] with ``reduction="none"``
+        The loss in nats; inf for tags of probability 0.
+    grad : CRFGradient
+        Named tuple of the gradients ``(emissions, transitions, start, end)`` of the reduced loss (of
+        the sum of the losses, with "none"), each of the shape and dtype of its argument, None for
+        `start` or `end` that were not given. Exactly 0 in the padding and for forbidden
+        transitions. Only with `return_grad` or `grad_out`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes, lengths, tags, weights or options are not as above, if the mask has
+        holes, or if transitions, start or end are NaN or +inf, naming the argument, the
+        position, the value and what is allowed; nothing has been written then.
+
+    See Also
+    --------
+    crf_decode : the best path.
+    crf_marginals : posterior probabilities.
+    structured_hinge_loss : a margin between the true path and all others.
+
+    Notes
+    -----
+    The loss, and the gradient of the emissions, of a sequence do not depend, not even by a bit, on
+    the number of threads nor on the other sequences of the batch. The gradients of the parameters,
+    sums over the batch, do not depend on the number of threads.
+
+    Where the tags have probability 0 the loss is inf and the gradient of that sequence 0. NaN or
+    +inf among the emissions of a valid step makes loss and gradient of that sequence NaN, and the
+    gradients of the parameters. So does an emission that overflows float64 with start or end added.
+
+    Replaces ``-torchcrf.CRF(K)(emissions, tags, mask, reduction)``, whose ``token_mean`` is
+    ``reduction="sum"`` with ``normalizer=lengths.sum()``.
+
+    References
+    ----------
+    .. [1] J. Lafferty, A. McCallum, F. Pereira, "Conditional random fields: probabilistic models
+       for segmenting and labeling sequence data", ICML 2001.
+
+    Examples
+    --------
+    Two tags, two steps, nothing known: each of the four paths has probability 1/4.
+
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> loss, grad = fsl.crf_loss(np.zeros((2, 2)), [0, 1], np.zeros((2, 2)), return_grad=True)
+    >>> round(float(np.exp(-loss)), 6)
+    0.25
+    >>> grad.emissions
+    array([[-0.5,  0.5],
+           [ 0.5, -0.5]])
+    >>> grad.transitions
+    array([[ 0.25, -0.75],
+           [ 0.25,  0.25]])
+
+    Forbidding the step from tag 1 to tag 0 leaves three:
+
+    >>> loss = fsl.crf_loss(np.zeros((2, 2)), [0, 1], np.array([[0, 0], [-np.inf, 0]]))
+    >>> round(float(np.exp(-loss)), 6)
+    0.333333
+    """
+    normalizer = check_reduction(reduction, SEQUENCE_REDUCTIONS, normalizer)
+    potentials = as_potentials(emissions, transitions, lengths, mask, start, end)
+    checked_tags = as_tags(tags, potentials)
+    weight = as_weights("sample_weight", sample_weight, len(potentials.lengths))
+    gradient = Gradient(potentials, return_grad, grad_out)
+    scale = length_scale(reduction, potentials.lengths, normalizer, weight)
+    sweeps = 1 if gradient.emissions.values is None else 3
+    order, threads = schedule(potentials, None if weight is None else scale, num_threads, sweeps)
+    loss = np.empty(len(potentials.lengths))
+    _kernel.partition[potentials.scores.type_name](
+        gradient.read_from,
+        checked_tags,
+        potentials.lengths,
+        *potentials.kernel_parameters,
+        scale,
+        order,
+        loss,
+        *gradient.kernel_arrays,
+        None,
+        threads,
+    )
+    reduced = reduce_sequences(reduction, loss, scale)
+    if potentials.single and reduction == "none":
+        reduced = float(np.asarray(reduced)[0])
+    if gradient.emissions.values is None:
+        return reduced
+    return reduced, gradient.deliver()
+
+
+def _sums_over_paths(
+    potentials: Potentials,
+    gradient: NDArray[Any] | None,
+    pairwise: NDArray[Any] | None,
+    num_threads: int | None,
+) -> NDArray[np.float64]:
+    """Log-partition [B], and the posteriors in the arrays given for them."""
+    batch = len(potentials.lengths)
+    order, threads = schedule(potentials, None, num_threads, 1 if gradient is None else 2)
+    values = np.empty(batch)
+    _kernel.partition[potentials.scores.type_name](
+        potentials.scores.values,
+        None,
+        potentials.lengths,
+        *potentials.kernel_parameters,
+        np.ones(batch),
+        order,
+        values,
+        gradient,
+        None,
+        None,
+        None,
+        pairwise,
+        threads,
+    )
+    return values
+
+
+def crf_log_partition(
+    emissions: ArrayLike,
+    transitions: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    start: ArrayLike | None = None,
+    end: ArrayLike | None = None,
+    num_threads: int | None = None,
+) -> Loss:
+    r"""Log of the sum over all paths of their exponentiated scores.
+
+    .. math:: \log Z_b = \log \sum_y e^{s_b(y)}
+
+    with the scores s of `crf_loss`. Its derivatives are the marginals.
+
+    Parameters
+    ----------
+    emissions, transitions, lengths, mask, start, end, num_threads
+        As for `crf_loss`.
+
+    Returns
+    -------
+    ndarray of float64 [B], or float for one sequence
+        In nats; 0 for an empty sequence, -inf where every path is forbidden, NaN where a valid
+        step has NaN or +inf.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `crf_loss`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> round(float(np.exp(fsl.crf_log_partition(np.zeros((3, 2)), np.zeros((2, 2))))), 6)
+    8.0
+    """
+    potentials = as_potentials(emissions, transitions, lengths, mask, start, end)
+    values = _sums_over_paths(potentials, None, None, num_threads)
+    return float(values[0]) if potentials.single else values
+
+
+@overload
+def crf_marginals(
+    emissions: ArrayLike,
+    transitions: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    mask: ArrayLike | None = ...,
+    start: ArrayLike | None = ...,
+    end: ArrayLike | None = ...,
+    pairwise: Literal[False] = ...,
+    num_threads: int | None = ...,
+) -> NDArray[Any]: ...
+
+
+@overload
+def crf_marginals(
+    emissions: ArrayLike,
+    transitions: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    mask: ArrayLike | None = ...,
+    start: ArrayLike | None = ...,
+    end: ArrayLike | None = ...,
+    pairwise: Literal[True],
+    num_threads: int | None = ...,
+) -> CRFMarginals: ...
+
+
+def crf_marginals(
+    emissions: ArrayLike,
+    transitions: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    start: ArrayLike | None = None,
+    end: ArrayLike | None = None,
+    pairwise: bool = False,
+    num_threads: int | None = None,
+) -> NDArray[Any] | CRFMarginals:
+    r"""Posterior probabilities of the tags at each step.
+
+    .. math:: p_{b,t,k} = \sum_{y: y_t = k} e^{s_b(y)} / Z_b
+
+    with the scores s of `crf_loss`, by the forward-backward algorithm.
+
+    Parameters
+    ----------
+    emissions, transitions, lengths, mask, start, end, num_threads
+        As for `crf_loss`.
+    pairwise : bool
+        Whether to return those of neighbouring tags as well: B (T - 1) K^2 numbers.
+
+    Returns
+    -------
+    ndarray [B, T, K], dtype of `emissions`, or CRFMarginals
+        The probabilities; with `pairwise`, a named tuple of those, ``unary``, and ``pairwise``
+        [B, T - 1, K, K]. Without B for one sequence. Those of a step add up to 1, except in the
+        padding and where every path is forbidden: 0 there. NaN in a sequence where a valid step
+        has NaN or +inf.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `crf_loss`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> transitions = np.log(np.array([[3.0, 1.0], [1.0, 3.0]]))
+    >>> emissions = np.array([[1.0, 0.0], [0.0, 0.0]])
+    >>> unary, pairwise = fsl.crf_marginals(emissions, transitions, pairwise=True)
+    >>> unary.round(3)
+    array([[0.731, 0.269],
+           [0.616, 0.384]])
+    >>> pairwise.round(3)
+    array([[[0.548, 0.183],
+            [0.067, 0.202]]])
+    """
+    potentials = as_potentials(emissions, transitions, lengths, mask, start, end)
+    pairwise = flag("pairwise", pairwise)
+    values = potentials.scores.values
+    batch, n_frames, n_tags = values.shape
+    shape = (batch, max(n_frames - 1, 0), n_tags, n_tags)
+    if pairwise:
+        check_output("the pairwise marginals", shape, values.itemsize)
+    unary = np.empty(values.shape, values.dtype)
+    pairs = np.empty(shape, values.dtype) if pairwise else None
+    _sums_over_paths(potentials, unary, pairs, num_threads)
+    dtype = potentials.scores.given.dtype
+    first = 0 if potentials.single else slice(None)
+    with np.errstate(under="ignore"):
+        unary = unary[first].astype(dtype, copy=False)
+        return unary if pairs is None else CRFMarginals(unary, pairs[first].astype(dtype, copy=False))

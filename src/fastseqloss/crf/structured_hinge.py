@@ -1,0 +1,200 @@
+"""Structured hinge loss of a linear chain."""
+
+from __future__ import annotations
+
+from typing import Literal, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .._core.arrays import as_weights
+from .._core.levels import load
+from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
+from .arguments import CRFGradient, Gradient, as_cost, as_potentials, as_tags, schedule
+from .loss import GradOut, Loss
+
+_kernel = load("crf.loss")
+
+
+@overload
+def structured_hinge_loss(
+    emissions: ArrayLike,
+    tags: ArrayLike,
+    transitions: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    mask: ArrayLike | None = ...,
+    start: ArrayLike | None = ...,
+    end: ArrayLike | None = ...,
+    cost: Literal["hamming"] | ArrayLike = ...,
+    reduction: Literal["sum", "mean", "sequence_mean"] = ...,
+    normalizer: float | None = ...,
+    sample_weight: ArrayLike | None = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    num_threads: int | None = ...,
+) -> float: ...
+
+
+@overload
+def structured_hinge_loss(
+    emissions: ArrayLike,
+    tags: ArrayLike,
+    transitions: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    mask: ArrayLike | None = ...,
+    start: ArrayLike | None = ...,
+    end: ArrayLike | None = ...,
+    cost: Literal["hamming"] | ArrayLike = ...,
+    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
+    normalizer: float | None = ...,
+    sample_weight: ArrayLike | None = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    num_threads: int | None = ...,
+) -> Loss: ...
+
+
+@overload
+def structured_hinge_loss(
+    emissions: ArrayLike,
+    tags: ArrayLike,
+    transitions: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    mask: ArrayLike | None = ...,
+    start: ArrayLike | None = ...,
+    end: ArrayLike | None = ...,
+    cost: Literal["hamming"] | ArrayLike = ...,
+    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
+    normalizer: float | None = ...,
+    sample_weight: ArrayLike | None = ...,
+    return_grad: Literal[True],
+    grad_out: GradOut | None = ...,
+    num_threads: int | None = ...,
+) -> tuple[Loss, CRFGradient]: ...
+
+
+@overload
+def structured_hinge_loss(
+    emissions: ArrayLike,
+    tags: ArrayLike,
+    transitions: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    mask: ArrayLike | None = ...,
+    start: ArrayLike | None = ...,
+    end: ArrayLike | None = ...,
+    cost: Literal["hamming"] | ArrayLike = ...,
+    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
+    normalizer: float | None = ...,
+    sample_weight: ArrayLike | None = ...,
+    return_grad: bool = ...,
+    grad_out: GradOut,
+    num_threads: int | None = ...,
+) -> tuple[Loss, CRFGradient]: ...
+
+
+def structured_hinge_loss(
+    emissions: ArrayLike,
+    tags: ArrayLike,
+    transitions: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    start: ArrayLike | None = None,
+    end: ArrayLike | None = None,
+    cost: Literal["hamming"] | ArrayLike = "hamming",
+    reduction: Literal["none", "sum", "mean", "sequence_mean"] = "mean",
+    normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    return_grad: bool = False,
+    grad_out: GradOut | None = None,
+    num_threads: int | None = None,
+) -> Loss | tuple[Loss, CRFGradient]:
+    r"""Hinge loss between the true path of tags and all others, and its subgradient.
+
+    .. math:: L_b = \max_{y'} \left[ s_b(y') + \sum_t c_{y_{b,t}, y'_t} \right] - s_b(y_b)
+
+    with the scores s of `crf_loss` and a cost c of wrong tags, found by a Viterbi search with the
+    cost in the emissions [1]_ [2]_. Paths pay for being wrong in more places. The loss is never
+    negative, and exactly 0 where the true path beats each other one by at least its cost.
+
+    Parameters
+    ----------
+    emissions, tags, transitions, lengths, mask, start, end
+        As for `crf_loss`.
+    cost : "hamming" or array_like [K, K]
+        ``cost[y, k]`` of taking tag k where the tag is y: finite, not negative, 0 on the
+        diagonal. "hamming" is 1 for every wrong tag.
+    reduction, normalizer, sample_weight, return_grad, grad_out, num_threads
+        As for `crf_loss`.
+
+    Returns
+    -------
+    loss : float, or ndarray of float64 [B] with ``reduction="none"``
+        The loss, in the units of the scores; inf for tags on a forbidden path.
+    grad : CRFGradient
+        A subgradient, as `crf_loss` returns the gradient: the steps of the best path, less those
+        of the true one; 0 where the loss is 0 or inf.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `crf_loss`, and if the cost is not as above.
+
+    Notes
+    -----
+    Independence of threads and batch mates, and what NaN does, are as in `crf_loss`. Of best paths
+    with equal scores, the one is taken that `crf_decode` would take. Scores of paths beyond 1e308,
+    which overflow float64, may make the loss NaN.
+
+    References
+    ----------
+    .. [1] B. Taskar, C. Guestrin, D. Koller, "Max-margin Markov networks", NIPS 2003.
+    .. [2] I. Tsochantaridis, T. Joachims, T. Hofmann, Y. Altun, "Large margin methods for
+       structured and interdependent output variables", JMLR 6, 2005.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> emissions = np.array([[1.0, 0.5], [0.0, 2.0]])
+    >>> loss, grad = fsl.structured_hinge_loss(emissions, [0, 1], np.zeros((2, 2)), return_grad=True)
+    >>> loss
+    0.5
+    >>> grad.emissions
+    array([[-1.,  1.],
+           [ 0.,  0.]])
+    >>> fsl.structured_hinge_loss(2 * emissions, [0, 1], np.zeros((2, 2)))
+    0.0
+    """
+    normalizer = check_reduction(reduction, SEQUENCE_REDUCTIONS, normalizer)
+    potentials = as_potentials(emissions, transitions, lengths, mask, start, end)
+    checked_tags = as_tags(tags, potentials)
+    costs = as_cost(cost, potentials.scores.values.shape[2])
+    weight = as_weights("sample_weight", sample_weight, len(potentials.lengths))
+    gradient = Gradient(potentials, return_grad, grad_out)
+    scale = length_scale(reduction, potentials.lengths, normalizer, weight)
+    order, threads = schedule(potentials, None if weight is None else scale, num_threads, 2)
+    loss = np.empty(len(potentials.lengths))
+    _kernel.best_paths[potentials.scores.type_name](
+        gradient.read_from,
+        checked_tags,
+        potentials.lengths,
+        *potentials.kernel_parameters,
+        costs,
+        scale,
+        order,
+        np.empty(checked_tags.shape, np.int64),
+        loss,
+        *gradient.kernel_arrays,
+        threads,
+    )
+    reduced = reduce_sequences(reduction, loss, scale)
+    if potentials.single and reduction == "none":
+        reduced = float(np.asarray(reduced)[0])
+    if gradient.emissions.values is None:
+        return reduced
+    return reduced, gradient.deliver()

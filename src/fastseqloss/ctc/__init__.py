@@ -1,0 +1,18 @@
+"""Connectionist temporal classification: loss, alignment, posteriors, decoding."""
+
+from .alignment import CTCAlignment, TokenSpan, ctc_align, ctc_alignment_log_prob
+from .decoding import GreedyDecoding, ctc_collapse, ctc_greedy_decode
+from .loss import ctc_feasible, ctc_loss, ctc_posteriors
+
+__all__ = [
+    "CTCAlignment",
+    "GreedyDecoding",
+    "TokenSpan",
+    "ctc_align",
+    "ctc_alignment_log_prob",
+    "ctc_collapse",
+    "ctc_feasible",
+    "ctc_greedy_decode",
+    "ctc_loss",
+    "ctc_posteriors",
+]

@@ -1,0 +1,462 @@
+"""Connectionist temporal classification."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .._core.arrays import Integers, as_array, as_lengths, as_weights, check_output, read_integers
+from .._core.gradient import as_gradient
+from .._core.levels import load
+from .._core.options import as_index, choice
+from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
+from .._core.scores import as_scores
+from .._core.threads import schedule
+from .arguments import as_labels, check_labels, read_labels, require_feasible
+
+_kernel = load("ctc.loss")
+
+
+_INPUTS = ("logits", "log_probs", "probs")
+
+
+_INFEASIBLE = ("inf", "zero", "raise")
+
+
+Input = Literal["logits", "log_probs", "probs"]
+
+
+Infeasible = Literal["inf", "zero", "raise"]
+
+
+Loss = float | NDArray[np.float64]
+
+
+@overload
+def ctc_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    logit_lengths: ArrayLike | None = ...,
+    label_lengths: ArrayLike | None = ...,
+    *,
+    blank: int = ...,
+    input: Input = ...,
+    infeasible: Infeasible = ...,
+    reduction: Literal["sum", "mean", "sequence_mean"] = ...,
+    normalizer: float | None = ...,
+    sample_weight: ArrayLike | None = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    num_threads: int | None = ...,
+) -> float: ...
+
+
+@overload
+def ctc_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    logit_lengths: ArrayLike | None = ...,
+    label_lengths: ArrayLike | None = ...,
+    *,
+    blank: int = ...,
+    input: Input = ...,
+    infeasible: Infeasible = ...,
+    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
+    normalizer: float | None = ...,
+    sample_weight: ArrayLike | None = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    num_threads: int | None = ...,
+) -> Loss: ...
+
+
+@overload
+def ctc_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    logit_lengths: ArrayLike | None = ...,
+    label_lengths: ArrayLike | None = ...,
+    *,
+    blank: int = ...,
+    input: Input = ...,
+    infeasible: Infeasible = ...,
+    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
+    normalizer: float | None = ...,
+    sample_weight: ArrayLike | None = ...,
+    return_grad: Literal[True],
+    grad_out: NDArray[Any] | None = ...,
+    num_threads: int | None = ...,
+) -> tuple[Loss, NDArray[Any]]: ...
+
+
+@overload
+def ctc_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    logit_lengths: ArrayLike | None = ...,
+    label_lengths: ArrayLike | None = ...,
+    *,
+    blank: int = ...,
+    input: Input = ...,
+    infeasible: Infeasible = ...,
+    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
+    normalizer: float | None = ...,
+    sample_weight: ArrayLike | None = ...,
+    return_grad: bool = ...,
+    grad_out: NDArray[Any],
+    num_threads: int | None = ...,
+) -> tuple[Loss, NDArray[Any]]: ...
+
+
+def ctc_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    logit_lengths: ArrayLike | None = None,
+    label_lengths: ArrayLike | None = None,
+    *,
+    blank: int = 0,
+    input: Input = "logits",
+    infeasible: Infeasible = "inf",
+    reduction: Literal["none", "sum", "mean", "sequence_mean"] = "mean",
+    normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    return_grad: bool = False,
+    grad_out: NDArray[Any] | None = None,
+    num_threads: int | None = None,
+) -> Loss | tuple[Loss, NDArray[Any]]:
+    r"""Connectionist temporal classification loss, and its gradient.
+
+    The negative log-likelihood, in nats, of label sequences given scores of every class at
+    every time step, summed over all alignments: the class of each step is a label or the blank,
+    and what is left after merging repeats and then removing blanks is the label sequence [1]_.
+
+    .. math:: L_b = -\log \sum_{\pi \in \mathcal{B}^{-1}(l_b)} \prod_{t=1}^{T_b} p_{b,t,\pi_t}
+
+    Parameters
+    ----------
+    logits : array_like [B, T, V], or [T, V] for one sequence
+        Scores of V classes at T time steps. float32 and float64 are native, float16 and bfloat16
+        are computed in float32. Any strides; a class axis that is not contiguous is copied.
+        Padding (steps from a sequence's length on) is never read.
+    labels : array_like of int
+        Padded [B, S] with any values in the padding, or concatenated in one dimension with
+        `label_lengths`, or a list or column of B one-dimensional sequences; [S] for one sequence.
+    logit_lengths, label_lengths : array_like of int [B], optional
+        Lengths of each sequence; the full ones by default. An int for one sequence.
+    blank : int
+        Class of the blank; negative counts from the end.
+    input : {"logits", "log_probs", "probs"}
+        What `logits` holds. A softmax is applied to logits alone. Log-probabilities and
+        probabilities are taken as they are, normalised or not, and the gradient is the
+        derivative with respect to them.
+    infeasible : {"inf", "zero", "raise"}
+        What a sequence gives that is too short for its labels (equal neighbours need a blank
+        between them): loss inf, loss 0, or ValueError. "inf" and "zero" also say what a sequence
+        gives whose probability is 0 because of scores of -inf (probabilities of 0). The gradient
+        of such a sequence is 0. A loss beyond the range of float64 is given in the same way; its
+        gradient is right.
+    reduction : {"mean", "sequence_mean", "sum", "none"}
+        "mean" divides the sum of the losses by B; "sequence_mean" divides each loss by its
+        number of labels (at least 1) first, as the ``mean`` of PyTorch does; "none" gives [B].
+        With `sample_weight`, averages divide by the sum of the weights instead of B.
+    normalizer : float, optional
+        With ``reduction="sum"``, divides the sum.
+    sample_weight : array_like [B], optional
+        Weight of each sequence, finite and not negative. A sequence of weight 0 does not count at
+        all.
+    return_grad : bool
+        Whether to return the gradient too.
+    grad_out : ndarray, optional
+        Array of shape and dtype of `logits` to write the gradient to; may be `logits` itself.
+        Implies `return_grad`.
+    num_threads : int, optional
+        Threads to use, at most one per sequence; see `set_num_threads` for the default.
+
+    Returns
+    -------
+    loss : float, or ndarray of float64 [B] with ``reduction="none"``
+        The loss in nats.
+    grad : ndarray, shape and dtype of `logits`
+        Gradient of the reduced loss (of the sum of the losses, with "none"); exactly 0 in the
+        padding. Only with `return_grad` or `grad_out`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes, lengths, labels, weights or options are not as above, naming the
+        argument, the position, the value and what is allowed; nothing has been written then.
+        If ``infeasible="raise"`` and sequences are too short for their labels, naming them.
+
+    See Also
+    --------
+    ctc_feasible : whether sequences are long enough for their labels.
+    ctc_posteriors : where in time each label is.
+    ctc_align : the best alignment.
+
+    Notes
+    -----
+    The result does not depend, not even by a bit, on the number of threads nor on the other
+    sequences of the batch. NaN or +inf among the scores of a valid step (for log-probabilities
+    and probabilities: of a class that occurs) makes loss and gradient of that sequence NaN, as
+    does a negative probability. A step whose logits are all -inf has probability 0.
+
+    Replaces ``torch.nn.functional.ctc_loss(log_softmax(x), ...)`` (time-major there:
+    ``x.swapaxes(0, 1)`` costs nothing here), ``optax.ctc_loss``, ``tf.nn.ctc_loss`` and
+    ``keras.ops.ctc_loss``.
+
+    References
+    ----------
+    .. [1] A. Graves, S. Fernández, F. Gomez, J. Schmidhuber, "Connectionist temporal
+       classification: labelling unsegmented sequence data with recurrent neural networks",
+       ICML 2006.
+
+    Examples
+    --------
+    Two steps, blank and one class, all equally likely: three of the four alignments give the
+    label.
+
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> loss, grad = fsl.ctc_loss(np.zeros((2, 2)), [1], return_grad=True)
+    >>> round(float(np.exp(-loss)), 6)
+    0.75
+    >>> grad.round(4)
+    array([[ 0.1667, -0.1667],
+           [ 0.1667, -0.1667]])
+
+    A batch; the second sequence has three steps and one label:
+
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.normal(size=(2, 5, 4)).astype(np.float32)
+    >>> fsl.ctc_loss(x, [[1, 2], [3, 0]], [5, 3], [2, 1], reduction="none").round(4)
+    array([5.0291, 2.8468])
+    """
+    kind = choice("input", input, _INPUTS)
+    policy = choice("infeasible", infeasible, _INFEASIBLE)
+    normalizer = check_reduction(reduction, SEQUENCE_REDUCTIONS, normalizer)
+    scores = as_scores("logits", logits)
+    values = scores.values
+    batch, n_frames, n_classes = values.shape
+    blank = as_index("blank", blank, n_classes)
+    frames = as_lengths("logit_lengths", logit_lengths, batch, n_frames, scores.single)
+    targets = as_labels(
+        labels,
+        label_lengths,
+        batch=batch,
+        n_classes=n_classes,
+        blank=blank,
+        single=scores.single,
+    )
+    weight = as_weights("sample_weight", sample_weight, batch)
+    if policy == 2:
+        require_feasible(frames, targets)
+    gradient = as_gradient(scores, return_grad, grad_out)
+    scale = length_scale(reduction, targets.lengths, normalizer, weight)
+    threads, order = _schedule(frames, targets.lengths, n_classes, num_threads)
+    loss = np.empty(batch)
+    if batch:
+        _kernel.ctc_loss[scores.type_name](
+            values,
+            targets.values,
+            targets.starts,
+            frames,
+            targets.lengths,
+            targets.frames_needed,
+            scale,
+            order,
+            kind,
+            blank,
+            loss,
+            gradient.values,
+            gradient.in_place,
+            threads,
+        )
+    if policy == 1:
+        loss[loss == np.inf] = 0.0
+    reduced = reduce_sequences(reduction, loss, scale)
+    if scores.single and reduction == "none":
+        reduced = float(np.asarray(reduced)[0])
+    if gradient.values is None:
+        return reduced
+    return reduced, gradient.deliver(scores.given)
+
+
+def _schedule(
+    frames: NDArray[np.int64],
+    label_lengths: NDArray[np.int64],
+    n_classes: int,
+    num_threads: int | None,
+) -> tuple[int, NDArray[np.int64]]:
+    """Return the number of threads and the order of the sequences, longest first."""
+    if len(frames) < 2:
+        return schedule(frames, num_threads)
+    # Nanoseconds, roughly: the dense pass, and the lattice both ways.
+    work = frames * (n_classes * 0.5 + label_lengths * 4.0 + 50.0)
+    return schedule(work, num_threads)
+
+
+def ctc_posteriors(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    logit_lengths: ArrayLike | None = None,
+    label_lengths: ArrayLike | None = None,
+    *,
+    blank: int = 0,
+    input: Input = "logits",
+    infeasible: Infeasible = "inf",
+    num_threads: int | None = None,
+) -> NDArray[Any]:
+    r"""Where in time each label is: occupation probabilities of the states of the CTC lattice.
+
+    The states are blank, first label, blank, second label, ..., last label, blank; entry u of frame
+    t is the probability, given scores and labels, that an alignment is in state u then [1]_:
+
+    .. math:: \gamma_{b,t,u} = P(q_t = u \mid x_b, l_b)
+              = \frac{\sum_{\pi : q_t = u} \prod_{t'} p_{b,t',\pi_{t'}}}
+                     {\sum_{\pi} \prod_{t'} p_{b,t',\pi_{t'}}}
+
+    with both sums over the alignments of :math:`l_b`. They come from the forward-backward sweeps of
+    `ctc_loss`, whose gradient with respect to logits is softmax less the posteriors added by class.
+
+    Parameters
+    ----------
+    logits, labels, logit_lengths, label_lengths, blank, input
+        As of `ctc_loss`.
+    infeasible : {"inf", "zero", "raise"}
+        Sequences too short for their labels have posteriors 0, or raise ValueError with "raise".
+        Sequences of probability 0 have posteriors 0, too.
+    num_threads : int, optional
+        Threads to use, at most one per sequence; see `set_num_threads` for the default.
+
+    Returns
+    -------
+    ndarray [B, T, 2 S + 1], or [T, 2 S + 1] for one sequence; dtype of `logits`
+        Posteriors; S is the largest number of labels. Each valid frame adds up to 1; frames beyond
+        a sequence's length, and states beyond its labels, are 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `ctc_loss`.
+
+    See Also
+    --------
+    ctc_align : the single best alignment.
+
+    References
+    ----------
+    .. [1] A. Graves, "Supervised sequence labelling with recurrent neural networks", Springer 2012,
+       section 7.4.1.
+
+    Examples
+    --------
+    Three frames, two classes, all equally likely: six alignments give label 1.
+
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> fsl.ctc_posteriors(np.zeros((3, 2)), [1]).round(4)
+    array([[0.5   , 0.5   , 0.    ],
+           [0.1667, 0.6667, 0.1667],
+           [0.    , 0.5   , 0.5   ]])
+    """
+    kind = choice("input", input, _INPUTS)
+    policy = choice("infeasible", infeasible, _INFEASIBLE)
+    scores = as_scores("logits", logits)
+    values = scores.values
+    batch, n_frames, n_classes = values.shape
+    blank = as_index("blank", blank, n_classes)
+    frames = as_lengths("logit_lengths", logit_lengths, batch, n_frames, scores.single)
+    targets = as_labels(
+        labels,
+        label_lengths,
+        batch=batch,
+        n_classes=n_classes,
+        blank=blank,
+        single=scores.single,
+    )
+    if policy == 2:
+        require_feasible(frames, targets)
+    threads, order = _schedule(frames, targets.lengths, n_classes, num_threads)
+    n_states = 2 * int(targets.lengths.max(initial=0)) + 1
+    shape = (batch, n_frames, n_states)
+    check_output("the posteriors", shape, values.itemsize)
+    posteriors = np.empty(shape, values.dtype)
+    if batch:
+        _kernel.ctc_loss[scores.type_name](
+            values,
+            targets.values,
+            targets.starts,
+            frames,
+            targets.lengths,
+            targets.frames_needed,
+            np.ones(batch),
+            order,
+            kind,
+            blank,
+            np.empty(batch),
+            posteriors,
+            False,
+            threads,
+            True,
+        )
+    with np.errstate(under="ignore"):
+        wanted: NDArray[Any] = posteriors.astype(scores.given.dtype, copy=False)
+    return wanted[0] if scores.single else wanted
+
+
+def ctc_feasible(
+    labels: ArrayLike, logit_lengths: ArrayLike, label_lengths: ArrayLike | None = None
+) -> bool | NDArray[np.bool_]:
+    """Return True for sequences that are long enough for their labels.
+
+    A label sequence needs one time step for each label and one for a blank between each two equal
+    neighbours; `ctc_loss` is infinite for shorter ones.
+
+    Parameters
+    ----------
+    labels : array_like of int
+        Padded [B, S], concatenated with `label_lengths`, or a list or column of B sequences; [S] for one
+        sequence.
+    logit_lengths : array_like of int [B], or int for one sequence
+        Time steps of each sequence.
+    label_lengths : array_like of int [B], or int for one sequence, optional
+        Labels of each sequence; the full width by default.
+
+    Returns
+    -------
+    ndarray of bool [B], or bool for one sequence
+
+    Raises
+    ------
+    ValueError, TypeError
+        If lengths or labels are not integers of the right shape or are negative.
+
+    Examples
+    --------
+    >>> import fastseqloss as fsl
+    >>> fsl.ctc_feasible([[1, 2], [1, 1]], [2, 2])
+    array([ True, False])
+    >>> fsl.ctc_feasible([1, 1], 2)
+    False
+    """
+    given = as_array("logit_lengths", logit_lengths)
+    if given.ndim > 1:
+        raise ValueError(f"logit_lengths has shape {given.shape}; allowed: [B], or an integer for one sequence")
+    read = read_labels(labels)
+    if given.ndim == 0 and not read:
+        read = read_integers("labels", [])
+    single = given.ndim == 0 and isinstance(read, Integers) and read.values.ndim == 1
+    longest = int(np.iinfo(np.int64).max)
+    frames = as_lengths("logit_lengths", given, given.size, longest, single)
+    targets = check_labels(
+        read,
+        label_lengths,
+        batch=len(frames),
+        n_classes=longest,
+        blank=-1,
+        single=single,
+    )
+    feasible: NDArray[np.bool_] = frames >= targets.frames_needed
+    return bool(feasible[0]) if single else feasible

@@ -1,0 +1,269 @@
+"""Losses of NumPy arrays as functions that JAX can compile, map and differentiate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from .._core.messages import shortened
+from ..crf.cotangents import crf_gradients
+from .host_call import Result, as_varying, host_call, varying_axes
+
+_HALVES = ("float16", "bfloat16")
+
+
+_DTYPES = (*_HALVES, "float32", "float64")
+
+
+@dataclass(frozen=True)
+class Host:
+    """A loss as JAX calls it back. Equal ones compute the same, so that JAX compiles a program once.
+
+    Operands come under their names, None for one that was left out; the first `n_scores` have a gradient. What
+    JAX maps over comes as axes ahead of an operand's own, of length 1 where the operand was not mapped.
+    `by_targets`, with the arguments of the loss, gives the gradient of a second operand with one, the targets.
+    """
+
+    loss: Callable[..., Any]
+    names: tuple[str, ...]
+    ndims: tuple[int | None, ...]  # own axes of each operand
+    n_scores: int
+    shape: tuple[int, ...]  # of the loss
+    folds: bool  # whether mapped axes may join the batch: losses of sequences that have nothing in common
+    shared: tuple[str, ...]  # what the sequences of a batch have in common
+    options: tuple[tuple[str, Any], ...]
+    by_targets: Callable[..., NDArray[Any]] | None = None
+    wanted: tuple[str, ...] = ()  # operands whose gradients are returned
+    sloped: bool = False  # the last operand is the slopes of the losses [B]; only gradients are returned
+
+    def __call__(self, *operands: Any) -> Any:
+        """Return what the function gives for operands of the host."""
+        arrays = dict(zip(self.given, map(np.asarray, operands), strict=True))
+        ahead = {name: array.shape[: array.ndim - self._ndim(name)] for name, array in arrays.items()}
+        mapped = np.broadcast_shapes(*ahead.values())
+        if not mapped:
+            return self._once(arrays)
+        if self.folds and all(math.prod(ahead[name]) == 1 for name in self.shared if name in ahead):
+            return self._folded(arrays, mapped)
+        whole = {name: np.broadcast_to(array, mapped + self._own(name, array)) for name, array in arrays.items()}
+        rows = [self._once({name: array[at] for name, array in whole.items()}) for at in np.ndindex(mapped)]
+        return tuple(np.stack(column).reshape(mapped + column[0].shape) for column in zip(*rows, strict=True))
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Names of the operands that were not left out."""
+        names = tuple(name for name, ndim in zip(self.names, self.ndims, strict=True) if ndim is not None)
+        return (*names, "slope") if self.sloped else names
+
+    def _ndim(self, name: str) -> int:
+        ndim = len(self.shape) if name == "slope" else self.ndims[self.names.index(name)]
+        assert ndim is not None
+        return ndim
+
+    def _own(self, name: str, array: NDArray[Any]) -> tuple[int, ...]:
+        return array.shape[array.ndim - self._ndim(name) :]
+
+    def _folded(self, arrays: dict[str, NDArray[Any]], mapped: tuple[int, ...]) -> Any:
+        """Call once, with mapped axes and batch axis made one."""
+        batched = len(self.shape) > 0
+        batch = math.prod(mapped) * (self.shape[0] if batched else 1)
+        folded = {}
+        for name, array in arrays.items():
+            own = self._own(name, array)
+            if name in self.shared:
+                folded[name] = array.reshape(own)
+            else:
+                folded[name] = np.broadcast_to(array, mapped + own).reshape(batch, *own[batched:])
+        results = self._once(folded)
+        shapes = (self.shape, *(self._own(name, arrays[name]) for name in self.wanted))
+        return tuple(result.reshape(mapped + shape) for result, shape in zip(results, shapes, strict=True))
+
+    def _once(self, arrays: dict[str, NDArray[Any]]) -> tuple[NDArray[Any], ...]:
+        given = {name: array for name, array in arrays.items() if name != "slope"} | dict(self.options)
+        compute = partial(self.loss, **given)
+        if self.sloped:
+            return self._chosen(crf_gradients(compute, np.asarray(arrays["slope"], np.float64)))
+        loss, gradients = compute(return_grad=True) if self.wanted else (compute(), ())
+        if isinstance(gradients, np.ndarray):
+            gradients = (gradients,)
+        if self.by_targets is not None and self.names[1] in self.wanted:
+            gradients = (*gradients, self.by_targets(**given).astype(arrays[self.names[1]].dtype))
+        return (np.asarray(loss, arrays[self.names[0]].dtype), *self._chosen(gradients))
+
+    def _chosen(self, gradients: tuple[NDArray[Any] | None, ...]) -> tuple[NDArray[Any], ...]:
+        chosen = zip(self.names, gradients, strict=False)
+        return tuple(gradient for name, gradient in chosen if gradient is not None and name in self.wanted)
+
+    def call(self, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Have JAX call this back; return the loss unless `sloped`, and the gradients that are wanted."""
+        results: list[Result] = [] if self.sloped else [(self.shape, scores[0].dtype)]
+        results += [
+            (score.shape, score.dtype) for name, score in zip(self.names, scores, strict=False) if name in self.wanted
+        ]
+        return host_call(self, tuple(results), [x for x in (*scores, *constants) if x is not None])
+
+    def wanting(self, names: tuple[str, ...]) -> Host:
+        """Return this loss with the gradients of some operands."""
+        return replace(self, wanted=names)
+
+    def gradients(self, results: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the gradient of each operand that may have one, None where it was not wanted."""
+        named = dict(zip(self.wanted, results, strict=True))
+        return tuple(map(named.get, self.names[: self.n_scores]))
+
+
+def apply(host: Host, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> Any:
+    """Return the loss of operands of JAX, differentiable by the scores."""
+    axes = varying_axes([x for x in (*scores, *constants) if x is not None])
+    late = len(host.shape) > 0 and not host.folds
+    loss = _loss_late if late else _loss
+    # The transpose of the cast sums the gradient over the axes of the mesh along which the scores are the same.
+    return loss(host, tuple(as_varying(scores, axes)), tuple(as_varying(constants, axes)))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _loss(host: Host, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> Any:
+    """Return the loss. The gradient is computed along with it, where JAX differentiates."""
+    return host.call(scores, constants)[0]
+
+
+def _forward(host: Host, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> tuple[Any, Any]:
+    host, scores, constants = _differentiated(host, scores, constants)
+    loss, *gradients = host.call(scores, constants)
+    return loss, host.gradients(tuple(gradients))
+
+
+def _backward(host: Host, gradients: tuple[Any, ...], slope: Any) -> tuple[Any, None]:
+    def scaled(gradient: Any) -> Any:
+        spread = slope.reshape(slope.shape + (1,) * (gradient.ndim - slope.ndim))
+        return (gradient * spread).astype(gradient.dtype)
+
+    return tuple(None if gradient is None else scaled(gradient) for gradient in gradients), None
+
+
+_loss.defvjp(_forward, _backward, symbolic_zeros=True)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _loss_late(host: Host, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> Any:
+    """Return the losses [B] of sequences that share parameters, whose gradient depends on the slope of each."""
+    return host.call(scores, constants)[0]
+
+
+def _forward_late(host: Host, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> tuple[Any, Any]:
+    return host.call(scores, constants)[0], (scores, constants)
+
+
+def _backward_late(host: Host, kept: tuple[Any, Any], slope: Any) -> tuple[Any, None]:
+    scores, constants = kept
+    given = tuple(name for name, score in zip(host.names, scores, strict=False) if score is not None)
+    late = replace(host.wanting(given), sloped=True)
+    return late.gradients(late.call(scores, (*constants, slope))), None
+
+
+_loss_late.defvjp(_forward_late, _backward_late)
+
+
+def _differentiated(host: Host, scores: Any, constants: Any) -> tuple[Host, Any, Any]:
+    """Take operands as `jax.custom_vjp` gives them, with what is differentiated."""
+    names = tuple(name for name, x in zip(host.names, scores, strict=False) if x is not None and x.perturbed)
+    given, kept = (tuple(None if x is None else x.value for x in operands) for operands in (scores, constants))
+    return host.wanting(names), given, kept
+
+
+def as_operand(name: str, value: Any, copy: bool = False) -> Any:
+    """Return an array of JAX; not with the memory of the caller's array if it is to be a copy."""
+    if isinstance(value, jax.Array):
+        return value
+    try:
+        return jnp.asarray(np.array(value, subok=True) if copy and hasattr(value, "__array__") else value)
+    except (TypeError, ValueError, OverflowError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name} is not an array for JAX: {shortened(error)}") from error
+
+
+def as_scores(name: str, value: Any) -> Any:
+    """Return an operand with a gradient: in float32 for half precision, whose gradient JAX then rounds, scaled."""
+    array = as_operand(name, value)
+    if array.dtype.name not in _DTYPES:
+        raise TypeError(f"{name} has dtype {array.dtype}; allowed: {', '.join(_DTYPES)}")
+    return array.astype(jnp.float32) if array.dtype.name in _HALVES else array
+
+
+def as_constant(name: str, value: Any) -> Any:
+    """Return an operand without a gradient, or None. To differentiate by it is an error."""
+    if value is None:
+        return None
+    # A copy: JAX may keep NumPy's own memory, and read it when its owner has changed it.
+    array = as_operand(name, value, copy=True)
+    if jnp.issubdtype(array.dtype, jnp.floating):
+        return _without_derivative(name, array)
+    if hasattr(value, "__array__") and not isinstance(value, jax.Array):
+        _check_integers(name, np.asarray(value), array.dtype)
+    return array
+
+
+def _check_integers(name: str, given: NDArray[Any], dtype: Any) -> None:
+    """Check that JAX, which wraps NumPy's integers around, can hold these."""
+    if given.size and given.dtype.kind in "iu" and given.dtype != dtype:
+        bounds = np.iinfo(dtype)
+        bad = np.argwhere((given < bounds.min) | (given > bounds.max))
+        if len(bad):
+            position = tuple(bad[0].tolist())
+            where = f"{name}[{', '.join(map(str, position))}]" if position else name
+            raise ValueError(f"{where} is {given[position]}; allowed: integers of {dtype}; jax_enable_x64 is off")
+
+
+def as_per_sequence(name: str, value: Any, batch: tuple[int, ...]) -> Any:
+    """Return an operand with one number for each sequence, of shape `batch`, or None; () is one sequence."""
+    array = as_constant(name, value)
+    if array is None or array.shape == batch:
+        return array
+    if array.shape not in ((), (1,)) or math.prod(batch) != 1:
+        raise ValueError(f"{name} has shape {array.shape}; allowed: {batch if batch else 'a number'}")
+    return array.reshape(batch)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _without_derivative(name: str, array: Any) -> Any:
+    return array
+
+
+@_without_derivative.defjvp
+def _refuse(name: str, primals: Any, tangents: Any) -> Any:
+    hint = "; or multiply the losses of reduction='none' by it" if name == "sample_weight" else ""
+    raise TypeError(
+        f"{name} is differentiated, and the loss has no derivative by it here; allowed: a constant, such as "
+        f"jax.lax.stop_gradient({name}){hint}"
+    )
+
+
+def as_options(**options: Any) -> tuple[tuple[str, Any], ...]:
+    """Return what is part of the program: names and values known when JAX traces."""
+    return tuple((name, _as_static(name, value)) for name, value in options.items())
+
+
+def _as_static(name: str, value: Any) -> Any:
+    if isinstance(value, jax.core.Tracer):
+        hint = "; divide the loss of reduction='sum' by it" if name == "normalizer" else ""
+        raise TypeError(f"{name} is traced by JAX; allowed: a value that is known when the program is traced{hint}")
+    if isinstance(value, (np.ndarray, jax.Array)) and value.ndim == 0:
+        return value.item()
+    try:
+        hash(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}; allowed: one value") from None
+    return value
+
+
+def ndims(*operands: Any) -> tuple[int | None, ...]:
+    """Say how many axes each operand has, None for one that was left out."""
+    return tuple(None if operand is None else operand.ndim for operand in operands)

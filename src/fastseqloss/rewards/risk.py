@@ -1,0 +1,202 @@
+"""Expected risk of candidates."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Unpack, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .._core.arrays import as_array, as_doubles, as_lengths, as_mask, as_weights
+from .._core.gradient import as_gradient
+from .._core.options import as_number
+from .._core.reduction import check_reduction, reduce_sequences, sequence_scale
+from .._core.scores import as_step_scores
+from .._core.steps import Steps
+from .._core.threads import check_num_threads
+from .._core.types import Loss, LossAndGradient, RiskOptions, RiskReduction
+from .arguments import as_finite
+
+_RISK_REDUCTIONS = ("none", "sum", "mean")
+
+
+@overload
+def expected_risk_loss(
+    log_probs: ArrayLike,
+    risks: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: Literal["sum", "mean"] = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    **options: Unpack[RiskOptions],
+) -> float: ...
+
+
+@overload
+def expected_risk_loss(
+    log_probs: ArrayLike,
+    risks: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: RiskReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    **options: Unpack[RiskOptions],
+) -> Loss: ...
+
+
+@overload
+def expected_risk_loss(
+    log_probs: ArrayLike,
+    risks: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: RiskReduction = ...,
+    return_grad: Literal[True],
+    grad_out: NDArray[Any] | None = ...,
+    **options: Unpack[RiskOptions],
+) -> LossAndGradient: ...
+
+
+@overload
+def expected_risk_loss(
+    log_probs: ArrayLike,
+    risks: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: RiskReduction = ...,
+    return_grad: bool = ...,
+    grad_out: NDArray[Any],
+    **options: Unpack[RiskOptions],
+) -> LossAndGradient: ...
+
+
+def expected_risk_loss(
+    log_probs: ArrayLike,
+    risks: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    sharpness: float = 1.0,
+    reduction: RiskReduction = "mean",
+    normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    return_grad: bool = False,
+    grad_out: NDArray[Any] | None = None,
+    num_threads: int | None = None,
+) -> Loss | LossAndGradient:
+    r"""Risk expected over the candidates of each sequence (minimum risk training), and its gradient.
+
+    .. math::
+        L_b = \sum_n Q_{b,n} R_{b,n}, \quad
+        Q_{b,n} = \frac{p_{b,n}^\alpha}{\sum_k p_{b,k}^\alpha}
+
+    with candidates' probabilities p, renormalised over the candidates [1]_. The gradient with respect to
+    :math:`\log p_{b,n}` is :math:`\alpha\, Q_{b,n} (R_{b,n} - L_b)`; from there it goes on into whatever gave
+    the log-probability of a whole candidate.
+
+    Parameters
+    ----------
+    log_probs : array_like [B, N] or [N]
+        Log-probabilities of N candidates (samples, a beam) of each of B sequences; float16, bfloat16, float32 or
+        float64.
+    risks : array_like, shape of `log_probs`
+        What each candidate costs: an edit distance, 1 - BLEU. Finite. Constants.
+    lengths : array_like of int [B], optional
+        Number of candidates of each sequence; all by default.
+    mask : array_like of bool, or of 0 and 1, shape of `log_probs`, optional
+        Which candidates count. What does not count is never read and has gradient 0.
+    sharpness : float
+        The exponent :math:`\alpha`, above 0; small ones make the candidates more alike.
+    reduction : {"mean", "sum", "none"}
+        "mean" divides the sum over sequences by B, "none" gives every sequence's risk.
+    normalizer : float, optional
+        With ``reduction="sum"``, divides the sum.
+    sample_weight : array_like [B], optional
+        Weight of each sequence, finite and not negative; the mean then divides by the sum of weights.
+    return_grad : bool
+        Whether to return the gradient too.
+    grad_out : ndarray, optional
+        Array of shape and dtype of `log_probs` to write the gradient to; may be `log_probs` itself.
+        Implies `return_grad`.
+    num_threads : int, optional
+        As everywhere; there is too little to do for more than one.
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+        The expected risk; [B] with "none".
+    grad : ndarray, shape and dtype of `log_probs`
+        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        `grad_out`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes, lengths, numbers or options are not as above, naming the argument, the position,
+        the value and what is allowed; nothing has been written then.
+
+    Notes
+    -----
+    A sequence whose candidates all have probability 0, or that has none, has loss 0 and gradient 0. NaN or
+    +inf among its log-probabilities makes loss and gradient of a sequence NaN.
+
+    References
+    ----------
+    .. [1] S. Shen et al., "Minimum risk training for neural machine translation", ACL 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> loss, grad = fsl.expected_risk_loss(np.log([[0.3, 0.1]]), [[0, 1]], return_grad=True)
+    >>> round(loss, 6)
+    0.25
+    >>> grad.round(4)
+    array([[-0.1875,  0.1875]])
+    """
+    normalizer = check_reduction(reduction, _RISK_REDUCTIONS, normalizer)
+    check_num_threads(num_threads)
+    alpha = as_number("sharpness", sharpness, 0.0, np.inf, open_ends=True)
+    given = as_array("log_probs", log_probs)
+    if given.ndim not in (1, 2):
+        raise ValueError(f"log_probs has shape {given.shape}; allowed: [B, N], or [N] for one sequence")
+    checked = as_step_scores("log_probs", given)
+    batch, _, n = checked.values.shape if given.ndim == 2 else (1, 1, given.shape[0])
+    first = as_lengths("lengths", lengths, batch, n, given.ndim == 1)
+    steps = Steps((batch, n), first, None)
+    if mask is not None:
+        chosen = as_mask("mask", mask, given.shape, steps.counting())
+        steps = steps._replace(mask=chosen.view(np.uint8).reshape(batch, n))
+    counts = steps.counting()
+    costs = as_finite("risks", risks, given.shape, counts).reshape(batch, n)
+    weight = as_weights("sample_weight", sample_weight, batch)
+    scale = sequence_scale(reduction, np.ones(batch), normalizer, weight, batch)
+    gradient = as_gradient(checked, return_grad, grad_out)
+    x = np.where(counts, as_doubles(checked.values).reshape(batch, n), -np.inf)
+    risk, slope = _expected_risk(x, costs, alpha)
+    loss = reduce_sequences(reduction, risk, scale)
+    if given.ndim == 1 and reduction == "none":
+        loss = float(np.asarray(loss)[0])
+    if gradient.values is None:
+        return loss
+    with np.errstate(all="ignore"):
+        scaled = np.multiply(slope, scale[:, None], out=np.zeros_like(slope), where=scale[:, None] != 0)
+        np.copyto(gradient.values.reshape(batch, n), np.where(counts, scaled, 0), casting="same_kind")
+    return loss, gradient.deliver(checked.given)
+
+
+def _expected_risk(
+    x: NDArray[np.float64], risks: NDArray[np.float64], alpha: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return expected risks [B], and their derivatives by the log-probabilities."""
+    most = x.max(axis=1, keepdims=True)
+    with np.errstate(all="ignore"):
+        # Halves of scores and risks, exact, since differences of finite numbers may be twice as large.
+        below = x / 2 - np.where(most == -np.inf, 0, most) / 2
+        odds = np.exp(alpha * below * 2)
+        total = odds.sum(axis=1, keepdims=True)
+        share = odds / np.where(total == 0, 1, total)
+        half = (share * (risks / 2)).sum(axis=1)
+        return half * 2, np.where(share == 0, share, alpha * share * (risks / 2 - half[:, None]) * 2)

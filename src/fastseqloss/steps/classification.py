@@ -1,0 +1,593 @@
+"""Cross-entropy of classes and of binary decisions, over padded sequences."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Unpack, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .._core.levels import load
+from .._core.options import as_number, choice
+from .._core.steps import Parameter
+from .._core.types import (
+    BinaryOptions,
+    ClassOptions,
+    CrossEntropyOptions,
+    Input,
+    Loss,
+    LossAndGradient,
+    ScalarReduction,
+    StepReduction,
+)
+from .classes import prepare
+from .pointwise import pointwise_loss
+
+_kernel = load("steps.classification")
+
+
+_INPUTS = ("logits", "log_probs", "probs")
+
+
+@overload
+def softmax_cross_entropy(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: ScalarReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    **options: Unpack[CrossEntropyOptions],
+) -> float: ...
+
+
+@overload
+def softmax_cross_entropy(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    **options: Unpack[CrossEntropyOptions],
+) -> Loss: ...
+
+
+@overload
+def softmax_cross_entropy(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[True],
+    grad_out: NDArray[Any] | None = ...,
+    **options: Unpack[CrossEntropyOptions],
+) -> LossAndGradient: ...
+
+
+@overload
+def softmax_cross_entropy(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: bool = ...,
+    grad_out: NDArray[Any],
+    **options: Unpack[CrossEntropyOptions],
+) -> LossAndGradient: ...
+
+
+def softmax_cross_entropy(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    input: Input = "logits",
+    ignore_index: int = -100,
+    class_weight: ArrayLike | None = None,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    reduction: StepReduction = "mean",
+    normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    return_grad: bool = False,
+    grad_out: NDArray[Any] | None = None,
+    num_threads: int | None = None,
+) -> Loss | LossAndGradient:
+    r"""Softmax cross-entropy of steps of padded sequences, and its gradient.
+
+    .. math::
+        L_{b,t} = \sum_c q_{b,t,c} (\log Z_{b,t} - x_{b,t,c}) + \zeta \log^2 Z_{b,t}, \quad
+        Z_{b,t} = \sum_c e^{x_{b,t,c}}, \quad
+        q_{b,t,c} = w_c \left((1 - \epsilon)\, y_{b,t,c} + \frac{\epsilon}{V}\right)
+
+    with class weights :math:`w`, smoothing :math:`\epsilon` [1]_ and :math:`\zeta` the weight of the z-loss
+    [2]_; for an integer target :math:`y` is 1 at its class, and its weight is that of the class.
+
+    Parameters
+    ----------
+    logits : array_like [..., V]
+        Scores of V classes: batch, time and further axes of steps, as many as there are; [N, V] is
+        N sequences of one step. float32 and float64 are native; float16 and bfloat16 are read and
+        written as they are, a row at a time computed in float32. Any strides; a class axis that is not
+        contiguous is copied.
+    targets : array_like of int, shape of the steps; or of float, shape of `logits`
+        Classes, or distributions over classes: finite numbers of 0 or more, which need not add up to one.
+    lengths : array_like of int [B], optional
+        Time steps of each sequence; all by default.
+    mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
+        Which steps count, where they are not the first ones; all by default. With `lengths` a step
+        counts if both say so. What does not count is never read and has gradient 0.
+    input : {"logits", "log_probs", "probs"}
+        What `logits` holds. A softmax is applied to logits alone. Log-probabilities and
+        probabilities are taken as they are, normalised or not, and the gradient is the derivative with
+        respect to them. Probabilities are from 0 to 1; one beyond by up to 1e-6, as rounding has
+        it, counts as 0 or 1.
+    ignore_index : int
+        Steps with this target do not count at all. Distributions take none: negative there, as by default.
+    class_weight : array_like [V], optional
+        Weight of each class, 0 or from 1e-150 to 1e150. For integer targets averages then divide by the
+        sum of the targets' weights; for distributions they leave the divisor alone.
+    label_smoothing : float
+        From 0 to 1: this share of each target goes to all classes in equal parts.
+    z_loss : float
+        Weight of the square of the log normaliser, which keeps logits from drifting; for logits only.
+        Class weights do not apply to it.
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+        "mean" divides the sum over steps by their number, "sequence_mean" is the mean over sequences
+        of each one's mean over its steps, "batch_mean" divides the sum by B; "per_sequence" gives the
+        sums [B], "none" every step's loss.
+    normalizer : float, optional
+        With ``reduction="sum"``, divides the sum.
+    sample_weight : array_like [B], optional
+        Weight of each sequence, finite and not negative. Averages divide by the sum of weights where
+        they divided by a count.
+    return_grad : bool
+        Whether to return the gradient too.
+    grad_out : ndarray, optional
+        Array of shape and dtype of `logits` to write the gradient to; may be `logits` itself.
+        Implies `return_grad`.
+    num_threads : int, optional
+        Threads to use; see `set_num_threads` for the default.
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+        The loss, in nats; [B] with "per_sequence", of the shape of the steps with "none", 0 where a step
+        does not count.
+    grad : ndarray, shape and dtype of `logits`
+        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        `grad_out`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes, lengths, targets, weights or options are not as above, naming the argument,
+        the position, the value and what is allowed; nothing has been written then.
+
+    See Also
+    --------
+    nll_loss : of log-probabilities.
+    binary_cross_entropy : of independent decisions.
+
+    Notes
+    -----
+    The result does not depend, not even by a bit, on the number of threads nor on the other sequences
+    of the batch. Where :math:`q` is 0 a term is 0, whatever the score. A logit of -inf is a class that
+    is masked out: the loss of a target on one is inf. A step whose logits are all -inf has loss inf and
+    gradient 0. NaN or +inf among the logits of a step makes its loss and gradient NaN. No step that
+    counts at all gives loss 0 and gradient 0.
+
+    Perplexity is ``np.exp`` of the mean.
+
+    Replaces ``torch.nn.functional.cross_entropy`` (classes on axis 1 there, here on the last),
+    ``optax.softmax_cross_entropy_with_integer_labels``, ``optax.softmax_cross_entropy``,
+    ``keras.losses.SparseCategoricalCrossentropy`` and ``keras.losses.CategoricalCrossentropy``. Options
+    mean what they mean in PyTorch. Different: with all steps ignored the mean is 0, not NaN, and
+    "mean" never counts padding.
+
+    References
+    ----------
+    .. [1] C. Szegedy, V. Vanhoucke, S. Ioffe, J. Shlens, Z. Wojna, "Rethinking the Inception
+       architecture for computer vision", CVPR 2016.
+    .. [2] A. Chowdhery et al., "PaLM: scaling language modeling with Pathways", Journal of Machine
+       Learning Research 24, 2023.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> x = np.log([[[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]]])
+    >>> loss, grad = fsl.softmax_cross_entropy(x, [[0, 1]], return_grad=True)
+    >>> round(loss, 6)  # -log(0.5 * 0.8) / 2
+    0.458145
+    >>> grad.round(3)
+    array([[[-0.25 ,  0.125,  0.125],
+            [ 0.05 , -0.1  ,  0.05 ]]])
+
+    Perplexity, over the steps that count:
+
+    >>> round(float(np.exp(fsl.softmax_cross_entropy(x, [[0, -100]]))), 6)
+    2.0
+    """
+    kind = choice("input", input, _INPUTS)
+    epsilon = as_number("label_smoothing", label_smoothing, 0.0, 1.0)
+    zeta = as_number("z_loss", z_loss, 0.0, np.inf)
+    if zeta and kind:
+        raise ValueError(f"z_loss is {z_loss}; allowed: 0 with input={input!r}, it needs input='logits'")
+    problem = prepare(
+        "logits",
+        logits,
+        targets,
+        lengths,
+        mask,
+        ignore_index,
+        class_weight,
+        reduction,
+        normalizer,
+        sample_weight,
+        return_grad,
+        grad_out,
+        distributions=True,
+    )
+    threads = problem.threads(num_threads, 0.5)
+    problem.check_shares(_kernel, scores="logits" if input == "probs" else None)
+    zeta = problem.balance(zeta)
+    if problem.size:
+        _kernel.softmax_cross_entropy(
+            *problem.scores,
+            problem.targets,
+            *problem.distributions,
+            problem.scale,
+            problem.class_weight,
+            epsilon,
+            zeta,
+            kind,
+            problem.losses,
+            problem.gradient,
+            threads,
+        )
+    return problem.result()
+
+
+@overload
+def nll_loss(
+    log_probs: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: ScalarReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    **options: Unpack[ClassOptions],
+) -> float: ...
+
+
+@overload
+def nll_loss(
+    log_probs: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    **options: Unpack[ClassOptions],
+) -> Loss: ...
+
+
+@overload
+def nll_loss(
+    log_probs: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[True],
+    grad_out: NDArray[Any] | None = ...,
+    **options: Unpack[ClassOptions],
+) -> LossAndGradient: ...
+
+
+@overload
+def nll_loss(
+    log_probs: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: bool = ...,
+    grad_out: NDArray[Any],
+    **options: Unpack[ClassOptions],
+) -> LossAndGradient: ...
+
+
+def nll_loss(
+    log_probs: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    ignore_index: int = -100,
+    class_weight: ArrayLike | None = None,
+    reduction: StepReduction = "mean",
+    normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    return_grad: bool = False,
+    grad_out: NDArray[Any] | None = None,
+    num_threads: int | None = None,
+) -> Loss | LossAndGradient:
+    r"""Negative log-likelihood of the targets' log-probabilities, and its gradient.
+
+    .. math:: L_{b,t} = -w_y\, x_{b,t,y}
+
+    Parameters
+    ----------
+    log_probs : array_like [..., V]
+        Log-probabilities of V classes: batch, time and further axes of steps, as many as there are; [N, V] is
+        N sequences of one step. float32 and float64 are native; float16 and bfloat16 are read and
+        written as they are, a row at a time computed in float32. Any strides; a class axis that is not
+        contiguous is copied.
+    targets : array_like of int, shape of the steps
+        Classes.
+    lengths : array_like of int [B], optional
+        Time steps of each sequence; all by default.
+    mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
+        Which steps count, where they are not the first ones; all by default. With `lengths` a step
+        counts if both say so. What does not count is never read and has gradient 0.
+    ignore_index : int
+        Steps with this target do not count at all.
+    class_weight : array_like [V], optional
+        Weight of each class, 0 or from 1e-150 to 1e150. For integer targets averages then divide by the
+        sum of the targets' weights; for distributions they leave the divisor alone.
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+        "mean" divides the sum over steps by their number, "sequence_mean" is the mean over sequences
+        of each one's mean over its steps, "batch_mean" divides the sum by B; "per_sequence" gives the
+        sums [B], "none" every step's loss.
+    normalizer : float, optional
+        With ``reduction="sum"``, divides the sum.
+    sample_weight : array_like [B], optional
+        Weight of each sequence, finite and not negative. Averages divide by the sum of weights where
+        they divided by a count.
+    return_grad : bool
+        Whether to return the gradient too.
+    grad_out : ndarray, optional
+        Array of shape and dtype of `log_probs` to write the gradient to; may be `log_probs` itself.
+        Implies `return_grad`.
+    num_threads : int, optional
+        Threads to use; see `set_num_threads` for the default.
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+        The loss, in nats; [B] with "per_sequence", of the shape of the steps with "none", 0 where a step
+        does not count.
+    grad : ndarray, shape and dtype of `log_probs`
+        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        `grad_out`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes, lengths, targets, weights or options are not as above, naming the argument,
+        the position, the value and what is allowed; nothing has been written then.
+
+    See Also
+    --------
+    softmax_cross_entropy : from logits; with smoothing, and distributions as targets.
+
+    Notes
+    -----
+    Replaces ``torch.nn.functional.nll_loss`` (classes on axis 1 there, here on the last). The same as
+    `softmax_cross_entropy` with ``input="log_probs"``; from logits that function is faster and more
+    accurate than a log-softmax before this one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> round(fsl.nll_loss(np.log([[0.5, 0.5], [0.25, 0.75]]), [0, 0]), 6)
+    1.039721
+    """
+    problem = prepare(
+        "log_probs",
+        log_probs,
+        targets,
+        lengths,
+        mask,
+        ignore_index,
+        class_weight,
+        reduction,
+        normalizer,
+        sample_weight,
+        return_grad,
+        grad_out,
+    )
+    threads = problem.threads(num_threads, 0.1)
+    if problem.size:
+        _kernel.softmax_cross_entropy(
+            *problem.scores,
+            problem.targets,
+            None,
+            0,
+            problem.scale,
+            problem.class_weight,
+            0.0,
+            0.0,
+            _INPUTS.index("log_probs"),
+            problem.losses,
+            problem.gradient,
+            threads,
+        )
+    return problem.result()
+
+
+@overload
+def binary_cross_entropy(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: ScalarReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    **options: Unpack[BinaryOptions],
+) -> float: ...
+
+
+@overload
+def binary_cross_entropy(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    **options: Unpack[BinaryOptions],
+) -> Loss: ...
+
+
+@overload
+def binary_cross_entropy(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[True],
+    grad_out: NDArray[Any] | None = ...,
+    **options: Unpack[BinaryOptions],
+) -> LossAndGradient: ...
+
+
+@overload
+def binary_cross_entropy(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: bool = ...,
+    grad_out: NDArray[Any],
+    **options: Unpack[BinaryOptions],
+) -> LossAndGradient: ...
+
+
+def binary_cross_entropy(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    input: Literal["logits", "probs"] = "logits",
+    pos_weight: ArrayLike | None = None,
+    reduction: StepReduction = "mean",
+    normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    return_grad: bool = False,
+    grad_out: NDArray[Any] | None = None,
+    num_threads: int | None = None,
+) -> Loss | LossAndGradient:
+    r"""Binary cross-entropy, and its gradient.
+
+    .. math::
+        L_{b,t} = -\frac{1}{D} \sum_d \left[ \omega_d\, y_{b,t,d} \log p_{b,t,d}
+        + (1 - y_{b,t,d}) \log(1 - p_{b,t,d}) \right], \quad p = \frac{1}{1 + e^{-x}}
+
+    Parameters
+    ----------
+    logits : array_like [B], [B, T] or [B, T, D]
+        Scores: batch, time, and features (labels of a multi-label step), over which a step's loss is the
+        mean. float32 and float64 are native; float16 and bfloat16 are read and written as they are. Any
+        strides.
+    targets : array_like, shape of `logits`
+        From 0 to 1, of any real dtype.
+    lengths : array_like of int [B], optional
+        Time steps of each sequence; all by default.
+    mask : array_like of bool, or of 0 and 1, [B, T], optional
+        Which steps count, where they are not the first ones; all by default. With `lengths` a step
+        counts if both say so. What does not count is never read and has gradient 0.
+    input : {"logits", "probs"}
+        What `logits` holds; the gradient is the derivative with respect to that. Probabilities are from 0 to
+        1; what is beyond by up to 1e-6, as rounding has it, counts as 0 or 1.
+    pos_weight : float, or array_like [D], optional
+        Weight of what the target says yes to; or one for each feature (the last axis).
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+        "mean" divides the sum over steps by their number, "sequence_mean" is the mean over sequences
+        of each one's mean over its steps, "batch_mean" divides the sum by B; "per_sequence" gives the
+        sums [B], "none" every step's loss.
+    normalizer : float, optional
+        With ``reduction="sum"``, divides the sum.
+    sample_weight : array_like [B], optional
+        Weight of each sequence, finite and not negative. Averages divide by the sum of weights where
+        they divided by a count.
+    return_grad : bool
+        Whether to return the gradient too.
+    grad_out : ndarray, optional
+        Array of shape and dtype of `logits` to write the gradient to; may be `logits` itself.
+        Implies `return_grad`.
+    num_threads : int, optional
+        Threads to use; see `set_num_threads` for the default.
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+        The loss, in nats; [B] with "per_sequence", of the shape of the steps with "none", 0 where a step
+        does not count.
+    grad : ndarray, shape and dtype of `logits`
+        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        `grad_out`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes, lengths, targets, weights or options are not as above, naming the argument,
+        the position, the value and what is allowed; nothing has been written then.
+
+    See Also
+    --------
+    softmax_cross_entropy : one of several classes.
+
+    Notes
+    -----
+    Computed from the logits without rounding a probability to 0 or 1: exact to rounding for logits of
+    any size. A term whose factor is 0 is 0, so probabilities of exactly 0 and 1 have the loss that
+    the equation gives them, 0 or inf (PyTorch and Keras clip).
+
+    Replaces ``torch.nn.functional.binary_cross_entropy_with_logits`` and ``binary_cross_entropy``,
+    ``keras.losses.BinaryCrossentropy`` and ``optax.sigmoid_binary_cross_entropy``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> loss, grad = fsl.binary_cross_entropy([[0.0, 1e4]], [[1, 0]], reduction="none", return_grad=True)
+    >>> loss.round(4)
+    array([[6.931e-01, 1.000e+04]])
+    >>> grad
+    array([[-0.5,  1. ]])
+    """
+    kind = choice("input", input, ("logits", "probs"))
+    weight = 1.0 if pos_weight is None else pos_weight
+    parameter = Parameter("pos_weight", weight, 0.0, np.inf, open_ends=False, per_feature=True)
+    return pointwise_loss(
+        "bce_probs" if kind else "bce_logits",
+        "logits",
+        logits,
+        targets,
+        lengths,
+        mask,
+        parameter,
+        reduction,
+        normalizer,
+        sample_weight,
+        return_grad,
+        grad_out,
+        num_threads,
+    )

@@ -1,0 +1,357 @@
+"""Margin losses over padded sequences."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Unpack, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .._core.levels import load
+from .._core.options import as_number, flag
+from .._core.steps import Parameter
+from .._core.types import HingeOptions, Loss, LossAndGradient, MulticlassHingeOptions, ScalarReduction, StepReduction
+from .classes import prepare
+from .pointwise import pointwise_loss
+
+_kernel = load("steps.margin")
+
+
+@overload
+def hinge_loss(
+    scores: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: ScalarReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    **options: Unpack[HingeOptions],
+) -> float: ...
+
+
+@overload
+def hinge_loss(
+    scores: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    **options: Unpack[HingeOptions],
+) -> Loss: ...
+
+
+@overload
+def hinge_loss(
+    scores: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[True],
+    grad_out: NDArray[Any] | None = ...,
+    **options: Unpack[HingeOptions],
+) -> LossAndGradient: ...
+
+
+@overload
+def hinge_loss(
+    scores: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: bool = ...,
+    grad_out: NDArray[Any],
+    **options: Unpack[HingeOptions],
+) -> LossAndGradient: ...
+
+
+def hinge_loss(
+    scores: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    margin: float = 1.0,
+    squared: bool = False,
+    reduction: StepReduction = "mean",
+    normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    return_grad: bool = False,
+    grad_out: NDArray[Any] | None = None,
+    num_threads: int | None = None,
+) -> Loss | LossAndGradient:
+    r"""Hinge loss of binary decisions, and its gradient.
+
+    It is 0 for what is right by the margin m [1]_.
+
+    .. math:: L_{b,t} = \frac{1}{D} \sum_d \max(0, m - y_{b,t,d}\, s_{b,t,d})
+
+    Parameters
+    ----------
+    scores : array_like [B], [B, T] or [B, T, D]
+        Scores: batch, time, and features, over which a step's loss is the mean. float32 and float64 are
+        native; float16 and bfloat16 are read and written as they are. Any strides.
+    targets : array_like, shape of `scores`
+        -1 or 1, of any real dtype.
+    lengths : array_like of int [B], optional
+        Time steps of each sequence; all by default.
+    mask : array_like of bool, or of 0 and 1, [B, T], optional
+        Which steps count, where they are not the first ones; all by default. With `lengths` a step
+        counts if both say so. What does not count is never read and has gradient 0.
+    margin : float
+        What the product of target and score must reach; 0 or more.
+    squared : bool
+        Whether to square each term.
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+        "mean" divides the sum over steps by their number, "sequence_mean" is the mean over sequences
+        of each one's mean over its steps, "batch_mean" divides the sum by B; "per_sequence" gives the
+        sums [B], "none" every step's loss.
+    normalizer : float, optional
+        With ``reduction="sum"``, divides the sum.
+    sample_weight : array_like [B], optional
+        Weight of each sequence, finite and not negative. Averages divide by the sum of weights where
+        they divided by a count.
+    return_grad : bool
+        Whether to return the gradient too.
+    grad_out : ndarray, optional
+        Array of shape and dtype of `scores` to write the gradient to; may be `scores` itself.
+        Implies `return_grad`.
+    num_threads : int, optional
+        Threads to use; see `set_num_threads` for the default.
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+        The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 where a step
+        does not count.
+    grad : ndarray, shape and dtype of `scores`
+        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        `grad_out`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes, lengths, targets, weights or options are not as above, naming the argument,
+        the position, the value and what is allowed; nothing has been written then.
+
+    Notes
+    -----
+    The derivative where the score just reaches the margin is 0.
+
+    Replaces ``keras.losses.Hinge`` and ``keras.losses.SquaredHinge`` and ``optax.hinge_loss``. PyTorch's
+    ``hinge_embedding_loss`` is another loss.
+
+    References
+    ----------
+    .. [1] C. Cortes, V. Vapnik, "Support-vector networks", Machine Learning 20, 1995.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> fsl.hinge_loss([[0.8, -0.5, 0.3]], [[1, -1, 1]], reduction="none").round(6)
+    array([[0.2, 0.5, 0.7]])
+    >>> round(fsl.hinge_loss([[0.8, -0.5, 0.3]], [[1, -1, 1]]), 3)
+    0.467
+    """
+    parameter = Parameter("margin", margin, 0.0, np.inf, open_ends=False, per_feature=False)
+    loss = "squared_hinge" if flag("squared", squared) else "hinge"
+    return pointwise_loss(
+        loss,
+        "scores",
+        scores,
+        targets,
+        lengths,
+        mask,
+        parameter,
+        reduction,
+        normalizer,
+        sample_weight,
+        return_grad,
+        grad_out,
+        num_threads,
+    )
+
+
+@overload
+def multiclass_hinge_loss(
+    scores: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: ScalarReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    **options: Unpack[MulticlassHingeOptions],
+) -> float: ...
+
+
+@overload
+def multiclass_hinge_loss(
+    scores: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    **options: Unpack[MulticlassHingeOptions],
+) -> Loss: ...
+
+
+@overload
+def multiclass_hinge_loss(
+    scores: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[True],
+    grad_out: NDArray[Any] | None = ...,
+    **options: Unpack[MulticlassHingeOptions],
+) -> LossAndGradient: ...
+
+
+@overload
+def multiclass_hinge_loss(
+    scores: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: bool = ...,
+    grad_out: NDArray[Any],
+    **options: Unpack[MulticlassHingeOptions],
+) -> LossAndGradient: ...
+
+
+def multiclass_hinge_loss(
+    scores: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    margin: float = 1.0,
+    ignore_index: int = -100,
+    class_weight: ArrayLike | None = None,
+    reduction: StepReduction = "mean",
+    normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    return_grad: bool = False,
+    grad_out: NDArray[Any] | None = None,
+    num_threads: int | None = None,
+) -> Loss | LossAndGradient:
+    r"""Multiclass hinge loss of Crammer and Singer, and its gradient.
+
+    It is 0 where the target is ahead of all other classes by the margin m [1]_.
+
+    .. math:: L_{b,t} = w_y \max(0, m + \max_{c \ne y} s_{b,t,c} - s_{b,t,y})
+
+    Parameters
+    ----------
+    scores : array_like [..., V]
+        Scores of V classes: batch, time and further axes of steps, as many as there are; [N, V] is N
+        sequences of one step. float32 and float64 are native; float16 and bfloat16 are read and
+        written as they are. Any strides; a class axis that is not contiguous is copied.
+    targets : array_like of int, shape of the steps
+        Classes, or `ignore_index`.
+    lengths : array_like of int [B], optional
+        Time steps of each sequence; all by default.
+    mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
+        Which steps count, where they are not the first ones; all by default. With `lengths` a step
+        counts if both say so. What does not count is never read and has gradient 0.
+    margin : float
+        By how much the target's score must exceed all others; 0 or more.
+    ignore_index : int
+        Steps with this target do not count.
+    class_weight : array_like [V], optional
+        Weight of a step by its target, 0 or from 1e-150 to 1e150; averages then divide by the sum of
+        those weights.
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+        "mean" divides the sum over steps by their number, "sequence_mean" is the mean over sequences
+        of each one's mean over its steps, "batch_mean" divides the sum by B; "per_sequence" gives the
+        sums [B], "none" every step's loss.
+    normalizer : float, optional
+        With ``reduction="sum"``, divides the sum.
+    sample_weight : array_like [B], optional
+        Weight of each sequence, finite and not negative. Averages divide by the sum of weights where
+        they divided by a count.
+    return_grad : bool
+        Whether to return the gradient too.
+    grad_out : ndarray, optional
+        Array of shape and dtype of `scores` to write the gradient to; may be `scores` itself.
+        Implies `return_grad`.
+    num_threads : int, optional
+        Threads to use; see `set_num_threads` for the default.
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+        The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 where a step
+        does not count.
+    grad : ndarray, shape and dtype of `scores`
+        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        `grad_out`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes, lengths, targets, weights or options are not as above, naming the argument,
+        the position, the value and what is allowed; nothing has been written then.
+
+    Notes
+    -----
+    The derivative is that of the first of the highest scores beside the target, and 0 where the
+    margin is just reached.
+
+    ``keras.losses.CategoricalHinge`` is the same only where some other class has a score of 0 or more: it takes
+    the highest of the other scores and 0. With one more class, of score 0, this loss is equal to it. PyTorch's
+    ``multi_margin_loss`` is another loss, too: it adds up the violations of all classes and divides by V.
+
+    References
+    ----------
+    .. [1] K. Crammer, Y. Singer, "On the algorithmic implementation of multiclass kernel-based
+       vector machines", Journal of Machine Learning Research 2, 2001.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> loss, grad = fsl.multiclass_hinge_loss([[2.0, 1.5, 0.0]], [0], return_grad=True)
+    >>> loss
+    0.5
+    >>> grad
+    array([[-1.,  1.,  0.]])
+    """
+    number = as_number("margin", margin, 0.0, np.inf)
+    problem = prepare(
+        "scores",
+        scores,
+        targets,
+        lengths,
+        mask,
+        ignore_index,
+        class_weight,
+        reduction,
+        normalizer,
+        sample_weight,
+        return_grad,
+        grad_out,
+    )
+    threads = problem.threads(num_threads, 0.3)
+    if problem.size:
+        _kernel.multiclass_hinge(
+            *problem.scores,
+            problem.targets,
+            problem.scale,
+            problem.class_weight,
+            number,
+            problem.losses,
+            problem.gradient,
+            threads,
+        )
+    return problem.result()

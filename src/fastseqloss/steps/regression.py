@@ -1,0 +1,618 @@
+"""Regression losses over padded sequences."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Unpack, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .._core.steps import Parameter
+from .._core.types import (
+    HuberOptions,
+    Loss,
+    LossAndGradient,
+    QuantileOptions,
+    ScalarReduction,
+    StepOptions,
+    StepReduction,
+)
+from .pointwise import pointwise_loss
+
+
+@overload
+def mse_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: ScalarReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    **options: Unpack[StepOptions],
+) -> float: ...
+
+
+@overload
+def mse_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    **options: Unpack[StepOptions],
+) -> Loss: ...
+
+
+@overload
+def mse_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[True],
+    grad_out: NDArray[Any] | None = ...,
+    **options: Unpack[StepOptions],
+) -> LossAndGradient: ...
+
+
+@overload
+def mse_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: bool = ...,
+    grad_out: NDArray[Any],
+    **options: Unpack[StepOptions],
+) -> LossAndGradient: ...
+
+
+def mse_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    reduction: StepReduction = "mean",
+    normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    return_grad: bool = False,
+    grad_out: NDArray[Any] | None = None,
+    num_threads: int | None = None,
+) -> Loss | LossAndGradient:
+    r"""Mean squared error, and its gradient.
+
+    .. math:: L_{b,t} = \frac{1}{D} \sum_d (\hat y_{b,t,d} - y_{b,t,d})^2
+
+    Parameters
+    ----------
+    predictions : array_like [B], [B, T] or [B, T, D]
+        What the model says: batch, time, and features, over which a step's loss is the mean. float32
+        and float64 are native; float16 and bfloat16 are read and written as they are. Any strides.
+    targets : array_like, shape of `predictions`
+        Real numbers of any dtype.
+    lengths : array_like of int [B], optional
+        Time steps of each sequence; all by default.
+    mask : array_like of bool, or of 0 and 1, [B, T], optional
+        Which steps count, where they are not the first ones; all by default. With `lengths` a step
+        counts if both say so. What does not count is never read and has gradient 0.
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+        "mean" divides the sum over steps by their number, "sequence_mean" is the mean over sequences
+        of each one's mean over its steps, "batch_mean" divides the sum by B; "per_sequence" gives the
+        sums [B], "none" every step's loss.
+    normalizer : float, optional
+        With ``reduction="sum"``, divides the sum.
+    sample_weight : array_like [B], optional
+        Weight of each sequence, finite and not negative. Averages divide by the sum of weights where
+        they divided by a count.
+    return_grad : bool
+        Whether to return the gradient too.
+    grad_out : ndarray, optional
+        Array of shape and dtype of `predictions` to write the gradient to; may be `predictions` itself.
+        Implies `return_grad`.
+    num_threads : int, optional
+        Threads to use; see `set_num_threads` for the default.
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+        The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 where a step
+        does not count.
+    grad : ndarray, shape and dtype of `predictions`
+        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        `grad_out`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes, lengths, targets, weights or options are not as above, naming the argument,
+        the position, the value and what is allowed; nothing has been written then.
+
+    Notes
+    -----
+    Replaces ``torch.nn.functional.mse_loss``, ``keras.losses.MeanSquaredError`` and
+    ``optax.squared_error``, which know no lengths: they average over padding too.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> loss, grad = fsl.mse_loss([[1.0, 2.0, 9.0]], [[1.5, 1.0, 0.0]], [2], return_grad=True)
+    >>> loss
+    0.625
+    >>> grad
+    array([[-0.5,  1. ,  0. ]])
+    """
+    return pointwise_loss(
+        "mse",
+        "predictions",
+        predictions,
+        targets,
+        lengths,
+        mask,
+        None,
+        reduction,
+        normalizer,
+        sample_weight,
+        return_grad,
+        grad_out,
+        num_threads,
+    )
+
+
+@overload
+def mae_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: ScalarReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    **options: Unpack[StepOptions],
+) -> float: ...
+
+
+@overload
+def mae_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    **options: Unpack[StepOptions],
+) -> Loss: ...
+
+
+@overload
+def mae_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[True],
+    grad_out: NDArray[Any] | None = ...,
+    **options: Unpack[StepOptions],
+) -> LossAndGradient: ...
+
+
+@overload
+def mae_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: bool = ...,
+    grad_out: NDArray[Any],
+    **options: Unpack[StepOptions],
+) -> LossAndGradient: ...
+
+
+def mae_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    reduction: StepReduction = "mean",
+    normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    return_grad: bool = False,
+    grad_out: NDArray[Any] | None = None,
+    num_threads: int | None = None,
+) -> Loss | LossAndGradient:
+    r"""Mean absolute error, and its gradient.
+
+    .. math:: L_{b,t} = \frac{1}{D} \sum_d |\hat y_{b,t,d} - y_{b,t,d}|
+
+    Parameters
+    ----------
+    predictions : array_like [B], [B, T] or [B, T, D]
+        What the model says: batch, time, and features, over which a step's loss is the mean. float32
+        and float64 are native; float16 and bfloat16 are read and written as they are. Any strides.
+    targets : array_like, shape of `predictions`
+        Real numbers of any dtype.
+    lengths : array_like of int [B], optional
+        Time steps of each sequence; all by default.
+    mask : array_like of bool, or of 0 and 1, [B, T], optional
+        Which steps count, where they are not the first ones; all by default. With `lengths` a step
+        counts if both say so. What does not count is never read and has gradient 0.
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+        "mean" divides the sum over steps by their number, "sequence_mean" is the mean over sequences
+        of each one's mean over its steps, "batch_mean" divides the sum by B; "per_sequence" gives the
+        sums [B], "none" every step's loss.
+    normalizer : float, optional
+        With ``reduction="sum"``, divides the sum.
+    sample_weight : array_like [B], optional
+        Weight of each sequence, finite and not negative. Averages divide by the sum of weights where
+        they divided by a count.
+    return_grad : bool
+        Whether to return the gradient too.
+    grad_out : ndarray, optional
+        Array of shape and dtype of `predictions` to write the gradient to; may be `predictions` itself.
+        Implies `return_grad`.
+    num_threads : int, optional
+        Threads to use; see `set_num_threads` for the default.
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+        The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 where a step
+        does not count.
+    grad : ndarray, shape and dtype of `predictions`
+        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        `grad_out`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes, lengths, targets, weights or options are not as above, naming the argument,
+        the position, the value and what is allowed; nothing has been written then.
+
+    Notes
+    -----
+    The derivative where prediction and target are equal is 0.
+
+    Replaces ``torch.nn.functional.l1_loss`` and ``keras.losses.MeanAbsoluteError``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> fsl.mae_loss([[1.0, 2.0, 9.0]], [[1.5, 1.0, 0.0]], [2])
+    0.75
+    """
+    return pointwise_loss(
+        "mae",
+        "predictions",
+        predictions,
+        targets,
+        lengths,
+        mask,
+        None,
+        reduction,
+        normalizer,
+        sample_weight,
+        return_grad,
+        grad_out,
+        num_threads,
+    )
+
+
+@overload
+def huber_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: ScalarReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    **options: Unpack[HuberOptions],
+) -> float: ...
+
+
+@overload
+def huber_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    **options: Unpack[HuberOptions],
+) -> Loss: ...
+
+
+@overload
+def huber_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[True],
+    grad_out: NDArray[Any] | None = ...,
+    **options: Unpack[HuberOptions],
+) -> LossAndGradient: ...
+
+
+@overload
+def huber_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: bool = ...,
+    grad_out: NDArray[Any],
+    **options: Unpack[HuberOptions],
+) -> LossAndGradient: ...
+
+
+def huber_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    delta: float = 1.0,
+    reduction: StepReduction = "mean",
+    normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    return_grad: bool = False,
+    grad_out: NDArray[Any] | None = None,
+    num_threads: int | None = None,
+) -> Loss | LossAndGradient:
+    r"""Huber loss, square near the target and linear far from it, and its gradient.
+
+    Its gradient is bounded, so that outliers count less [1]_.
+
+    .. math::
+        L_{b,t} = \frac{1}{D} \sum_d \begin{cases} d^2/2 & |d| \le \delta \\
+        \delta (|d| - \delta/2) & \text{else} \end{cases}, \quad d = \hat y_{b,t,d} - y_{b,t,d}
+
+    Parameters
+    ----------
+    predictions : array_like [B], [B, T] or [B, T, D]
+        What the model says: batch, time, and features, over which a step's loss is the mean. float32
+        and float64 are native; float16 and bfloat16 are read and written as they are. Any strides.
+    targets : array_like, shape of `predictions`
+        Real numbers of any dtype.
+    lengths : array_like of int [B], optional
+        Time steps of each sequence; all by default.
+    mask : array_like of bool, or of 0 and 1, [B, T], optional
+        Which steps count, where they are not the first ones; all by default. With `lengths` a step
+        counts if both say so. What does not count is never read and has gradient 0.
+    delta : float
+        Where the loss goes from square to linear; above 0.
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+        "mean" divides the sum over steps by their number, "sequence_mean" is the mean over sequences
+        of each one's mean over its steps, "batch_mean" divides the sum by B; "per_sequence" gives the
+        sums [B], "none" every step's loss.
+    normalizer : float, optional
+        With ``reduction="sum"``, divides the sum.
+    sample_weight : array_like [B], optional
+        Weight of each sequence, finite and not negative. Averages divide by the sum of weights where
+        they divided by a count.
+    return_grad : bool
+        Whether to return the gradient too.
+    grad_out : ndarray, optional
+        Array of shape and dtype of `predictions` to write the gradient to; may be `predictions` itself.
+        Implies `return_grad`.
+    num_threads : int, optional
+        Threads to use; see `set_num_threads` for the default.
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+        The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 where a step
+        does not count.
+    grad : ndarray, shape and dtype of `predictions`
+        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        `grad_out`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes, lengths, targets, weights or options are not as above, naming the argument,
+        the position, the value and what is allowed; nothing has been written then.
+
+    Notes
+    -----
+    Replaces ``torch.nn.functional.huber_loss``, ``keras.losses.Huber`` and ``optax.huber_loss``.
+    PyTorch's ``smooth_l1_loss`` with ``beta`` is this one divided by `delta`.
+
+    References
+    ----------
+    .. [1] P. J. Huber, "Robust estimation of a location parameter", Annals of Mathematical
+       Statistics 35, 1964.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> loss, grad = fsl.huber_loss([[0.5, 3.0]], [[0.0, 0.0]], reduction="none", return_grad=True)
+    >>> loss
+    array([[0.125, 2.5  ]])
+    >>> grad
+    array([[0.5, 1. ]])
+    """
+    parameter = Parameter("delta", delta, 0.0, np.inf, open_ends=True, per_feature=False)
+    return pointwise_loss(
+        "huber",
+        "predictions",
+        predictions,
+        targets,
+        lengths,
+        mask,
+        parameter,
+        reduction,
+        normalizer,
+        sample_weight,
+        return_grad,
+        grad_out,
+        num_threads,
+    )
+
+
+@overload
+def quantile_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: ScalarReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    **options: Unpack[QuantileOptions],
+) -> float: ...
+
+
+@overload
+def quantile_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    **options: Unpack[QuantileOptions],
+) -> Loss: ...
+
+
+@overload
+def quantile_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[True],
+    grad_out: NDArray[Any] | None = ...,
+    **options: Unpack[QuantileOptions],
+) -> LossAndGradient: ...
+
+
+@overload
+def quantile_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: bool = ...,
+    grad_out: NDArray[Any],
+    **options: Unpack[QuantileOptions],
+) -> LossAndGradient: ...
+
+
+def quantile_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    q: ArrayLike = 0.5,
+    reduction: StepReduction = "mean",
+    normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    return_grad: bool = False,
+    grad_out: NDArray[Any] | None = None,
+    num_threads: int | None = None,
+) -> Loss | LossAndGradient:
+    r"""Quantile (pinball) loss, and its gradient.
+
+    Its minimum over predictions is the quantile `q` of the targets [1]_.
+
+    .. math:: L_{b,t} = \frac{1}{D} \sum_d \max(q\, d, (q - 1)\, d), \quad d = y_{b,t,d} - \hat y_{b,t,d}
+
+    Parameters
+    ----------
+    predictions : array_like [B], [B, T] or [B, T, D]
+        What the model says: batch, time, and features, over which a step's loss is the mean. float32
+        and float64 are native; float16 and bfloat16 are read and written as they are. Any strides.
+    targets : array_like, shape of `predictions`
+        Real numbers of any dtype.
+    lengths : array_like of int [B], optional
+        Time steps of each sequence; all by default.
+    mask : array_like of bool, or of 0 and 1, [B, T], optional
+        Which steps count, where they are not the first ones; all by default. With `lengths` a step
+        counts if both say so. What does not count is never read and has gradient 0.
+    q : float, or array_like [D]
+        Which quantile, between 0 and 1; or one for each feature (the last axis).
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+        "mean" divides the sum over steps by their number, "sequence_mean" is the mean over sequences
+        of each one's mean over its steps, "batch_mean" divides the sum by B; "per_sequence" gives the
+        sums [B], "none" every step's loss.
+    normalizer : float, optional
+        With ``reduction="sum"``, divides the sum.
+    sample_weight : array_like [B], optional
+        Weight of each sequence, finite and not negative. Averages divide by the sum of weights where
+        they divided by a count.
+    return_grad : bool
+        Whether to return the gradient too.
+    grad_out : ndarray, optional
+        Array of shape and dtype of `predictions` to write the gradient to; may be `predictions` itself.
+        Implies `return_grad`.
+    num_threads : int, optional
+        Threads to use; see `set_num_threads` for the default.
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+        The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 where a step
+        does not count.
+    grad : ndarray, shape and dtype of `predictions`
+        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        `grad_out`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes, lengths, targets, weights or options are not as above, naming the argument,
+        the position, the value and what is allowed; nothing has been written then.
+
+    Notes
+    -----
+    The derivative where prediction and target are equal is 0. To predict several quantiles of one
+    series give them as features, and the targets as ``np.broadcast_to(y[..., None], predictions.shape)``.
+
+    References
+    ----------
+    .. [1] R. Koenker, G. Bassett, "Regression quantiles", Econometrica 46, 1978.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> fsl.quantile_loss([[1.0, 1.0]], [[3.0, 0.0]], q=0.9, reduction="none").round(6)
+    array([[1.8, 0.1]])
+    """
+    parameter = Parameter("q", q, 0.0, 1.0, open_ends=True, per_feature=True)
+    return pointwise_loss(
+        "quantile",
+        "predictions",
+        predictions,
+        targets,
+        lengths,
+        mask,
+        parameter,
+        reduction,
+        normalizer,
+        sample_weight,
+        return_grad,
+        grad_out,
+        num_threads,
+    )

@@ -1,0 +1,384 @@
+"""Losses of PyTorch's CPU tensors, with gradients for its autograd. Needs PyTorch 2 or later.
+
+The losses of this package as functions of tensors; scores and gradients of float32 and float64 share memory with
+the kernels. `ctc_loss` and `CTCLoss` take exactly what `torch.nn.functional.ctc_loss` and `torch.nn.CTCLoss`
+take, so that a training script needs one changed import:
+
+>>> from fastseqloss.torch import ctc_loss  # instead of: from torch.nn.functional import ctc_loss
+
+The gradient is computed along with the loss, in one pass, where any is wanted; under ``torch.no_grad()``, or
+where nothing requires grad, the loss alone is. Half precision (float16, and bfloat16 with the package
+ml_dtypes) gives losses in float32 and gradients in its own dtype, rounded once they are scaled. Threads: no more than
+``torch.get_num_threads()`` and ``fastseqloss.get_num_threads()`` say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Literal, NoReturn, TypeAlias
+
+try:
+    import torch
+    from torch import Tensor
+except ModuleNotFoundError as error:
+    needs = f"fastseqloss.torch needs {error.name}, of the extra `torch`; pytorch.org has builds for CPUs alone"
+    raise ModuleNotFoundError(needs, name=error.name) from error
+from .._core.options import choice, flag
+from .._core.reduction import SEQUENCE_REDUCTIONS
+from .._core.types import Input, StepReduction
+from ..crf.loss import crf_loss as _crf_loss
+from ..ctc.loss import ctc_loss as _ctc_loss
+from ..steps.classification import softmax_cross_entropy as _softmax_cross_entropy
+from .autograd import Loss, apply, as_array, outside_graphs, threads
+
+__all__ = ["CTCLoss", "crf_loss", "ctc_loss", "ctc_loss_from_logits", "softmax_cross_entropy"]
+
+
+_REDUCTIONS = {"none": "none", "mean": "sequence_mean", "sum": "sum"}  # of PyTorch: what they are called here
+
+
+_NAMES = {"labels": "targets", "logit_lengths": "input_lengths", "label_lengths": "target_lengths"}
+
+
+Lengths: TypeAlias = "Tensor | Sequence[int] | int"  # quoted: the documentation is built without PyTorch, too
+
+
+@outside_graphs
+def ctc_loss(
+    log_probs: Tensor,
+    targets: Tensor,
+    input_lengths: Lengths,
+    target_lengths: Lengths,
+    blank: int = 0,
+    reduction: Literal["none", "mean", "sum"] = "mean",
+    zero_infinity: bool = False,
+) -> Tensor:
+    r"""Connectionist temporal classification loss, with the signature of ``torch.nn.functional.ctc_loss``.
+
+    Parameters
+    ----------
+    log_probs : Tensor [T, B, V], or [T, V] for one sequence
+        Log-probabilities, time first, on the CPU: float32, float64, float16 or bfloat16, of any strides.
+        Padding is never read.
+    targets : Tensor of int [B, S], or [sum(target_lengths)]; [S] for one sequence
+        Labels, padded or concatenated, of any integer dtype.
+    input_lengths, target_lengths : Tensor or sequence of int [B]; an int, too, for one sequence
+        Lengths of each sequence.
+    blank : int
+        Class of the blank; negative counts from the end.
+    reduction : {"mean", "sum", "none"}
+        "mean" divides each loss by the number of its labels, at least 1, and averages over the batch.
+    zero_infinity : bool
+        Whether infinite losses become 0. Their gradients are 0 in any case.
+
+    Returns
+    -------
+    Tensor [B] with ``reduction="none"`` (scalar for one sequence), else scalar
+        The loss in nats, in the dtype of `log_probs`, or float32 for half precision.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a tensor is not on the CPU, or shapes, dtypes, lengths or labels are not as above (a label out of
+        range, or equal to the blank), naming the argument, the position, the value and what is allowed.
+    RuntimeError
+        When a derivative of the gradient by the scores is asked for.
+
+    See Also
+    --------
+    ctc_loss_from_logits : without the softmax before, which it contains.
+    fastseqloss.ctc_loss : the same for NumPy arrays, and the equation.
+
+    Notes
+    -----
+    The gradient is the true derivative by `log_probs`, minus the posterior of each class, so that
+    ``torch.autograd.gradcheck`` passes. PyTorch's is ``exp(log_probs)`` more, which is the derivative only after
+    a ``log_softmax``. Whoever comes through a ``log_softmax``, as one does, gets the same gradient of
+    the logits from both: its backward pass subtracts the softmax times the sum over classes, which is -1 here
+    and 0 there.
+
+    Where loss is infinite PyTorch's gradient is NaN without `zero_infinity`, and here 0. An empty batch has loss
+    0. Here float32 is right for recordings of any length, and sixteen-bit floats are taken.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastseqloss.torch import ctc_loss
+    >>> x = torch.zeros(3, 1, 2, requires_grad=True)
+    >>> loss = ctc_loss(x.log_softmax(-1), torch.tensor([[1]]), [3], [1])
+    >>> loss.backward()
+    >>> round(loss.exp().item(), 4), x.grad[:, 0, 1]
+    (1.3333, tensor([ 0.0000, -0.1667,  0.0000]))
+    """
+    return _ctc(
+        "log_probs", "log_probs", log_probs, targets, input_lengths, target_lengths, blank, reduction, zero_infinity
+    )
+
+
+@outside_graphs
+def ctc_loss_from_logits(
+    logits: Tensor,
+    targets: Tensor,
+    input_lengths: Lengths,
+    target_lengths: Lengths,
+    blank: int = 0,
+    reduction: Literal["none", "mean", "sum"] = "mean",
+    zero_infinity: bool = False,
+) -> Tensor:
+    """Connectionist temporal classification loss of logits: the softmax is part of it.
+
+    Instead of ``ctc_loss(logits.log_softmax(-1), ...)``, and several times as fast: the log-probabilities are
+    never written, nor is their gradient.
+
+    Parameters
+    ----------
+    logits : Tensor [T, B, V], or [T, V] for one sequence
+        Scores, time first; batch first costs nothing either: pass ``logits.transpose(0, 1)``.
+    targets, input_lengths, target_lengths, blank, reduction, zero_infinity
+        As of `ctc_loss`.
+
+    Returns
+    -------
+    Tensor [B] with ``reduction="none"`` (scalar for one sequence), else scalar
+        The loss in nats, in the dtype of `logits`, or float32 for half precision.
+
+    Raises
+    ------
+    ValueError, TypeError, RuntimeError
+        As `ctc_loss`.
+
+    See Also
+    --------
+    fastseqloss.ctc_loss : the same for NumPy arrays.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastseqloss.torch import ctc_loss_from_logits
+    >>> x = torch.zeros(3, 1, 2, requires_grad=True)
+    >>> ctc_loss_from_logits(x, torch.tensor([[1]]), [3], [1]).backward()
+    >>> x.grad[:, 0, 1]
+    tensor([ 0.0000, -0.1667,  0.0000])
+    """
+    return _ctc("logits", "logits", logits, targets, input_lengths, target_lengths, blank, reduction, zero_infinity)
+
+
+class CTCLoss(torch.nn.CTCLoss):
+    """``torch.nn.CTCLoss``, computed by `ctc_loss`.
+
+    Parameters
+    ----------
+    blank : int
+    reduction : {"mean", "sum", "none"}
+    zero_infinity : bool
+        As of `ctc_loss`.
+
+    Raises
+    ------
+    TypeError
+        When scripted by ``torch.jit.script``, which ``torch.nn.CTCLoss`` can be; and as `ctc_loss`.
+    """
+
+    def forward(self, log_probs: Tensor, targets: Tensor, input_lengths: Lengths, target_lengths: Lengths) -> Tensor:
+        """Return the loss."""
+        reduction: Any = self.reduction
+        return ctc_loss(log_probs, targets, input_lengths, target_lengths, self.blank, reduction, self.zero_infinity)
+
+    def __prepare_scriptable__(self) -> NoReturn:  # which torch.jit.script calls first
+        raise TypeError("CTCLoss cannot be scripted, for it runs outside of PyTorch; torch.nn.CTCLoss can")
+
+
+def _ctc(
+    name: str,
+    kind: Input,
+    scores: Tensor,
+    targets: Any,
+    input_lengths: Any,
+    target_lengths: Any,
+    blank: int,
+    reduction: str,
+    zero_infinity: bool,
+) -> Tensor:
+    values = as_array(name, scores)
+    choice("reduction", reduction, tuple(_REDUCTIONS))
+    if values.ndim not in (2, 3):
+        raise ValueError(f"{name} has shape {values.shape}; allowed: [T, B, V], or [T, V] for one sequence")
+    if values.ndim == 2 and isinstance(targets, Tensor) and targets.ndim == 2 and len(targets) == 1:
+        targets = targets[0]
+    loss = Loss(
+        _ctc_loss,
+        ("logits",),
+        {"labels": targets, "logit_lengths": input_lengths, "label_lengths": target_lengths},
+        {
+            "blank": blank,
+            "input": kind,
+            "infeasible": "zero" if flag("zero_infinity", zero_infinity) else "inf",
+            "reduction": _REDUCTIONS[reduction],
+            "num_threads": threads(None),
+        },
+        swapped=values.ndim == 3,
+    )
+    try:
+        return apply(loss, scores)
+    except (ValueError, TypeError) as error:
+        names = _NAMES | {"logits": name}
+        said = re.sub(rf"\b({'|'.join(names)})\b", lambda match: names[match[0]], str(error))
+        error.args = (said,)
+        raise
+
+
+@outside_graphs
+def softmax_cross_entropy(
+    logits: Tensor,
+    targets: Tensor,
+    lengths: Lengths | None = None,
+    *,
+    mask: Tensor | None = None,
+    input: Input = "logits",
+    ignore_index: int = -100,
+    class_weight: Tensor | Sequence[float] | None = None,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    reduction: StepReduction = "mean",
+    normalizer: float | None = None,
+    sample_weight: Tensor | Sequence[float] | None = None,
+    num_threads: int | None = None,
+) -> Tensor:
+    """Softmax cross-entropy of steps of padded sequences.
+
+    Parameters
+    ----------
+    logits : Tensor [..., V]
+        Scores of V classes, on the CPU, classes last: float32, float64, float16 or bfloat16.
+    targets : Tensor of int, shape of the steps; or of float, shape of `logits`
+        Classes, or distributions over classes. No gradient is computed with respect to these.
+    lengths, mask, input, ignore_index, class_weight, label_smoothing, z_loss
+        As of `fastseqloss.softmax_cross_entropy`.
+    reduction, normalizer, sample_weight, num_threads
+        As of `fastseqloss.softmax_cross_entropy`.
+
+    Returns
+    -------
+    Tensor
+        The loss in nats, in the dtype of `logits`, or float32 for half precision.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `fastseqloss.softmax_cross_entropy`; or if a tensor is not on the CPU, or one other than `logits`
+        requires grad.
+    RuntimeError
+        When a derivative of the gradient by the scores is asked for.
+
+    See Also
+    --------
+    fastseqloss.softmax_cross_entropy : the same for NumPy arrays, and the equation.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastseqloss.torch import softmax_cross_entropy
+    >>> x = torch.zeros(2, 3, 4, requires_grad=True)  # [B, T, V]; the second sequence has one step
+    >>> loss = softmax_cross_entropy(x, torch.ones(2, 3, dtype=torch.int64), lengths=[3, 1])
+    >>> loss.backward()
+    >>> loss, x.grad[1]
+    (tensor(1.3863, grad_fn=<_LossBackward>), tensor([[ 0.0625, -0.1875,  0.0625,  0.0625],
+            [ 0.0000,  0.0000,  0.0000,  0.0000],
+            [ 0.0000,  0.0000,  0.0000,  0.0000]]))
+    """
+    as_array("logits", logits)
+    constants = {
+        "targets": targets,
+        "lengths": lengths,
+        "mask": mask,
+        "class_weight": class_weight,
+        "sample_weight": sample_weight,
+    }
+    options = {
+        "input": input,
+        "ignore_index": ignore_index,
+        "label_smoothing": label_smoothing,
+        "z_loss": z_loss,
+        "reduction": reduction,
+        "normalizer": normalizer,
+        "num_threads": threads(num_threads),
+    }
+    return apply(Loss(_softmax_cross_entropy, ("logits",), constants, options), logits)
+
+
+@outside_graphs
+def crf_loss(
+    emissions: Tensor,
+    tags: Tensor,
+    transitions: Tensor,
+    lengths: Lengths | None = None,
+    *,
+    mask: Tensor | None = None,
+    start: Tensor | None = None,
+    end: Tensor | None = None,
+    reduction: Literal["none", "sum", "mean", "sequence_mean"] = "mean",
+    normalizer: float | None = None,
+    sample_weight: Tensor | Sequence[float] | None = None,
+    num_threads: int | None = None,
+) -> Tensor:
+    """Negative log-likelihood of a linear-chain CRF, differentiable in emissions, transitions, start and end.
+
+    Parameters
+    ----------
+    emissions : Tensor [B, T, K], or [T, K] for one sequence
+        Scores of K tags, on the CPU: float32, float64, float16 or bfloat16. Time-major ones are passed as
+        ``emissions.transpose(0, 1)``, at no cost.
+    tags : Tensor of int [B, T]
+        The true tags.
+    transitions : Tensor [K, K]
+        From, to; -inf forbids.
+    lengths, mask, start, end, reduction, normalizer, sample_weight, num_threads
+        As of `fastseqloss.crf_loss`.
+
+    Returns
+    -------
+    Tensor [B] with ``reduction="none"``, else scalar
+        The loss in nats, in the dtype of `emissions`, or float32 for half precision.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `fastseqloss.crf_loss`; or if a tensor is not on the CPU, or `sample_weight` requires grad.
+    RuntimeError
+        When a derivative of the gradient by the scores is asked for.
+
+    See Also
+    --------
+    fastseqloss.crf_loss : the same for NumPy arrays, and the equation.
+
+    Notes
+    -----
+    With ``reduction="none"`` the gradient is computed in the backward pass, which alone knows the weight of each
+    sequence in the gradients of the parameters that all share.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastseqloss.torch import crf_loss
+    >>> x = torch.zeros(1, 2, 2, requires_grad=True)
+    >>> transitions = torch.nn.Parameter(torch.zeros(2, 2))
+    >>> crf_loss(x, torch.tensor([[0, 1]]), transitions).backward()
+    >>> transitions.grad
+    tensor([[ 0.2500, -0.7500],
+            [ 0.2500,  0.2500]])
+    """
+    values = as_array("emissions", emissions)
+    choice("reduction", reduction, SEQUENCE_REDUCTIONS)
+    parameters = {"transitions": transitions, "start": start, "end": end}
+    for name, value in parameters.items():
+        if value is not None or name == "transitions":
+            as_array(name, value)
+    loss = Loss(
+        _crf_loss,
+        ("emissions", *parameters),
+        {"tags": tags, "lengths": lengths, "mask": mask, "sample_weight": sample_weight},
+        {"reduction": reduction, "normalizer": normalizer, "num_threads": threads(num_threads)},
+        late=reduction == "none" and values.ndim == 3,
+    )
+    return apply(loss, emissions, *parameters.values())

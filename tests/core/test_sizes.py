@@ -1,0 +1,287 @@
+"""Arrays of absurd length: errors that tell a true size, at once; and long loops that a signal ends."""
+
+import os
+import re
+
+import numpy as np
+import pytest
+
+import fastseqloss as fsl
+from processes import python
+from public_calls import OTHERS
+
+# F and N: arrays of zeros of that shape that are one element in memory. K has classes of its own.
+GIVEN = """
+import numpy as np
+import fastseqloss as fsl
+def F(*shape, dtype=np.float32):
+    return np.broadcast_to(dtype(0), shape)
+def N(*shape, dtype=np.int8):
+    return F(*shape, dtype=dtype)
+def K(batch, steps, classes):
+    return np.broadcast_to(np.zeros(classes, np.float32), (batch, steps, classes))
+"""
+
+# Calls of every function that fail, and how: "M" MemoryError, "V" ValueError, "?" either.
+FAIL = {
+    "binary_cross_entropy": [
+        "M (F(1, 2**61 - 1), F(1, 2**61 - 1))",
+        "M (F(1, 2**59, 1), F(1, 2**59, 1), pos_weight=F(2**61 - 1))",
+    ],
+    "check_grad": ["M (lambda x: (0.0, x), F(2**60))", "M (lambda x: (0.0, x), F(2**50))"],
+    "clipped_policy_loss": [
+        "M (F(1, 2**60, 1), N(1, 2**60), F(1, 2**60), F(1, 2**60))",
+        "M (K(1, 2**58, 3), N(1, 2**58), F(1, 2**58), F(1, 2**58))",
+        "M (F(1, 1, 2**60), N(1, 1), F(1, 1), F(1, 1))",
+    ],
+    "crf_decode": [
+        "M (F(1, 2**61 - 1, 1), F(1, 1))",
+        "M (F(1, 2**60 - 1, 1), F(1, 1))",
+        "M (K(1, 2**58, 3), F(3, 3), [3])",
+        "M (F(2**59, 1, 1), F(1, 1))",
+        "M (F(1, 1, 2**21), F(2**21, 2**21))",
+    ],
+    "crf_log_partition": [
+        "M (F(1, 2**61 - 1, 1), F(1, 1))",
+        "M (F(1, 2**60 - 1, 1), F(1, 1))",
+        "M (F(8, 2**57 - 1, 1), F(1, 1))",
+        "M (F(64, 2**53 - 1, 1), F(1, 1))",
+        "M (K(1, 2**58, 3), F(3, 3))",
+        "M (F(2**59, 1, 1), F(1, 1))",
+        "M (F(1, 1, 2**21), F(2**21, 2**21))",
+        "V (F(1, 4, 4), F(4, 4), mask=N(1, 2**58, dtype=np.bool_))",
+    ],
+    "crf_loss": [
+        "M (F(1, 2**60, 1), N(1, 2**60), F(1, 1))",
+        "M (K(1, 2**58, 3), N(1, 2**58), F(3, 3), [3], return_grad=True)",
+        "M (F(2**57, 4, 1), N(2**57, 4), F(1, 1), return_grad=True)",
+        "M (F(1, 4, 2**21), N(1, 4), F(2**21, 2**21))",
+    ],
+    "crf_marginals": [
+        "M (F(1, 2**61 - 1, 1), F(1, 1))",
+        "M (K(1, 2**58, 3), F(3, 3), [3])",
+        "M (K(1, 2**50, 512), F(512, 512), [3], pairwise=True)",
+        "M (K(2**44, 2, 1024), F(1024, 1024), pairwise=True)",
+    ],
+    "ctc_align": [
+        "M (F(1, 2**61 - 1, 1), [[]])",
+        "M (F(1, 2**60 - 1, 1), [[]])",
+        "M (K(1, 2**58, 2), [[1]], [2])",
+        "M (F(1, 1, 2**60), [[0]], blank=1)",
+        "M (F(1, 1, 2**60), [[1]], label_prior=F(2**60))",
+    ],
+    "ctc_alignment_log_prob": ["M (K(1, 2**59, 2)[0], N(2**59))", "M (K(1, 2**58, 2)[0], [N(2**58)])"],
+    "ctc_collapse": ["M (N(2**62),)", "M (N(2**58),)"],
+    "ctc_feasible": [
+        "M (N(1, 2**62), [3])",
+        "M (N(1, 2**58), [3])",
+        "M ([[1]], N(2**60 - 1, dtype=np.int64))",
+        "M (N(2**62, 0), [3])",
+    ],
+    "ctc_greedy_decode": [
+        "M (F(1, 2**61 - 1, 1),)",
+        "M (K(1, 2**58, 2), [3])",
+        "M (F(2**59, 1, 1),)",
+        "M (F(1, 1, 2**60),)",
+    ],
+    "ctc_loss": [
+        "M (K(1, 2**59 + 99991, 2), [[1]])",
+        "M (F(1, 2**60, 1), [[]])",
+        "M (F(1, 2**60 - 1, 1), [[]])",
+        "M (K(1, 2**58, 2), [[1]])",
+        "M (K(1, 2**58, 2), [[1]], [3], return_grad=True)",
+        "M (K(2**58, 1, 2), N(2**58, 0))",
+        "M (F(1, 1, 2**61 - 1), [[1]])",
+        "M (F(1, 4, 4), N(1, 2**62))",
+        "M (F(1, 4, 4), N(2**62), [4], [2**62])",
+        "V (F(1, 4, 4), [[1]], label_lengths=[2**62])",
+    ],
+    "ctc_posteriors": [
+        "M (K(1, 2**59, 2), [[1]])",
+        "M (K(1, 2**58, 2), [[1]], [3])",
+        "M (K(1, 2**58, 2), [[1] * 40], [3])",
+        "M (F(2**58, 2, 1), N(2**58, 0))",
+    ],
+    "discounted_returns": [
+        "M (F(2**60),)",
+        "M (F(1, 2**60 - 1),)",
+        "M (F(2**59, 1),)",
+        "M (N(1, 2**63 - 1), [2])",
+        "M (F(1, 2**58), done=N(1, 2**58, dtype=np.bool_))",
+    ],
+    "expected_risk_loss": [
+        "M (F(1, 2**60), F(1, 2**60))",
+        "M (F(2**58, 1), F(2**58, 1))",
+        "M (F(1, 2**50), F(1, 2**50), [2])",
+    ],
+    "generalized_advantages": ["M (F(1, 2**60), F(1, 2**60))", "M (F(1, 2**58), F(1, 2**58), [2])"],
+    "hinge_loss": ["M (F(1, 2**60), N(1, 2**60) + np.int8(1))", "M (F(2**58, 1), F(2**58, 1))"],
+    "huber_loss": ["M (F(1, 2**61 - 1), F(1, 2**61 - 1))"],
+    "mae_loss": ["M (F(1, 2**30, 2**30), F(1, 2**30, 2**30))", "M (F(1, 1, 2**60 - 1), F(1, 1, 2**60 - 1))"],
+    "mse_loss": [
+        "M (F(1, 2**61 - 1), F(1, 2**61 - 1), [3], return_grad=True)",
+        "M (F(1, 2**58), F(1, 2**58), [3], return_grad=True)",
+        "M (F(1, 2**59), F(1, 2**59), reduction='none')",
+        "M (F(1, 2**59), F(1, 2**59), mask=N(1, 2**59, dtype=np.bool_))",
+        "M (F(2**59, 1), F(2**59, 1))",
+        "? (F(1, 3), F(1, 3), lengths=N(2**60))",
+        "? (F(1, 3), F(1, 3), sample_weight=F(2**60))",
+        "V (F(1, 3), F(1, 3), mask=N(1, 2**58, dtype=np.bool_))",
+    ],
+    "multiclass_hinge_loss": [
+        "M (F(1, 1, 2**60), N(1, 1))",
+        "M (F(1, 1, 2**62 - 1, dtype=np.float16), N(1, 1))",
+        "M (K(1, 2**58, 3), N(1, 2**58))",
+        "M (F(1, 1, 2**58), N(1, 1), return_grad=True)",
+    ],
+    "nll_loss": ["M (F(1, 1, 2**60), N(1, 1), return_grad=True)", "M (K(1, 2**58, 3), N(1, 2**58), [3])"],
+    "policy_gradient_loss": [
+        "M (F(1, 1, 2**61 - 1), N(1, 1), F(1, 1), return_grad=True)",
+        "M (K(1, 2**58, 3), N(1, 2**58), F(1, 2**58), [3])",
+        "M (F(2**59, 1, 1), N(2**59, 1), F(2**59))",
+    ],
+    "quantile_loss": ["M (F(1, 2**59), F(1, 2**59), q=F(2**61 - 1))", "M (F(1, 1, 2**58), F(1, 1, 2**58), q=F(2**58))"],
+    "softmax_cross_entropy": [
+        "M (K(1, 2**58, 3), N(1, 2**58))",
+        "M (K(1, 2**58, 3), N(1, 2**58), [2])",
+        "M (F(2**60, 1, 1), N(2**60, 1))",
+        "M (F(1, 1, 2**60), N(1, 1), label_smoothing=0.1)",
+        "M (F(1, 1, 2**58), F(1, 1, 2**58))",
+        "M (F(1, 1, 2**61 - 1, dtype=np.float16), N(1, 1), return_grad=True)",
+        "M (F(2**20, 2**20, 2**19), F(2**20, 2**20, 2**19))",
+        "? (F(1, 1, 4), N(1, 1), class_weight=F(2**60))",
+    ],
+    "structured_hinge_loss": [
+        "M (F(1, 2**60, 1), N(1, 2**60), F(1, 1))",
+        "M (K(1, 2**58, 3), N(1, 2**58), F(3, 3), [2])",
+        "M (F(1, 1, 2**21), N(1, 1), F(2**21, 2**21))",
+        "V (F(1, 1, 3), N(1, 1), F(3, 3), cost=F(2**21, 2**21))",
+    ],
+    "weighted_sum": ["M ([(1.0, lambda x, **options: fsl.mse_loss(x, x, [3], **options))])(F(1, 2**58))"],
+}
+ERRORS = {"M": ["MemoryError"], "V": ["ValueError"], "?": ["MemoryError", "ValueError"]}
+
+RUN = """
+for call in {calls!r}:
+    try:
+        result = eval(call)
+    except Exception as error:
+        result = f"{{type(error).__name__}} {{error}}"
+    print(result, flush=True)
+"""
+
+
+def results(calls):
+    """What each call returns or raises, in a process of their own, and in another after one that crashes."""
+    found = []
+    while len(found) < len(calls):
+        process = python(GIVEN + RUN.format(calls=calls[len(found) :]), timeout=60)
+        found += process.stdout.splitlines()
+        if process.returncode:
+            found.append(f"crash {process.returncode} {process.stderr}")
+    return dict(zip(calls, found, strict=True))
+
+
+def full(function, call):
+    return f"fsl.{function}{call[2:]}"
+
+
+@pytest.fixture(scope="module")
+def errors():
+    return results([full(function, call) for function, calls in FAIL.items() for call in calls])
+
+
+def test_every_function_is_tried():
+    computing = {name for name in fsl.__all__ if not isinstance(getattr(fsl, name), type)} - OTHERS
+    assert {name for name in computing if callable(getattr(fsl, name))} == set(FAIL)
+
+
+@pytest.mark.parametrize("function", FAIL)
+def test_absurd_lengths_are_errors(function, errors):
+    """At once, whatever overflows; sizes are told as they are."""
+    for call in FAIL[function]:
+        found = errors[full(function, call)]
+        assert found.split()[0] in ERRORS[call[0]], (call, found)
+        assert re.search(r"\d", found), (call, found)
+        assert not re.search(r"(?<![\w*])-\d", found), (call, found)
+
+
+def test_sizes_that_no_array_needs():
+    """Padding alone, of which nothing is kept, and no sequences at all."""
+    calls = {
+        "fsl.ctc_loss(K(1, 2**55, 2), [[1]], [0], reduction='sum')": "inf",
+        "round(fsl.ctc_loss(K(1, 2**55, 2), [[]], [3], reduction='sum'), 4)": "2.0794",
+        "fsl.crf_log_partition(K(1, 2**55, 2), F(2, 2), [3]).round(4)": "[2.0794]",
+        "fsl.ctc_loss(F(0, 2**40, 2**10), np.zeros((0, 3), int), reduction='none')": "[]",
+    }
+    assert results(list(calls)) == calls
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("target", [0, 65_535, 65_536, 150_000, 199_999])
+def test_rival_among_many_classes(target, dtype):
+    """Rows are searched by pieces for the class that competes."""
+    for rival in (1, 65_534, 65_537, 131_072, 199_998):
+        scores = np.zeros((1, 200_000), dtype)
+        scores[0, [target, rival]] = 2, 3
+        loss, grad = fsl.multiclass_hinge_loss(scores, [target], return_grad=True)
+        assert loss == 2
+        assert {int(i): float(grad[0, i]) for i in np.flatnonzero(grad)} == {target: -1.0, rival: 1.0}
+
+
+# Scans with their arguments. `map` sees the result of one that was not interrupted before a signal's handler does.
+INTERRUPTED = """
+import signal
+import numpy as np
+from fastseqloss._core import levels
+from fastseqloss._kernels import arguments
+n = 1 << 25
+one, none = np.array([n]), np.zeros(1, np.int64)
+def stop(number, frame):
+    raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, stop)
+def interrupt(scan, *given):
+    found = []
+    given = [[argument] for argument in given]
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 1e-3)
+        found.extend(map(scan, *given))
+    except KeyboardInterrupt:
+        print("stopped" if not found else "too late", flush=True)
+"""
+
+SCANS = {
+    "labels": "arguments.find_bad_label, np.zeros(n, int), none, one, 3, 1, np.zeros(1, int)",
+    "lengths": "arguments.first_outside, np.zeros(n, int), 0, 5",
+    "many sequences": "arguments.find_bad_label, none, np.zeros(n, int), np.zeros(n, int), 3, 1, np.zeros(n, int)",
+    "potentials": "arguments.first_not_a_score, np.zeros(n)",
+    "returns": "levels.load('rewards.policy').sums_backwards, np.zeros((1, n)), np.zeros(1), one, None, 0.5",
+    "sums": "arguments.sequence_sums, np.zeros((1, n)), np.zeros(1)",
+    "tags": "arguments.find_bad_tag, np.zeros((1, n), int), one, 3",
+    "targets": "arguments.count_targets, np.zeros(n, int), one, None, 0, 3, None, np.zeros(1)",
+    "weights": "arguments.weigh, np.zeros(n), np.zeros(n), np.zeros(n)",
+}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_a_signal_ends_a_long_scan():
+    """Before the scan of one long sequence, or of a long argument, is through."""
+    code = INTERRUPTED + "\n".join(f"interrupt({scan})" for scan in SCANS.values())
+    process = python(code)
+    assert dict(zip(SCANS, process.stdout.split("\n"), strict=False)) == dict.fromkeys(SCANS, "stopped"), process.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_a_signal_ends_a_loss_of_hours():
+    code = """
+import signal
+def stop(number, frame):
+    raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, stop)
+signal.setitimer(signal.ITIMER_REAL, 0.2)
+try:
+    fsl.mse_loss(F(1, 2**36), F(1, 2**36))
+except KeyboardInterrupt:
+    print("stopped")
+"""
+    assert python(GIVEN + code).stdout.strip() == "stopped"

@@ -1,0 +1,277 @@
+"""The examples run and say what their pages promise."""
+
+import ast
+import re
+import runpy
+import subprocess
+import sys
+import tomllib
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastseqloss as fsl
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+SHIPPED_WITH = {"PIL": "matplotlib", "distributed": "dask"}  # what installs a module of another name
+WITHOUT = """if True:
+    import runpy, sys
+    package, *sys.argv = sys.argv[1:]
+    class Missing:
+        def find_spec(self, name, *_):
+            if name.partition(".")[0] == package:
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    sys.meta_path.insert(0, Missing())
+    program = runpy.run_path if sys.argv[0].endswith(".py") else runpy.run_module
+    program(sys.argv[0], run_name="__main__")
+"""
+
+
+def run_without(package, *command, folder):
+    """Run a script or a module where a package is missing; return what it says about that."""
+    command = [sys.executable, "-c", WITHOUT, package, *map(str, command)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    return done.stderr
+
+
+def imported(path):
+    """The packages that an example imports, at its top or later, beside the standard library."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module.partition(".")[0])
+    return sorted(names - set(sys.stdlib_module_names))
+
+
+@pytest.mark.parametrize(
+    ("path", "package"),
+    [(path, package) for path in sorted(EXAMPLES.glob("*.py")) for package in imported(path)],
+    ids=lambda value: getattr(value, "stem", value),
+)
+def test_a_missing_package_is_a_line_that_names_the_extra(path, package, tmp_path):
+    said = run_without(package, path, folder=tmp_path)
+    line = re.fullmatch(r'this example needs ([\w.]+): python -m pip install "\.\[(\w+)\]" in .*\n', said)
+    assert line, said
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    requirements = project["dependencies"] + project["optional-dependencies"][line[2]]
+    installed = {re.match(r"[\w-]+", requirement)[0] for requirement in requirements} | {"fastseqloss"}
+    assert {SHIPPED_WITH.get(name, name) for name in imported(path)} <= installed
+
+
+@pytest.mark.parametrize(
+    ("package", "command", "said"),
+    [
+        ("torch", [ROOT / "bench" / "compare.py", "ctc"], 'this needs torch: python -m pip install ".[peers]"'),
+        ("torch", [ROOT / "bench" / "scaling.py", "grow", "PyTorch", 1, 2, 3, 1], '[peers]"'),
+        ("matplotlib", [ROOT / "bench" / "scaling.py", "draw"], 'matplotlib: python -m pip install ".[plot]"'),
+        ("sklearn", ["fastseqloss", "demo"], "the demo needs sklearn, of the extra `demo`: python -m pip install"),
+        ("torch", ["fastseqloss.torch"], "fastseqloss.torch needs torch, of the extra `torch`"),
+        ("jax", ["fastseqloss.jax"], "fastseqloss.jax needs jax, of the extra `jax`"),
+    ],
+    ids=["compare", "grow", "draw", "demo", "torch", "jax"],
+)
+def test_all_else_that_needs_a_package_names_the_extra(package, command, said, tmp_path):
+    assert said in run_without(package, *command, folder=tmp_path).splitlines()[-1]
+
+
+def run(name, *arguments):
+    """Run an example as from the command line."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [name, *map(str, arguments)])
+        return runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+
+
+def intervals(lines):
+    """The intervals of each tier of a TextGrid, by name."""
+    tiers = {}
+    values = [line.split("=", 1)[1].strip() for line in lines if "=" in line]
+    names = [line.split("=")[0].strip() for line in lines if "=" in line]
+    for i, name in enumerate(names):
+        if name == "name":
+            current = tiers.setdefault(values[i].strip('"'), [])
+        if name == "text":
+            current.append((float(values[i - 2]), float(values[i - 1]), values[i].strip('"')))
+    return tiers
+
+
+@pytest.fixture(scope="module")
+def aligned(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("align")
+    return folder, run("align_speech.py", "--output", folder)
+
+
+def test_align_speech_prints_and_writes(aligned, capsys):
+    folder, _ = aligned
+    run("align_speech.py", "--output", folder)
+    printed = capsys.readouterr().out
+    assert "mean difference of 25 onsets from the reference: 74 ms" in printed
+    assert len(printed.split("\n\n")[0].splitlines()) == 33  # a head and 32 tokens
+    assert (folder / "speech.png").read_bytes().startswith(b"\x89PNG")
+    rows = [line.split("\t") for line in (folder / "speech.tsv").read_text(encoding="utf-8").splitlines()]
+    assert rows[0] == ["start", "end", "token"]
+    assert len(rows) == 33
+
+
+def test_align_speech_textgrid(aligned):
+    folder, _ = aligned
+    tiers = intervals((folder / "speech.TextGrid").read_text(encoding="utf-8").splitlines())
+    assert list(tiers) == ["words", "phones"]
+    for tier in tiers.values():
+        assert tier[0][0] == 0
+        assert tier[-1][1] == 3.0
+        assert all(a[1] == b[0] and a[0] < a[1] for a, b in pairwise(tier))
+    words = [text for _, _, text in tiers["words"] if text]
+    assert " ".join(words) == "he was not an ill disposed young man"
+    assert len([text for _, _, text in tiers["phones"] if text]) == 25
+
+
+def test_align_speech_boundaries(aligned):
+    """The model is late by a constant; less that it agrees with the other aligner to about a frame."""
+    _, names = aligned
+    recording = names["read"](names["DATA"])
+    spans = fsl.ctc_align(recording.log_probs, recording.labels, blank=recording.blank, input="log_probs").spans()[0]
+    onsets = np.array([s.start for s in spans if recording.names[s.label] != "<wb>"]) * recording.frame_seconds
+    delays = onsets - [phone.start for phone in recording.reference]
+    assert np.all((delays > 0) & (delays < 0.15))
+    assert np.abs(delays - np.median(delays)).mean() < 0.03
+
+
+def test_priors_reduce_the_delay(aligned, tmp_path):
+    _, names = aligned
+    plain = names["main"](["--output", str(tmp_path)])
+    with_priors = names["main"](["--output", str(tmp_path), "--prior-scale", "1"])
+    assert with_priors < plain
+
+
+def names_of(name):
+    """What an example defines, without running it; `.ci/run` runs it, shortened, and it fails if nothing is learnt."""
+    return runpy.run_path(str(EXAMPLES / name))
+
+
+def test_forecast_targets_are_what_comes_next():
+    names = names_of("forecast_series.py")
+    for series in names["load"]()[:2]:
+        targets, steps = series.targets(), series.values.shape[1]
+        assert targets.shape[1:3] == (steps - series.horizon, series.horizon)
+        for t, h in ((0, 1), (3, series.horizon), (targets.shape[1] - 1, series.horizon)):
+            np.testing.assert_array_equal(targets[:, t, h - 1], series.values[:, t + h])
+
+
+def test_forecast_learns_from_nothing_after_the_cut():
+    """Neither network, nor the regression, nor the quantiles of past changes depend on it."""
+    names = names_of("forecast_series.py")
+    series = names["load"]()[0]
+    changed = series._replace(values=series.values.copy())
+    changed.values[:, series.cut :] += 7
+    models = []
+    for one in (series, changed):
+        with names["tqdm"](disable=True) as bar:
+            models.append(names["train"](one, 4, 9, 3, np.random.default_rng(0), bar))
+    for key, array in models[0].parameters.items():
+        np.testing.assert_array_equal(array, models[1].parameters[key])
+    before = slice(series.past - 1, series.cut - series.horizon)
+    first, second = (names["regression"](one)[:, before] for one in (series, changed))
+    np.testing.assert_allclose(first, second, rtol=1e-12)
+
+
+def test_forecast_persistence_has_no_skill_over_itself():
+    names = names_of("forecast_series.py")
+    series = names["load"]()[1]
+    models = [names["Forecaster"](series, 4, quantiles, np.random.default_rng(0)) for quantiles in (1, 9)]
+    for model in models:
+        model.linear.parameters["weight"][:] = 0
+        model.linear.parameters["bias"][:] = 0
+    report = names["evaluate"](series, *models)
+    assert report.skill() == pytest.approx(0, abs=1e-6)
+    assert report.quantile_skill() < 0
+    assert report.skill("linear") > 0.5
+    ahead = series.targets()[:, series.cut - 1 :]
+    unchanged = (ahead == series.values[:, series.cut - 1 : -series.horizon, None]).mean()
+    assert list(report.coverage.values()) == [unchanged, unchanged]
+
+
+def witten_bell(training, held_out, size, order):
+    """The probability of each held-out number but the first two, by plain counting."""
+    found = []
+    for t in range(2, len(held_out)):
+        p = 1 / size
+        for length in range(order):
+            context = tuple(held_out[t - length : t])
+            after = [
+                training[i + length]
+                for i in range(len(training) - length)
+                if tuple(training[i : i + length]) == context
+            ]
+            if after:
+                p = (after.count(held_out[t]) + len(set(after)) * p) / (len(after) + len(set(after)))
+        found.append(p)
+    return found
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_character_counts(order):
+    names = names_of("model_characters.py")
+    rng = np.random.default_rng(0)
+    training, held_out = rng.integers(0, 4, 50), rng.integers(0, 5, 30)
+    text = names["Text"](training, held_out, "abcde")
+    expected = np.exp(-np.log(witten_bell(training.tolist(), held_out.tolist(), 5, order)).mean())
+    assert names["count_perplexity"](text, order) == pytest.approx(expected, rel=1e-12)
+
+
+def test_characters_held_out_are_unread():
+    text = names_of("model_characters.py")["load"]()
+    training, held_out = ("".join(text.alphabet[i] for i in part) for part in (text.training, text.held_out))
+    read = set(training.split("\n\n"))
+    long = [part for part in held_out.split("\n\n") if len(part) > 60]
+    assert len(long) > 100
+    assert not [part for part in long if part in read]
+
+
+def test_word_scores():
+    """Beside sets of words, for cuts at random."""
+    names = names_of("learn_from_reward.py")
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 9, 200)
+    cuts, ends = rng.integers(0, 2, (2, 200, 8))
+    scores = names["f1_score"](cuts, ends, lengths)
+
+    def words(row, length):
+        places = [-1, *np.flatnonzero(row[: length - 1]).tolist(), length - 1]
+        return set(pairwise(places))
+
+    for cut, end, length, score in zip(cuts, ends, lengths, scores, strict=True):
+        made, true = words(cut, length), words(end, length)
+        assert score == pytest.approx(2 * len(made & true) / (len(made) + len(true)), rel=1e-12)
+    np.testing.assert_array_equal(names["f1_score"](ends, ends, lengths), 1)
+
+
+def test_sentences_held_out_are_unseen():
+    names = names_of("learn_from_reward.py")
+    training, held_out, alphabet = names["load"](np.random.default_rng(0))
+    assert len(held_out.lengths) == names["HELD_OUT"]
+    assert alphabet[0] == "¤"
+    kept = [
+        {(row[:n].tobytes(), ends[:n].tobytes()) for row, ends, n in zip(*part, strict=True) if (row[:n] > 0).all()}
+        for part in (training, held_out)
+    ]
+    assert len(kept[1]) > 100
+    assert not kept[0] & kept[1]
+
+
+def test_advantages_add_up_to_nothing():
+    """Each draw is compared with the others of its sentence."""
+    names = names_of("learn_from_reward.py")
+    rng = np.random.default_rng(0)
+    batch = names["load"](rng)[0].take(np.arange(12))
+    scores = rng.normal(size=(*batch.ends.shape, 2)).astype(np.float32)
+    drawn = names["draw_cuts"](scores, batch, rng)
+    advantages = drawn.advantages.reshape(12, names["DRAWS"])
+    np.testing.assert_allclose(advantages.sum(axis=1), 0, atol=1e-12)
+    assert np.ptp(advantages) > 0
+    assert (drawn.log_probs <= 0).all()
