@@ -70,7 +70,7 @@ def work(options: argparse.Namespace) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (room, room))
     if options.threads > 1:
         use_threads(options.threads)
-    names, tally = names_of(options), Counter()
+    names, tally, told = names_of(options), Counter(), time.monotonic()
     with open(options.progress, "r+b") as file, mmap.mmap(file.fileno(), 8) as progress:
         for i in range(options.first, options.calls):
             progress[:] = i.to_bytes(8, "little")
@@ -85,7 +85,8 @@ def work(options: argparse.Namespace) -> None:
             except Exception:
                 said = f"the fuzzer failed\n{traceback.format_exc()}"
                 print(json.dumps({"call": i, "name": name, "violation": said}), flush=True)
-            if i % 5000 == 4999 or i == options.calls - 1:
+            if time.monotonic() - told > 5 or i == options.calls - 1:
+                told = time.monotonic()
                 print(json.dumps({"tally": [(*key, n) for key, n in tally.items()]}), flush=True)
                 tally.clear()
 
@@ -142,6 +143,7 @@ def _wait(child: subprocess.Popen, progress: str, options: argparse.Namespace, b
             at = int.from_bytes(file.read(8), "little")
         if at != last or at == NOT_BEGUN:
             last, since = at, time.monotonic()
+            until = min(until, since + 5)
         else:
             until = max(until, since + options.patience + 1)  # it may hang: go on watching
         if options.seconds and time.monotonic() - began > options.seconds:

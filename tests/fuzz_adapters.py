@@ -32,7 +32,7 @@ class Problem:
         return self.run()
 
     def gradients(self, slope: np.ndarray) -> dict[str, np.ndarray]:
-        """The gradient of the losses times their slopes, in float64, before it is rounded to the dtype of half scores."""
+        """The gradient of the losses times their slopes, in float64, not rounded to half precision."""
         wide = {name: x.astype(np.float32) if x.dtype in HALF else x for name, x in self.scores.items()}
         if self.function != "crf_loss":
             gradient = self.run(wide, return_grad=True)[1].astype(np.float64)

@@ -14,6 +14,7 @@ import crf_cases
 import fastseqloss as fsl
 import fuzz_values
 import step_cases
+from fastseqloss._core.arrays import overlaps_itself
 from step_cases import CATEGORICAL, CLASSIFICATION, FIRST, REDUCTIONS, Capsule, Foreign
 
 FLOATS = (np.float32, np.float64, np.float32, np.float64, np.float16, ml_dtypes.bfloat16)
@@ -76,7 +77,11 @@ def _shown(value: Any) -> str:
 def functions() -> dict[str, Callable[..., Any]]:
     """Everything public that can be called and is no class."""
     found = {name: getattr(fsl, name) for name in (*fsl.__all__, *dir(fsl)) if not name.startswith("_")}
-    found |= {f"plot.{name}": getattr(fsl.plot, name) for name in dir(fsl.plot) if not name.startswith("_")}
+    found |= {
+        f"plot.{name}": value
+        for name, value in vars(fsl.plot).items()
+        if not name.startswith("_") and getattr(value, "__module__", "") == fsl.plot.__name__
+    }
     return {
         name: value
         for name, value in found.items()
@@ -122,7 +127,7 @@ def _outputs(random, call: Call) -> Call:
 def grad_out_for(random, call: Call) -> Any:
     """An array for the gradient: the input, or one apart, of any layout."""
     x = call.first
-    if random.random() < 0.3 and type(x) is np.ndarray and x.flags.writeable and not fsl._arguments.overlaps_itself(x):
+    if random.random() < 0.3 and type(x) is np.ndarray and x.flags.writeable and not overlaps_itself(x):
         return x
     x = np.asarray(x.array if isinstance(x, (Foreign, Capsule)) else x)
     room = np.full(x.shape, 7).astype(x.dtype)

@@ -1,6 +1,8 @@
 """Calls of `fastseqloss.jax`: the answers of the NumPy functions, compiled, mapped and differentiated, and errors."""
 
 import inspect
+import re
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +18,6 @@ from fuzz_calls import Judged, numbers
 from fuzz_judge import Violation, names_argument
 from fuzz_values import SCALARS, as_list, memmapped, read_only, wrong
 from step_cases import LAYOUTS
-
-jax.config.update("jax_enable_x64", True)
 
 FUNCTIONS = {name: getattr(fsj, name) for name in fsj.__all__}
 GUISES = (*LAYOUTS, read_only, as_list, memmapped, jnp.asarray, jnp.asarray, jnp.asarray)
@@ -37,15 +37,18 @@ class JaxCall(Judged):
 
     def bound(self) -> Any:
         """The loss of a dictionary of scores."""
-        rest = {name: value for name, value in self.arguments.items() if name not in self.problem.scores}
+        rest = {name: value for name, value in self.arguments.items() if name not in self.scores()}
         function = lambda scores: self.function(**scores, **rest)  # noqa: E731
         return jax.jit(function) if self.compiled else function
 
     def scores(self) -> dict[str, Any]:
-        return {name: value for name, value in self.arguments.items() if name in self.problem.scores}
+        """Arrays of JAX that have a gradient."""
+        return {name: value for name, value in self.arguments.items()
+                if name in self.problem.scores and isinstance(value, jax.Array)}  # fmt: skip
 
     def judge(self, random: Any) -> str:
-        half = self.problem is not None and next(iter(self.problem.scores.values())).dtype != np.float64
+        warnings.filterwarnings("ignore", "Data type alias|A large amount of constants")  # of JAX's own
+        half = next(iter(self.problem.scores.values())).dtype != np.float64
         try:
             loss = np.array(self.bound()(self.scores()))
         except EXPECTED as error:
@@ -55,15 +58,12 @@ class JaxCall(Judged):
             assert loss.dtype in (np.float32, np.float64)
             return "right"
         reduced = self.name == "jax.ctc_loss_with_lengths" and loss.ndim == 0  # by JAX
-        assert_loss(loss, self._squeezed(self.problem.loss()), half, 1e-14 if not half else 2e-6 if reduced else 0.0)
+        assert_loss(loss, self.problem.loss(), half, 1e-14 if not half else 2e-6 if reduced else 0.0)
         self._judge_gradients(random, loss)
         return "right"
 
-    def _squeezed(self, loss: Any) -> Any:
-        return loss
-
     def _judge_error(self, error: Exception) -> None:
-        if isinstance(error, MemoryError) or "MemoryError" in str(error):
+        if isinstance(error, MemoryError) or re.search("MemoryError|RESOURCE_EXHAUSTED", str(error)):
             return
         names = tuple(inspect.signature(self.function).parameters)
         message = str(error)
@@ -114,8 +114,7 @@ class JaxCall(Judged):
         tangents = {name: jnp.asarray(rng.normal(size=x.shape), x.dtype) for name, x in scores.items()}
         try:
             _, found = jax.jvp(self.bound(), (scores,), (tangents,))
-        except (TypeError, ValueError, NotImplementedError) as error:
-            assert str(error)
+        except (TypeError, ValueError, NotImplementedError):
             return
         raise AssertionError(f"a derivative in forward mode is answered: {found}")
 
@@ -126,20 +125,17 @@ class JaxCall(Judged):
 
         def along(scores: Any, slope: Any) -> Any:
             _, pullback = jax.vjp(self.bound(), scores)
-            return sum(
-                jnp.where(ways[name] * g == 0, 0, ways[name] * g).sum() for name, g in pullback(slope)[0].items()
-            )
+            return sum((ways[name] * g).sum() for name, g in pullback(slope)[0].items())
 
         try:
             found = jax.grad(along)(scores, slope)
-        except (TypeError, ValueError, NotImplementedError) as error:
-            assert str(error)
+        except (TypeError, ValueError, NotImplementedError):
+            pass
         else:
             raise AssertionError(f"a second derivative is answered: {found}")
         try:
             found = np.asarray(jax.grad(along, 1)(scores, slope), np.float64)
-        except (TypeError, ValueError, NotImplementedError) as error:
-            assert str(error)
+        except (TypeError, ValueError, NotImplementedError):
             return
         change = rng.normal(size=slope.shape)
         gradients, exact, size = self.problem.gradients(change), 0.0, 1.0
@@ -166,6 +162,7 @@ class JaxCall(Judged):
 def make(random, name: str) -> JaxCall:
     """A call of that function: half of them are valid."""
     global _made
+    jax.config.update("jax_enable_x64", True)
     _made += 1
     if _made % 200 == 0:  # every shape is a program of its own
         jax.clear_caches()

@@ -1,4 +1,4 @@
-"""Calls of `fastseqloss.recurrent`: layers forward and backward, clipping and Adam, beside plain arrays and slow copies."""
+"""Calls of `fastseqloss.recurrent`: layers forward and backward, clipping and Adam, beside plain arrays."""
 
 import math
 from dataclasses import dataclass, field
@@ -288,8 +288,8 @@ class AdamCall(TrainingCall):
         given = self.arguments["gradients"]
         if not isinstance(given, dict):
             return given
-        return {key: value if "gradients" in self.wrongs else random.choice(GRADIENTS)(np.asarray(value * (1 + 0.1 * k)))
-                for key, value in given.items()}  # fmt: skip
+        return {key: value if "gradients" in self.wrongs else random.choice(GRADIENTS)(
+                np.asarray(value * (1 + 0.1 * k))) for key, value in given.items()}  # fmt: skip
 
     def _reference_step(self, k: int, parameter: Any, mean: Any, square: Any, gradient: Any) -> None:
         first, second = self.arguments.get("betas", (0.9, 0.999))

@@ -1,4 +1,4 @@
-"""Calls of `fastseqloss.torch`: the answers of the NumPy functions, gradients of every order or an error, and errors."""
+"""Calls of `fastseqloss.torch`: answers of the NumPy functions, gradients of every order or an error."""
 
 import inspect
 import warnings
@@ -83,7 +83,8 @@ class TorchCall(Judged):
             try:
                 torch.autograd.grad(loss.sum(), [x for x in self.arguments.values() if getattr(x, "requires_grad", 0)])
             except EXPECTED as error:
-                assert "numpy" not in str(error), f"backward: {error}"
+                if "numpy" in str(error):
+                    raise AssertionError(f"backward: {error}") from error
 
     def _as_numpy(self) -> Any:
         """What the NumPy function makes of these arguments."""
@@ -113,9 +114,9 @@ class TorchCall(Judged):
             try:
                 found = torch.autograd.grad(loss, [*self.scores().values()], as_tensor(slope, loss), retain_graph=True)
             except RuntimeError as error:
-                assert changed, f"backward pass {again}: {error}"
-                assert "modified by an inplace operation" in str(error), str(error)
-                return None
+                if changed and "modified by an inplace operation" in str(error):
+                    return None
+                raise AssertionError(f"backward pass {again}: {error}") from error
             self._compare(found, wanted, slope, f"backward pass {again}" + (", arguments changed" if changed else ""))
         return None
 
@@ -153,8 +154,7 @@ class TorchCall(Judged):
             duals = {key: forward_ad.make_dual(scores[name].detach(), tangents[name]) for key, name in named.items()}
             try:
                 found = forward_ad.unpack_dual(self.function(**rest | duals)).tangent
-            except (RuntimeError, NotImplementedError, TypeError) as error:
-                assert str(error)
+            except (RuntimeError, NotImplementedError, TypeError):
                 return True
         assert found is not None, "the tangent is lost"
         for b in range(found.numel()):  # a row of the Jacobian each
@@ -184,14 +184,13 @@ class TorchCall(Judged):
         total = sum((gradient.double() * way.double()).sum() for gradient, way in zip(found, ways, strict=True))
         try:
             torch.autograd.grad(total, scores, retain_graph=True)
-        except RuntimeError as error:
-            assert str(error)
+        except RuntimeError:
+            pass
         else:
             raise AssertionError("a second derivative is answered")
         try:
             (by_slope,) = torch.autograd.grad(total, slope)
-        except RuntimeError as error:
-            assert str(error)
+        except RuntimeError:
             return
         change = rng.normal(size=slopes.shape)
         gradients = self.problem.gradients(change)
@@ -256,7 +255,8 @@ def strange(random, x: np.ndarray) -> Any:
     tensor = as_tensor(x) if x.dtype.kind in "iufbV" else torch.zeros(2)
     return random.choice((
         lambda: tensor.to_sparse(), lambda: tensor.to("meta"), lambda: tensor.double().requires_grad_(),
-        lambda: tensor.to(torch.complex64), lambda: torch._neg_view(tensor.double()), lambda: tensor.to(torch.float8_e5m2),
+        lambda: tensor.to(torch.complex64), lambda: torch._neg_view(tensor.double()),
+        lambda: tensor.to(torch.float8_e5m2),
         lambda: torch.nn.Parameter(tensor.float()), lambda: tensor.float().to_mkldnn(), lambda: tensor[None],
         lambda: tensor.reshape(-1)[:1].expand(2**40, *tensor.shape), lambda: torch.zeros(1, dtype=tensor.dtype).expand(
             [random.choice((2**31, 2**40, n)) for n in tensor.shape]),
@@ -321,7 +321,8 @@ def _go_wrong(random, call: TorchCall, names: list[str]) -> None:
     way = random.random()
     if way < 0.35:
         try:
-            value = strange(random, array)
+            with warnings.catch_warnings(action="ignore"):  # of prototypes and deprecations of PyTorch's
+                value = strange(random, array)
         except (RuntimeError, NotImplementedError, TypeError, ValueError):  # PyTorch has no such tensor
             value = torch.zeros(2)
     elif way < 0.5:

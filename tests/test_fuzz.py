@@ -12,9 +12,12 @@ from hypothesis import given, settings
 import fastseqloss as fsl
 import fuzz
 import fuzz_calls
+import fuzz_judge
+import fuzz_values
+import fuzz_wrongs
 from fuzz_calls import STRATEGIES
 
-QUICK = [name for name in STRATEGIES if not name.startswith("plot.")]
+QUICK = [name for name in STRATEGIES if not name.startswith("plot.") and name != "show_config"]
 
 
 @pytest.fixture(autouse=True)
@@ -23,15 +26,68 @@ def _restored():
     fsl.set_num_threads(None)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _beyond_any_memory():
+    """Smaller sizes need a limit of memory, which child processes have."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fuzz_values, "HUGE", [size for size in fuzz_values.HUGE if size >= 2**52])
+        yield
+
+
 def test_every_public_function_is_thrown_at():
     assert set(STRATEGIES) == set(fuzz_calls.functions())
+    assert set(fuzz.RECURRENT) == {f"recurrent.{name}" for name in fsl.recurrent.__all__}
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
-def test_seeded_calls(name):
-    for i in range(4 if name.startswith("plot.") else 50):
+@pytest.mark.peers
+def test_every_function_of_the_adapters_is_thrown_at():
+    pytest.importorskip("jax", reason="the extra `peers` installs it")
+    pytest.importorskip("torch", reason="the extra `peers` installs it")
+    import fastseqloss.jax
+    import fastseqloss.torch
+
+    modules = {"torch": fastseqloss.torch, "jax": fastseqloss.jax}
+    assert set(fuzz.ADAPTERS) == {f"{key}.{name}" for key, module in modules.items() for name in module.__all__}
+
+
+def throw(name, calls):
+    for i in range(calls):
         source, _ = fuzz.nth(99, i, [name])
         fuzz.attempt(fuzz.make(source, name), source)
+
+
+@pytest.mark.parametrize("name", [*STRATEGIES, *fuzz.RECURRENT])
+def test_seeded_calls(name):
+    throw(name, 4 if name.startswith("plot.") else 50)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("name", [name for name in fuzz.ADAPTERS if name.startswith("torch.")])
+def test_seeded_calls_of_torch(name):
+    pytest.importorskip("torch", reason="the extra `peers` installs it")
+    throw(name, 50)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("name", [name for name in fuzz.ADAPTERS if name.startswith("jax.")])
+def test_seeded_calls_of_jax(name):
+    jax = pytest.importorskip("jax", reason="the extra `peers` installs it")
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)
+    try:
+        throw(name, 15)
+    finally:
+        jax.config.update("jax_enable_x64", before)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_absurd_sizes(name):
+    """Every axis of one length absurdly long, in all arguments alike."""
+    for i in range(20):
+        source, _ = fuzz.nth(98, i, [name])
+        call = STRATEGIES[name](source)
+        fuzz_wrongs.stretch(source, call)
+        fuzz.attempt(call, source)
 
 
 @settings(max_examples=150)
@@ -78,6 +134,14 @@ def raises(error):
     return function
 
 
+def keeps(x):
+    return x[:1]
+
+
+def negative(x):
+    raise MemoryError("no memory for a workspace of -8 bytes")
+
+
 def writes(x):
     x[0] = 3
     return 0.0
@@ -102,6 +166,7 @@ def forgets_nothing(x, calls=[]):  # noqa: B006
         (raises(np.exceptions.AxisError("rewards is 3")), "AxisError"),
         (raises(ValueError("rewards is 3")), "for a valid call"),
         (writes, "changed: .*rewards"),
+        (negative, "negative size"),
         (warns, "RuntimeWarning"),
         (forgets_nothing, "of plain arrays"),
         (lambda x: np.nan, "NaN"),
@@ -112,6 +177,12 @@ def test_what_is_found(function, said, monkeypatch):
     call = Broken("discounted_returns", {"rewards": np.zeros(2)})
     with pytest.raises(fuzz.Violation, match=said):
         fuzz.attempt(call, fuzz.nth(0, 0, ["discounted_returns"])[0])
+
+
+def test_results_that_share_memory_with_arguments():
+    call = Broken("discounted_returns", {"rewards": np.ones(2)})
+    with pytest.raises(AssertionError, match="a result changes with the arguments"):
+        fuzz_judge._Watched(call).check_alone(keeps(call.first))
 
 
 def test_what_was_written_before_an_exception(monkeypatch):

@@ -48,7 +48,8 @@ def test_the_best_level_is_the_default(monkeypatch):
 
 @pytest.mark.parametrize("level", levels.available_levels())
 def test_level_by_environment(level):
-    code = "from fastseqloss.ctc import loss; from fastseqloss._core import levels; print(levels.level, loss._kernel.__name__)"
+    code = "from fastseqloss.ctc.loss import _kernel; from fastseqloss._core.levels import level\n"
+    code += "print(level, _kernel.__name__)"
     name, module = printed(code, FASTSEQLOSS_ISA=level).split()
     assert name == level
     assert module.endswith(f"ctc.loss_{level}")
@@ -166,8 +167,8 @@ def test_a_call_leaves_the_number_of_threads_alone(work):
         return [p["num_threads"] for p in threadpoolctl.threadpool_info()]
 
     before = fsl.get_num_threads(), openmp()
-    for threads in (1, 2, 64):
-        solve(work, num_threads=threads)
+    for n in (1, 2, 64):
+        solve(work, num_threads=n)
         assert (fsl.get_num_threads(), openmp()) == before
 
 

@@ -206,6 +206,15 @@ def test_absurd_lengths_are_errors(function, errors):
         assert not re.search(r"(?<![\w*])-\d", found), (call, found)
 
 
+@pytest.mark.parametrize("value", [1.0, np.array(1, object), np.timedelta64(1, "s")])
+def test_the_cause_of_a_wrong_dtype_is_not_searched_for_in_all_elements(value):
+    lengths = np.broadcast_to(value, (2**40, 1))
+    with pytest.raises(TypeError, match=r"lengths has dtype .*; allowed: any integer dtype"):
+        fsl.discounted_returns(np.zeros((0, 1)), lengths=lengths)
+    with pytest.raises(TypeError, match=r"lengths has dtype .*; allowed: any integer dtype"):
+        fsl.discounted_returns(np.zeros((0, 1)), lengths=np.full((1,) * 64, value))
+
+
 def test_sizes_that_no_array_needs():
     """Padding alone, of which nothing is kept, and no sequences at all."""
     calls = {

@@ -52,9 +52,9 @@ def test_every_public_function_is_called():
 @pytest.mark.parametrize("name", CALLS)
 def test_results_do_not_depend_on_threads(name, forced):
     expected = CALLS[name](1)
-    for threads in (2, 3, 8, 64):
+    for n in (2, 3, 8, 64):
         for _ in range(3):
-            same(CALLS[name](threads), expected)
+            same(CALLS[name](n), expected)
 
 
 def test_python_threads(forced):

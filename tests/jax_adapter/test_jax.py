@@ -206,7 +206,7 @@ def test_gradient_by_distributions(reduction, given):
 def test_gradient_by_distributions_of_probabilities(kind):
     x = jnp.asarray(np.random.default_rng(0).uniform(0.5, 1.0, (B, T, 4)))  # far from 0, for central differences
     options = {"input": kind, "label_smoothing": 0.2, "reduction": "sum", "normalizer": 3.0}
-    check_by_targets(x if kind == "probs" else jnp.log(x), scores(B, T, 4, seed=1), **options)
+    check_by_targets(x if kind == "probs" else jnp.log(x), abs(scores(B, T, 4, seed=1)), **options)
 
 
 def test_gradient_by_distributions_at_the_edges():
@@ -548,6 +548,18 @@ def test_errors_of_paddings(message, changed):
     (ValueError, r"logits has shape \(\)", lambda: fsj.softmax_cross_entropy(1.0, 1)),
     (ValueError, r"emissions has shape \(5,\)", lambda: fsj.crf_loss(scores(V), TAGS, scores(V, V))),
     (TypeError, "transitions has dtype int64", lambda: fsj.crf_loss(scores(B, T, 4), TAGS, np.zeros((4, 4), int))),
+    (ValueError, "blank_id is 5; allowed: -5 to 4", lambda: fsj.ctc_loss(scores(B, T, V), *PADDED, 5)),
+    (TypeError, "logits is not an array for JAX: ", lambda: fsj.ctc_loss("mean", *PADDED)),
+    (ValueError, "logits is not an array for JAX: ", lambda: fsj.softmax_cross_entropy([[1.0], [2.0, 3.0]], [0, 0])),
+    (TypeError, "targets is not an array for JAX: ", lambda: fsj.softmax_cross_entropy(scores(B, T, 4), {"mean"})),
+    (ValueError, "targets is not an array for JAX: ", lambda: fsj.softmax_cross_entropy(scores(V), 2**70)),
+    (ValueError, "lengths is not an array for JAX: ",
+     lambda: fsj.crf_loss(scores(B, T, 4), TAGS, scores(4, 4), np.ma.array([1, 2, 3]))),
+    *((ValueError, r"reduction is \[?.*1.*; allowed: 'none'", partial(call, reduction=value))
+      for value in ([1], np.ones(2)) for call in (
+          partial(fsj.ctc_loss_with_lengths, np.zeros((1, T, V)), np.ones((1, 2), int)),
+          partial(fsj.softmax_cross_entropy, np.zeros((2, 2)), np.ones(2, int)),
+          partial(fsj.crf_loss, np.zeros((1, T, 2)), np.ones((1, T), int), np.zeros((2, 2))))),
 ])  # fmt: skip
 def test_errors_while_tracing(error, message, call):
     with pytest.raises(error, match=message):
@@ -570,11 +582,11 @@ def test_ignore_index_beside_distributions(ignored):
     ("label_smoothing", lambda v: fsj.softmax_cross_entropy(scores(B, T, 4), TAGS, label_smoothing=v)),
     ("z_loss", lambda v: fsj.softmax_cross_entropy(scores(B, T, 4), TAGS, z_loss=v)),
     ("blank", lambda v: fsj.ctc_loss_with_lengths(scores(B, T, V), LABELS, blank=v)),
-    ("blank", lambda v: fsj.ctc_loss(scores(B, T, V), *PADDED, v)),
+    ("blank_id", lambda v: fsj.ctc_loss(scores(B, T, V), *PADDED, v)),
     ("num_threads", lambda v: fsj.ctc_loss(scores(B, T, V), *PADDED, num_threads=v)),
 ])  # fmt: skip
 def test_options_are_known_when_traced(name, call):
-    number = 0 if name == "blank" else 1 if name == "num_threads" else 0.5
+    number = 0 if "blank" in name else 1 if name == "num_threads" else 0.5
     for value in (np.asarray(number), jnp.asarray(number)):
         assert_close(call(value), call(number), 0)
     for transform in (jax.jit, jax.grad):
@@ -637,6 +649,21 @@ def test_masks_of_0_and_1(kind):
         for given in (mask.astype(kind), jnp.asarray(mask, kind)):
             assert_close(loss(mask=given), loss(lengths=[8, 5, 1]), 1e-15)
             assert_close(jax.jit(lambda m, loss=loss: loss(mask=m))(given), loss(lengths=[8, 5, 1]), 1e-15)
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum"])
+def test_arrays_of_numpy_changed_after_the_call(reduction):
+    """JAX may keep the memory of an array that is aligned to 64 bytes."""
+    x, a = scores(B, T, 4), scores(4, 4)
+    room = np.zeros(TAGS.size + 8, np.int64)
+    start = -room.ctypes.data % 64 // 8
+    tags, weight = room[start : start + TAGS.size].reshape(B, T), WEIGHT.copy()
+    tags[...] = TAGS
+    loss, pullback = jax.vjp(lambda x: fsj.crf_loss(x, tags, a, reduction=reduction, sample_weight=weight), x)
+    tags[...], weight[...] = 0, 0
+    expected = fsl.crf_loss(x, TAGS, a, reduction=reduction, sample_weight=WEIGHT, return_grad=True)
+    assert_close(loss, expected[0])
+    assert_close(pullback(jnp.ones_like(loss))[0], expected[1].emissions)
 
 
 # ---- programs that wait for nothing, and on several devices ---------------------------------------------------------

@@ -379,6 +379,8 @@ def test_clip_grad_norm_where_the_norm_is_beyond_float32():
         ({"a": np.ones(2)}, -1.0, ValueError, "max_norm is -1.0; allowed: finite, 0 or more"),
         ({"a": np.ones(2)}, np.nan, ValueError, "max_norm is nan; allowed"),
         ({"a": np.ones(2)}, "1", TypeError, "max_norm must be a number, got str"),
+        ({"a": np.ones(2)}, np.array([1.0, 2.0]), TypeError, "max_norm must be a number, got ndarray"),
+        ({"a": np.ones(2)}, np.zeros(0), TypeError, "max_norm must be a number, got ndarray"),
         ({"a": np.ones(2), "b": [1.0]}, 1.0, TypeError, r"gradients\['b'\] must be a NumPy array, got list"),
         ({"a": np.ones(2), "b": np.ones(2, int)}, 1.0, TypeError, r"gradients\['b'\] has dtype int64; allowed: float"),
         ({"a": np.ones(2), "b": np.broadcast_to(1.0, (2,))}, 1.0, ValueError, r"gradients\['b'\] is read-only"),

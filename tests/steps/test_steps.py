@@ -62,6 +62,8 @@ def test_gradient_is_the_central_difference(case):
 
     arguments = case.targets, case.lengths, case.mask, case.options, case.reducing
     case.scores[np.isnan(case.scores)] = 0.5
+    if case.options.get("input") == "probs":
+        np.minimum(case.scores, 1 - 1e-5, out=case.scores)  # above 1, by rounding, counts as 1
     numeric = reference.central_differences(total, case.scores, 1e-6)
     np.testing.assert_allclose(numeric, gradient, rtol=1e-5, atol=1e-5)
 

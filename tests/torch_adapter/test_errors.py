@@ -39,6 +39,12 @@ def ctc_arguments(**changed):
     (ValueError, r"targets has shape \(3, 5\); allowed: \[B, S\] with B = 4", {"targets": torch.ones(3, 5).long()}),
     (ValueError, "blank is 6; allowed: -6 to 5", {"blank": 6}),
     (ValueError, "reduction is 'batch'; allowed: 'none', 'mean', 'sum'", {"reduction": "batch"}),
+    (ValueError, r"reduction is \['mean'\]; allowed", {"reduction": ["mean"]}),
+    (ValueError, r"reduction is .*; allowed: 'none'", {"reduction": np.array(["mean", "sum"])}),
+    (TypeError, "zero_infinity must be a bool, got ndarray", {"zero_infinity": np.zeros(2, bool)}),
+    (TypeError, "zero_infinity must be a bool, got Tensor", {"zero_infinity": torch.zeros(2)}),
+    (TypeError, "log_probs is not a tensor that NumPy can see",
+     {"log_probs": torch.ones(T, B, V).bfloat16().to_sparse()}),
 ])  # fmt: skip
 def test_ctc_errors(error, message, changed):
     with pytest.raises(error, match=message):
@@ -60,6 +66,8 @@ def test_constants_have_no_gradient():
     weight = torch.ones(3, requires_grad=True)
     with pytest.raises(TypeError, match="sample_weight requires grad"):
         fst.crf_loss(x, torch.zeros(3, 4).long(), torch.zeros(5, 5), sample_weight=weight)
+    with pytest.raises(ValueError, match=r"reduction is .*; allowed: 'none'"):
+        fst.crf_loss(x, torch.zeros(3, 4).long(), torch.zeros(5, 5), reduction=np.array(["none", "sum"]))
     with pytest.raises(TypeError, match="transitions must be a tensor, got NoneType"):
         fst.crf_loss(x, torch.zeros(3, 4).long(), None)
 

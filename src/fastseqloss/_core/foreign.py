@@ -103,15 +103,16 @@ def _as_odd_tensor(name: str, tensor: Any, error: Exception) -> NDArray[Any]:
         raise TypeError(
             f"{name} requires grad, and NumPy cannot hand it on; pass {name}.detach(), or call fastseqloss.torch"
         )
-    array: NDArray[Any]
-    if str(tensor.dtype) == "torch.bfloat16":
-        array = tensor.resolve_neg().view(sys.modules["torch"].int16).numpy().view(_bfloat16(name))
-    elif tensor.is_neg():
-        array = tensor.resolve_neg().numpy()
-    else:
-        why = "; it has none under torch.func, torch.vmap or torch.export" if "data pointer" in str(error) else ""
-        raise TypeError(f"{name} is not a tensor that NumPy can see: {error}{why}") from error
-    return array
+    is_bfloat16 = str(tensor.dtype) == "torch.bfloat16"
+    try:
+        if is_bfloat16 or tensor.is_neg():
+            plain = tensor.resolve_neg()
+            array: NDArray[Any] = (plain.view(sys.modules["torch"].int16) if is_bfloat16 else plain).numpy()
+            return array.view(_bfloat16(name)) if is_bfloat16 else array
+    except RuntimeError as other:  # sparse ones, and others without memory of their own
+        error = other
+    why = "; it has none under torch.func, torch.vmap or torch.export" if "data pointer" in str(error) else ""
+    raise TypeError(f"{name} is not a tensor that NumPy can see: {error}{why}") from error
 
 
 def _bfloat16(name: str) -> np.dtype[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping, Sequence, Sized
+from itertools import islice
 from numbers import Real
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 _LONGEST = 200  # characters of a value
 
 
+_LOOKED_AT = 1 << 20  # elements that are searched for the cause of an error
 _LISTED = 10  # of many
 
 
@@ -60,21 +62,28 @@ def wrong_dtype(name: str, array: NDArray[Any], allowed: str) -> TypeError:
 
 def cause(name: str, array: NDArray[Any]) -> str:
     """Return the likely cause of a wrong dtype, after a semicolon, or nothing."""
+    if array.ndim > 32:  # more than `flat` goes through
+        return ""
     if array.dtype == object:
         return _cause_of_objects(name, array)
     if array.dtype.kind not in "fcmM":
         return ""
-    missing = np.argwhere(np.isnan(array))
+    first = array.flat[:_LOOKED_AT]
+    missing = np.flatnonzero(np.isnan(first))
     if len(missing):
-        at = tuple(missing[0].tolist())
+        at = _place(array, missing[0])
         return f"; {indexed(name, at)} is {array[at]}, a missing entry: {_instead(name, at)}"
     if array.dtype.kind == "f":
         with np.errstate(all="ignore"):
-            large = np.argwhere(np.abs(array.astype(np.float64)) >= 2.0**63)
+            large = np.flatnonzero(np.abs(first.astype(np.float64)) >= 2.0**63)
         if len(large):  # NumPy reads integers of which one is beyond int64 and one below 0 as floats
-            at = tuple(large[0].tolist())
+            at = _place(array, large[0])
             return f"; {indexed(name, at)} is {array[at]}, beyond int64"
     return ""
+
+
+def _place(array: NDArray[Any], i: Any) -> tuple[int, ...]:
+    return tuple(int(k) for k in np.unravel_index(i, array.shape))
 
 
 def _instead(name: str, at: tuple[int, ...]) -> str:
@@ -85,7 +94,7 @@ def _instead(name: str, at: tuple[int, ...]) -> str:
 
 def _cause_of_objects(name: str, array: NDArray[Any]) -> str:
     item: Any
-    for at, item in np.ndenumerate(array):
+    for at, item in islice(np.ndenumerate(array), _LOOKED_AT):
         where = indexed(name, at)
         if _is_missing(item):
             return f"; {where} is {brief(item)}, a missing entry: {_instead(name, at)}"

@@ -26,11 +26,13 @@ try:
 except ModuleNotFoundError as error:
     needs = f"fastseqloss.jax needs {error.name}, of the extra `jax`: python -m pip install jax"
     raise ModuleNotFoundError(needs, name=error.name) from error
+from .._core.options import as_index, choice
+from .._core.reduction import SEQUENCE_REDUCTIONS, STEP_REDUCTIONS
 from .._core.types import Input, StepReduction
 from ..crf.loss import crf_loss as _crf_loss
 from ..ctc.loss import ctc_loss as _ctc_loss
 from ..steps.classification import softmax_cross_entropy as _softmax_cross_entropy
-from .callback import Host, apply, as_constant, as_options, as_per_sequence, as_scores, ndims
+from .callback import Host, apply, as_constant, as_operand, as_options, as_per_sequence, as_scores, ndims
 
 __all__ = ["crf_loss", "ctc_loss", "ctc_loss_with_lengths", "softmax_cross_entropy"]
 
@@ -99,6 +101,8 @@ def ctc_loss(
     scores = as_scores("logits", logits)
     if scores.ndim != 3:
         raise ValueError(f"logits has shape {scores.shape}; allowed: [B, T, V]")
+    (blank_id,) = (value for _, value in as_options(blank_id=blank_id))
+    blank = as_index("blank_id", blank_id, scores.shape[2])
     names = ("logit_paddings", "labels", "label_paddings")
     constants = tuple(map(as_constant, names, (logit_paddings, labels, label_paddings)))
     host = Host(
@@ -109,7 +113,7 @@ def ctc_loss(
         shape=scores.shape[:1],
         folds=True,
         shared=(),
-        options=as_options(blank=blank_id, num_threads=num_threads),
+        options=as_options(blank=blank, num_threads=num_threads),
     )
     return apply(host, (scores,), constants)
 
@@ -191,8 +195,7 @@ def ctc_loss_with_lengths(
     scores = as_scores("logits", logits)
     if scores.ndim not in (2, 3):
         raise ValueError(f"logits has shape {scores.shape}; allowed: [B, T, V], or [T, V] for one sequence")
-    if reduction not in ("none", "sum", "mean", "sequence_mean"):
-        raise ValueError(f"reduction is {reduction!r}; allowed: 'none', 'sum', 'mean', 'sequence_mean'")
+    choice("reduction", reduction, SEQUENCE_REDUCTIONS)
     batch = scores.shape[:-2]
     constants = (
         as_constant("labels", labels),
@@ -271,6 +274,7 @@ def softmax_cross_entropy(
     scores = as_scores("logits", logits)
     if scores.ndim == 0:
         raise ValueError("logits has shape (); allowed: [..., V]")
+    choice("reduction", reduction, STEP_REDUCTIONS)
     batch = scores.shape[:-1][:1]
     targets, distributions = _as_targets(targets, scores.shape, ignore_index)
     constants = (
@@ -307,7 +311,7 @@ def softmax_cross_entropy(
 
 def _as_targets(targets: Any, shape: tuple[int, ...], ignore_index: Any) -> tuple[Any, bool]:
     """Return classes, or distributions over classes of the shape of the logits, and which of the two."""
-    array = jnp.asarray(targets)
+    array = as_operand("targets", targets)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         return as_constant("targets", targets), False
     if array.shape != shape:
@@ -399,6 +403,7 @@ def crf_loss(
     x = as_scores("emissions", emissions)
     if x.ndim not in (2, 3):
         raise ValueError(f"emissions has shape {x.shape}; allowed: [B, T, K], or [T, K] for one sequence")
+    choice("reduction", reduction, SEQUENCE_REDUCTIONS)
     parameters = {"transitions": transitions, "start": start, "end": end}
     scores = (x, *(None if value is None else as_scores(name, value) for name, value in parameters.items()))
     batch = x.shape[:-2]

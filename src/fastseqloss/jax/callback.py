@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from .._core.messages import shortened
 from ..crf.cotangents import crf_gradients
 from .host_call import Result, as_varying, host_call, varying_axes
 
@@ -178,9 +179,20 @@ def _differentiated(host: Host, scores: Any, constants: Any) -> tuple[Host, Any,
     return host.wanting(names), given, kept
 
 
+def as_operand(name: str, value: Any, copy: bool = False) -> Any:
+    """Return an array of JAX; not with the memory of the caller's array if it is to be a copy."""
+    if isinstance(value, jax.Array):
+        return value
+    try:
+        return jnp.asarray(np.array(value, subok=True) if copy and hasattr(value, "__array__") else value)
+    except (TypeError, ValueError, OverflowError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name} is not an array for JAX: {shortened(error)}") from error
+
+
 def as_scores(name: str, value: Any) -> Any:
     """Return an operand with a gradient: in float32 for half precision, whose gradient JAX then rounds, scaled."""
-    array = jnp.asarray(value)
+    array = as_operand(name, value)
     if array.dtype.name not in _DTYPES:
         raise TypeError(f"{name} has dtype {array.dtype}; allowed: {', '.join(_DTYPES)}")
     return array.astype(jnp.float32) if array.dtype.name in _HALVES else array
@@ -190,7 +202,8 @@ def as_constant(name: str, value: Any) -> Any:
     """Return an operand without a gradient, or None. To differentiate by it is an error."""
     if value is None:
         return None
-    array = jnp.asarray(value)
+    # A copy: JAX may keep NumPy's own memory, and read it when its owner has changed it.
+    array = as_operand(name, value, copy=True)
     if jnp.issubdtype(array.dtype, jnp.floating):
         return _without_derivative(name, array)
     if hasattr(value, "__array__") and not isinstance(value, jax.Array):

@@ -61,7 +61,9 @@ def clip_grad_norm(gradients: Mapping[str, Array], max_norm: float) -> float:
     >>> gradients["weight"].tolist(), gradients["bias"].tolist()
     ([[3.0, 0.0]], [4.0])
     """
-    longest = math.inf if max_norm == math.inf else as_number("max_norm", max_norm, 0.0, math.inf)
+    given: Any = max_norm
+    unbounded = isinstance(given, (float, np.floating)) and given == math.inf
+    longest = math.inf if unbounded else as_number("max_norm", max_norm, 0.0, math.inf)
     arguments.check_writeable("gradients", gradients)
     norm, unit = _norm(gradients), 1.0
     if not _TINY < norm < _HUGE:

@@ -24,6 +24,8 @@ try:
 except ModuleNotFoundError as error:
     needs = f"fastseqloss.torch needs {error.name}, of the extra `torch`; pytorch.org has builds for CPUs alone"
     raise ModuleNotFoundError(needs, name=error.name) from error
+from .._core.options import choice, flag
+from .._core.reduction import SEQUENCE_REDUCTIONS
 from .._core.types import Input, StepReduction
 from ..crf.loss import crf_loss as _crf_loss
 from ..ctc.loss import ctc_loss as _ctc_loss
@@ -199,8 +201,7 @@ def _ctc(
     zero_infinity: bool,
 ) -> Tensor:
     values = as_array(name, scores)
-    if reduction not in _REDUCTIONS:
-        raise ValueError(f"reduction is {reduction!r}; allowed: {', '.join(map(repr, _REDUCTIONS))}")
+    choice("reduction", reduction, tuple(_REDUCTIONS))
     if values.ndim not in (2, 3):
         raise ValueError(f"{name} has shape {values.shape}; allowed: [T, B, V], or [T, V] for one sequence")
     if values.ndim == 2 and isinstance(targets, Tensor) and targets.ndim == 2 and len(targets) == 1:
@@ -212,7 +213,7 @@ def _ctc(
         {
             "blank": blank,
             "input": kind,
-            "infeasible": "zero" if zero_infinity else "inf",
+            "infeasible": "zero" if flag("zero_infinity", zero_infinity) else "inf",
             "reduction": _REDUCTIONS[reduction],
             "num_threads": threads(None),
         },
@@ -368,6 +369,7 @@ def crf_loss(
             [ 0.2500,  0.2500]])
     """
     values = as_array("emissions", emissions)
+    choice("reduction", reduction, SEQUENCE_REDUCTIONS)
     parameters = {"transitions": transitions, "start": start, "end": end}
     for name, value in parameters.items():
         if value is not None or name == "transitions":

@@ -190,7 +190,7 @@ cdef inline bint is_rounded(Group *g, Py_ssize_t r, Py_ssize_t t, const floating
 cdef inline void open_frame(Group *g, Py_ssize_t r, Py_ssize_t t, const floating *x) noexcept nogil:
     """The row of x = exp(scores of the frame, less the greatest); where the tagged path goes is noted."""
     cdef const Problem *p = g.problem
-    cdef double least, most, below
+    cdef double least, most, below, pair = 0
     load_scores(g, r, t, x)
     if not score_extent(g.score, p.width, &least, &most):
         refuse_scores(g, r, t, x)
@@ -211,8 +211,11 @@ cdef inline void open_frame(Group *g, Py_ssize_t r, Py_ssize_t t, const floating
             add_exactly(&g.offset[r], &g.rest[r], p.shift)
         return
     below = most - g.score[tag_of(g, r, t)]
-    if below == INFINITY and g.score[tag_of(g, r, t)] > -INFINITY and g.state[r] != NOT_A_NUMBER:
+    if t > 0:
+        pair = -p.scores[tag_of(g, r, t - 1) * p.n_tags + tag_of(g, r, t)]
+    # Infinite, though no score is: by a difference, or by the sum.
+    if g.state[r] != NOT_A_NUMBER and g.score[tag_of(g, r, t)] > -INFINITY and (
+            below == INFINITY or g.offset[r] < INFINITY and pair < INFINITY and g.offset[r] + below + pair == INFINITY):
         g.state[r] = EXACT
     add_exactly(&g.offset[r], &g.rest[r], below)
-    if t > 0:
-        add_exactly(&g.offset[r], &g.rest[r], -p.scores[tag_of(g, r, t - 1) * p.n_tags + tag_of(g, r, t)])
+    add_exactly(&g.offset[r], &g.rest[r], pair)

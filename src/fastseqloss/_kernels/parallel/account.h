@@ -12,6 +12,7 @@
 
 enum {
     FSL_PORTIONS = 64, /* of the items, for each worker: what the last to finish can be late by */
+    FSL_PORTION = 1024, /* items at most: those of kernels that have so many take some microseconds */
     FSL_REST = 20,     /* a loss of 1 ns is followed by so many without helpers, at least, */
     FSL_LONG_REST = 640, /* and at most */
     FSL_CALLS = 8,     /* gains count up to what so many calls take */
@@ -92,6 +93,7 @@ static void fsl_begin(fsl_loop *loop, ptrdiff_t n, int most)
     loop->n = n;
     loop->most = most;
     loop->portion = n > (int64_t)FSL_PORTIONS * most ? n / ((int64_t)FSL_PORTIONS * most) : 1;
+    if (loop->portion > FSL_PORTION) loop->portion = FSL_PORTION;
     loop->running = &fsl_process.running;
     loop->generation = fsl_read(&fsl_process.generation);
 }
