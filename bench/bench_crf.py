@@ -27,7 +27,7 @@ class CRF:
 
 
 class StructuredHinge:
-    """Loss and subgradient on the same."""
+    """Loss and subgradient on the same workloads."""
 
     params = tuple(sides_crf.WORKLOADS)
     param_names = ("workload",)
@@ -40,7 +40,7 @@ class StructuredHinge:
 
 
 class CRFGeneralPath:
-    """Potentials that no float64 number can follow: every sequence goes through logarithms."""
+    """Potentials beyond the range of float64: every sequence takes the general path, in logarithms."""
 
     def setup(self):
         self.batch = sides_crf.random_batch(sides_crf.WORKLOADS["entities"])
@@ -53,7 +53,7 @@ class CRFGeneralPath:
 
 
 class CRFAccuracy:
-    """Largest error of float32 gradients against our own float64."""
+    """Largest error of float32 gradients against float64."""
 
     params = tuple(sides_crf.WORKLOADS | sides_crf.LONG)
     param_names = ("workload",)

@@ -18,7 +18,7 @@ class SoftmaxCrossEntropy(_Timed):
 
 
 class SoftmaxCrossEntropyForms:
-    """Half precision and in place beside a plain copy, on rows of 32000 classes."""
+    """Half precision and in-place gradients compared with a plain copy, on rows of 32000 classes."""
 
     params = (
         "np.copyto float32",
@@ -41,7 +41,7 @@ class SoftmaxCrossEntropyForms:
 
 
 class SoftmaxCrossEntropyMemory:
-    """Peak memory of the process; input and gradient take twice the logits' size of it."""
+    """Peak memory of the process, including input and gradient (twice the size of the logits)."""
 
     params = (["words32000", "letters32"],)
     param_names = ("workload",)
@@ -54,7 +54,7 @@ class SoftmaxCrossEntropyMemory:
 
 
 class SoftmaxCrossEntropyAccuracy:
-    """Largest errors of float32 against our own float64, which the tests hold to a reference."""
+    """Largest errors of float32 against float64, which the tests compare with a reference."""
 
     params = (["words5000", "letters32", "bases5"], [1, 10])
     param_names = ("workload", "scale")

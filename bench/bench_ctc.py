@@ -27,7 +27,7 @@ class CTC:
 
 
 class CTCMemory:
-    """Peak memory of the process; input and gradient take twice the logits' size of it."""
+    """Peak memory of the process, including input and gradient (twice the size of the logits)."""
 
     params = tuple(sides_ctc.WORKLOADS)
     param_names = ("workload",)
@@ -41,7 +41,7 @@ class CTCMemory:
 
 
 class CTCAccuracy:
-    """Largest errors of float32 against our own float64, which the tests hold to a reference."""
+    """Largest errors of float32 against float64, which the tests compare with a reference."""
 
     params = (["warp28", "char32", "bpe1024", "long"], [1, 10])
     param_names = ("workload", "scale")

@@ -5,7 +5,7 @@ from bench.timed import _Timed
 
 
 class ClippedPolicy(_Timed):
-    """Vocabularies and a handful of actions in float32, every term in use, at one and two threads."""
+    """Vocabularies and small action spaces in float32, with every term, at one and two threads."""
 
     params = (list(sides_policy.WORKLOADS), [1, 2])
     param_names = ("workload", "threads")

@@ -1,7 +1,7 @@
-"""Two threads beside one while another program keeps a core busy: python bench/busy.py [blocks] [--idle].
+"""Compare two threads with one while another program keeps a core busy: python bench/busy.py [blocks] [--idle].
 
-Blocks of calls of some 60 ms of CPU time each, on one thread or on two, in random order; wall and CPU times of all
-blocks are added up. Single calls would not do: what a scheduler owes others falls due at whichever call comes next.
+Blocks of calls, of about 60 ms of CPU time each, run on one thread or on two in random order. The wall and CPU times of
+all blocks are added. Single calls would be misleading, because the scheduler compensates other programs in later calls.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Measure fastseqloss beside its peers and print markdown tables.
+"""Compare fastseqloss with its peers and print markdown tables.
 
     python bench/compare.py ctc [--data DIR] [--threads 1 2] [--only NAME ...] [--quick]
     python bench/compare.py ctc --accuracy-only
@@ -11,10 +11,10 @@
     python bench/compare.py memory [--data DIR]
     python bench/compare.py align [--data DIR] [--only NAME ...] [--quick]
 
-All sides run in this process on the same values, called in turn, each on the layout it likes
-best: batch first for fastseqloss and optax, time first for PyTorch.
+All sides run in turn in this process, on the same values, each in its preferred memory
+layout: batch first for fastseqloss and optax, time first for PyTorch.
 
-A further loss takes one function here, which hands a list of rows to `contest.compare`.
+To add a loss, write one function that passes a list of rows to `contest.compare`.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def cross_entropy(options: argparse.Namespace) -> int:
 
 
 def _print_forms(shape: tuple[int, ...], options: argparse.Namespace) -> None:
-    """Print the times of a copy and of the ways to call the cross-entropy, on one thread."""
+    """Print the times of a copy and of several calls of the cross-entropy, on one thread."""
     calls, before = sides_steps.forms(shape)
     timings = contest.alternate(calls, options, 1, before)
     copy, plain = (timings[key].best for key in (("np.copyto", "float32"), ("grad_out", "float32")))
@@ -70,7 +70,7 @@ def _print_forms(shape: tuple[int, ...], options: argparse.Namespace) -> None:
 
 
 def elementwise(options: argparse.Namespace) -> int:
-    """Time and check the regression and hinge losses and binary cross-entropy, beside what memory allows."""
+    """Time and check regression, hinge and binary cross-entropy losses; compare them with memory traffic."""
     return contest.compare(sides_steps.elementwise_rows(), sides_steps.LIMITS, options)
 
 
@@ -85,14 +85,14 @@ def policy(options: argparse.Namespace) -> int:
 
 
 def adapters(options: argparse.Namespace) -> int:
-    """Time what the adapters for PyTorch and JAX add to a short call, and whole training steps."""
+    """Time the overhead of the adapters for PyTorch and JAX in a short call, and whole training steps."""
     return sides_adapters.compare(options)
 
 
 def overhead(options: argparse.Namespace) -> int:
-    """Measure what one short CTC call costs on top of its arithmetic, on one thread.
+    """Measure the fixed cost of one short CTC call, beyond its arithmetic, on one thread.
 
-    The arithmetic is what each of 100 further sequences of the same shape costs.
+    The arithmetic is the time that each of 100 further sequences of the same shape adds.
     """
     _, t, v, s = SHORT
     one, many = (sides_ctc.random_batch((b, t, v, s)) for b in (1, 101))
@@ -115,9 +115,9 @@ def overhead(options: argparse.Namespace) -> int:
 
 
 def memory(options: argparse.Namespace) -> int:
-    """Measure how far one CTC call on a long recording raises the resident memory.
+    """Measure the increase of the resident memory during one CTC call on a long recording.
 
-    Each side runs in a process of its own; its input, and our gradient, are resident before.
+    Each side runs in a separate process; its input, and the gradient of fastseqloss, are resident before the call.
     """
     if options.side:
         print(_growth(options.side, _recording(options.data)))
@@ -134,7 +134,7 @@ def memory(options: argparse.Namespace) -> int:
 
 
 def align(options: argparse.Namespace) -> int:
-    """Time forced alignment beside the usual NumPy loop, compare scores, and align an hour of speech."""
+    """Compare times and scores of forced alignment with the usual NumPy loop, and align an hour of speech."""
     if options.side:
         print(_align_hour())
         return 0
@@ -167,7 +167,7 @@ def _align_row(batch: sides_ctc.Batch, kind: str, options: argparse.Namespace) -
 
 
 def _align_hour() -> str:
-    """Seconds of the call, bytes by which the peak exceeds what was resident before it, and the peak."""
+    """Return the seconds of the call, the increase of the peak memory in bytes, and the peak."""
     batch = sides_align.hour()
     sides_align.our_align(sides_ctc.random_batch(SHORT), "logits")
     start = time.perf_counter()
@@ -183,14 +183,14 @@ def _recording(folder: Path | None) -> sides_ctc.Batch:
 
 
 def _growth(side: str, batch: sides_ctc.Batch) -> int:
-    """Return by how many bytes the peak of one call exceeds what was resident before it."""
+    """Return the increase of the peak memory during one call, in bytes."""
     calls = {OURS: sides_ctc.our_calls, TORCH: sides_ctc.torch_calls}[side]
     calls(sides_ctc.random_batch(SHORT), 1)["grad_out"]()
     return resident.growth(calls(batch, 1)["grad_out"])
 
 
 def machine() -> str:
-    """Describe what the figures depend on."""
+    """Describe the software and hardware."""
     versions = [f"Python {platform.python_version()}"]
     for name in ("fastseqloss", "numpy", "torch", "pytorch-crf", "optax", "jax"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -217,7 +217,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--data",
         type=Path,
         metavar="DIR",
-        help="folder with the real emissions in full; default: the extracts in tests/data",
+        help="folder with the complete real emissions; default: the extracts in tests/data",
     )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="workloads to run")
@@ -225,12 +225,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--accuracy-only",
         action="store_true",
-        help="errors alone; the exit status says if they keep the limits",
+        help="errors only; the exit status is 1 if they exceed the limits",
     )
     parser.add_argument(
         "--cpu-time",
         action="store_true",
-        help="measure CPU time: for one thread on a machine that has other things to do",
+        help="measure CPU time: for one thread on a busy machine",
     )
     parser.add_argument("--verbose", action="store_true", help="medians and rounds, on stderr")
     parser.add_argument("--side", help=argparse.SUPPRESS)

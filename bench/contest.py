@@ -1,4 +1,4 @@
-"""The core shared by all comparisons: rows, timings in turn, errors, markdown tables."""
+"""Rows, alternating timings, errors and markdown tables of all comparisons."""
 
 import argparse
 import gc
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 OURS, TORCH, OPTAX, NUMPY = "fastseqloss", "PyTorch", "optax", "NumPy"
-TRAFFIC = "memory traffic"  # no peer: the floor
+TRAFFIC = "memory traffic"  # a lower bound, not a peer
 SIDES = (TORCH, OPTAX, NUMPY, TRAFFIC)
 MODES = {
     "grad_out": "loss and gradient, the gradient written to a given array",
@@ -27,7 +27,7 @@ Result = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Limits:
-    """The largest errors of ours that pass, relative to the true value where that exceeds 1."""
+    """Limits of our errors, relative to the true value if that exceeds 1."""
 
     gradient: dict[int, float]  # by scale of the scores
     loss: float = 1e-6
@@ -40,7 +40,7 @@ class Row:
     name: str
     shape: tuple[int, ...]
     real: bool
-    calls: Callable[[int], Calls] | None  # threads -> {(side, mode): call}; None: only its errors count
+    calls: Callable[[int], Calls] | None  # threads -> {(side, mode): call}; None: errors only
     results: Callable[[int], dict[str, Result]]  # scale -> {side: (losses, gradient)}
     reference: Callable[[int], Result]  # scale -> (losses, gradient), by a peer in float64
 
@@ -55,7 +55,7 @@ class Timing:
 
 
 def compare(rows: list[Row], limits: Limits, options: argparse.Namespace) -> int:
-    """Print the tables the options ask for; return 1 if our errors are over the limits."""
+    """Print the tables that the options select; return 1 if our errors exceed the limits."""
     if options.only:
         rows = [row for row in rows if row.name in options.only]
     if not rows:
@@ -71,12 +71,12 @@ def compare(rows: list[Row], limits: Limits, options: argparse.Namespace) -> int
 def alternate(
     calls: Calls, options: argparse.Namespace, threads: int, before: Calls | None = None
 ) -> dict[tuple[str, str], Timing]:
-    """Time the calls in turn, for about a second each way of calling, some rounds at least.
+    """Time the calls in turn, for about a second per kind of call and a minimum number of rounds.
 
-    What ``before`` has for a call runs ahead of it, untimed: a call may destroy its input.
+    The function in ``before`` for a call runs before it, untimed, because a call may overwrite its input.
 
-    An OpenMP team spins for some milliseconds after its work is done. With several threads a
-    pause before each call keeps the spinning of one side out of the time of the next.
+    The threads of an OpenMP runtime may spin for some milliseconds after a region. With several threads, a
+    pause before each call keeps the spinning of one side from slowing the next.
     """
     clock = time.process_time if options.cpu_time else time.perf_counter
     pause = 0.01 if threads > 1 else 0.0
@@ -130,7 +130,7 @@ def _timing_cells(timings: dict) -> tuple[dict[str, str], dict[str, float]]:
         cells[f"{mode}: {OURS}"] = milliseconds(ours)
         for side in (side for side in SIDES if (side, mode) in timings):
             peer = timings[side, mode].best
-            # A kept PyTorch gradient is zeroed and added to; where a fresh one is quicker,
+            # PyTorch adds to an existing gradient, which must be zeroed first; if a fresh one is faster,
             # its time counts in both columns.
             if mode == "grad_out" and (side, "fresh") in timings:
                 peer = min(peer, timings[side, "fresh"].best)
@@ -151,7 +151,7 @@ def print_legend(columns: list[str]) -> None:
 
 
 def error_table(rows: list[Row], limits: Limits) -> int:
-    """Print the errors of every side, by scale of the scores; return 1 if ours are over the limits."""
+    """Print the errors of every side, by scale of the scores; return 1 if ours exceed the limits."""
     lines = []
     passed = failed = 0
     for row in rows:
@@ -183,7 +183,7 @@ def _errors(result: Result, losses: np.ndarray, gradient: np.ndarray) -> tuple[f
 
 
 def microseconds(call: Call, seconds: float) -> float:
-    """Return the least CPU time of a call made again and again."""
+    """Return the minimum CPU time of a call over repeated calls."""
     timer = timeit.Timer(call, timer=time.process_time)
     number = max(1, timer.autorange()[0] // 20)
     repeats = max(5, int(seconds * 20))
@@ -191,7 +191,7 @@ def microseconds(call: Call, seconds: float) -> float:
 
 
 def print_table(lines: list[dict[str, str]]) -> None:
-    """Print a markdown table headed by the keys of the first line, numbers aligned right."""
+    """Print a markdown table whose header is the keys of the first line; numbers are aligned right."""
     head = list(lines[0])
     print("| " + " | ".join(head) + " |")
     print("| --- " + "| ---: " * (len(head) - 1) + "|")
@@ -206,15 +206,15 @@ def geometric_mean(values: Iterable[float]) -> float:
 
 
 def milliseconds(seconds: float) -> str:
-    """Write a time in milliseconds with three figures."""
+    """Format a time in milliseconds with three digits."""
     return f"{seconds * 1e3:.0f}" if seconds >= 0.1 else f"{seconds * 1e3:.3g}"
 
 
 def times(ratio: float) -> str:
-    """Write a ratio, small ones with a figure more."""
+    """Format a ratio, small ones with one more digit."""
     return f"{ratio:.1f}x" if ratio >= 2 else f"{ratio:.2f}x"
 
 
 def unit(options: argparse.Namespace) -> str:
-    """Name what the tables of times hold."""
+    """Return the name of the unit of the tables of times."""
     return "milliseconds of CPU time" if options.cpu_time else "milliseconds"

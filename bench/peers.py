@@ -1,4 +1,4 @@
-"""How the peers are called, whatever the loss: PyTorch eagerly, JAX compiled and confined to some CPUs."""
+"""Calls of the peers for any loss: PyTorch eagerly, JAX compiled and confined to some CPUs."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ EXTRAS = {"matplotlib": "plot", "ml_dtypes": "test"} | dict.fromkeys(("jax", "op
 
 @contextlib.contextmanager
 def extras_named() -> Iterator[None]:
-    """Where a package is missing, end with the extra that installs it."""
+    """Exit with the name of the extra that installs a missing package."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -22,7 +22,7 @@ def extras_named() -> Iterator[None]:
 
 
 def torch_calls(scores, loss: Callable, threads: int) -> dict[str, Call]:
-    """List what is timed of a PyTorch loss; it cannot write a gradient, only add to one it keeps."""
+    """List the timed calls of a PyTorch loss, which cannot write a gradient, only add to an existing one."""
     import torch
 
     torch.set_num_threads(threads)
@@ -41,7 +41,7 @@ def torch_calls(scores, loss: Callable, threads: int) -> dict[str, Call]:
 
 
 def jax_calls(loss: Callable, gradient: Callable, scores, threads: int) -> dict[str, Call]:
-    """List what is timed of a compiled loss, and of the same with its gradient."""
+    """List the timed calls of a compiled loss, and of the loss with its gradient."""
     import jax
 
     def confined(function) -> Call:
@@ -56,7 +56,7 @@ def jax_calls(loss: Callable, gradient: Callable, scores, threads: int) -> dict[
 
 @contextlib.contextmanager
 def confine(threads: int) -> Iterator[None]:
-    """Keep this process on ``threads`` CPUs (on Linux): JAX's pool is as wide as the machine."""
+    """Keep this process on ``threads`` CPUs (on Linux), because JAX's pool has a thread for each CPU."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return

@@ -1,4 +1,4 @@
-"""How far a call raises the resident memory of this process (on Linux)."""
+"""Increase of the resident memory of this process during a call (on Linux)."""
 
 import subprocess
 from pathlib import Path
@@ -7,7 +7,7 @@ from bench.contest import Call
 
 
 def growth(call: Call) -> int:
-    """Return by how many bytes the peak of one call exceeds what was resident before it."""
+    """Return the increase of the peak memory during one call, in bytes."""
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = status("VmRSS")
     call()
@@ -15,7 +15,7 @@ def growth(call: Call) -> int:
 
 
 def printed_by(command: list[str], environment: dict[str, str] | None = None) -> str:
-    """Return what a process of its own prints; end with its message if it fails."""
+    """Return the output of a separate process; exit with its message if it fails."""
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise SystemExit(done.stderr.rstrip())

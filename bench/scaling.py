@@ -1,10 +1,10 @@
-"""Measure how time, memory and errors of the CTC loss grow with the size of the problem, and draw it.
+"""Measure and plot the growth of time, memory and errors of the CTC loss with the size of the problem.
 
     python bench/scaling.py measure [--output DIR] [--axes NAME ...] [--quick] [--cpu-time]
     python bench/scaling.py draw [--output DIR]
 
-`measure` writes scaling.json to the folder, `draw` makes the pictures of the documentation from it. Times are taken of
-all sides in turn in one process, memory of each side in a process of its own.
+`measure` writes scaling.json to the folder, and `draw` makes the plots of the documentation from it. All sides are
+timed in turn in one process; memory is measured in a separate process for each side.
 """
 
 import argparse
@@ -42,12 +42,12 @@ TITLES = {"frames": "T, frames", "classes": "V, classes", "labels": "S, labels",
 
 
 def sides() -> list[str]:
-    """Name the sides that are installed."""
+    """Return the names of the installed sides."""
     return [OURS, TORCH] + ([OPTAX] if importlib.util.find_spec("optax") else [])
 
 
 def times(shape: Shape, threads: int, options: argparse.Namespace) -> Iterator[dict]:
-    """Time loss and gradient of all sides in turn, the gradient in a given array and in a fresh one."""
+    """Time loss and gradient of all sides in turn, with the gradient in a given array and in a fresh one."""
     batch = sides_ctc.random_batch(shape)
     of = {side: SIDES[side](batch, threads) for side in sides()}
     wanted = {(side, mode): of[side][mode] for mode in ("grad_out", "fresh") for side in of if mode in of[side]}
@@ -57,9 +57,9 @@ def times(shape: Shape, threads: int, options: argparse.Namespace) -> Iterator[d
 
 
 def memory(shape: Shape) -> Iterator[dict]:
-    """Measure by how much loss and gradient, in a fresh array, raise the resident memory of a process."""
+    """Measure the increase of the resident memory by loss and gradient, with a fresh array for the gradient."""
     for side in sides():
-        # Without this, malloc keeps what it frees, up to 32 MB a piece, and the next call takes it from there.
+        # Without this, malloc keeps freed blocks of up to 32 MB, and the next call reuses them.
         environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
         command = [sys.executable, __file__, "grow", side, *map(str, shape)]
         grown = int(resident.printed_by(command, environment).split()[-1])
@@ -69,7 +69,7 @@ def memory(shape: Shape) -> Iterator[dict]:
 def grow(side: str, shape: Shape) -> int:
     """Measure one side in this process."""
     batch = sides_ctc.random_batch(shape)
-    # JAX compiles for each shape; what that takes is none of the call's.
+    # JAX compiles for each shape; the memory of the compilation does not count.
     SIDES[side](batch if side == OPTAX else sides_ctc.random_batch(SHORT), 1)["fresh"]()
     return resident.growth(SIDES[side](batch, 1)["fresh"])
 
@@ -90,7 +90,7 @@ def errors(frames: int) -> Iterator[dict]:
 
 
 def processor() -> str:
-    """Name the processor (on Linux), or its architecture."""
+    """Return the name of the processor (on Linux), or its architecture."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -98,12 +98,12 @@ def processor() -> str:
 
 
 def significant(x: float) -> float:
-    """Round to three figures."""
+    """Round to three digits."""
     return float(f"{x:.3g}")
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Measure all axes, or some anew, and write what was found."""
+    """Measure all axes, or update some, and write the results."""
     path = options.output / "scaling.json"
     rows: list[dict] = []
     if options.axes and path.exists():
@@ -130,7 +130,7 @@ def measure(options: argparse.Namespace) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-# ---- pictures --------------------------------------------------------------------------------
+# ---- plots -----------------------------------------------------------------------------------
 
 THEMES = {
     "light": {"ink": "#1b2a41", "grid": "#e3e7ee", OURS: "#d1495b", TORCH: "#00798c", OPTAX: "#c98a1b"},
@@ -139,7 +139,7 @@ THEMES = {
 
 
 def error_lines(rows: list[dict]) -> list[dict[str, str]]:
-    """Lay out the errors, a line for each length."""
+    """Return a table of the errors, with a line for each length."""
     lines: dict[int, dict[str, str]] = {}
     for row in rows:
         line = lines.setdefault(row["T"], {"frames": str(row["T"]), "loss": f"{row['loss']:.0f}"})
@@ -158,7 +158,7 @@ STYLE = {
 
 
 def draw(options: argparse.Namespace) -> None:
-    """Draw every axis, for light and for dark pages, and write what the pages include beside the pictures."""
+    """Draw every axis, for light and dark pages, and write the tables that the pages include."""
     import matplotlib as mpl
 
     found = json.loads((options.output / "scaling.json").read_text(encoding="utf-8"))
@@ -177,7 +177,7 @@ def draw(options: argparse.Namespace) -> None:
 
 
 def save(figure, path: Path) -> None:
-    """Write a picture without a date, so that it changes only if its contents do."""
+    """Write a figure without a date, so that the file changes only with its contents."""
     figure.savefig(path, transparent=True, metadata={"Date": None})
     text = path.read_text(encoding="utf-8")
     path.write_text("\n".join(line.rstrip() for line in text.splitlines()) + "\n", encoding="utf-8")
@@ -200,7 +200,7 @@ def curve(ax, rows: list[dict], key: str, value: str, colour: str, label: str, *
 
 
 def finish(ax, xlabel: str, ylabel: str) -> None:
-    """Name the axes and make them logarithmic."""
+    """Label the axes and make them logarithmic."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
@@ -218,7 +218,7 @@ def finish(ax, xlabel: str, ylabel: str) -> None:
 
 
 def best(rows: list[dict], side: str) -> list[dict]:
-    """Return the faster of a peer's ways to call at each point."""
+    """Return the faster of a peer's calls at each point."""
     of_side = [row for row in rows if row["side"] == side and "milliseconds" in row]
     fastest: dict[tuple, dict] = {}
     for row in sorted(of_side, key=lambda row: -row["milliseconds"]):
@@ -282,7 +282,7 @@ def draw_errors(_: str, rows: list[dict], colours: dict[str, str]):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read the command line and do what it says."""
+    """Read the command line and run the command."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["grow"]:
         with peers.extras_named():

@@ -1,4 +1,4 @@
-"""CTC through the adapters: what they add to a short call, and training steps in each framework's own terms."""
+"""CTC through the adapters: their overhead in a short call, and training steps in each framework."""
 
 import argparse
 import importlib.util
@@ -17,7 +17,7 @@ SHORT = (1, 20, 10, 5)
 
 
 def short_calls(threads: int) -> Calls:
-    """List calls so short that what they cost is what surrounds the kernel."""
+    """List short calls, whose time is mostly overhead around the kernel."""
     batch = random_batch(SHORT)
     arrays = batch.logits, batch.labels, batch.lengths, batch.label_lengths
     options = {"reduction": "sum", "num_threads": threads}
@@ -81,7 +81,7 @@ def frames_first(batch: Batch):
 
 
 def jax_short(batch: Batch, threads: int) -> Calls:
-    """List compiled calls with JAX arrays; the empty callback is JAX's own cost of one."""
+    """List compiled calls with JAX arrays; the empty callback measures JAX's own overhead."""
     import jax
     import jax.numpy as jnp
 
@@ -119,7 +119,7 @@ def jax_ctc(batch: Batch):
 
 
 def has_jax() -> bool:
-    """Whether JAX and optax are installed."""
+    """Return True if JAX and optax are installed."""
     return bool(importlib.util.find_spec("optax"))
 
 

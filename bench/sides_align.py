@@ -1,4 +1,4 @@
-"""Forced alignment as each side computes it: fastseqloss, and the usual loop over frames in NumPy."""
+"""Forced alignment by each side: fastseqloss, and the usual loop over frames in NumPy."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,19 +7,19 @@ import numpy as np
 
 import fastseqloss as fsl
 from bench.contest import Call
-from bench.sides_ctc import Batch, random_batch, real_batch  # which puts tests/ on the path
+from bench.sides_ctc import Batch, random_batch, real_batch  # adds tests/ to the path
 
 import real_data  # isort: skip
 from reference.alignment import viterbi  # isort: skip
 
-NUMPY = "NumPy"  # as one would write it: vectorised over the states, one frame after the other
+NUMPY = "NumPy"  # the usual loop over frames, vectorised over the states
 NAMES = real_data.NAMES
 MODES = ("log_probs", "logits")
 HOUR = (1, 180_000, 32, 20_000)  # B, T, V, S: an hour of speech at 50 frames a second
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Logarithm of the softmax over the last axis."""
+    """Return the logarithm of the softmax over the last axis."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
@@ -42,7 +42,7 @@ def our_align(batch: Batch, kind: str, **options) -> fsl.CTCAlignment:
 
 
 def numpy_align(batch: Batch, kind: str) -> list[tuple[float, np.ndarray]]:
-    """Align each sequence by the loop; scores and paths."""
+    """Align each sequence with the loop; return scores and paths."""
     rows = zip(batch.logits, batch.lengths, batch.labels, batch.label_lengths, strict=True)
     found = []
     for scores, frames, labels, count in rows:
@@ -52,7 +52,7 @@ def numpy_align(batch: Batch, kind: str) -> list[tuple[float, np.ndarray]]:
 
 
 def calls(batch: Batch, kind: str, threads: int) -> dict[tuple[str, str], Call]:
-    """List what is timed."""
+    """List the timed calls."""
     return {
         ("fastseqloss", kind): lambda: our_align(batch, kind, num_threads=threads),
         (NUMPY, kind): lambda: numpy_align(batch, kind),

@@ -1,4 +1,4 @@
-"""The linear-chain CRF as each side computes it: fastseqloss, and pytorch-crf on PyTorch."""
+"""The linear-chain CRF by each side: fastseqloss, and pytorch-crf on PyTorch."""
 
 import argparse
 import sys
@@ -23,13 +23,13 @@ WORKLOADS = {  # B, T, K
     "speech45": (64, 100, 45),
     "states128": (16, 400, 128),
 }
-LONG = {"long": (2, 10_000, 10)}  # for the errors alone
+LONG = {"long": (2, 10_000, 10)}  # for the errors only
 MODES = {
     "gradient": "loss and gradients of all parameters, that of the emissions in a given array (pytorch-crf: kept)",
     "loss": "loss only",
     "decode": "best path",
 }
-GRADIENT_LIMIT = 2e-6  # of the emissions' gradient; of the parameters' times its size, where that is above 1
+GRADIENT_LIMIT = 2e-6  # of the emissions' gradient; of the parameters' relative to its size, if above 1
 LOSS_LIMIT = 1e-6  # times max(1, |loss|)
 
 
@@ -46,7 +46,7 @@ class Batch:
 
     @property
     def arguments(self) -> tuple[np.ndarray, ...]:
-        """What `crf_loss` takes."""
+        """Arguments of `crf_loss`."""
         return self.emissions, self.tags, self.transitions, self.lengths
 
     @property
@@ -89,7 +89,7 @@ def batches() -> dict[str, Batch]:
 
 
 def our_calls(batch: Batch, threads: int) -> dict[str, Call]:
-    """List what is timed of fastseqloss."""
+    """List the timed calls of fastseqloss."""
     grad = np.zeros_like(batch.emissions)
     common = {"reduction": "sum", "num_threads": threads} | batch.ends
     potentials = batch.emissions, batch.transitions, batch.lengths
@@ -107,7 +107,7 @@ def our_result(batch: Batch) -> Result:
 
 
 def torchcrf_module(batch: Batch, dtype: str):
-    """Return pytorch-crf's module, and time-major leaf, tags and mask, the layout it works in."""
+    """Return pytorch-crf's module, with leaf, tags and mask in its time-major layout."""
     import torch
     import torchcrf
 
@@ -126,7 +126,7 @@ def torchcrf_module(batch: Batch, dtype: str):
 
 
 def torchcrf_calls(batch: Batch, threads: int) -> dict[str, Call]:
-    """List what is timed of pytorch-crf."""
+    """List the timed calls of pytorch-crf."""
     import torch
 
     torch.set_num_threads(threads)
@@ -160,7 +160,7 @@ def torchcrf_result(batch: Batch, dtype: str) -> Result:
 
 
 def compare(options: argparse.Namespace) -> int:
-    """Print the tables; return 1 if our errors are over the limits."""
+    """Print the tables; return 1 if our errors exceed the limits."""
     chosen = batches()
     long = {name: random_batch(shape) for name, shape in LONG.items()}
     if options.only:
@@ -198,7 +198,7 @@ def timing_table(chosen: dict[str, Batch], threads: int, options: argparse.Names
 
 
 def error_table(chosen: dict[str, Batch]) -> int:
-    """Print the errors of both sides; return 1 if ours are over the limits."""
+    """Print the errors of both sides; return 1 if ours exceed the limits."""
     lines, passed = [], 0
     for name, batch in chosen.items():
         exact = torchcrf_result(batch, "float64")
@@ -218,6 +218,6 @@ def error_table(chosen: dict[str, Batch]) -> int:
 
 
 def relative_error(actual: np.ndarray, exact: np.ndarray, part: str) -> float:
-    """Return the largest error; of what is a sum over steps, relative to its size where that is above 1."""
+    """Return the largest error; for sums over steps, relative to their size if above 1."""
     size = 1.0 if part == "emissions" else np.maximum(1.0, np.abs(exact))
     return float(np.max(np.abs(actual - exact) / size))

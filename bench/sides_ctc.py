@@ -1,4 +1,4 @@
-"""The CTC loss as each side computes it: fastseqloss, PyTorch, optax."""
+"""The CTC loss by each side: fastseqloss, PyTorch, optax."""
 
 import importlib.util
 import sys
@@ -47,7 +47,7 @@ class Batch:
         return replace(self, logits=self.logits * np.float32(scale))
 
     def astype(self, dtype: type) -> "Batch":
-        """Return the same batch with its logits in another type."""
+        """Return the same batch with its logits in another dtype."""
         return replace(self, logits=self.logits.astype(dtype))
 
 
@@ -61,9 +61,9 @@ def random_batch(shape: tuple[int, int, int, int]) -> Batch:
 
 
 def real_batch(name: str, folder: Path | None) -> Batch:
-    """Load real emissions: the extract that the tests have, or the whole from ``folder``.
+    """Load real emissions: the extract in the tests, or the complete file from ``folder``.
 
-    Log-probabilities are taken as the logits they also are: every side then does the same work.
+    Log-probabilities are used as logits, so that all sides do the same work.
     """
     return Batch(*real_data.load(name, folder)[:5])
 
@@ -104,7 +104,7 @@ def our_ctc(batch: Batch, **options):
 
 
 def our_calls(batch: Batch, threads: int) -> dict[str, Call]:
-    """List what is timed of fastseqloss."""
+    """List the timed calls of fastseqloss."""
     grad = np.zeros_like(batch.logits)
     common = {"reduction": "sum", "num_threads": threads}
     return {
@@ -115,7 +115,7 @@ def our_calls(batch: Batch, threads: int) -> dict[str, Call]:
 
 
 def torch_ctc(batch: Batch, dtype: str):
-    """Return the time-major leaf that PyTorch likes best, and the loss as a function of it."""
+    """Return the leaf in PyTorch's preferred time-major layout, and the loss as a function of it."""
     import torch
     from torch.nn import functional
 
@@ -132,7 +132,7 @@ def torch_ctc(batch: Batch, dtype: str):
 
 
 def torch_calls(batch: Batch, threads: int) -> dict[str, Call]:
-    """List what is timed of PyTorch."""
+    """List the timed calls of PyTorch."""
     return peers.torch_calls(*torch_ctc(batch, "float32"), threads)
 
 
@@ -166,7 +166,7 @@ def optax_ctc(batch: Batch):
 
 
 def optax_calls(batch: Batch, threads: int) -> dict[str, Call]:
-    """List what is timed of optax."""
+    """List the timed calls of optax."""
     return peers.jax_calls(*optax_ctc(batch), threads)
 
 

@@ -1,4 +1,4 @@
-"""The clipped policy loss as each side computes it: fastseqloss, and the PyTorch expression."""
+"""The clipped policy loss by each side: fastseqloss, and the PyTorch expression."""
 
 from functools import cache
 
@@ -14,7 +14,7 @@ WORKLOADS = {  # N, A
     "actions64": (65536, 64),
     "actions4": (262144, 4),
 }
-# x - max rounds to 4e-7 of a float32 probability at scale 1, to 4e-6 at scale 10; beside weights of exp(r) that shows.
+# Rounding x - max changes float32 probabilities by 4e-7 at scale 1 and 4e-6 at scale 10; weights of exp(r) amplify it.
 LIMITS = Limits(gradient={1: 5e-7, 10: 5e-6})
 CLIP, ENTROPY, KL = (0.2, 0.28), 0.01, 0.04
 
@@ -28,7 +28,7 @@ def constants(shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
 
 
 def ours(scores: np.ndarray, actions: np.ndarray, **options):
-    """Call the loss with every term in it."""
+    """Call the loss with every term."""
     advantages, old, ref = constants(scores.shape)
     return fsl.clipped_policy_loss(
         scores, actions, old, advantages, clip=CLIP, entropy_coef=ENTROPY, ref_log_probs=ref, kl_coef=KL, **options
@@ -36,7 +36,7 @@ def ours(scores: np.ndarray, actions: np.ndarray, **options):
 
 
 def expression(scores, actions, reduction):
-    """Write the same in PyTorch, as training scripts do."""
+    """Compute the same in PyTorch, as training scripts do."""
     import torch
 
     advantages, old, ref = (torch.from_numpy(a).to(scores.dtype) for a in constants(tuple(scores.shape)))
@@ -52,10 +52,10 @@ LOSS = Loss(ours, expression, classes)
 
 
 def rows() -> list[Row]:
-    """List the workloads, from vocabularies to a handful of actions."""
+    """List the workloads, from vocabularies to small action spaces."""
     return [random_row(name, LOSS, shape) for name, shape in WORKLOADS.items()]
 
 
 def calls(name: str, threads: int):
-    """List what asv times of one workload."""
+    """List the calls of one workload that asv times."""
     return our_calls(LOSS, LOSS.batch(WORKLOADS[name]), threads)

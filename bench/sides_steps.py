@@ -1,4 +1,4 @@
-"""The per-step losses as each side computes them: fastseqloss, PyTorch, optax, NumPy, and their memory traffic."""
+"""The per-step losses by each side: fastseqloss, PyTorch, optax, NumPy; and their memory traffic."""
 
 import importlib.util
 from collections.abc import Callable
@@ -23,7 +23,7 @@ CROSS_ENTROPY = {  # N, V
 }
 ELEMENTS = (4096, 4096)  # B, T of the losses that work element by element
 CLASSES = (262144, 64)  # N, V of the multiclass hinge loss
-CHECKED = 2**20  # scores, about, whose errors are measured
+CHECKED = 2**20  # approximate number of scores whose errors are measured
 TEN_MILLION = 10**7  # steps of the rows that check the sum of many losses
 DELTA, Q = 0.7, 0.9
 
@@ -42,7 +42,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Loss:
-    """One loss: the function of fastseqloss, and the same by others."""
+    """One loss: the function of fastseqloss and its equivalents."""
 
     ours: Callable
     torch: Callable  # (scores, targets, reduction) -> loss
@@ -72,7 +72,7 @@ def signs(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return 2 * bits(rng, shape) - 1
 
 
-# What a NumPy user writes: the mean and its gradient, in float32, no pass over the arrays to spare.
+# Typical NumPy expressions of the mean and its gradient in float32, without unnecessary passes over the arrays.
 
 
 def numpy_mse(x, y):
@@ -123,7 +123,7 @@ def numpy_multiclass_hinge(x, y):
     return np.mean(np.maximum(m, 0)), grad
 
 
-# PyTorch: its own function where it has one. relu, unlike clamp and maximum, has derivative 0 at the kink.
+# PyTorch's own functions if they exist. relu, unlike clamp and maximum, has derivative 0 at the kink.
 
 
 def functional(name: str, **options) -> Callable:
@@ -188,7 +188,7 @@ def cross_entropy_rows(folder: Path | None) -> list[Row]:
 
 
 def elementwise_rows() -> list[Row]:
-    """List the losses that are about as fast as memory, timed with ``grad_out`` alone, and ten million steps."""
+    """List the losses limited by memory bandwidth, timed with ``grad_out`` only, and ten million steps."""
     made = [random_row(name, loss, shape_of(name), ["grad_out"]) for name, loss in LOSSES.items()]
     return [*made, _checked_row("ten_million_mse", LOSSES["mse"], (1000, TEN_MILLION // 1000))]
 
@@ -199,7 +199,7 @@ def shape_of(name: str) -> tuple[int, ...]:
 
 
 def random_row(name: str, loss: Loss, shape: tuple[int, ...], modes: list[str] | None = None) -> Row:
-    """Return a row timed in full, whose errors are measured on fewer steps of the same length."""
+    """Return a row that is timed at full size, with errors measured on fewer steps of the same length."""
     few = (max(1, min(shape[0], CHECKED // int(np.prod(shape[1:])))), *shape[1:])
     return _row(name, loss, partial(loss.batch, shape), partial(loss.batch, few), shape, modes=modes)
 
@@ -209,7 +209,7 @@ def _checked_row(name: str, loss: Loss, shape: tuple[int, ...]) -> Row:
 
 
 def _real_row(name: str, folder: Path | None) -> Row:
-    """Return a row of real frames, each with its best class as the target, as after training."""
+    """Return a row of real frames with the best class of each as the target, as after training."""
     batch = sides_ctc.real_batch(name, folder)
     scores = batch.logits[np.arange(batch.logits.shape[1]) < batch.lengths[:, None]]
     frames = Batch(scores, scores.argmax(-1))
@@ -239,7 +239,7 @@ def _row(
 
 
 def all_calls(loss: Loss, batch: Batch, threads: int, modes: list[str] | None) -> Calls:
-    """List what is timed of every side; NumPy's expression and the memory traffic belong to one thread."""
+    """List the timed calls of every side; NumPy's expression and the memory traffic use one thread."""
     of = {OURS: our_calls(loss, batch, threads), TORCH: torch_calls(loss, batch, threads)}
     of[OURS] = {mode: of[OURS][mode] for mode in modes or MODES}
     if modes:
@@ -262,14 +262,14 @@ def traffic(batch: Batch) -> Call:
 
 
 def our_calls(loss: Loss, batch: Batch, threads: int) -> dict[str, Call]:
-    """List what is timed of fastseqloss."""
+    """List the timed calls of fastseqloss."""
     grad = np.zeros_like(batch.scores)
     call = partial(loss.ours, batch.scores, batch.targets, num_threads=threads)
     return {"grad_out": partial(call, grad_out=grad), "fresh": partial(call, return_grad=True), "loss": call}
 
 
 def our_result(loss: Loss, batch: Batch) -> Result:
-    """Compute in fastseqloss the losses of the steps, then their sum, and its gradient."""
+    """Compute the losses of the steps, their sum and its gradient in fastseqloss."""
     losses, grad = loss.ours(batch.scores, batch.targets, reduction="none", return_grad=True)
     return np.append(losses, loss.ours(batch.scores, batch.targets, reduction="sum")), grad
 
@@ -284,13 +284,13 @@ def torch_leaf(batch: Batch, dtype: str):
 
 
 def torch_calls(loss: Loss, batch: Batch, threads: int) -> dict[str, Call]:
-    """List what is timed of PyTorch."""
+    """List the timed calls of PyTorch."""
     scores, targets = torch_leaf(batch, "float32")
     return peers.torch_calls(scores, lambda x: loss.torch(x, targets, "mean"), threads)
 
 
 def torch_result(loss: Loss, batch: Batch, dtype: str) -> Result:
-    """Compute in PyTorch the losses of the steps, then their sum, and its gradient."""
+    """Compute the losses of the steps, their sum and its gradient in PyTorch."""
     scores, targets = torch_leaf(batch, dtype)
     losses = loss.torch(scores, targets, "none")
     losses.sum().backward()
@@ -299,7 +299,7 @@ def torch_result(loss: Loss, batch: Batch, dtype: str) -> Result:
 
 
 def has_optax(loss: Loss) -> bool:
-    """Say whether optax has the loss, and is here."""
+    """Return True if optax is installed and has the loss."""
     return bool(loss.optax and importlib.util.find_spec("optax"))
 
 
@@ -318,12 +318,12 @@ def optax_loss(loss: Loss, batch: Batch):
 
 
 def optax_calls(loss: Loss, batch: Batch, threads: int) -> dict[str, Call]:
-    """List what is timed of optax."""
+    """List the timed calls of optax."""
     return peers.jax_calls(*optax_loss(loss, batch), threads)
 
 
 def optax_result(loss: Loss, batch: Batch) -> Result:
-    """Compute in optax the losses of the steps, then their sum, and its gradient."""
+    """Compute the losses of the steps, their sum and its gradient in optax."""
     import jax
     import optax
 
@@ -336,7 +336,7 @@ def optax_result(loss: Loss, batch: Batch) -> Result:
 
 
 def forms(shape: tuple[int, ...]) -> tuple[Calls, Calls]:
-    """List a copy and the ways to call the cross-entropy on one thread, and what precedes a call that overwrites."""
+    """List a copy, several calls of the cross-entropy on one thread, and the preparation of in-place calls."""
     import ml_dtypes
 
     batch = ENTROPY.batch(shape)

@@ -1,4 +1,4 @@
-"""What asv times of every per-step loss. asv passes over names that begin with an underscore."""
+"""Base classes of the asv benchmarks of per-step losses. asv ignores names that begin with an underscore."""
 
 from bench import sides_steps
 
@@ -17,7 +17,7 @@ class _Timed:
 
 
 class _Elementwise(_Timed):
-    """Losses about as fast as memory, by name, on arrays larger than the caches."""
+    """Losses limited by memory bandwidth, by name, on arrays larger than the caches."""
 
     param_names = ("loss", "threads")
 

@@ -1,6 +1,6 @@
 """Configuration of the documentation: ``python -m sphinx -W --keep-going -n docs build/site``.
 
-The API reference comes from the docstrings of the package that is installed; nothing is fetched from the network.
+The API reference comes from the docstrings of the installed package; nothing is fetched from the network.
 """
 
 import importlib.util
@@ -24,15 +24,16 @@ extensions = [
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_templates", "performance"]  # performance/ holds what performance.md includes
-# The reference of the adapters needs no framework: what is not installed is imported as a mock.
+# Frameworks that are not installed are replaced by mocks, so that the reference of the adapters needs none.
 autodoc_mock_imports = [module for module in ("torch", "jax") if not importlib.util.find_spec(module)]
 templates_path = ["_templates"]
 
 myst_enable_extensions = ["dollarmath", "colon_fence", "attrs_block", "attrs_inline"]
 myst_heading_anchors = 3
 nitpick_ignore = [
-    ("py:obj", "functools.partial"),  # other projects' inventories would have to be fetched
-    ("py:obj", "parameters"),  # of recurrent layers: the docstring of the class tells
+    ("py:obj", "functools.partial"),  # inventories of other projects would have to be fetched
+    ("py:obj", "parameters"),  # an attribute of recurrent layers, described in the docstrings of the classes
+    ("py:obj", "rewards"),  # an argument, and the name of an undocumented module
 ]
 
 # Backticks in docstrings become links where they name something, and are set as code otherwise.

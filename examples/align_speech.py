@@ -1,10 +1,10 @@
-"""Where in a recording is each phoneme? Forced alignment of real speech.
+"""Forced alignment of the phonemes of real speech.
 
     python examples/align_speech.py [--output DIR] [--prior-scale X]
 
-A phoneme recogniser has heard "he was not an ill disposed young man"; its log-probabilities come with the tests of
-this library, together with the boundaries that another aligner found. This script aligns the phonemes, prints a
-table, compares, and writes three files: speech.TextGrid (for Praat), speech.tsv and speech.png.
+The log-probabilities of a phoneme recogniser for "he was not an ill disposed young man" are part of the tests of
+this library, with the boundaries that another aligner found. This script aligns the phonemes, prints a
+table, compares the boundaries, and writes three files: speech.TextGrid (for Praat), speech.tsv and speech.png.
 """
 
 import argparse
@@ -26,7 +26,7 @@ WORD_BOUNDARY = "<wb>"
 
 
 class Interval(NamedTuple):
-    """A stretch of a tier, in seconds."""
+    """Interval of a tier, in seconds."""
 
     start: float
     end: float
@@ -34,7 +34,7 @@ class Interval(NamedTuple):
 
 
 class Recording(NamedTuple):
-    """What the file holds."""
+    """Contents of the file."""
 
     log_probs: np.ndarray  # [T, V]
     labels: np.ndarray  # [S]
@@ -43,7 +43,7 @@ class Recording(NamedTuple):
     text: str
     frame_seconds: float
     audio: np.ndarray
-    reference: list[Interval]  # phones of the other aligner, silences left out
+    reference: list[Interval]  # phones of the other aligner, without silences
 
 
 def read(path: Path) -> Recording:
@@ -64,7 +64,7 @@ def read(path: Path) -> Recording:
 
 
 def words_of(spans: Iterable[fsl.TokenSpan], recording: Recording) -> list[Interval]:
-    """Group the spans between word boundaries, one group for each word of the text."""
+    """Group the spans by word boundaries, one group for each word of the text."""
     groups: list[list[fsl.TokenSpan]] = [[]]
     for span in spans:
         if recording.names[span.label] == WORD_BOUNDARY:
@@ -86,7 +86,7 @@ def print_table(spans: Iterable[fsl.TokenSpan], recording: Recording) -> None:
 
 
 def report(phones: list[Interval], reference: list[Interval]) -> float:
-    """Print how far the onsets are from those of the other aligner; return the mean difference in seconds."""
+    """Print the differences of the onsets from the other aligner; return the mean difference in seconds."""
     delays = np.array([a.start - b.start for a, b in zip(phones, reference, strict=True)])
     difference = np.abs(delays).mean()
     rest = np.abs(delays - np.median(delays)).mean()
@@ -102,7 +102,7 @@ def write_tsv(path: Path, phones: Iterable[Interval]) -> None:
 
 
 def write_textgrid(path: Path, tiers: dict[str, list[Interval]], duration: float) -> None:
-    """Write a TextGrid in the long format of Praat; what lies between intervals becomes an empty one."""
+    """Write a TextGrid in the long format of Praat; gaps become empty intervals."""
     lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', ""]
     lines += ["xmin = 0", f"xmax = {duration:.3f}", "tiers? <exists>", f"size = {len(tiers)}", "item []:"]
     for number, (name, intervals) in enumerate(tiers.items(), 1):
@@ -122,7 +122,7 @@ def write_textgrid(path: Path, tiers: dict[str, list[Interval]], duration: float
 
 
 def draw(path: Path, recording: Recording, spans: list[fsl.TokenSpan], reference: list[Interval]) -> None:
-    """Draw the spans over the waveform, with the reference onsets under it, and the posteriors."""
+    """Draw the spans over the waveform, the reference onsets below it, and the posteriors."""
     figure = Figure(figsize=(12, 5), layout="constrained", facecolor="white")
     above, below = figure.subplots(2, 1, sharex=True)
     names = ["|" if name == WORD_BOUNDARY else name for name in recording.names]
@@ -147,7 +147,7 @@ def main(arguments: list[str] | None = None) -> float:
     """Align, print and write; return the mean difference from the reference in seconds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path(), help="folder for the files")
-    parser.add_argument("--prior-scale", type=float, default=0.0, help="how much of the class priors to subtract")
+    parser.add_argument("--prior-scale", type=float, default=0.0, help="factor of the class priors to subtract")
     options = parser.parse_args(arguments)
 
     recording = read(DATA)

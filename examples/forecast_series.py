@@ -1,15 +1,14 @@
-"""Forecast sunspots, and the movements of a wrist, with a recurrent network: how much, and how sure.
+"""Forecast sunspots and the movements of a wrist with a recurrent network, with quantiles.
 
     python examples/forecast_series.py [--quick] [--seed N] [--output DIR]
 
-A GRU reads a series step by step and says at every step what the next ones will be. One network learns with the mean
-squared error, and so forecasts the mean; another learns nine quantiles with `fastseqloss.quantile_loss`, and so says
-how sure it is. Both are tested on time that comes after everything they learnt from, against forecasts that cost
-nothing: that all stays as it is (persistence), give or take the quantiles of how much it changed in the past. Of so
-short series a linear regression on the last few values knows about as much as a network; it is printed too.
+A GRU reads a series step by step and forecasts the next values at every step. One network learns the mean, with the
+squared error; another learns nine quantiles with `fastseqloss.quantile_loss`. Both are tested on time steps after the
+training data. The baselines are persistence (the last value, plus the quantiles of past changes) and a linear
+regression on the last few values, which is about as accurate as a network for series as short as these.
 
-The series are the yearly sunspot number since 1700, and 80 recordings by a smart watch, of six channels and ten seconds
-each (tests/data/README.md has origin and licence). The picture is forecast_series.png.
+The series are the yearly sunspot number since 1700, and 80 recordings by a smart watch, of six channels and ten
+seconds each (tests/data/README.md gives origin and licence). The figure is forecast_series.png.
 """
 
 import argparse
@@ -35,20 +34,20 @@ INK = "#1b2a41"
 
 
 class Series(NamedTuple):
-    """Recordings of the same length, in standard deviations of what comes before the cut."""
+    """Recordings of the same length, divided by the standard deviations before the cut."""
 
     name: str
     values: np.ndarray  # [B, T, D]
-    cut: int  # the first step that no network learns from
-    horizon: int  # how many steps ahead to forecast
-    window: int  # steps that a network learns from at once
+    cut: int  # first step after the training data
+    horizon: int  # number of steps ahead to forecast
+    window: int  # steps of a training window
     scale: np.ndarray  # the standard deviations [D]
-    past: int  # how many values the linear regression sees
+    past: int  # number of values in the linear regression
     unit: str  # of the horizon
-    row: int  # which recording to draw
+    row: int  # recording in the figure
 
     def targets(self) -> np.ndarray:
-        """Return what comes after each step, for each horizon: [B, T - H, H, D]."""
+        """Return the values after each step, for each horizon: [B, T - H, H, D]."""
         return np.stack([self.values[:, h : h - self.horizon or None] for h in range(1, self.horizon + 1)], axis=2)
 
 
@@ -63,13 +62,13 @@ def load() -> tuple[Series, Series, np.ndarray]:
     scale = sunspots[:, :cut].std(axis=(0, 1))
     first = Series("sunspots", sunspots / scale, cut, 11, 30, scale, 9, "years", 0)
     scale = movements[:, :70].std(axis=(0, 1))
-    # The windows and the length of the training did best where the last 60 years, or two seconds, before the cut were
-    # held out instead; longer ones of either did worse there.
+    # The windows and the number of updates were selected on the last 60 years, or two seconds, before the cut; longer
+    # windows and more updates were less accurate there.
     return first, Series("movements", movements / scale, 70, 5, 20, scale, 5, "tenths of a second", running), years
 
 
 class Forecaster:
-    """A GRU, and a linear layer that says by how much each coming value will differ from the present one."""
+    """A GRU, and a linear layer that forecasts the differences of the next values from the present one."""
 
     def __init__(self, series: Series, hidden: int, quantiles: int, rng: np.random.Generator) -> None:
         features = series.values.shape[2]
@@ -95,7 +94,7 @@ class Forecaster:
 
 
 def loss_and_gradient(forecasts: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:
-    """Squared error of one forecast, quantile loss of several: all horizons, channels and quantiles are one step's."""
+    """Return the squared error of one forecast or the quantile loss of several, over all horizons and channels."""
     flat = forecasts.reshape(*forecasts.shape[:2], -1)
     wanted = np.broadcast_to(targets[..., None], forecasts.shape).reshape(flat.shape)
     if forecasts.shape[-1] == 1:
@@ -107,7 +106,7 @@ def loss_and_gradient(forecasts: np.ndarray, targets: np.ndarray) -> tuple[float
 
 
 def train(series: Series, hidden: int, quantiles: int, steps: int, rng: np.random.Generator, bar: tqdm) -> Forecaster:
-    """Train on random windows of the time before the cut."""
+    """Train on random windows before the cut."""
     model = Forecaster(series, hidden, quantiles, rng)
     optimizer = Adam(model.parameters)
     past = series.values[:, : series.cut]
@@ -141,24 +140,24 @@ def regression(series: Series) -> np.ndarray:
 
 
 class Report(NamedTuple):
-    """What came of one series, on what comes after the cut."""
+    """Results for one series, on the values after the cut."""
 
     quantiles: np.ndarray  # [B, N, H, D, Q], forecasts of N steps, the first one the last before the cut
-    errors: dict[str, np.ndarray]  # root of the mean squared error for each horizon, by forecast
+    errors: dict[str, np.ndarray]  # root mean squared error for each horizon, by forecast
     quantile_losses: dict[str, float]
-    coverage: dict[str, float]  # how much lies within the central 50 and 90 per cent
+    coverage: dict[str, float]  # shares of values within the central 50 and 90 per cent
 
     def skill(self, forecast: str = "GRU") -> float:
-        """Return by how much the mean squared error of all horizons is less than that of persistence."""
+        """Return the relative reduction of the mean squared error from that of persistence."""
         return float(1 - (self.errors[forecast] ** 2).mean() / (self.errors["persistence"] ** 2).mean())
 
     def quantile_skill(self) -> float:
-        """Return by how much the quantile loss is less than that of persistence with quantiles of past changes."""
+        """Return the relative reduction of the quantile loss from that of persistence with past changes."""
         return 1 - self.quantile_losses["GRU"] / self.quantile_losses["persistence"]
 
 
 def evaluate(series: Series, mean: Forecaster, quantile: Forecaster) -> Report:
-    """Compare on all steps whose forecasts are wholly after the cut."""
+    """Compare the forecasts on all steps whose targets are after the cut."""
     targets, tested = series.targets(), slice(series.cut - 1, series.values.shape[1] - series.horizon)
     present = series.values[:, :, None]
     changes = (targets - present[:, : -series.horizon])[:, : series.cut - series.horizon]
@@ -169,7 +168,7 @@ def evaluate(series: Series, mean: Forecaster, quantile: Forecaster) -> Report:
         "linear": regression(series)[:, tested],
         "persistence": np.broadcast_to(present[:, tested], wanted.shape),
     }
-    # Quantiles learnt one by one may cross; sorted they do not, and none is worse for it.
+    # Quantiles that are learnt separately may cross; sorting prevents this and does not increase the loss.
     fans = {
         "GRU": np.sort(quantile.forward(series.values)[:, tested], axis=-1),
         "persistence": forecasts["persistence"][..., None] + past,
@@ -188,8 +187,8 @@ def evaluate(series: Series, mean: Forecaster, quantile: Forecaster) -> Report:
 
 
 def print_report(series: Series, report: Report) -> None:
-    """Print errors by horizon, and the numbers at the end."""
-    print(f"\n{series.name}, root mean squared error in standard deviations, so many {series.unit} ahead:")
+    """Print errors by horizon, and the summary."""
+    print(f"\n{series.name}, root mean squared error in standard deviations, by {series.unit} ahead:")
     horizons = [h for h in (1, 2, 3, 5, 8, 11) if h <= series.horizon]
     print(f"{'':<14}" + "".join(f"{h:>8}" for h in horizons))
     for name, errors in report.errors.items():
@@ -202,7 +201,7 @@ def print_report(series: Series, report: Report) -> None:
 
 
 def plain(axes: Any) -> None:
-    """Leave out what says nothing."""
+    """Hide two spines and set the colours."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors="#4a5568")
     axes.set_title(axes.get_title(loc="left"), loc="left", fontsize=10.5, color=INK)
@@ -273,7 +272,7 @@ def main(arguments: list[str] | None = None) -> list[Report]:
     sunspots, movements, years = load()
     steps, began = 100 if options.quick else 300, time.perf_counter()
     reports = []
-    # The matrices are small: more BLAS threads would mostly wait for each other.
+    # The matrices are small: several BLAS threads would be slower.
     with threadpool_limits(1, user_api="blas"), tqdm(total=4 * steps, unit="batch", disable=None) as bar:
         for series, hidden in ((sunspots, 24), (movements, 48)):
             rng = np.random.default_rng(options.seed)

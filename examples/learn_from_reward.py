@@ -1,21 +1,21 @@
-"""Learn where the words of a language without spaces end, from nothing but a mark for the whole sentence.
+"""Learn to split Cantonese into words from a score for each sentence.
 
     python examples/learn_from_reward.py [--quick] [--seed N] [--output DIR]
 
 Chinese is written without spaces. A bidirectional GRU reads the characters of a sentence of spoken Cantonese and
-decides at each whether a word ends there. Nobody tells it where words end. When it has cut up the whole sentence it
-gets one number, the F1 score of the words: of those that it made and those that there are, how many are the same ones,
-both ends right. A score like that has no gradient; a policy does not need one.
+decides at each character whether a word ends. The training data do not contain the ends of the words. The only signal
+is a reward for the whole sentence: the F1 score of the words, where a word is correct if both of its ends are. The
+score has no gradient, so the network is trained as a policy.
 
-Several cuts of each sentence are drawn, and each is compared with the average of the others (the baseline). Three
-learners start from the same weights and see the same sentences:
+Several segmentations of each sentence are drawn, and the reward of each is compared with the mean reward of the
+others (the baseline). Three learners start from the same weights and read the same sentences:
 
 - REINFORCE, `fastseqloss.policy_gradient_loss`: one update for each draw;
-- clipped, `fastseqloss.clipped_policy_loss`: four updates with the same draws, which must not go too far;
-- for comparison one that is told every end of a word, `fastseqloss.softmax_cross_entropy`.
+- clipped, `fastseqloss.clipped_policy_loss`: four updates with the same draws, limited by the clip;
+- told, `fastseqloss.softmax_cross_entropy`, for comparison: trained with the ends of the words.
 
-The sentences are a part of the Hong Kong Cantonese Corpus (tests/data/README.md has origin and licence), without
-punctuation. The picture is learn_from_reward.png.
+The sentences are a part of the Hong Kong Cantonese Corpus (tests/data/README.md gives origin and licence), without
+punctuation. The figure is learn_from_reward.png.
 """
 
 import argparse
@@ -37,27 +37,27 @@ except ModuleNotFoundError as error:
 
 DATA = Path(__file__).resolve().parents[1] / "tests" / "data" / "tagged_hkcancor.npz"
 HELD_OUT, LONGEST = 500, 40
-UNKNOWN = 0  # stands for characters seen once in training, and for those never seen
+UNKNOWN = 0  # for characters that occur once in the training data or not at all
 VECTOR, HIDDEN = 48, 48
 BATCH, DRAWS, UPDATES = 64, 4, 4
 RATES = {"REINFORCE": 1e-2, "clipped": 5e-3, "told": 5e-3}  # of Adam
 
 
 class Sentences(NamedTuple):
-    """Characters, 1 where a word ends, and lengths; padded with 0."""
+    """Characters, ends of words (0 or 1) and lengths; padded with 0."""
 
     characters: np.ndarray  # [B, T]
     ends: np.ndarray  # [B, T]
     lengths: np.ndarray  # [B]
 
     def take(self, chosen: np.ndarray) -> "Sentences":
-        """Return the chosen sentences, as wide as the longest of them."""
+        """Return the selected sentences, padded to the longest of them."""
         width = self.lengths[chosen].max()
         return Sentences(self.characters[chosen, :width], self.ends[chosen, :width], self.lengths[chosen])
 
 
 def load(rng: np.random.Generator) -> tuple[Sentences, Sentences, str]:
-    """Return sentences to learn from and held-out ones, no sentence in both, and the alphabet."""
+    """Return training and held-out sentences, without overlap, and the alphabet."""
     with np.load(DATA) as archive:
         spoken = np.split(archive["vocab"][archive["words"]], np.cumsum(archive["lengths"].astype(int))[:-1])
     split = [tuple(word for word in words if word[-1].isalnum()) for words in spoken]
@@ -80,7 +80,7 @@ def f1_score(cuts: np.ndarray, ends: np.ndarray, lengths: np.ndarray) -> np.ndar
     inside, last = steps < lengths[..., None], steps == lengths[..., None] - 1
     made, true = (((array > 0) | last) & inside for array in (cuts, ends))
     both = made & true
-    # A word is right if it ends where one ends, and the end before is the same one in both.
+    # A word is correct if both segmentations have its end and the same previous end.
     before = [np.maximum.accumulate(np.where(array, steps, -1), axis=-1) for array in (made, true)]
     same = np.ones(both.shape, bool)
     same[..., 1:] = before[0][..., :-1] == before[1][..., :-1]
@@ -88,7 +88,7 @@ def f1_score(cuts: np.ndarray, ends: np.ndarray, lengths: np.ndarray) -> np.ndar
 
 
 class Policy:
-    """Scores of going on and of ending a word, at every character."""
+    """Scores of continuing and of ending a word, at every character."""
 
     def __init__(self, characters: int, rng: np.random.Generator) -> None:
         self.embedding = Embedding(characters, VECTOR, rng=rng)
@@ -114,7 +114,7 @@ class Policy:
 
 
 class Draws(NamedTuple):
-    """Cuts of sentences, `DRAWS` of each, one after the other, and what they brought."""
+    """Segmentations of sentences, `DRAWS` of each in consecutive rows, and their rewards."""
 
     cuts: np.ndarray  # [B * DRAWS, T]
     log_probs: np.ndarray  # [B * DRAWS, T]
@@ -129,7 +129,7 @@ def repeat(array: np.ndarray) -> np.ndarray:
 
 
 def draw_cuts(scores: np.ndarray, batch: Sentences, rng: np.random.Generator) -> Draws:
-    """Draw from the policy, and see the rewards, each compared with the mean of the sentence's others."""
+    """Draw from the policy; compare each reward with the mean of the other draws of the sentence."""
     many = repeat(scores)
     cuts = (many + rng.gumbel(size=many.shape)).argmax(axis=2)
     lengths = repeat(batch.lengths)
@@ -140,7 +140,7 @@ def draw_cuts(scores: np.ndarray, batch: Sentences, rng: np.random.Generator) ->
 
 
 class Learner:
-    """A policy and how it learns: by "REINFORCE", "clipped" or "told"."""
+    """A policy and its method of learning: "REINFORCE", "clipped" or "told"."""
 
     def __init__(self, method: str, characters: int, seed: int) -> None:
         self.method, self.rng = method, np.random.default_rng(seed)
@@ -149,7 +149,7 @@ class Learner:
         self.rewards: list[float] = []  # mean of each batch's draws
 
     def update(self, gradient: np.ndarray) -> None:
-        """Take a step, given the gradient of the scores."""
+        """Update the parameters, given the gradient of the scores."""
         gradients = self.policy.backward(gradient)
         clip_grad_norm(gradients, 1.0)
         self.optimizer.step(gradients)
@@ -181,9 +181,9 @@ class Learner:
 
 
 def train(learner: Learner, training: Sentences, held_out: Sentences, steps: int, bar: tqdm) -> dict[int, float]:
-    """Learn from `steps` batches; return scores on held-out sentences by the number of sentences seen."""
+    """Train on `steps` batches; return held-out scores by the number of sentences read."""
     tests = 15 if steps >= 150 else 3
-    rng = np.random.default_rng(0)  # so that all learners see the same sentences
+    rng = np.random.default_rng(0)  # all learners read the same sentences
     scores = {0: learner.score(held_out)}
     for step in range(1, steps + 1):
         learner.learn(training.take(rng.choice(len(training.lengths), BATCH, replace=False)))
@@ -195,7 +195,7 @@ def train(learner: Learner, training: Sentences, held_out: Sentences, steps: int
 
 
 def constant_scores(sentences: Sentences, rng: np.random.Generator) -> dict[str, float]:
-    """Return what policies bring that do not look: ends drawn at even odds, and the best share of ends."""
+    """Return the rewards of constant policies: ends with probability 1/2, and with the best probability."""
     shares = np.linspace(0, 1, 11)[:, None, None]
     scores = f1_score(rng.random(sentences.ends.shape) < shares, sentences.ends, sentences.lengths).mean(axis=1)
     best = int(scores.argmax())
@@ -204,7 +204,7 @@ def constant_scores(sentences: Sentences, rng: np.random.Generator) -> dict[str,
 
 
 def show(learners: list[Learner], sentences: Sentences, alphabet: str) -> None:
-    """Print sentences as they are and as the learners cut them."""
+    """Print sentences with the reference segmentation and those of the learners."""
     made = [("as it is", sentences.ends)]
     made += [(learner.method, learner.policy.forward(sentences).argmax(axis=2)) for learner in learners]
     for row, length in enumerate(sentences.lengths):
@@ -249,7 +249,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     print(f"{len(training.lengths)} sentences to learn from, {len(held_out.lengths)} held out")
     steps, curves = 60 if options.quick else 300, {}
     learners = [Learner(method, len(alphabet), options.seed + 1) for method in RATES]
-    # The matrices are small: more BLAS threads would mostly wait for each other.
+    # The matrices are small: several BLAS threads would be slower.
     with threadpool_limits(1, user_api="blas"), tqdm(total=steps * len(learners), unit="batch", disable=None) as bar:
         for learner in learners:
             curves[learner.method] = train(learner, training, held_out, steps, bar)
@@ -267,7 +267,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     for learner in learners[:2]:
         first, last = learner.rewards[0], np.mean(learner.rewards[-5:])
         print(f"mean reward of the draws, {learner.method}: {first:.3f} at first, {last:.3f} at last")
-        # In a short training REINFORCE gets no further than to the best constant policy.
+        # In a short training REINFORCE only reaches the best constant policy.
         beaten = last > first + 0.1 if options.quick else final[learner.method] > max(constants.values()) + 0.05
         if not beaten:
             raise SystemExit(f"{learner.method} has not learnt enough")

@@ -2,13 +2,13 @@
 
     python examples/model_characters.py [--quick] [--seed N] [--output DIR]
 
-An LSTM reads the help texts that come with Python (`pydoc_data.topics`) and guesses each next character; it learns with
-`fastseqloss.softmax_cross_entropy`. The last tenth of the text is held out. The perplexity there, the number of equally
-likely characters that would be as hard to guess, is compared with those of counting: characters by themselves
-(unigrams), and after the one, the two before (bigrams, trigrams).
+An LSTM reads the help texts that come with Python (`pydoc_data.topics`) and predicts each next character; it learns
+with `fastseqloss.softmax_cross_entropy`. The last tenth of the text is held out. The perplexity on it, the number of
+equally likely characters that would be as hard to predict, is compared with the perplexities of counted unigrams,
+bigrams and trigrams.
 
-Many paragraphs stand in several topics; each is kept once, so that nothing held out has been read before. The picture
-is model_characters.png.
+Many paragraphs occur in several topics. Each is kept once, so the held-out text does not repeat the training text.
+The figure is model_characters.png.
 """
 
 import argparse
@@ -31,12 +31,12 @@ except ModuleNotFoundError as error:
 
 VECTOR, HIDDEN = 32, 192
 BATCH, WINDOW = 32, 80
-CONTEXT = 16  # characters of a window that are read before the first guess counts
-RARE = 10  # characters seen less often than that are replaced by "¤"
+CONTEXT = 16  # characters of a window that are read before the first counted prediction
+RARE = 10  # less frequent characters are replaced by "¤"
 
 
 class Text(NamedTuple):
-    """Numbers of characters, and the characters that they stand for."""
+    """Text as numbers, and the character of each number."""
 
     training: np.ndarray
     held_out: np.ndarray
@@ -57,10 +57,10 @@ def load() -> Text:
 
 
 def count_perplexity(text: Text, order: int) -> float:
-    """Return the held-out perplexity of counting what follows the `order - 1` characters before.
+    """Return the held-out perplexity of counts given the `order - 1` previous characters.
 
-    What was seen n times after a context of c characters with d different successors has the probability
-    (n + d p) / (c + d), p being the one by a character less of context (Witten and Bell); by none p is even.
+    A character that occurs n times after a context with c successors, d of them different, has the probability
+    (n + d p) / (c + d), where p is its probability in the next shorter context (Witten and Bell), finally uniform.
     """
     size = len(text.alphabet)
     probability = np.full(len(text.held_out) - 2, 1 / size)
@@ -77,13 +77,13 @@ def count_perplexity(text: Text, order: int) -> float:
 
 
 class Model:
-    """A vector for each character, an LSTM, and scores of what comes next."""
+    """An embedding of characters, an LSTM, and scores of the next character."""
 
     def __init__(self, size: int, rng: np.random.Generator) -> None:
         self.embedding = Embedding(size, VECTOR, rng=rng)
         self.recurrent = LSTM(VECTOR, HIDDEN, rng=rng)
         self.linear = Linear(HIDDEN, size, rng=rng)
-        self.recurrent.parameters["input_bias"][HIDDEN : 2 * HIDDEN] = 1  # so that it does not forget at first
+        self.recurrent.parameters["input_bias"][HIDDEN : 2 * HIDDEN] = 1  # the initial forget gates are open
         layers = {"embedding": self.embedding, "recurrent": self.recurrent, "linear": self.linear}
         self.parameters = {f"{k}.{name}": a for k, layer in layers.items() for name, a in layer.parameters.items()}
 
@@ -100,12 +100,12 @@ class Model:
 
 
 def counted(rows: int) -> np.ndarray:
-    """Return which guesses [B, T] count: the first ones of a window have seen too little."""
+    """Return the mask [B, T] of counted predictions, which excludes the first `CONTEXT` of a window."""
     return np.broadcast_to(np.arange(WINDOW) >= CONTEXT, (rows, WINDOW))
 
 
 def perplexity(model: Model, numbers: np.ndarray) -> float:
-    """Return the perplexity of all characters but the first `CONTEXT`, in windows that overlap by those."""
+    """Return the perplexity of all characters after the first `CONTEXT`, in windows that overlap by `CONTEXT`."""
     starts = np.arange(0, len(numbers) - WINDOW, WINDOW - CONTEXT)
     losses = []
     for rows in np.array_split(starts, -(-len(starts) // 64)):
@@ -116,7 +116,7 @@ def perplexity(model: Model, numbers: np.ndarray) -> float:
 
 
 class History(NamedTuple):
-    """Losses of all batches, and held-out perplexities after some of them."""
+    """Losses of all batches, and some held-out perplexities."""
 
     losses: list[float]
     tested: list[int]
@@ -124,7 +124,7 @@ class History(NamedTuple):
 
 
 def train(model: Model, text: Text, steps: int, tests: int, rng: np.random.Generator) -> History:
-    """Train on windows at random, and test `tests` times."""
+    """Train on random windows, and test `tests` times."""
     optimizer = Adam(model.parameters)
     history = History([], [], [])
     with tqdm(total=steps, unit="batch", disable=None) as bar:
@@ -147,7 +147,7 @@ def train(model: Model, text: Text, steps: int, tests: int, rng: np.random.Gener
 
 
 def write(model: Model, text: Text, starts: list[str], length: int, rng: np.random.Generator) -> list[str]:
-    """Go on from each start, drawing every character from softmax(scores / 0.7), which avoids the unlikely."""
+    """Continue each start; draw characters from softmax(scores / 0.7), which favours likely ones."""
     number = {character: i for i, character in enumerate(text.alphabet)}
     width = max(map(len, starts))
     written = np.array([[number[c] for c in start.rjust(width)] for start in starts])
@@ -181,7 +181,7 @@ def draw(path: Path, history: History, baselines: dict[str, float]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> tuple[float, dict[str, float]]:
-    """Train, print and draw; return the held-out perplexities, of the LSTM and of counting."""
+    """Train, print and draw; return the held-out perplexities of the LSTM and of the counts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the training")
     parser.add_argument("--seed", type=int, default=0)
@@ -192,7 +192,7 @@ def main(arguments: list[str] | None = None) -> tuple[float, dict[str, float]]:
     sizes = len(text.training), len(text.held_out), len(text.alphabet)
     print("{} characters to learn from, {} held out, {} different ones".format(*sizes))
     model = Model(len(text.alphabet), rng)
-    # The matrices are small: more BLAS threads would mostly wait for each other.
+    # The matrices are small: several BLAS threads would be slower.
     with threadpool_limits(1, user_api="blas"):
         history = train(model, text, *((80, 2) if options.quick else (750, 15)), rng)
         samples = write(model, text, ["The statement ", "   >>> ", "A class "], 60 if options.quick else 300, rng)

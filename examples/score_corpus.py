@@ -1,15 +1,15 @@
-"""Score and align a corpus that is larger than memory, on all cores of this machine or on a cluster.
+"""Score and align a corpus that is larger than memory, on all cores of one machine or on a cluster.
 
     python examples/score_corpus.py [CORPUS [RESULTS]] [--make N] [--workers N | --scheduler ADDRESS] [--quick]
 
-CORPUS is a folder of Parquet files: a row for each sequence, a row group for each partition. Every partition is read,
-scored (`ctc_loss`) and aligned (`ctc_align`) by one thread, and its results are one file in RESULTS, which
-appears whole or not at all. So whatever dies, a worker, the machine or this script: the same command goes on where it
-stopped. Without CORPUS a small one is made of real speech emissions, one transcript in fifty being wrong on purpose;
-the sequences with the highest loss per frame, printed in the end, are those.
+CORPUS is a folder of Parquet files with a row for each sequence and a row group for each partition. One thread reads,
+scores (`ctc_loss`) and aligns (`ctc_align`) each partition, and writes its results to a file in RESULTS, which appears
+only when it is complete. After a failure of a worker, of the machine or of this script, the same command therefore
+resumes. Without CORPUS the script makes a small one from real speech emissions, in which one transcript in fifty is
+deliberately wrong; the sequences with the highest loss per frame, which are printed at the end, are the wrong ones.
 
-Needs the extra `corpus`: python -m pip install ".[corpus]". docs/corpus.md has the format, and how to run
-it on a cluster.
+The script needs the extra `corpus`: python -m pip install ".[corpus]". docs/corpus.md describes the format and the use
+of a cluster.
 """
 
 import argparse
@@ -37,15 +37,15 @@ except ModuleNotFoundError as error:
     raise SystemExit(needs) from None
 
 DATA = Path(__file__).resolve().parents[1] / "tests" / "data" / "speech_hama_real.npz"
-KEY = b"fastseqloss"  # of what the metadata of a file say, in JSON
-RUN = "_run.json"  # in the folder of the results: what they are results of
-BATCH_BYTES = 2 << 20  # sequences are padded to batches up to this size, which stays in the cache
+KEY = b"fastseqloss"  # of the description in the metadata of a file, in JSON
+RUN = "_run.json"  # description of the run in the folder of the results
+BATCH_BYTES = 2 << 20  # size of a padded batch, which stays in the cache
 IN_FLIGHT = 16  # partitions handed to the scheduler for each thread of its workers
 WORST = 5
 
 
 class Scores(NamedTuple):
-    """What the emissions of a corpus are."""
+    """Description of the emissions of a corpus."""
 
     classes: int
     blank: int
@@ -63,7 +63,7 @@ class Partition(NamedTuple):
 
     @property
     def part(self) -> str:
-        """Return the name of the file of its results, relative to their folder."""
+        """Return the name of the file of its results, relative to the folder of results."""
         return f"{self.file}/{self.group:05d}.parquet"
 
 
@@ -76,7 +76,7 @@ def files_of(corpus: Path) -> list[Path]:
 
 
 def partitions_of(corpus: Path) -> Iterator[Partition]:
-    """Yield the partitions of a corpus; this reads the ends of the files, where row groups are listed."""
+    """Yield the partitions of a corpus; reads only the ends of the files, which list the row groups."""
     for path in files_of(corpus):
         metadata = pq.read_metadata(path)
         for group in range(metadata.num_row_groups):
@@ -85,7 +85,7 @@ def partitions_of(corpus: Path) -> Iterator[Partition]:
 
 
 def scores_of(corpus: Path, options: argparse.Namespace) -> Scores:
-    """Return what the emissions are: as the options say, else as the metadata of the first file do."""
+    """Return the description of the emissions from the options, else from the metadata of the first file."""
     known = json.loads((pq.read_schema(files_of(corpus)[0]).metadata or {}).get(KEY, b"{}"))
     given = {name: getattr(options, name) for name in Scores._fields if getattr(options, name) is not None}
     known = {"input": "logits", "dtype": "float32"} | known | given
@@ -95,23 +95,23 @@ def scores_of(corpus: Path, options: argparse.Namespace) -> Scores:
     return Scores(**{name: known[name] for name in Scores._fields})
 
 
-# What a worker does with a partition.
+# Work of a worker on a partition.
 
 
 NULL = "emissions or labels are null"
-Row = np.ndarray | str  # what a row holds, or why it cannot be read
+Row = np.ndarray | str  # contents of a row, or the reason why it cannot be read
 
 
 def arrays_of(column: pa.ChunkedArray) -> list[Row]:
     """Return an array for each row of a column of bytes ("S1"), of lists [N] or of lists of lists [T, V].
 
-    Views, not copies, wherever the numbers of a row are neighbours. A row that cannot be read is a reason instead.
+    Rows with contiguous numbers are views. A row that cannot be read is replaced by the reason.
     """
     return [row for chunk in column.chunks for row in rows_of(chunk)]
 
 
 def rows_of(chunk: pa.Array) -> list[Row]:
-    """Return an array, or why there is none, for each row of one chunk of a column."""
+    """Return an array, or the reason why it cannot be read, for each row of one chunk of a column."""
     chunk = storage_of(chunk)
     if pa.types.is_binary_view(chunk.type):
         chunk = chunk.cast(pa.large_binary())
@@ -129,7 +129,7 @@ def rows_of(chunk: pa.Array) -> list[Row]:
 
 
 def storage_of(array: pa.Array) -> pa.Array:
-    """Return what an array of an extension type, such as tensors of one shape, is stored as."""
+    """Return the storage of an array of an extension type, such as tensors of one shape."""
     return array.storage if isinstance(array, pa.ExtensionArray) else array
 
 
@@ -146,7 +146,7 @@ def is_list(kind: pa.DataType) -> bool:
 
 
 def spans_of_bytes(chunk: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return where the bytes of each row begin and end in the bytes of all, and those."""
+    """Return the first and last positions of each row in the bytes of all rows, and these bytes."""
     if pa.types.is_fixed_size_binary(chunk.type):
         width = chunk.type.byte_width
         starts = (np.arange(len(chunk)) + chunk.offset) * width
@@ -158,7 +158,7 @@ def spans_of_bytes(chunk: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def spans_of(lists: pa.Array) -> tuple[np.ndarray, np.ndarray, pa.Array]:
-    """Return where each list begins and ends in the values of all, and those."""
+    """Return the first and last positions of each list in the values of all lists, and these values."""
     values = storage_of(lists.values)
     if pa.types.is_fixed_size_list(lists.type):
         starts = (np.arange(len(lists)) + lists.offset) * lists.type.list_size
@@ -170,7 +170,7 @@ def spans_of(lists: pa.Array) -> tuple[np.ndarray, np.ndarray, pa.Array]:
 
 
 def numbers_of(values: pa.Array) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return numbers, and which of them are null if any are."""
+    """Return numbers, and the mask of nulls if there are any."""
     if not values.null_count:
         return values.to_numpy(zero_copy_only=False), None
     return values.fill_null(0).to_numpy(zero_copy_only=False), values.is_null().to_numpy(zero_copy_only=False)
@@ -202,7 +202,7 @@ def read_frames(starts: np.ndarray, ends: np.ndarray, frames: pa.Array, valid: n
 
 
 def join(frames: list[Row], firsts: np.ndarray, lasts: np.ndarray, flat: np.ndarray) -> Row:
-    """Return frames as one array [T, V], a view of `flat` if they follow each other there; or why they are none."""
+    """Return frames as one array [T, V], a view of `flat` if they are contiguous; or the reason why not."""
     for t, frame in enumerate(frames):
         if isinstance(frame, str):
             return f"frame {t}: {'it is null' if frame == NULL else frame}"
@@ -239,7 +239,7 @@ def frames_in(row: Row, scores: Scores) -> int:
 
 
 def batches(lengths: np.ndarray, frame_bytes: int) -> Iterator[np.ndarray]:
-    """Yield the positions of sequences of similar length, as many as fit a batch when padded, or a single one."""
+    """Yield positions of sequences of similar length that fit in a padded batch, or of a single one."""
     order = np.argsort(lengths, kind="stable")
     begin = 0
     for end in range(1, len(order) + 1):
@@ -249,7 +249,7 @@ def batches(lengths: np.ndarray, frame_bytes: int) -> Iterator[np.ndarray]:
 
 
 class Result(NamedTuple):
-    """What is known of a sequence."""
+    """Results of a sequence."""
 
     loss: float
     log_prob: float = np.nan  # of the best path
@@ -263,10 +263,10 @@ KINDS = pa.float64(), pa.float64(), *[pa.list_(pa.int32())] * 2, pa.list_(pa.flo
 
 
 def padded(emissions: list[np.ndarray], room: np.ndarray) -> np.ndarray:
-    """Return sequences [T, V] as one array [B, T, V], in the given memory; the padding is whatever was there.
+    """Return sequences [T, V] as one array [B, T, V] in the given memory; the padding is not initialised.
 
-    A new array for each batch would be given back to the system by the allocator as Dask sets it up, and its pages be
-    cleared again for the next, which took as long as the scoring.
+    With Dask's settings the allocator returns a new array for each batch to the system, and the system clears its pages
+    again for the next batch, which took as long as the scoring.
     """
     if len(emissions) == 1:
         return emissions[0][None]
@@ -280,14 +280,14 @@ def padded(emissions: list[np.ndarray], room: np.ndarray) -> np.ndarray:
 def score_batch(
     emissions: list[np.ndarray], labels: list[np.ndarray], scores: Scores, room: np.ndarray
 ) -> list[Result]:
-    """Score and align sequences [T, V], on the thread that calls."""
+    """Score and align sequences [T, V] on the calling thread."""
     lengths, label_lengths = [len(x) for x in emissions], [len(y) for y in labels]
     arguments = padded(emissions, room), np.concatenate(labels), lengths, label_lengths
     how: dict[str, Any] = {"blank": scores.blank, "input": scores.input, "num_threads": 1}
     losses = np.atleast_1d(fsl.ctc_loss(*arguments, reduction="none", **how))
     alignment = fsl.ctc_align(*arguments, **how)
 
-    # Frames in a row that belong to the same label are its span: as spans() finds, for the whole batch at once.
+    # Consecutive frames of the same label are its span, as in spans(), here for the whole batch at once.
     token, inside = alignment.token_index, alignment.token_index >= 0
     first, last = inside.copy(), inside.copy()
     first[:, 1:] &= token[:, 1:] != token[:, :-1]
@@ -304,7 +304,7 @@ def score_batch(
 def score_or_explain(
     emissions: list[np.ndarray], labels: list[np.ndarray], scores: Scores, room: np.ndarray
 ) -> list[Result]:
-    """Score sequences; where that is refused, one by one, so that a bad one does not take the others with it."""
+    """Score sequences; after an error, one by one, so that an invalid one does not affect the others."""
     try:
         return score_batch([as_frames(x, scores) for x in emissions], labels, scores, room)
     except (ValueError, TypeError) as error:
@@ -315,7 +315,7 @@ def score_or_explain(
 
 
 def reason_of(emissions: Row, labels: Row) -> str | None:
-    """Return why a row cannot be read, None if it can."""
+    """Return the reason why a row cannot be read, or None."""
     for name, row in (("emissions", emissions), ("labels", labels)):
         if isinstance(row, str):
             return row if row == NULL else f"{name}: {row}"
@@ -351,7 +351,7 @@ def score_table(table: pa.Table, scores: Scores) -> pa.Table:
 
 
 def peak_bytes() -> int:
-    """Return the most memory that this process has had, 0 where that is not known."""
+    """Return the peak memory of this process, 0 if unknown."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -360,7 +360,7 @@ def peak_bytes() -> int:
 
 
 def summary_of(result: pa.Table, seconds: float, cpu_seconds: float) -> dict[str, Any]:
-    """Return what is worth knowing of the results of a partition."""
+    """Return a summary of the results of a partition."""
     ids, losses, frames = (result[name].to_numpy() for name in ("id", "loss", "frames"))
     per_frame = losses / np.maximum(frames, 1)
     known = np.flatnonzero(~np.isnan(losses))
@@ -379,13 +379,13 @@ def summary_of(result: pa.Table, seconds: float, cpu_seconds: float) -> dict[str
 
 
 def reasons_in(ids: np.ndarray, errors: pa.ChunkedArray) -> list[tuple[str, str]]:
-    """Return the first few sequences that could not be scored, and why."""
+    """Return the first few sequences that could not be scored, with the reasons."""
     found = errors.is_valid().to_numpy().nonzero()[0][:WORST]
     return [(str(ids[i]), errors[i].as_py()) for i in found.tolist()]
 
 
 def write_whole(table: pa.Table, target: Path) -> None:
-    """Write a file that has its name only when all of it is on the disk."""
+    """Write a file under a temporary name, and rename it when it is complete."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}-{time.time_ns()}")
     with partial.open("wb") as file:
@@ -396,16 +396,16 @@ def write_whole(table: pa.Table, target: Path) -> None:
 
 
 def read_summary(part: str) -> dict[str, Any]:
-    """Return the summary that is kept with the results of a partition."""
+    """Return the summary that is stored with the results of a partition."""
     summary: dict[str, Any] = json.loads(pq.read_schema(part).metadata[KEY])
     return summary
 
 
 def score_partition(file: str, group: int, part: str, scores: Scores) -> dict[str, Any]:
-    """Score a partition and write its results, unless they are there; return the summary.
+    """Score a partition and write its results, unless they exist; return the summary.
 
-    They are there if the worker that wrote them died before it could say so, or before anyone had asked for the
-    summary: the scheduler then has the partition done again.
+    They exist if the worker that wrote them died before it returned the summary; the scheduler then reassigns the
+    partition.
     """
     if Path(part).exists():
         return read_summary(part)
@@ -418,11 +418,11 @@ def score_partition(file: str, group: int, part: str, scores: Scores) -> dict[st
     return summary
 
 
-# What the script does.
+# The script.
 
 
 def prepare(corpus: Path, results: Path, scores: Scores) -> None:
-    """See that what results there are belong to this corpus; sweep what killed workers have left."""
+    """Check that existing results belong to this corpus; remove files of killed workers."""
     results.mkdir(parents=True, exist_ok=True)
     stamps = {path.relative_to(corpus).as_posix(): path.stat() for path in files_of(corpus)}
     files = {name: [stamp.st_size, stamp.st_mtime_ns] for name, stamp in stamps.items()}
@@ -462,10 +462,10 @@ def scored_here(todo: Iterable[Partition], corpus: Path, results: Path, scores: 
 
 
 def scored_by(client: Any, todo: Iterable[Partition], corpus: Path, results: Path, scores: Scores) -> Iterator[Outcome]:
-    """Let the workers of a Dask cluster score the partitions; yield each as it is done, with its summary or why not.
+    """Score the partitions on a Dask cluster; yield each when it is done, with its summary or the error.
 
-    Only a few for each thread are known to the scheduler at a time, so its memory, like ours, does not grow with the
-    corpus, and workers that join later get their share.
+    Only a few partitions per thread are submitted at a time, so memory does not grow with the corpus, and workers that
+    join later receive partitions.
     """
     from distributed import as_completed
 
@@ -491,7 +491,7 @@ def scored_by(client: Any, todo: Iterable[Partition], corpus: Path, results: Pat
 
 
 def connect(stack: ExitStack, options: argparse.Namespace) -> Any:
-    """Return a client of the given scheduler, or of workers on this machine: a process each, with one thread."""
+    """Return a client of the given scheduler, or of single-threaded worker processes on this machine."""
     try:
         from distributed import Client, LocalCluster
     except ModuleNotFoundError as error:
@@ -500,7 +500,7 @@ def connect(stack: ExitStack, options: argparse.Namespace) -> Any:
 
     address = options.scheduler
     if address is None:
-        where = {"dashboard_address": "127.0.0.1:0"}  # any free port, so that two runs do not want the same
+        where = {"dashboard_address": "127.0.0.1:0"}  # any free port, so that two runs do not collide
         address = stack.enter_context(LocalCluster(n_workers=options.workers, threads_per_worker=1, **where))
     client = stack.enter_context(Client(address))
     client.wait_for_workers(1)
@@ -508,7 +508,7 @@ def connect(stack: ExitStack, options: argparse.Namespace) -> Any:
 
 
 def run(corpus: Path, results: Path, options: argparse.Namespace) -> dict[Partition, BaseException]:
-    """Score what has no results yet; return the partitions that could not be scored, and why."""
+    """Score the partitions without results; return those that could not be scored, with the errors."""
     scores = scores_of(corpus, options)
     prepare(corpus, results, scores)
     done = {path.relative_to(results).as_posix() for path in results.rglob("[!.]*.parquet") if path.is_file()}
@@ -546,7 +546,7 @@ def run(corpus: Path, results: Path, options: argparse.Namespace) -> dict[Partit
 
 
 def print_speed(summaries: list[dict[str, Any]], seconds: float, n_threads: int) -> None:
-    """Print how fast this run was, for each thread and for each second that a CPU was at work."""
+    """Print the speed of this run, per thread and per second of CPU time."""
     sequences, frames, cpu = (sum(s[name] for s in summaries) for name in ("sequences", "frames", "cpu_seconds"))
     print(f"{sequences} sequences, {frames} frames in {seconds:.2f} s on {n_threads} thread(s)")
     for what, count in (("sequences", sequences), ("frames", frames)):
@@ -556,7 +556,7 @@ def print_speed(summaries: list[dict[str, Any]], seconds: float, n_threads: int)
 
 
 def check(corpus: Path, results: Path) -> dict[str, Any]:
-    """See that every sequence is in the results exactly once; return totals, worst sequences and some errors."""
+    """Check that the results contain every sequence once; return totals, worst sequences and some errors."""
     total: dict[str, Any] = {"sequences": 0, "frames": 0, "errors": 0, "worst": [], "reasons": []}
     for partition in partitions_of(corpus):
         summary = read_summary(str(results / partition.part))
@@ -570,9 +570,9 @@ def check(corpus: Path, results: Path) -> dict[str, Any]:
 
 
 def make_corpus(corpus: Path, count: int, *, per_partition: int = 256, per_file: int = 4096) -> None:
-    """Write a corpus of `count` sequences: real ones again and again, each at a temperature of its own.
+    """Write a corpus of `count` sequences: real ones repeated at different temperatures.
 
-    Each fiftieth gets the transcript of another recording, and says so in its name.
+    Every fiftieth has the transcript of another recording, and a name that says so.
     """
     with np.load(DATA) as file:
         recordings = np.split(file["emissions"], np.cumsum(file["input_lengths"])[:-1])
@@ -585,7 +585,7 @@ def make_corpus(corpus: Path, count: int, *, per_partition: int = 256, per_file:
     corpus.mkdir(parents=True)
     for begin in range(0, count, per_file):
         numbers = range(begin, min(begin + per_file, count))
-        # Floats of real models hardly shrink; dictionaries and statistics of them are a waste.
+        # Floats of real models compress poorly; dictionaries and statistics are useless for them.
         path = corpus / f"{begin:08d}.parquet"
         with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False) as file:
             for first in range(0, len(numbers), per_partition):
@@ -607,15 +607,17 @@ def _row(
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Return the options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("corpus", type=Path, nargs="?", help="folder of Parquet files (default: made here)")
+    parser.add_argument("corpus", type=Path, nargs="?", help="folder of Parquet files (default: a generated corpus)")
     parser.add_argument("results", type=Path, nargs="?", help="folder for the results (default: results)")
-    parser.add_argument("--make", type=int, metavar="N", help="make CORPUS first, of N sequences, if it is not there")
+    parser.add_argument(
+        "--make", type=int, metavar="N", help="make CORPUS first, with N sequences, if it does not exist"
+    )
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--workers", type=int, help="worker processes here (default: one per CPU); 0: none, and no Dask")
-    where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, such as tcp://10.0.0.1:8786")
+    where.add_argument("--workers", type=int, help="local worker processes (default: one per CPU); 0: without Dask")
+    where.add_argument("--scheduler", metavar="ADDRESS", help="address of a Dask cluster, such as tcp://10.0.0.1:8786")
     parser.add_argument("--quick", action="store_true", help="a corpus of 600 sequences")
     for name, kind in (("classes", int), ("blank", int), ("input", str), ("dtype", str)):
-        parser.add_argument(f"--{name}", type=kind, help="of the emissions, where the files do not say it")
+        parser.add_argument(f"--{name}", type=kind, help="of the emissions, if the metadata do not give it")
     options = parser.parse_args(arguments)
     if options.corpus is None:
         options.corpus = Path("corpus")
@@ -625,7 +627,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Make the corpus if asked to, score what is left of it, check, and print the totals."""
+    """Make the corpus if requested, score the remaining partitions, check, and print the totals."""
     options = parse(arguments)
     corpus, results = options.corpus.resolve(), options.results.resolve()
     if results.is_relative_to(corpus):

@@ -1,14 +1,13 @@
-"""Read lines of text with an ONNX model, score the readings, and find each letter in the picture.
+"""Read lines of text with an ONNX model, score the readings, and find each letter in the image.
 
     python examples/score_onnx.py [--output DIR] [--model FILE] [--image FILE --text TEXT] [--quick]
 
-The model is the text recogniser PP-OCRv6 that the package rapidocr ships (Apache-2.0); ONNX Runtime runs it on lines
-drawn here, or on a picture of yours. It returns a NumPy array, which is scored and aligned as it is:
-`ctc_greedy_decode` reads, `ctc_loss` tells how much better the right text fits than others do that look like it,
-`ctc_align` finds the letters. Of the lines drawn here it is known where each letter is, and the alignment is
-compared with that. The picture is score_onnx.png.
+The model is the text recogniser PP-OCRv6 from the package rapidocr (Apache-2.0). ONNX Runtime applies it to lines
+drawn by this script, or to an image of your own. `ctc_greedy_decode` reads its output, `ctc_loss` compares the
+correct text with similar texts, and `ctc_align` finds the letters. For lines drawn by this script the alignment is
+compared with the known positions of the letters. The figure is score_onnx.png.
 
-Needs the extra `onnx`, and the model; the rest of what rapidocr asks for is not needed:
+The script needs the extra `onnx` and the model; other dependencies of rapidocr are not needed:
 
     python -m pip install ".[onnx]" && python -m pip install --no-deps rapidocr==3.10.0
 """
@@ -30,9 +29,9 @@ except ModuleNotFoundError as error:
     needs = f'this example needs {error.name}: python -m pip install ".[onnx]" in the folder of the source'
     raise SystemExit(needs) from None
 
-HEIGHT = 48  # of the pictures that the model takes
+HEIGHT = 48  # of the input images of the model
 MARGIN = 12
-# Texts, each with others that look like it.
+# Texts, each with similar ones.
 LINES = {
     "Where is each letter?": ["Where is each 1etter?", "Where is each better?", "Where is such letter?"],
     "committee: 1,234.50": ["comittee: 1,234.50", "committee: 1.234,50", "committee: 1,284.50"],
@@ -41,11 +40,11 @@ LINES = {
 
 
 class Line(NamedTuple):
-    """A picture of a line of text."""
+    """An image of a line of text."""
 
     picture: np.ndarray  # uint8 [48, W], dark on white
     text: str
-    centres: np.ndarray  # of the characters, in pixels; none of a line that was not drawn here
+    centres: np.ndarray  # of the characters, in pixels; empty for other images
 
 
 class Recogniser:
@@ -62,7 +61,7 @@ class Recogniser:
         self.classes = {name: number for number, name in enumerate(self.names)}
 
     def __call__(self, lines: list[Line]) -> tuple[np.ndarray, np.ndarray]:
-        """Return probabilities [B, T, V] and how many frames each line has; they run over the picture's width."""
+        """Return probabilities [B, T, V] and the number of frames of each line, which span its width."""
         widths = np.array([line.picture.shape[1] for line in lines])
         batch = np.zeros((len(lines), 3, HEIGHT, widths.max()), np.float32)
         for row, line in zip(batch, lines, strict=True):
@@ -95,7 +94,7 @@ def model_file() -> Path:
 
 
 def draw_line(text: str, face: str = "DejaVuSans") -> Line:
-    """Draw a line of text, and note where its characters are."""
+    """Draw a line of text, and record the positions of its characters."""
     font = ImageFont.truetype(f"{get_data_path()}/fonts/ttf/{face}.ttf", 32)
     edges = np.array([font.getlength(text[:i]) for i in range(len(text) + 1)]) + MARGIN
     picture = Image.new("L", (int(edges[-1]) + MARGIN, HEIGHT), 255)
@@ -104,7 +103,7 @@ def draw_line(text: str, face: str = "DejaVuSans") -> Line:
 
 
 def read_line(path: Path, text: str) -> Line:
-    """Read a picture of a line and bring it to the height that the model takes."""
+    """Read an image of a line and scale it to the input height of the model."""
     with Image.open(path) as picture:
         grey = picture.convert("L")
     width = max(1, round(grey.width * HEIGHT / grey.height))
@@ -112,12 +111,12 @@ def read_line(path: Path, text: str) -> Line:
 
 
 def report(line: Line, probs: np.ndarray, others: list[str], model: Recogniser) -> tuple[str, np.ndarray]:
-    """Print what the model reads and how well the text fits, beside others; return the reading and the losses."""
+    """Print the reading and the losses of the text and similar ones; return both."""
     greedy = fsl.ctc_greedy_decode(probs, input="probs")
     reading = model.decode(greedy.labels)
     print(f"\nread: {reading!r}, log-probability of that path: {greedy.log_prob:.3f}")
     texts = [line.text, *others]
-    # One line against several texts: a batch whose rows are the same array.
+    # A batch of several texts, whose rows are the scores of one line.
     same = np.broadcast_to(probs, (len(texts), *probs.shape))
     labels = [model.encode(text) for text in texts]
     losses = np.atleast_1d(fsl.ctc_loss(same, labels, input="probs", reduction="none"))
@@ -137,7 +136,7 @@ def draw(path: Path, lines: list[Line], frames: np.ndarray, alignment: fsl.CTCAl
 
 
 def report_places(lines: list[Line], frames: list[int], spans: list[list[fsl.TokenSpan]]) -> float:
-    """Print how far the characters' frames are from where they were drawn; return the mean in pixels."""
+    """Print the distances of the characters' frames from the drawn positions; return the mean in pixels."""
     shifts = []
     for line, length, own in zip(lines, frames, spans, strict=True):
         pixels = line.picture.shape[1] / length
@@ -149,12 +148,12 @@ def report_places(lines: list[Line], frames: list[int], spans: list[list[fsl.Tok
 
 
 def main(arguments: list[str] | None = None) -> list[str]:
-    """Read, score, align and draw; return what was read."""
+    """Read, score, align and draw; return the readings."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path(), help="folder for the picture")
     parser.add_argument("--model", type=Path, help="another recogniser in PaddleOCR's ONNX format")
-    parser.add_argument("--image", type=Path, help="picture of a line of text")
-    parser.add_argument("--text", help="what it says; needed for --image")
+    parser.add_argument("--image", type=Path, help="image of a line of text")
+    parser.add_argument("--text", help="text of the image; required with --image")
     parser.add_argument("--quick", action="store_true", help="one line only")
     options = parser.parse_args(arguments)
     if (options.image is None) != (options.text is None):

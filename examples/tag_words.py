@@ -1,14 +1,14 @@
-"""Tag the words of spoken Cantonese with their parts of speech, with a CRF and without.
+"""Tag the words of spoken Cantonese with their parts of speech, with and without a CRF.
 
     python examples/tag_words.py [--quick] [--model gru|word] [--epochs N] [--seed N]
 
 Two taggers learn from the same sentences. Both score every tag at every word with a small network: an embedding of
-the word and a bidirectional GRU, or with ``--model word`` the embedding alone. One takes each word's best tag. The
-other puts a linear-chain CRF on top: it learns which tag follows which, and the best path is found for the
-whole sentence. Both train through `fastseqloss.crf_loss`: with transitions of 0 a CRF is one softmax per word.
-Both are compared with giving every word the tag that it has most often.
+the word and a bidirectional GRU, or with ``--model word`` the embedding only. The first takes the best tag of each
+word. The second adds a linear-chain CRF, which learns the transitions between tags and finds the best path for the
+whole sentence. Both train through `fastseqloss.crf_loss`: with transitions of 0 a CRF is one softmax per word. The
+baseline gives every word its most frequent tag.
 
-The sentences are a part of the Hong Kong Cantonese Corpus (tests/data/README.md has origin and licence).
+The sentences are a part of the Hong Kong Cantonese Corpus (tests/data/README.md gives origin and licence).
 """
 
 import argparse
@@ -29,25 +29,25 @@ except ModuleNotFoundError as error:
 
 DATA = Path(__file__).resolve().parents[1] / "tests" / "data" / "tagged_hkcancor.npz"
 HELD_OUT = 600
-UNKNOWN = 0  # stands for words seen once in training, and for those never seen
+UNKNOWN = 0  # for words that occur once in the training data or not at all
 WORD, HIDDEN = 64, 64
 
 
 class Sentences(NamedTuple):
-    """Words and tags, padded with 0, and lengths."""
+    """Words and tags, padded with 0, and their lengths."""
 
     words: np.ndarray  # [B, T]
     tags: np.ndarray  # [B, T]
     lengths: np.ndarray  # [B]
 
     def take(self, chosen: np.ndarray) -> "Sentences":
-        """Return the chosen sentences, as wide as the longest of them."""
+        """Return the selected sentences, padded to the longest of them."""
         width = self.lengths[chosen].max()
         return Sentences(self.words[chosen, :width], self.tags[chosen, :width], self.lengths[chosen])
 
 
 def load(rng: np.random.Generator) -> tuple[Sentences, Sentences, np.ndarray, np.ndarray]:
-    """Return sentences to train on and held-out ones, with the vocabulary and the names of the tags."""
+    """Return training and held-out sentences, the vocabulary and the names of the tags."""
     with np.load(DATA) as archive:
         words, tags, lengths = (archive[name].astype(np.int64) for name in ("words", "tags", "lengths"))
         vocabulary, names = archive["vocab"], archive["tagset"]
@@ -100,7 +100,7 @@ class Network:
 
 
 class Tagger:
-    """A network and, on top of it, transitions between tags: of 0 and fixed without a CRF."""
+    """A network and transitions between tags, which are fixed at 0 without a CRF."""
 
     def __init__(self, network: Network, n_tags: int, with_crf: bool) -> None:
         self.network, self.with_crf = network, with_crf
@@ -136,14 +136,14 @@ class Tagger:
 
 
 def accuracy(tags: np.ndarray, batch: Sentences) -> tuple[float, float]:
-    """Return the shares of words and of whole sentences that are tagged right."""
+    """Return the shares of words and of whole sentences with correct tags."""
     valid = np.arange(tags.shape[1]) < batch.lengths[:, None]
     right = (tags == batch.tags) | ~valid
     return right[valid].mean(), right.all(axis=1).mean()
 
 
 def commonest_tags(training: Sentences, held_out: Sentences) -> tuple[np.ndarray, np.ndarray]:
-    """Return the commonest tag of all, and that of each held-out word, [B, T] both, as counted in training."""
+    """Return the most frequent tag, and that of each held-out word, both [B, T], by training counts."""
     valid = np.arange(training.words.shape[1]) < training.lengths[:, None]
     counts = np.zeros((max(part.words.max() for part in (training, held_out)) + 1, training.tags.max() + 1), np.int64)
     np.add.at(counts, (training.words[valid], training.tags[valid]), 1)
@@ -151,7 +151,7 @@ def commonest_tags(training: Sentences, held_out: Sentences) -> tuple[np.ndarray
 
 
 def train(tagger: Tagger, training: Sentences, held_out: Sentences, epochs: int, rng: np.random.Generator) -> float:
-    """Go through the sentences `epochs` times, in batches of similar lengths; return the share of words right."""
+    """Train for `epochs` epochs, in batches of similar lengths; return the share of correct words."""
     for epoch in range(epochs):
         tagger.optimizer.learning_rate = 5e-3 * (1 - epoch / epochs)
         order = np.argsort(training.lengths + rng.uniform(0, 4, len(training.lengths)))
@@ -165,7 +165,7 @@ def train(tagger: Tagger, training: Sentences, held_out: Sentences, epochs: int,
 
 
 def main() -> None:
-    """Train both taggers; print their accuracies and what the CRF has learnt."""
+    """Train both taggers; print their accuracies and the transitions of the CRF."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two epochs")
     parser.add_argument("--model", choices=("gru", "word"), default="gru")
@@ -184,7 +184,7 @@ def main() -> None:
         network = Network(len(vocabulary) + 1, len(names), options.model, rng)
         tagger = Tagger(network, len(names), with_crf)
         began = time.perf_counter()
-        # The matrices are small: more BLAS threads would mostly wait for each other.
+        # The matrices are small: several BLAS threads would be slower.
         with threadpool_limits(1, user_api="blas"):
             found.append(train(tagger, training, held_out, 2 if options.quick else options.epochs, rng))
         print(f"  in {time.perf_counter() - began:.0f} s")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The test suite with the oldest Python and packages that pyproject.toml allows. PYTHON names the interpreter.
-# WHEEL, if given, is installed instead of a build of this checkout.
+# Runs the test suite with the oldest Python and packages that pyproject.toml allows. PYTHON is the interpreter.
+# WHEEL, if set, is installed instead of a build of this checkout.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -17,7 +17,7 @@ oldest = project["requires-python"].removeprefix(">=")
 assert "%d.%d" % sys.version_info[:2] == oldest, f"this is to run under Python {oldest}"
 for requirement in project["dependencies"] + project["optional-dependencies"]["test"]:
     print(requirement.replace(">=", "=="))
-print("pyparsing<3.2")  # later ones warn of what the oldest matplotlib calls
+print("pyparsing<3.2")  # later versions warn about calls of the oldest matplotlib
 END
 cat "$work/oldest.txt"
 python -m pip install --quiet --constraint "$work/oldest.txt" "${WHEEL:-.}[test]"

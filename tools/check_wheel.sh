@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Builds the distributions and proves them: what is in them, that the sdist builds alone, and that the wheel, repaired,
-# passes the whole test suite in a fresh environment without a compiler, away from this checkout.
+# Builds the distributions and checks their contents, the build of the sdist by itself, and the repaired wheel, which runs
+# the whole test suite in a new environment without a compiler, outside this checkout.
 #
 #     tools/check_wheel.sh [DIRECTORY]
 #
-# leaves sdist and wheel in DIRECTORY, if one is given. PYTHON is the interpreter that they are built for and tried with;
-# by default it is the newest one that is installed.
+# With DIRECTORY, sdist and wheel are copied there. PYTHON is the interpreter for build and tests, by default the newest
+# one that is installed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly limit=3000000 # bytes of a wheel
+readonly limit=3000000 # maximum size of a wheel, in bytes
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export PIP_DISABLE_PIP_VERSION_CHECK=1

@@ -1,10 +1,9 @@
-/* The entry to OpenMP regions that GNU's compiler calls, over pthreads, in place of GNU's runtime: that one waits in ways
- * that ThreadSanitizer does not understand, and would be reported at every region. Threads are started for each region,
- * and joined at its end.
+/* OpenMP regions of GNU's compiler on pthreads, in place of GNU's runtime, whose synchronisation ThreadSanitizer does not
+ * recognise and reports at every region. Threads are started for each region and joined at its end.
  *
  *     gcc -fsanitize=thread -shared -fPIC -pthread tools/regions.c -o libregions.so
  *
- * and LD_PRELOAD, for modules that were built with -fopenmp. Regions in regions have one thread. */
+ * builds the library; LD_PRELOAD loads it before modules built with -fopenmp. Nested regions have one thread. */
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -38,7 +37,7 @@ int omp_get_max_threads(void)
     const int n = asked_for > 0 ? asked_for : said ? atoi(said) : 1;
     return n < 1 ? 1 : n > MOST ? MOST : n;
 }
-int omp_pause_resource_all(int kind) { (void)kind; return 0; } /* no thread outlives its region */
+int omp_pause_resource_all(int kind) { (void)kind; return 0; } /* threads end with their region */
 
 void GOMP_parallel(void (*work)(void *), void *data, unsigned asked, unsigned flags)
 {

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Runs tests in a build that is watched while it runs, kept in build/sanitize/KIND, so that a second run compiles little:
+# Runs tests in an instrumented build, which is kept in build/sanitize/KIND, so that a second run compiles less:
 #
 #   tools/sanitize.sh address [PYTEST...]    the suite, then the fuzzer, under AddressSanitizer and UndefinedBehaviorSanitizer
 #   tools/sanitize.sh thread [PYTEST...]     parallel calls under ThreadSanitizer
 #   tools/sanitize.sh valgrind [PYTEST...]   every kernel, on small batches, under memcheck
-#   tools/sanitize.sh build KIND             only the build
+#   tools/sanitize.sh build KIND             the build only
 #   tools/sanitize.sh                        all three
 #
-# PYTEST... instead of the tests that are run otherwise. Needs gcc and its libraries, and valgrind. PYTHON names an
-# interpreter with all that building and testing takes; otherwise there will be one in build/sanitize/venv. FUZZ_CALLS is
-# how many calls the fuzzer makes, 0 for none; FASTSEQLOSS_LEVELS, which levels are compiled.
+# PYTEST... replaces the usual tests. Requirements: gcc with its libraries, and valgrind. PYTHON is an interpreter with the
+# dependencies of build and tests; by default the script makes one in build/sanitize/venv. FUZZ_CALLS is the number of
+# calls of the fuzzer, 0 for none; FASTSEQLOSS_LEVELS selects the levels to compile.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -18,7 +18,7 @@ unset PYTHONPATH FASTSEQLOSS_ISA FASTSEQLOSS_DEBUG
 python=${PYTHON:-$root/build/sanitize/venv/bin/python}
 readonly regions=$root/build/sanitize/libregions.so # in place of GNU's OpenMP runtime, for ThreadSanitizer
 
-requirements() { # what is needed to build and to test, as pyproject.toml has it
+requirements() { # prints the requirements of build and tests in pyproject.toml
     python3 -c "if True:
         import tomllib
         known = tomllib.load(open('pyproject.toml', 'rb'))
@@ -27,14 +27,14 @@ requirements() { # what is needed to build and to test, as pyproject.toml has it
         tr ' ' '\n'
 }
 
-environment() { # with all that, unless PYTHON names one
+environment() { # makes the virtual environment, unless PYTHON is set
     [ -z "${PYTHON:-}" ] || return 0
     [ -x "$python" ] || python3 -m venv build/sanitize/venv
     requirements > build/sanitize/requirements.txt
     "$python" -m pip install --quiet --disable-pip-version-check --requirement build/sanitize/requirements.txt
 }
 
-build() { # build KIND [NAME=VALUE...]: this working tree, compiled with that in the environment
+build() { # build KIND [NAME=VALUE...]: compiles a copy of this working tree with these variables
     local tree=$root/build/sanitize/$1
     shift
     mkdir -p "$tree"
@@ -53,7 +53,7 @@ build_kind() {
             flags+=" -fsanitize=address,undefined -fno-sanitize-recover=all"
             build address CC="gcc $flags" LDSHARED="gcc -shared $flags"
             ;;
-        thread) # one level: the threads are the same in all
+        thread) # one level: threads run the same code in all
             flags+=" -fsanitize=thread"
             build thread $(one_level) FASTSEQLOSS_OPENMP=1 CC="gcc $flags" LDSHARED="gcc -shared $flags"
             gcc $flags -g -O1 -shared -fPIC -pthread tools/regions.c -o "$regions"
@@ -63,11 +63,11 @@ build_kind() {
     esac
 }
 
-one_level() { # the highest that valgrind knows
+one_level() { # the highest level that valgrind supports
     if [ "$(uname -m)" = x86_64 ]; then echo FASTSEQLOSS_LEVELS=x86_64_v3; fi
 }
 
-watched() { # watched KIND [NAME=VALUE...] COMMAND...: with that in the environment, in the tree of that build
+watched() { # watched KIND [NAME=VALUE...] COMMAND...: runs in the tree of that build with these variables
     local tree=$root/build/sanitize/$1
     shift
     (cd "$tree" && env PYTHONPATH="$tree/src" PYTHONMALLOC=malloc HYPOTHESIS_PROFILE=quick PYTHONFAULTHANDLER=1 "$@")
@@ -76,7 +76,7 @@ watched() { # watched KIND [NAME=VALUE...] COMMAND...: with that in the environm
 address() {
     local libraries
     libraries="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)"
-    # Python itself and what it imports leak at the end of the process.
+    # Python and imported packages do not free all memory at exit.
     local settings=(
         LD_PRELOAD="$libraries" UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
         ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:strict_string_checks=1
@@ -89,7 +89,7 @@ address() {
 
 thread() {
     build_kind thread
-    # Some addresses must be free: none at random.
+    # ThreadSanitizer needs fixed address ranges: no randomisation.
     local settings=(
         OMP_NUM_THREADS=4 TSAN_OPTIONS=halt_on_error=1:ignore_noninstrumented_modules=1 $(level_in_use)
         setarch "$(uname -m)" -R env LD_PRELOAD="$(gcc -print-file-name=libtsan.so) $regions"
@@ -118,7 +118,7 @@ case ${1:-all} in
         environment
         address
         thread
-        if command -v valgrind > /dev/null; then memcheck; else echo "valgrind is missing: left out"; fi
+        if command -v valgrind > /dev/null; then memcheck; else echo "valgrind is missing: skipped"; fi
         ;;
     *) sed -n '2,/^set/{/^#/p}' "${BASH_SOURCE[0]}" | cut -c3- && exit 2 ;;
 esac
