@@ -21,7 +21,6 @@ from setuptools.errors import CompileError, LinkError
 
 # Built for every level.
 KERNELS = [
-    "simd.softmax",
     "ctc.loss",
     "ctc.alignment",
     "steps.classification",
@@ -30,7 +29,7 @@ KERNELS = [
     "crf.loss",
     "rewards.policy",
 ]
-BASELINE = ["arguments", "cpu", "parallel.threads"]
+BASELINE = ["arguments", "codes", "cpu", "parallel.threads"]
 FOLDER = Path("src/fastseqloss/_kernels")
 DEBUG = os.environ.get("FASTSEQLOSS_DEBUG", "0") not in ("", "0")
 OPENMP = os.environ.get("FASTSEQLOSS_OPENMP", "")

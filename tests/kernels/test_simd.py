@@ -1,8 +1,12 @@
 """exp, log and the dense row pass, on every instruction set."""
 
+import ctypes
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from c_compiler import shared_library
 from fastseqloss._core import levels
 from reference import ctc as reference
 
@@ -10,9 +14,37 @@ WIDE = np.longdouble
 FLOATS = [np.float32, np.float64]
 
 
+class Primitives:
+    """The functions of primitives.c; the type of the arrays chooses between float32 and float64."""
+
+    def __init__(self, library):
+        self.library = ctypes.CDLL(str(library))
+
+    def exp(self, x, out):
+        self._function("exp", x)(_address(x), _address(out), ctypes.c_ssize_t(x.size))
+
+    def log(self, x, out):
+        self._function("log", x)(_address(x), _address(out), ctypes.c_ssize_t(x.size))
+
+    def softmax_rows(self, logits, out, row_max, row_sum, scale):
+        shape = map(ctypes.c_ssize_t, logits.shape)
+        arrays = map(_address, (row_max, row_sum))
+        self._function("softmax_rows", logits)(_address(logits), _address(out), *shape, ctypes.c_double(scale), *arrays)
+
+    def _function(self, name, x):
+        return self.library[f"{name}_{x.dtype.name}"]
+
+
+def _address(array):
+    assert array.flags.c_contiguous
+    return ctypes.c_void_p(array.ctypes.data)
+
+
 @pytest.fixture(scope="module", params=levels.available_levels())
-def kernel(request):
-    return levels.load("simd.softmax", request.param)
+def kernel(request, tmp_path_factory):
+    exports = [f"{name}_{dtype}" for name in ("exp", "log", "softmax_rows") for dtype in ("float32", "float64")]
+    source = Path(__file__).parent / "primitives.c"
+    return Primitives(shared_library(source, tmp_path_factory.mktemp(request.param), request.param, exports))
 
 
 def evaluate(function, x):

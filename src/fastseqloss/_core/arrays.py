@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._kernels import arguments
+from .._kernels.codes import STORED
 from .foreign import as_numpy
 from .messages import indexed, wrong_dtype
 
@@ -22,11 +23,7 @@ _MOST_ELEMENTS = sys.maxsize // 9  # of 8 bytes; NumPy counts to lengths near th
 FLOATS = "float16, bfloat16, float32 or float64"
 
 
-# Names of the types that kernels read as they are stored, in the order of their kinds there.
-_STORED = ("float32", "float64", "float16", "bfloat16", "int8", "uint8", "int32", "int64")
-
-
-_KINDS = {np.dtype(name): kind for kind, name in enumerate(_STORED) if name != "bfloat16"}
+_KINDS = {np.dtype(name): kind for kind, name in enumerate(STORED) if name != "bfloat16"}
 
 
 def as_array(name: str, value: Any) -> NDArray[Any]:
@@ -63,7 +60,7 @@ def as_floats(name: str, given: NDArray[Any]) -> NDArray[Any]:
 
 def stored_kind(dtype: np.dtype[Any]) -> int | None:
     """Return the kind that kernels know a type by, None if they do not; byte order included."""
-    return _STORED.index("bfloat16") if is_bfloat16(dtype) else _KINDS.get(dtype)
+    return STORED.index("bfloat16") if is_bfloat16(dtype) else _KINDS.get(dtype)
 
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:

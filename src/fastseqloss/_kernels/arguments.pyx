@@ -20,7 +20,7 @@ cdef Py_ssize_t outside(const int64_t *values, Py_ssize_t n, int64_t least, int6
     return -1
 
 
-cdef extern from "simd/vector.h" nogil:
+cdef extern from "simd/math.h" nogil:
     void add_exactly "fsl_add_exactly"(double *sum, double *rest, double x) noexcept
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,21 +14,19 @@ from .._core.levels import load
 from .._core.options import as_index, as_number, choice
 from .._core.scores import as_scores
 from .._core.threads import schedule
-from .arguments import as_classes, as_labels, as_log_prior, as_star, require_feasible
+from .._core.types import Input
+from .._kernels.codes import INPUTS
+from .arguments import (
+    INFEASIBLE,
+    Infeasible,
+    as_classes,
+    as_labels,
+    as_log_prior,
+    as_star,
+    require_feasible,
+)
 
 _kernel = load("ctc.alignment")
-
-
-_INPUTS = ("logits", "log_probs", "probs")
-
-
-_INFEASIBLE = ("inf", "zero", "raise")
-
-
-Input = Literal["logits", "log_probs", "probs"]
-
-
-Infeasible = Literal["inf", "zero", "raise"]
 
 
 Integers = NDArray[np.int64]
@@ -229,8 +227,8 @@ def ctc_align(
     >>> fsl.ctc_align(probs, [-1, 2], input="probs", star=-1).path
     array([-1, -1, -1,  2])
     """
-    kind = choice("input", input, _INPUTS)
-    policy = choice("infeasible", infeasible, _INFEASIBLE)
+    kind = choice("input", input, INPUTS)
+    choice("infeasible", infeasible, INFEASIBLE)
     scores = as_scores("logits", logits)
     values = scores.values
     batch, n_frames, n_classes = values.shape
@@ -249,10 +247,10 @@ def ctc_align(
         single=scores.single,
         star=star,
     )
-    if policy == 2:
+    if infeasible == "raise":
         require_feasible(frames, targets)
     # Nanoseconds, roughly: the dense pass of logits, and the lattice.
-    row = n_classes * 0.5 if kind == 0 else 0.0
+    row = n_classes * 0.5 if input == "logits" else 0.0
     threads, order = schedule(frames * (row + targets.lengths + 100.0), num_threads)
     log_prob = np.empty(batch)
     path = np.full((batch, n_frames), -1, np.int64)
@@ -279,7 +277,7 @@ def ctc_align(
         )
     if star is not None:
         path[path == n_classes] = star
-    if policy == 1:
+    if infeasible == "zero":
         log_prob[log_prob == -np.inf] = 0.0
     if scores.single:
         return CTCAlignment(path[0], token_index[0], float(log_prob[0]), frame_log_probs[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,11 @@ from .._core.arrays import Integers, as_array, as_doubles, as_lengths, as_real, 
 from .._core.messages import listed
 from .._core.options import as_integer
 from .._kernels import arguments
+
+Infeasible = Literal["inf", "zero", "raise"]
+
+
+INFEASIBLE = ("inf", "zero", "raise")
 
 
 class Labels(NamedTuple):

@@ -12,7 +12,9 @@ from .._core.levels import load
 from .._core.options import as_index, choice
 from .._core.scores import as_scores
 from .._core.threads import schedule
-from .alignment import _INPUTS, Floats, Input, Integers
+from .._core.types import Input
+from .._kernels.codes import INPUTS
+from .alignment import Floats, Integers
 from .arguments import as_classes
 
 _kernel = load("ctc.alignment")
@@ -91,7 +93,7 @@ def ctc_greedy_decode(
     >>> round(decoded.log_prob / 6, 4)  # log(0.8)
     -0.2231
     """
-    kind = choice("input", input, _INPUTS)
+    kind = choice("input", input, INPUTS)
     scores = as_scores("logits", logits)
     batch, n_frames, n_classes = scores.values.shape
     blank = as_index("blank", blank, n_classes)

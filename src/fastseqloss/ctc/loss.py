@@ -14,21 +14,11 @@ from .._core.options import as_index, choice
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
 from .._core.scores import as_scores
 from .._core.threads import schedule
-from .arguments import as_labels, check_labels, read_labels, require_feasible
+from .._core.types import Input
+from .._kernels.codes import INPUTS
+from .arguments import INFEASIBLE, Infeasible, as_labels, check_labels, read_labels, require_feasible
 
 _kernel = load("ctc.loss")
-
-
-_INPUTS = ("logits", "log_probs", "probs")
-
-
-_INFEASIBLE = ("inf", "zero", "raise")
-
-
-Input = Literal["logits", "log_probs", "probs"]
-
-
-Infeasible = Literal["inf", "zero", "raise"]
 
 
 Loss = float | NDArray[np.float64]
@@ -233,8 +223,8 @@ def ctc_loss(
     >>> fsl.ctc_loss(x, [[1, 2], [3, 0]], [5, 3], [2, 1], reduction="none").round(4)
     array([5.0291, 2.8468])
     """
-    kind = choice("input", input, _INPUTS)
-    policy = choice("infeasible", infeasible, _INFEASIBLE)
+    kind = choice("input", input, INPUTS)
+    choice("infeasible", infeasible, INFEASIBLE)
     normalizer = check_reduction(reduction, SEQUENCE_REDUCTIONS, normalizer)
     scores = as_scores("logits", logits)
     values = scores.values
@@ -250,7 +240,7 @@ def ctc_loss(
         single=scores.single,
     )
     weight = as_weights("sample_weight", sample_weight, batch)
-    if policy == 2:
+    if infeasible == "raise":
         require_feasible(frames, targets)
     gradient = as_gradient(scores, return_grad, grad_out)
     scale = length_scale(reduction, targets.lengths, normalizer, weight)
@@ -273,7 +263,7 @@ def ctc_loss(
             gradient.in_place,
             threads,
         )
-    if policy == 1:
+    if infeasible == "zero":
         loss[loss == np.inf] = 0.0
     reduced = reduce_sequences(reduction, loss, scale)
     if scores.single and reduction == "none":
@@ -361,8 +351,8 @@ def ctc_posteriors(
            [0.1667, 0.6667, 0.1667],
            [0.    , 0.5   , 0.5   ]])
     """
-    kind = choice("input", input, _INPUTS)
-    policy = choice("infeasible", infeasible, _INFEASIBLE)
+    kind = choice("input", input, INPUTS)
+    choice("infeasible", infeasible, INFEASIBLE)
     scores = as_scores("logits", logits)
     values = scores.values
     batch, n_frames, n_classes = values.shape
@@ -376,7 +366,7 @@ def ctc_posteriors(
         blank=blank,
         single=scores.single,
     )
-    if policy == 2:
+    if infeasible == "raise":
         require_feasible(frames, targets)
     threads, order = _schedule(frames, targets.lengths, n_classes, num_threads)
     n_states = 2 * int(targets.lengths.max(initial=0)) + 1

@@ -46,7 +46,7 @@ cdef inline void add_score(Exact *e, double x, double *sum) noexcept nogil:
 
 cdef inline bint split_tag(Exact *e, const Problem *p, const floating *x, Py_ssize_t t, Py_ssize_t j,
                            double *sum) noexcept nogil:
-    """Add what tag j scores at frame t to `sum`, unless NULL; whether it is possible."""
+    """Add what tag j scores at frame t to `sum`, unless NULL; returns False if the tag is impossible."""
     cdef double score = x[e.b * p.x_batch + t * p.x_frame + j], least = score
     add_score(e, score, sum)
     if t == 0:
@@ -63,7 +63,7 @@ cdef inline bint split_tag(Exact *e, const Problem *p, const floating *x, Py_ssi
 
 
 cdef inline bint open_exact(Exact *e, const Problem *p, int64_t b, const floating *x, bint with_sums) noexcept nogil:
-    """Levels, memory and transitions; whether there was memory."""
+    """Levels, memory and transitions; returns False if there is no memory."""
     cdef Py_ssize_t t, j, n = p.n_tags, levels
     memset(e, 0, sizeof(Exact))
     e.b, e.frames = b, p.lengths[b]
@@ -109,7 +109,7 @@ cdef inline void split_frame(Exact *e, const Problem *p, const floating *x, Py_s
 
 
 cdef inline bint score_tagged(Exact *e, const Problem *p, const floating *x) noexcept nogil:
-    """Score of the tagged path; whether it is possible."""
+    """Score of the tagged path; returns False if the path is impossible."""
     cdef Py_ssize_t t, pair
     cdef const int64_t *tags = p.tags + e.b * p.n_frames
     cdef bint possible = True

@@ -17,31 +17,28 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from fastseqloss._kernels.crf.group cimport (
-    FAST, GENERAL, IMPOSSIBLE, LN2, MOST, PAIRS, Group, Problem, alpha_row, fill, load_scores, open_frame,
+    FAST, GENERAL, IMPOSSIBLE, MOST, PAIRS, Group, Problem, alpha_row, fill, load_scores, open_frame,
     tag_of, take_slots, x_row,
 )
-from fastseqloss._kernels.simd.softmax cimport log64
+from fastseqloss._kernels.lattice.extended_range cimport log_extended
+from fastseqloss._kernels.simd.matrix cimport outer, product
 
 
 cdef extern from "crf/lattice.h" nogil:
-    const double NEGLIGIBLE "FSL_CLAMPED_SHARE"
-    const double MOST_SUMS "FSL_CLAMPED_SUMS"
-    void product "fsl_product"(const double *a, Py_ssize_t a_step, Py_ssize_t rows, const double *m, Py_ssize_t n,
-                               Py_ssize_t width, double *out, Py_ssize_t out_step) noexcept
-    void outer "fsl_outer"(const double **a, const double **b, Py_ssize_t pairs, Py_ssize_t width,
-                           double *g) noexcept
-    double advance_row "fsl_advance_row"(double *a, const double *x, Py_ssize_t width) noexcept
-    void scale_row "fsl_scale_row"(double *x, Py_ssize_t width, double factor) noexcept
-    double sum_row "fsl_sum_row"(const double *x, Py_ssize_t width) noexcept
-    double dot_row "fsl_dot_row"(const double *x, const double *y, Py_ssize_t width) noexcept
-    void weigh_row "fsl_weigh_row"(const double *a, const double *x, const double *b, double factor,
-                                   Py_ssize_t width, double *w) noexcept
-    double clamped_mass "fsl_clamped_mass"(const double *s, double shift, const double *a, const double *b,
-                                           Py_ssize_t n) noexcept
-    void store_row_f32 "fsl_store_row_f32"(const double *a, const double *b, double factor, Py_ssize_t n,
-                                           float *out) noexcept
-    void store_row_f64 "fsl_store_row_f64"(const double *a, const double *b, double factor, Py_ssize_t n,
-                                           double *out) noexcept
+    const double NEGLIGIBLE "FSL_CRF_CLAMPED_SHARE"
+    const double MOST_SUMS "FSL_CRF_CLAMPED_SUMS"
+    double advance_row "fsl_crf_advance_row"(double *a, const double *x, Py_ssize_t width) noexcept
+    void scale_row "fsl_crf_scale_row"(double *x, Py_ssize_t width, double factor) noexcept
+    double sum_row "fsl_crf_sum_row"(const double *x, Py_ssize_t width) noexcept
+    double dot_row "fsl_crf_dot_row"(const double *x, const double *y, Py_ssize_t width) noexcept
+    void weigh_row "fsl_crf_weigh_row"(const double *a, const double *x, const double *b, double factor,
+                                       Py_ssize_t width, double *w) noexcept
+    double clamped_mass "fsl_crf_clamped_mass"(const double *s, double shift, const double *a, const double *b,
+                                               Py_ssize_t n) noexcept
+    void store_row_f32 "fsl_crf_store_row_f32"(const double *a, const double *b, double factor, Py_ssize_t n,
+                                               float *out) noexcept
+    void store_row_f64 "fsl_crf_store_row_f64"(const double *a, const double *b, double factor, Py_ssize_t n,
+                                               double *out) noexcept
 
 
 cdef inline void forward(Group *g, const floating *x) noexcept nogil:
@@ -79,7 +76,7 @@ cdef inline double log_total(Group *g, Py_ssize_t r) noexcept nogil:
     if total == 0:
         g.state[r] = IMPOSSIBLE
         return -INFINITY
-    return log64(total) + LN2 * g.exponent[r]
+    return log_extended(total, g.exponent[r])
 
 
 cdef inline bint is_clamped(Group *g) noexcept nogil:
@@ -141,7 +138,7 @@ cdef inline void close_frame(Group *g, Py_ssize_t r, Py_ssize_t t, double share,
     cdef const Problem *p = g.problem
     cdef const double *a = alpha_row(g, t, r)
     cdef const double *beta = g.beta + r * p.step
-    cdef double scale = p.scale[g.b[r]], shift = g.shift[t * g.room + r]
+    cdef double scale = p.scale[g.b[r]], shift = g.shift[t * g.capacity + r]
     cdef Py_ssize_t y
     cdef floating *out
     if g.clamped[r]:
@@ -163,9 +160,9 @@ cdef inline void close_frame(Group *g, Py_ssize_t r, Py_ssize_t t, double share,
 
 cdef inline void backward(Group *g, const floating *x, floating *grad, floating *pairwise,
                           bint with_sums) noexcept nogil:
-    """Gradients of the frames; outer products are added up, as far as room for them runs out."""
+    """Gradients of the frames; outer products are added up whenever the slots are full."""
     cdef const Problem *p = g.problem
-    cdef Py_ssize_t t, r, n = 0, before, slot = 1, block = g.room * p.step
+    cdef Py_ssize_t t, r, n = 0, before, slot = 1, block = g.capacity * p.step
     cdef double share
     cdef double *w
     g.n_pairs = 0
@@ -217,7 +214,7 @@ cdef inline void sweep_back(Group *g, const floating *x, floating *grad, floatin
     """The backward sweep of a group; where potentials were clamped, sums over frames wait for its end."""
     cdef Group later
     cdef uintptr_t cursor = 0
-    cdef void *room = NULL
+    cdef void *memory = NULL
     cdef Py_ssize_t r
     cdef bint with_sums = start != NULL
     if not is_clamped(g):
@@ -228,17 +225,17 @@ cdef inline void sweep_back(Group *g, const floating *x, floating *grad, floatin
     later = g[0]
     if with_sums:
         take_slots(&later, g.frames[0], &cursor)
-        room = malloc(cursor + 64)
-        if room == NULL:  # the general path needs none
+        memory = malloc(cursor + 64)
+        if memory == NULL:  # the general path needs none
             for r in range(g.rows):
                 if g.state[r] == FAST:
                     g.state[r] = GENERAL
             return
-        cursor = (<uintptr_t> room + 63) // 64 * 64
+        cursor = (<uintptr_t> memory + 63) // 64 * 64
         take_slots(&later, g.frames[0], &cursor)
     backward(&later, x, grad, pairwise, with_sums)
     if with_sums:
         finish(&later, start, end)
     for r in range(MOST):
         g.state[r] = later.state[r]
-    free(room)
+    free(memory)

@@ -7,17 +7,17 @@ from cython cimport floating
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 
-from fastseqloss._kernels.crf.group cimport Group, Problem, add_exactly, load_scores, score_extent, set_group, tag_of
+from fastseqloss._kernels.crf.group cimport Group, Problem, load_scores, score_extent, set_group, tag_of
 from fastseqloss._kernels.lattice.exact_sums cimport exact_from
+from fastseqloss._kernels.simd.softmax cimport add_exactly, exp64
 
 
 cdef extern from "crf/lattice.h" nogil:
-    void log_product "fsl_log_product"(const double *a, const double *m, Py_ssize_t n, double *best, double *sum,
-                                       double *out) noexcept
-    double log_dot "fsl_log_dot"(const double *a, const double *b, Py_ssize_t n) noexcept
-    void log_pairs "fsl_log_pairs"(double own, const double *m, const double *b, Py_ssize_t n, double factor,
-                                   double *out, double *pair) noexcept
-    double exp64 "fsl_exp64"(double x) noexcept
+    void log_product "fsl_crf_log_product"(const double *a, const double *m, Py_ssize_t n, double *best, double *sum,
+                                           double *out) noexcept
+    double log_dot "fsl_crf_log_dot"(const double *a, const double *b, Py_ssize_t n) noexcept
+    void log_pairs "fsl_crf_log_pairs"(double own, const double *m, const double *b, Py_ssize_t n, double factor,
+                                       double *out, double *pair) noexcept
 
 
 cdef inline double general_forward(Group *g, const floating *x) noexcept nogil:
@@ -65,7 +65,7 @@ cdef inline void general_frame(Group *g, Py_ssize_t t, const double *a, const do
 
 cdef inline void general_pairs(Group *g, Py_ssize_t t, const double *a, const double *weight, double total,
                                floating *pairwise, double *counts) noexcept nogil:
-    """What goes on between frames t and t + 1; `weight` is that of frame t + 1."""
+    """Pairwise posteriors of frames t and t + 1; `weight` is that of frame t + 1."""
     cdef const Problem *p = g.problem
     cdef Py_ssize_t i, j
     cdef double *pair = g.spare + 4 * p.step

@@ -5,19 +5,18 @@ from libc.math cimport INFINITY, fabs
 from libc.stdint cimport int64_t, uintptr_t
 
 from fastseqloss._kernels.parallel.workspace cimport size_product, take
+from fastseqloss._kernels.simd.softmax cimport add_exactly
 
 
 cdef extern from "crf/lattice.h" nogil:
     enum:
-        TAGS "FSL_TAGS"
-    const double LN2 "FSL_LN2"
-    const double CLAMP "FSL_CLAMP"
-    void load_row_f32 "fsl_load_row_f32"(const float *x, Py_ssize_t n, Py_ssize_t ahead, double *out) noexcept
-    void load_row_f64 "fsl_load_row_f64"(const double *x, Py_ssize_t n, Py_ssize_t ahead, double *out) noexcept
-    void add_row "fsl_add_row"(double *x, const double *y, Py_ssize_t n) noexcept
-    bint score_extent "fsl_score_extent"(const double *s, Py_ssize_t width, double *least, double *most) noexcept
-    void exp_row "fsl_exp_row"(const double *s, double shift, Py_ssize_t width, double *x) noexcept
-    void add_exactly "fsl_add_exactly"(double *sum, double *rest, double x) noexcept
+        TAGS "FSL_CRF_TAGS"
+    const double CLAMP "FSL_CRF_CLAMP"
+    void load_row_f32 "fsl_crf_load_row_f32"(const float *x, Py_ssize_t n, Py_ssize_t ahead, double *out) noexcept
+    void load_row_f64 "fsl_crf_load_row_f64"(const double *x, Py_ssize_t n, Py_ssize_t ahead, double *out) noexcept
+    void add_row "fsl_crf_add_row"(double *x, const double *y, Py_ssize_t n) noexcept
+    bint score_extent "fsl_crf_score_extent"(const double *s, Py_ssize_t width, double *least, double *most) noexcept
+    void exp_row "fsl_crf_exp_row"(const double *s, double shift, Py_ssize_t width, double *x) noexcept
 
 
 cdef enum:
@@ -52,15 +51,15 @@ cdef struct Problem:
     const double *forward                  # packed exp(scores), clamped; or packed scores
     const double *backward                 # packed transpose of it
     double shift
-    bint clamped                           # whether one of the scores was
-    bint overflows                         # whether one of the scores is -inf though the transition is not
+    bint clamped                           # a score was
+    bint overflows                         # a score is -inf though the transition is not
     double greatest                        # of the transitions, and 0
     bint *no_memory                        # set where the exact path had none
 
 
 cdef struct Group:
     const Problem *problem
-    Py_ssize_t room                        # sequences there is room for
+    Py_ssize_t capacity                    # the most sequences
     Py_ssize_t rows                        # sequences, longest first
     int64_t b[MOST]
     Py_ssize_t frames[MOST]
@@ -71,43 +70,43 @@ cdef struct Group:
     double offset[MOST]                    # sum of what the scores were shifted by; with tags, how far the tagged
     double rest[MOST]                      # path lies below that; and the rounding error of that sum
     # workspace
-    double *alpha                          # [T, room, step]
-    double *shift                          # [T, room]
-    double *x                              # [T, room, step] exp(scores)
-    double *beta                           # [room, step]
+    double *alpha                          # [T, capacity, step]
+    double *shift                          # [T, capacity]
+    double *x                              # [T, capacity, step] exp(scores)
+    double *beta                           # [capacity, step]
     double *score                          # [step] scores of one frame, -inf in the padding
     double *spare                          # [6, step]
     double *packed                         # [width, width] sum of outer products
-    double *weight                         # [n_slots + 1, room, step]
-    const double **left                    # [n_slots * room] rows of alphas,
+    double *weight                         # [n_slots + 1, capacity, step]
+    const double **left                    # [n_slots * capacity] rows of alphas,
     const double **right                   # of weights, and
     Py_ssize_t *owner                      # whose they are
     Py_ssize_t n_slots, n_pairs
 
 
 cdef inline void take_slots(Group *g, Py_ssize_t n_slots, uintptr_t *cursor) noexcept nogil:
-    cdef Py_ssize_t n_pairs = n_slots * g.room
+    cdef Py_ssize_t n_pairs = n_slots * g.capacity
     g.n_slots = n_slots
-    g.weight = <double *> take(cursor, (n_slots + 1) * g.room, g.problem.step * sizeof(double))
+    g.weight = <double *> take(cursor, (n_slots + 1) * g.capacity, g.problem.step * sizeof(double))
     g.left = <const double **> take(cursor, n_pairs, sizeof(void *))
     g.right = <const double **> take(cursor, n_pairs, sizeof(void *))
     g.owner = <Py_ssize_t *> take(cursor, n_pairs, sizeof(Py_ssize_t))
 
 
-cdef inline uintptr_t lay_out(Group *g, Py_ssize_t room, Py_ssize_t longest, bint linear, bint with_sums,
+cdef inline uintptr_t lay_out(Group *g, Py_ssize_t capacity, Py_ssize_t longest, bint linear, bint with_sums,
                               uintptr_t base) noexcept nogil:
     """Arrays of a group, from `base` on; returns where they end."""
     cdef uintptr_t cursor = base
-    cdef size_t row = size_product(g.problem.step, sizeof(double)), n_rows = size_product(longest, room)
-    g.room = room
+    cdef size_t row = size_product(g.problem.step, sizeof(double)), n_rows = size_product(longest, capacity)
+    g.capacity = capacity
     g.alpha = <double *> take(&cursor, n_rows, row)
     g.shift = <double *> take(&cursor, n_rows, sizeof(double))
     g.x = <double *> take(&cursor, n_rows if linear else 0, row)
-    g.beta = <double *> take(&cursor, room, row)
+    g.beta = <double *> take(&cursor, capacity, row)
     g.score = <double *> take(&cursor, 1, row)
     g.spare = <double *> take(&cursor, 6, row)
     g.packed = <double *> take(&cursor, g.problem.width if linear and with_sums else 0, row)
-    take_slots(g, PAIRS // room, &cursor)
+    take_slots(g, PAIRS // capacity, &cursor)
     return cursor
 
 
@@ -118,11 +117,11 @@ cdef inline void fill(double *x, Py_ssize_t n, double value) noexcept nogil:
 
 
 cdef inline double *alpha_row(Group *g, Py_ssize_t t, Py_ssize_t r) noexcept nogil:
-    return g.alpha + (t * g.room + r) * g.problem.step
+    return g.alpha + (t * g.capacity + r) * g.problem.step
 
 
 cdef inline double *x_row(Group *g, Py_ssize_t t, Py_ssize_t r) noexcept nogil:
-    return g.x + (t * g.room + r) * g.problem.step
+    return g.x + (t * g.capacity + r) * g.problem.step
 
 
 cdef inline void set_group(Group *g, const int64_t *order, Py_ssize_t n) noexcept nogil:
@@ -156,7 +155,7 @@ cdef inline int64_t tag_of(Group *g, Py_ssize_t r, Py_ssize_t t) noexcept nogil:
 
 
 cdef inline void refuse_scores(Group *g, Py_ssize_t r, Py_ssize_t t, const floating *x) noexcept nogil:
-    """Scores that are no numbers: because they were given as such, or their sums are beyond float64."""
+    """Give up scores with NaN or +inf among them: given so, or because their sums are beyond float64."""
     cdef const Problem *p = g.problem
     cdef const floating *emission = x + g.b[r] * p.x_batch + t * p.x_frame
     cdef Py_ssize_t j
@@ -168,7 +167,7 @@ cdef inline void refuse_scores(Group *g, Py_ssize_t r, Py_ssize_t t, const float
 
 
 cdef inline bint is_rounded(Group *g, Py_ssize_t r, Py_ssize_t t, const floating *x, double most) noexcept nogil:
-    """Whether adding starts and ends to emissions rounded too much of a score that counts, or left no number."""
+    """Return True if adding starts and ends to emissions rounded a score that counts too much, or to no number."""
     cdef const Problem *p = g.problem
     cdef const floating *emission = x + g.b[r] * p.x_batch + t * p.x_frame
     cdef double score, rest
@@ -201,7 +200,7 @@ cdef inline void open_frame(Group *g, Py_ssize_t r, Py_ssize_t t, const floating
         g.state[r] = EXACT
     if most == -INFINITY:
         most = 0
-    g.shift[t * g.room + r] = most
+    g.shift[t * g.capacity + r] = most
     if least < most - CLAMP:
         g.clamped[r] = True
     exp_row(g.score, most, p.width, x_row(g, t, r))

@@ -23,13 +23,8 @@ from fastseqloss._kernels.crf.viterbi cimport best_scores, is_rounded, margin, s
 from fastseqloss._kernels.parallel.workspace cimport (
     Workspace, allocate, part_of, release, round_up, size_product, size_sum, take,
 )
-
-
-cdef extern from "crf/lattice.h" nogil:
-    void pack "fsl_pack"(const double *m, Py_ssize_t row_step, Py_ssize_t column_step, Py_ssize_t n, Py_ssize_t width,
-                         double filler, double *out) noexcept
-    void unpack "fsl_unpack"(const double *panels, Py_ssize_t n, Py_ssize_t width, double *out) noexcept
-    double exp64 "fsl_exp64"(double x) noexcept
+from fastseqloss._kernels.simd.matrix cimport pack, unpack
+from fastseqloss._kernels.simd.softmax cimport exp64
 
 
 cdef enum:
@@ -37,7 +32,7 @@ cdef enum:
     MOST_BYTES = 1 << 28   # that the buckets' sums may take
 
 
-# What an entry point makes of its arguments: the problem, how it is dealt out, where results go.
+# The arguments of a call: the problem, how sequences are dealt out, where results go.
 cdef struct Call:
     Problem problem
     const double *transitions  # [n_tags, n_tags]
@@ -47,7 +42,7 @@ cdef struct Call:
     Py_ssize_t batch           # B
     Py_ssize_t n               # sequences that count,
     const int64_t *order       # longest first
-    Py_ssize_t room, n_groups, n_buckets, longest
+    Py_ssize_t capacity, n_groups, n_buckets, longest
     double *sums               # [n_buckets, n_tags * n_tags + 2 * n_tags] of transitions, starts, ends; or NULL
     State *states              # [B]
     double *loss               # [B]
@@ -65,11 +60,11 @@ cdef void deal(Call *c, bint with_sums, int num_threads) noexcept nogil:
     """Deal out the sequences. Only sums depend, by rounding, on how that is done."""
     cdef Py_ssize_t n_tags = c.problem.n_tags, bytes_each = n_tags * (n_tags + 2) * sizeof(double)
     c.longest = c.problem.lengths[c.order[0]] if c.n else 0
-    c.room = group_size(c.n)
+    c.capacity = group_size(c.n)
     if not with_sums:
-        while c.room < MOST and c.room * num_threads < c.n:
-            c.room *= 2
-    c.n_groups = (c.n + c.room - 1) // c.room
+        while c.capacity < MOST and c.capacity * num_threads < c.n:
+            c.capacity *= 2
+    c.n_groups = (c.n + c.capacity - 1) // c.capacity
     c.n_buckets = min(c.n_groups, BUCKETS)
     if with_sums:
         c.n_buckets = min(c.n_buckets, max(MOST_BYTES // bytes_each, 4))
@@ -111,11 +106,11 @@ cdef size_t group_bytes(Call *c, bint linear, bint with_sums) noexcept nogil:
     cdef Group g
     memset(&g, 0, sizeof(Group))
     g.problem = &c.problem
-    return lay_out(&g, c.room, c.longest, linear, with_sums, 0)
+    return lay_out(&g, c.capacity, c.longest, linear, with_sums, 0)
 
 
 cdef uintptr_t lay_out_common(Call *c, bint with_sums, uintptr_t base) noexcept nogil:
-    """What all workers share, from `base` on; returns where it ends."""
+    """Arrays that all workers share, from `base` on; returns where they end."""
     cdef uintptr_t cursor = base
     cdef size_t n = c.problem.n_tags, width = c.problem.width
     c.forms = <double *> take(&cursor, size_sum(size_product(4 * n, n), size_product(2 * width, width)),
@@ -205,7 +200,7 @@ cdef void run_group(Call *c, Group *g, const floating *x, floating *grad, floati
 
 cdef void settle(Call *c, Group *g, int64_t b, const floating *x, floating *grad, floating *pairwise,
                  double *sums) noexcept nogil:
-    """What a sequence still lacks: the general path, the tagged path in the sums, losses that are no numbers."""
+    """Complete a sequence: the general path, the tagged path in the sums, losses that are NaN or infinite."""
     cdef const Problem *p = &c.problem
     cdef Py_ssize_t n = p.n_tags, last = p.lengths[b] - 1, t
     cdef double *start = sums + n * n if sums != NULL else NULL
@@ -240,8 +235,8 @@ cdef void settle(Call *c, Group *g, int64_t b, const floating *x, floating *grad
 
 cdef void deal_group(Call *c, Group *g, Py_ssize_t k) noexcept nogil:
     """Make g the kth group."""
-    cdef Py_ssize_t first = k * c.room
-    set_group(g, c.order + first, min(c.room, c.n - first))
+    cdef Py_ssize_t first = k * c.capacity
+    set_group(g, c.order + first, min(c.capacity, c.n - first))
 
 
 cdef void run_bucket(Call *c, Py_ssize_t bucket, uintptr_t workspace, const floating *x, floating *grad,
@@ -254,7 +249,7 @@ cdef void run_bucket(Call *c, Py_ssize_t bucket, uintptr_t workspace, const floa
     cdef double *end = NULL
     memset(&g, 0, sizeof(Group))
     g.problem = &c.problem
-    lay_out(&g, c.room, c.longest, True, c.sums != NULL, workspace)
+    lay_out(&g, c.capacity, c.longest, True, c.sums != NULL, workspace)
     if c.sums != NULL:
         sums = c.sums + bucket * n * (n + 2)
         start, end = sums + n * n, sums + n * n + n
@@ -267,8 +262,8 @@ cdef void run_bucket(Call *c, Py_ssize_t bucket, uintptr_t workspace, const floa
         for i in range(n * n):
             sums[i] *= c.problem.factors[i]
     for i in range(turns):
-        first = (bucket + i * c.n_buckets) * c.room
-        for k in range(first, min(first + c.room, c.n)):
+        first = (bucket + i * c.n_buckets) * c.capacity
+        for k in range(first, min(first + c.capacity, c.n)):
             settle(c, &g, c.order[k], x, grad, pairwise, sums)
 
 
@@ -371,7 +366,7 @@ cdef void run_best(Call *c, Py_ssize_t bucket, uintptr_t workspace, const floati
     cdef double *sums = c.sums + bucket * n * (n + 2) if c.sums != NULL else NULL
     memset(&g, 0, sizeof(Group))
     g.problem = p
-    lay_out(&g, c.room, c.longest, False, False, workspace)
+    lay_out(&g, c.capacity, c.longest, False, False, workspace)
     for i in range(turns):
         deal_group(c, &g, bucket + i * c.n_buckets)
         best_scores(&g, x)

@@ -9,16 +9,15 @@ from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int64_t
 
 from fastseqloss._kernels.crf.group cimport (
-    EXACT, FAST, IMPOSSIBLE, NOT_A_NUMBER, Group, Problem, add_row, alpha_row, load_scores, refuse_scores,
+    EXACT, IMPOSSIBLE, NOT_A_NUMBER, Group, Problem, add_row, alpha_row, load_scores, refuse_scores,
     score_extent, tag_of,
 )
 from fastseqloss._kernels.lattice.exact_sums cimport exact_from
+from fastseqloss._kernels.simd.matrix cimport best
 
 
 cdef extern from "crf/lattice.h" nogil:
-    void best "fsl_best"(const double *a, Py_ssize_t a_step, Py_ssize_t rows, const double *m, Py_ssize_t n,
-                         Py_ssize_t width, double *out, Py_ssize_t out_step) noexcept
-    Py_ssize_t first_best "fsl_first_best"(const double *a, const double *b, Py_ssize_t n) noexcept
+    Py_ssize_t first_best "fsl_crf_first_best"(const double *a, const double *b, Py_ssize_t n) noexcept
 
 
 cdef inline void best_scores(Group *g, const floating *x) noexcept nogil:
@@ -76,7 +75,7 @@ cdef inline double trace(Group *g, Py_ssize_t r, int64_t *path) noexcept nogil:
 
 
 cdef inline bint is_rounded(Group *g, Py_ssize_t r, double score) noexcept nogil:
-    """Whether sums on the way to the best path may be so large that it need not be the best.
+    """Return True if sums on the way to the best path may be so large that it need not be the best.
 
     A path that is as far down as the best one is not ends up there, since nothing lifts it by more than `above`.
     """

@@ -19,31 +19,31 @@ from libc.stdint cimport int32_t, int64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from fastseqloss._kernels.ctc.fast cimport first_alive, first_unreached
-from fastseqloss._kernels.ctc.sequence cimport (
-    LOGITS, LOG_PROBS, PAD, PROBS, STATES, Input, Sequence, add_exactly, fill, set_labels,
+from fastseqloss._kernels.ctc.labels cimport (
+    PAD, STATES, LabelGraph, first_alive, first_unreached, lay_out_labels, set_labels,
 )
+from fastseqloss._kernels.ctc.sequence cimport LOGITS, LOG_PROBS, PROBS, Input, fill
 from fastseqloss._kernels.lattice.exact_sums cimport (
     Levels, add_digits, add_sums, balance, exact_from, note, rows_of, settle,
 )
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
-from fastseqloss._kernels.simd.softmax cimport log64, softmax_row
+from fastseqloss._kernels.simd.softmax cimport add_exactly, log64, softmax_row
 from fastseqloss._kernels.parallel.workspace cimport (
     Workspace, allocate, part_of, release, round_up, size_product, size_sum, take,
 )
 
 
 cdef extern from "ctc/viterbi.h" nogil:
-    bint viterbi_emissions "fsl_viterbi_emissions"(const double *score, Py_ssize_t used, Py_ssize_t n,
-                                                   double *y) noexcept
-    void viterbi_step "fsl_viterbi_step"(const double *b, const double *l, double *b_out, double *l_out,
-                                         const float *skip, const int32_t *u, const double *y, Py_ssize_t lo,
-                                         Py_ssize_t hi) noexcept
-    bint all_below "fsl_all_below"(const double *b, const double *l, Py_ssize_t i, double least) noexcept
-    Py_ssize_t find_f32 "fsl_find_f32"(const float *x, Py_ssize_t n, double value) noexcept
-    Py_ssize_t find_f64 "fsl_find_f64"(const double *x, Py_ssize_t n, double value) noexcept
-    double greatest_f32 "fsl_greatest_f32"(const float *x, Py_ssize_t n, bint probs) noexcept
-    double greatest_f64 "fsl_greatest_f64"(const double *x, Py_ssize_t n, bint probs) noexcept
+    bint viterbi_emissions "fsl_ctc_viterbi_emissions"(const double *score, Py_ssize_t used, Py_ssize_t n,
+                                                       double *y) noexcept
+    void viterbi_step "fsl_ctc_viterbi_step"(const double *b, const double *l, double *b_out, double *l_out,
+                                             const float *skip, const int32_t *u, const double *y, Py_ssize_t lo,
+                                             Py_ssize_t hi) noexcept
+    bint all_below "fsl_ctc_all_below"(const double *b, const double *l, Py_ssize_t i, double least) noexcept
+    Py_ssize_t find_f32 "fsl_ctc_find_f32"(const float *x, Py_ssize_t n, double value) noexcept
+    Py_ssize_t find_f64 "fsl_ctc_find_f64"(const double *x, Py_ssize_t n, double value) noexcept
+    double greatest_f32 "fsl_ctc_greatest_f32"(const float *x, Py_ssize_t n, bint probs) noexcept
+    double greatest_f64 "fsl_ctc_greatest_f64"(const double *x, Py_ssize_t n, bint probs) noexcept
 
 
 # Bytes of q up to which all frames are kept.
@@ -52,16 +52,27 @@ cdef enum:
 
 
 cdef struct Search:
-    Sequence s
+    # the problem
+    Input input
+    LabelGraph graph
+    Py_ssize_t n_classes, blank, frames
+    Py_ssize_t x_stride                    # elements between frames
     const double *class_prior              # [V] what is subtracted from the score of a class, or NULL
     double star_log_prob
+    # sizes
+    Py_ssize_t emission_width              # classes used, padded
+    Py_ssize_t block, n_blocks             # steps in a block, blocks
+    Py_ssize_t cone                        # how many labels a block may see, in whole vectors
+    # workspace
     Py_ssize_t star                        # index of the star among the classes used, or -1
-    double *prior                          # [used] the same of the classes used
+    double *prior                          # [used] what is subtracted from the scores of the classes used
     double *row_max                        # [frames] greatest of the logits,
     double *log_norm                       # [frames] and logarithm of the sum of exp(logits - row_max)
-    float *skip                            # [width] 0 where l[i-1] may be followed by l[i], else -inf
+    double *score                          # [emission_width] scores of one frame
+    double *y                              # [emission_width] emissions of one frame
     double *q                              # [2, width] of one frame: blank states, label states
-    Py_ssize_t cone                        # how many labels a block may see, in whole vectors
+    double *checkpoints                    # [n_blocks - 1, 2, width] q at the ends of blocks
+    double *rows                           # [block + 1, 2, cone + STATES] q of the frames of a block
     Py_ssize_t origin                      # label that the kept rows begin with
     double floor                           # no path that scores less is looked for
     Py_ssize_t lo, hi                      # labels with a q at the last frame seen, in whole vectors
@@ -88,51 +99,42 @@ cdef struct Path:
 
 cdef inline uintptr_t lay_out(Search *a, uintptr_t base) noexcept nogil:
     """Sizes of a search and, from `base` on, its arrays; returns where they end."""
-    cdef Sequence *s = &a.s
     cdef uintptr_t cursor = base
-    cdef Py_ssize_t most = min(s.n_labels + 1, s.n_classes + 1), steps = max(s.frames - 1, 1), states
-    s.size = round_up(s.n_labels + 1, STATES)
-    s.width = PAD + s.size + STATES
-    s.emission_width = round_up(most + 1, STATES)
-    s.block = steps
-    if size_product(steps, s.width * 16) > KEEP:
+    cdef Py_ssize_t most = min(a.graph.n_labels + 1, a.n_classes + 1), steps = max(a.frames - 1, 1), width, row
+    lay_out_labels(&a.graph, most, &cursor)
+    width = a.graph.width
+    a.emission_width = round_up(most + 1, STATES)
+    a.block = steps
+    if size_product(steps, width * 16) > KEEP:
         # Checkpoints take T / block rows of all states, a cone takes block rows of block states.
-        s.block = max(64, (<Py_ssize_t> cbrt(<double> steps * s.width / 8) // 32 - 1) * 32)
-        while 8.0 * s.block * s.block * s.block < <double> steps * s.width:
-            s.block += 32
-        s.block = min(s.block, steps)
-    s.n_blocks = (steps + s.block - 1) // s.block
-    states = s.width * sizeof(double)
-    a.cone = min(s.size, round_up(s.block + 2, STATES) + STATES)
-    s.classes = <int64_t *> take(&cursor, most, sizeof(int64_t))
-    s.u = <int32_t *> take(&cursor, s.width, sizeof(int32_t))
-    s.blank_u = <int32_t *> take(&cursor, s.width, sizeof(int32_t))
-    s.skip = <double *> take(&cursor, 1, states)
-    s.need = <int64_t *> take(&cursor, s.n_labels, sizeof(int64_t))
-    a.row_max = <double *> take(&cursor, s.frames, sizeof(double))
-    a.log_norm = <double *> take(&cursor, s.frames, sizeof(double))
-    a.prior = <double *> take(&cursor, s.emission_width, sizeof(double))
-    s.score = <double *> take(&cursor, s.emission_width, sizeof(double))
-    s.y = <double *> take(&cursor, s.emission_width, sizeof(double))
-    a.skip = <float *> take(&cursor, s.width, sizeof(float))
-    a.q = <double *> take(&cursor, 2, states)
-    s.checkpoints = <double *> take(&cursor, 2 * (s.n_blocks - 1), states)
-    s.rows = <double *> take(&cursor, 2 * (s.block + 1), (a.cone + STATES) * sizeof(double))
+        a.block = max(64, (<Py_ssize_t> cbrt(<double> steps * width / 8) // 32 - 1) * 32)
+        while 8.0 * a.block * a.block * a.block < <double> steps * width:
+            a.block += 32
+        a.block = min(a.block, steps)
+    a.n_blocks = (steps + a.block - 1) // a.block
+    a.cone = min(a.graph.size, round_up(a.block + 2, STATES) + STATES)
+    row = width * sizeof(double)
+    a.row_max = <double *> take(&cursor, a.frames, sizeof(double))
+    a.log_norm = <double *> take(&cursor, a.frames, sizeof(double))
+    a.prior = <double *> take(&cursor, a.emission_width, sizeof(double))
+    a.score = <double *> take(&cursor, a.emission_width, sizeof(double))
+    a.y = <double *> take(&cursor, a.emission_width, sizeof(double))
+    a.q = <double *> take(&cursor, 2, row)
+    a.checkpoints = <double *> take(&cursor, 2 * (a.n_blocks - 1), row)
+    a.rows = <double *> take(&cursor, 2 * (a.block + 1), (a.cone + STATES) * sizeof(double))
     return cursor
 
 
 cdef inline void set_search(Search *a, const int64_t *labels) noexcept nogil:
     """Number the classes that occur; the star, class V, has no score of its own to be read."""
-    cdef Sequence *s = &a.s
-    cdef Py_ssize_t i, k
-    set_labels(s, labels)
-    for i in range(s.width):
-        a.skip[i] = 0 if s.skip[i] > 0 else -<float> INFINITY
+    cdef LabelGraph *graph = &a.graph
+    cdef Py_ssize_t k
+    set_labels(graph, labels, a.blank)
     a.star = -1
-    for k in range(s.used):
-        if s.classes[k] == s.n_classes:
-            a.star, s.classes[k] = k, s.blank
-        a.prior[k] = a.class_prior[s.classes[k]] if a.class_prior != NULL else 0
+    for k in range(graph.used):
+        if graph.classes[k] == a.n_classes:
+            a.star, graph.classes[k] = k, a.blank
+        a.prior[k] = a.class_prior[graph.classes[k]] if a.class_prior != NULL else 0
     if a.star >= 0:
         a.prior[a.star] = 0
 
@@ -140,68 +142,67 @@ cdef inline void set_search(Search *a, const int64_t *labels) noexcept nogil:
 # ---- frames ---------------------------------------------------------------------------------
 
 cdef inline bint normalise(Search *a, const floating *x, Py_ssize_t t) noexcept nogil:
-    """The dense pass over a row of logits; whether its sum is NaN.
+    """The dense pass over a row of logits; returns True if its sum is NaN.
 
     Of a row of -inf alone, where no class is possible but a star is, the scores stay as they are.
     """
     cdef double row_sum
-    if a.s.input != LOGITS:
+    if a.input != LOGITS:
         return False
-    softmax_row(x + t * a.s.x_stride, a.s.n_classes, <floating *> NULL, 1, -a.s.x_stride, &a.row_max[t], &row_sum)
+    softmax_row(x + t * a.x_stride, a.n_classes, <floating *> NULL, 1, -a.x_stride, &a.row_max[t], &row_sum)
     a.log_norm[t] = log64(row_sum) if row_sum != 0 else 0
     return isnan(row_sum)
 
 
 cdef inline double log_prob_at(Search *a, const floating *x, Py_ssize_t t, Py_ssize_t k) noexcept nogil:
     """Log-probability at frame t of the k-th class used."""
-    cdef double score = x[t * a.s.x_stride + a.s.classes[k]]
+    cdef double score = x[t * a.x_stride + a.graph.classes[k]]
     if k == a.star:
         return a.star_log_prob
-    if a.s.input == LOGITS:
+    if a.input == LOGITS:
         return (score - a.row_max[t]) - a.log_norm[t]
-    return log64(score) if a.s.input == PROBS else score
+    return log64(score) if a.input == PROBS else score
 
 
 cdef inline bint emit(Search *a, const floating *x, Py_ssize_t t) noexcept nogil:
-    """Emissions of the classes used at frame t; whether one of them is NaN or +inf."""
-    cdef Sequence *s = &a.s
-    cdef const floating *frame = x + t * s.x_stride
+    """Emissions of the classes used at frame t; returns True if one of them is NaN or +inf."""
+    cdef const floating *frame = x + t * a.x_stride
     cdef Py_ssize_t k
     cdef double most = -INFINITY
-    for k in range(s.used):
-        s.score[k] = frame[s.classes[k]]
-    if s.input == PROBS:
-        for k in range(s.used):
-            s.score[k] = log64(s.score[k])
+    for k in range(a.graph.used):
+        a.score[k] = frame[a.graph.classes[k]]
+    if a.input == PROBS:
+        for k in range(a.graph.used):
+            a.score[k] = log64(a.score[k])
     if a.star >= 0:
-        s.score[a.star] = a.star_log_prob + (a.row_max[t] + a.log_norm[t] if s.input == LOGITS else 0)
+        a.score[a.star] = a.star_log_prob + (a.row_max[t] + a.log_norm[t] if a.input == LOGITS else 0)
     if a.class_prior != NULL:
-        for k in range(s.used):
-            s.score[k] -= a.prior[k]
+        for k in range(a.graph.used):
+            a.score[k] -= a.prior[k]
     if a.class_prior != NULL or a.star >= 0:
-        for k in range(s.used):
-            most = max(most, s.score[k])
+        for k in range(a.graph.used):
+            most = max(most, a.score[k])
         a.is_rounded |= fabs(most) > exact_from(0)
-    return viterbi_emissions(s.score, s.used, s.emission_width, s.y)
+    return viterbi_emissions(a.score, a.graph.used, a.emission_width, a.y)
 
 
 cdef inline double *kept_row(Search *a, Py_ssize_t r, Py_ssize_t which) noexcept nogil:
     """A kept row, to be indexed by label from a.origin on."""
-    return a.s.rows + (2 * r + which) * (a.cone + STATES) - a.origin
+    return a.rows + (2 * r + which) * (a.cone + STATES) - a.origin
 
 
 cdef inline double *checkpoint(Search *a, Py_ssize_t j) noexcept nogil:
     """q at the last frame of block j > 0."""
-    return a.s.checkpoints + 2 * (j - 1) * a.s.width
+    return a.checkpoints + 2 * (j - 1) * a.graph.width
 
 
 cdef inline void open_cone(Search *a, const double *q, Py_ssize_t lo, Py_ssize_t r) noexcept nogil:
     """Let the kept rows begin at label `lo` or a little before, and copy q into row r."""
     cdef Py_ssize_t n
-    a.origin = min(lo // STATES * STATES, a.s.size - a.cone)
+    a.origin = min(lo // STATES * STATES, a.graph.size - a.cone)
     n = a.cone + STATES
     memcpy(kept_row(a, r, 0) + a.origin, q + PAD + a.origin, n * sizeof(double))
-    memcpy(kept_row(a, r, 1) + a.origin, q + a.s.width + PAD + a.origin, n * sizeof(double))
+    memcpy(kept_row(a, r, 1) + a.origin, q + a.graph.width + PAD + a.origin, n * sizeof(double))
 
 
 cdef inline void clear(double *b, double *l, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
@@ -226,23 +227,22 @@ cdef inline Py_ssize_t run_block(Search *a, const floating *x, Py_ssize_t start,
     Kept rows see the states of the cone alone, and are right for those as far below its end as the frame is from
     `stop`. Returns -1, or the frame at which no state is left that reaches the floor.
     """
-    cdef Sequence *s = &a.s
     cdef Py_ssize_t t, lo, hi, least = a.origin if keep else 0
     cdef double *b = kept_row(a, stop - start, 0) if keep else a.q + PAD
-    cdef double *l = kept_row(a, stop - start, 1) if keep else a.q + s.width + PAD
+    cdef double *l = kept_row(a, stop - start, 1) if keep else a.q + a.graph.width + PAD
     cdef double *b_out = b
     cdef double *l_out = l
     for t in range(stop - 1, start - 1, -1):
         open_frame(a, x, t)
         # Labels from which the end can be reached, and one vector more than had a q one frame later.
-        lo = max(first_alive(s, t) // STATES * STATES, a.lo - STATES, least)
-        hi = min(round_up(first_unreached(s, t) + 1, STATES), a.hi)
+        lo = max(first_alive(&a.graph, a.frames - 1 - t) // STATES * STATES, a.lo - STATES, least)
+        hi = min(round_up(first_unreached(&a.graph, t) + 1, STATES), a.hi)
         lo = min(lo, hi - STATES)
         clear(b, l, lo, a.lo)
         if keep:
             b_out, l_out = kept_row(a, t - start, 0), kept_row(a, t - start, 1)
             clear(b_out, l_out, max(lo - STATES, least), lo)
-        viterbi_step(b, l, b_out, l_out, a.skip + PAD, s.u + PAD, s.y, lo, hi)
+        viterbi_step(b, l, b_out, l_out, a.graph.skip + PAD, a.graph.u + PAD, a.y, lo, hi)
         while lo < hi and all_below(b_out, l_out, lo, floor):
             lo += STATES
         if lo == hi:
@@ -253,19 +253,18 @@ cdef inline Py_ssize_t run_block(Search *a, const floating *x, Py_ssize_t start,
         b, l, a.lo, a.hi = b_out, l_out, lo, hi
     if not keep:
         clear(b, l, 0, a.lo)
-        clear(b, l, a.hi, s.size)
+        clear(b, l, a.hi, a.graph.size)
     return -1
 
 
 cdef inline void last_scores(Search *a) noexcept nogil:
     """q of the last frame: nothing but the last label and the last blank."""
-    cdef Sequence *s = &a.s
-    cdef Py_ssize_t n = s.n_labels
-    fill(a.q, 2 * s.width, -INFINITY)
-    a.q[PAD + n] = s.y[0]
+    cdef Py_ssize_t n = a.graph.n_labels
+    fill(a.q, 2 * a.graph.width, -INFINITY)
+    a.q[PAD + n] = a.y[0]
     if n:
-        a.q[s.width + PAD + n - 1] = s.y[s.u[PAD + n - 1]]
-    a.lo, a.hi = max(n - 1, 0) // STATES * STATES, s.size
+        a.q[a.graph.width + PAD + n - 1] = a.y[a.graph.u[PAD + n - 1]]
+    a.lo, a.hi = max(n - 1, 0) // STATES * STATES, a.graph.size
 
 
 cdef inline Py_ssize_t run_back(Search *a, const floating *x) noexcept nogil:
@@ -273,16 +272,15 @@ cdef inline Py_ssize_t run_back(Search *a, const floating *x) noexcept nogil:
 
     Returns -1, or the frame at which nothing was left.
     """
-    cdef Sequence *s = &a.s
-    cdef Py_ssize_t j, t, stop = s.frames - 1
+    cdef Py_ssize_t j, t, stop = a.frames - 1
     open_frame(a, x, stop)
     last_scores(a)
-    for j in range(s.n_blocks - 1, 0, -1):
-        memcpy(checkpoint(a, j), a.q, 2 * s.width * sizeof(double))
-        t = run_block(a, x, j * s.block, stop, False, a.floor)
+    for j in range(a.n_blocks - 1, 0, -1):
+        memcpy(checkpoint(a, j), a.q, 2 * a.graph.width * sizeof(double))
+        t = run_block(a, x, j * a.block, stop, False, a.floor)
         if t >= 0:
             return t
-        stop = j * s.block
+        stop = j * a.block
     open_cone(a, a.q, 0, stop)
     a.hi = min(a.hi, a.cone)
     return run_block(a, x, 0, stop, True, a.floor)
@@ -293,16 +291,15 @@ cdef void sweep(Search *a, const floating *x) noexcept nogil:
 
     A run that fails does so early: the floor is where q is after some share of the frames.
     """
-    cdef Sequence *s = &a.s
     cdef Py_ssize_t t
     cdef int attempt
-    a.opened, a.is_nan = s.frames, False
-    a.floor = -64 if s.size > 32 else -INFINITY
+    a.opened, a.is_nan = a.frames, False
+    a.floor = -64 if a.graph.size > 32 else -INFINITY
     for attempt in range(4):
         t = run_back(a, x)
         if t < 0 and max(kept_row(a, 0, 0)[0], kept_row(a, 0, 1)[0]) >= a.floor:
             return
-        a.floor *= max(4.0, 2.0 * s.frames / (s.frames - max(t, 0)))
+        a.floor *= max(4.0, 2.0 * a.frames / (a.frames - max(t, 0)))
         if attempt == 2:
             a.floor = -INFINITY
 
@@ -320,7 +317,7 @@ cdef inline Place follow(Search *a, Place at, const double *b, const double *l) 
     if b[at.i + 1] > best:
         best = b[at.i + 1]
         to.i, to.is_label = at.i + 1, False
-    if a.skip[PAD + at.i + 1] == 0 and l[at.i + 1] > best:
+    if a.graph.skip[PAD + at.i + 1] > 0 and l[at.i + 1] > best:
         to.i, to.is_label = at.i + 1, True
     return to
 
@@ -328,8 +325,8 @@ cdef inline Place follow(Search *a, Place at, const double *b, const double *l) 
 cdef inline void put(Search *a, const floating *x, Py_ssize_t t, Place at, const int64_t *labels,
                      Path *path) noexcept nogil:
     """Write down a frame of the path and add its log-probability, with compensation."""
-    cdef double p = log_prob_at(a, x, t, a.s.u[PAD + at.i] if at.is_label else 0)
-    path.labels[t] = labels[at.i] if at.is_label else a.s.blank
+    cdef double p = log_prob_at(a, x, t, a.graph.u[PAD + at.i] if at.is_label else 0)
+    path.labels[t] = labels[at.i] if at.is_label else a.blank
     path.tokens[t] = at.i if at.is_label else -1
     path.log_probs[t] = p
     add_exactly(&path.total, &path.lost, p)
@@ -337,7 +334,6 @@ cdef inline void put(Search *a, const floating *x, Py_ssize_t t, Place at, const
 
 cdef double trace(Search *a, const floating *x, const int64_t *labels, Path *path) noexcept nogil:
     """Follow the best path; its log-probability, or -inf if there is none."""
-    cdef Sequence *s = &a.s
     cdef Py_ssize_t j, t, start, stop
     cdef Place at
     cdef double b = kept_row(a, 0, 0)[0], l = kept_row(a, 0, 1)[0]
@@ -345,8 +341,8 @@ cdef double trace(Search *a, const floating *x, const int64_t *labels, Path *pat
     if b == -INFINITY and l == -INFINITY:
         return -INFINITY
     put(a, x, 0, at, labels, path)
-    for j in range(s.n_blocks):
-        start, stop = j * s.block, min((j + 1) * s.block, s.frames - 1)
+    for j in range(a.n_blocks):
+        start, stop = j * a.block, min((j + 1) * a.block, a.frames - 1)
         if j > 0:
             open_cone(a, checkpoint(a, j), at.i, stop - start)
             a.lo, a.hi = a.origin, a.origin + a.cone
@@ -362,7 +358,7 @@ cdef inline double path_total(Search *a, Path *path) noexcept nogil:
     cdef Py_ssize_t t
     if path.total == -INFINITY:
         # Beyond float64, though the path is the best of those with these labels: scores near 1e308 only.
-        for t in range(a.s.frames):
+        for t in range(a.frames):
             path.labels[t], path.tokens[t], path.log_probs[t] = -1, -1, 0
         return -INFINITY
     return path.total + path.lost
@@ -394,14 +390,14 @@ cdef inline void add_score(Exact *e, double x, double sign, double *sum) noexcep
 
 cdef inline bint split_score(Exact *e, Search *a, const floating *x, Py_ssize_t t, Py_ssize_t k,
                              double *sum) noexcept nogil:
-    """Add what the k-th class used scores at frame t to `sum`, unless NULL; whether it is a number."""
-    cdef double score = x[t * a.s.x_stride + a.s.classes[k]]
+    """Add what the k-th class used scores at frame t to `sum`, unless NULL; returns False if that is -inf."""
+    cdef double score = x[t * a.x_stride + a.graph.classes[k]]
     if k == a.star:
         score = a.star_log_prob
-        if a.s.input == LOGITS:
+        if a.input == LOGITS:
             add_score(e, a.row_max[t], 1, sum)
             add_score(e, a.log_norm[t], 1, sum)
-    elif a.s.input == PROBS:
+    elif a.input == PROBS:
         score = log64(score)
     add_score(e, score, 1, sum)
     add_score(e, a.prior[k], -1, sum)
@@ -410,24 +406,23 @@ cdef inline bint split_score(Exact *e, Search *a, const floating *x, Py_ssize_t 
 
 cdef inline void exact_step(Exact *e, Search *a, const floating *x, Py_ssize_t t) noexcept nogil:
     """q of frame t and where paths go on from there, given q of the frame after."""
-    cdef Sequence *s = &a.s
     cdef Py_ssize_t i, k, u, best, levels = e.levels.n
     cdef unsigned char *move = e.move + t * e.n
     cdef unsigned char *then = move + e.n
-    fill(e.em, s.used * levels, 0)
-    for k in range(s.used):
-        s.score[k] = 0 if split_score(e, a, x, t, k, e.em + k * levels) else -INFINITY
+    fill(e.em, a.graph.used * levels, 0)
+    for k in range(a.graph.used):
+        a.score[k] = 0 if split_score(e, a, x, t, k, e.em + k * levels) else -INFINITY
     for i in range(e.n):
-        u = s.u[PAD + i // 2] if i % 2 else 0
+        u = a.graph.u[PAD + i // 2] if i % 2 else 0
         best, move[i] = -1, NOWHERE
-        if t == s.frames - 1:
+        if t == a.frames - 1:
             best = i if i >= e.n - 2 else -1
         else:
-            for k in range(i, min(i + (3 if i % 2 and a.skip[PAD + i // 2 + 1] == 0 else 2), e.n)):
+            for k in range(i, min(i + (3 if i % 2 and a.graph.skip[PAD + i // 2 + 1] > 0 else 2), e.n)):
                 if then[k] != NOWHERE and (best < 0 or balance(
                         &e.levels, e.after + k * levels, e.zero, e.after + best * levels) > 0):
                     best = k
-        if best >= 0 and s.score[u] == 0:
+        if best >= 0 and a.score[u] == 0:
             move[i] = <unsigned char> (best - i)
             add_sums(&e.levels, e.after + best * levels, e.em + u * levels, e.q + i * levels)
 
@@ -443,11 +438,11 @@ cdef inline double follow_moves(Exact *e, Search *a, const floating *x, const in
     if e.move[i] == NOWHERE:
         return -INFINITY
     cdef double *best = e.after + i * levels
-    for t in range(a.s.frames):
+    for t in range(a.frames):
         at.i, at.is_label = i // 2, i % 2
         put(a, x, t, at, labels, path)
         i += e.move[t * e.n + i]
-    if a.s.input == LOG_PROBS and a.class_prior == NULL and path.total > -INFINITY:
+    if a.input == LOG_PROBS and a.class_prior == NULL and path.total > -INFINITY:
         path.total, path.lost = balance(&e.levels, best, e.zero, e.zero), 0
     return path_total(a, path)
 
@@ -455,30 +450,29 @@ cdef inline double follow_moves(Exact *e, Search *a, const floating *x, const in
 cdef double align_exactly(Search *a, const floating *x, const int64_t *labels, Path *path) noexcept nogil:
     """The best path where all cross scores so far below the best that sums in float64 lose the rest."""
     cdef Exact e
-    cdef Sequence *s = &a.s
     cdef Py_ssize_t t, k
     cdef double result = -INFINITY
     cdef double *swap
     cdef double *memory
     memset(&e, 0, sizeof(Exact))
-    for t in range(s.frames - 1, -1, -1):
+    for t in range(a.frames - 1, -1, -1):
         open_frame(a, x, t)
-        for k in range(s.used):
+        for k in range(a.graph.used):
             split_score(&e, a, x, t, k, NULL)
     if a.is_nan:
         return NAN
     settle(&e.levels)
-    e.n = 2 * s.n_labels + 1
-    memory = rows_of(e.levels.n, 2 * e.n + s.used + 1)
-    e.move = <unsigned char *> malloc(size_product(s.frames, e.n))
+    e.n = 2 * a.graph.n_labels + 1
+    memory = rows_of(e.levels.n, 2 * e.n + a.graph.used + 1)
+    e.move = <unsigned char *> malloc(size_product(a.frames, e.n))
     if memory == NULL or e.move == NULL:
         a.no_memory[0] = True
     else:
         e.q, e.after = memory, memory + e.n * e.levels.n
         e.em = e.after + e.n * e.levels.n
-        e.zero = e.em + s.used * e.levels.n
-        fill(memory, e.levels.n * (2 * e.n + s.used + 1), 0)
-        for t in range(s.frames - 1, -1, -1):
+        e.zero = e.em + a.graph.used * e.levels.n
+        fill(memory, e.levels.n * (2 * e.n + a.graph.used + 1), 0)
+        for t in range(a.frames - 1, -1, -1):
             exact_step(&e, a, x, t)
             swap = e.q
             e.q, e.after = e.after, swap
@@ -497,7 +491,7 @@ cdef double align_sequence(Search common, Py_ssize_t frames, Py_ssize_t n_labels
         return -INFINITY
     if frames == 0:
         return 0
-    a.s.frames, a.s.n_labels, a.s.position = frames, n_labels, position
+    a.frames, a.graph.n_labels, a.graph.position = frames, n_labels, position
     path.total = path.lost = 0
     lay_out(&a, workspace)
     set_search(&a, labels)
@@ -510,7 +504,7 @@ cdef double align_sequence(Search common, Py_ssize_t frames, Py_ssize_t n_labels
     return trace(&a, x, labels, &path)
 
 
-# What a call asks for, and the memory it works in.
+# The arguments of a call, and the memory it works in.
 cdef struct Batch:
     Search common
     Path out  # of the first sequence
@@ -546,15 +540,15 @@ cdef void align_worker(const Batch *batch, const floating *x, Loop *loop, int wo
 cdef Status align_batch(Batch *batch, const floating *x, int num_threads) noexcept nogil:
     """All sequences, x being the first one's. Allocates the workspace; needs no GIL."""
     cdef Loop loop
-    cdef Sequence *s = &batch.common.s
-    cdef size_t room = 0
+    cdef Search *a = &batch.common
+    cdef size_t own = 0
     cdef Py_ssize_t b
     for b in range(batch.n):
-        s.frames, s.n_labels = batch.logit_lengths[b], batch.label_lengths[b]
+        a.frames, a.graph.n_labels = batch.logit_lengths[b], batch.label_lengths[b]
         if batch.logit_lengths[b] >= batch.frames_needed[b]:
-            room = max(room, lay_out(&batch.common, 0))
-    if not (allocate(&batch.arrays, 0, room, num_threads, False)
-            and allocate(&batch.positions, 0, size_product(s.n_classes + 1, sizeof(int32_t)), num_threads, True)):
+            own = max(own, lay_out(&batch.common, 0))
+    if not (allocate(&batch.arrays, 0, own, num_threads, False)
+            and allocate(&batch.positions, 0, size_product(a.n_classes + 1, sizeof(int32_t)), num_threads, True)):
         release(&batch.arrays)
         return NO_MEMORY
     begin(&loop, batch.n, num_threads)
@@ -592,9 +586,9 @@ def ctc_align(const floating[:, :, :] logits, const int64_t[::1] labels, const i
     batch.labels, batch.starts = &labels[0] if labels.shape[0] else NULL, &starts[0]
     batch.logit_lengths, batch.label_lengths = &logit_lengths[0], &label_lengths[0]
     batch.frames_needed, batch.order, batch.log_prob = &frames_needed[0], &order[0], &log_prob[0]
-    common.s.input = <Input> input_kind
-    common.s.n_classes, common.s.blank = logits.shape[2], blank
-    common.s.x_stride = logits.strides[1] // <Py_ssize_t> sizeof(floating)
+    common.input = <Input> input_kind
+    common.n_classes, common.blank = logits.shape[2], blank
+    common.x_stride = logits.strides[1] // <Py_ssize_t> sizeof(floating)
     common.class_prior = &prior[0] if prior is not None else NULL
     common.star_log_prob, common.no_memory = star_log_prob, &no_memory
     with nogil:

@@ -10,8 +10,9 @@ from libc.math cimport INFINITY
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
+from fastseqloss._kernels.ctc.labels cimport PAD
 from fastseqloss._kernels.ctc.sequence cimport (
-    LOG_PROBS, PAD, Sequence, close_frame, close_states, collect, emit_frame, fill,
+    LOG_PROBS, Sequence, close_frame, close_states, collect, emit_frame, fill,
 )
 from fastseqloss._kernels.lattice.exact_sums cimport (
     Levels, add_digits, add_sums, balance, log_add, note, rows_of, settle,
@@ -42,21 +43,21 @@ cdef inline void read_levels(Exact *e, Sequence *s, const floating *x) noexcept 
     memset(&e.levels, 0, sizeof(Levels))
     for t in range(s.frames):
         emit_frame(s, x, t, False, s.y, &shift)
-        for k in range(s.used):
+        for k in range(s.graph.used):
             note(&e.levels, s.score[k])
     settle(&e.levels)
 
 
 cdef inline bint allocate(Exact *e, Sequence *s) noexcept nogil:
     cdef Py_ssize_t levels = e.levels.n, rows
-    e.n = 2 * s.n_labels + 1
+    e.n = 2 * s.graph.n_labels + 1
     e.width = e.n * levels
     e.block = 1
     while e.block * e.block < s.frames:
         e.block += 1
     e.n_blocks = (s.frames + e.block - 1) // e.block
     rows = e.block + e.n_blocks + 1
-    e.memory = rows_of(rows * (levels + 1) + 2, e.n + s.used + 1)
+    e.memory = rows_of(rows * (levels + 1) + 2, e.n + s.graph.used + 1)
     if e.memory == NULL:
         return False
     e.best = e.memory
@@ -68,19 +69,19 @@ cdef inline bint allocate(Exact *e, Sequence *s) noexcept nogil:
     e.beta = e.after_a + e.n
     e.after_beta = e.beta + e.n
     e.em = e.after_beta + e.n
-    e.reached = e.em + s.used * levels
-    e.zero = e.reached + s.used
+    e.reached = e.em + s.graph.used * levels
+    e.zero = e.reached + s.graph.used
     fill(e.zero, levels, 0)
     return True
 
 
 cdef inline Py_ssize_t class_of(Sequence *s, Py_ssize_t i) noexcept nogil:
-    return s.u[PAD + i // 2] if i % 2 else 0
+    return s.graph.u[PAD + i // 2] if i % 2 else 0
 
 
 cdef inline Py_ssize_t first_before(Sequence *s, Py_ssize_t i) noexcept nogil:
     """The first of the states i - 2, i - 1 and i from which a path may come to i."""
-    return i - 2 if i % 2 and s.skip[PAD + i // 2] > 0 else max(i - 1, 0)
+    return i - 2 if i % 2 and s.graph.skip[PAD + i // 2] > 0 else max(i - 1, 0)
 
 
 cdef inline void split_frame(Exact *e, Sequence *s, const floating *x, Py_ssize_t t) noexcept nogil:
@@ -88,8 +89,8 @@ cdef inline void split_frame(Exact *e, Sequence *s, const floating *x, Py_ssize_
     cdef Py_ssize_t k, levels = e.levels.n
     cdef double shift
     emit_frame(s, x, t, False, s.y, &shift)
-    fill(e.em, s.used * levels, 0)
-    for k in range(s.used):
+    fill(e.em, s.graph.used * levels, 0)
+    for k in range(s.graph.used):
         e.reached[k] = 0 if s.score[k] > -INFINITY else -INFINITY
         add_digits(&e.levels, s.score[k], 1, e.em + k * levels)
         if s.input != LOG_PROBS:
@@ -162,8 +163,8 @@ cdef inline void close(Exact *e, Sequence *s, floating *g, Py_ssize_t t, const d
     """Gradient at frame t, whose emissions lie in y, from alphas and betas; posteriors add up to one."""
     cdef Py_ssize_t i
     cdef double total = 0, blank_post = 0, share
-    fill(s.post, s.width, 0)
-    fill(s.post_b, s.width, 0)
+    fill(s.post, s.graph.width, 0)
+    fill(s.post_b, s.graph.width, 0)
     for i in range(e.n):
         share = exp64(a[i] + e.beta[i] - log_sum)
         total += share
@@ -173,10 +174,10 @@ cdef inline void close(Exact *e, Sequence *s, floating *g, Py_ssize_t t, const d
             s.post_b[PAD + i // 2] = share
             blank_post += share
     if s.by_state:
-        close_states(s, g, t, total, 0, s.size)
+        close_states(s, g, t, total, 0, s.graph.size)
         return
-    collect(s, blank_post, 0, s.size)
-    for i in range(s.used):
+    collect(s, blank_post, 0, s.graph.size)
+    for i in range(s.graph.used):
         s.class_post[i] /= total
     close_frame(s, g, t, s.y)
 

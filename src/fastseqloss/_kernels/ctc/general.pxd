@@ -6,34 +6,25 @@ the exact path takes over. Where one path does not, those that do are negligible
 
 from cython cimport floating
 from libc.math cimport INFINITY
-from libc.stdint cimport int32_t
 
 from fastseqloss._kernels.ctc.exact cimport exact
-from fastseqloss._kernels.lattice.exact_sums cimport exact_from
+from fastseqloss._kernels.ctc.labels cimport PAD
 from fastseqloss._kernels.ctc.sequence cimport (
-    DEAD, PROBS, PAD, Sequence, close_frame, close_states, collect,
-    copy_state, emit_frame, exponent, fill, first_alphas,
-    log_total, mantissa, row, emissions,
+    PROBS, Sequence, close_frame, close_states, collect, copy_state, emit_frame, fill, first_alphas, row,
+)
+from fastseqloss._kernels.lattice.exact_sums cimport exact_from
+from fastseqloss._kernels.lattice.extended_range cimport (
+    DEAD, emit, log_total, product, product_exponent, split_exp, split_ratio,
 )
 
 
 cdef extern from "ctc/lattice.h" nogil:
-    void split_exp "fsl_split_exp"(const double *x, Py_ssize_t n, double shift, double *m, double *e) noexcept
-    double split_ratio "fsl_split_ratio"(const double *p, Py_ssize_t n, double shift, double *m, double *e,
-                                         double *shift_m) noexcept
-    void emit "fsl_emit"(const double *v, const double *e, const int32_t *u, const double *m, const double *n,
-                         double *v_out, double *e_out, Py_ssize_t size) noexcept
-    void general_forward "fsl_general_forward"(
-        const double *b, const double *eb, const double *l, const double *el, const double *skip, double *b_out,
+    void general_forward "fsl_ctc_general_forward"(
+        const double *b, const double *eb, const double *l, const double *el, const float *skip, double *b_out,
         double *eb_out, double *l_out, double *el_out, Py_ssize_t size) noexcept
-    void general_backward "fsl_general_backward"(
-        const double *b, const double *eb, const double *l, const double *el, const double *skip, double *b_out,
+    void general_backward "fsl_ctc_general_backward"(
+        const double *b, const double *eb, const double *l, const double *el, const float *skip, double *b_out,
         double *eb_out, double *l_out, double *el_out, Py_ssize_t size) noexcept
-    double product_exponent "fsl_product_exponent"(
-        const double *v, const double *ev, const double *w, const double *ew, Py_ssize_t size,
-        double largest) noexcept
-    void product "fsl_product"(const double *v, const double *ev, const double *w, const double *ew, double unit,
-                               double *out, Py_ssize_t size) noexcept
 
 
 cdef inline double split_emissions(Sequence *s, const floating *x, Py_ssize_t t) noexcept nogil:
@@ -44,24 +35,25 @@ cdef inline double split_emissions(Sequence *s, const floating *x, Py_ssize_t t)
     cdef double shift, shift_exponent = 0
     emit_frame(s, x, t, False, s.y, &shift)
     if s.input == PROBS:
-        shift_exponent = split_ratio(s.score, s.used, shift, s.em, s.ee, &s.coefficient[t])
+        shift_exponent = split_ratio(s.score, s.graph.used, shift, s.em, s.ee, &s.coefficient[t])
     else:
-        split_exp(s.score, s.used, shift, s.em, s.ee)
-    s.em[s.used] = s.ee[s.used] = 0  # the class of the padding states
+        split_exp(s.score, s.graph.used, shift, s.em, s.ee)
+    s.em[s.graph.used] = s.ee[s.graph.used] = 0  # the class of the padding states
     return shift_exponent
 
 
 cdef inline void emit_states(Sequence *s, const double *v, const double *e, double *v_out,
                              double *e_out) noexcept nogil:
     """Multiply a pair of rows (blank, label; pointers to index 0) by the emissions of the frame."""
-    emit(v, e, s.blank_u + PAD, s.em, s.ee, v_out, e_out, s.size)
-    emit(v + s.width, e + s.width, s.u + PAD, s.em, s.ee, v_out + s.width, e_out + s.width, s.size)
+    cdef Py_ssize_t w = s.graph.width
+    emit(v, e, s.blank_u + PAD, s.em, s.ee, v_out, e_out, s.graph.size)
+    emit(v + w, e + w, s.graph.u + PAD, s.em, s.ee, v_out + w, e_out + w, s.graph.size)
 
 
 cdef inline Py_ssize_t general_steps(Sequence *s, const floating *x, Py_ssize_t start, Py_ssize_t stop, bint keep,
                                      double *v, double *e) noexcept nogil:
     """As forward_block, but rows hold alphas before emission, each with exponents of its own."""
-    cdef Py_ssize_t t, r = 0, next_r
+    cdef Py_ssize_t t, r = 0, next_r, w = s.graph.width
     cdef double *v_next
     cdef double *e_next
     for t in range(start, stop):
@@ -69,8 +61,7 @@ cdef inline Py_ssize_t general_steps(Sequence *s, const floating *x, Py_ssize_t 
         emit_states(s, row(s, s.rows, r, 0), row(s, s.exponents, r, 0), v, e)
         next_r = r + 1 if keep else 1 - r
         v_next, e_next = row(s, s.rows, next_r, 0), row(s, s.exponents, next_r, 0)
-        general_forward(v, e, v + s.width, e + s.width, s.skip + PAD, v_next, e_next, v_next + s.width,
-                        e_next + s.width, s.size)
+        general_forward(v, e, v + w, e + w, s.graph.skip + PAD, v_next, e_next, v_next + w, e_next + w, s.graph.size)
         r = next_r
     return r
 
@@ -85,23 +76,23 @@ cdef inline void general_close(Sequence *s, const floating *x, floating *g, Py_s
     cdef double *a = row(s, s.rows, r, 0)
     cdef double *ea = row(s, s.exponents, r, 0)
     cdef double unit, total = 0, blank_post = 0, shift_exponent = split_emissions(s, x, t)
-    cdef Py_ssize_t i, w = s.width
+    cdef Py_ssize_t i, w = s.graph.width, size = s.graph.size
     emit_states(s, beta, e_beta, v, e)
-    unit = product_exponent(a + w, ea + w, v + w, e + w, s.size, product_exponent(a, ea, v, e, s.size, DEAD))
-    product(a, ea, v, e, unit, s.post_b + PAD, s.size)
-    product(a + w, ea + w, v + w, e + w, unit, s.post + PAD, s.size)
-    blank_post = sum_of(s.post_b + PAD, s.size)
-    total = blank_post + sum_of(s.post + PAD, s.size)
+    unit = product_exponent(a + w, ea + w, v + w, e + w, size, product_exponent(a, ea, v, e, size, DEAD))
+    product(a, ea, v, e, unit, s.post_b + PAD, size)
+    product(a + w, ea + w, v + w, e + w, unit, s.post + PAD, size)
+    blank_post = sum_of(s.post_b + PAD, size)
+    total = blank_post + sum_of(s.post + PAD, size)
     if s.by_state:
-        close_states(s, g, t, total if total > 0 else 1, 0, s.size)
+        close_states(s, g, t, total if total > 0 else 1, 0, size)
         return
     if s.input == PROBS:
         unit += shift_exponent
-        product(a, ea, beta, e_beta, unit, s.post + PAD, s.size)
-        blank_post = sum_of(s.post + PAD, s.size)
-        product(a + w, ea + w, beta + w, e_beta + w, unit, s.post + PAD, s.size)
-    collect(s, blank_post, 0, s.size)
-    for i in range(s.used):
+        product(a, ea, beta, e_beta, unit, s.post + PAD, size)
+        blank_post = sum_of(s.post + PAD, size)
+        product(a + w, ea + w, beta + w, e_beta + w, unit, s.post + PAD, size)
+    collect(s, blank_post, 0, size)
+    for i in range(s.graph.used):
         s.class_post[i] /= total if total > 0 else 1
     close_frame(s, g, t, s.y)
 
@@ -116,7 +107,7 @@ cdef inline double sum_of(const double *x, Py_ssize_t n) noexcept nogil:
 
 cdef inline double general(Sequence *s, const floating *x, floating *g, bint *has_path) noexcept nogil:
     """Log-likelihood of the lattice, and the gradient, by the general or the exact path. Frames have been opened."""
-    cdef Py_ssize_t j, t, r = 0, start, stop, n = s.n_labels, w = s.width
+    cdef Py_ssize_t j, t, r = 0, start, stop, n = s.graph.n_labels, w = s.graph.width
     cdef double *v = s.scratch + PAD                # pairs of rows: emitted betas, betas, emitted alphas
     cdef double *e = v + 2 * w
     cdef double *beta = v + 4 * w
@@ -159,6 +150,6 @@ cdef inline double general(Sequence *s, const floating *x, floating *g, bint *ha
             copy_state(s, s.rows, s.exponents, checkpoint, checkpoint + 2 * w)
             general_steps(s, x, start, stop, True, tv, te)
         for t in range(stop - 1, start - 1, -1):
-            general_backward(v, e, v + w, e + w, s.skip + PAD, beta, e_beta, beta + w, e_beta + w, s.size)
+            general_backward(v, e, v + w, e + w, s.graph.skip + PAD, beta, e_beta, beta + w, e_beta + w, s.graph.size)
             general_close(s, x, g, t, t - start, beta, e_beta, v, e)
     return total

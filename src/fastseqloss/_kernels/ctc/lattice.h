@@ -1,29 +1,22 @@
 /* The CTC lattice, one frame at a time: the arithmetic under loss.pyx.
  *
  * Blank and label states live in two arrays, b[0..S] and l[0..S-1], so that every recursion is a
- * contiguous, branch-free vector loop. Ranges [lo, hi) are multiples of FSL_STATES and rows are padded:
+ * contiguous, branch-free vector loop. Ranges [lo, hi) are multiples of FSL_CTC_STATES and rows are padded:
  * u[i] of a padding state points to an emission that is 0, so its l is 0; index -1 and index hi may be read.
- *
- * Extended range: the value of a state is v * 2^E with v float64 and E an integer kept in a float64. */
+ * Values are in extended range (lattice/extended_range.h). */
 #ifndef FASTSEQLOSS_CTC_LATTICE_H
 #define FASTSEQLOSS_CTC_LATTICE_H
 
-#include "simd/vector.h"
+#include "lattice/extended_range.h"
 
-#define FSL_LN2 0.693147180559945309417
-#define FSL_STATES 8
-#define FSL_KEEP (1 << 22)  /* bytes: alphas of a sequence up to this size are all kept, else checkpointed */
-#define FSL_WINDOW 16    /* the most frames between two refreshes */
-#define FSL_BUDGET 400.0 /* the most binary orders of magnitude that emissions may take in between */
-#define FSL_FLOOR 900.0  /* how far below what flows into it a state's exponent may lie */
-#define FSL_DEAD -1.7e308 /* the exponent of a state that is 0 */
-#define FSL_ALIVE(e) ((e) > 0.5 * FSL_DEAD)
-#define FSL_NEGLIGIBLE 0x1p-120 /* paths with less than this share of the total are left out of beta */
+#define FSL_CTC_STATES 8
+#define FSL_CTC_KEEP (1 << 22) /* bytes: alphas of a sequence up to this size are all kept, else checkpointed */
+#define FSL_CTC_NEGLIGIBLE 0x1p-120 /* paths with less than this share of the total are left out of beta */
 
 /* ---- emissions --------------------------------------------------------------------------- */
 
 /* Least and greatest score; returns whether there is a NaN (for probabilities: or a negative one). */
-static int fsl_score_range(const double *restrict x, ptrdiff_t n, int probs, double *least, double *most)
+static int fsl_ctc_score_range(const double *restrict x, ptrdiff_t n, int probs, double *least, double *most)
 {
     double lo = INFINITY, hi = -INFINITY, bad = 0.0;
     FSL_SIMD(reduction(FSL_MIN : lo) reduction(FSL_MAX : hi) reduction(+ : bad))
@@ -38,14 +31,15 @@ static int fsl_score_range(const double *restrict x, ptrdiff_t n, int probs, dou
 }
 
 /* Emissions of the first `used` scores, relative to the greatest: x / shift for probabilities, exp(x - shift)
- * for logarithms; 0 up to n, a multiple of FSL_STATES, for which the scores repeat one of the first. Returns how
- * many binary orders of magnitude the smallest lies below 1, exact zeros of logarithms aside (a y that is 0
- * for any other reason, or a probability too small for the fast path, counts as more than FSL_BUDGET), or NaN for scores that are none. */
-static double fsl_emissions(const double *restrict x, ptrdiff_t used, ptrdiff_t n, int probs, double *restrict y,
-                            double *shift)
+ * for logarithms; 0 up to n, a multiple of FSL_CTC_STATES, for which the scores repeat one of the first. Returns how
+ * many binary orders of magnitude the smallest lies below 1, exact zeros of logarithms aside (a y that is 0 for any
+ * other reason, or a probability too small for the fast path, counts as more than FSL_RANGE_BUDGET), or NaN for scores
+ * that are none. */
+static double fsl_ctc_emissions(const double *restrict x, ptrdiff_t used, ptrdiff_t n, int probs, double *restrict y,
+                                double *shift)
 {
     double least, most, smallest = 1.0;
-    const int bad = fsl_score_range(x, n, probs, &least, &most);
+    const int bad = fsl_ctc_score_range(x, n, probs, &least, &most);
     *shift = most;
     if (probs) {
         const double scale = most > 0 ? most : 1.0;
@@ -69,65 +63,44 @@ static double fsl_emissions(const double *restrict x, ptrdiff_t used, ptrdiff_t 
     return bad ? NAN : -fsl_exponent(smallest);
 }
 
-/* ---- fast path: exponents fixed for up to FSL_WINDOW frames ------------------------------ */
+/* ---- fast path: exponents fixed for up to FSL_RANGE_WINDOW frames ------------------------ */
 
-/* Largest of the `window` values before each: w[i] = max(m[i-window'], ..., m[i-1]), window' >= window the
- * next power of two, by doubling. m and w hold FSL_WINDOW entries of FSL_DEAD before lo. Returns the array
- * (one of the two) that holds the result. */
-FSL_INLINE double *fsl_window_max(double *m, double *w, ptrdiff_t lo, ptrdiff_t hi, int window)
-{
-    double *from = w, *to = m;
-    for (ptrdiff_t i = lo; i < hi; i++) w[i] = m[i - 1];
-    for (int width = 1; width < window; width *= 2) {
-        FSL_SIMD()
-        for (ptrdiff_t i = lo; i < hi; i++) to[i] = fsl_max64(from[i], from[i - width]);
-        double *swap = from; from = to; to = swap;
-    }
-    return from;
-}
-
-/* Gives every state a new exponent, good for `window` frames: its own, or FSL_FLOOR below the largest that can
+/* Gives every state a new exponent, good for `window` frames: its own, or FSL_RANGE_FLOOR below the largest that can
  * reach it within the window, whichever is larger; mantissas are rescaled in place. Returns nonzero where a
  * nonzero state would come too close to underflow: what it carries could be all that reaches the end, so the
  * sequence then belongs to the general path. */
-static int fsl_refresh(double *restrict b, double *restrict l, const double *restrict eb, const double *restrict el,
-                       double *restrict eb_new, double *restrict el_new, ptrdiff_t lo, ptrdiff_t hi, int window,
-                       double *restrict scratch0, double *restrict scratch1)
+static int fsl_ctc_refresh(double *restrict b, double *restrict l, const double *restrict eb, const double *restrict el,
+                           double *restrict eb_new, double *restrict el_new, ptrdiff_t lo, ptrdiff_t hi, int window,
+                           double *restrict scratch0, double *restrict scratch1)
 {
     int bad = 0;
-    for (ptrdiff_t i = lo - FSL_WINDOW; i < lo; i++) scratch0[i] = scratch1[i] = FSL_DEAD;
+    for (ptrdiff_t i = lo - FSL_RANGE_WINDOW; i < lo; i++) scratch0[i] = scratch1[i] = FSL_DEAD;
     FSL_SIMD()
     for (ptrdiff_t i = lo; i < hi; i++) {
-        eb_new[i] = b[i] > 0 ? eb[i] + fsl_exponent(b[i]) : FSL_DEAD;
-        el_new[i] = l[i] > 0 ? el[i] + fsl_exponent(l[i]) : FSL_DEAD;
+        eb_new[i] = fsl_own_exponent(b[i], eb[i]);
+        el_new[i] = fsl_own_exponent(l[i], el[i]);
         scratch0[i] = fsl_max64(eb_new[i], el_new[i]);
     }
     const double *restrict behind = fsl_window_max(scratch0, scratch1, lo, hi, window);
     FSL_SIMD(reduction(| : bad))
     for (ptrdiff_t i = lo; i < hi; i++) {
         const double own_b = eb_new[i], own_l = el_new[i];
-        const double new_b = fsl_max64(own_b, behind[i] - FSL_FLOOR);
-        const double new_l = fsl_max64(own_l, fsl_max64(behind[i], own_b) - FSL_FLOOR);
-        /* -600 - FSL_BUDGET stays above the smallest normal number until the next refresh; the old exponent
-         * less the new one must be a float64 power of two for the way back. */
-        bad |= (b[i] > 0) & ((own_b - new_b < -600.0) | (eb[i] - new_b < -1022.0));
-        bad |= (l[i] > 0) & ((own_l - new_l < -600.0) | (el[i] - new_l < -1022.0));
-        b[i] = b[i] > 0 ? fsl_mantissa(b[i]) * fsl_pow2(own_b - new_b) : 0.0;
-        l[i] = l[i] > 0 ? fsl_mantissa(l[i]) * fsl_pow2(own_l - new_l) : 0.0;
+        const double new_b = fsl_max64(own_b, behind[i] - FSL_RANGE_FLOOR);
+        const double new_l = fsl_max64(own_l, fsl_max64(behind[i], own_b) - FSL_RANGE_FLOOR);
+        bad |= fsl_underflows(b[i], eb[i], own_b, new_b) | fsl_underflows(l[i], el[i], own_l, new_l);
+        b[i] = fsl_rescaled(b[i], own_b, new_b);
+        l[i] = fsl_rescaled(l[i], own_l, new_l);
         eb_new[i] = new_b;
         el_new[i] = new_l;
     }
     return bad;
 }
 
-/* Whether 2^(from - to) is no float64 though there may be something to carry over. */
-#define FSL_APART(from, to) ((fabs((from) - (to)) > 1000.0) & FSL_ALIVE(from) & FSL_ALIVE(to))
-
 /* The constant factors between neighbours: l[i-1] into b[i], b[i] into l[i], l[i-1] into l[i]. A state whose
  * exponent is that of the dead is not reached before the next refresh. Returns nonzero where a factor is out of
  * range: exponents of neighbours are floors under what reaches each, and the windows they look at differ. */
-static int fsl_factors(const double *restrict eb, double *restrict el, const double *restrict skip,
-                        double *restrict lb, double *restrict bl, double *restrict ll, ptrdiff_t lo, ptrdiff_t hi)
+static int fsl_ctc_factors(const double *restrict eb, double *restrict el, const float *restrict skip,
+                           double *restrict lb, double *restrict bl, double *restrict ll, ptrdiff_t lo, ptrdiff_t hi)
 {
     int bad = 0;
     el[lo - 1] = FSL_DEAD;
@@ -136,15 +109,15 @@ static int fsl_factors(const double *restrict eb, double *restrict el, const dou
         bad |= FSL_APART(el[i - 1], eb[i]) | FSL_APART(eb[i], el[i]) | FSL_APART(el[i - 1], el[i]);
         lb[i] = fsl_pow2(el[i - 1] - eb[i]);
         bl[i] = fsl_pow2(eb[i] - el[i]);
-        ll[i] = skip[i] * fsl_pow2(el[i - 1] - el[i]);
+        ll[i] = (double)skip[i] * fsl_pow2(el[i - 1] - el[i]);
     }
     lb[hi] = ll[hi] = 0.0;
     return bad;
 }
 
 /* e[i] = y[u[i]], the emission of every label state: a loop of its own, so that the others have no gathers. */
-FSL_INLINE void fsl_spread(const int32_t *restrict u, const double *restrict y, double *restrict e, ptrdiff_t lo,
-                           ptrdiff_t hi)
+FSL_INLINE void fsl_ctc_spread(const int32_t *restrict u, const double *restrict y, double *restrict e, ptrdiff_t lo,
+                               ptrdiff_t hi)
 {
     for (ptrdiff_t i = lo; i < hi; i += 4) {
         e[i] = y[u[i]];
@@ -155,11 +128,12 @@ FSL_INLINE void fsl_spread(const int32_t *restrict u, const double *restrict y, 
 }
 
 /* One frame on. */
-static void fsl_forward(const double *restrict b, const double *restrict l, double *restrict b_out,
-                        double *restrict l_out, const double *restrict lb, const double *restrict bl,
-                        const double *restrict ll, const double *restrict e, double blank, ptrdiff_t lo, ptrdiff_t hi)
+static void fsl_ctc_forward(const double *restrict b, const double *restrict l, double *restrict b_out,
+                            double *restrict l_out, const double *restrict lb, const double *restrict bl,
+                            const double *restrict ll, const double *restrict e, double blank, ptrdiff_t lo,
+                            ptrdiff_t hi)
 {
-    const ptrdiff_t stop = lo + (hi - lo) / FSL_STATES * FSL_STATES;
+    const ptrdiff_t stop = lo + (hi - lo) / FSL_CTC_STATES * FSL_CTC_STATES;
     FSL_SIMD()
     for (ptrdiff_t i = lo; i < stop; i++) {
         b_out[i] = (b[i] + lb[i] * l[i - 1]) * blank;
@@ -173,12 +147,12 @@ static void fsl_forward(const double *restrict b, const double *restrict l, doub
  * through one weigh its posterior, so what is lost anywhere is bounded by that. A comparison that fails for NaN
  * also removes beta where alpha is exactly 0 and beta may overflow. Returns the posterior of the blanks; that of
  * the labels goes to `post`, that of each blank to `post_b`, unless NULL. */
-FSL_INLINE double fsl_backward_to(double *restrict qb, double *restrict ql, const double *restrict b,
-                                  const double *restrict l, const double *restrict lb, const double *restrict bl,
-                                  const double *restrict ll, const double *restrict e, double blank,
-                                  double *restrict post, double *restrict post_b, ptrdiff_t lo, ptrdiff_t hi)
+FSL_INLINE double fsl_ctc_backward_to(double *restrict qb, double *restrict ql, const double *restrict b,
+                                      const double *restrict l, const double *restrict lb, const double *restrict bl,
+                                      const double *restrict ll, const double *restrict e, double blank,
+                                      double *restrict post, double *restrict post_b, ptrdiff_t lo, ptrdiff_t hi)
 {
-    const ptrdiff_t stop = lo + (hi - lo) / FSL_STATES * FSL_STATES;
+    const ptrdiff_t stop = lo + (hi - lo) / FSL_CTC_STATES * FSL_CTC_STATES;
     double total = 0.0;
     /* Reads q[i + 1] before anything writes it, at any vector length. */
     FSL_SIMD(reduction(+ : total))
@@ -186,140 +160,63 @@ FSL_INLINE double fsl_backward_to(double *restrict qb, double *restrict ql, cons
         const double nb = qb[i] + bl[i] * ql[i];
         const double nl = ql[i] + lb[i + 1] * qb[i + 1] + ll[i + 1] * ql[i + 1];
         const double pb = b[i] * nb, pl = l[i] * nl;
-        const double kept_b = pb > FSL_NEGLIGIBLE ? nb : 0.0, kept_l = pl > FSL_NEGLIGIBLE ? nl : 0.0;
-        total += pb > FSL_NEGLIGIBLE ? pb : 0.0;
-        post[i] = pl > FSL_NEGLIGIBLE ? pl : 0.0;
-        if (post_b) post_b[i] = pb > FSL_NEGLIGIBLE ? pb : 0.0;
+        const double kept_b = pb > FSL_CTC_NEGLIGIBLE ? nb : 0.0, kept_l = pl > FSL_CTC_NEGLIGIBLE ? nl : 0.0;
+        total += pb > FSL_CTC_NEGLIGIBLE ? pb : 0.0;
+        post[i] = pl > FSL_CTC_NEGLIGIBLE ? pl : 0.0;
+        if (post_b) post_b[i] = pb > FSL_CTC_NEGLIGIBLE ? pb : 0.0;
         qb[i] = kept_b * blank;
         ql[i] = kept_l * e[i];
     }
     return total;
 }
 
-static double fsl_backward(double *qb, double *ql, const double *b, const double *l, const double *lb,
-                           const double *bl, const double *ll, const double *e, double blank, double *post,
-                           double *post_b, ptrdiff_t lo, ptrdiff_t hi)
+static double fsl_ctc_backward(double *qb, double *ql, const double *b, const double *l, const double *lb,
+                               const double *bl, const double *ll, const double *e, double blank, double *post,
+                               double *post_b, ptrdiff_t lo, ptrdiff_t hi)
 {
-    return post_b ? fsl_backward_to(qb, ql, b, l, lb, bl, ll, e, blank, post, post_b, lo, hi)
-                  : fsl_backward_to(qb, ql, b, l, lb, bl, ll, e, blank, post, NULL, lo, hi);
-}
-
-/* q from the exponents `from` to the exponents `to`. */
-static void fsl_convert(double *restrict q, const double *restrict from, const double *restrict to,
-                        ptrdiff_t lo, ptrdiff_t hi)
-{
-    FSL_SIMD()
-    for (ptrdiff_t i = lo; i < hi; i++) q[i] *= fsl_pow2(to[i] - from[i]);
+    return post_b ? fsl_ctc_backward_to(qb, ql, b, l, lb, bl, ll, e, blank, post, post_b, lo, hi)
+                  : fsl_ctc_backward_to(qb, ql, b, l, lb, bl, ll, e, blank, post, NULL, lo, hi);
 }
 
 /* ---- general path: every number with an exponent of its own ------------------------------
  * Right for any emissions. Nothing is lost but terms under 2^-1022 of the sum they are added to. */
 
-/* Emissions exp(x - shift) as m * 2^e, without ever forming the power of two. */
-static void fsl_split_exp(const double *restrict x, ptrdiff_t n, double shift, double *restrict m, double *restrict e)
-{
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const double z = x[i] - (shift == -INFINITY ? 0.0 : shift);
-        const double k = rint(z * 1.442695040888963407);
-        const int none = !(k > 0.5 * FSL_DEAD);
-        /* beyond 2^27 the reduction is no longer exact, as the difference above is not */
-        double r = fsl_reduce64(z, k);
-        r = r > 0.35 ? 0.35 : r;
-        r = r < -0.35 ? -0.35 : r;
-        m[i] = none ? 0.0 : fsl_exp_reduced64(r);
-        e[i] = none ? 0.0 : k;
-    }
-}
-
-/* The same for probabilities, y = p / shift, whose quotient may be no float64. shift itself becomes
- * *shift_m * 2^(what is returned). */
-static double fsl_split_ratio(const double *restrict p, ptrdiff_t n, double shift, double *restrict m,
-                              double *restrict e, double *shift_m)
-{
-    int k = 0, shift_k = 0;
-    *shift_m = shift > 0 ? frexp(shift, &shift_k) : 1.0;
-    for (ptrdiff_t i = 0; i < n; i++) {
-        m[i] = p[i] > 0 ? frexp(p[i], &k) / *shift_m : 0.0;
-        e[i] = p[i] > 0 ? k - shift_k : 0.0;
-    }
-    return shift_k;
-}
-
-FSL_INLINE void fsl_normalise(double sum, double exponent, double *v, double *e)
-{
-    *v = sum > 0 ? fsl_mantissa(sum) : 0.0;
-    *e = sum > 0 ? exponent + fsl_exponent(sum) : FSL_DEAD;
-}
-
-/* v * m with exponent e + n; FSL_DEAD where that is 0. */
-static void fsl_emit(const double *restrict v, const double *restrict e, const int32_t *restrict u,
-                     const double *restrict m, const double *restrict n, double *restrict v_out,
-                     double *restrict e_out, ptrdiff_t size)
-{
-    FSL_SIMD()
-    for (ptrdiff_t i = 0; i < size; i++) {
-        const double p = v[i] * m[u[i]];
-        v_out[i] = p;
-        e_out[i] = p > 0 ? fsl_max64(e[i] + n[u[i]], FSL_DEAD) : FSL_DEAD;
-    }
-}
-
 /* From emitted alphas at one frame to alphas before emission at the next. */
-static void fsl_general_forward(const double *restrict b, const double *restrict eb, const double *restrict l,
-                                const double *restrict el, const double *restrict skip, double *restrict b_out,
-                                double *restrict eb_out, double *restrict l_out, double *restrict el_out,
-                                ptrdiff_t size)
+FSL_UNUSED static void fsl_ctc_general_forward(
+    const double *restrict b, const double *restrict eb, const double *restrict l, const double *restrict el,
+    const float *restrict skip, double *restrict b_out, double *restrict eb_out, double *restrict l_out,
+    double *restrict el_out, ptrdiff_t size)
 {
     FSL_SIMD()
     for (ptrdiff_t i = 0; i < size; i++) {
-        const double before = skip[i] > 0 ? el[i - 1] : FSL_DEAD;
+        const double may_skip = (double)skip[i], before = may_skip > 0 ? el[i - 1] : FSL_DEAD;
         const double mb = fsl_max64(eb[i], el[i - 1]);
         const double ml = fsl_max64(fsl_max64(el[i], eb[i]), before);
         const double sb = b[i] * fsl_pow2(eb[i] - mb) + l[i - 1] * fsl_pow2(el[i - 1] - mb);
         const double sl = l[i] * fsl_pow2(el[i] - ml) + b[i] * fsl_pow2(eb[i] - ml)
-                          + skip[i] * l[i - 1] * fsl_pow2(before - ml);
+                          + may_skip * l[i - 1] * fsl_pow2(before - ml);
         fsl_normalise(sb, mb, &b_out[i], &eb_out[i]);
         fsl_normalise(sl, ml, &l_out[i], &el_out[i]);
     }
 }
 
 /* From emitted betas at one frame to betas (own emission excluded) at the frame before. */
-static void fsl_general_backward(const double *restrict b, const double *restrict eb, const double *restrict l,
-                                 const double *restrict el, const double *restrict skip, double *restrict b_out,
-                                 double *restrict eb_out, double *restrict l_out, double *restrict el_out,
-                                 ptrdiff_t size)
+FSL_UNUSED static void fsl_ctc_general_backward(
+    const double *restrict b, const double *restrict eb, const double *restrict l, const double *restrict el,
+    const float *restrict skip, double *restrict b_out, double *restrict eb_out, double *restrict l_out,
+    double *restrict el_out, ptrdiff_t size)
 {
     FSL_SIMD()
     for (ptrdiff_t i = 0; i < size; i++) {
-        const double after = skip[i + 1] > 0 ? el[i + 1] : FSL_DEAD;
+        const double may_skip = (double)skip[i + 1], after = may_skip > 0 ? el[i + 1] : FSL_DEAD;
         const double mb = fsl_max64(eb[i], el[i]);
         const double ml = fsl_max64(fsl_max64(el[i], eb[i + 1]), after);
         const double sb = b[i] * fsl_pow2(eb[i] - mb) + l[i] * fsl_pow2(el[i] - mb);
         const double sl = l[i] * fsl_pow2(el[i] - ml) + b[i + 1] * fsl_pow2(eb[i + 1] - ml)
-                          + skip[i + 1] * l[i + 1] * fsl_pow2(after - ml);
+                          + may_skip * l[i + 1] * fsl_pow2(after - ml);
         fsl_normalise(sb, mb, &b_out[i], &eb_out[i]);
         fsl_normalise(sl, ml, &l_out[i], &el_out[i]);
     }
-}
-
-/* Largest exponent of v * w. */
-static double fsl_product_exponent(const double *restrict v, const double *restrict ev, const double *restrict w,
-                                   const double *restrict ew, ptrdiff_t size, double largest)
-{
-    FSL_SIMD(reduction(FSL_MAX : largest))
-    for (ptrdiff_t i = 0; i < size; i++) {
-        const double e = v[i] * w[i] > 0 ? ev[i] + ew[i] : FSL_DEAD;
-        largest = e > largest ? e : largest;
-    }
-    return largest;
-}
-
-/* out = v * w * 2^(ev + ew - unit). */
-static void fsl_product(const double *restrict v, const double *restrict ev, const double *restrict w,
-                        const double *restrict ew, double unit, double *restrict out, ptrdiff_t size)
-{
-    FSL_SIMD()
-    for (ptrdiff_t i = 0; i < size; i++) out[i] = v[i] * w[i] * fsl_pow2(v[i] * w[i] > 0 ? ev[i] + ew[i] - unit : 0.0);
 }
 
 #endif

@@ -16,17 +16,19 @@ from libc.string cimport memset
 
 from fastseqloss._kernels.ctc.fast cimport backward_sweep, forward_sweep
 from fastseqloss._kernels.ctc.general cimport general
+from fastseqloss._kernels.ctc.labels cimport set_labels
 from fastseqloss._kernels.ctc.sequence cimport (
-    DEAD, LOGITS, Sequence, add_exactly, fill_frames, lay_out, log_total, row, set_labels, Input,
+    LOGITS, Input, Sequence, fill_frames, lay_out, row,
 )
+from fastseqloss._kernels.lattice.extended_range cimport DEAD, log_total
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
-from fastseqloss._kernels.simd.softmax cimport log64
+from fastseqloss._kernels.simd.softmax cimport add_exactly, log64
 from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release, size_product, size_sum
 
 
 cdef double lattice(Sequence *s, const floating *x, floating *g, bint *has_path) noexcept nogil:
     """Log-likelihood of the lattice and the gradient: fast path, else general path."""
-    cdef Py_ssize_t k = forward_sweep(s, x, g), r, n = s.n_labels
+    cdef Py_ssize_t k = forward_sweep(s, x, g), r, n = s.graph.n_labels
     cdef double b, l = 0, el = DEAD, total, norm, rest
     has_path[0] = True
     if s.is_nan:
@@ -60,7 +62,8 @@ cdef double run_sequence(Sequence *s, const floating *x, floating *g, const int6
         return INFINITY if not feasible else 0
     if s.frames == 0:
         return 0
-    set_labels(s, labels)
+    set_labels(&s.graph, labels, s.blank)
+    memset(s.blank_u, 0, s.graph.width * sizeof(int32_t))
     total = lattice(s, x, g, &has_path)
     if not has_path:
         fill_frames(s, g, 0, s.frames, 0)
@@ -75,7 +78,7 @@ cdef double run_sequence(Sequence *s, const floating *x, floating *g, const int6
     return total
 
 
-# What a call asks for, and the memory it works in.
+# The arguments of a call, and the memory it works in.
 cdef struct Batch:
     Sequence common
     Py_ssize_t n, n_frames  # sequences; frames, padding included
@@ -98,8 +101,8 @@ cdef void run_worker(const Batch *batch, const floating *x, floating *g, Loop *l
         for i in range(first, last):
             b = batch.order[i]
             s = batch.common
-            s.frames, s.n_labels, s.scale = batch.logit_lengths[b], batch.label_lengths[b], batch.scale[b]
-            s.position = <int32_t *> part_of(&batch.positions, worker)
+            s.frames, s.graph.n_labels, s.scale = batch.logit_lengths[b], batch.label_lengths[b], batch.scale[b]
+            s.graph.position = <int32_t *> part_of(&batch.positions, worker)
             lay_out(&s, sizeof(floating), part_of(&batch.arrays, worker))
             batch.loss[b] = run_sequence(&s, x + b * batch.x_step, g + b * batch.g_step,
                                          batch.labels + batch.starts[b], batch.n_frames,
@@ -110,13 +113,13 @@ cdef Status run_batch(Batch *batch, const floating *x, floating *g, int num_thre
     """All sequences, x and g being the first one's. Allocates the workspace; needs no GIL."""
     cdef Loop loop
     cdef Sequence *s = &batch.common
-    cdef size_t room = 0
+    cdef size_t own = 0
     cdef Py_ssize_t b
     for b in range(batch.n):
-        s.frames, s.n_labels = batch.logit_lengths[b], batch.label_lengths[b]
-        room = max(room, lay_out(s, sizeof(floating), 0))
+        s.frames, s.graph.n_labels = batch.logit_lengths[b], batch.label_lengths[b]
+        own = max(own, lay_out(s, sizeof(floating), 0))
     # Classes are looked up in an array of zeros per worker.
-    if not (allocate(&batch.arrays, 0, room, num_threads, False)
+    if not (allocate(&batch.arrays, 0, own, num_threads, False)
             and allocate(&batch.positions, 0, size_product(s.n_classes, sizeof(int32_t)), num_threads, True)):
         release(&batch.arrays)
         return NO_MEMORY

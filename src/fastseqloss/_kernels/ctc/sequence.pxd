@@ -2,38 +2,20 @@
 
 from cython cimport floating
 from libc.math cimport INFINITY, isnan, sqrt
-from libc.stdint cimport int32_t, int64_t, uintptr_t
-from libc.string cimport memcpy, memmove, memset
+from libc.stdint cimport int32_t, uintptr_t
+from libc.string cimport memmove, memset
 
-from fastseqloss._kernels.simd.softmax cimport log64, softmax_row
+from fastseqloss._kernels.codes cimport LOGITS, LOG_PROBS, PROBS, Input
+from fastseqloss._kernels.ctc.labels cimport PAD, STATES, LabelGraph, lay_out_labels
+from fastseqloss._kernels.lattice.extended_range cimport DEAD, WINDOW
 from fastseqloss._kernels.parallel.workspace cimport round_up, size_product, take
+from fastseqloss._kernels.simd.softmax cimport add_exactly, exp64, log64, softmax_row
 
 
 cdef extern from "ctc/lattice.h" nogil:
-    enum:
-        STATES "FSL_STATES"
-        WINDOW "FSL_WINDOW"
-    const double BUDGET "FSL_BUDGET"
-    const double DEAD "FSL_DEAD"
-    const double LN2 "FSL_LN2"
-    Py_ssize_t KEEP "FSL_KEEP"
-    double pow2 "fsl_pow2"(double n) noexcept
-    double exponent "fsl_exponent"(double x) noexcept
-    double mantissa "fsl_mantissa"(double x) noexcept
-    double exp64 "fsl_exp64"(double x) noexcept
-    void add_exactly "fsl_add_exactly"(double *sum, double *rest, double x) noexcept
-    double emissions "fsl_emissions"(const double *x, Py_ssize_t used, Py_ssize_t n, bint probs, double *y,
-                                     double *shift) noexcept
-
-
-cdef enum Input:
-    LOGITS = 0
-    LOG_PROBS = 1
-    PROBS = 2
-
-# Entries before index 0 of every row of states: refresh looks WINDOW states back.
-cdef enum:
-    PAD = 16
+    Py_ssize_t KEEP "FSL_CTC_KEEP"
+    double emissions "fsl_ctc_emissions"(const double *x, Py_ssize_t used, Py_ssize_t n, bint probs, double *y,
+                                         double *shift) noexcept
 
 
 cdef struct Sequence:
@@ -41,21 +23,15 @@ cdef struct Sequence:
     Input input
     bint with_grad, in_place
     bint by_state                          # the gradient is not asked for, but posteriors of the states
-    Py_ssize_t n_classes, blank, frames, n_labels
+    LabelGraph graph
+    Py_ssize_t n_classes, blank, frames
     Py_ssize_t x_stride, g_stride          # elements between frames
     Py_ssize_t g_width                     # elements of a frame of the gradient, or of posteriors
     double scale
     # sizes
-    Py_ssize_t used, emission_width        # classes used (blank first), padded
-    Py_ssize_t size, width                 # states, padded; with the padding of a row
+    Py_ssize_t emission_width              # classes used, padded
     Py_ssize_t block, n_blocks             # steps in a block, blocks
-    # labels
-    int32_t *position                      # [V] of a class among those used: a sparse set with `classes`
-    int64_t *classes                       # [used]
-    int32_t *u                             # [width] the class of a label state, as an index into `classes`
-    int32_t *blank_u                       # [width] the same for the blank states: 0
-    double *skip                           # [width] 1 where l[i-1] may be followed by l[i]
-    int64_t *need                          # [n_labels] frames before a label can be reached
+    int32_t *blank_u                       # [width] as graph.u, of the blank states: 0
     # per frame
     double *coefficient                    # [frames] softmax = coefficient * y for logits; p = coefficient * y
     double *cost                           # [frames] binary orders of magnitude spanned by the emissions
@@ -91,24 +67,19 @@ cdef struct Sequence:
 cdef inline uintptr_t lay_out(Sequence *s, Py_ssize_t itemsize, uintptr_t base) noexcept nogil:
     """Sizes of a sequence and, from `base` on, its arrays; returns where they end."""
     cdef uintptr_t cursor = base
-    cdef Py_ssize_t most = min(s.n_labels + 1, s.n_classes)
+    cdef Py_ssize_t most = min(s.graph.n_labels + 1, s.n_classes)
     cdef Py_ssize_t steps = max(s.frames - 1, 1)
-    s.size = round_up(s.n_labels + 1, STATES)
-    s.width = PAD + s.size + STATES
+    lay_out_labels(&s.graph, most, &cursor)
     s.emission_width = round_up(most + 1, STATES)
     s.block = steps
-    if size_product(steps, s.width * 24) > <size_t> KEEP:
+    if size_product(steps, s.graph.width * 24) > <size_t> KEEP:
         s.block = max(2 * WINDOW, <Py_ssize_t> sqrt(<double> steps) // WINDOW * WINDOW)
         while s.block * s.block < steps:
             s.block += WINDOW
     s.n_blocks = (steps + s.block - 1) // s.block
     cdef Py_ssize_t kept = s.block + 1 if s.with_grad else 2
-    cdef Py_ssize_t row = s.width * sizeof(double)
-    s.classes = <int64_t *> take(&cursor, most, sizeof(int64_t))
-    s.u = <int32_t *> take(&cursor, s.width, sizeof(int32_t))
-    s.blank_u = <int32_t *> take(&cursor, s.width, sizeof(int32_t))
-    s.skip = <double *> take(&cursor, 1, row)
-    s.need = <int64_t *> take(&cursor, s.n_labels, sizeof(int64_t))
+    cdef Py_ssize_t row = s.graph.width * sizeof(double)
+    s.blank_u = <int32_t *> take(&cursor, s.graph.width, sizeof(int32_t))
     s.coefficient = <double *> take(&cursor, s.frames, sizeof(double))
     s.cost = <double *> take(&cursor, s.frames, sizeof(double))
     s.stash = take(&cursor, s.frames if s.in_place else 0, most * itemsize)
@@ -134,43 +105,13 @@ cdef inline uintptr_t lay_out(Sequence *s, Py_ssize_t itemsize, uintptr_t base) 
 
 
 cdef inline double *row(Sequence *s, double *rows, Py_ssize_t r, Py_ssize_t which) noexcept nogil:
-    return rows + (2 * r + which) * s.width + PAD
+    return rows + (2 * r + which) * s.graph.width + PAD
 
 
 cdef inline void fill(double *x, Py_ssize_t n, double value) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
         x[i] = value
-
-
-cdef inline void set_labels(Sequence *s, const int64_t *labels) noexcept nogil:
-    """Number the classes that occur, the blank first, and find which labels may follow without a blank."""
-    cdef Py_ssize_t i, k
-    cdef int64_t frame = 0
-    s.classes[0] = s.blank
-    s.used = 1
-    for i in range(s.n_labels):
-        k = s.position[labels[i]]
-        if not (0 < k < s.used and s.classes[k] == labels[i]):
-            k = s.used
-            s.classes[k] = labels[i]
-            s.position[labels[i]] = <int32_t> k
-            s.used += 1
-        s.u[PAD + i] = <int32_t> k
-    memset(s.skip, 0, s.width * sizeof(double))
-    for i in range(s.n_labels):
-        if i > 0:
-            frame += 1
-            if labels[i] == labels[i - 1]:
-                frame += 1
-            else:
-                s.skip[PAD + i] = 1
-        s.need[i] = frame
-    for i in range(PAD):
-        s.u[i] = <int32_t> s.used
-    for i in range(PAD + s.n_labels, s.width):
-        s.u[i] = <int32_t> s.used
-    memset(s.blank_u, 0, s.width * sizeof(int32_t))
 
 
 # ---- frames: scores in, gradient out --------------------------------------------------------
@@ -186,21 +127,21 @@ cdef inline void divide_by(Sequence *s, double norm) noexcept nogil:
 cdef inline double emit_frame(Sequence *s, const floating *x, Py_ssize_t t, bint first, double *y,
                               double *shift) noexcept nogil:
     """Scores of the classes used at frame t and their emissions; what `emissions` returns."""
-    cdef floating *kept = (<floating *> s.stash) + t * s.used
+    cdef floating *kept = (<floating *> s.stash) + t * s.graph.used
     cdef const floating *frame = x + t * s.x_stride
     cdef Py_ssize_t k
     if s.in_place and not first:
-        for k in range(s.used):
+        for k in range(s.graph.used):
             s.score[k] = kept[k]
     else:
-        for k in range(s.used):
-            s.score[k] = frame[s.classes[k]]
+        for k in range(s.graph.used):
+            s.score[k] = frame[s.graph.classes[k]]
         if s.in_place:
-            for k in range(s.used):
+            for k in range(s.graph.used):
                 kept[k] = <floating> s.score[k]
-    for k in range(s.used, s.emission_width):
+    for k in range(s.graph.used, s.emission_width):
         s.score[k] = s.score[0]
-    return emissions(s.score, s.used, s.emission_width, s.input == PROBS, y, shift)
+    return emissions(s.score, s.graph.used, s.emission_width, s.input == PROBS, y, shift)
 
 
 cdef inline void open_frame(Sequence *s, const floating *x, floating *g, Py_ssize_t t, double *y) noexcept nogil:
@@ -235,27 +176,27 @@ cdef inline void close_frame(Sequence *s, floating *g, Py_ssize_t t, const doubl
     cdef double coefficient = s.coefficient[t]
     cdef Py_ssize_t k
     if s.input == LOGITS:
-        for k in range(s.used):
-            out[s.classes[k]] = <floating> (s.scale * (coefficient * y[k] - s.class_post[k]))
+        for k in range(s.graph.used):
+            out[s.graph.classes[k]] = <floating> (s.scale * (coefficient * y[k] - s.class_post[k]))
     elif s.input == LOG_PROBS:
-        for k in range(s.used):
-            out[s.classes[k]] = <floating> (-s.scale * s.class_post[k])
+        for k in range(s.graph.used):
+            out[s.graph.classes[k]] = <floating> (-s.scale * s.class_post[k])
     else:
-        for k in range(s.used):
-            out[s.classes[k]] = <floating> (-s.scale * s.class_post[k] / coefficient)
+        for k in range(s.graph.used):
+            out[s.graph.classes[k]] = <floating> (-s.scale * s.class_post[k] / coefficient)
 
 
 cdef inline void close_states(Sequence *s, floating *g, Py_ssize_t t, double unit, Py_ssize_t lo,
                               Py_ssize_t hi) noexcept nogil:
     """Posteriors of the states in [lo, hi), over `unit`, in the order blank, label, ..., blank."""
     cdef floating *out = g + t * s.g_stride
-    cdef Py_ssize_t i, last = min(hi, s.n_labels)
+    cdef Py_ssize_t i, last = min(hi, s.graph.n_labels)
     memset(out, 0, s.g_width * sizeof(floating))
     for i in range(lo, last):
         out[2 * i] = <floating> (s.post_b[PAD + i] / unit)
         out[2 * i + 1] = <floating> (s.post[PAD + i] / unit)
-    if hi > s.n_labels:
-        out[2 * s.n_labels] = <floating> (s.post_b[PAD + s.n_labels] / unit)
+    if hi > s.graph.n_labels:
+        out[2 * s.graph.n_labels] = <floating> (s.post_b[PAD + s.graph.n_labels] / unit)
 
 
 cdef inline void fill_frames(Sequence *s, floating *g, Py_ssize_t start, Py_ssize_t stop, double value) noexcept nogil:
@@ -272,31 +213,25 @@ cdef inline void fill_frames(Sequence *s, floating *g, Py_ssize_t start, Py_ssiz
 
 cdef inline void first_alphas(Sequence *s, double b, double l) noexcept nogil:
     """Row 0: nothing but the first blank and the first label."""
-    fill(s.rows, 2 * s.width, 0)
-    fill(s.exponents, 2 * s.width, DEAD)
+    fill(s.rows, 2 * s.graph.width, 0)
+    fill(s.exponents, 2 * s.graph.width, DEAD)
     row(s, s.rows, 0, 0)[0] = b
     row(s, s.exponents, 0, 0)[0] = 0
-    if s.n_labels:
+    if s.graph.n_labels:
         row(s, s.rows, 0, 1)[0] = l
         row(s, s.exponents, 0, 1)[0] = 0
 
 
 cdef inline void copy_state(Sequence *s, double *v_out, double *e_out, const double *v, const double *e) noexcept nogil:
     """Copies a row and its exponents (pointers to the starts of pairs, padding included)."""
-    memmove(v_out, v, 2 * s.width * sizeof(double))
-    memmove(e_out, e, 2 * s.width * sizeof(double))
-
-
-cdef inline double log_total(double b, double eb, double l, double el) noexcept nogil:
-    """log(b 2^eb + l 2^el), of numbers not both 0."""
-    cdef double unit = max(eb if b > 0 else DEAD, el if l > 0 else DEAD)
-    return unit * LN2 + log64(b * pow2(eb - unit) + l * pow2(el - unit))
+    memmove(v_out, v, 2 * s.graph.width * sizeof(double))
+    memmove(e_out, e, 2 * s.graph.width * sizeof(double))
 
 
 cdef inline void collect(Sequence *s, double blank_post, Py_ssize_t lo, Py_ssize_t hi) noexcept nogil:
     """class_post from the posteriors of the states in [lo, hi)."""
     cdef Py_ssize_t i
-    cdef const int32_t *u = s.u + PAD
+    cdef const int32_t *u = s.graph.u + PAD
     cdef const double *post = s.post + PAD
     memset(s.class_post, 0, s.emission_width * sizeof(double))
     for i in range(lo, hi):

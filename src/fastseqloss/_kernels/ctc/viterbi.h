@@ -1,15 +1,15 @@
 /* The max-plus lattice of CTC alignment, one frame at a time: the arithmetic under alignment.pyx.
  *
  * As in lattice.h blank and label states live in two arrays, b[0..S] and l[0..S-1], ranges [lo, hi) are
- * multiples of FSL_STATES, and index hi may be read. Scores are logarithms, at most 0, -inf where there is no way. */
+ * multiples of FSL_CTC_STATES, and index hi may be read. Scores are logarithms, at most 0, -inf without a path. */
 #ifndef FASTSEQLOSS_CTC_VITERBI_H
 #define FASTSEQLOSS_CTC_VITERBI_H
 
-#include "simd/vector.h"
+#include "simd/math.h"
 
 /* Emissions of one frame relative to the best of them, which leaves every path where it was in the order and, where
  * scores are small integers, the sums exact; -inf from `used` to n. Returns whether a score is NaN or +inf. */
-static int fsl_viterbi_emissions(const double *restrict score, ptrdiff_t used, ptrdiff_t n, double *restrict y)
+static int fsl_ctc_viterbi_emissions(const double *restrict score, ptrdiff_t used, ptrdiff_t n, double *restrict y)
 {
     double most = -INFINITY, bad = 0.0;
     FSL_SIMD(reduction(FSL_MAX : most) reduction(+ : bad))
@@ -24,25 +24,26 @@ static int fsl_viterbi_emissions(const double *restrict score, ptrdiff_t used, p
     return bad > 0;
 }
 
-/* One frame back: the best that a state can be followed by, and its own emission, y[u[i]] for a label. `skip` is 0
- * where l[i-1] may be followed by l[i], else -inf. The outputs may be the inputs: index i + 1 is read before anything
+/* One frame back: the best that a state can be followed by, and its own emission, y[u[i]] for a label. `skip` is 1
+ * where l[i-1] may be followed by l[i], else 0. The outputs may be the inputs: index i + 1 is read before anything
  * writes it, at any vector length. */
-static void fsl_viterbi_step(const double *b, const double *l, double *b_out, double *l_out,
-                             const float *restrict skip, const int32_t *restrict u, const double *restrict y,
-                             ptrdiff_t lo, ptrdiff_t hi)
+static void fsl_ctc_viterbi_step(const double *b, const double *l, double *b_out, double *l_out,
+                                 const float *restrict skip, const int32_t *restrict u, const double *restrict y,
+                                 ptrdiff_t lo, ptrdiff_t hi)
 {
     const double blank = y[0];
     FSL_SIMD()
     for (ptrdiff_t i = lo; i < hi; i++) {
         const double from_b = fsl_max64(b[i], l[i]);
-        const double from_l = fsl_max64(fsl_max64(l[i], b[i + 1]), l[i + 1] + (double)skip[i + 1]);
+        const double skipped = (double)skip[i + 1] > 0 ? l[i + 1] : -INFINITY;
+        const double from_l = fsl_max64(fsl_max64(l[i], b[i + 1]), skipped);
         b_out[i] = from_b + blank;
         l_out[i] = from_l + y[u[i]];
     }
 }
 
-/* Whether no state of the vector at i reaches `least`. */
-static int fsl_all_below(const double *restrict b, const double *restrict l, ptrdiff_t i, double least)
+/* 1 if no state of the vector at i reaches `least`. */
+static int fsl_ctc_all_below(const double *restrict b, const double *restrict l, ptrdiff_t i, double least)
 {
     int reached = 0;
     FSL_SIMD(reduction(| : reached))
@@ -51,33 +52,33 @@ static int fsl_all_below(const double *restrict b, const double *restrict l, ptr
 }
 
 /* Position of the first score equal to `value`; n if there is none. */
-#define FSL_FIND(real, name)                                                                               \
-    static ptrdiff_t fsl_find_##name(const real *x, ptrdiff_t n, double value)                             \
-    {                                                                                                      \
-        ptrdiff_t i = 0;                                                                                   \
-        for (; i + 32 <= n; i += 32) {                                                                     \
-            int found = 0;                                                                                 \
-            FSL_SIMD(reduction(| : found))                                                                 \
-            for (int k = 0; k < 32; k++) found |= x[i + k] == (real)value;                                 \
-            if (found) break;                                                                              \
-        }                                                                                                  \
-        while (i < n && x[i] != (real)value) i++;                                                          \
-        return i;                                                                                          \
-    }                                                                                                      \
-    /* Greatest score; NaN if one of them is NaN or +inf (or, of probabilities, negative). */              \
-    static double fsl_greatest_##name(const real *x, ptrdiff_t n, int probs)                               \
-    {                                                                                                      \
-        real most = -(real)INFINITY, bad = 0;                                                              \
-        const real least = probs ? 0 : -(real)INFINITY;                                                    \
-        FSL_SIMD(reduction(FSL_MAX : most) reduction(+ : bad))                                             \
-        for (ptrdiff_t i = 0; i < n; i++) {                                                                \
-            most = x[i] > most ? x[i] : most;                                                              \
-            bad += ((x[i] < (real)INFINITY) & (x[i] >= least)) ? 0 : 1;                                    \
-        }                                                                                                  \
-        return bad > 0 ? NAN : most;                                                                       \
+#define FSL_CTC_SCORES(real, name)                                                            \
+    static ptrdiff_t fsl_ctc_find_##name(const real *x, ptrdiff_t n, double value)            \
+    {                                                                                         \
+        ptrdiff_t i = 0;                                                                      \
+        for (; i + 32 <= n; i += 32) {                                                        \
+            int found = 0;                                                                    \
+            FSL_SIMD(reduction(| : found))                                                    \
+            for (int k = 0; k < 32; k++) found |= x[i + k] == (real)value;                    \
+            if (found) break;                                                                 \
+        }                                                                                     \
+        while (i < n && x[i] != (real)value) i++;                                             \
+        return i;                                                                             \
+    }                                                                                         \
+    /* Greatest score; NaN if one of them is NaN or +inf (or, of probabilities, negative). */ \
+    static double fsl_ctc_greatest_##name(const real *x, ptrdiff_t n, int probs)              \
+    {                                                                                         \
+        real most = -(real)INFINITY, bad = 0;                                                 \
+        const real least = probs ? 0 : -(real)INFINITY;                                       \
+        FSL_SIMD(reduction(FSL_MAX : most) reduction(+ : bad))                                \
+        for (ptrdiff_t i = 0; i < n; i++) {                                                   \
+            most = x[i] > most ? x[i] : most;                                                 \
+            bad += ((x[i] < (real)INFINITY) & (x[i] >= least)) ? 0 : 1;                       \
+        }                                                                                     \
+        return bad > 0 ? NAN : most;                                                          \
     }
 
-FSL_FIND(float, f32)
-FSL_FIND(double, f64)
+FSL_CTC_SCORES(float, f32)
+FSL_CTC_SCORES(double, f64)
 
 #endif

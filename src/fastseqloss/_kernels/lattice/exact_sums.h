@@ -6,7 +6,7 @@
 #ifndef FASTSEQLOSS_EXACT_SUMS_H
 #define FASTSEQLOSS_EXACT_SUMS_H
 
-#include "simd/vector.h"
+#include "simd/math.h"
 
 #define FSL_DIGIT 24
 #define FSL_LOWEST -72

@@ -78,7 +78,7 @@ static void fsl_enter_helped(int64_t elapsed, double alone)
     }
 }
 
-/* Workers for the region that follows, the caller, who is at work whatever others do, and as many helpers as may join. */
+/* Number of workers for the next region: the caller, which works in any case, and as many helpers as may join. */
 static int fsl_workers(const fsl_loop *loop)
 {
     const int64_t others = fsl_add(&fsl_process.running, 1), spare = loop->most - others, left = loop->n - loop->next;

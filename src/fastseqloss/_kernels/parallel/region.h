@@ -103,8 +103,8 @@ static inline int fsl_gives_way(fsl_loop *loop)
     return 0;
 }
 
-/* Items *first to *last - 1 for a worker; *last is 0 before its first ones. Returns 0 if it has to leave the region, and
- * must not ask again. The caller is worker 0. */
+/* Items *first to *last - 1 for a worker; *last is 0 before its first ones. Returns 0 if it has to leave the region,
+ * and must not ask again. The caller is worker 0. */
 static inline int fsl_next_items(fsl_loop *loop, int worker, ptrdiff_t *first, ptrdiff_t *last)
 {
     const int begins = *last == 0;

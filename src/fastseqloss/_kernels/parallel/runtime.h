@@ -53,7 +53,7 @@ static void fsl_set_passive(int passive) { (void)passive; }
 #if __GNUC__ < 9
 typedef enum { omp_pause_soft = 1 } omp_pause_resource_t;
 #endif
-extern int omp_pause_resource_all(omp_pause_resource_t) __attribute__((weak)); /* the runtime has it from version 9 on */
+extern int omp_pause_resource_all(omp_pause_resource_t) __attribute__((weak)); /* from version 9 on */
 
 static _Thread_local int fsl_had = 1; /* workers that this thread has had in a region since the last fork */
 static _Thread_local int fsl_stuck = 0; /* whether its helpers could not be paused before a fork */

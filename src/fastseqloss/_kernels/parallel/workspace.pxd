@@ -20,7 +20,7 @@ cdef struct Workspace:
     size_t size        # of it, in bytes
     uintptr_t common   # the part for all
     uintptr_t own      # that of the first worker
-    size_t room        # bytes from one worker's part to the next
+    size_t stride      # bytes from one worker's part to the next
 
 
 cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t unit) noexcept nogil:
@@ -35,7 +35,7 @@ cdef inline void *take(uintptr_t *cursor, size_t n, size_t n_bytes) noexcept nog
 
 
 cdef inline uintptr_t part_of(const Workspace *workspace, Py_ssize_t worker) noexcept nogil:
-    return workspace.own + worker * workspace.room
+    return workspace.own + worker * workspace.stride
 
 
 cdef inline bint allocate(Workspace *workspace, size_t common, size_t own, Py_ssize_t n_workers,
@@ -48,7 +48,7 @@ cdef inline bint allocate(Workspace *workspace, size_t common, size_t own, Py_ss
     workspace.size = size_sum(size_sum(common, size_product(own, n_workers)), LINE)
     workspace.memory = calloc(workspace.size, 1) if zeroed else malloc(workspace.size)
     workspace.common = round_up_size(<uintptr_t> workspace.memory, LINE)
-    workspace.own, workspace.room = workspace.common + common, own
+    workspace.own, workspace.stride = workspace.common + common, own
     return workspace.memory != NULL
 
 

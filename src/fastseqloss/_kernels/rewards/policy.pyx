@@ -19,24 +19,23 @@ from libc.string cimport memset
 
 from cpython.buffer cimport PyBuffer_Release
 
-from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Array, acquire
+from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Array, acquire, store
+from fastseqloss._kernels.simd.rows cimport load_max, row_dot, row_exp
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.parallel.signals cimport STRETCH, advance
 from fastseqloss._kernels.simd.softmax cimport exp64, log64
 from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release, size_product
 
 
-cdef extern from "simd/vector.h" nogil:
+cdef extern from "simd/math.h" nogil:
     void add_exactly "fsl_add_exactly"(double *sum, double *rest, double x) noexcept
 
 
 cdef extern from "rewards/policy.h" nogil:
-    # Macros that choose by type; C checks the arguments.
-    void store "fsl_store"(...) noexcept
-    double load_max "fsl_load_max"(...) noexcept
-    double row_exp "fsl_row_exp"(...) noexcept
-    double row_dot "fsl_row_dot"(...) noexcept
-    void policy_gradient "fsl_policy_gradient"(...) noexcept
+    void policy_gradient_f32 "fsl_policy_gradient_f32"(const float *x, const float *e, Py_ssize_t n, float m,
+                                                       double factor, double slope, float *out) noexcept
+    void policy_gradient_f64 "fsl_policy_gradient_f64"(const double *x, const double *e, Py_ssize_t n, double m,
+                                                       double factor, double slope, double *out) noexcept
 
 
 cdef double MOST = 1.7976931348623157e308
@@ -134,7 +133,10 @@ cdef void run_row(const Job *job, Py_ssize_t n, floating *buffer) noexcept nogil
     at_action = w * (p - 1)
     if job.entropy and p:
         at_action += entropy * p * ((<double> x[a] - m) - dot)
-    policy_gradient(x, buffer, v, <floating> m, (w - entropy * dot) / total, entropy / total, out)
+    if floating is float:
+        policy_gradient_f32(x, buffer, v, <float> m, (w - entropy * dot) / total, entropy / total, out)
+    else:
+        policy_gradient_f64(x, buffer, v, m, (w - entropy * dot) / total, entropy / total, out)
     out[a] = <floating> at_action
     if not native:
         store(job.x.kind, out, 1.0, v, to, size)

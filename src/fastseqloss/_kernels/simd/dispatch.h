@@ -1,6 +1,6 @@
 /* One name for float32 and float64, chosen by what an argument points to; fused code calls these. */
-#ifndef FASTSEQLOSS_TYPED_H
-#define FASTSEQLOSS_TYPED_H
+#ifndef FASTSEQLOSS_DISPATCH_H
+#define FASTSEQLOSS_DISPATCH_H
 
 #include "simd/elements.h"
 

@@ -3,9 +3,9 @@
 #ifndef FASTSEQLOSS_ELEMENTS_H
 #define FASTSEQLOSS_ELEMENTS_H
 
-#include "simd/vector.h"
+#include "simd/softmax_row.h"
 
-typedef enum { /* the order of _arguments.STORED */
+typedef enum fsl_stored { /* the kinds of elements that arrays may have */
     FSL_FLOAT32, FSL_FLOAT64, FSL_FLOAT16, FSL_BFLOAT16, FSL_INT8, FSL_UINT8, FSL_INT32, FSL_INT64
 } fsl_stored;
 
@@ -52,64 +52,65 @@ FSL_INLINE fsl_bfloat16 fsl_to_bfloat16(float x)
 #define FSL_TO_FLOAT16(x) fsl_to_float16((float)(x))
 #define FSL_TO_BFLOAT16(x) fsl_to_bfloat16((float)(x))
 
-#define FSL_ELEMENT_FUNCTIONS(real, name)                                                                  \
-    /* n elements, `stride` bytes apart, into a buffer. */                                                 \
-    FSL_UNUSED static void fsl_load_##name(fsl_stored kind, const char *from, ptrdiff_t stride, ptrdiff_t n, real *to) \
-    {                                                                                                      \
-        switch (kind) {                                                                                    \
-        case FSL_FLOAT32: FSL_LOAD(float, real, FSL_AS_IS) break;                                          \
-        case FSL_FLOAT64: FSL_LOAD(double, real, FSL_AS_IS) break;                                         \
-        case FSL_FLOAT16: FSL_LOAD(fsl_float16, real, fsl_from_float16) break;                             \
-        case FSL_BFLOAT16: FSL_LOAD(fsl_bfloat16, real, fsl_from_bfloat16) break;                          \
-        case FSL_INT8: FSL_LOAD(int8_t, real, FSL_AS_IS) break;                                            \
-        case FSL_UINT8: FSL_LOAD(uint8_t, real, FSL_AS_IS) break;                                          \
-        case FSL_INT32: FSL_LOAD(int32_t, real, FSL_AS_IS) break;                                          \
-        case FSL_INT64: FSL_LOAD(int64_t, real, FSL_AS_IS) break;                                          \
-        }                                                                                                  \
-    }                                                                                                      \
-    /* scale * n elements of a buffer, rounded once more if the array is of half precision. */             \
-    FSL_UNUSED static void fsl_store_##name(fsl_stored kind, const real *from, real scale, ptrdiff_t n, char *to,     \
-                                 ptrdiff_t stride)                                                         \
-    {                                                                                                      \
-        switch (kind) {                                                                                    \
-        case FSL_FLOAT32: FSL_STORE(float, FSL_AS_FLOAT) break;                                            \
-        case FSL_FLOAT64: FSL_STORE(double, FSL_AS_DOUBLE) break;                                          \
-        case FSL_FLOAT16: FSL_STORE(fsl_float16, FSL_TO_FLOAT16) break;                                    \
-        case FSL_BFLOAT16: FSL_STORE(fsl_bfloat16, FSL_TO_BFLOAT16) break;                                 \
-        default: break; /* integers are read only */                                                       \
-        }                                                                                                  \
+#define FSL_ELEMENT_FUNCTIONS(real, name)                                                                         \
+    /* n elements, `stride` bytes apart, into a buffer. */                                                        \
+    FSL_UNUSED static void fsl_load_##name(fsl_stored kind, const char *from, ptrdiff_t stride, ptrdiff_t n,      \
+                                           real *to)                                                              \
+    {                                                                                                             \
+        switch (kind) {                                                                                           \
+        case FSL_FLOAT32: FSL_LOAD(float, real, FSL_AS_IS) break;                                                 \
+        case FSL_FLOAT64: FSL_LOAD(double, real, FSL_AS_IS) break;                                                \
+        case FSL_FLOAT16: FSL_LOAD(fsl_float16, real, fsl_from_float16) break;                                    \
+        case FSL_BFLOAT16: FSL_LOAD(fsl_bfloat16, real, fsl_from_bfloat16) break;                                 \
+        case FSL_INT8: FSL_LOAD(int8_t, real, FSL_AS_IS) break;                                                   \
+        case FSL_UINT8: FSL_LOAD(uint8_t, real, FSL_AS_IS) break;                                                 \
+        case FSL_INT32: FSL_LOAD(int32_t, real, FSL_AS_IS) break;                                                 \
+        case FSL_INT64: FSL_LOAD(int64_t, real, FSL_AS_IS) break;                                                 \
+        }                                                                                                         \
+    }                                                                                                             \
+    /* scale * n elements of a buffer, rounded once more if the array is of half precision. */                    \
+    FSL_UNUSED static void fsl_store_##name(fsl_stored kind, const real *from, real scale, ptrdiff_t n, char *to, \
+                                            ptrdiff_t stride)                                                     \
+    {                                                                                                             \
+        switch (kind) {                                                                                           \
+        case FSL_FLOAT32: FSL_STORE(float, FSL_AS_FLOAT) break;                                                   \
+        case FSL_FLOAT64: FSL_STORE(double, FSL_AS_DOUBLE) break;                                                 \
+        case FSL_FLOAT16: FSL_STORE(fsl_float16, FSL_TO_FLOAT16) break;                                           \
+        case FSL_BFLOAT16: FSL_STORE(fsl_bfloat16, FSL_TO_BFLOAT16) break;                                        \
+        default: break; /* integers are read only */                                                              \
+        }                                                                                                         \
     }
 
-#define FSL_LOAD(type, real, convert)                                                                      \
-    {                                                                                                      \
-        if (stride == (ptrdiff_t)sizeof(type)) {                                                           \
-            const type *restrict x = (const type *)from;                                                   \
-            FSL_SIMD()                                                                                     \
-            for (ptrdiff_t i = 0; i < n; i++) to[i] = (real)convert(x[i]);                                 \
-        } else                                                                                             \
-            for (ptrdiff_t i = 0; i < n; i++) to[i] = (real)convert(*(const type *)(from + i * stride));   \
+#define FSL_LOAD(type, real, convert)                                                                    \
+    {                                                                                                    \
+        if (stride == (ptrdiff_t)sizeof(type)) {                                                         \
+            const type *restrict x = (const type *)from;                                                 \
+            FSL_SIMD()                                                                                   \
+            for (ptrdiff_t i = 0; i < n; i++) to[i] = (real)convert(x[i]);                               \
+        } else                                                                                           \
+            for (ptrdiff_t i = 0; i < n; i++) to[i] = (real)convert(*(const type *)(from + i * stride)); \
     }
 
 /* Conversion of n elements, and their maximum in the same pass. */
-#define FSL_LOAD_MAX(type, real, convert)                                                                  \
-    {                                                                                                      \
-        const type *restrict x = (const type *)from;                                                       \
-        FSL_SIMD(reduction(FSL_MAX : most))                                                                \
-        for (ptrdiff_t i = 0; i < n; i++) {                                                                \
-            const real value = (real)convert(x[i]);                                                        \
-            to[i] = value;                                                                                 \
-            most = value > most ? value : most;                                                            \
-        }                                                                                                  \
+#define FSL_LOAD_MAX(type, real, convert)            \
+    {                                                \
+        const type *restrict x = (const type *)from; \
+        FSL_SIMD(reduction(FSL_MAX : most))          \
+        for (ptrdiff_t i = 0; i < n; i++) {          \
+            const real value = (real)convert(x[i]);  \
+            to[i] = value;                           \
+            most = value > most ? value : most;      \
+        }                                            \
     }
 
-#define FSL_STORE(type, convert)                                                                           \
-    {                                                                                                      \
-        if (stride == (ptrdiff_t)sizeof(type)) {                                                           \
-            type *restrict out = (type *)to;                                                               \
-            FSL_SIMD()                                                                                     \
-            for (ptrdiff_t i = 0; i < n; i++) out[i] = convert(scale * from[i]);                           \
-        } else                                                                                             \
-            for (ptrdiff_t i = 0; i < n; i++) *(type *)(to + i * stride) = convert(scale * from[i]);       \
+#define FSL_STORE(type, convert)                                                                     \
+    {                                                                                                \
+        if (stride == (ptrdiff_t)sizeof(type)) {                                                     \
+            type *restrict out = (type *)to;                                                         \
+            FSL_SIMD()                                                                               \
+            for (ptrdiff_t i = 0; i < n; i++) out[i] = convert(scale * from[i]);                     \
+        } else                                                                                       \
+            for (ptrdiff_t i = 0; i < n; i++) *(type *)(to + i * stride) = convert(scale * from[i]); \
     }
 
 FSL_ELEMENT_FUNCTIONS(float, f32)

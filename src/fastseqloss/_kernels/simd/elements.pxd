@@ -1,16 +1,37 @@
 """Arrays of any stored type, seen by their address, strides and kind."""
 
+from cython cimport floating
 from libc.string cimport memset
 
 from cpython.buffer cimport PyBUF_STRIDED, PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer
 
+from fastseqloss._kernels.codes cimport FLOAT32, FLOAT64, Stored
+
 
 cdef extern from "simd/elements.h" nogil:
-    ctypedef enum Stored "fsl_stored":
-        FLOAT32 "FSL_FLOAT32"
-        FLOAT64 "FSL_FLOAT64"
-        FLOAT16 "FSL_FLOAT16"
-        BFLOAT16 "FSL_BFLOAT16"
+    void load_f32 "fsl_load_f32"(Stored kind, const char *source, Py_ssize_t stride, Py_ssize_t n, float *to) noexcept
+    void load_f64 "fsl_load_f64"(Stored kind, const char *source, Py_ssize_t stride, Py_ssize_t n, double *to) noexcept
+    void store_f32 "fsl_store_f32"(Stored kind, const float *source, float scale, Py_ssize_t n, char *to,
+                                   Py_ssize_t stride) noexcept
+    void store_f64 "fsl_store_f64"(Stored kind, const double *source, double scale, Py_ssize_t n, char *to,
+                                   Py_ssize_t stride) noexcept
+
+
+cdef inline void load(Stored kind, const char *source, Py_ssize_t stride, Py_ssize_t n, floating *to) noexcept nogil:
+    """n elements of an array, `stride` bytes apart, into a buffer."""
+    if floating is float:
+        load_f32(kind, source, stride, n, to)
+    else:
+        load_f64(kind, source, stride, n, to)
+
+
+cdef inline void store(Stored kind, const floating *source, floating scale, Py_ssize_t n, char *to,
+                       Py_ssize_t stride) noexcept nogil:
+    """scale * n elements of a buffer, into an array."""
+    if floating is float:
+        store_f32(kind, source, scale, n, to, stride)
+    else:
+        store_f64(kind, source, scale, n, to, stride)
 
 
 cdef struct Array:

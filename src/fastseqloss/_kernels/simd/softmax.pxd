@@ -3,11 +3,10 @@
 from cython cimport floating
 
 
-cdef extern from "simd/vector.h" nogil:
+cdef extern from "simd/softmax_row.h" nogil:
     double exp64 "fsl_exp64"(double x) noexcept
-    float exp32 "fsl_exp32"(float x) noexcept
+    void add_exactly "fsl_add_exactly"(double *sum, double *rest, double x) noexcept
     double log64 "fsl_log64"(double x) noexcept
-    float log32 "fsl_log32"(float x) noexcept
     void softmax_row_f32 "fsl_softmax_row_f32"(const float *x, Py_ssize_t n, float *out, double scale,
                                                Py_ssize_t ahead, double *row_max, double *row_sum) noexcept
     void softmax_row_f64 "fsl_softmax_row_f64"(const double *x, Py_ssize_t n, double *out, double scale,

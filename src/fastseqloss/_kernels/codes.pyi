@@ -1,0 +1,9 @@
+from enum import IntEnum
+
+class Input(IntEnum):
+    LOGITS = ...
+    LOG_PROBS = ...
+    PROBS = ...
+
+INPUTS: tuple[str, ...]
+STORED: tuple[str, ...]

@@ -1,0 +1,96 @@
+"""The graph of states that the labels of a sequence make: which classes it uses, and which states may follow another.
+
+Blank states 0 to S and label states 0 to S - 1 lie in two rows of `width` elements, of which index 0 is the one after
+PAD; beyond the last label states are padding.
+"""
+
+from libc.stdint cimport int32_t, int64_t, uintptr_t
+from libc.string cimport memset
+
+from fastseqloss._kernels.parallel.workspace cimport round_up, take
+
+
+cdef extern from "ctc/lattice.h" nogil:
+    enum:
+        STATES "FSL_CTC_STATES"
+
+# Elements before index 0 of every row of states: refresh looks WINDOW states back.
+cdef enum:
+    PAD = 16
+
+
+cdef struct LabelGraph:
+    Py_ssize_t n_labels                    # S
+    Py_ssize_t used                        # classes used, the blank first
+    Py_ssize_t size, width                 # states of a kind, padded; with the padding of a row
+    int32_t *position                      # [V] of a class among those used: a sparse set with `classes`
+    int64_t *classes                       # [used]
+    int32_t *u                             # [width] the class of a label state, as an index into `classes`
+    float *skip                            # [width] 1 where l[i-1] may be followed by l[i], else 0
+    int64_t *need                          # [S] frames before a label can be reached
+
+
+cdef inline void lay_out_labels(LabelGraph *graph, Py_ssize_t most, uintptr_t *cursor) noexcept nogil:
+    """Sizes of the graph of n_labels labels, of `most` classes at most, and its arrays from the cursor on."""
+    graph.size = round_up(graph.n_labels + 1, STATES)
+    graph.width = PAD + graph.size + STATES
+    graph.classes = <int64_t *> take(cursor, most, sizeof(int64_t))
+    graph.u = <int32_t *> take(cursor, graph.width, sizeof(int32_t))
+    graph.skip = <float *> take(cursor, graph.width, sizeof(float))
+    graph.need = <int64_t *> take(cursor, graph.n_labels, sizeof(int64_t))
+
+
+cdef inline void set_labels(LabelGraph *graph, const int64_t *labels, int64_t blank) noexcept nogil:
+    """Number the classes that occur, the blank first, and find which labels may follow without a blank."""
+    cdef Py_ssize_t i, k
+    cdef int64_t frame = 0
+    graph.classes[0] = blank
+    graph.used = 1
+    for i in range(graph.n_labels):
+        k = graph.position[labels[i]]
+        if not (0 < k < graph.used and graph.classes[k] == labels[i]):
+            k = graph.used
+            graph.classes[k] = labels[i]
+            graph.position[labels[i]] = <int32_t> k
+            graph.used += 1
+        graph.u[PAD + i] = <int32_t> k
+    memset(graph.skip, 0, graph.width * sizeof(float))
+    for i in range(graph.n_labels):
+        if i > 0:
+            frame += 1
+            if labels[i] == labels[i - 1]:
+                frame += 1
+            else:
+                graph.skip[PAD + i] = 1
+        graph.need[i] = frame
+    for i in range(PAD):
+        graph.u[i] = <int32_t> graph.used
+    for i in range(PAD + graph.n_labels, graph.width):
+        graph.u[i] = <int32_t> graph.used
+
+
+cdef inline Py_ssize_t first_alive(const LabelGraph *graph, Py_ssize_t frames_left) noexcept nogil:
+    """The first label from which the end can still be reached in that many frames."""
+    cdef Py_ssize_t lo = 0, hi = graph.n_labels, mid
+    if graph.n_labels == 0:
+        return 0
+    cdef int64_t least = graph.need[graph.n_labels - 1] - frames_left
+    while lo < hi:
+        mid = (lo + hi) // 2
+        if graph.need[mid] < least:
+            lo = mid + 1
+        else:
+            hi = mid
+    return lo
+
+
+cdef inline Py_ssize_t first_unreached(const LabelGraph *graph, Py_ssize_t t) noexcept nogil:
+    """The first label that cannot be reached by frame t."""
+    cdef Py_ssize_t lo = 0, hi = graph.n_labels, mid
+    while lo < hi:
+        mid = (lo + hi) // 2
+        if graph.need[mid] <= t:
+            lo = mid + 1
+        else:
+            hi = mid
+    return lo

@@ -1,0 +1,172 @@
+/* Extended range: the numbers of a lattice as v * 2^e, v a float64 and e an integer kept in a float64.
+ *
+ * A sum over paths is carried as mantissa and exponent instead of as a logarithm: additions are additions, with
+ * neither exp nor log in the recursion, and the logarithm is taken once, of the total. Exponents are either those of
+ * each number (the general form), or fixed for some frames at a time and refreshed in between. */
+#ifndef FASTSEQLOSS_EXTENDED_RANGE_H
+#define FASTSEQLOSS_EXTENDED_RANGE_H
+
+#include "simd/math.h"
+
+#define FSL_LN2 0.693147180559945309417
+#define FSL_DEAD -1.7e308 /* the exponent of 0 */
+#define FSL_ALIVE(e) ((e) > 0.5 * FSL_DEAD)
+
+/* floor(log2 x) of a positive normal x; -1023 for zero and subnormals. */
+FSL_INLINE double fsl_exponent(double x)
+{
+    return fsl_from64((fsl_bits64(x) >> 52) | 0x4330000000000000u) - (4503599627370496.0 + 1023.0);
+}
+
+/* x / 2^exponent(x), in [1, 2), of a positive normal x. */
+FSL_INLINE double fsl_mantissa(double x)
+{
+    return fsl_from64((fsl_bits64(x) & 0x000FFFFFFFFFFFFFu) | 0x3FF0000000000000u);
+}
+
+/* ---- one number ---------------------------------------------------------------------------- */
+
+/* The exponent of v * 2^e with v brought to [1, 2). */
+FSL_INLINE double fsl_own_exponent(double v, double e) { return v > 0 ? e + fsl_exponent(v) : FSL_DEAD; }
+
+/* sum * 2^exponent with its mantissa in [1, 2). */
+FSL_INLINE void fsl_normalise(double sum, double exponent, double *v, double *e)
+{
+    *v = sum > 0 ? fsl_mantissa(sum) : 0.0;
+    *e = fsl_own_exponent(sum, exponent);
+}
+
+/* log(v 2^e) of a positive v. */
+FSL_INLINE double fsl_log_extended(double v, double e) { return fsl_log64(v) + FSL_LN2 * e; }
+
+/* The larger exponent of two numbers, of which one may be 0. */
+FSL_INLINE double fsl_larger_exponent(double a, double ea, double b, double eb)
+{
+    return fsl_max64(a > 0 ? ea : FSL_DEAD, b > 0 ? eb : FSL_DEAD);
+}
+
+/* log(a 2^ea + b 2^eb), of numbers not both 0. */
+FSL_INLINE double fsl_log_total(double a, double ea, double b, double eb)
+{
+    const double unit = fsl_larger_exponent(a, ea, b, eb);
+    return unit * FSL_LN2 + fsl_log64(a * fsl_pow2(ea - unit) + b * fsl_pow2(eb - unit));
+}
+
+/* ---- emissions ----------------------------------------------------------------------------- */
+
+/* exp(x - shift) as m * 2^e, without ever forming the power of two. */
+FSL_UNUSED static void fsl_split_exp(const double *restrict x, ptrdiff_t n, double shift, double *restrict m,
+                                     double *restrict e)
+{
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const double z = x[i] - (shift == -INFINITY ? 0.0 : shift);
+        const double k = rint(z * 1.442695040888963407);
+        const int none = !(k > 0.5 * FSL_DEAD);
+        /* beyond 2^27 the reduction is no longer exact, as the difference above is not */
+        double r = fsl_reduce64(z, k);
+        r = r > 0.35 ? 0.35 : r;
+        r = r < -0.35 ? -0.35 : r;
+        m[i] = none ? 0.0 : fsl_exp_reduced64(r);
+        e[i] = none ? 0.0 : k;
+    }
+}
+
+/* The same for probabilities, y = p / shift, whose quotient may be no float64. shift itself becomes
+ * *shift_m * 2^(what is returned). */
+FSL_UNUSED static double fsl_split_ratio(const double *restrict p, ptrdiff_t n, double shift, double *restrict m,
+                                         double *restrict e, double *shift_m)
+{
+    int k = 0, shift_k = 0;
+    *shift_m = shift > 0 ? frexp(shift, &shift_k) : 1.0;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        m[i] = p[i] > 0 ? frexp(p[i], &k) / *shift_m : 0.0;
+        e[i] = p[i] > 0 ? k - shift_k : 0.0;
+    }
+    return shift_k;
+}
+
+/* v * m with exponent e + n; FSL_DEAD where that is 0. */
+FSL_UNUSED static void fsl_emit(const double *restrict v, const double *restrict e, const int32_t *restrict u,
+                                const double *restrict m, const double *restrict n, double *restrict v_out,
+                                double *restrict e_out, ptrdiff_t size)
+{
+    FSL_SIMD()
+    for (ptrdiff_t i = 0; i < size; i++) {
+        const double p = v[i] * m[u[i]];
+        v_out[i] = p;
+        e_out[i] = p > 0 ? fsl_max64(e[i] + n[u[i]], FSL_DEAD) : FSL_DEAD;
+    }
+}
+
+/* ---- rows of numbers, each with an exponent of its own ------------------------------------- */
+
+/* Largest exponent of v * w. */
+FSL_UNUSED static double fsl_product_exponent(const double *restrict v, const double *restrict ev,
+                                              const double *restrict w, const double *restrict ew, ptrdiff_t size,
+                                              double largest)
+{
+    FSL_SIMD(reduction(FSL_MAX : largest))
+    for (ptrdiff_t i = 0; i < size; i++) {
+        const double e = v[i] * w[i] > 0 ? ev[i] + ew[i] : FSL_DEAD;
+        largest = e > largest ? e : largest;
+    }
+    return largest;
+}
+
+/* out = v * w * 2^(ev + ew - unit). */
+FSL_UNUSED static void fsl_extended_product(const double *restrict v, const double *restrict ev,
+                                            const double *restrict w, const double *restrict ew, double unit,
+                                            double *restrict out, ptrdiff_t size)
+{
+    FSL_SIMD()
+    for (ptrdiff_t i = 0; i < size; i++)
+        out[i] = v[i] * w[i] * fsl_pow2(v[i] * w[i] > 0 ? ev[i] + ew[i] - unit : 0.0);
+}
+
+/* ---- exponents fixed for some frames ------------------------------------------------------- */
+
+#define FSL_RANGE_WINDOW 16    /* the most frames between two refreshes */
+#define FSL_RANGE_BUDGET 400.0 /* the most binary orders of magnitude that emissions may take in between */
+#define FSL_RANGE_FLOOR 900.0  /* how far below what flows into it a state's exponent may lie */
+
+/* Largest of the `window` values before each: w[i] = max(m[i-window'], ..., m[i-1]), window' >= window the
+ * next power of two, by doubling. m and w hold FSL_RANGE_WINDOW entries of FSL_DEAD before lo. Returns the array
+ * (one of the two) that holds the result. */
+FSL_INLINE double *fsl_window_max(double *m, double *w, ptrdiff_t lo, ptrdiff_t hi, int window)
+{
+    double *from = w, *to = m;
+    for (ptrdiff_t i = lo; i < hi; i++) w[i] = m[i - 1];
+    for (int width = 1; width < window; width *= 2) {
+        FSL_SIMD()
+        for (ptrdiff_t i = lo; i < hi; i++) to[i] = fsl_max64(from[i], from[i - width]);
+        double *swap = from; from = to; to = swap;
+    }
+    return from;
+}
+
+/* 1 if v * 2^e, whose own exponent is given, would come too close to underflow with its exponent changed to `to`.
+ * -600 - FSL_RANGE_BUDGET stays above the smallest normal number until the next refresh; the old exponent less
+ * the new one must be a float64 power of two for the way back. */
+FSL_INLINE int fsl_underflows(double v, double e, double own, double to)
+{
+    return (v > 0) & ((own - to < -600.0) | (e - to < -1022.0));
+}
+
+/* The mantissa v of a number, whose own exponent is given, for the exponent `to`. */
+FSL_INLINE double fsl_rescaled(double v, double own, double to)
+{
+    return v > 0 ? fsl_mantissa(v) * fsl_pow2(own - to) : 0.0;
+}
+
+/* 1 if 2^(from - to) is out of range though both exponents are those of numbers other than 0. */
+#define FSL_APART(from, to) ((fabs((from) - (to)) > 1000.0) & FSL_ALIVE(from) & FSL_ALIVE(to))
+
+/* q from the exponents `from` to the exponents `to`. */
+FSL_UNUSED static void fsl_change_exponents(double *restrict q, const double *restrict from, const double *restrict to,
+                                            ptrdiff_t lo, ptrdiff_t hi)
+{
+    FSL_SIMD()
+    for (ptrdiff_t i = lo; i < hi; i++) q[i] *= fsl_pow2(to[i] - from[i]);
+}
+
+#endif
