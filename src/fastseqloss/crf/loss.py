@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,15 +11,13 @@ from .._core.arrays import as_weights, check_output
 from .._core.levels import load
 from .._core.options import flag
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
+from .._core.types import ChainOptions, CRFOptions, Loss, ScalarSequenceReduction, SequenceReduction
 from .arguments import CRFGradient, Gradient, Potentials, as_potentials, as_tags, schedule
 
 _kernel = load("crf.loss")
 
-
-Loss = float | NDArray[np.float64]
-
-
 GradOut = NDArray[Any] | CRFGradient
+LossAndGradients = tuple[Loss, CRFGradient]
 
 
 class CRFMarginals(NamedTuple):
@@ -44,15 +42,10 @@ def crf_loss(
     transitions: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    mask: ArrayLike | None = ...,
-    start: ArrayLike | None = ...,
-    end: ArrayLike | None = ...,
-    reduction: Literal["sum", "mean", "sequence_mean"] = ...,
-    normalizer: float | None = ...,
-    sample_weight: ArrayLike | None = ...,
+    reduction: ScalarSequenceReduction = ...,
     return_grad: Literal[False] = ...,
     grad_out: None = ...,
-    num_threads: int | None = ...,
+    **options: Unpack[CRFOptions],
 ) -> float: ...
 
 
@@ -63,15 +56,10 @@ def crf_loss(
     transitions: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    mask: ArrayLike | None = ...,
-    start: ArrayLike | None = ...,
-    end: ArrayLike | None = ...,
-    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
-    normalizer: float | None = ...,
-    sample_weight: ArrayLike | None = ...,
+    reduction: SequenceReduction = ...,
     return_grad: Literal[False] = ...,
     grad_out: None = ...,
-    num_threads: int | None = ...,
+    **options: Unpack[CRFOptions],
 ) -> Loss: ...
 
 
@@ -82,16 +70,11 @@ def crf_loss(
     transitions: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    mask: ArrayLike | None = ...,
-    start: ArrayLike | None = ...,
-    end: ArrayLike | None = ...,
-    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
-    normalizer: float | None = ...,
-    sample_weight: ArrayLike | None = ...,
+    reduction: SequenceReduction = ...,
     return_grad: Literal[True],
     grad_out: GradOut | None = ...,
-    num_threads: int | None = ...,
-) -> tuple[Loss, CRFGradient]: ...
+    **options: Unpack[CRFOptions],
+) -> LossAndGradients: ...
 
 
 @overload
@@ -101,16 +84,11 @@ def crf_loss(
     transitions: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    mask: ArrayLike | None = ...,
-    start: ArrayLike | None = ...,
-    end: ArrayLike | None = ...,
-    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
-    normalizer: float | None = ...,
-    sample_weight: ArrayLike | None = ...,
+    reduction: SequenceReduction = ...,
     return_grad: bool = ...,
     grad_out: GradOut,
-    num_threads: int | None = ...,
-) -> tuple[Loss, CRFGradient]: ...
+    **options: Unpack[CRFOptions],
+) -> LossAndGradients: ...
 
 
 def crf_loss(
@@ -122,13 +100,13 @@ def crf_loss(
     mask: ArrayLike | None = None,
     start: ArrayLike | None = None,
     end: ArrayLike | None = None,
-    reduction: Literal["none", "sum", "mean", "sequence_mean"] = "mean",
+    reduction: SequenceReduction = "mean",
     normalizer: float | None = None,
     sample_weight: ArrayLike | None = None,
     return_grad: bool = False,
     grad_out: GradOut | None = None,
     num_threads: int | None = None,
-) -> Loss | tuple[Loss, CRFGradient]:
+) -> Loss | LossAndGradients:
     r"""Negative log-likelihood of a linear-chain conditional random field, and its gradient.
 
     A path of tags is scored by the emissions of its tags and the transitions between them; a
@@ -247,17 +225,20 @@ def crf_loss(
     sweeps = 1 if gradient.emissions.values is None else 3
     order, threads = schedule(potentials, None if weight is None else scale, num_threads, sweeps)
     loss = np.empty(len(potentials.lengths))
+    grad, grad_transitions, grad_start, grad_end = gradient.kernel_arrays
     _kernel.partition[potentials.scores.type_name](
         gradient.read_from,
-        checked_tags,
-        potentials.lengths,
-        *potentials.kernel_parameters,
-        scale,
-        order,
-        loss,
-        *gradient.kernel_arrays,
-        None,
-        threads,
+        tags=checked_tags,
+        **potentials.kernel_arguments,
+        scale=scale,
+        order=order,
+        loss=loss,
+        grad=grad,
+        grad_transitions=grad_transitions,
+        grad_start=grad_start,
+        grad_end=grad_end,
+        pairwise=None,
+        num_threads=threads,
     )
     reduced = reduce_sequences(reduction, loss, scale)
     if potentials.single and reduction == "none":
@@ -279,18 +260,17 @@ def _sums_over_paths(
     values = np.empty(batch)
     _kernel.partition[potentials.scores.type_name](
         potentials.scores.values,
-        None,
-        potentials.lengths,
-        *potentials.kernel_parameters,
-        np.ones(batch),
-        order,
-        values,
-        gradient,
-        None,
-        None,
-        None,
-        pairwise,
-        threads,
+        tags=None,
+        **potentials.kernel_arguments,
+        scale=np.ones(batch),
+        order=order,
+        loss=values,
+        grad=gradient,
+        grad_transitions=None,
+        grad_start=None,
+        grad_end=None,
+        pairwise=pairwise,
+        num_threads=threads,
     )
     return values
 
@@ -345,11 +325,8 @@ def crf_marginals(
     transitions: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    mask: ArrayLike | None = ...,
-    start: ArrayLike | None = ...,
-    end: ArrayLike | None = ...,
     pairwise: Literal[False] = ...,
-    num_threads: int | None = ...,
+    **options: Unpack[ChainOptions],
 ) -> NDArray[Any]: ...
 
 
@@ -359,11 +336,8 @@ def crf_marginals(
     transitions: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    mask: ArrayLike | None = ...,
-    start: ArrayLike | None = ...,
-    end: ArrayLike | None = ...,
     pairwise: Literal[True],
-    num_threads: int | None = ...,
+    **options: Unpack[ChainOptions],
 ) -> CRFMarginals: ...
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, overload
+from typing import Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike
 from .._core.arrays import as_weights
 from .._core.levels import load
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
-from .arguments import CRFGradient, Gradient, as_cost, as_potentials, as_tags, schedule
-from .loss import GradOut, Loss
+from .._core.types import Loss, ScalarSequenceReduction, SequenceReduction, StructuredHingeOptions
+from .arguments import Gradient, as_cost, as_potentials, as_tags, schedule
+from .loss import GradOut, LossAndGradients
 
 _kernel = load("crf.loss")
 
@@ -23,16 +24,10 @@ def structured_hinge_loss(
     transitions: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    mask: ArrayLike | None = ...,
-    start: ArrayLike | None = ...,
-    end: ArrayLike | None = ...,
-    cost: Literal["hamming"] | ArrayLike = ...,
-    reduction: Literal["sum", "mean", "sequence_mean"] = ...,
-    normalizer: float | None = ...,
-    sample_weight: ArrayLike | None = ...,
+    reduction: ScalarSequenceReduction = ...,
     return_grad: Literal[False] = ...,
     grad_out: None = ...,
-    num_threads: int | None = ...,
+    **options: Unpack[StructuredHingeOptions],
 ) -> float: ...
 
 
@@ -43,16 +38,10 @@ def structured_hinge_loss(
     transitions: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    mask: ArrayLike | None = ...,
-    start: ArrayLike | None = ...,
-    end: ArrayLike | None = ...,
-    cost: Literal["hamming"] | ArrayLike = ...,
-    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
-    normalizer: float | None = ...,
-    sample_weight: ArrayLike | None = ...,
+    reduction: SequenceReduction = ...,
     return_grad: Literal[False] = ...,
     grad_out: None = ...,
-    num_threads: int | None = ...,
+    **options: Unpack[StructuredHingeOptions],
 ) -> Loss: ...
 
 
@@ -63,17 +52,11 @@ def structured_hinge_loss(
     transitions: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    mask: ArrayLike | None = ...,
-    start: ArrayLike | None = ...,
-    end: ArrayLike | None = ...,
-    cost: Literal["hamming"] | ArrayLike = ...,
-    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
-    normalizer: float | None = ...,
-    sample_weight: ArrayLike | None = ...,
+    reduction: SequenceReduction = ...,
     return_grad: Literal[True],
     grad_out: GradOut | None = ...,
-    num_threads: int | None = ...,
-) -> tuple[Loss, CRFGradient]: ...
+    **options: Unpack[StructuredHingeOptions],
+) -> LossAndGradients: ...
 
 
 @overload
@@ -83,17 +66,11 @@ def structured_hinge_loss(
     transitions: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    mask: ArrayLike | None = ...,
-    start: ArrayLike | None = ...,
-    end: ArrayLike | None = ...,
-    cost: Literal["hamming"] | ArrayLike = ...,
-    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
-    normalizer: float | None = ...,
-    sample_weight: ArrayLike | None = ...,
+    reduction: SequenceReduction = ...,
     return_grad: bool = ...,
     grad_out: GradOut,
-    num_threads: int | None = ...,
-) -> tuple[Loss, CRFGradient]: ...
+    **options: Unpack[StructuredHingeOptions],
+) -> LossAndGradients: ...
 
 
 def structured_hinge_loss(
@@ -106,13 +83,13 @@ def structured_hinge_loss(
     start: ArrayLike | None = None,
     end: ArrayLike | None = None,
     cost: Literal["hamming"] | ArrayLike = "hamming",
-    reduction: Literal["none", "sum", "mean", "sequence_mean"] = "mean",
+    reduction: SequenceReduction = "mean",
     normalizer: float | None = None,
     sample_weight: ArrayLike | None = None,
     return_grad: bool = False,
     grad_out: GradOut | None = None,
     num_threads: int | None = None,
-) -> Loss | tuple[Loss, CRFGradient]:
+) -> Loss | LossAndGradients:
     r"""Hinge loss between the true path of tags and all others, and its subgradient.
 
     .. math:: L_b = \max_{y'} \left[ s_b(y') + \sum_t c_{y_{b,t}, y'_t} \right] - s_b(y_b)
@@ -179,18 +156,21 @@ def structured_hinge_loss(
     scale = length_scale(reduction, potentials.lengths, normalizer, weight)
     order, threads = schedule(potentials, None if weight is None else scale, num_threads, 2)
     loss = np.empty(len(potentials.lengths))
+    grad, grad_transitions, grad_start, grad_end = gradient.kernel_arrays
     _kernel.best_paths[potentials.scores.type_name](
         gradient.read_from,
-        checked_tags,
-        potentials.lengths,
-        *potentials.kernel_parameters,
-        costs,
-        scale,
-        order,
-        np.empty(checked_tags.shape, np.int64),
-        loss,
-        *gradient.kernel_arrays,
-        threads,
+        tags=checked_tags,
+        **potentials.kernel_arguments,
+        cost=costs,
+        scale=scale,
+        order=order,
+        paths=np.empty(checked_tags.shape, np.int64),
+        loss=loss,
+        grad=grad,
+        grad_transitions=grad_transitions,
+        grad_start=grad_start,
+        grad_end=grad_end,
+        num_threads=threads,
     )
     reduced = reduce_sequences(reduction, loss, scale)
     if potentials.single and reduction == "none":

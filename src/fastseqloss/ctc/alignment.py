@@ -1,39 +1,24 @@
-"""The best path through a CTC lattice: forced alignment, greedy decoding, alignments by hand."""
+"""Paths through a CTC lattice: forced alignment, and the log-probability of given alignments."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._core.arrays import as_array, as_lengths, as_real
+from .._core.arrays import as_array, as_real
 from .._core.levels import load
-from .._core.options import as_index, as_number, choice
-from .._core.scores import as_scores
+from .._core.options import Infeasibility, InputKind, as_number
 from .._core.threads import schedule
-from .arguments import as_classes, as_labels, as_log_prior, as_star, require_feasible
+from .._core.types import Infeasible, Input
+from .arguments import as_classes, as_lattice, as_log_prior
 
 _kernel = load("ctc.alignment")
 
-
-_INPUTS = ("logits", "log_probs", "probs")
-
-
-_INFEASIBLE = ("inf", "zero", "raise")
-
-
-Input = Literal["logits", "log_probs", "probs"]
-
-
-Infeasible = Literal["inf", "zero", "raise"]
-
-
 Integers = NDArray[np.int64]
-
-
 Floats = NDArray[np.float64]
 
 
@@ -229,57 +214,44 @@ def ctc_align(
     >>> fsl.ctc_align(probs, [-1, 2], input="probs", star=-1).path
     array([-1, -1, -1,  2])
     """
-    kind = choice("input", input, _INPUTS)
-    policy = choice("infeasible", infeasible, _INFEASIBLE)
-    scores = as_scores("logits", logits)
-    values = scores.values
-    batch, n_frames, n_classes = values.shape
-    blank = as_index("blank", blank, n_classes)
-    star = as_star(star, n_classes)
+    lattice = as_lattice(
+        logits,
+        labels,
+        logit_lengths,
+        label_lengths,
+        blank=blank,
+        input=input,
+        infeasible=infeasible,
+        star=star,
+    )
+    scores = lattice.scores
+    batch, n_frames, n_classes = scores.values.shape
     star_log_prob = as_number("star_log_prob", star_log_prob, -np.inf, 0.0)
     prior_scale = as_number("prior_scale", prior_scale, 0.0, np.inf)
     prior = as_log_prior("label_prior", label_prior, n_classes, prior_scale)
-    frames = as_lengths("logit_lengths", logit_lengths, batch, n_frames, scores.single)
-    targets = as_labels(
-        labels,
-        label_lengths,
-        batch=batch,
-        n_classes=n_classes,
-        blank=blank,
-        single=scores.single,
-        star=star,
-    )
-    if policy == 2:
-        require_feasible(frames, targets)
-    # Nanoseconds, roughly: the dense pass of logits, and the lattice.
-    row = n_classes * 0.5 if kind == 0 else 0.0
-    threads, order = schedule(frames * (row + targets.lengths + 100.0), num_threads)
+    # Nanoseconds, roughly: the pass over all classes, which logits alone need, and the lattice.
+    softmax = n_classes * 0.5 if lattice.input is InputKind.LOGITS else 0.0
+    order, threads = schedule(lattice.frames * (softmax + lattice.labels.lengths + 100.0), num_threads)
     log_prob = np.empty(batch)
     path = np.full((batch, n_frames), -1, np.int64)
     token_index = path.copy()
     frame_log_probs = np.zeros((batch, n_frames))
     if batch:
         _kernel.ctc_align[scores.type_name](
-            values,
-            targets.values,
-            targets.starts,
-            frames,
-            targets.lengths,
-            targets.frames_needed,
-            order,
-            kind,
-            blank,
-            prior,
-            star_log_prob,
-            log_prob,
-            path,
-            token_index,
-            frame_log_probs,
-            threads,
+            scores.values,
+            **lattice.kernel_arguments,
+            order=order,
+            prior=prior,
+            star_log_prob=star_log_prob,
+            log_prob=log_prob,
+            path=path,
+            token_index=token_index,
+            frame_log_probs=frame_log_probs,
+            num_threads=threads,
         )
-    if star is not None:
-        path[path == n_classes] = star
-    if policy == 1:
+    if lattice.alphabet.star is not None:
+        path[path == n_classes] = lattice.alphabet.star
+    if lattice.infeasible is Infeasibility.ZERO:
         log_prob[log_prob == -np.inf] = 0.0
     if scores.single:
         return CTCAlignment(path[0], token_index[0], float(log_prob[0]), frame_log_probs[0])

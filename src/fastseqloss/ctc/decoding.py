@@ -9,10 +9,11 @@ from numpy.typing import ArrayLike
 
 from .._core.arrays import as_lengths
 from .._core.levels import load
-from .._core.options import as_index, choice
+from .._core.options import as_index, as_input_kind
 from .._core.scores import as_scores
 from .._core.threads import schedule
-from .alignment import _INPUTS, Floats, Input, Integers
+from .._core.types import Input
+from .alignment import Floats, Integers
 from .arguments import as_classes
 
 _kernel = load("ctc.alignment")
@@ -91,17 +92,24 @@ def ctc_greedy_decode(
     >>> round(decoded.log_prob / 6, 4)  # log(0.8)
     -0.2231
     """
-    kind = choice("input", input, _INPUTS)
+    kind = as_input_kind(input)
     scores = as_scores("logits", logits)
     batch, n_frames, n_classes = scores.values.shape
     blank = as_index("blank", blank, n_classes)
     frames = as_lengths("logit_lengths", logit_lengths, batch, n_frames, scores.single)
-    threads, _ = schedule(frames * (n_classes * 0.5 + 50.0), num_threads)
+    threads = schedule(frames * (n_classes * 0.5 + 50.0), num_threads).threads
     labels = np.full((batch, n_frames), -1, np.int64)
     counts, log_prob = np.zeros(batch, np.int64), np.zeros(batch)
     if labels.size:
         _kernel.ctc_greedy_decode[scores.type_name](
-            scores.values, frames, kind, blank, labels, counts, log_prob, threads
+            scores.values,
+            logit_lengths=frames,
+            input_kind=kind,
+            blank=blank,
+            labels=labels,
+            label_lengths=counts,
+            log_prob=log_prob,
+            num_threads=threads,
         )
     longest = int(counts.max(initial=0))
     labels[np.arange(n_frames) >= counts[:, None]] = -1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, overload
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,28 +10,21 @@ from numpy.typing import ArrayLike, NDArray
 from .._core.arrays import Integers, as_array, as_lengths, as_weights, check_output, read_integers
 from .._core.gradient import as_gradient
 from .._core.levels import load
-from .._core.options import as_index, choice
+from .._core.options import Infeasibility
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
-from .._core.scores import as_scores
-from .._core.threads import schedule
-from .arguments import as_labels, check_labels, read_labels, require_feasible
+from .._core.threads import Schedule, schedule
+from .._core.types import (
+    CTCOptions,
+    Infeasible,
+    Input,
+    Loss,
+    LossAndGradient,
+    ScalarSequenceReduction,
+    SequenceReduction,
+)
+from .arguments import NAMES, Alphabet, Lattice, Names, as_lattice, check_labels, read_labels
 
 _kernel = load("ctc.loss")
-
-
-_INPUTS = ("logits", "log_probs", "probs")
-
-
-_INFEASIBLE = ("inf", "zero", "raise")
-
-
-Input = Literal["logits", "log_probs", "probs"]
-
-
-Infeasible = Literal["inf", "zero", "raise"]
-
-
-Loss = float | NDArray[np.float64]
 
 
 @overload
@@ -41,15 +34,10 @@ def ctc_loss(
     logit_lengths: ArrayLike | None = ...,
     label_lengths: ArrayLike | None = ...,
     *,
-    blank: int = ...,
-    input: Input = ...,
-    infeasible: Infeasible = ...,
-    reduction: Literal["sum", "mean", "sequence_mean"] = ...,
-    normalizer: float | None = ...,
-    sample_weight: ArrayLike | None = ...,
+    reduction: ScalarSequenceReduction = ...,
     return_grad: Literal[False] = ...,
     grad_out: None = ...,
-    num_threads: int | None = ...,
+    **options: Unpack[CTCOptions],
 ) -> float: ...
 
 
@@ -60,15 +48,10 @@ def ctc_loss(
     logit_lengths: ArrayLike | None = ...,
     label_lengths: ArrayLike | None = ...,
     *,
-    blank: int = ...,
-    input: Input = ...,
-    infeasible: Infeasible = ...,
-    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
-    normalizer: float | None = ...,
-    sample_weight: ArrayLike | None = ...,
+    reduction: SequenceReduction = ...,
     return_grad: Literal[False] = ...,
     grad_out: None = ...,
-    num_threads: int | None = ...,
+    **options: Unpack[CTCOptions],
 ) -> Loss: ...
 
 
@@ -79,16 +62,11 @@ def ctc_loss(
     logit_lengths: ArrayLike | None = ...,
     label_lengths: ArrayLike | None = ...,
     *,
-    blank: int = ...,
-    input: Input = ...,
-    infeasible: Infeasible = ...,
-    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
-    normalizer: float | None = ...,
-    sample_weight: ArrayLike | None = ...,
+    reduction: SequenceReduction = ...,
     return_grad: Literal[True],
     grad_out: NDArray[Any] | None = ...,
-    num_threads: int | None = ...,
-) -> tuple[Loss, NDArray[Any]]: ...
+    **options: Unpack[CTCOptions],
+) -> LossAndGradient: ...
 
 
 @overload
@@ -98,16 +76,11 @@ def ctc_loss(
     logit_lengths: ArrayLike | None = ...,
     label_lengths: ArrayLike | None = ...,
     *,
-    blank: int = ...,
-    input: Input = ...,
-    infeasible: Infeasible = ...,
-    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
-    normalizer: float | None = ...,
-    sample_weight: ArrayLike | None = ...,
+    reduction: SequenceReduction = ...,
     return_grad: bool = ...,
     grad_out: NDArray[Any],
-    num_threads: int | None = ...,
-) -> tuple[Loss, NDArray[Any]]: ...
+    **options: Unpack[CTCOptions],
+) -> LossAndGradient: ...
 
 
 def ctc_loss(
@@ -119,13 +92,13 @@ def ctc_loss(
     blank: int = 0,
     input: Input = "logits",
     infeasible: Infeasible = "inf",
-    reduction: Literal["none", "sum", "mean", "sequence_mean"] = "mean",
+    reduction: SequenceReduction = "mean",
     normalizer: float | None = None,
     sample_weight: ArrayLike | None = None,
     return_grad: bool = False,
     grad_out: NDArray[Any] | None = None,
     num_threads: int | None = None,
-) -> Loss | tuple[Loss, NDArray[Any]]:
+) -> Loss | LossAndGradient:
     r"""Connectionist temporal classification loss, and its gradient.
 
     The negative log-likelihood, in nats, of label sequences given scores of every class at
@@ -233,47 +206,72 @@ def ctc_loss(
     >>> fsl.ctc_loss(x, [[1, 2], [3, 0]], [5, 3], [2, 1], reduction="none").round(4)
     array([5.0291, 2.8468])
     """
-    kind = choice("input", input, _INPUTS)
-    policy = choice("infeasible", infeasible, _INFEASIBLE)
-    normalizer = check_reduction(reduction, SEQUENCE_REDUCTIONS, normalizer)
-    scores = as_scores("logits", logits)
-    values = scores.values
-    batch, n_frames, n_classes = values.shape
-    blank = as_index("blank", blank, n_classes)
-    frames = as_lengths("logit_lengths", logit_lengths, batch, n_frames, scores.single)
-    targets = as_labels(
+    return named_ctc_loss(
+        NAMES,
+        logits,
         labels,
+        logit_lengths,
         label_lengths,
-        batch=batch,
-        n_classes=n_classes,
         blank=blank,
-        single=scores.single,
+        input=input,
+        infeasible=infeasible,
+        reduction=reduction,
+        normalizer=normalizer,
+        sample_weight=sample_weight,
+        return_grad=return_grad,
+        grad_out=grad_out,
+        num_threads=num_threads,
     )
+
+
+def named_ctc_loss(
+    names: Names,
+    logits: Any,
+    labels: Any,
+    logit_lengths: Any = None,
+    label_lengths: Any = None,
+    *,
+    blank: int = 0,
+    input: Input = "logits",
+    infeasible: Infeasible = "inf",
+    reduction: SequenceReduction = "mean",
+    normalizer: float | None = None,
+    sample_weight: Any = None,
+    return_grad: bool = False,
+    grad_out: Any = None,
+    num_threads: int | None = None,
+) -> Loss | LossAndGradient:
+    """Return what `ctc_loss` returns; `names` are those of the arguments in error messages."""
+    normalizer = check_reduction(reduction, SEQUENCE_REDUCTIONS, normalizer)
+    lattice = as_lattice(
+        logits,
+        labels,
+        logit_lengths,
+        label_lengths,
+        blank=blank,
+        input=input,
+        infeasible=infeasible,
+        names=names,
+    )
+    scores = lattice.scores
+    batch = len(scores.values)
     weight = as_weights("sample_weight", sample_weight, batch)
-    if policy == 2:
-        require_feasible(frames, targets)
     gradient = as_gradient(scores, return_grad, grad_out)
-    scale = length_scale(reduction, targets.lengths, normalizer, weight)
-    threads, order = _schedule(frames, targets.lengths, n_classes, num_threads)
+    scale = length_scale(reduction, lattice.labels.lengths, normalizer, weight)
+    order, threads = _schedule(lattice, num_threads)
     loss = np.empty(batch)
     if batch:
         _kernel.ctc_loss[scores.type_name](
-            values,
-            targets.values,
-            targets.starts,
-            frames,
-            targets.lengths,
-            targets.frames_needed,
-            scale,
-            order,
-            kind,
-            blank,
-            loss,
-            gradient.values,
-            gradient.in_place,
-            threads,
+            scores.values,
+            **lattice.kernel_arguments,
+            scale=scale,
+            order=order,
+            loss=loss,
+            grad=gradient.values,
+            in_place=gradient.in_place,
+            num_threads=threads,
         )
-    if policy == 1:
+    if lattice.infeasible is Infeasibility.ZERO:
         loss[loss == np.inf] = 0.0
     reduced = reduce_sequences(reduction, loss, scale)
     if scores.single and reduction == "none":
@@ -283,17 +281,13 @@ def ctc_loss(
     return reduced, gradient.deliver(scores.given)
 
 
-def _schedule(
-    frames: NDArray[np.int64],
-    label_lengths: NDArray[np.int64],
-    n_classes: int,
-    num_threads: int | None,
-) -> tuple[int, NDArray[np.int64]]:
-    """Return the number of threads and the order of the sequences, longest first."""
+def _schedule(lattice: Lattice, num_threads: int | None) -> Schedule:
+    """Return the order of the sequences, longest first, and the number of threads."""
+    frames = lattice.frames
     if len(frames) < 2:
         return schedule(frames, num_threads)
-    # Nanoseconds, roughly: the dense pass, and the lattice both ways.
-    work = frames * (n_classes * 0.5 + label_lengths * 4.0 + 50.0)
+    # Nanoseconds, roughly: the pass over all classes, and the lattice in both directions.
+    work = frames * (lattice.scores.values.shape[2] * 0.5 + lattice.labels.lengths * 4.0 + 50.0)
     return schedule(work, num_threads)
 
 
@@ -361,45 +355,33 @@ def ctc_posteriors(
            [0.1667, 0.6667, 0.1667],
            [0.    , 0.5   , 0.5   ]])
     """
-    kind = choice("input", input, _INPUTS)
-    policy = choice("infeasible", infeasible, _INFEASIBLE)
-    scores = as_scores("logits", logits)
-    values = scores.values
-    batch, n_frames, n_classes = values.shape
-    blank = as_index("blank", blank, n_classes)
-    frames = as_lengths("logit_lengths", logit_lengths, batch, n_frames, scores.single)
-    targets = as_labels(
+    lattice = as_lattice(
+        logits,
         labels,
+        logit_lengths,
         label_lengths,
-        batch=batch,
-        n_classes=n_classes,
         blank=blank,
-        single=scores.single,
+        input=input,
+        infeasible=infeasible,
     )
-    if policy == 2:
-        require_feasible(frames, targets)
-    threads, order = _schedule(frames, targets.lengths, n_classes, num_threads)
-    n_states = 2 * int(targets.lengths.max(initial=0)) + 1
+    scores = lattice.scores
+    order, threads = _schedule(lattice, num_threads)
+    batch, n_frames, _ = scores.values.shape
+    n_states = 2 * int(lattice.labels.lengths.max(initial=0)) + 1
     shape = (batch, n_frames, n_states)
-    check_output("the posteriors", shape, values.itemsize)
-    posteriors = np.empty(shape, values.dtype)
+    check_output("the posteriors", shape, scores.values.itemsize)
+    posteriors = np.empty(shape, scores.values.dtype)
     if batch:
         _kernel.ctc_loss[scores.type_name](
-            values,
-            targets.values,
-            targets.starts,
-            frames,
-            targets.lengths,
-            targets.frames_needed,
-            np.ones(batch),
-            order,
-            kind,
-            blank,
-            np.empty(batch),
-            posteriors,
-            False,
-            threads,
-            True,
+            scores.values,
+            **lattice.kernel_arguments,
+            scale=np.ones(batch),
+            order=order,
+            loss=np.empty(batch),
+            grad=posteriors,
+            in_place=False,
+            num_threads=threads,
+            by_state=True,
         )
     with np.errstate(under="ignore"):
         wanted: NDArray[Any] = posteriors.astype(scores.given.dtype, copy=False)
@@ -450,13 +432,6 @@ def ctc_feasible(
     single = given.ndim == 0 and isinstance(read, Integers) and read.values.ndim == 1
     longest = int(np.iinfo(np.int64).max)
     frames = as_lengths("logit_lengths", given, given.size, longest, single)
-    targets = check_labels(
-        read,
-        label_lengths,
-        batch=len(frames),
-        n_classes=longest,
-        blank=-1,
-        single=single,
-    )
-    feasible: NDArray[np.bool_] = frames >= targets.frames_needed
+    checked = check_labels(read, label_lengths, len(frames), Alphabet(longest, blank=-1), single=single)
+    feasible: NDArray[np.bool_] = frames >= checked.frames_needed
     return bool(feasible[0]) if single else feasible
