@@ -559,7 +559,7 @@ def test_ignore_index_beside_distributions(ignored):
     q = jax.nn.softmax(scores(B, T, 4))
     for call in (fsj.softmax_cross_entropy, jax.jit(partial(fsj.softmax_cross_entropy, ignore_index=ignored))):
         given = {"ignore_index": ignored} if call is fsj.softmax_cross_entropy else {}
-        with pytest.raises(ValueError, match=rf"ignore_index is {ignored}; allowed beside distributions: below 0"):
+        with pytest.raises(ValueError, match=rf"ignore_index is {ignored}; allowed with distributions: below 0"):
             call(q, q, **given)
     assert fsj.softmax_cross_entropy(q, q, ignore_index=-1).shape == ()
 

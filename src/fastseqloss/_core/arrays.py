@@ -25,7 +25,7 @@ _KINDS = {np.dtype(name): kind for kind, name in enumerate(_STORED) if name != "
 
 
 def as_array(name: str, value: Any) -> NDArray[Any]:
-    """Return `value` as an array, without a copy wherever NumPy can see its memory."""
+    """Return `value` as an array, without a copy if NumPy can access its memory."""
     array = value if type(value) is np.ndarray else as_numpy(name, value)
     if array.size > _MOST_ELEMENTS or not array.size:
         _check_size(name, array)

@@ -94,16 +94,17 @@ def structured_hinge_loss(
 
     .. math:: L_b = \max_{y'} \left[ s_b(y') + \sum_t c_{y_{b,t}, y'_t} \right] - s_b(y_b)
 
-    with the scores s of `crf_loss` and a cost c of wrong tags, found by a Viterbi search with the
-    cost in the emissions [1]_ [2]_. Paths pay for being wrong in more places. The loss is never
-    negative, and exactly 0 where the true path beats each other one by at least its cost.
+    with the scores s of `crf_loss` and a cost c of wrong tags, by a Viterbi search with the cost
+    added to the emissions [1]_ [2]_. The margin of a path grows with the number of its wrong tags.
+    The loss is never negative, and exactly 0 if the score of the true path exceeds that of every
+    other path by at least its cost.
 
     Parameters
     ----------
     emissions, tags, transitions, lengths, mask, start, end
         As for `crf_loss`.
     cost : "hamming" or array_like [K, K]
-        ``cost[y, k]`` of taking tag k where the tag is y: finite, not negative, 0 on the
+        ``cost[y, k]`` is the cost of taking tag k for tag y: finite, not negative, 0 on the
         diagonal. "hamming" is 1 for every wrong tag.
     reduction, normalizer, sample_weight, return_grad, grad_out, num_threads
         As for `crf_loss`.
@@ -113,8 +114,8 @@ def structured_hinge_loss(
     loss : float, or ndarray of float64 [B] with ``reduction="none"``
         The loss, in the units of the scores; inf for tags on a forbidden path.
     grad : CRFGradient
-        A subgradient, as `crf_loss` returns the gradient: the steps of the best path, less those
-        of the true one; 0 where the loss is 0 or inf.
+        A subgradient, in the form of the gradient of `crf_loss`: the steps of the best path, less
+        those of the true one; 0 if the loss is 0 or inf.
 
     Raises
     ------
@@ -123,9 +124,9 @@ def structured_hinge_loss(
 
     Notes
     -----
-    Independence of threads and batch mates, and what NaN does, are as in `crf_loss`. Of best paths
-    with equal scores, the one is taken that `crf_decode` would take. Scores of paths beyond 1e308,
-    which overflow float64, may make the loss NaN.
+    The notes of `crf_loss` on threads, on other sequences of the batch and on NaN apply. Of best
+    paths with equal scores, the one that `crf_decode` would return is taken. Path scores beyond
+    1e308, which overflow float64, may make the loss NaN.
 
     References
     ----------

@@ -20,7 +20,7 @@ _kernel = load("ctc.alignment")
 
 
 class GreedyDecoding(NamedTuple):
-    """What `ctc_greedy_decode` reads; without B for a single sequence.
+    """Result of `ctc_greedy_decode`; without B for a single sequence.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ def ctc_greedy_decode(
     input: Input = "logits",
     num_threads: int | None = None,
 ) -> GreedyDecoding:
-    r"""Read what a model says: the best class of each frame, repeats merged, blanks removed.
+    r"""Decode greedily: take the best class of each frame, merge repeats, remove blanks.
 
     .. math:: \hat\pi_{b,t} = \arg\max_c p_{b,t,c}, \qquad \hat l_b = \mathcal{B}(\hat\pi_b)
 
@@ -67,13 +67,13 @@ def ctc_greedy_decode(
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths or options are not as above, naming the argument, the position,
-        the value and what is allowed.
+        If shapes, dtypes, lengths or options are not as above. The message names the argument, the
+        position, the value and what is allowed.
 
     Notes
     -----
-    Of equally good classes the first one is taken. A sequence with NaN or +inf among its scores, or
-    a negative probability, has a ``log_prob`` of NaN and no labels.
+    Of classes with equal scores the first one is taken. A sequence with NaN or +inf among its
+    scores, or a negative probability, has a ``log_prob`` of NaN and an empty label sequence.
 
     References
     ----------
@@ -138,7 +138,7 @@ def ctc_collapse(alignment: ArrayLike, blank: int = 0) -> Integers:
     Raises
     ------
     ValueError, TypeError
-        If the alignment is not one-dimensional, not of integers, or has a negative class.
+        If the alignment is not one-dimensional, does not hold integers, or has a negative class.
 
     Examples
     --------

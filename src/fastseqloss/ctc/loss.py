@@ -102,8 +102,8 @@ def ctc_loss(
     r"""Connectionist temporal classification loss, and its gradient.
 
     The negative log-likelihood, in nats, of label sequences given scores of every class at
-    every time step, summed over all alignments: the class of each step is a label or the blank,
-    and what is left after merging repeats and then removing blanks is the label sequence [1]_.
+    every time step, summed over all alignments. An alignment has a label or the blank at each step,
+    and becomes the label sequence when repeats are merged and blanks are then removed [1]_.
 
     .. math:: L_b = -\log \sum_{\pi \in \mathcal{B}^{-1}(l_b)} \prod_{t=1}^{T_b} p_{b,t,\pi_t}
 
@@ -125,11 +125,11 @@ def ctc_loss(
         probabilities are taken as they are, normalised or not, and the gradient is the
         derivative with respect to them.
     infeasible : {"inf", "zero", "raise"}
-        What a sequence gives that is too short for its labels (equal neighbours need a blank
-        between them): loss inf, loss 0, or ValueError. "inf" and "zero" also say what a sequence
-        gives whose probability is 0 because of scores of -inf (probabilities of 0). The gradient
-        of such a sequence is 0. A loss beyond the range of float64 is given in the same way; its
-        gradient is right.
+        Result for a sequence that is too short for its labels (equal neighbours need a blank
+        between them): loss inf, loss 0, or ValueError. "inf" and "zero" also apply to a sequence
+        whose probability is 0 because of scores of -inf (probabilities of 0). The gradient of such
+        a sequence is 0. They apply to losses beyond the range of float64, too, whose gradient is
+        correct.
     reduction : {"mean", "sequence_mean", "sum", "none"}
         "mean" divides the sum of the losses by B; "sequence_mean" divides each loss by its
         number of labels (at least 1) first, as the ``mean`` of PyTorch does; "none" gives [B].
@@ -137,8 +137,7 @@ def ctc_loss(
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
     sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. A sequence of weight 0 does not count at
-        all.
+        Weight of each sequence, finite and not negative. A sequence of weight 0 is left out.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
@@ -158,22 +157,23 @@ def ctc_loss(
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, labels, weights or options are not as above, naming the
-        argument, the position, the value and what is allowed; nothing has been written then.
-        If ``infeasible="raise"`` and sequences are too short for their labels, naming them.
+        If shapes, dtypes, lengths, labels, weights or options are not as above. The message names
+        the argument, the position, the value and what is allowed; nothing has been written then.
+        If ``infeasible="raise"`` and sequences are too short for their labels; the message names
+        them.
 
     See Also
     --------
-    ctc_feasible : whether sequences are long enough for their labels.
-    ctc_posteriors : where in time each label is.
+    ctc_feasible : test for sequences that are long enough for their labels.
+    ctc_posteriors : the probability of each label at each frame.
     ctc_align : the best alignment.
 
     Notes
     -----
-    The result does not depend, not even by a bit, on the number of threads nor on the other
-    sequences of the batch. NaN or +inf among the scores of a valid step (for log-probabilities
-    and probabilities: of a class that occurs) makes loss and gradient of that sequence NaN, as
-    does a negative probability. A step whose logits are all -inf has probability 0.
+    The result does not depend, not even by a bit, on the number of threads or on the other
+    sequences of the batch. NaN or +inf among the scores of a valid step makes loss and gradient of
+    that sequence NaN, as does a negative probability; for log-probabilities and probabilities only
+    the classes that occur matter. A step whose logits are all -inf has probability 0.
 
     Replaces ``torch.nn.functional.ctc_loss(log_softmax(x), ...)`` (time-major there:
     ``x.swapaxes(0, 1)`` costs nothing here), ``optax.ctc_loss``, ``tf.nn.ctc_loss`` and
@@ -187,8 +187,8 @@ def ctc_loss(
 
     Examples
     --------
-    Two steps, blank and one class, all equally likely: three of the four alignments give the
-    label.
+    With two steps, and blank and one class equally likely, three of the four alignments give the
+    label:
 
     >>> import numpy as np
     >>> import fastseqloss as fsl
@@ -302,33 +302,34 @@ def ctc_posteriors(
     infeasible: Infeasible = "inf",
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    r"""Where in time each label is: occupation probabilities of the states of the CTC lattice.
+    r"""Occupation probabilities of the states of the CTC lattice: the position of each label in time.
 
-    The states are blank, first label, blank, second label, ..., last label, blank; entry u of frame
-    t is the probability, given scores and labels, that an alignment is in state u then [1]_:
+    The states are blank, first label, blank, second label, ..., last label, blank. Entry u of frame
+    t is the probability, given scores and labels, that an alignment is in state u at frame t [1]_:
 
     .. math:: \gamma_{b,t,u} = P(q_t = u \mid x_b, l_b)
               = \frac{\sum_{\pi : q_t = u} \prod_{t'} p_{b,t',\pi_{t'}}}
                      {\sum_{\pi} \prod_{t'} p_{b,t',\pi_{t'}}}
 
-    with both sums over the alignments of :math:`l_b`. They come from the forward-backward sweeps of
-    `ctc_loss`, whose gradient with respect to logits is softmax less the posteriors added by class.
+    with both sums over the alignments of :math:`l_b`. They are computed by the forward-backward
+    sweeps of `ctc_loss`, whose gradient with respect to logits is the softmax less the posteriors
+    summed by class.
 
     Parameters
     ----------
     logits, labels, logit_lengths, label_lengths, blank, input
         As of `ctc_loss`.
     infeasible : {"inf", "zero", "raise"}
-        Sequences too short for their labels have posteriors 0, or raise ValueError with "raise".
-        Sequences of probability 0 have posteriors 0, too.
+        Result for a sequence that is too short for its labels: posteriors of 0, or ValueError with
+        "raise". A sequence of probability 0 has posteriors of 0, too.
     num_threads : int, optional
         Threads to use, at most one per sequence; see `set_num_threads` for the default.
 
     Returns
     -------
     ndarray [B, T, 2 S + 1], or [T, 2 S + 1] for one sequence; dtype of `logits`
-        Posteriors; S is the largest number of labels. Each valid frame adds up to 1; frames beyond
-        a sequence's length, and states beyond its labels, are 0.
+        Posteriors; S is the largest number of labels. The posteriors of a valid frame add up to 1;
+        those beyond a sequence's length, and of states beyond its labels, are 0.
 
     Raises
     ------
@@ -346,7 +347,7 @@ def ctc_posteriors(
 
     Examples
     --------
-    Three frames, two classes, all equally likely: six alignments give label 1.
+    Six alignments of three frames with two equally likely classes give label 1:
 
     >>> import numpy as np
     >>> import fastseqloss as fsl
