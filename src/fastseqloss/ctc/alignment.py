@@ -216,14 +216,7 @@ def ctc_align(
     array([-1, -1, -1,  2])
     """
     lattice = as_lattice(
-        logits,
-        labels,
-        logit_lengths,
-        label_lengths,
-        blank=blank,
-        input=input,
-        infeasible=infeasible,
-        star=star,
+        logits, labels, logit_lengths, label_lengths, blank=blank, input=input, infeasible=infeasible, star=star
     )
     scores = lattice.scores
     batch, n_frames, n_classes = scores.values.shape

@@ -244,14 +244,7 @@ def named_ctc_loss(
     """Return what `ctc_loss` returns; `names` are those of the arguments in error messages."""
     normalizer = check_reduction(reduction, SEQUENCE_REDUCTIONS, normalizer)
     lattice = as_lattice(
-        logits,
-        labels,
-        logit_lengths,
-        label_lengths,
-        blank=blank,
-        input=input,
-        infeasible=infeasible,
-        names=names,
+        logits, labels, logit_lengths, label_lengths, blank=blank, input=input, infeasible=infeasible, names=names
     )
     scores = lattice.scores
     batch = len(scores.values)
@@ -356,15 +349,7 @@ def ctc_posteriors(
            [0.1667, 0.6667, 0.1667],
            [0.    , 0.5   , 0.5   ]])
     """
-    lattice = as_lattice(
-        logits,
-        labels,
-        logit_lengths,
-        label_lengths,
-        blank=blank,
-        input=input,
-        infeasible=infeasible,
-    )
+    lattice = as_lattice(logits, labels, logit_lengths, label_lengths, blank=blank, input=input, infeasible=infeasible)
     scores = lattice.scores
     order, threads = _schedule(lattice, num_threads)
     batch, n_frames, _ = scores.values.shape

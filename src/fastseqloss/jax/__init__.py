@@ -47,12 +47,12 @@ def ctc_loss(
     *,
     num_threads: int | None = None,
 ) -> jax.Array:
-    """Connectionist temporal classification losses, with the arguments of ``optax.losses.ctc_loss``.
+    """Connectionist temporal classification losses of logits, with the arguments of ``optax.losses.ctc_loss``.
 
     Parameters
     ----------
     logits : array [B, T, V]
-        Scores of V classes; the softmax is part of the loss. float32, float64, float16 or bfloat16.
+        Scores of V classes: float32, float64, float16 or bfloat16.
     logit_paddings : array [B, T]
         1 for padding, 0 for steps that count; padding is on the right.
     labels : array of int [B, S]
@@ -161,7 +161,7 @@ def ctc_loss_with_lengths(
     logits : array [B, T, V], or [T, V] for one sequence
         Scores of V classes: float32, float64, float16 or bfloat16.
     labels : array of int [B, S], or [S]
-        Padded, with any values in the padding.
+        Classes, with any values in the padding.
     logit_lengths, label_lengths, blank, input, infeasible, reduction, num_threads
         As of `fastseqloss.ctc_loss`.
 

@@ -108,7 +108,7 @@ def policy_gradient_loss(
         Returns of the actions less the expected returns, for each step or for each sequence; finite.
         Constants: no gradient flows through them.
     lengths : array_like of int [B], optional
-        Time steps of each sequence; all by default.
+        Time steps of each sequence; all by default. Padding is never read.
     mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
         Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
         never read and have gradient 0.
@@ -294,7 +294,7 @@ def clipped_policy_loss(
         Returns of the actions less the expected returns, for each step or for each sequence; finite.
         Constants: no gradient flows through them.
     lengths : array_like of int [B], optional
-        Time steps of each sequence; all by default.
+        Time steps of each sequence; all by default. Padding is never read.
     mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
         Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
         never read and have gradient 0.
