@@ -53,7 +53,7 @@ def _as_objects(name: str, value: Any, array: NDArray[Any]) -> NDArray[Any]:
 def _masked(name: str) -> TypeError:
     return TypeError(
         f"{name} is a masked array, or holds one; allowed: arrays without a mask, so fill it, and leave out what does "
-        "not count by lengths (or mask, where a function has it)"
+        "not count by lengths (or mask, if the function has one)"
     )
 
 

@@ -85,6 +85,7 @@ class Potentials(NamedTuple):
 def as_potentials(
     emissions: ArrayLike,
     transitions: ArrayLike,
+    *,
     lengths: ArrayLike | None,
     mask: ArrayLike | None,
     start: ArrayLike | None,

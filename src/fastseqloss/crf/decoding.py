@@ -73,7 +73,7 @@ def crf_decode(
     >>> fsl.crf_decode(emissions, np.array([[0.0, -1.0], [-1.0, 0.0]]))
     CRFPath(tags=array([0, 0, 0]), score=3.0)
     """
-    potentials = as_potentials(emissions, transitions, lengths, mask, start, end)
+    potentials = as_potentials(emissions, transitions, lengths=lengths, mask=mask, start=start, end=end)
     batch, n_frames, _ = potentials.scores.values.shape
     order, threads = schedule(potentials, None, num_threads, 2)
     score = np.empty(batch)

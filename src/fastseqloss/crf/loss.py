@@ -217,7 +217,7 @@ def crf_loss(
     0.333333
     """
     normalizer = check_reduction(reduction, SEQUENCE_REDUCTIONS, normalizer)
-    potentials = as_potentials(emissions, transitions, lengths, mask, start, end)
+    potentials = as_potentials(emissions, transitions, lengths=lengths, mask=mask, start=start, end=end)
     checked_tags = as_tags(tags, potentials)
     weight = as_weights("sample_weight", sample_weight, len(potentials.lengths))
     gradient = Gradient(potentials, return_grad, grad_out)
@@ -314,7 +314,7 @@ def crf_log_partition(
     >>> round(float(np.exp(fsl.crf_log_partition(np.zeros((3, 2)), np.zeros((2, 2))))), 6)
     8.0
     """
-    potentials = as_potentials(emissions, transitions, lengths, mask, start, end)
+    potentials = as_potentials(emissions, transitions, lengths=lengths, mask=mask, start=start, end=end)
     values = _sums_over_paths(potentials, None, None, num_threads)
     return float(values[0]) if potentials.single else values
 
@@ -392,7 +392,7 @@ def crf_marginals(
     array([[[0.548, 0.183],
             [0.067, 0.202]]])
     """
-    potentials = as_potentials(emissions, transitions, lengths, mask, start, end)
+    potentials = as_potentials(emissions, transitions, lengths=lengths, mask=mask, start=start, end=end)
     pairwise = flag("pairwise", pairwise)
     values = potentials.scores.values
     batch, n_frames, n_tags = values.shape

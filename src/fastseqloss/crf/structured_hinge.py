@@ -149,7 +149,7 @@ def structured_hinge_loss(
     0.0
     """
     normalizer = check_reduction(reduction, SEQUENCE_REDUCTIONS, normalizer)
-    potentials = as_potentials(emissions, transitions, lengths, mask, start, end)
+    potentials = as_potentials(emissions, transitions, lengths=lengths, mask=mask, start=start, end=end)
     checked_tags = as_tags(tags, potentials)
     costs = as_cost(cost, potentials.scores.values.shape[2])
     weight = as_weights("sample_weight", sample_weight, len(potentials.lengths))

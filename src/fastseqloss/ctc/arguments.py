@@ -90,7 +90,7 @@ def as_lattice(
     checked = check_labels(read, label_lengths, batch, alphabet, single=scores.single, names=names)
     if when_infeasible is Infeasibility.RAISE:
         _require_feasible(frames, checked, names)
-    return Lattice(scores, frames, checked, alphabet, kind, when_infeasible)
+    return Lattice(scores, frames=frames, labels=checked, alphabet=alphabet, input=kind, infeasible=when_infeasible)
 
 
 def read_labels(labels: Any, names: Names = NAMES) -> Integers | list[Integers]:

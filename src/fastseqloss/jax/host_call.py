@@ -24,8 +24,8 @@ _emit = getattr(mlir, "emit_python_callback", None)
 
 if _emit is None:
     warnings.warn(
-        f"fastseqloss.jax does not know JAX {jax.__version__} and uses jax.pure_callback, which can wait for ever in a "
-        "process with one CPU; set jax_cpu_enable_async_dispatch to False before JAX computes anything",
+        f"fastseqloss.jax does not support JAX {jax.__version__} and uses jax.pure_callback, which can wait forever in "
+        "a process with one CPU; set jax_cpu_enable_async_dispatch to False before JAX computes anything",
         RuntimeWarning,
         stacklevel=2,
     )

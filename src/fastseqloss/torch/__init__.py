@@ -106,7 +106,14 @@ def ctc_loss(
     (1.3333, tensor([ 0.0000, -0.1667,  0.0000]))
     """
     return _ctc(
-        "log_probs", "log_probs", log_probs, targets, input_lengths, target_lengths, blank, reduction, zero_infinity
+        log_probs,
+        "log_probs",
+        targets=targets,
+        input_lengths=input_lengths,
+        target_lengths=target_lengths,
+        blank=blank,
+        reduction=reduction,
+        zero_infinity=zero_infinity,
     )
 
 
@@ -155,7 +162,16 @@ def ctc_loss_from_logits(
     >>> x.grad[:, 0, 1]
     tensor([ 0.0000, -0.1667,  0.0000])
     """
-    return _ctc("logits", "logits", logits, targets, input_lengths, target_lengths, blank, reduction, zero_infinity)
+    return _ctc(
+        logits,
+        "logits",
+        targets=targets,
+        input_lengths=input_lengths,
+        target_lengths=target_lengths,
+        blank=blank,
+        reduction=reduction,
+        zero_infinity=zero_infinity,
+    )
 
 
 class CTCLoss(torch.nn.CTCLoss):
@@ -177,16 +193,24 @@ class CTCLoss(torch.nn.CTCLoss):
     def forward(self, log_probs: Tensor, targets: Tensor, input_lengths: Lengths, target_lengths: Lengths) -> Tensor:
         """Return the loss."""
         reduction: Any = self.reduction
-        return ctc_loss(log_probs, targets, input_lengths, target_lengths, self.blank, reduction, self.zero_infinity)
+        return ctc_loss(
+            log_probs,
+            targets,
+            input_lengths,
+            target_lengths,
+            blank=self.blank,
+            reduction=reduction,
+            zero_infinity=self.zero_infinity,
+        )
 
     def __prepare_scriptable__(self) -> NoReturn:  # which torch.jit.script calls first
         raise TypeError("CTCLoss cannot be scripted, because it runs outside of PyTorch; torch.nn.CTCLoss can")
 
 
 def _ctc(
-    name: str,
-    kind: Input,
     scores: Tensor,
+    input: Literal["log_probs", "logits"],
+    *,
     targets: Any,
     input_lengths: Any,
     target_lengths: Any,
@@ -194,20 +218,21 @@ def _ctc(
     reduction: str,
     zero_infinity: bool,
 ) -> Tensor:
-    values = as_array(name, scores)
+    """Return the loss of scores, whose kind is also the name of their argument."""
+    values = as_array(input, scores)
     if reduction not in _REDUCTIONS:
         raise ValueError(f"reduction is {reduction!r}; allowed: {', '.join(map(repr, _REDUCTIONS))}")
     if values.ndim not in (2, 3):
-        raise ValueError(f"{name} has shape {values.shape}; allowed: [T, B, V], or [T, V] for one sequence")
+        raise ValueError(f"{input} has shape {values.shape}; allowed: [T, B, V], or [T, V] for one sequence")
     if values.ndim == 2 and isinstance(targets, Tensor) and targets.ndim == 2 and len(targets) == 1:
         targets = targets[0]
     loss = Loss(
-        partial(_ctc_of_arrays, Names(name, "targets", "input_lengths", "target_lengths")),
-        (name,),
+        partial(_ctc_of_arrays, Names(input, "targets", "input_lengths", "target_lengths")),
+        (input,),
         {"targets": targets, "input_lengths": input_lengths, "target_lengths": target_lengths},
         {
             "blank": blank,
-            "input": kind,
+            "input": input,
             "infeasible": "zero" if zero_infinity else "inf",
             "reduction": _REDUCTIONS[reduction],
             "num_threads": threads(None),
