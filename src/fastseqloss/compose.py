@@ -1,4 +1,4 @@
-"""Losses made of others, and a check of gradients."""
+"""Weighted sums of losses, and a check of gradients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._core.arrays import as_array, as_doubles, as_floats, as_real, is_bfloat16
+from ._core.arrays import as_array, as_doubles, as_floats, as_real, is_real
 from ._core.foreign import as_output
 from ._core.gradient import check_grad_out
 from ._core.messages import brief, listed
@@ -19,10 +19,7 @@ from ._core.options import as_number, flag
 
 LossFunction = Callable[..., Any]
 
-
 _HALF = 2  # bytes
-
-
 _SMALL = 2.0**-64
 
 
@@ -61,7 +58,7 @@ class WeightedSum:
     def __call__(
         self, scores: ArrayLike, *, return_grad: bool = False, grad_out: NDArray[Any] | None = None
     ) -> float | tuple[float, NDArray[Any]]:
-        """Return the sum for these scores, and its gradient if asked for, as any loss does."""
+        """Return the sum for these scores, and its gradient if requested."""
         given = as_array("scores", scores)
         terms = [term for term in self._terms if term.weight]
         if not flag("return_grad", return_grad) and grad_out is None:
@@ -81,37 +78,38 @@ class WeightedSum:
 
 
 def weighted_sum(terms: Iterable[tuple[float, LossFunction]]) -> WeightedSum:
-    r"""Make a loss of others on the same scores: :math:`L(x) = \sum_i w_i L_i(x)`.
+    r"""Return the weighted sum of losses of the same scores, :math:`L(x) = \sum_i w_i L_i(x)`.
 
     Parameters
     ----------
     terms : iterable of (float, callable)
-        Weights, finite, and losses: of this package, with all arguments but the scores bound
+        Finite weights, and losses: losses of this package with all arguments except the scores bound
         (`functools.partial`), or any callable that takes the scores and returns ``(loss, gradient)``, a number and
         an array of the shape of the scores. A term of weight 0 is not called.
 
     Returns
     -------
     loss : callable
-        ``loss(scores)`` is the sum, ``loss(scores, return_grad=True)`` and ``loss(scores, grad_out=array)`` give
-        ``(loss, gradient)``. It may be a term of another sum.
+        ``loss(scores)`` returns the sum; ``loss(scores, return_grad=True)`` and ``loss(scores, grad_out=array)``
+        return ``(loss, gradient)``. It may be a term of another sum.
 
     Raises
     ------
     ValueError, TypeError
-        If a term is not as above; the message names it. What a term itself raises when called has a note that
-        names the term. When called, also if some terms give inf and others -inf, naming both: the sum would be NaN.
+        If a term is not as above; the message names it. An exception of a term that is called has a note that
+        names the term. A call also raises ValueError if some terms are inf and others -inf, because their sum is
+        not defined; the message names both.
 
     See Also
     --------
-    check_grad : for terms that you write.
+    check_grad : a check for the gradients of your own terms.
 
     Notes
     -----
-    Losses of this package write their gradients into arrays given to them: the first into the result, the
-    others into one further array, which they share, whatever their number. Gradients in half precision are added up
-    in float32. `grad_out` may be the scores, or share memory with arrays that are bound to the terms: it is then
-    written when all terms are known. Otherwise, if a term raises, it may hold the gradients of those before it.
+    Losses of this package write their gradients into existing arrays: the first term into the result, and the other
+    terms, in turn, into one further array. Gradients in half precision are added up in float32. `grad_out` may be the
+    scores, or share memory with arrays that are bound to the terms; it is then written after all terms have been
+    called. Otherwise, if a term raises an exception, it may hold the gradients of the terms before it.
 
     Examples
     --------
@@ -139,17 +137,17 @@ def check_grad(loss_fn: LossFunction, x: ArrayLike, *, rng: np.random.Generator 
     ----------
     loss_fn : callable
         A loss of this package with all other arguments bound, a `weighted_sum`, or any callable that takes
-        the scores and returns ``(loss, gradient)``. Where the loss is an array, its sum is what is derived.
+        the scores and returns ``(loss, gradient)``. If the loss is an array, its sum is differentiated.
     x : array_like
-        Scores at which to compare; taken as float64.
+        Scores at which to compare, converted to float64.
     rng : numpy.random.Generator or int, optional
-        Chooses the elements to compare where there are more than 1000; 0 by default.
+        Selects 1000 elements to compare if `x` has more; seed 0 by default.
 
     Returns
     -------
     error : float
-        The largest absolute difference; some 1e-9 for a gradient that is right, times the size of the loss. NaN
-        where loss or gradient are not finite.
+        The largest absolute difference, about 1e-9 times the size of the loss for a correct gradient. NaN if loss
+        or gradient are not finite.
 
     Raises
     ------
@@ -158,8 +156,8 @@ def check_grad(loss_fn: LossFunction, x: ArrayLike, *, rng: np.random.Generator 
 
     Notes
     -----
-    Central differences know nothing of kinks (hinge, absolute values, clipped ratios): within 1e-5 of one they
-    disagree with any gradient.
+    Central differences are wrong within 1e-5 of a kink (of hinges, absolute values, clipped ratios), where they differ
+    from any gradient.
 
     Examples
     --------
@@ -180,9 +178,9 @@ def check_grad(loss_fn: LossFunction, x: ArrayLike, *, rng: np.random.Generator 
     positions = np.arange(point.size)
     if point.size > 1000:
         positions = np.random.default_rng(0 if rng is None else rng).choice(point.size, 1000, replace=False)
-    flat, slopes, worst = point.reshape(-1), as_doubles(gradient).reshape(-1), 0.0
+    flat, derivatives, worst = point.reshape(-1), as_doubles(gradient).reshape(-1), 0.0
     for i in positions:
-        error = abs(_difference(term, point, flat, int(i)) - float(slopes[i]))
+        error = abs(_difference(term, point, flat, int(i)) - float(derivatives[i]))
         if math.isnan(error):
             return math.nan
         worst = max(worst, error)
@@ -190,7 +188,7 @@ def check_grad(loss_fn: LossFunction, x: ArrayLike, *, rng: np.random.Generator 
 
 
 def _difference(term: _Term, point: NDArray[Any], flat: NDArray[Any], i: int) -> float:
-    """Return the central difference of the loss by element i of a point, of which `flat` is a view."""
+    """Return the central difference of the loss by element i of a point; `flat` is a view of the point."""
     here = float(flat[i])
     step = 1e-5 * max(1.0, abs(here)) if math.isfinite(here) else 1.0
     ends = []
@@ -199,7 +197,7 @@ def _difference(term: _Term, point: NDArray[Any], flat: NDArray[Any], i: int) ->
         result = _call(term, point, gradient=False)
         ends.append(float(_as_losses(term, _first(result)).sum()))
     flat[i] = here
-    # A score that is infinite or padding leaves the loss as it is.
+    # Infinite scores and padding do not change the loss.
     return 0.0 if ends[0] == ends[1] else (ends[0] - ends[1]) / ((here + step) - (here - step))
 
 
@@ -245,7 +243,7 @@ def _loss_of(term: _Term, scores: NDArray[Any]) -> float:
 
 
 def _first(result: Any) -> Any:
-    """Return the loss of what may be a loss alone, or a loss and its gradient."""
+    """Return the loss of a result, which may be a loss alone or a loss and its gradient."""
     return result[0] if isinstance(result, tuple) and result else result
 
 
@@ -258,13 +256,13 @@ def _as_loss(term: _Term, loss: Any) -> float:
 
 def _as_losses(term: _Term, losses: Any) -> NDArray[np.float64]:
     array = as_array(f"the loss of {term.name}", losses)
-    if array.dtype.kind not in "fiu" and not is_bfloat16(array.dtype):
+    if not is_real(array.dtype) or array.dtype.kind == "b":
         raise ValueError(f"the loss of {term.name} is {brief(losses)}; allowed: a number")
     return as_doubles(array)
 
 
 def _checked(term: _Term, result: Any, scores: NDArray[Any], *, scalar: bool = True) -> tuple[Any, NDArray[Any]]:
-    """Return loss and gradient as a term returned them, if they are such."""
+    """Return the checked loss and gradient of the result of a term."""
     if not isinstance(result, tuple) or len(result) != 2:
         raise TypeError(f"{term.name} returned {type(result).__name__}; allowed: (loss, gradient)")
     loss, gradient = result
@@ -277,7 +275,7 @@ def _checked(term: _Term, result: Any, scores: NDArray[Any], *, scalar: bool = T
 
 
 def _accumulate(terms: list[_Term], scores: NDArray[Any], grad_out: NDArray[Any] | None) -> tuple[float, NDArray[Any]]:
-    """Return the sum and its gradient, in `grad_out` if the scores are not read from there."""
+    """Return the sum and its gradient, in `grad_out` unless terms read from its memory."""
     dtype = np.dtype(np.float32) if scores.dtype.itemsize == _HALF else scores.dtype
     if not all(_SMALL < abs(term.weight) < 1 / _SMALL for term in terms):
         dtype = np.dtype(np.float64)  # float32 may not hold the weight
@@ -303,7 +301,7 @@ def _accumulate(terms: list[_Term], scores: NDArray[Any], grad_out: NDArray[Any]
 
 
 def _is_read(array: NDArray[Any], values: Iterable[Any], depth: int = 4) -> bool:
-    """Return True if memory of the array is seen to belong to one of the values, or to what these are bound to."""
+    """Return True if the array is known to share memory with one of the values, or with arguments bound to them."""
     for value in values:
         found = as_output(value)
         if isinstance(found, np.ndarray):
@@ -315,7 +313,7 @@ def _is_read(array: NDArray[Any], values: Iterable[Any], depth: int = 4) -> bool
 
 
 def _held(value: Any) -> list[Any]:
-    """Return what a callable or a container is made of, as far as it is known."""
+    """Return the objects known to be held by a callable or a container."""
     if isinstance(value, partial):
         return [value.func, *value.args, *value.keywords.values()]
     if isinstance(value, WeightedSum):
@@ -329,7 +327,7 @@ def _held(value: Any) -> list[Any]:
 
 
 def _total(terms: list[_Term], losses: list[float]) -> float:
-    """Return the sum of the weighted losses of the terms; ValueError if some are inf and some -inf."""
+    """Return the sum of the weighted losses of the terms; ValueError if it has both inf and -inf."""
     if any(map(math.isnan, losses)):
         return math.nan
     above, below = ([i for i, loss in enumerate(losses) if loss == infinity] for infinity in (math.inf, -math.inf))
@@ -338,12 +336,12 @@ def _total(terms: list[_Term], losses: list[float]) -> float:
         raise ValueError("the sum is not defined: times their weights, {} is inf and {} is -inf".format(*which))
     try:
         return math.fsum(losses)
-    except OverflowError:  # of a part of the sum, if not of all
+    except OverflowError:  # of a partial sum
         return math.fsum(loss * 2.0**-64 for loss in losses) * 2.0**64
 
 
 def _add(gradient: NDArray[Any], found: NDArray[Any], weight: float, first: bool, room: NDArray[Any] | None) -> None:
-    """Gradient += weight * found, or = if `first`; `room` is what may be overwritten."""
+    """Add weight * found to the gradient, or set it if `first`; `room` may be overwritten."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         if first:
             if found is not gradient or weight != 1:

@@ -1,11 +1,11 @@
 """The demo: a recurrent reader of strings of handwritten digits, trained with `ctc_loss`.
 
-The digits of scikit-learn, 8x8 pixels each, are glued side by side at random spacing into strings
-such as "123". The reader sees a string column by column and is told which digits it holds, never
-where they are: that is what connectionist temporal classification (CTC) finds out. A fifth of the
-images is held out, and the strings that test the reader are made of those alone.
+The digits of scikit-learn, 8x8 pixels each, are placed side by side at random spacing to form strings
+such as "123". The network reads a string column by column. Training gives it the digits of a string
+without their positions, which connectionist temporal classification (CTC) infers. A fifth of the
+images is held out, and only these are used in the test strings.
 
-Everything is NumPy: the network is `fastseqloss.recurrent`, the gradient of the loss is ours.
+Everything is NumPy: the network is from `fastseqloss.recurrent`, and the loss from this package.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MAX_NORM = 1.0
 
 
 class Digits(NamedTuple):
-    """Images ``[N, 8, 8]`` of ink from 0 to 1, and the digit that each one shows, ``[N]``."""
+    """Images ``[N, 8, 8]`` of ink from 0 to 1, and their digits ``[N]``."""
 
     images: Array
     labels: Array
@@ -48,7 +48,7 @@ class Digits(NamedTuple):
 
 @dataclass
 class History:
-    """What happened in training: loss of each batch, held-out accuracy after each epoch, time."""
+    """Record of a training: loss of each batch, held-out accuracy after each epoch, time."""
 
     losses: list[float] = field(default_factory=list)
     accuracies: list[float] = field(default_factory=list)
@@ -79,7 +79,7 @@ def split_digits(rng: np.random.Generator) -> tuple[Digits, Digits]:
 def distort(images: Array, rng: np.random.Generator) -> Array:
     """Scale, shear, turn and move about a third of the images, and change their pressure.
 
-    The others stay as they are, because interpolation blurs and the held-out images are sharp.
+    The others are unchanged, because interpolation blurs and the held-out images are sharp.
     """
     chosen = rng.random(len(images)) < 0.3
     images, result = images[chosen], images.copy()
@@ -105,7 +105,7 @@ def distort(images: Array, rng: np.random.Generator) -> Array:
 
 
 def make_strings(digits: Digits, count: int, rng: np.random.Generator, *, distorted: bool = False) -> Strings:
-    """Glue 3 to 5 random digits together, `count` times, 0 to 3 empty columns between them."""
+    """Return `count` strings of 3 to 5 random digits with 0 to 3 empty columns between them."""
     sizes = rng.integers(3, 6, count)
     picks = rng.integers(len(digits.labels), size=sizes.sum())
     images = digits.images[picks]
@@ -124,7 +124,7 @@ def make_strings(digits: Digits, count: int, rng: np.random.Generator, *, distor
 class Reader:
     """Two bidirectional GRU layers and a linear layer, from columns to logits of digits and blank.
 
-    Each column comes with its two neighbours on either side.
+    The input at each column includes two neighbours on either side.
     """
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -172,7 +172,7 @@ def _flat(layers: dict[str, dict[str, Array]]) -> dict[str, Array]:
 
 
 def greedy_decode(logits: Array, lengths: Array) -> list[list[int]]:
-    """Take the best class of every column, merge repeats, drop blanks."""
+    """Return the best class of every column, with repeats merged and blanks removed."""
     decoded = []
     for best, length in zip(logits.argmax(axis=2), lengths, strict=True):
         best = best[:length]
@@ -187,12 +187,12 @@ def read(reader: Reader, strings: Strings) -> list[list[int]]:
 
 
 def sequence_accuracy(decoded: list[list[int]], labels: list[Array]) -> float:
-    """Return the share of strings read without any mistake."""
+    """Return the share of strings read without a mistake."""
     return float(np.mean([a == b.tolist() for a, b in zip(decoded, labels, strict=True)]))
 
 
 def learning_rate(progress: float) -> float:
-    """Rise over the first twentieth of the training, fall to 0 over the last two thirds."""
+    """Return a rate that rises over the first twentieth of the training, and falls to 0 over the last two thirds."""
     return PEAK_RATE * min(1, 0.02 + 20 * progress, 1.5 * (1 - progress))
 
 
@@ -241,7 +241,7 @@ def alignment(reader: Reader, strings: Strings) -> tuple[Array, Array]:
 
 
 def draw(history: History, image: Array, posterior: Array, labels: Array, title: str) -> Figure:
-    """Draw the loss curve, and a string with its alignment posterior under it."""
+    """Draw the loss curve, and below it a string with its alignment posterior."""
     ink, blank_colour = "#1b2a41", "#c3cad6"
     figure = Figure(figsize=(10, 6), layout="constrained", facecolor="white")
     parts: Any = figure.subfigures(2, 1, height_ratios=[1, 1.35])
@@ -288,12 +288,12 @@ def _plain(axes: Axes) -> None:
 
 
 def run(seed: int = 0, epochs: int = 12, output: str = "fastseqloss-demo.png") -> History:
-    """Train, test, print what came of it and save the picture."""
+    """Train, test, print the results and save the picture."""
     rng = np.random.default_rng(seed)
     training, held_out = split_digits(rng)
     tests = make_strings(held_out, HELD_OUT_STRINGS, rng)
     reader = Reader(rng)
-    # The matrices are small: more BLAS threads would mostly wait for each other.
+    # The matrices are small, so further BLAS threads would spend their time waiting.
     with threadpool_limits(1, user_api="blas"):
         history = train(reader, training, tests, epochs, rng)
 

@@ -1,6 +1,6 @@
-"""Pictures of posteriors, alignments and losses; needs matplotlib, which the extra `plot` installs.
+"""Plots of posteriors, alignments and losses; needs matplotlib, which the extra `plot` installs.
 
-Each function draws into `ax`, or into a new figure, and returns the Axes, to be changed further.
+Each function draws into `ax`, or into a new figure, and returns the Axes for further changes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._core.arrays import as_array, as_doubles, as_real, read_integers
+from ._core.arrays import as_doubles, as_real, is_bfloat16, read_integers
 from ._core.options import as_integer, as_number, choice
 from .ctc.alignment import TokenSpan
 
@@ -21,20 +21,14 @@ if TYPE_CHECKING:
 
 Names = Sequence[str] | dict[int, str]
 
-
 _INK = "#1b2a41"
-
-
 _FAINT = "#c3cad6"
-
-
 _GREY = "#8d99ae"
-
-
 _WAVE = "#a9b4c4"
-
-
 _PALETTE = ("#d1495b", "#00798c", "#c98a1b", "#30638e", "#6a4c93", "#2a7f4f")
+
+_LONGEST = 1e9  # seconds of a frame; larger limits overflow in matplotlib
+_LARGEST = 1e100  # number that can be drawn
 
 
 def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
@@ -49,12 +43,6 @@ def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
     ax.spines[["left", "bottom"]].set_color(_GREY)
     ax.tick_params(colors=_INK, labelsize=9)
     return ax
-
-
-_LONGEST = 1e9  # seconds of a frame; the axes of matplotlib overflow somewhere
-
-
-_LARGEST = 1e100
 
 
 def _numbers(name: str, value: ArrayLike) -> NDArray[np.float64]:
@@ -90,8 +78,8 @@ def _name(names: Names | None, label: int) -> str:
 
 
 def _write(ax: Axes, places: Sequence[float], texts: Sequence[str], colours: Sequence[str]) -> None:
-    """Write texts above the axes at their places, in two rows where they are too close for one."""
-    points = 72 * ax.bbox.width / ax.figure.dpi / (ax.get_xlim()[1] - ax.get_xlim()[0])  # for a unit of the axis
+    """Write texts above the axes at their places, in two rows if they are too close for one."""
+    points = 72 * ax.bbox.width / ax.figure.dpi / (ax.get_xlim()[1] - ax.get_xlim()[0])  # per unit of the axis
     row, before, room = 0, -np.inf, 0.0
     for place, text, colour in zip(places, texts, colours, strict=True):
         half = 3.5 * len(text) + 1.5
@@ -111,7 +99,7 @@ def _write(ax: Axes, places: Sequence[float], texts: Sequence[str], colours: Seq
 
 
 def _colours(labels: Sequence[int]) -> list[str]:
-    """Return a colour for each label, equal for equal ones, in the order in which they occur."""
+    """Return a colour for each label, the same for equal labels, in the order of first occurrence."""
     ranks = {label: rank for rank, label in enumerate(dict.fromkeys(labels))}
     return [_PALETTE[ranks[label] % len(_PALETTE)] for label in labels]
 
@@ -125,7 +113,7 @@ def plot_posteriors(
     kind: Literal["auto", "curves", "image"] = "auto",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw where in time each label is, as `ctc_posteriors` has it, for one sequence.
+    """Draw the posteriors of `ctc_posteriors` over time, for one sequence.
 
     Parameters
     ----------
@@ -134,14 +122,14 @@ def plot_posteriors(
     labels : array_like of int [S]
         The labels.
     names : sequence or dict of str, optional
-        What to write for a label; its number by default.
+        Text for each label; its number by default.
     frame_seconds : float, optional
-        Length of a frame: the axis is in seconds then.
+        Length of a frame; the axis is then in seconds.
     kind : {"auto", "curves", "image"}
         A curve for each label, with the blanks together in grey, or an image of labels against
         time; "auto" draws curves for up to 48 labels.
     ax : matplotlib Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw into; a new figure by default.
 
     Returns
     -------
@@ -152,7 +140,7 @@ def plot_posteriors(
     ValueError, TypeError
         If shapes do not fit or an option is unknown.
     ModuleNotFoundError
-        Without matplotlib.
+        If matplotlib is not installed.
 
     Examples
     --------
@@ -170,7 +158,7 @@ def plot_posteriors(
     if shares.ndim != 2 or shares.shape[1] < 2 * len(tokens) + 1:
         raise ValueError(f"posteriors has shape {shares.shape}; allowed: [T, {2 * len(tokens) + 1}] or wider")
     shares = shares[:, : 2 * len(tokens) + 1]
-    bad = np.argwhere(~((shares >= 0) & (shares <= 1.01)))  # 1, in half precision
+    bad = np.argwhere(~((shares >= 0) & (shares <= 1.01)))  # above 1 for rounding in half precision
     if len(bad):
         t, u = bad[0].tolist()
         raise ValueError(f"posteriors[{t}, {u}] is {shares[t, u]}; allowed: probabilities, 0 to 1")
@@ -186,7 +174,7 @@ def plot_posteriors(
 
 
 def _draw_curves(ax: Axes, shares: NDArray[np.float64], labels: list[int], texts: list[str], unit: float) -> None:
-    # A probability belongs to the whole of its frame: steps, not lines between points.
+    # Steps, because a probability belongs to a whole frame.
     edges = np.arange(len(shares) + 1) * unit
     blank = shares[:, ::2].sum(axis=1)
     ax.stairs(blank, edges, fill=True, color=_FAINT, alpha=0.45, linewidth=0)
@@ -211,8 +199,8 @@ def _draw_image(ax: Axes, shares: NDArray[np.float64], texts: list[str], unit: f
 
     frames, count = shares.shape
     shades = LinearSegmentedColormap.from_list("posterior", ["white", "#9cc5d3", _PALETTE[1], _INK])
-    # The square root keeps visible what is spread over many frames, and some 400 columns, each the
-    # largest of the frames under it, what is over in one.
+    # The square root makes small probabilities visible. Each of about 400 columns shows the largest
+    # of its frames, so that a label of a single frame stays visible.
     step = max(1, frames // 400)
     starts = np.arange(0, frames, step)
     extent = (0.0, max(len(starts), 1) * step * unit, max(float(count), 1.0), 0.0)
@@ -235,24 +223,24 @@ def plot_alignment(
 ) -> Axes:
     """Draw the frames of each label, over a waveform or an image if one is given.
 
-    A span is the more opaque the more probable it is: the exponential of its mean log-probability.
+    The opacity of a span grows with its probability, the exponential of its mean log-probability.
 
     Parameters
     ----------
     spans : list or tuple of TokenSpan
-        Of one sequence: ``ctc_align(...).spans()[b]``.
+        Spans of one sequence: ``ctc_align(...).spans()[b]``.
     names : sequence or dict of str, optional
-        What to write for a label; its number by default.
+        Text for each label; its number by default.
     frames : int, optional
-        Number of frames of the sequence; by default up to the end of the last span.
+        Number of frames of the sequence; the end of the last span by default.
     frame_seconds : float, optional
-        Length of a frame: the axis is in seconds then.
+        Length of a frame; the axis is then in seconds.
     waveform : array_like [N], optional
         Samples that cover all frames.
     image : array_like [H, W], [H, W, 3] or [H, W, 4], optional
-        A picture whose width covers all frames: a line of text, or a spectrogram.
+        A picture whose width covers all frames, such as a line of text or a spectrogram.
     ax : matplotlib Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw into; a new figure by default.
 
     Returns
     -------
@@ -263,7 +251,7 @@ def plot_alignment(
     ValueError, TypeError
         If shapes do not fit, samples are not finite, or both `waveform` and `image` are given.
     ModuleNotFoundError
-        Without matplotlib.
+        If matplotlib is not installed.
 
     Examples
     --------
@@ -331,18 +319,16 @@ def _as_samples(waveform: ArrayLike) -> NDArray[np.float64]:
 
 
 def _as_picture(image: ArrayLike) -> NDArray[Any]:
-    picture = as_array("image", image)
+    picture = as_real("image", image)
     if picture.ndim != 2 and not (picture.ndim == 3 and picture.shape[2] in (3, 4)):
         raise ValueError(f"image has shape {picture.shape}; allowed: [H, W], [H, W, 3] or [H, W, 4]")
-    if picture.dtype.kind not in "fiub":
-        raise TypeError(f"image has dtype {picture.dtype}; allowed: real numbers")
     if not picture.size:
         raise ValueError(f"image has shape {picture.shape}; allowed: a pixel or more")
-    return picture
+    return picture.astype(np.float32) if is_bfloat16(picture.dtype) else picture
 
 
 def _draw_waveform(ax: Axes, samples: NDArray[np.float64], width: float) -> None:
-    # The least and the largest sample under each of about 2000 columns: no peak is lost.
+    # Each of about 2000 columns spans its smallest and largest sample, so peaks stay visible.
     starts = np.arange(0, len(samples), max(1, len(samples) // 2000))
     times = starts * (width / len(samples))
     low, high = np.minimum.reduceat(samples, starts), np.maximum.reduceat(samples, starts)
@@ -359,20 +345,20 @@ def plot_loss(
     unit: str = "loss, nats",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the losses of a training: those of every step faint, their running mean strong.
+    """Draw the losses of a training: every step faint, their running mean strong.
 
     Parameters
     ----------
     losses : array_like [N]
-        Loss of each step. Steps that are not finite, or beyond 1e100, leave a gap.
+        Loss of each step. Losses that are not finite, or beyond 1e100, leave a gap.
     validation : array_like [M], optional
-        Validation losses at M equally distant steps, the last one at the end of the training.
+        Validation losses at M equally spaced steps, the last one at the end of the training.
     smooth : int, optional
-        Steps in a running mean; by default a fiftieth of all, at least one.
+        Number of steps in the running mean; by default a fiftieth of all, at least one.
     unit : str
-        Label of the vertical axis, which is logarithmic where all losses are above 0.
+        Label of the vertical axis, which is logarithmic if all losses are above 0.
     ax : matplotlib Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw into; a new figure by default.
 
     Returns
     -------
@@ -383,7 +369,7 @@ def plot_loss(
     ValueError, TypeError
         If shapes or `smooth` are not as above.
     ModuleNotFoundError
-        Without matplotlib.
+        If matplotlib is not installed.
 
     Examples
     --------
@@ -419,7 +405,7 @@ def plot_loss(
 
 
 def _drawable(losses: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the losses, NaN for those that no axis could show."""
+    """Return the losses, with NaN in place of those that cannot be drawn."""
     return np.where(np.abs(losses) < _LARGEST, losses, np.nan)
 
 

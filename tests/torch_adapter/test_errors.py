@@ -1,5 +1,7 @@
 """Errors of losses of tensors."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,12 @@ def ctc_arguments(**changed):
     (ValueError, r"targets\[0, 1\] is 0; allowed: 0 to 5, except 0, which is the blank",
      {"targets": torch.tensor([[1, 0, 1, 1, 1]] * 4)}),
     (TypeError, "targets has dtype float32; allowed: any integer dtype", {"targets": torch.ones(4, 5)}),
+    (TypeError,
+     r"targets\[0, 0\] is nan, a missing entry: leave it out, or put any integer there and pass target_lengths",
+     {"targets": torch.full((4, 5), math.nan)}),
+    (ValueError, "targets has 3 sequences; allowed: 4, as in log_probs", {"targets": [[1, 2]] * 3}),
+    (ValueError, r"targets has shape \(4, 1, 5\); allowed: \[B, S\] padded, \[sum of target_lengths\]",
+     {"targets": torch.ones(4, 1, 5).long()}),
     (TypeError, "targets is on device 'meta'", {"targets": torch.ones(4, 5, device="meta").long()}),
     (ValueError, r"targets has shape \(3, 5\); allowed: \[B, S\] with B = 4", {"targets": torch.ones(3, 5).long()}),
     (ValueError, "blank is 6; allowed: -6 to 5", {"blank": 6}),
@@ -54,6 +62,8 @@ def test_ctc_errors(error, message, changed):
 def test_errors_name_logits():
     with pytest.raises(ValueError, match=r"logits has shape \(12,\)"):
         fst.ctc_loss_from_logits(torch.zeros(T), *problem())
+    with pytest.raises(ValueError, match="targets has 3 sequences; allowed: 4, as in logits"):
+        fst.ctc_loss_from_logits(logits(), [[1, 2]] * 3, [T] * 4, [1] * 4)
 
 
 def test_constants_have_no_gradient():

@@ -16,18 +16,15 @@ from .messages import indexed, wrong_dtype
 
 _NATIVE = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 
-
-_MOST_ELEMENTS = sys.maxsize // 9  # of 8 bytes; NumPy counts to lengths near the very limit in float64
-
+_MOST_ELEMENTS = sys.maxsize // 9  # of 8 bytes; NumPy counts lengths near the limit in float64
 
 FLOATS = "float16, bfloat16, float32 or float64"
-
 
 _KINDS = {np.dtype(name): kind for kind, name in enumerate(STORED) if name != "bfloat16"}
 
 
 def as_array(name: str, value: Any) -> NDArray[Any]:
-    """Return `value` as an array, without a copy wherever NumPy can see its memory."""
+    """Return `value` as an array, without a copy if NumPy can access its memory."""
     array = value if type(value) is np.ndarray else as_numpy(name, value)
     if array.size > _MOST_ELEMENTS or not array.size:
         _check_size(name, array)
@@ -35,7 +32,7 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
 
 
 def _check_size(name: str, array: NDArray[Any]) -> None:
-    # Calls make arrays of 8 bytes for each element, or for each sequence or step of empty ones.
+    # Calls allocate 8 bytes for each element; empty arrays still have sequences and steps to allocate for.
     elements = math.prod(length for length in array.shape if length)
     if elements > _MOST_ELEMENTS:
         raise MemoryError(f"{name} has shape {array.shape}: no memory holds {8 * elements} bytes, 8 for each element")
@@ -49,7 +46,7 @@ def check_output(name: str, shape: tuple[int, ...], itemsize: int) -> None:
 
 
 def as_floats(name: str, given: NDArray[Any]) -> NDArray[Any]:
-    """Return the array in float16, bfloat16, float32 or float64 of this machine's byte order."""
+    """Return the array in float16, bfloat16, float32 or float64 of native byte order."""
     dtype = given.dtype
     if dtype in _NATIVE or is_bfloat16(dtype):
         return given
@@ -59,42 +56,48 @@ def as_floats(name: str, given: NDArray[Any]) -> NDArray[Any]:
 
 
 def stored_kind(dtype: np.dtype[Any]) -> int | None:
-    """Return the kind that kernels know a type by, None if they do not; byte order included."""
+    """Return the kernels' code of a dtype, None for a dtype or byte order that they cannot read."""
     return STORED.index("bfloat16") if is_bfloat16(dtype) else _KINDS.get(dtype)
 
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:
-    """Whether this is the type of ml_dtypes, which need not be installed."""
-    return dtype.kind == "V" and dtype.name == "bfloat16"  # names take microseconds
+    """Return True for bfloat16 of ml_dtypes, which need not be installed."""
+    return dtype.kind == "V" and dtype.name == "bfloat16"  # the name alone takes microseconds
+
+
+def is_real(dtype: np.dtype[Any]) -> bool:
+    """Return True for integers and floats, bfloat16 and bool included."""
+    return dtype.kind in "fiub" or is_bfloat16(dtype)
 
 
 def as_real(name: str, value: Any) -> NDArray[Any]:
     """Return `value` as an array of real numbers, of any dtype."""
     array = as_array(name, value)
-    if array.dtype.kind not in "fiub" and not is_bfloat16(array.dtype):
+    if not is_real(array.dtype):
         raise wrong_dtype(name, array, "real numbers")
     return array
 
 
 def as_doubles(array: NDArray[Any]) -> NDArray[np.float64]:
-    """Return a copy in float64, C-contiguous, whatever the caller has told NumPy to do about overflow and NaN."""
+    """Return a C-contiguous copy in float64, under any `numpy.seterr` of the caller."""
     with np.errstate(all="ignore"):
         return np.array(array, dtype=np.float64, order="C")
 
 
 def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the dtype in this machine's byte order."""
+    """Return the dtype in native byte order."""
     return dtype if dtype.isnative else dtype.newbyteorder("=")
 
 
 def stored(array: NDArray[Any]) -> tuple[NDArray[Any], int]:
-    """Return an array in a form whose memory kernels can see, and the kind of its elements."""
+    """Return an array that exports its memory to kernels, and the kernels' code of its dtype."""
     kind = stored_kind(array.dtype)
     assert kind is not None
     return (array.view(np.uint16) if array.dtype.itemsize == 2 else array), kind
 
 
 def is_kernel_ready(array: NDArray[Any]) -> bool:
+    """Return True if kernels can walk the array: last axis contiguous, strides whole elements."""
     size = array.itemsize
     strides = array.strides
     return (
@@ -106,11 +109,12 @@ def is_kernel_ready(array: NDArray[Any]) -> bool:
 
 
 def kernel_ready(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the array, copied if kernels cannot walk it."""
     return array if is_kernel_ready(array) else array.copy(order="C")
 
 
 def overlaps_itself(array: NDArray[Any]) -> bool:
-    """Whether elements of an array share memory with one another."""
+    """Return True if elements of an array share memory with one another."""
     extent = array.itemsize
     if array.flags.c_contiguous or array.size == 0:
         return False
@@ -124,7 +128,7 @@ def overlaps_itself(array: NDArray[Any]) -> bool:
 
 
 def shares_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    """Whether two arrays share memory, or cannot be told apart in reasonable time."""
+    """Return True if two arrays share memory, or if that takes too long to find out."""
     try:
         return bool(np.shares_memory(a, b, max_work=10_000))  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
@@ -132,31 +136,31 @@ def shares_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
 
 
 def as_integers(name: str, value: Any) -> NDArray[np.int64]:
-    """Return a copy of `value` as C-contiguous int64; TypeError unless its dtype is an integer one."""
+    """Return a copy of `value` as C-contiguous int64; TypeError for a dtype that is not an integer one."""
     return read_integers(name, value).values
 
 
 class Integers(NamedTuple):
-    """Integers as they are computed with, and as they are shown in messages. Neither is memory of the caller."""
+    """Integers for computing, and for messages; both are copies."""
 
-    values: NDArray[np.int64]  # C-contiguous; 2**63 - 1 for what is beyond int64
+    values: NDArray[np.int64]  # C-contiguous; 2**63 - 1 for values beyond int64
     exact: NDArray[Any]
 
     def shown(self, flat: int) -> Any:
-        """Return the number at a position of the flat array as it was read."""
+        """Return the number at a position of the flat array, as it was passed."""
         return self.exact.reshape(-1)[flat]
 
 
-def read_integers(name: str, value: Any) -> Integers:
-    """Return a copy of `value`; TypeError unless its dtype is an integer one.
+def read_integers(name: str, value: Any, remedy: str | None = None) -> Integers:
+    """Return a copy of `value`; TypeError for a dtype that is not an integer one.
 
-    A copy, so that nothing changes it once it has been checked: not another thread, nor the
-    gradient written over it, nor the caller's own object, which messages do not look into again.
+    The copy keeps checked values safe from other threads and from a gradient written over `value`.
+    `remedy` is the advice for a missing entry, if not that of `messages.cause`.
     """
     array = as_array(name, value)
     if array.dtype.kind not in "iu":
         if array.size:
-            raise wrong_dtype(name, array, "any integer dtype")
+            raise wrong_dtype(name, array, "any integer dtype", remedy)
         array = np.empty(array.shape, np.int64)
     if array.dtype.itemsize == 8 and array.dtype.kind == "u":
         exact = np.array(array, dtype=np.uint64, order="C")
@@ -166,7 +170,7 @@ def read_integers(name: str, value: Any) -> Integers:
 
 
 def as_lengths(name: str, value: Any, batch: int, longest: int, single: bool) -> NDArray[np.int64]:
-    """Return lengths [B] within 0 to `longest`; None means all of that length. One number will do for one sequence."""
+    """Return lengths [B] from 0 to `longest`; None means `longest` for all. A number is accepted for one sequence."""
     if value is None:
         return np.full(batch, longest, np.int64)
     read = read_integers(name, value)
@@ -188,7 +192,7 @@ def as_mask(
 ) -> NDArray[np.bool_]:
     """Return a C-contiguous copy of a mask of that shape: bool, or integers 0 and 1.
 
-    Integers that are not `inside`, which is of as many elements, may be anything.
+    Integers where `inside`, an array of as many elements, is False are not checked.
     """
     array = as_array(name, value)
     if array.dtype.kind not in "biu":

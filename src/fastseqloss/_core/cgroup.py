@@ -1,4 +1,4 @@
-"""How many CPUs the control group of this process may use: containers are limited so, not by affinity."""
+"""CPU quota of the control group of this process, by which containers are limited."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ _ROOT = Path("/")
 class _Mount(NamedTuple):
     point: PurePosixPath
     group: PurePosixPath
-    """Control group that is seen at `point`."""
+    """Control group mounted at `point`."""
     version: int
 
 
 def cpu_quota(root: Path = _ROOT) -> int | None:
-    """Return the CPUs that the quotas of the control groups amount to, rounded up; None without a quota.
+    """Return the smallest quota of the process's control group and its visible ancestors, in CPUs rounded up.
 
-    Those of the group that the process is in count, and of all that this one is part of, as far as they can be seen.
-    `root` is where /proc and the mounted control groups are looked for.
+    None without a quota. `root` is the directory above /proc and the mounted control groups.
     """
     quotas = []
     try:
         groups = _groups((root / "proc/self/cgroup").read_text())
         mounts = _mounts((root / "proc/self/mountinfo").read_text())
-    except (OSError, ValueError):  # none, or not as they are known
+    except (OSError, ValueError):  # no control groups, or an unknown format
         return None
     for mount in mounts:
         if mount.version not in groups:
@@ -42,7 +41,7 @@ def cpu_quota(root: Path = _ROOT) -> int | None:
 
 
 def _groups(text: str) -> dict[int, PurePosixPath]:
-    """Group of the process by version, from lines like ``0::/group`` and ``4:cpu,cpuacct:/group``."""
+    """Return the group of the process by version, from lines like ``0::/group`` and ``4:cpu,cpuacct:/group``."""
     groups = {}
     for line in text.splitlines():
         hierarchy, controllers, path = line.split(":", 2)
@@ -54,7 +53,7 @@ def _groups(text: str) -> dict[int, PurePosixPath]:
 
 
 def _mounts(text: str) -> list[_Mount]:
-    """Where control groups are mounted; see proc_pid_mountinfo(5) for the fields."""
+    """Return the mounts of control groups; see proc_pid_mountinfo(5) for the fields."""
     mounts = []
     for line in text.splitlines():
         before, _, after = line.partition(" - ")
@@ -66,19 +65,19 @@ def _mounts(text: str) -> list[_Mount]:
 
 
 def _unescape(field: str) -> str:
-    """Undo the escapes of white space, which are octal."""
+    """Undo the octal escapes of white space."""
     return field.encode("latin-1", "backslashreplace").decode("unicode_escape")
 
 
 def _below(group: PurePosixPath, mounted: PurePosixPath) -> PurePosixPath:
-    """Path of a group below the mounted one; of a group that is not there, the mounted one itself."""
+    """Return the path of a group relative to the mounted one, or the mounted one itself for a group outside."""
     if ".." in group.parts or not group.is_relative_to(mounted):
         return PurePosixPath()
     return group.relative_to(mounted)
 
 
 def _quota(folder: Path, version: int) -> float:
-    """CPUs that one group may use: time in each period over its length; inf without a limit."""
+    """Return the CPUs that one group may use: CPU time per period over the period's length; inf without a limit."""
     try:
         if version == 2:
             quota, period = (folder / "cpu.max").read_text().split()

@@ -18,7 +18,7 @@ from .threads import get_num_threads, processors
 
 
 def _openmp() -> str:
-    # auditwheel lists the packages that the libraries beside the extension modules came from.
+    # auditwheel lists the packages of the libraries that it copied into the wheel.
     version = runtime.openmp()
     if not version:
         return "none"
@@ -36,7 +36,7 @@ def _openmp() -> str:
 def show_config(file: TextIO | None = None) -> None:
     """Print the version, instruction set level, compiler, OpenMP runtime and threads in use.
 
-    The OpenMP runtime is shown by its file, one that came with the wheel also by the package that it was taken from.
+    The OpenMP runtime is shown by its file, and for a runtime bundled with the wheel by its original package.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Arrays of other libraries as NumPy sees them, without a copy and without an import of those libraries."""
+"""Arrays of other libraries as NumPy arrays, without a copy and without importing those libraries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .messages import shortened
 
 
 def as_numpy(name: str, value: Any) -> NDArray[Any]:
-    """Return `value` as an array, without a copy wherever NumPy can see its memory."""
+    """Return `value` as an array, without a copy if NumPy can access its memory."""
     if is_tensor(value):
         return _as_tensor(name, value)
     if isinstance(value, (list, tuple)) and _holds_masked(value):
@@ -39,14 +39,12 @@ def as_numpy(name: str, value: Any) -> NDArray[Any]:
 
 
 def _as_objects(name: str, value: Any, array: NDArray[Any]) -> NDArray[Any]:
-    """Return an array of objects, or an array of numbers in its place if these are scalars of Arrow."""
+    """Return an array of objects, or of numbers if the objects are Arrow scalars."""
     if hasattr(value, "as_py"):  # a row of a column of lists
         return as_numpy(name, value.as_py())
     if array.ndim == 0 and not isinstance(value, (np.ndarray, str, bytes)) and isinstance(value, Iterable):
         listed = f"list({name}.values())" if isinstance(value, Mapping) else f"list({name})"
-        raise TypeError(
-            f"{name} is a {type(value).__name__}, which is no array; allowed: arrays and lists, as {listed}"
-        )
+        raise TypeError(f"{name} is a {type(value).__name__}, not an array; allowed: arrays and lists, as {listed}")
     if array.size and all(hasattr(item, "as_py") for item in array.flat):
         return np.asarray([item.as_py() for item in array.flat]).reshape(array.shape)
     return np.asarray(array)
@@ -55,12 +53,12 @@ def _as_objects(name: str, value: Any, array: NDArray[Any]) -> NDArray[Any]:
 def _masked(name: str) -> TypeError:
     return TypeError(
         f"{name} is a masked array, or holds one; allowed: arrays without a mask, so fill it, and leave out what does "
-        "not count by lengths (or mask, where a function has it)"
+        "not count by lengths (or mask, if the function has one)"
     )
 
 
 def _holds_masked(value: Any) -> bool:
-    """Return True if there is a masked array, or a masked number, in nested lists: NumPy would not see the mask."""
+    """Return True if nested lists hold a masked array or number, whose mask NumPy would drop."""
     waiting, seen = [value], set()
     while waiting:
         row = waiting.pop()
@@ -76,12 +74,12 @@ def _holds_masked(value: Any) -> bool:
 
 
 def as_output(value: Any) -> Any:
-    """Return what a gradient is to be written to as an array that shares its memory, where that can be had."""
+    """Return an output as an array of the same memory; other objects than tensors are returned unchanged."""
     return _as_tensor("grad_out", value) if is_tensor(value) else value
 
 
 def is_tensor(value: Any) -> bool:
-    """Return True for a tensor of PyTorch."""
+    """Return True for a PyTorch tensor."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, getattr(torch, "Tensor", ()))
 
@@ -96,7 +94,7 @@ def _as_tensor(name: str, tensor: Any) -> NDArray[Any]:
 
 
 def _as_odd_tensor(name: str, tensor: Any, error: Exception) -> NDArray[Any]:
-    """Return a tensor as an array if NumPy can see it at all, else say why it cannot."""
+    """Return a tensor that `Tensor.numpy` refuses as an array if possible, else raise TypeError with the reason."""
     if tensor.device.type != "cpu":
         raise TypeError(f"{name} is on device {str(tensor.device)!r}; allowed: 'cpu', so pass {name}.cpu()")
     if tensor.requires_grad:

@@ -1,4 +1,4 @@
-"""Instruction set levels: which there are, and the kernels compiled for the one in use."""
+"""Instruction set levels, and the kernels compiled for the level in use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .._kernels import cpu
 
 
 def available_levels() -> list[str]:
-    """Instruction set levels that this build has and this machine can run, best first."""
+    """Return the instruction set levels of this build that this machine can run, best first."""
     level = cpu.x86_64_level()
     if level == 0:
         return ["baseline"]
@@ -31,5 +31,5 @@ level = _choose_level()
 
 
 def load(name: str, isa: str | None = None) -> ModuleType:
-    """Compiled kernels of one module, at the level in use or another."""
+    """Return a module of kernels, compiled for the level in use or for `isa`."""
     return importlib.import_module(f"fastseqloss._kernels.{name}_{isa or level}")

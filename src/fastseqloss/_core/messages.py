@@ -12,40 +12,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LONGEST = 200  # characters of a value
-
-
+_LISTED = 10  # items of a long list
 _LOOKED_AT = 1 << 20  # elements that are searched for the cause of an error
-_LISTED = 10  # of many
-
-
-_INSTEAD = {  # of a missing entry
-    "labels": "leave it out, or put any integer there and pass label_lengths",
+_REMEDIES = {  # for a missing entry
     "targets": "put any number there, and leave the step out by lengths or mask",
     "tags": "put any tag there, and leave the step out by lengths or mask",
     "actions": "put any action there, and leave the step out by lengths or mask",
 }
-
-
 _repr = reprlib.Repr()
-
-
 _repr.maxstring = _repr.maxother = _LONGEST
 
 
 def brief(value: Any) -> str:
-    """Return the repr of a value, its middle left out if it is long."""
+    """Return the repr of a value, shortened in the middle if it is long."""
     return shortened(_repr.repr(value))
 
 
 def shortened(text: Any) -> str:
-    """Return a text, its middle left out if it is long."""
+    """Return a text, shortened in the middle if it is long."""
     text = str(text)
     half = _LONGEST // 2
     return text if len(text) <= _LONGEST else f"{text[:half]} ... {text[-half:]}"
 
 
 def listed(items: Sequence[Any] | NDArray[Any]) -> str:
-    """Return the first items, and how many there are in all if those are not all."""
+    """Return the first items, with the number of all of them if there are more."""
     text = ", ".join(map(str, items[:_LISTED]))
     return text if len(items) <= _LISTED else f"{text}, ... ({len(items)} in all)"
 
@@ -55,24 +46,28 @@ def indexed(name: str, index: tuple[Any, ...]) -> str:
     return f"{name}[{', '.join(map(str, index))}]" if index else name
 
 
-def wrong_dtype(name: str, array: NDArray[Any], allowed: str) -> TypeError:
-    """Return an error for an array whose dtype is not allowed, with the likely cause."""
-    return TypeError(f"{name} has dtype {shortened(array.dtype)}; allowed: {allowed}{cause(name, array)}")
+def wrong_dtype(name: str, array: NDArray[Any], allowed: str, remedy: str | None = None) -> TypeError:
+    """Return an error for an array whose dtype is not allowed, with the likely cause; see `cause` for `remedy`."""
+    return TypeError(f"{name} has dtype {shortened(array.dtype)}; allowed: {allowed}{cause(name, array, remedy)}")
 
 
-def cause(name: str, array: NDArray[Any]) -> str:
-    """Return the likely cause of a wrong dtype, after a semicolon, or nothing."""
-    if array.ndim > 32:  # more than `flat` goes through
+def cause(name: str, array: NDArray[Any], remedy: str | None = None) -> str:
+    """Return the likely cause of a wrong dtype, after a semicolon, or nothing.
+
+    `remedy` is the advice for a missing entry; by default it depends on the name of the argument.
+    """
+    remedy = remedy or _REMEDIES.get(name.partition("[")[0], "fill it or leave it out")
+    if array.ndim > 32:  # `flat` does not support more axes
         return ""
     if array.dtype == object:
-        return _cause_of_objects(name, array)
+        return _cause_of_objects(name, array, remedy)
     if array.dtype.kind not in "fcmM":
         return ""
     first = array.flat[:_LOOKED_AT]
     missing = np.flatnonzero(np.isnan(first))
     if len(missing):
         at = _place(array, missing[0])
-        return f"; {indexed(name, at)} is {array[at]}, a missing entry: {_instead(name, at)}"
+        return f"; {indexed(name, at)} is {array[at]}, a missing entry: {remedy}"
     if array.dtype.kind == "f":
         with np.errstate(all="ignore"):
             large = np.flatnonzero(np.abs(first.astype(np.float64)) >= 2.0**63)
@@ -86,18 +81,12 @@ def _place(array: NDArray[Any], i: Any) -> tuple[int, ...]:
     return tuple(int(k) for k in np.unravel_index(i, array.shape))
 
 
-def _instead(name: str, at: tuple[int, ...]) -> str:
-    if name.startswith("labels[") and not at:
-        return "an empty list stands for no labels"
-    return _INSTEAD.get(name.partition("[")[0], "fill it or leave it out")
-
-
-def _cause_of_objects(name: str, array: NDArray[Any]) -> str:
+def _cause_of_objects(name: str, array: NDArray[Any], remedy: str) -> str:
     item: Any
     for at, item in islice(np.ndenumerate(array), _LOOKED_AT):
         where = indexed(name, at)
         if _is_missing(item):
-            return f"; {where} is {brief(item)}, a missing entry: {_instead(name, at)}"
+            return f"; {where} is {brief(item)}, a missing entry: {remedy}"
         if where != name and isinstance(item, Sized) and not isinstance(item, (str, bytes, Mapping)):
             kind = type(item).__name__
             return f"; {where} is a {kind}, so this is a column of sequences: pad them to one length and stack them"

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import enum
 import math
 import numbers
 import operator
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from .._kernels.codes import Input as InputKind
 from .arrays import as_array, is_bfloat16
 from .messages import brief
+from .types import Infeasible, Input
+
+
+class Infeasibility(enum.IntEnum):
+    """Result for a sequence without a path: infinite, zero or ValueError."""
+
+    INF = 0
+    ZERO = 1
+    RAISE = 2
+
+
+_INPUT_KINDS, _INFEASIBILITIES = tuple(InputKind), tuple(Infeasibility)
+_INPUTS, _INFEASIBLE = get_args(Input), get_args(Infeasible)
 
 
 def choice(name: str, value: object, allowed: tuple[str, ...]) -> int:
@@ -18,6 +33,16 @@ def choice(name: str, value: object, allowed: tuple[str, ...]) -> int:
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} is {brief(value)}; allowed: {', '.join(map(repr, allowed))}")
     return allowed.index(value)
+
+
+def as_input_kind(value: object) -> InputKind:
+    """Return the meaning of scores."""
+    return _INPUT_KINDS[choice("input", value, _INPUTS)]
+
+
+def as_infeasibility(value: object) -> Infeasibility:
+    """Return the result for sequences without a path."""
+    return _INFEASIBILITIES[choice("infeasible", value, _INFEASIBLE)]
 
 
 def flag(name: str, value: Any) -> bool:
@@ -47,7 +72,7 @@ def as_integer(name: str, value: Any) -> int:
         number = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}") from None
-    if number.bit_length() > 1000:  # some of which Python does not print
+    if number.bit_length() > 1000:  # Python refuses to print the largest ones
         raise ValueError(f"{name} is an integer of {number.bit_length()} bits; allowed: integers of 64 bits")
     return number
 
@@ -57,7 +82,7 @@ def as_number(
 ) -> float:
     """Return a finite number from `least` to `most`, without these two if `open_ends`.
 
-    An array without axes is a number too.
+    An array without axes counts as a number.
     """
     if not isinstance(value, (int, float)) and (hasattr(value, "__array__") or hasattr(value, "__dlpack__")):
         array = as_array(name, value)
@@ -72,7 +97,7 @@ def as_number(
         raise ValueError(f"{name} is beyond all floats; allowed: {allowed}") from None
     inside = least < number < most if open_ends else least <= number <= most
     if not (inside and math.isfinite(number)):
-        shown = value if isinstance(value, (int, float, np.generic)) else number  # some numbers Python does not print
+        shown = value if isinstance(value, (int, float, np.generic)) else number  # not every number can be printed
         raise ValueError(f"{name} is {shown}; allowed: {allowed}")
     return number
 

@@ -1,4 +1,4 @@
-"""Arrays of scores, as kernels take them."""
+"""Arrays of scores in the form that kernels take."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from .arrays import _NATIVE, as_array, as_floats, kernel_ready
 
 
 class Scores(NamedTuple):
-    """Scores [B, T, V] as a kernel takes them: class axis contiguous, a dtype it knows."""
+    """Scores [B, T, V] in the form that kernels take: class axis contiguous, native dtype."""
 
     values: NDArray[Any]
-    given: NDArray[Any]  # the same as they were passed
+    given: NDArray[Any]  # the scores as they were passed
 
     @property
     def type_name(self) -> str:
-        """The specialisation of a kernel for float32 or float64."""
+        """Name of the kernels' specialisation for the dtype."""
         return _NATIVE[self.values.dtype]
 
     @property
     def single(self) -> bool:
-        """Whether there was no batch axis."""
+        """True if there was no batch axis."""
         return self.given.ndim == 2
 
     def fold(self, array: NDArray[Any]) -> NDArray[Any] | None:
-        """View an array of the shape that was passed as the kernel sees it; None if it would be a copy."""
+        """Return a view, in the shape of `values`, of an array of the shape of `given`; None if it needs a copy."""
         if array.shape == self.values.shape:
             return array
         folded = array.reshape(self.values.shape)
@@ -48,7 +48,7 @@ def as_scores(name: str, value: Any) -> Scores:
 
 
 def as_step_scores(name: str, value: Any) -> Scores:
-    """Check an array of scores [..., V]: batch, time and further axes of steps, as many as there are."""
+    """Check an array of scores [..., V] with any number of axes of steps."""
     given = as_array(name, value)
     if given.ndim == 0:
         raise ValueError(f"{name} has shape (); allowed: [..., V]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,6 @@ from .options import as_integer
 
 _max_threads: int | None = None
 
-
 _LEAST_WORK = 3e5  # nanoseconds, for several threads
 
 
@@ -24,9 +24,9 @@ def _quota() -> int | None:
 
 
 def processors() -> int:
-    """CPUs that a call may use: those of the calling thread's affinity, no more than the quota of the control group.
+    """Return the number of CPUs that a call may use: those of the thread's affinity, capped by the quota.
 
-    The quota is read once.
+    The quota of the control group is read once.
     """
     here, quota = runtime.processors(), _quota()
     return here if quota is None else min(here, quota)
@@ -37,7 +37,7 @@ def _most_threads() -> int:
 
 
 def _after_fork_in_child() -> None:
-    # Processes are forked to be the workers of a pool more often than not: a thread each is enough.
+    # Most forked processes are workers of a pool, for which one thread each is enough.
     global _max_threads
     _max_threads = 1
 
@@ -57,14 +57,14 @@ def check_num_threads(num_threads: int | None) -> int | None:
 
 
 def set_num_threads(num_threads: int | None) -> None:
-    """Set how many threads calls use that do not say it themselves.
+    """Set the number of threads of calls without `num_threads`.
 
     Parameters
     ----------
     num_threads : int or None
-        1 or more; more than the CPUs this process may use count as that many. None goes back
-        to what OpenMP says (``OMP_NUM_THREADS``, ``threadpoolctl.threadpool_limits``), in the
-        child of a fork too, where it is 1 otherwise.
+        1 or more, capped at the number of CPUs this process may use. None goes back to OpenMP's
+        own setting (``OMP_NUM_THREADS``, ``threadpoolctl.threadpool_limits``), also in the child
+        of a fork, where the default is 1.
 
     Raises
     ------
@@ -84,22 +84,22 @@ def set_num_threads(num_threads: int | None) -> None:
 
 
 def get_num_threads() -> int:
-    """Return how many threads a call uses at most if it does not say so itself.
+    """Return the largest number of threads of a call without `num_threads`.
 
     Returns
     -------
     int
-        What `set_num_threads` set, else what OpenMP says; never more than the CPUs this process
-        may use, by affinity and by the quota of its control group. In the child of a fork 1,
-        until `set_num_threads` is called there. Always 1 in a build without OpenMP.
+        The number set by `set_num_threads`, else OpenMP's own setting, capped at the number of CPUs
+        this process may use, by affinity and by the quota of its control group. 1 in the child of
+        a fork until `set_num_threads` is called there. Always 1 in a build without OpenMP.
     """
     return min(_max_threads or runtime.openmp_threads(), _most_threads())
 
 
 def threads_for(num_threads: int | None, work: float, items: int) -> int:
-    """Return the threads for a call: `work` in nanoseconds of one thread, in `items` pieces.
+    """Return the number of threads for `work` nanoseconds of one thread, in `items` pieces.
 
-    Waking a thread costs some microseconds, many on a busy machine, so small work stays on one.
+    Small work stays on one thread, since waking another costs microseconds.
     """
     num_threads = check_num_threads(num_threads)
     if work < _LEAST_WORK or items < 2:
@@ -107,13 +107,20 @@ def threads_for(num_threads: int | None, work: float, items: int) -> int:
     return min(num_threads or _max_threads or runtime.openmp_threads(), _most_threads(), items)
 
 
-def schedule(work: NDArray[np.float64] | NDArray[np.int64], num_threads: int | None) -> tuple[int, NDArray[np.int64]]:
-    """Return the threads for sequences of `work` nanoseconds, and the order to take them in.
+class Schedule(NamedTuple):
+    """Sequences in the order in which workers take them, and the number of threads."""
 
-    With several threads the longest come first.
+    order: NDArray[np.int64]
+    threads: int
+
+
+def schedule(work: NDArray[np.float64] | NDArray[np.int64], num_threads: int | None) -> Schedule:
+    """Return the order of sequences of `work` nanoseconds, and the number of threads.
+
+    With several threads the longest sequences come first.
     """
     batch = len(work)
     if batch < 2:
-        return threads_for(num_threads, 0.0, batch), np.zeros(batch, np.int64)
-    number = threads_for(num_threads, float(work.sum()), batch)
-    return number, np.argsort(-work, kind="stable") if number > 1 else np.arange(batch)
+        return Schedule(np.zeros(batch, np.int64), threads_for(num_threads, 0.0, batch))
+    threads = threads_for(num_threads, float(work.sum()), batch)
+    return Schedule(np.argsort(-work, kind="stable") if threads > 1 else np.arange(batch), threads)

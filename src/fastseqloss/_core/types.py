@@ -1,4 +1,4 @@
-"""Types that public signatures share: what overloads need to tell which result a call has."""
+"""Types that public signatures share, overloads among them."""
 
 from __future__ import annotations
 
@@ -8,27 +8,61 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Loss = float | NDArray[np.float64]
-
-
-Input = Literal["logits", "log_probs", "probs"]
-
-
-ScalarReduction = Literal["sum", "mean", "sequence_mean", "batch_mean"]
-
-
-StepReduction = Literal["none", "per_sequence", "sum", "mean", "sequence_mean", "batch_mean"]
-
-
 LossAndGradient = tuple[Loss, NDArray[Any]]
 
+Input = Literal["logits", "log_probs", "probs"]
+Infeasible = Literal["inf", "zero", "raise"]
 
-class StepOptions(TypedDict, total=False):
-    """Options of every per-step loss."""
+# For each family, the reductions to a float, and all of them.
+ScalarReduction = Literal["sum", "mean", "sequence_mean", "batch_mean"]
+StepReduction = Literal["none", "per_sequence", "sum", "mean", "sequence_mean", "batch_mean"]
+ScalarSequenceReduction = Literal["sum", "mean", "sequence_mean"]
+SequenceReduction = Literal["none", "sum", "mean", "sequence_mean"]
+RiskReduction = Literal["none", "sum", "mean"]
 
-    mask: ArrayLike | None
+
+class LossOptions(TypedDict, total=False):
+    """Options of every loss."""
+
     normalizer: float | None
     sample_weight: ArrayLike | None
     num_threads: int | None
+
+
+class CTCOptions(LossOptions, total=False):
+    """Options of `ctc_loss`."""
+
+    blank: int
+    input: Input
+    infeasible: Infeasible
+
+
+class ChainOptions(TypedDict, total=False):
+    """Options of every function of a linear chain."""
+
+    mask: ArrayLike | None
+    start: ArrayLike | None
+    end: ArrayLike | None
+    num_threads: int | None
+
+
+class CRFOptions(ChainOptions, total=False):
+    """Options of `crf_loss`."""
+
+    normalizer: float | None
+    sample_weight: ArrayLike | None
+
+
+class StructuredHingeOptions(CRFOptions, total=False):
+    """Options of `structured_hinge_loss`."""
+
+    cost: Literal["hamming"] | ArrayLike
+
+
+class StepOptions(LossOptions, total=False):
+    """Options of every per-step loss."""
+
+    mask: ArrayLike | None
 
 
 class ClassOptions(StepOptions, total=False):
@@ -76,9 +110,6 @@ class MulticlassHingeOptions(ClassOptions, total=False):
     """Options of `multiclass_hinge_loss`."""
 
     margin: float
-
-
-RiskReduction = Literal["none", "sum", "mean"]
 
 
 class PolicyOptions(StepOptions, total=False):

@@ -1,4 +1,4 @@
-"""Arguments of the linear-chain CRF, checked, and what its entry points make of them."""
+"""Checks of the arguments of the linear-chain CRF, and the gradients and the schedule made of them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from .._core.arrays import (
     as_lengths,
     as_mask,
     as_real,
+    is_bfloat16,
     overlaps_itself,
     read_integers,
     shares_memory,
@@ -23,7 +24,7 @@ from .._core.gradient import as_gradient
 from .._core.messages import brief, shortened, wrong_dtype
 from .._core.options import flag
 from .._core.scores import Scores, as_scores
-from .._core.threads import threads_for
+from .._core.threads import Schedule, threads_for
 from .._kernels import arguments
 
 
@@ -34,7 +35,7 @@ class CRFGradient(NamedTuple):
     ----------
     emissions : ndarray [B, T, K]
     transitions : ndarray [K, K]
-    start, end : ndarray [K], or None where there was no such argument
+    start, end : ndarray [K], or None for an argument that was left out
     """
 
     emissions: NDArray[Any]
@@ -44,15 +45,15 @@ class CRFGradient(NamedTuple):
 
 
 class Parameter(NamedTuple):
-    """A parameter all sequences share: float64 for the kernel, and as it was passed."""
+    """A parameter that all sequences share, in float64 for the kernel."""
 
     name: str
     values: NDArray[np.float64]
-    dtype: np.dtype[Any] | None  # None for a parameter that was left out
+    dtype: np.dtype[Any] | None  # as passed; None for a parameter that was left out
 
 
 class Potentials(NamedTuple):
-    """What scores a path."""
+    """Scores of paths: emissions, and the parameters that all sequences share."""
 
     scores: Scores
     lengths: NDArray[np.int64]
@@ -62,29 +63,35 @@ class Potentials(NamedTuple):
 
     @property
     def single(self) -> bool:
-        """Whether there was no batch axis."""
+        """True if there was no batch axis."""
         return self.scores.single
 
     @property
     def parameters(self) -> tuple[Parameter, Parameter, Parameter]:
-        """What all sequences share."""
+        """The parameters that all sequences share."""
         return self.transitions, self.start, self.end
 
     @property
-    def kernel_parameters(self) -> tuple[NDArray[np.float64], ...]:
-        """Transitions, starts and ends as a kernel takes them."""
-        return self.transitions.values, self.start.values, self.end.values
+    def kernel_arguments(self) -> dict[str, Any]:
+        """Keyword arguments of the kernels: lengths, transitions, starts and ends."""
+        return {
+            "lengths": self.lengths,
+            "transitions": self.transitions.values,
+            "start": self.start.values,
+            "end": self.end.values,
+        }
 
 
 def as_potentials(
     emissions: ArrayLike,
     transitions: ArrayLike,
+    *,
     lengths: ArrayLike | None,
     mask: ArrayLike | None,
     start: ArrayLike | None,
     end: ArrayLike | None,
 ) -> Potentials:
-    """Check everything that scores a path."""
+    """Check the arguments that determine the score of a path."""
     array = as_array("emissions", emissions)
     if array.ndim not in (2, 3):
         raise ValueError(f"emissions has shape {array.shape}; allowed: [B, T, K], or [T, K] for one sequence")
@@ -111,7 +118,7 @@ def _as_parameter(name: str, value: Any, shape: tuple[int, ...]) -> Parameter:
     if value is None and name != "transitions":
         return Parameter(name, np.zeros(shape), None)
     array = as_array(name, value)
-    if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+    if array.dtype.kind != "f" and not is_bfloat16(array.dtype):
         raise wrong_dtype(name, array, FLOATS)
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}; allowed: {shape}")
@@ -156,7 +163,7 @@ def as_tags(tags: ArrayLike, potentials: Potentials) -> NDArray[np.int64]:
 
 
 def as_cost(cost: Any, n_tags: int) -> NDArray[np.float64]:
-    """Return the cost [K, K] of tag y' (column) where the tag is y (row)."""
+    """Return the cost [K, K] of taking tag y' (column) for tag y (row)."""
     if isinstance(cost, str):
         if cost != "hamming":
             raise ValueError(f"cost is {brief(cost)}; allowed: 'hamming' or an array ({n_tags}, {n_tags})")
@@ -250,19 +257,12 @@ def _check_parameter_out(parameter: Parameter, out: Any) -> None:
         raise ValueError(f"{name} has strides {out.strides} for shape {out.shape}: its elements must not share memory")
 
 
-class Schedule(NamedTuple):
-    """Which sequences count, longest first, and on how many threads."""
-
-    order: NDArray[np.int64]
-    threads: int
-
-
 def schedule(
     potentials: Potentials, scale: NDArray[np.float64] | None, num_threads: int | None, sweeps: int
 ) -> Schedule:
-    """Order the sequences that have frames and a scale other than 0, which None means too.
+    """Return the order of the sequences that have frames and a scale other than 0, longest first, and the threads.
 
-    `sweeps` is how many times each is gone through.
+    A `scale` of None means 1 for all; `sweeps` is the number of passes over each sequence.
     """
     lengths = potentials.lengths
     batch, n_frames, n_tags = potentials.scores.values.shape
@@ -272,6 +272,6 @@ def schedule(
     else:
         order = np.flatnonzero(lengths if scale is None else lengths * (scale != 0))
         order = order[np.argsort(-lengths[order], kind="stable")].astype(np.int64, copy=False)
-    # Nanoseconds, roughly: a multiply-add for each pair of tags, an exponential for each tag.
+    # Nanoseconds, roughly: a multiply-add for each pair of tags, and an exponential for each tag.
     work = float(steps * sweeps) * (n_tags * (n_tags * 0.06 + 1.0) + 30.0)
     return Schedule(order, threads_for(num_threads, work, len(order)))

@@ -1,4 +1,4 @@
-"""Derivatives of a CRF's losses, each with a slope of its own, of any sign, as adapters need them."""
+"""Derivatives of the losses of a CRF for one cotangent, of either sign, per sequence; used by the adapters."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from numpy.typing import NDArray
 
 _PER_SEQUENCE = ("tags", "lengths", "mask", "sample_weight")
 
-
 Gradients = tuple[NDArray[Any] | None, ...]
 
 
-def crf_gradients(compute: partial[Any], slope: NDArray[np.float64]) -> Gradients:
-    """Return the gradients of the sum of the losses [B] times `slope` [B]; `compute` is `crf_loss`, bound.
+def crf_gradients(compute: partial[Any], cotangent: NDArray[np.float64]) -> Gradients:
+    """Return the gradients of the sum of the losses [B] times `cotangent` [B]; `compute` is `crf_loss`, bound.
 
-    Two calls if there are slopes of both signs. A slope that is not finite makes NaN of the gradient of its
-    sequence, and of those of the parameters that all share.
+    Cotangents of both signs take two calls. A cotangent that is not finite makes the gradient of its sequence NaN, and
+    the gradients of the shared parameters.
     """
     given = compute.keywords.get("sample_weight")
-    weight = slope if given is None else slope * np.asarray(given, np.float64)
+    weight = cotangent if given is None else cotangent * np.asarray(given, np.float64)
     finite = np.isfinite(weight)
     usable = np.where(finite, weight, 0.0)
     totals = _gradients(compute, np.maximum(usable, 0.0))
@@ -40,7 +39,7 @@ def crf_gradients(compute: partial[Any], slope: NDArray[np.float64]) -> Gradient
 def crf_tangents(compute: partial[Any], tangents: Sequence[NDArray[Any] | None]) -> NDArray[np.float64]:
     """Return the derivatives [B] of the losses along tangents of emissions [B, T, K], transitions, start and end.
 
-    Sequence by sequence: the parameters' gradients of several come as their sum.
+    One call for each sequence, since a call returns the sum of the parameters' gradients.
     """
     emissions = compute.args[0]
     constants = {name: compute.keywords[name] for name in _PER_SEQUENCE if compute.keywords.get(name) is not None}

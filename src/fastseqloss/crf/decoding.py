@@ -19,9 +19,9 @@ class CRFPath(NamedTuple):
     Attributes
     ----------
     tags : ndarray of int64 [B, T]
-        -1 in the padding, and all along a sequence that has no path.
+        Best tags; -1 in the padding, and at all steps of a sequence without a path.
     score : ndarray of float64 [B], or float for one sequence
-        -inf where there is no path.
+        Score of the path; -inf for a sequence without a path.
     """
 
     tags: NDArray[np.int64]
@@ -42,8 +42,8 @@ def crf_decode(
 
     .. math:: \hat y_b = \arg\max_y s_b(y)
 
-    with the scores s of `crf_loss`, added up in float64. Of paths with equal scores, the one whose
-    last tag is smallest wins, then the one before it, and so on.
+    with the scores s of `crf_loss`, added up in float64. Of paths with equal scores, the one with
+    the smallest last tag is returned; ties go by the tag before it, and so on.
 
     Parameters
     ----------
@@ -53,10 +53,10 @@ def crf_decode(
     Returns
     -------
     CRFPath
-        Named tuple ``(tags, score)``: int64 [B, T], -1 in the padding and all along a sequence
-        without a path, and float64 [B], -inf there. For one sequence [T] and a float. A
-        sequence with NaN or +inf in a valid step has score NaN and tags -1. An empty sequence has
-        score 0. Scores of paths that overflow float64 give a score that is not finite, and any tags.
+        Named tuple ``(tags, score)``: int64 [B, T], -1 in the padding and at all steps of a sequence
+        without a path, and float64 [B], -inf for such a sequence. For one sequence [T] and a float.
+        A sequence with NaN or +inf in a valid step has score NaN and tags -1. An empty sequence has
+        score 0. If path scores overflow float64, the score is not finite and the tags are arbitrary.
 
     Raises
     ------
@@ -73,25 +73,24 @@ def crf_decode(
     >>> fsl.crf_decode(emissions, np.array([[0.0, -1.0], [-1.0, 0.0]]))
     CRFPath(tags=array([0, 0, 0]), score=3.0)
     """
-    potentials = as_potentials(emissions, transitions, lengths, mask, start, end)
+    potentials = as_potentials(emissions, transitions, lengths=lengths, mask=mask, start=start, end=end)
     batch, n_frames, _ = potentials.scores.values.shape
     order, threads = schedule(potentials, None, num_threads, 2)
     score = np.empty(batch)
     tags = np.empty((batch, n_frames), np.int64)
     _kernel.best_paths[potentials.scores.type_name](
         potentials.scores.values,
-        None,
-        potentials.lengths,
-        *potentials.kernel_parameters,
-        None,
-        np.ones(batch),
-        order,
-        tags,
-        score,
-        None,
-        None,
-        None,
-        None,
-        threads,
+        tags=None,
+        **potentials.kernel_arguments,
+        cost=None,
+        scale=np.ones(batch),
+        order=order,
+        paths=tags,
+        loss=score,
+        grad=None,
+        grad_transitions=None,
+        grad_start=None,
+        grad_end=None,
+        num_threads=threads,
     )
     return CRFPath(tags[0], float(score[0])) if potentials.single else CRFPath(tags, score)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,15 +11,13 @@ from .._core.arrays import as_weights, check_output
 from .._core.levels import load
 from .._core.options import flag
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
+from .._core.types import ChainOptions, CRFOptions, Loss, ScalarSequenceReduction, SequenceReduction
 from .arguments import CRFGradient, Gradient, Potentials, as_potentials, as_tags, schedule
 
 _kernel = load("crf.loss")
 
-
-Loss = float | NDArray[np.float64]
-
-
 GradOut = NDArray[Any] | CRFGradient
+LossAndGradients = tuple[Loss, CRFGradient]
 
 
 class CRFMarginals(NamedTuple):
@@ -28,9 +26,9 @@ class CRFMarginals(NamedTuple):
     Attributes
     ----------
     unary : ndarray [B, T, K]
-        Of each tag at each step.
+        Probability of each tag at each step.
     pairwise : ndarray [B, T - 1, K, K]
-        Of tag i at step t and tag j at step t + 1, at [b, t, i, j].
+        Probability of tag i at step t and tag j at step t + 1, at [b, t, i, j].
     """
 
     unary: NDArray[Any]
@@ -44,15 +42,10 @@ def crf_loss(
     transitions: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    mask: ArrayLike | None = ...,
-    start: ArrayLike | None = ...,
-    end: ArrayLike | None = ...,
-    reduction: Literal["sum", "mean", "sequence_mean"] = ...,
-    normalizer: float | None = ...,
-    sample_weight: ArrayLike | None = ...,
+    reduction: ScalarSequenceReduction = ...,
     return_grad: Literal[False] = ...,
     grad_out: None = ...,
-    num_threads: int | None = ...,
+    **options: Unpack[CRFOptions],
 ) -> float: ...
 
 
@@ -63,15 +56,10 @@ def crf_loss(
     transitions: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    mask: ArrayLike | None = ...,
-    start: ArrayLike | None = ...,
-    end: ArrayLike | None = ...,
-    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
-    normalizer: float | None = ...,
-    sample_weight: ArrayLike | None = ...,
+    reduction: SequenceReduction = ...,
     return_grad: Literal[False] = ...,
     grad_out: None = ...,
-    num_threads: int | None = ...,
+    **options: Unpack[CRFOptions],
 ) -> Loss: ...
 
 
@@ -82,16 +70,11 @@ def crf_loss(
     transitions: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    mask: ArrayLike | None = ...,
-    start: ArrayLike | None = ...,
-    end: ArrayLike | None = ...,
-    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
-    normalizer: float | None = ...,
-    sample_weight: ArrayLike | None = ...,
+    reduction: SequenceReduction = ...,
     return_grad: Literal[True],
     grad_out: GradOut | None = ...,
-    num_threads: int | None = ...,
-) -> tuple[Loss, CRFGradient]: ...
+    **options: Unpack[CRFOptions],
+) -> LossAndGradients: ...
 
 
 @overload
@@ -101,16 +84,11 @@ def crf_loss(
     transitions: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    mask: ArrayLike | None = ...,
-    start: ArrayLike | None = ...,
-    end: ArrayLike | None = ...,
-    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
-    normalizer: float | None = ...,
-    sample_weight: ArrayLike | None = ...,
+    reduction: SequenceReduction = ...,
     return_grad: bool = ...,
     grad_out: GradOut,
-    num_threads: int | None = ...,
-) -> tuple[Loss, CRFGradient]: ...
+    **options: Unpack[CRFOptions],
+) -> LossAndGradients: ...
 
 
 def crf_loss(
@@ -122,17 +100,18 @@ def crf_loss(
     mask: ArrayLike | None = None,
     start: ArrayLike | None = None,
     end: ArrayLike | None = None,
-    reduction: Literal["none", "sum", "mean", "sequence_mean"] = "mean",
+    reduction: SequenceReduction = "mean",
     normalizer: float | None = None,
     sample_weight: ArrayLike | None = None,
     return_grad: bool = False,
     grad_out: GradOut | None = None,
     num_threads: int | None = None,
-) -> Loss | tuple[Loss, CRFGradient]:
+) -> Loss | LossAndGradients:
     r"""Negative log-likelihood of a linear-chain conditional random field, and its gradient.
 
-    A path of tags is scored by the emissions of its tags and the transitions between them; a
-    softmax over all K^T paths makes that a probability [1]_. The loss, in nats and never negative:
+    The score of a path of tags is the sum of the emissions of its tags and of the transitions
+    between them; a softmax over all K^T paths gives its probability [1]_. The loss is in nats and
+    never negative:
 
     .. math::
         L_b = \log \sum_{y'} e^{s_b(y')} - s_b(y_b), \quad
@@ -154,7 +133,7 @@ def crf_loss(
     lengths : array_like of int [B], optional
         Steps of each sequence; T by default. An int for one sequence. An empty sequence has loss 0.
     mask : array_like of bool, or of 0 and 1, [B, T], optional
-        Instead of `lengths`: True up to the end of each sequence, False from there on.
+        Replaces `lengths`: True up to the end of each sequence, False from there on.
     start, end : array_like [K], optional
         Scores of the first and the last tag of a path; none by default.
     reduction : {"mean", "sequence_mean", "sum", "none"}
@@ -164,14 +143,13 @@ def crf_loss(
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
     sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. A sequence of weight 0 does not count at
-        all.
+        Weight of each sequence, finite and not negative. A sequence of weight 0 is left out.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray or CRFGradient, optional
         Array to write the gradient of the emissions to, of their shape and dtype; may be the
-        emissions themselves. Or a `CRFGradient` with arrays for all of the gradients, None where
-        one is to be allocated. Implies `return_grad`.
+        emissions themselves. Or a `CRFGradient` with arrays for all of the gradients, or None for
+        those to be allocated. Implies `return_grad`.
     num_threads : int, optional
         Threads to use; see `set_num_threads` for the default.
 
@@ -181,15 +159,15 @@ def crf_loss(
         The loss in nats; inf for tags of probability 0.
     grad : CRFGradient
         Named tuple of the gradients ``(emissions, transitions, start, end)`` of the reduced loss (of
-        the sum of the losses, with "none"), each of the shape and dtype of its argument, None for
-        `start` or `end` that were not given. Exactly 0 in the padding and for forbidden
+        the sum of the losses, with "none"), each of the shape and dtype of its argument; None for
+        `start` or `end` if it was not given. Exactly 0 in the padding and for forbidden
         transitions. Only with `return_grad` or `grad_out`.
 
     Raises
     ------
     ValueError, TypeError
         If shapes, dtypes, lengths, tags, weights or options are not as above, if the mask has
-        holes, or if transitions, start or end are NaN or +inf, naming the argument, the
+        holes, or if transitions, start or end are NaN or +inf. The message names the argument, the
         position, the value and what is allowed; nothing has been written then.
 
     See Also
@@ -200,13 +178,13 @@ def crf_loss(
 
     Notes
     -----
-    The loss, and the gradient of the emissions, of a sequence do not depend, not even by a bit, on
-    the number of threads nor on the other sequences of the batch. The gradients of the parameters,
-    sums over the batch, do not depend on the number of threads.
+    The loss and the gradient of the emissions of a sequence do not depend, not even by a bit, on
+    the number of threads or on the other sequences of the batch. The gradients of the parameters,
+    which are sums over the batch, do not depend on the number of threads.
 
-    Where the tags have probability 0 the loss is inf and the gradient of that sequence 0. NaN or
-    +inf among the emissions of a valid step makes loss and gradient of that sequence NaN, and the
-    gradients of the parameters. So does an emission that overflows float64 with start or end added.
+    Tags of probability 0 give loss inf and gradient 0 of that sequence. NaN or +inf among the
+    emissions of a valid step makes loss and gradient of that sequence NaN, and the gradients of the
+    parameters. The same holds for an emission that overflows float64 when start or end is added.
 
     Replaces ``-torchcrf.CRF(K)(emissions, tags, mask, reduction)``, whose ``token_mean`` is
     ``reduction="sum"`` with ``normalizer=lengths.sum()``.
@@ -218,7 +196,7 @@ def crf_loss(
 
     Examples
     --------
-    Two tags, two steps, nothing known: each of the four paths has probability 1/4.
+    With two tags, two steps and scores of 0, each of the four paths has probability 1/4:
 
     >>> import numpy as np
     >>> import fastseqloss as fsl
@@ -232,14 +210,14 @@ def crf_loss(
     array([[ 0.25, -0.75],
            [ 0.25,  0.25]])
 
-    Forbidding the step from tag 1 to tag 0 leaves three:
+    Three paths remain if the transition from tag 1 to tag 0 is forbidden:
 
     >>> loss = fsl.crf_loss(np.zeros((2, 2)), [0, 1], np.array([[0, 0], [-np.inf, 0]]))
     >>> round(float(np.exp(-loss)), 6)
     0.333333
     """
     normalizer = check_reduction(reduction, SEQUENCE_REDUCTIONS, normalizer)
-    potentials = as_potentials(emissions, transitions, lengths, mask, start, end)
+    potentials = as_potentials(emissions, transitions, lengths=lengths, mask=mask, start=start, end=end)
     checked_tags = as_tags(tags, potentials)
     weight = as_weights("sample_weight", sample_weight, len(potentials.lengths))
     gradient = Gradient(potentials, return_grad, grad_out)
@@ -247,17 +225,20 @@ def crf_loss(
     sweeps = 1 if gradient.emissions.values is None else 3
     order, threads = schedule(potentials, None if weight is None else scale, num_threads, sweeps)
     loss = np.empty(len(potentials.lengths))
+    grad, grad_transitions, grad_start, grad_end = gradient.kernel_arrays
     _kernel.partition[potentials.scores.type_name](
         gradient.read_from,
-        checked_tags,
-        potentials.lengths,
-        *potentials.kernel_parameters,
-        scale,
-        order,
-        loss,
-        *gradient.kernel_arrays,
-        None,
-        threads,
+        tags=checked_tags,
+        **potentials.kernel_arguments,
+        scale=scale,
+        order=order,
+        loss=loss,
+        grad=grad,
+        grad_transitions=grad_transitions,
+        grad_start=grad_start,
+        grad_end=grad_end,
+        pairwise=None,
+        num_threads=threads,
     )
     reduced = reduce_sequences(reduction, loss, scale)
     if potentials.single and reduction == "none":
@@ -273,24 +254,23 @@ def _sums_over_paths(
     pairwise: NDArray[Any] | None,
     num_threads: int | None,
 ) -> NDArray[np.float64]:
-    """Log-partition [B], and the posteriors in the arrays given for them."""
+    """Return the log-partition [B], and write the posteriors to the arrays given for them."""
     batch = len(potentials.lengths)
     order, threads = schedule(potentials, None, num_threads, 1 if gradient is None else 2)
     values = np.empty(batch)
     _kernel.partition[potentials.scores.type_name](
         potentials.scores.values,
-        None,
-        potentials.lengths,
-        *potentials.kernel_parameters,
-        np.ones(batch),
-        order,
-        values,
-        gradient,
-        None,
-        None,
-        None,
-        pairwise,
-        threads,
+        tags=None,
+        **potentials.kernel_arguments,
+        scale=np.ones(batch),
+        order=order,
+        loss=values,
+        grad=gradient,
+        grad_transitions=None,
+        grad_start=None,
+        grad_end=None,
+        pairwise=pairwise,
+        num_threads=threads,
     )
     return values
 
@@ -319,8 +299,8 @@ def crf_log_partition(
     Returns
     -------
     ndarray of float64 [B], or float for one sequence
-        In nats; 0 for an empty sequence, -inf where every path is forbidden, NaN where a valid
-        step has NaN or +inf.
+        In nats; 0 for an empty sequence, -inf if every path is forbidden, NaN if a valid step has
+        NaN or +inf.
 
     Raises
     ------
@@ -334,7 +314,7 @@ def crf_log_partition(
     >>> round(float(np.exp(fsl.crf_log_partition(np.zeros((3, 2)), np.zeros((2, 2))))), 6)
     8.0
     """
-    potentials = as_potentials(emissions, transitions, lengths, mask, start, end)
+    potentials = as_potentials(emissions, transitions, lengths=lengths, mask=mask, start=start, end=end)
     values = _sums_over_paths(potentials, None, None, num_threads)
     return float(values[0]) if potentials.single else values
 
@@ -345,11 +325,8 @@ def crf_marginals(
     transitions: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    mask: ArrayLike | None = ...,
-    start: ArrayLike | None = ...,
-    end: ArrayLike | None = ...,
     pairwise: Literal[False] = ...,
-    num_threads: int | None = ...,
+    **options: Unpack[ChainOptions],
 ) -> NDArray[Any]: ...
 
 
@@ -359,11 +336,8 @@ def crf_marginals(
     transitions: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    mask: ArrayLike | None = ...,
-    start: ArrayLike | None = ...,
-    end: ArrayLike | None = ...,
     pairwise: Literal[True],
-    num_threads: int | None = ...,
+    **options: Unpack[ChainOptions],
 ) -> CRFMarginals: ...
 
 
@@ -389,15 +363,15 @@ def crf_marginals(
     emissions, transitions, lengths, mask, start, end, num_threads
         As for `crf_loss`.
     pairwise : bool
-        Whether to return those of neighbouring tags as well: B (T - 1) K^2 numbers.
+        Whether to return the probabilities of neighbouring tags as well: B (T - 1) K^2 numbers.
 
     Returns
     -------
     ndarray [B, T, K], dtype of `emissions`, or CRFMarginals
-        The probabilities; with `pairwise`, a named tuple of those, ``unary``, and ``pairwise``
-        [B, T - 1, K, K]. Without B for one sequence. Those of a step add up to 1, except in the
-        padding and where every path is forbidden: 0 there. NaN in a sequence where a valid step
-        has NaN or +inf.
+        The probabilities; with `pairwise`, a named tuple of them, ``unary``, and ``pairwise``
+        [B, T - 1, K, K]. Without B for one sequence. The probabilities of a step add up to 1, except
+        for 0 in the padding and in a sequence whose paths are all forbidden. NaN in a sequence with
+        NaN or +inf in a valid step.
 
     Raises
     ------
@@ -418,7 +392,7 @@ def crf_marginals(
     array([[[0.548, 0.183],
             [0.067, 0.202]]])
     """
-    potentials = as_potentials(emissions, transitions, lengths, mask, start, end)
+    potentials = as_potentials(emissions, transitions, lengths=lengths, mask=mask, start=start, end=end)
     pairwise = flag("pairwise", pairwise)
     values = potentials.scores.values
     batch, n_frames, n_tags = values.shape

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, overload
+from typing import Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike
 from .._core.arrays import as_weights
 from .._core.levels import load
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
-from .arguments import CRFGradient, Gradient, as_cost, as_potentials, as_tags, schedule
-from .loss import GradOut, Loss
+from .._core.types import Loss, ScalarSequenceReduction, SequenceReduction, StructuredHingeOptions
+from .arguments import Gradient, as_cost, as_potentials, as_tags, schedule
+from .loss import GradOut, LossAndGradients
 
 _kernel = load("crf.loss")
 
@@ -23,16 +24,10 @@ def structured_hinge_loss(
     transitions: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    mask: ArrayLike | None = ...,
-    start: ArrayLike | None = ...,
-    end: ArrayLike | None = ...,
-    cost: Literal["hamming"] | ArrayLike = ...,
-    reduction: Literal["sum", "mean", "sequence_mean"] = ...,
-    normalizer: float | None = ...,
-    sample_weight: ArrayLike | None = ...,
+    reduction: ScalarSequenceReduction = ...,
     return_grad: Literal[False] = ...,
     grad_out: None = ...,
-    num_threads: int | None = ...,
+    **options: Unpack[StructuredHingeOptions],
 ) -> float: ...
 
 
@@ -43,16 +38,10 @@ def structured_hinge_loss(
     transitions: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    mask: ArrayLike | None = ...,
-    start: ArrayLike | None = ...,
-    end: ArrayLike | None = ...,
-    cost: Literal["hamming"] | ArrayLike = ...,
-    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
-    normalizer: float | None = ...,
-    sample_weight: ArrayLike | None = ...,
+    reduction: SequenceReduction = ...,
     return_grad: Literal[False] = ...,
     grad_out: None = ...,
-    num_threads: int | None = ...,
+    **options: Unpack[StructuredHingeOptions],
 ) -> Loss: ...
 
 
@@ -63,17 +52,11 @@ def structured_hinge_loss(
     transitions: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    mask: ArrayLike | None = ...,
-    start: ArrayLike | None = ...,
-    end: ArrayLike | None = ...,
-    cost: Literal["hamming"] | ArrayLike = ...,
-    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
-    normalizer: float | None = ...,
-    sample_weight: ArrayLike | None = ...,
+    reduction: SequenceReduction = ...,
     return_grad: Literal[True],
     grad_out: GradOut | None = ...,
-    num_threads: int | None = ...,
-) -> tuple[Loss, CRFGradient]: ...
+    **options: Unpack[StructuredHingeOptions],
+) -> LossAndGradients: ...
 
 
 @overload
@@ -83,17 +66,11 @@ def structured_hinge_loss(
     transitions: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    mask: ArrayLike | None = ...,
-    start: ArrayLike | None = ...,
-    end: ArrayLike | None = ...,
-    cost: Literal["hamming"] | ArrayLike = ...,
-    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
-    normalizer: float | None = ...,
-    sample_weight: ArrayLike | None = ...,
+    reduction: SequenceReduction = ...,
     return_grad: bool = ...,
     grad_out: GradOut,
-    num_threads: int | None = ...,
-) -> tuple[Loss, CRFGradient]: ...
+    **options: Unpack[StructuredHingeOptions],
+) -> LossAndGradients: ...
 
 
 def structured_hinge_loss(
@@ -106,27 +83,28 @@ def structured_hinge_loss(
     start: ArrayLike | None = None,
     end: ArrayLike | None = None,
     cost: Literal["hamming"] | ArrayLike = "hamming",
-    reduction: Literal["none", "sum", "mean", "sequence_mean"] = "mean",
+    reduction: SequenceReduction = "mean",
     normalizer: float | None = None,
     sample_weight: ArrayLike | None = None,
     return_grad: bool = False,
     grad_out: GradOut | None = None,
     num_threads: int | None = None,
-) -> Loss | tuple[Loss, CRFGradient]:
+) -> Loss | LossAndGradients:
     r"""Hinge loss between the true path of tags and all others, and its subgradient.
 
     .. math:: L_b = \max_{y'} \left[ s_b(y') + \sum_t c_{y_{b,t}, y'_t} \right] - s_b(y_b)
 
-    with the scores s of `crf_loss` and a cost c of wrong tags, found by a Viterbi search with the
-    cost in the emissions [1]_ [2]_. Paths pay for being wrong in more places. The loss is never
-    negative, and exactly 0 where the true path beats each other one by at least its cost.
+    with the scores s of `crf_loss` and a cost c of wrong tags, by a Viterbi search with the cost
+    added to the emissions [1]_ [2]_. The margin of a path grows with the number of its wrong tags.
+    The loss is never negative, and exactly 0 if the score of the true path exceeds that of every
+    other path by at least its cost.
 
     Parameters
     ----------
     emissions, tags, transitions, lengths, mask, start, end
         As for `crf_loss`.
     cost : "hamming" or array_like [K, K]
-        ``cost[y, k]`` of taking tag k where the tag is y: finite, not negative, 0 on the
+        ``cost[y, k]`` is the cost of taking tag k for tag y: finite, not negative, 0 on the
         diagonal. "hamming" is 1 for every wrong tag.
     reduction, normalizer, sample_weight, return_grad, grad_out, num_threads
         As for `crf_loss`.
@@ -136,8 +114,8 @@ def structured_hinge_loss(
     loss : float, or ndarray of float64 [B] with ``reduction="none"``
         The loss, in the units of the scores; inf for tags on a forbidden path.
     grad : CRFGradient
-        A subgradient, as `crf_loss` returns the gradient: the steps of the best path, less those
-        of the true one; 0 where the loss is 0 or inf.
+        A subgradient, in the form of the gradient of `crf_loss`: the steps of the best path, less
+        those of the true one; 0 if the loss is 0 or inf.
 
     Raises
     ------
@@ -146,9 +124,9 @@ def structured_hinge_loss(
 
     Notes
     -----
-    Independence of threads and batch mates, and what NaN does, are as in `crf_loss`. Of best paths
-    with equal scores, the one is taken that `crf_decode` would take. Scores of paths beyond 1e308,
-    which overflow float64, may make the loss NaN.
+    The notes of `crf_loss` on threads, on other sequences of the batch and on NaN apply. Of best
+    paths with equal scores, the one that `crf_decode` would return is taken. Path scores beyond
+    1e308, which overflow float64, may make the loss NaN.
 
     References
     ----------
@@ -171,7 +149,7 @@ def structured_hinge_loss(
     0.0
     """
     normalizer = check_reduction(reduction, SEQUENCE_REDUCTIONS, normalizer)
-    potentials = as_potentials(emissions, transitions, lengths, mask, start, end)
+    potentials = as_potentials(emissions, transitions, lengths=lengths, mask=mask, start=start, end=end)
     checked_tags = as_tags(tags, potentials)
     costs = as_cost(cost, potentials.scores.values.shape[2])
     weight = as_weights("sample_weight", sample_weight, len(potentials.lengths))
@@ -179,18 +157,21 @@ def structured_hinge_loss(
     scale = length_scale(reduction, potentials.lengths, normalizer, weight)
     order, threads = schedule(potentials, None if weight is None else scale, num_threads, 2)
     loss = np.empty(len(potentials.lengths))
+    grad, grad_transitions, grad_start, grad_end = gradient.kernel_arrays
     _kernel.best_paths[potentials.scores.type_name](
         gradient.read_from,
-        checked_tags,
-        potentials.lengths,
-        *potentials.kernel_parameters,
-        costs,
-        scale,
-        order,
-        np.empty(checked_tags.shape, np.int64),
-        loss,
-        *gradient.kernel_arrays,
-        threads,
+        tags=checked_tags,
+        **potentials.kernel_arguments,
+        cost=costs,
+        scale=scale,
+        order=order,
+        paths=np.empty(checked_tags.shape, np.int64),
+        loss=loss,
+        grad=grad,
+        grad_transitions=grad_transitions,
+        grad_start=grad_start,
+        grad_end=grad_end,
+        num_threads=threads,
     )
     reduced = reduce_sequences(reduction, loss, scale)
     if potentials.single and reduction == "none":

@@ -1,4 +1,4 @@
-"""The best path through a CTC lattice: forced alignment, greedy decoding, alignments by hand."""
+"""Paths through a CTC lattice: forced alignment, and the log-probability of given alignments."""
 
 from __future__ import annotations
 
@@ -9,29 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._core.arrays import as_array, as_lengths, as_real
+from .._core.arrays import as_array, as_real
 from .._core.levels import load
-from .._core.options import as_index, as_number, choice
-from .._core.scores import as_scores
+from .._core.options import Infeasibility, as_number
 from .._core.threads import schedule
-from .._core.types import Input
-from .._kernels.codes import INPUTS
-from .arguments import (
-    INFEASIBLE,
-    Infeasible,
-    as_classes,
-    as_labels,
-    as_log_prior,
-    as_star,
-    require_feasible,
-)
+from .._core.types import Infeasible, Input
+from .._kernels.codes import Input as InputKind
+from .arguments import as_classes, as_lattice, as_log_prior
 
 _kernel = load("ctc.alignment")
 
-
 Integers = NDArray[np.int64]
-
-
 Floats = NDArray[np.float64]
 
 
@@ -55,7 +43,7 @@ class TokenSpan(NamedTuple):
 
     @property
     def mean_log_prob(self) -> float:
-        """Log-probability per frame; its exponential, from 0 to 1, is a usual confidence."""
+        """Log-probability per frame; its exponential, from 0 to 1, serves as a confidence."""
         return self.log_prob / (self.end - self.start)
 
 
@@ -67,7 +55,7 @@ class CTCAlignment(NamedTuple):
     path : ndarray of int64 [B, T]
         Class of each frame; -1 in the padding and where a sequence has no path.
     token_index : ndarray of int64 [B, T]
-        Position of that label among the labels; -1 at blanks, in the padding, without a path.
+        Position of that label among the labels; -1 at blanks, in the padding and without a path.
     log_prob : ndarray of float64 [B], or float for one sequence
         Log-probability of the path, in nats.
     frame_log_probs : ndarray of float64 [B, T]
@@ -80,12 +68,12 @@ class CTCAlignment(NamedTuple):
     frame_log_probs: Floats
 
     def spans(self) -> list[list[TokenSpan]]:
-        """Return the frames of each label, one list for each sequence, also of a single one.
+        """Return the frames of each label: one list for each sequence, even if there is only one.
 
         Returns
         -------
         list of list of TokenSpan
-            A span for each label, in order; no spans where a sequence has no path.
+            A span for each label, in order; an empty list for a sequence without a path.
 
         Examples
         --------
@@ -135,70 +123,71 @@ def ctc_align(
     .. math:: \pi_b^* = \arg\max_{\pi \in \mathcal{B}^{-1}(l_b)}
               \sum_{t=1}^{T_b} \left(\log p_{b,t,\pi_t} - \alpha \log q_{\pi_t}\right)
 
-    by the Viterbi algorithm [1]_, in float64, where q are the priors of `label_prior`, if given, and
-    :math:`\alpha` is `prior_scale`.
+    by the Viterbi algorithm [1]_, in float64, with the priors q of `label_prior`, if given, and
+    :math:`\alpha` = `prior_scale`.
 
     Parameters
     ----------
     logits, labels, logit_lengths, label_lengths, blank, input
         As of `ctc_loss`.
     star : int, optional
-        A label, other than all classes (-1, say), that matches anything: put it among the labels
-        where something is said that is not transcribed. Like any label it takes one frame or more,
-        and two in a row need a blank between them.
+        A label that matches anything, a number other than all classes, such as -1. Put it among
+        the labels in place of speech that is not transcribed. Like any label it takes one frame or
+        more, and two in a row need a blank between them.
     star_log_prob : float
-        Log-probability of the star at any frame, 0 or less. 0 counts all classes together; the star
-        then takes every frame that no label needs. Below 0 labels and blanks get the frames that
-        they fit better.
+        Log-probability of the star at any frame, 0 or less. With 0, the sum over all classes, the
+        star takes every frame that no label needs. With less, labels and blanks take the frames
+        that they fit better.
     label_prior : array_like [V], optional
-        Log-priors of the classes, to be subtracted from their log-probabilities when paths are
-        compared. The logarithm of the mean probabilities of a model makes blanks less and labels
-        more attractive, which sharpens the boundaries of models that mostly emit blanks [2]_.
+        Log-priors of the classes, subtracted from their log-probabilities when paths are compared.
+        The logarithm of a model's mean probabilities favours labels over blanks, which sharpens
+        the boundaries of models that mostly emit blanks [2]_.
     prior_scale : float
         Factor of the log-priors, 0 or more.
     infeasible : {"inf", "zero", "raise"}
-        What a sequence gives that is too short for its labels (equal neighbours need a blank
-        between them): a log-probability of -inf, of 0, or ValueError. "inf" and "zero" also say
-        what a sequence gives whose every path has probability 0, or a log-probability beyond the
-        range of float64. It has no path then.
+        Result for a sequence that is too short for its labels (equal neighbours need a blank
+        between them): a log-probability of -inf, of 0, or ValueError. "inf" and "zero" also apply
+        to a sequence whose paths all have probability 0, or a log-probability beyond the range of
+        float64. Such a sequence has no path.
     num_threads : int, optional
         Threads to use, at most one per sequence; see `set_num_threads` for the default.
 
     Returns
     -------
     CTCAlignment
-        ``path`` [B, T], the class of each frame; ``token_index`` [B, T], which of the labels that
-        is; ``log_prob`` [B] and ``frame_log_probs`` [B, T], log-probabilities in nats by the model
-        alone, priors left out. ``spans()`` lists the frames of each label. Without B for a single
+        ``path`` [B, T], the class of each frame; ``token_index`` [B, T], its position among the
+        labels; ``log_prob`` [B] and ``frame_log_probs`` [B, T], log-probabilities of the model in
+        nats, without priors. ``spans()`` lists the frames of each label. Without B for a single
         sequence, whose ``log_prob`` is a float.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, labels or options are not as above, naming the argument, the
-        position, the value and what is allowed. If ``infeasible="raise"`` and sequences are too
-        short for their labels, naming them.
+        If shapes, dtypes, lengths, labels or options are not as above. The message names the
+        argument, the position, the value and what is allowed. If ``infeasible="raise"`` and
+        sequences are too short for their labels; the message names them.
 
     See Also
     --------
     ctc_posteriors : probabilities of all alignments at once.
-    ctc_greedy_decode : the most probable path of all, whatever it spells.
+    ctc_greedy_decode : the most probable path among those of all label sequences.
 
     Notes
     -----
-    Of several paths that are equally good in float64, the one is taken that moves on latest. It
-    starts at the blank if it can; at each frame, from the first on, it stays in its state if it can,
-    else goes on to the blank, else to the next label. (Number the states blank, first label, blank,
-    second label, and so on: of the best paths this one is lexicographically first.) It depends on
-    nothing else, neither threads nor batch mates.
+    Of several paths with the same score in float64, the one that moves on latest is returned. It
+    starts at the blank if possible; at each frame, from the first on, it stays in its state if
+    possible, else goes on to the blank, else to the next label. (If the states are numbered blank,
+    first label, blank, second label, and so on, it is lexicographically first among the best
+    paths.) The result does not depend on the number of threads or on the other sequences of the
+    batch.
 
-    Sequences with NaN or +inf among the scores (for log-probabilities and probabilities: of a class
-    that occurs) or with negative probabilities have a ``log_prob`` of NaN and no path.
+    Sequences with NaN or +inf among the scores, or with negative probabilities, have a ``log_prob``
+    of NaN and no path; for log-probabilities and probabilities only the classes that occur matter.
 
-    No backpointers are kept, and scores at checkpoints only: about 90 MB for an hour of speech,
-    180000 frames and 20000 labels. States that no best path can come through are left out, so what
-    a model is sure of is aligned faster. Replaces ``torchaudio.functional.forced_align`` and
-    ``merge_tokens``.
+    Scores are stored at checkpoints only, and backpointers are not stored: an hour of speech,
+    180000 frames and 20000 labels, takes about 90 MB. States that no best path can reach are
+    skipped, so confident models are aligned faster. Replaces
+    ``torchaudio.functional.forced_align`` and ``merge_tokens``.
 
     References
     ----------
@@ -222,62 +211,42 @@ def ctc_align(
     >>> [(span.label, span.start, span.end) for span in aligned.spans()[0]]
     [(1, 1, 3), (2, 3, 4)]
 
-    Something comes before label 2 that nobody wrote down:
+    Untranscribed speech before label 2:
 
     >>> fsl.ctc_align(probs, [-1, 2], input="probs", star=-1).path
     array([-1, -1, -1,  2])
     """
-    kind = choice("input", input, INPUTS)
-    choice("infeasible", infeasible, INFEASIBLE)
-    scores = as_scores("logits", logits)
-    values = scores.values
-    batch, n_frames, n_classes = values.shape
-    blank = as_index("blank", blank, n_classes)
-    star = as_star(star, n_classes)
+    lattice = as_lattice(
+        logits, labels, logit_lengths, label_lengths, blank=blank, input=input, infeasible=infeasible, star=star
+    )
+    scores = lattice.scores
+    batch, n_frames, n_classes = scores.values.shape
     star_log_prob = as_number("star_log_prob", star_log_prob, -np.inf, 0.0)
     prior_scale = as_number("prior_scale", prior_scale, 0.0, np.inf)
     prior = as_log_prior("label_prior", label_prior, n_classes, prior_scale)
-    frames = as_lengths("logit_lengths", logit_lengths, batch, n_frames, scores.single)
-    targets = as_labels(
-        labels,
-        label_lengths,
-        batch=batch,
-        n_classes=n_classes,
-        blank=blank,
-        single=scores.single,
-        star=star,
-    )
-    if infeasible == "raise":
-        require_feasible(frames, targets)
-    # Nanoseconds, roughly: the dense pass of logits, and the lattice.
-    row = n_classes * 0.5 if input == "logits" else 0.0
-    threads, order = schedule(frames * (row + targets.lengths + 100.0), num_threads)
+    # Nanoseconds, roughly: the pass over all classes, which logits alone need, and the lattice.
+    softmax = n_classes * 0.5 if lattice.input is InputKind.LOGITS else 0.0
+    order, threads = schedule(lattice.frames * (softmax + lattice.labels.lengths + 100.0), num_threads)
     log_prob = np.empty(batch)
     path = np.full((batch, n_frames), -1, np.int64)
     token_index = path.copy()
     frame_log_probs = np.zeros((batch, n_frames))
     if batch:
         _kernel.ctc_align[scores.type_name](
-            values,
-            targets.values,
-            targets.starts,
-            frames,
-            targets.lengths,
-            targets.frames_needed,
-            order,
-            kind,
-            blank,
-            prior,
-            star_log_prob,
-            log_prob,
-            path,
-            token_index,
-            frame_log_probs,
-            threads,
+            scores.values,
+            **lattice.kernel_arguments,
+            order=order,
+            prior=prior,
+            star_log_prob=star_log_prob,
+            log_prob=log_prob,
+            path=path,
+            token_index=token_index,
+            frame_log_probs=frame_log_probs,
+            num_threads=threads,
         )
-    if star is not None:
-        path[path == n_classes] = star
-    if infeasible == "zero":
+    if lattice.alphabet.star is not None:
+        path[path == n_classes] = lattice.alphabet.star
+    if lattice.infeasible is Infeasibility.ZERO:
         log_prob[log_prob == -np.inf] = 0.0
     if scores.single:
         return CTCAlignment(path[0], token_index[0], float(log_prob[0]), frame_log_probs[0])
@@ -285,7 +254,7 @@ def ctc_align(
 
 
 def ctc_alignment_log_prob(log_probs: ArrayLike, alignments: ArrayLike | Sequence[ArrayLike]) -> Floats:
-    r"""Return the log-probability of alignments that are written out.
+    r"""Return the log-probability of given alignments.
 
     .. math:: \log P(\pi_n) = \sum_{t=1}^{T_n} \log p_{n,t,\pi_{n,t}}
 
@@ -306,8 +275,8 @@ def ctc_alignment_log_prob(log_probs: ArrayLike, alignments: ArrayLike | Sequenc
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes or classes are not as above, naming the argument, the position, the value
-        and what is allowed.
+        If shapes, dtypes or classes are not as above. The message names the argument, the
+        position, the value and what is allowed.
 
     See Also
     --------
@@ -315,7 +284,7 @@ def ctc_alignment_log_prob(log_probs: ArrayLike, alignments: ArrayLike | Sequenc
 
     Examples
     --------
-    Two ways to write "ab" in three frames, with the same probabilities at each:
+    Two alignments of "ab" with three frames that have the same probabilities:
 
     >>> import numpy as np
     >>> import fastseqloss as fsl
@@ -333,7 +302,7 @@ def ctc_alignment_log_prob(log_probs: ArrayLike, alignments: ArrayLike | Sequenc
     try:
         count = len(alignments)
     except OverflowError:
-        raise ValueError("alignments has more rows than there is memory") from None
+        raise ValueError("alignments has more rows than memory can hold") from None
     if scores.ndim == 3 and count != len(scores):
         raise ValueError(f"alignments has {count} rows; allowed: {len(scores)}, as in log_probs")
     result = np.empty(count)
@@ -350,7 +319,7 @@ def ctc_alignment_log_prob(log_probs: ArrayLike, alignments: ArrayLike | Sequenc
 
 
 def _exact_sum(values: NDArray[np.float64]) -> float:
-    """Return the sum, rounded once; as NumPy has it where it is no finite number."""
+    """Return the sum, rounded once, or that of NumPy if it is not finite."""
     try:
         return math.fsum(values)
     except (OverflowError, ValueError):

@@ -1,4 +1,4 @@
-"""Arguments of the CTC functions, checked: labels and their lengths, stars, priors, feasibility."""
+"""Checks of the arguments of the CTC functions: labels and their lengths, stars, priors, feasibility."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from .._core.arrays import Integers, as_array, as_doubles, as_lengths, as_real, read_integers
 from .._core.messages import listed
-from .._core.options import as_integer
+from .._core.options import Infeasibility, as_index, as_infeasibility, as_input_kind, as_integer
+from .._core.scores import Scores, as_scores
 from .._kernels import arguments
+from .._kernels.codes import Input as InputKind
 
 Infeasible = Literal["inf", "zero", "raise"]
 
@@ -18,8 +20,20 @@ Infeasible = Literal["inf", "zero", "raise"]
 INFEASIBLE = ("inf", "zero", "raise")
 
 
+class Names(NamedTuple):
+    """Names of the arguments in error messages."""
+
+    logits: str = "logits"
+    labels: str = "labels"
+    logit_lengths: str = "logit_lengths"
+    label_lengths: str = "label_lengths"
+
+
+NAMES = Names()
+
+
 class Labels(NamedTuple):
-    """Labels of a batch: those of sequence b are values[starts[b] : starts[b] + lengths[b]]."""
+    """Labels of a batch; those of sequence b are values[starts[b] : starts[b] + lengths[b]]."""
 
     values: NDArray[np.int64]
     starts: NDArray[np.int64]
@@ -27,170 +41,229 @@ class Labels(NamedTuple):
     frames_needed: NDArray[np.int64]
 
 
-def as_labels(
+class Alphabet(NamedTuple):
+    """Classes 0 to `n_classes` - 1, without `blank` (-1 for none), and a `star`, which becomes class `n_classes`."""
+
+    n_classes: int
+    blank: int
+    star: int | None = None
+
+
+class Lattice(NamedTuple):
+    """Checked scores and labels of a batch."""
+
+    scores: Scores
+    frames: NDArray[np.int64]  # [B]
+    labels: Labels
+    alphabet: Alphabet
+    input: InputKind
+    infeasible: Infeasibility
+
+    @property
+    def kernel_arguments(self) -> dict[str, Any]:
+        """Keyword arguments of the kernels, except for what they write and how they share the work."""
+        labels = self.labels
+        return {
+            "labels": labels.values,
+            "starts": labels.starts,
+            "logit_lengths": self.frames,
+            "label_lengths": labels.lengths,
+            "frames_needed": labels.frames_needed,
+            "input_kind": self.input,
+            "blank": self.alphabet.blank,
+        }
+
+
+def as_lattice(
+    logits: Any,
     labels: Any,
+    logit_lengths: Any,
     label_lengths: Any,
     *,
-    batch: int,
-    n_classes: int,
-    blank: int,
-    single: bool,
-    star: int | None = None,
-) -> Labels:
-    """Check labels in any of their forms: padded [B, S], concatenated, or a list of sequences.
+    blank: Any,
+    input: Any,
+    infeasible: Any,
+    star: Any = None,
+    names: Names = NAMES,
+) -> Lattice:
+    """Check the arguments that the loss, the posteriors and the alignment have in common."""
+    kind, when_infeasible = as_input_kind(input), as_infeasibility(infeasible)
+    scores = as_scores(names.logits, logits)
+    batch, n_frames, n_classes = scores.values.shape
+    alphabet = Alphabet(n_classes, as_index("blank", blank, n_classes), as_star(star, n_classes))
+    frames = as_lengths(names.logit_lengths, logit_lengths, batch, n_frames, scores.single)
+    read = _read_array(labels, names) if scores.single else read_labels(labels, names)
+    checked = check_labels(read, label_lengths, batch, alphabet, single=scores.single, names=names)
+    if when_infeasible is Infeasibility.RAISE:
+        _require_feasible(frames, checked, names)
+    return Lattice(scores, frames=frames, labels=checked, alphabet=alphabet, input=kind, infeasible=when_infeasible)
 
-    A `star` is allowed as a label besides the classes, and becomes class `n_classes`.
-    """
-    read = read_integers("labels", labels) if single else read_labels(labels)
-    return check_labels(read, label_lengths, batch=batch, n_classes=n_classes, blank=blank, single=single, star=star)
 
-
-def read_labels(labels: Any) -> Integers | list[Integers]:
-    """Return the labels of each sequence if there is a list or a column of sequences, else those of one array."""
+def read_labels(labels: Any, names: Names = NAMES) -> Integers | list[Integers]:
+    """Return the labels of each sequence for a list or a column of sequences, else those of one array."""
     if not isinstance(labels, (list, tuple)):
-        labels = as_array("labels", labels)
+        labels = as_array(names.labels, labels)
         if labels.ndim != 1 or labels.dtype != object:
-            return read_integers("labels", labels)
+            return _read_array(labels, names)
     if len(labels) and all(issubclass(kind, (int, float, np.generic)) for kind in set(map(type, labels))):
-        return read_integers("labels", labels)
-    rows = [as_array(f"labels[{b}]", row) for b, row in enumerate(labels)]
+        return _read_array(labels, names)
+    rows = [as_array(f"{names.labels}[{b}]", row) for b, row in enumerate(labels)]
     if rows and all(row.ndim == 0 for row in rows):
-        return read_integers("labels", rows if isinstance(labels, (list, tuple)) else labels)
-    return [read_integers(f"labels[{b}]", row) for b, row in enumerate(rows)]
+        return _read_array(rows if isinstance(labels, (list, tuple)) else labels, names)
+    remedies = [_remedy(names) if row.ndim else "an empty list stands for no labels" for row in rows]
+    return [
+        read_integers(f"{names.labels}[{b}]", row, remedy)
+        for b, (row, remedy) in enumerate(zip(rows, remedies, strict=True))
+    ]
+
+
+def _read_array(labels: Any, names: Names) -> Integers:
+    return read_integers(names.labels, labels, _remedy(names))
+
+
+def _remedy(names: Names) -> str:
+    return f"leave it out, or put any integer there and pass {names.label_lengths}"
 
 
 def check_labels(
-    exact: Integers | list[Integers],
+    read: Integers | list[Integers],
     label_lengths: Any,
-    *,
     batch: int,
-    n_classes: int,
-    blank: int,
+    alphabet: Alphabet,
+    *,
     single: bool,
-    star: int | None = None,
+    names: Names = NAMES,
 ) -> Labels:
-    """Check labels as `read_labels` returns them; see `as_labels`."""
-    if isinstance(exact, list):
-        values, starts, lengths = _listed(exact, label_lengths, batch)
-        form = "listed"
+    """Check labels as `read_labels` returns them: padded [B, S], concatenated, or a list of sequences."""
+    if isinstance(read, list):
+        values, starts, lengths = _listed(read, label_lengths, batch, names)
+    elif single or read.values.ndim == 2:
+        values = read.values.reshape(-1)
+        starts, lengths = _padded(read.values, label_lengths, batch, single, names)
     else:
-        values = exact.values
-        if single or values.ndim == 2:
-            form = "single" if single else "padded"
-            starts, lengths = _padded(values, label_lengths, batch, single)
-            values = values.reshape(-1)
-        else:
-            form = "concatenated"
-            starts, lengths = _concatenated(values, label_lengths, batch)
+        values = read.values
+        starts, lengths = _concatenated(values, label_lengths, batch, names)
+    n_labels, star = alphabet.n_classes, alphabet.star
     if star is not None:
-        others = np.where(values == n_classes, -1, values)
-        values = np.where(values == star, n_classes, others)
-    frames_needed = np.empty(batch, np.int64)
-    allowed = n_classes + (star is not None)
-    bad = arguments.find_bad_label(values, starts, lengths, allowed, blank, frames_needed)
+        others = np.where(values == n_labels, -1, values)
+        values = np.where(values == star, n_labels, others)
+        n_labels += 1
+    labels = Labels(values, starts, lengths, np.empty(batch, np.int64))
+    bad = arguments.find_bad_label(
+        values,
+        starts=starts,
+        label_lengths=lengths,
+        n_classes=n_labels,
+        blank=alphabet.blank,
+        frames_needed=labels.frames_needed,
+    )
     if bad is not None:
-        rest = values[starts[bad[0]] + bad[1] : starts[bad[0]] + lengths[bad[0]]]
-        at_end = label_lengths is None and bool((rest == rest[0]).all())
-        raise _bad_label(exact, form, bad, int(starts[bad[0]]), n_classes, blank, star, at_end)
-    return Labels(values, starts, lengths, frames_needed)
+        raise _bad_label(read, labels, bad, alphabet, single=single, padded=label_lengths is None, names=names)
+    return labels
 
 
 def _padded(
-    values: NDArray[np.int64], label_lengths: Any, batch: int, single: bool
+    values: NDArray[np.int64], label_lengths: Any, batch: int, single: bool, names: Names
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     if single and values.ndim != 1:
-        raise ValueError(f"labels has shape {values.shape}; allowed: [S] for one sequence")
+        raise ValueError(f"{names.labels} has shape {values.shape}; allowed: [S] for one sequence")
     if not single and len(values) != batch:
-        raise ValueError(f"labels has shape {values.shape}; allowed: [B, S] with B = {batch}")
+        raise ValueError(f"{names.labels} has shape {values.shape}; allowed: [B, S] with B = {batch}")
     width = values.shape[-1]
-    lengths = as_lengths("label_lengths", label_lengths, batch, width, single)
+    lengths = as_lengths(names.label_lengths, label_lengths, batch, width, single)
     starts = np.zeros(1, np.int64) if batch == 1 else np.arange(batch, dtype=np.int64) * width
     return starts, lengths
 
 
 def _concatenated(
-    values: NDArray[np.int64], label_lengths: Any, batch: int
+    values: NDArray[np.int64], label_lengths: Any, batch: int, names: Names
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     if values.ndim != 1:
         raise ValueError(
-            f"labels has shape {values.shape}; allowed: [B, S] padded, [sum of label_lengths] "
+            f"{names.labels} has shape {values.shape}; allowed: [B, S] padded, [sum of {names.label_lengths}] "
             "concatenated, or a list of B sequences"
         )
     if label_lengths is None:
-        raise ValueError("label_lengths is None; labels in one dimension need label_lengths")
-    lengths = as_lengths("label_lengths", label_lengths, batch, len(values), False)
+        raise ValueError(f"{names.label_lengths} is None; {names.labels} in one dimension need {names.label_lengths}")
+    lengths = as_lengths(names.label_lengths, label_lengths, batch, len(values), False)
     total = int(lengths.sum())
     if total != len(values):
-        raise ValueError(f"label_lengths add up to {total}; allowed: {len(values)}, as in labels")
+        raise ValueError(f"{names.label_lengths} add up to {total}; allowed: {len(values)}, as in {names.labels}")
     return np.cumsum(lengths) - lengths, lengths
 
 
 def _listed(
-    rows: list[Integers], label_lengths: Any, batch: int
+    rows: list[Integers], label_lengths: Any, batch: int, names: Names
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     if len(rows) != batch:
-        raise ValueError(f"labels has {len(rows)} sequences; allowed: {batch}, as in logits")
+        raise ValueError(f"{names.labels} has {len(rows)} sequences; allowed: {batch}, as in {names.logits}")
     for b, row in enumerate(rows):
         if row.values.ndim != 1:
-            raise ValueError(f"labels[{b}] has shape {row.values.shape}; allowed: one dimension")
+            raise ValueError(f"{names.labels}[{b}] has shape {row.values.shape}; allowed: one dimension")
     sizes = np.array([len(row.values) for row in rows], np.int64)
     values = np.concatenate([row.values for row in rows]) if rows else np.empty(0, np.int64)
     starts = np.cumsum(sizes) - sizes
     if label_lengths is None:
         return values, starts, sizes
-    lengths = as_lengths("label_lengths", label_lengths, batch, int(sizes.max(initial=0)), False)
+    lengths = as_lengths(names.label_lengths, label_lengths, batch, int(sizes.max(initial=0)), False)
     bad = np.flatnonzero(lengths > sizes)
     if bad.size:
         b = int(bad[0])
-        raise ValueError(f"label_lengths[{b}] is {lengths[b]}; allowed: 0 to {sizes[b]}")
+        raise ValueError(f"{names.label_lengths}[{b}] is {lengths[b]}; allowed: 0 to {sizes[b]}")
     return values, starts, lengths
 
 
 def _bad_label(
-    exact: Integers | list[Integers],
-    form: str,
+    read: Integers | list[Integers],
+    labels: Labels,
     bad: tuple[int, int],
-    start: int,
-    n_classes: int,
-    blank: int,
-    star: int | None,
-    at_end: bool,
+    alphabet: Alphabet,
+    *,
+    single: bool,
+    padded: bool,
+    names: Names,
 ) -> ValueError:
-    """Return an error for label i of sequence b; `start` is where that begins, `at_end` if it may be padding."""
+    """Return an error for label i of sequence b, which may be padding if lengths were left out (`padded`)."""
     b, i = bad
-    if isinstance(exact, list):
-        where, value = f"labels[{b}][{i}]", exact[b].shown(i)
+    first = int(labels.starts[b])
+    if isinstance(read, list):
+        where, value = f"{names.labels}[{b}][{i}]", read[b].shown(i)
     else:
-        where, value = f"labels[{b}, {i}]" if form == "padded" else f"labels[{start + i}]", exact.shown(start + i)
-    if form == "concatenated":
-        where += f" (sequence {b}, position {i})"
-    said = f"{where} is {value}; allowed: 0 to {n_classes - 1}"
-    if blank >= 0:
-        said += f", except {blank}, which is the blank"
-    if star is not None:
-        said += f", or {star}, which is the star"
-    if at_end and (value < 0 or value == blank):
-        said += "; if it is padding, pass label_lengths"
-    return ValueError(said)
+        value = read.shown(first + i)
+        if single:
+            where = f"{names.labels}[{i}]"
+        elif read.values.ndim == 2:
+            where = f"{names.labels}[{b}, {i}]"
+        else:
+            where = f"{names.labels}[{first + i}] (sequence {b}, position {i})"
+    text = f"{where} is {value}; allowed: 0 to {alphabet.n_classes - 1}"
+    if alphabet.blank >= 0:
+        text += f", except {alphabet.blank}, which is the blank"
+    if alphabet.star is not None:
+        text += f", or {alphabet.star}, which is the star"
+    rest = labels.values[first + i : first + labels.lengths[b]]
+    if padded and (value < 0 or value == alphabet.blank) and bool((rest == rest[0]).all()):
+        text += f"; if it is padding, pass {names.label_lengths}"
+    return ValueError(text)
 
 
-def require_feasible(frames: NDArray[np.int64], targets: Labels) -> None:
+def _require_feasible(frames: NDArray[np.int64], labels: Labels, names: Names) -> None:
     """Raise ValueError if sequences are too short for their labels, naming them."""
-    bad = np.flatnonzero(frames < targets.frames_needed)
+    bad = np.flatnonzero(frames < labels.frames_needed)
     if bad.size:
         first = bad[0]
         raise ValueError(
-            f"logit_lengths[{first}] is {frames[first]}; allowed: {targets.frames_needed[first]} "
-            f"or more for its labels; infeasible sequences: {listed(bad)}"
+            f"{names.logit_lengths}[{first}] is {frames[first]}; allowed: {labels.frames_needed[first]} "
+            f"or more for its {names.labels}; infeasible sequences: {listed(bad)}"
         )
 
 
 def as_star(star: Any, n_classes: int) -> int | None:
-    """Return the label that stands for anything, which no class may have, or None."""
+    """Return the label that matches anything, a number other than all classes, or None."""
     if star is None:
         return None
     value = as_integer("star", star)
-    largest = 2**63 - 2  # labels beyond int64 are taken for the one after it
+    largest = 2**63 - 2  # 2**63 - 1 stands for all labels beyond int64
     if 0 <= value < n_classes or not -(2**63) <= value <= largest:
         raise ValueError(f"star is {value}; allowed: -2**63 to 2**63 - 2, except 0 to {n_classes - 1}, the classes")
     return value

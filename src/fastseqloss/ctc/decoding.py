@@ -9,11 +9,10 @@ from numpy.typing import ArrayLike
 
 from .._core.arrays import as_lengths
 from .._core.levels import load
-from .._core.options import as_index, choice
+from .._core.options import as_index, as_input_kind
 from .._core.scores import as_scores
 from .._core.threads import schedule
 from .._core.types import Input
-from .._kernels.codes import INPUTS
 from .alignment import Floats, Integers
 from .arguments import as_classes
 
@@ -21,7 +20,7 @@ _kernel = load("ctc.alignment")
 
 
 class GreedyDecoding(NamedTuple):
-    """What `ctc_greedy_decode` reads; without B for a single sequence.
+    """Result of `ctc_greedy_decode`; without B for a single sequence.
 
     Attributes
     ----------
@@ -46,7 +45,7 @@ def ctc_greedy_decode(
     input: Input = "logits",
     num_threads: int | None = None,
 ) -> GreedyDecoding:
-    r"""Read what a model says: the best class of each frame, repeats merged, blanks removed.
+    r"""Decode greedily: take the best class of each frame, merge repeats, remove blanks.
 
     .. math:: \hat\pi_{b,t} = \arg\max_c p_{b,t,c}, \qquad \hat l_b = \mathcal{B}(\hat\pi_b)
 
@@ -68,13 +67,13 @@ def ctc_greedy_decode(
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths or options are not as above, naming the argument, the position,
-        the value and what is allowed.
+        If shapes, dtypes, lengths or options are not as above. The message names the argument, the
+        position, the value and what is allowed.
 
     Notes
     -----
-    Of equally good classes the first one is taken. A sequence with NaN or +inf among its scores, or
-    a negative probability, has a ``log_prob`` of NaN and no labels.
+    Of classes with equal scores the first one is taken. A sequence with NaN or +inf among its
+    scores, or a negative probability, has a ``log_prob`` of NaN and an empty label sequence.
 
     References
     ----------
@@ -93,17 +92,24 @@ def ctc_greedy_decode(
     >>> round(decoded.log_prob / 6, 4)  # log(0.8)
     -0.2231
     """
-    kind = choice("input", input, INPUTS)
+    kind = as_input_kind(input)
     scores = as_scores("logits", logits)
     batch, n_frames, n_classes = scores.values.shape
     blank = as_index("blank", blank, n_classes)
     frames = as_lengths("logit_lengths", logit_lengths, batch, n_frames, scores.single)
-    threads, _ = schedule(frames * (n_classes * 0.5 + 50.0), num_threads)
+    threads = schedule(frames * (n_classes * 0.5 + 50.0), num_threads).threads
     labels = np.full((batch, n_frames), -1, np.int64)
     counts, log_prob = np.zeros(batch, np.int64), np.zeros(batch)
     if labels.size:
         _kernel.ctc_greedy_decode[scores.type_name](
-            scores.values, frames, kind, blank, labels, counts, log_prob, threads
+            scores.values,
+            logit_lengths=frames,
+            input_kind=kind,
+            blank=blank,
+            labels=labels,
+            label_lengths=counts,
+            log_prob=log_prob,
+            num_threads=threads,
         )
     longest = int(counts.max(initial=0))
     labels[np.arange(n_frames) >= counts[:, None]] = -1
@@ -132,7 +138,7 @@ def ctc_collapse(alignment: ArrayLike, blank: int = 0) -> Integers:
     Raises
     ------
     ValueError, TypeError
-        If the alignment is not one-dimensional, not of integers, or has a negative class.
+        If the alignment is not one-dimensional, does not hold integers, or has a negative class.
 
     Examples
     --------

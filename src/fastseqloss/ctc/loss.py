@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, overload
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,18 +10,21 @@ from numpy.typing import ArrayLike, NDArray
 from .._core.arrays import Integers, as_array, as_lengths, as_weights, check_output, read_integers
 from .._core.gradient import as_gradient
 from .._core.levels import load
-from .._core.options import as_index, choice
+from .._core.options import Infeasibility
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
-from .._core.scores import as_scores
-from .._core.threads import schedule
-from .._core.types import Input
-from .._kernels.codes import INPUTS
-from .arguments import INFEASIBLE, Infeasible, as_labels, check_labels, read_labels, require_feasible
+from .._core.threads import Schedule, schedule
+from .._core.types import (
+    CTCOptions,
+    Infeasible,
+    Input,
+    Loss,
+    LossAndGradient,
+    ScalarSequenceReduction,
+    SequenceReduction,
+)
+from .arguments import NAMES, Alphabet, Lattice, Names, as_lattice, check_labels, read_labels
 
 _kernel = load("ctc.loss")
-
-
-Loss = float | NDArray[np.float64]
 
 
 @overload
@@ -31,15 +34,10 @@ def ctc_loss(
     logit_lengths: ArrayLike | None = ...,
     label_lengths: ArrayLike | None = ...,
     *,
-    blank: int = ...,
-    input: Input = ...,
-    infeasible: Infeasible = ...,
-    reduction: Literal["sum", "mean", "sequence_mean"] = ...,
-    normalizer: float | None = ...,
-    sample_weight: ArrayLike | None = ...,
+    reduction: ScalarSequenceReduction = ...,
     return_grad: Literal[False] = ...,
     grad_out: None = ...,
-    num_threads: int | None = ...,
+    **options: Unpack[CTCOptions],
 ) -> float: ...
 
 
@@ -50,15 +48,10 @@ def ctc_loss(
     logit_lengths: ArrayLike | None = ...,
     label_lengths: ArrayLike | None = ...,
     *,
-    blank: int = ...,
-    input: Input = ...,
-    infeasible: Infeasible = ...,
-    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
-    normalizer: float | None = ...,
-    sample_weight: ArrayLike | None = ...,
+    reduction: SequenceReduction = ...,
     return_grad: Literal[False] = ...,
     grad_out: None = ...,
-    num_threads: int | None = ...,
+    **options: Unpack[CTCOptions],
 ) -> Loss: ...
 
 
@@ -69,16 +62,11 @@ def ctc_loss(
     logit_lengths: ArrayLike | None = ...,
     label_lengths: ArrayLike | None = ...,
     *,
-    blank: int = ...,
-    input: Input = ...,
-    infeasible: Infeasible = ...,
-    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
-    normalizer: float | None = ...,
-    sample_weight: ArrayLike | None = ...,
+    reduction: SequenceReduction = ...,
     return_grad: Literal[True],
     grad_out: NDArray[Any] | None = ...,
-    num_threads: int | None = ...,
-) -> tuple[Loss, NDArray[Any]]: ...
+    **options: Unpack[CTCOptions],
+) -> LossAndGradient: ...
 
 
 @overload
@@ -88,16 +76,11 @@ def ctc_loss(
     logit_lengths: ArrayLike | None = ...,
     label_lengths: ArrayLike | None = ...,
     *,
-    blank: int = ...,
-    input: Input = ...,
-    infeasible: Infeasible = ...,
-    reduction: Literal["none", "sum", "mean", "sequence_mean"] = ...,
-    normalizer: float | None = ...,
-    sample_weight: ArrayLike | None = ...,
+    reduction: SequenceReduction = ...,
     return_grad: bool = ...,
     grad_out: NDArray[Any],
-    num_threads: int | None = ...,
-) -> tuple[Loss, NDArray[Any]]: ...
+    **options: Unpack[CTCOptions],
+) -> LossAndGradient: ...
 
 
 def ctc_loss(
@@ -109,18 +92,18 @@ def ctc_loss(
     blank: int = 0,
     input: Input = "logits",
     infeasible: Infeasible = "inf",
-    reduction: Literal["none", "sum", "mean", "sequence_mean"] = "mean",
+    reduction: SequenceReduction = "mean",
     normalizer: float | None = None,
     sample_weight: ArrayLike | None = None,
     return_grad: bool = False,
     grad_out: NDArray[Any] | None = None,
     num_threads: int | None = None,
-) -> Loss | tuple[Loss, NDArray[Any]]:
+) -> Loss | LossAndGradient:
     r"""Connectionist temporal classification loss, and its gradient.
 
     The negative log-likelihood, in nats, of label sequences given scores of every class at
-    every time step, summed over all alignments: the class of each step is a label or the blank,
-    and what is left after merging repeats and then removing blanks is the label sequence [1]_.
+    every time step, summed over all alignments. An alignment has a label or the blank at each step,
+    and becomes the label sequence when repeats are merged and blanks are then removed [1]_.
 
     .. math:: L_b = -\log \sum_{\pi \in \mathcal{B}^{-1}(l_b)} \prod_{t=1}^{T_b} p_{b,t,\pi_t}
 
@@ -142,11 +125,11 @@ def ctc_loss(
         probabilities are taken as they are, normalised or not, and the gradient is the
         derivative with respect to them.
     infeasible : {"inf", "zero", "raise"}
-        What a sequence gives that is too short for its labels (equal neighbours need a blank
-        between them): loss inf, loss 0, or ValueError. "inf" and "zero" also say what a sequence
-        gives whose probability is 0 because of scores of -inf (probabilities of 0). The gradient
-        of such a sequence is 0. A loss beyond the range of float64 is given in the same way; its
-        gradient is right.
+        Result for a sequence that is too short for its labels (equal neighbours need a blank
+        between them): loss inf, loss 0, or ValueError. "inf" and "zero" also apply to a sequence
+        whose probability is 0 because of scores of -inf (probabilities of 0). The gradient of such
+        a sequence is 0. They apply to losses beyond the range of float64, too, whose gradient is
+        correct.
     reduction : {"mean", "sequence_mean", "sum", "none"}
         "mean" divides the sum of the losses by B; "sequence_mean" divides each loss by its
         number of labels (at least 1) first, as the ``mean`` of PyTorch does; "none" gives [B].
@@ -154,8 +137,7 @@ def ctc_loss(
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
     sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. A sequence of weight 0 does not count at
-        all.
+        Weight of each sequence, finite and not negative. A sequence of weight 0 is left out.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
@@ -175,22 +157,23 @@ def ctc_loss(
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, labels, weights or options are not as above, naming the
-        argument, the position, the value and what is allowed; nothing has been written then.
-        If ``infeasible="raise"`` and sequences are too short for their labels, naming them.
+        If shapes, dtypes, lengths, labels, weights or options are not as above. The message names
+        the argument, the position, the value and what is allowed; nothing has been written then.
+        If ``infeasible="raise"`` and sequences are too short for their labels; the message names
+        them.
 
     See Also
     --------
-    ctc_feasible : whether sequences are long enough for their labels.
-    ctc_posteriors : where in time each label is.
+    ctc_feasible : test for sequences that are long enough for their labels.
+    ctc_posteriors : the probability of each label at each frame.
     ctc_align : the best alignment.
 
     Notes
     -----
-    The result does not depend, not even by a bit, on the number of threads nor on the other
-    sequences of the batch. NaN or +inf among the scores of a valid step (for log-probabilities
-    and probabilities: of a class that occurs) makes loss and gradient of that sequence NaN, as
-    does a negative probability. A step whose logits are all -inf has probability 0.
+    The result does not depend, not even by a bit, on the number of threads or on the other
+    sequences of the batch. NaN or +inf among the scores of a valid step makes loss and gradient of
+    that sequence NaN, as does a negative probability; for log-probabilities and probabilities only
+    the classes that occur matter. A step whose logits are all -inf has probability 0.
 
     Replaces ``torch.nn.functional.ctc_loss(log_softmax(x), ...)`` (time-major there:
     ``x.swapaxes(0, 1)`` costs nothing here), ``optax.ctc_loss``, ``tf.nn.ctc_loss`` and
@@ -204,8 +187,8 @@ def ctc_loss(
 
     Examples
     --------
-    Two steps, blank and one class, all equally likely: three of the four alignments give the
-    label.
+    With two steps, and blank and one class equally likely, three of the four alignments give the
+    label:
 
     >>> import numpy as np
     >>> import fastseqloss as fsl
@@ -223,47 +206,65 @@ def ctc_loss(
     >>> fsl.ctc_loss(x, [[1, 2], [3, 0]], [5, 3], [2, 1], reduction="none").round(4)
     array([5.0291, 2.8468])
     """
-    kind = choice("input", input, INPUTS)
-    choice("infeasible", infeasible, INFEASIBLE)
-    normalizer = check_reduction(reduction, SEQUENCE_REDUCTIONS, normalizer)
-    scores = as_scores("logits", logits)
-    values = scores.values
-    batch, n_frames, n_classes = values.shape
-    blank = as_index("blank", blank, n_classes)
-    frames = as_lengths("logit_lengths", logit_lengths, batch, n_frames, scores.single)
-    targets = as_labels(
+    return named_ctc_loss(
+        NAMES,
+        logits,
         labels,
+        logit_lengths,
         label_lengths,
-        batch=batch,
-        n_classes=n_classes,
         blank=blank,
-        single=scores.single,
+        input=input,
+        infeasible=infeasible,
+        reduction=reduction,
+        normalizer=normalizer,
+        sample_weight=sample_weight,
+        return_grad=return_grad,
+        grad_out=grad_out,
+        num_threads=num_threads,
     )
+
+
+def named_ctc_loss(
+    names: Names,
+    logits: Any,
+    labels: Any,
+    logit_lengths: Any = None,
+    label_lengths: Any = None,
+    *,
+    blank: int = 0,
+    input: Input = "logits",
+    infeasible: Infeasible = "inf",
+    reduction: SequenceReduction = "mean",
+    normalizer: float | None = None,
+    sample_weight: Any = None,
+    return_grad: bool = False,
+    grad_out: Any = None,
+    num_threads: int | None = None,
+) -> Loss | LossAndGradient:
+    """Return what `ctc_loss` returns; `names` are those of the arguments in error messages."""
+    normalizer = check_reduction(reduction, SEQUENCE_REDUCTIONS, normalizer)
+    lattice = as_lattice(
+        logits, labels, logit_lengths, label_lengths, blank=blank, input=input, infeasible=infeasible, names=names
+    )
+    scores = lattice.scores
+    batch = len(scores.values)
     weight = as_weights("sample_weight", sample_weight, batch)
-    if infeasible == "raise":
-        require_feasible(frames, targets)
     gradient = as_gradient(scores, return_grad, grad_out)
-    scale = length_scale(reduction, targets.lengths, normalizer, weight)
-    threads, order = _schedule(frames, targets.lengths, n_classes, num_threads)
+    scale = length_scale(reduction, lattice.labels.lengths, normalizer, weight)
+    order, threads = _schedule(lattice, num_threads)
     loss = np.empty(batch)
     if batch:
         _kernel.ctc_loss[scores.type_name](
-            values,
-            targets.values,
-            targets.starts,
-            frames,
-            targets.lengths,
-            targets.frames_needed,
-            scale,
-            order,
-            kind,
-            blank,
-            loss,
-            gradient.values,
-            gradient.in_place,
-            threads,
+            scores.values,
+            **lattice.kernel_arguments,
+            scale=scale,
+            order=order,
+            loss=loss,
+            grad=gradient.values,
+            in_place=gradient.in_place,
+            num_threads=threads,
         )
-    if infeasible == "zero":
+    if lattice.infeasible is Infeasibility.ZERO:
         loss[loss == np.inf] = 0.0
     reduced = reduce_sequences(reduction, loss, scale)
     if scores.single and reduction == "none":
@@ -273,17 +274,13 @@ def ctc_loss(
     return reduced, gradient.deliver(scores.given)
 
 
-def _schedule(
-    frames: NDArray[np.int64],
-    label_lengths: NDArray[np.int64],
-    n_classes: int,
-    num_threads: int | None,
-) -> tuple[int, NDArray[np.int64]]:
-    """Return the number of threads and the order of the sequences, longest first."""
+def _schedule(lattice: Lattice, num_threads: int | None) -> Schedule:
+    """Return the order of the sequences, longest first, and the number of threads."""
+    frames = lattice.frames
     if len(frames) < 2:
         return schedule(frames, num_threads)
-    # Nanoseconds, roughly: the dense pass, and the lattice both ways.
-    work = frames * (n_classes * 0.5 + label_lengths * 4.0 + 50.0)
+    # Nanoseconds, roughly: the pass over all classes, and the lattice in both directions.
+    work = frames * (lattice.scores.values.shape[2] * 0.5 + lattice.labels.lengths * 4.0 + 50.0)
     return schedule(work, num_threads)
 
 
@@ -298,33 +295,34 @@ def ctc_posteriors(
     infeasible: Infeasible = "inf",
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    r"""Where in time each label is: occupation probabilities of the states of the CTC lattice.
+    r"""Occupation probabilities of the states of the CTC lattice: the position of each label in time.
 
-    The states are blank, first label, blank, second label, ..., last label, blank; entry u of frame
-    t is the probability, given scores and labels, that an alignment is in state u then [1]_:
+    The states are blank, first label, blank, second label, ..., last label, blank. Entry u of frame
+    t is the probability, given scores and labels, that an alignment is in state u at frame t [1]_:
 
     .. math:: \gamma_{b,t,u} = P(q_t = u \mid x_b, l_b)
               = \frac{\sum_{\pi : q_t = u} \prod_{t'} p_{b,t',\pi_{t'}}}
                      {\sum_{\pi} \prod_{t'} p_{b,t',\pi_{t'}}}
 
-    with both sums over the alignments of :math:`l_b`. They come from the forward-backward sweeps of
-    `ctc_loss`, whose gradient with respect to logits is softmax less the posteriors added by class.
+    with both sums over the alignments of :math:`l_b`. They are computed by the forward-backward
+    sweeps of `ctc_loss`, whose gradient with respect to logits is the softmax less the posteriors
+    summed by class.
 
     Parameters
     ----------
     logits, labels, logit_lengths, label_lengths, blank, input
         As of `ctc_loss`.
     infeasible : {"inf", "zero", "raise"}
-        Sequences too short for their labels have posteriors 0, or raise ValueError with "raise".
-        Sequences of probability 0 have posteriors 0, too.
+        Result for a sequence that is too short for its labels: posteriors of 0, or ValueError with
+        "raise". A sequence of probability 0 has posteriors of 0, too.
     num_threads : int, optional
         Threads to use, at most one per sequence; see `set_num_threads` for the default.
 
     Returns
     -------
     ndarray [B, T, 2 S + 1], or [T, 2 S + 1] for one sequence; dtype of `logits`
-        Posteriors; S is the largest number of labels. Each valid frame adds up to 1; frames beyond
-        a sequence's length, and states beyond its labels, are 0.
+        Posteriors; S is the largest number of labels. The posteriors of a valid frame add up to 1;
+        those beyond a sequence's length, and of states beyond its labels, are 0.
 
     Raises
     ------
@@ -342,7 +340,7 @@ def ctc_posteriors(
 
     Examples
     --------
-    Three frames, two classes, all equally likely: six alignments give label 1.
+    Six alignments of three frames with two equally likely classes give label 1:
 
     >>> import numpy as np
     >>> import fastseqloss as fsl
@@ -351,45 +349,25 @@ def ctc_posteriors(
            [0.1667, 0.6667, 0.1667],
            [0.    , 0.5   , 0.5   ]])
     """
-    kind = choice("input", input, INPUTS)
-    choice("infeasible", infeasible, INFEASIBLE)
-    scores = as_scores("logits", logits)
-    values = scores.values
-    batch, n_frames, n_classes = values.shape
-    blank = as_index("blank", blank, n_classes)
-    frames = as_lengths("logit_lengths", logit_lengths, batch, n_frames, scores.single)
-    targets = as_labels(
-        labels,
-        label_lengths,
-        batch=batch,
-        n_classes=n_classes,
-        blank=blank,
-        single=scores.single,
-    )
-    if infeasible == "raise":
-        require_feasible(frames, targets)
-    threads, order = _schedule(frames, targets.lengths, n_classes, num_threads)
-    n_states = 2 * int(targets.lengths.max(initial=0)) + 1
+    lattice = as_lattice(logits, labels, logit_lengths, label_lengths, blank=blank, input=input, infeasible=infeasible)
+    scores = lattice.scores
+    order, threads = _schedule(lattice, num_threads)
+    batch, n_frames, _ = scores.values.shape
+    n_states = 2 * int(lattice.labels.lengths.max(initial=0)) + 1
     shape = (batch, n_frames, n_states)
-    check_output("the posteriors", shape, values.itemsize)
-    posteriors = np.empty(shape, values.dtype)
+    check_output("the posteriors", shape, scores.values.itemsize)
+    posteriors = np.empty(shape, scores.values.dtype)
     if batch:
         _kernel.ctc_loss[scores.type_name](
-            values,
-            targets.values,
-            targets.starts,
-            frames,
-            targets.lengths,
-            targets.frames_needed,
-            np.ones(batch),
-            order,
-            kind,
-            blank,
-            np.empty(batch),
-            posteriors,
-            False,
-            threads,
-            True,
+            scores.values,
+            **lattice.kernel_arguments,
+            scale=np.ones(batch),
+            order=order,
+            loss=np.empty(batch),
+            grad=posteriors,
+            in_place=False,
+            num_threads=threads,
+            by_state=True,
         )
     with np.errstate(under="ignore"):
         wanted: NDArray[Any] = posteriors.astype(scores.given.dtype, copy=False)
@@ -440,13 +418,6 @@ def ctc_feasible(
     single = given.ndim == 0 and isinstance(read, Integers) and read.values.ndim == 1
     longest = int(np.iinfo(np.int64).max)
     frames = as_lengths("logit_lengths", given, given.size, longest, single)
-    targets = check_labels(
-        read,
-        label_lengths,
-        batch=len(frames),
-        n_classes=longest,
-        blank=-1,
-        single=single,
-    )
-    feasible: NDArray[np.bool_] = frames >= targets.frames_needed
+    checked = check_labels(read, label_lengths, len(frames), Alphabet(longest, blank=-1), single=single)
+    feasible: NDArray[np.bool_] = frames >= checked.frames_needed
     return bool(feasible[0]) if single else feasible

@@ -1,16 +1,16 @@
-"""Losses of JAX arrays, on the CPU, that work under `jax.jit`, `jax.grad` and `jax.vmap`. Needs JAX.
+"""Losses of JAX arrays on the CPU, for use with `jax.jit`, `jax.grad` and `jax.vmap`. Needs JAX.
 
-The losses of this package as callbacks of JAX programs, with their gradients as `jax.custom_vjp`. `ctc_loss` has
-the arguments of `optax.losses.ctc_loss`, so that a training script needs one changed import:
+The losses of this package as callbacks of JAX programs, with gradients by `jax.custom_vjp`. `ctc_loss` has the
+arguments of `optax.losses.ctc_loss`, so a training script needs one changed import:
 
 >>> from fastseqloss.jax import ctc_loss  # instead of: from optax.losses import ctc_loss
 
-Loss and gradient come from one call back, which gets NumPy arrays and waits for nothing; the gradient is copied once
-into JAX's memory. Mapped axes join the batch wherever the loss of each sequence is its own. Wrong shapes and dtypes of
-scores are errors when JAX traces; what depends on values (a length out of range, say) is one when the program
-runs, a `jax.errors.JaxRuntimeError` or ValueError, as JAX likes, with our message at its end. There are first
-derivatives in reverse mode alone; others, and those by weights and paddings, are errors. Half precision gives losses
-in float32, and gradients that are rounded once they are multiplied by what follows the loss.
+One callback computes loss and gradient. It receives NumPy arrays and never blocks; the gradient is copied once into
+JAX's memory. Mapped axes are merged into the batch if the losses of the sequences are independent. Scores of a wrong
+shape or dtype raise an error during tracing; a wrong value, such as a length out of range, raises an error when the
+program runs, a `jax.errors.JaxRuntimeError` or ValueError depending on the version of JAX, which ends with the message
+of this package. Only first derivatives in reverse mode are available; other derivatives, and those by weights and
+paddings, raise an error. Half precision gives losses in float32, and gradients that are rounded after scaling.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .._core.types import Input, StepReduction
 from ..crf.loss import crf_loss as _crf_loss
 from ..ctc.loss import ctc_loss as _ctc_loss
 from ..steps.classification import softmax_cross_entropy as _softmax_cross_entropy
-from .callback import Host, apply, as_constant, as_operand, as_options, as_per_sequence, as_scores, ndims
+from .callback import HostLoss, apply, as_constant, as_operand, as_options, as_per_sequence, as_scores, ndims
 
 __all__ = ["crf_loss", "ctc_loss", "ctc_loss_with_lengths", "softmax_cross_entropy"]
 
@@ -49,18 +49,18 @@ def ctc_loss(
     *,
     num_threads: int | None = None,
 ) -> jax.Array:
-    """Connectionist temporal classification losses, with the arguments of ``optax.losses.ctc_loss``.
+    """Connectionist temporal classification losses of logits, with the arguments of ``optax.losses.ctc_loss``.
 
     Parameters
     ----------
     logits : array [B, T, V]
-        Scores of V classes; the softmax is part of the loss. float32, float64, float16 or bfloat16.
+        Scores of V classes: float32, float64, float16 or bfloat16.
     logit_paddings : array [B, T]
-        1 where a step is padding, 0 where it is not; padding is on the right.
+        1 for padding, 0 for steps that count; padding is on the right.
     labels : array of int [B, S]
         Classes, with any values in the padding.
     label_paddings : array [B, S]
-        1 where a label is padding.
+        1 for padding, 0 for labels; padding is on the right.
     blank_id : int
         Class of the blank; negative counts from the end.
     num_threads : int, optional
@@ -76,17 +76,17 @@ def ctc_loss(
     ValueError, TypeError
         If shape or dtype of the scores are not as above.
     jax.errors.JaxRuntimeError or ValueError
-        When the program runs, if other arguments are not as above: with the message of what NumPy's `ctc_loss`
-        raises; and for paddings other than 0 and 1, or before what is not padding.
+        When the program runs, if other arguments are not as above, with the message of `fastseqloss.ctc_loss`; or if
+        paddings are other than 0 and 1, or come before steps or labels that are not padding.
 
     See Also
     --------
-    ctc_loss_with_lengths : lengths for paddings, log-probabilities, reductions.
+    ctc_loss_with_lengths : takes lengths instead of paddings, log-probabilities, and a reduction.
 
     Notes
     -----
-    A sequence too short for its labels has loss inf, and gradient 0; in optax a finite loss of some 1e5, for
-    which it has a parameter ``log_epsilon`` that is not needed here. Logits of -inf are allowed.
+    A sequence too short for its labels has loss inf and gradient 0. In optax it has a finite loss of about 1e5,
+    controlled by the parameter ``log_epsilon``, which is not needed here. Logits of -inf are allowed.
 
     Examples
     --------
@@ -105,7 +105,7 @@ def ctc_loss(
     blank = as_index("blank_id", blank_id, scores.shape[2])
     names = ("logit_paddings", "labels", "label_paddings")
     constants = tuple(map(as_constant, names, (logit_paddings, labels, label_paddings)))
-    host = Host(
+    host = HostLoss(
         loss=_padded_ctc,
         names=("logits", *names),
         ndims=ndims(scores, *constants),
@@ -131,7 +131,7 @@ def _padded_ctc(
 
 
 def _lengths(name: str, paddings: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """Return the lengths that paddings [B, N] on the right mean."""
+    """Return the lengths of sequences with paddings [B, N] on the right."""
     if paddings.shape != shape:
         raise ValueError(f"{name} has shape {paddings.shape}; allowed: {shape}")
     for bad, allowed in (
@@ -165,7 +165,7 @@ def ctc_loss_with_lengths(
     logits : array [B, T, V], or [T, V] for one sequence
         Scores of V classes: float32, float64, float16 or bfloat16.
     labels : array of int [B, S], or [S]
-        Padded, with any values in the padding.
+        Classes, with any values in the padding.
     logit_lengths, label_lengths, blank, input, infeasible, reduction, num_threads
         As of `fastseqloss.ctc_loss`.
 
@@ -187,7 +187,7 @@ def ctc_loss_with_lengths(
     >>> jax.grad(ctc_loss_with_lengths)(x, jnp.array([[1], [1]]), jnp.array([3, 1]))[1, :, 1]
     Array([-0.25,  0.  ,  0.  ], dtype=float32)
 
-    One sequence, mapped over a batch, which is then computed as a batch:
+    A function of one sequence, mapped over a batch, is computed as one batch:
 
     >>> jax.vmap(lambda x, y: ctc_loss_with_lengths(x, y))(x, jnp.array([[1], [1]])).round(4)
     Array([0.2877, 0.2877], dtype=float32)
@@ -205,7 +205,7 @@ def ctc_loss_with_lengths(
     if constants[0] is None or constants[0].ndim != scores.ndim - 1:
         shape = None if constants[0] is None else constants[0].shape
         raise ValueError(f"labels has shape {shape}; allowed: [B, S] as logits [B, T, V], [S] as logits [T, V]")
-    host = Host(
+    host = HostLoss(
         loss=_ctc_loss,
         names=("logits", "labels", "logit_lengths", "label_lengths"),
         ndims=ndims(scores, *constants),
@@ -247,7 +247,7 @@ def softmax_cross_entropy(
     logits : array [..., V]
         Scores of V classes: float32, float64, float16 or bfloat16.
     targets : array of int, shape of the steps; or of float, shape of `logits`
-        Classes, or distributions over classes, by which the loss can be differentiated too.
+        Classes, or distributions over classes. The loss is differentiable in distributions.
     lengths, mask, input, ignore_index, class_weight, label_smoothing, z_loss
         As of `fastseqloss.softmax_cross_entropy`.
     reduction, normalizer, sample_weight, num_threads
@@ -295,7 +295,7 @@ def softmax_cross_entropy(
     )
     shapes = {"none": scores.shape[:-1], "per_sequence": batch}
     differentiable = (scores, targets) if distributions else (scores,)
-    host = Host(
+    host = HostLoss(
         loss=_softmax_cross_entropy,
         names=("logits", "targets", "lengths", "mask", "class_weight", "sample_weight"),
         ndims=ndims(*differentiable, *constants),
@@ -304,13 +304,13 @@ def softmax_cross_entropy(
         folds=reduction in shapes,
         shared=("class_weight",),
         options=options,
-        by_targets=_slopes_of_targets if distributions else None,
+        by_targets=_gradient_of_targets if distributions else None,
     )
     return apply(host, differentiable, constants)
 
 
 def _as_targets(targets: Any, shape: tuple[int, ...], ignore_index: Any) -> tuple[Any, bool]:
-    """Return classes, or distributions over classes of the shape of the logits, and which of the two."""
+    """Return the targets, and True for distributions, which have the shape of the logits."""
     array = as_operand("targets", targets)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         return as_constant("targets", targets), False
@@ -318,13 +318,11 @@ def _as_targets(targets: Any, shape: tuple[int, ...], ignore_index: Any) -> tupl
         allowed = f"integers of shape {shape[:-1]}, or floats of shape {shape}"
         raise ValueError(f"targets has shape {array.shape} and dtype {array.dtype}; allowed: {allowed}")
     if isinstance(ignore_index, (int, np.integer)) and ignore_index >= 0:
-        raise ValueError(
-            f"ignore_index is {ignore_index}; allowed beside distributions: below 0, which ignores nothing"
-        )
+        raise ValueError(f"ignore_index is {ignore_index}; allowed with distributions: below 0, which ignores nothing")
     return as_scores("targets", array), True
 
 
-def _slopes_of_targets(
+def _gradient_of_targets(
     logits: NDArray[Any],
     targets: NDArray[Any],
     *,
@@ -333,9 +331,9 @@ def _slopes_of_targets(
     z_loss: float,
     **options: Any,
 ) -> NDArray[np.float64]:
-    """Return the gradient by distributions, in which the loss is linear."""
+    """Return the gradient by the targets if they are distributions; the loss is linear in them."""
     ones = np.ones(logits.shape)
-    # The gradient by log-probabilities, where all targets are 1, is minus the weight of each class of each step.
+    # With targets of 1, the gradient by log-probabilities is the negative weight of each class of each step.
     weight = -_softmax_cross_entropy(np.zeros(logits.shape), ones, input="log_probs", return_grad=True, **options)[1]
     losses = _negative_log_probs(logits.astype(np.float64), input)
     return np.multiply((1.0 - label_smoothing) * weight, losses, out=np.zeros(logits.shape), where=weight != 0)
@@ -347,7 +345,7 @@ def _negative_log_probs(scores: NDArray[np.float64], input: Input) -> NDArray[np
             return -scores if input == "log_probs" else -np.log(scores)
         top = scores.max(axis=-1, keepdims=True)
         losses: NDArray[np.float64] = np.log(np.exp(scores - top).sum(axis=-1, keepdims=True)) - (scores - top)
-    return np.where(top == -np.inf, 0.0, losses)  # a step without any class has gradient 0
+    return np.where(top == -np.inf, 0.0, losses)  # a step whose scores are all -inf has gradient 0
 
 
 def crf_loss(
@@ -373,7 +371,7 @@ def crf_loss(
     tags : array of int [B, T]
         The true tags.
     transitions : array [K, K]
-        From, to; -inf forbids.
+        ``transitions[i, j]`` is the score of going from tag i to tag j; -inf forbids it, exactly.
     lengths, mask, start, end, reduction, normalizer, sample_weight, num_threads
         As of `fastseqloss.crf_loss`.
 
@@ -389,8 +387,8 @@ def crf_loss(
 
     Notes
     -----
-    With ``reduction="none"`` the gradient is computed in the backward pass, which alone knows the weight of each
-    sequence in the gradients of the parameters that all share.
+    With ``reduction="none"`` the gradient is computed in the backward pass, because the gradients of the shared
+    parameters depend on the incoming gradient of each sequence's loss.
 
     Examples
     --------
@@ -413,7 +411,7 @@ def crf_loss(
         as_constant("mask", mask),
         as_per_sequence("sample_weight", sample_weight, batch),
     )
-    host = Host(
+    host = HostLoss(
         loss=_crf_loss,
         names=("emissions", *parameters, "tags", "lengths", "mask", "sample_weight"),
         ndims=ndims(*scores, *constants),

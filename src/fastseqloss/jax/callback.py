@@ -24,12 +24,12 @@ _DTYPES = (*_HALVES, "float32", "float64")
 
 
 @dataclass(frozen=True)
-class Host:
-    """A loss as JAX calls it back. Equal ones compute the same, so that JAX compiles a program once.
+class HostLoss:
+    """A loss as a callback of JAX. Equal instances compute the same, so JAX compiles a program once.
 
-    Operands come under their names, None for one that was left out; the first `n_scores` have a gradient. What
-    JAX maps over comes as axes ahead of an operand's own, of length 1 where the operand was not mapped.
-    `by_targets`, with the arguments of the loss, gives the gradient of a second operand with one, the targets.
+    Operands are passed in the order of their names, without those that were left out; the first `n_scores` have a
+    gradient. Axes that JAX maps over precede an operand's own axes, with length 1 for an operand that is not mapped.
+    `by_targets` takes the arguments of the loss and returns the gradient by the second operand, the targets.
     """
 
     loss: Callable[..., Any]
@@ -37,15 +37,15 @@ class Host:
     ndims: tuple[int | None, ...]  # own axes of each operand
     n_scores: int
     shape: tuple[int, ...]  # of the loss
-    folds: bool  # whether mapped axes may join the batch: losses of sequences that have nothing in common
-    shared: tuple[str, ...]  # what the sequences of a batch have in common
+    folds: bool  # mapped axes may be merged into the batch: the losses of sequences are independent
+    shared: tuple[str, ...]  # operands that all sequences of a batch share
     options: tuple[tuple[str, Any], ...]
     by_targets: Callable[..., NDArray[Any]] | None = None
     wanted: tuple[str, ...] = ()  # operands whose gradients are returned
-    sloped: bool = False  # the last operand is the slopes of the losses [B]; only gradients are returned
+    late: bool = False  # the last operand is the cotangents of the losses [B]; only gradients are returned
 
     def __call__(self, *operands: Any) -> Any:
-        """Return what the function gives for operands of the host."""
+        """Return the loss and the gradients of operands, as arrays of NumPy."""
         arrays = dict(zip(self.given, map(np.asarray, operands), strict=True))
         ahead = {name: array.shape[: array.ndim - self._ndim(name)] for name, array in arrays.items()}
         mapped = np.broadcast_shapes(*ahead.values())
@@ -61,10 +61,10 @@ class Host:
     def given(self) -> tuple[str, ...]:
         """Names of the operands that were not left out."""
         names = tuple(name for name, ndim in zip(self.names, self.ndims, strict=True) if ndim is not None)
-        return (*names, "slope") if self.sloped else names
+        return (*names, "cotangent") if self.late else names
 
     def _ndim(self, name: str) -> int:
-        ndim = len(self.shape) if name == "slope" else self.ndims[self.names.index(name)]
+        ndim = len(self.shape) if name == "cotangent" else self.ndims[self.names.index(name)]
         assert ndim is not None
         return ndim
 
@@ -72,7 +72,7 @@ class Host:
         return array.shape[array.ndim - self._ndim(name) :]
 
     def _folded(self, arrays: dict[str, NDArray[Any]], mapped: tuple[int, ...]) -> Any:
-        """Call once, with mapped axes and batch axis made one."""
+        """Call the loss once, with mapped axes and batch axis merged."""
         batched = len(self.shape) > 0
         batch = math.prod(mapped) * (self.shape[0] if batched else 1)
         folded = {}
@@ -87,10 +87,10 @@ class Host:
         return tuple(result.reshape(mapped + shape) for result, shape in zip(results, shapes, strict=True))
 
     def _once(self, arrays: dict[str, NDArray[Any]]) -> tuple[NDArray[Any], ...]:
-        given = {name: array for name, array in arrays.items() if name != "slope"} | dict(self.options)
+        given = {name: array for name, array in arrays.items() if name != "cotangent"} | dict(self.options)
         compute = partial(self.loss, **given)
-        if self.sloped:
-            return self._chosen(crf_gradients(compute, np.asarray(arrays["slope"], np.float64)))
+        if self.late:
+            return self._chosen(crf_gradients(compute, np.asarray(arrays["cotangent"], np.float64)))
         loss, gradients = compute(return_grad=True) if self.wanted else (compute(), ())
         if isinstance(gradients, np.ndarray):
             gradients = (gradients,)
@@ -103,47 +103,47 @@ class Host:
         return tuple(gradient for name, gradient in chosen if gradient is not None and name in self.wanted)
 
     def call(self, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Have JAX call this back; return the loss unless `sloped`, and the gradients that are wanted."""
-        results: list[Result] = [] if self.sloped else [(self.shape, scores[0].dtype)]
+        """Bind this callback in JAX; return the loss unless `late`, and the gradients that are wanted."""
+        results: list[Result] = [] if self.late else [(self.shape, scores[0].dtype)]
         results += [
             (score.shape, score.dtype) for name, score in zip(self.names, scores, strict=False) if name in self.wanted
         ]
         return host_call(self, tuple(results), [x for x in (*scores, *constants) if x is not None])
 
-    def wanting(self, names: tuple[str, ...]) -> Host:
+    def wanting(self, names: tuple[str, ...]) -> HostLoss:
         """Return this loss with the gradients of some operands."""
         return replace(self, wanted=names)
 
     def gradients(self, results: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return the gradient of each operand that may have one, None where it was not wanted."""
+        """Return the gradient of each score, None for one that was not wanted."""
         named = dict(zip(self.wanted, results, strict=True))
         return tuple(map(named.get, self.names[: self.n_scores]))
 
 
-def apply(host: Host, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> Any:
+def apply(host: HostLoss, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> Any:
     """Return the loss of operands of JAX, differentiable by the scores."""
     axes = varying_axes([x for x in (*scores, *constants) if x is not None])
     late = len(host.shape) > 0 and not host.folds
     loss = _loss_late if late else _loss
-    # The transpose of the cast sums the gradient over the axes of the mesh along which the scores are the same.
+    # The transpose of the cast sums the gradient over the mesh axes along which the scores do not vary.
     return loss(host, tuple(as_varying(scores, axes)), tuple(as_varying(constants, axes)))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _loss(host: Host, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> Any:
-    """Return the loss. The gradient is computed along with it, where JAX differentiates."""
+def _loss(host: HostLoss, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> Any:
+    """Return the loss; JAX calls `_forward` instead when it differentiates."""
     return host.call(scores, constants)[0]
 
 
-def _forward(host: Host, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> tuple[Any, Any]:
+def _forward(host: HostLoss, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> tuple[Any, Any]:
     host, scores, constants = _differentiated(host, scores, constants)
     loss, *gradients = host.call(scores, constants)
     return loss, host.gradients(tuple(gradients))
 
 
-def _backward(host: Host, gradients: tuple[Any, ...], slope: Any) -> tuple[Any, None]:
+def _backward(host: HostLoss, gradients: tuple[Any, ...], cotangent: Any) -> tuple[Any, None]:
     def scaled(gradient: Any) -> Any:
-        spread = slope.reshape(slope.shape + (1,) * (gradient.ndim - slope.ndim))
+        spread = cotangent.reshape(cotangent.shape + (1,) * (gradient.ndim - cotangent.ndim))
         return (gradient * spread).astype(gradient.dtype)
 
     return tuple(None if gradient is None else scaled(gradient) for gradient in gradients), None
@@ -153,27 +153,27 @@ _loss.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _loss_late(host: Host, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> Any:
-    """Return the losses [B] of sequences that share parameters, whose gradient depends on the slope of each."""
+def _loss_late(host: HostLoss, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> Any:
+    """Return the losses [B] of sequences that share parameters; the gradient depends on the cotangent of each."""
     return host.call(scores, constants)[0]
 
 
-def _forward_late(host: Host, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> tuple[Any, Any]:
+def _forward_late(host: HostLoss, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> tuple[Any, Any]:
     return host.call(scores, constants)[0], (scores, constants)
 
 
-def _backward_late(host: Host, kept: tuple[Any, Any], slope: Any) -> tuple[Any, None]:
+def _backward_late(host: HostLoss, kept: tuple[Any, Any], cotangent: Any) -> tuple[Any, None]:
     scores, constants = kept
     given = tuple(name for name, score in zip(host.names, scores, strict=False) if score is not None)
-    late = replace(host.wanting(given), sloped=True)
-    return late.gradients(late.call(scores, (*constants, slope))), None
+    differentiated = replace(host.wanting(given), late=True)
+    return differentiated.gradients(differentiated.call(scores, (*constants, cotangent))), None
 
 
 _loss_late.defvjp(_forward_late, _backward_late)
 
 
-def _differentiated(host: Host, scores: Any, constants: Any) -> tuple[Host, Any, Any]:
-    """Take operands as `jax.custom_vjp` gives them, with what is differentiated."""
+def _differentiated(host: HostLoss, scores: Any, constants: Any) -> tuple[HostLoss, Any, Any]:
+    """Return the loss with the gradients of perturbed operands, and the values of operands of `jax.custom_vjp`."""
     names = tuple(name for name, x in zip(host.names, scores, strict=False) if x is not None and x.perturbed)
     given, kept = (tuple(None if x is None else x.value for x in operands) for operands in (scores, constants))
     return host.wanting(names), given, kept
@@ -191,7 +191,7 @@ def as_operand(name: str, value: Any, copy: bool = False) -> Any:
 
 
 def as_scores(name: str, value: Any) -> Any:
-    """Return an operand with a gradient: in float32 for half precision, whose gradient JAX then rounds, scaled."""
+    """Return an operand with a gradient, in float32 for half precision: JAX rounds its gradient after scaling."""
     array = as_operand(name, value)
     if array.dtype.name not in _DTYPES:
         raise TypeError(f"{name} has dtype {array.dtype}; allowed: {', '.join(_DTYPES)}")
@@ -199,7 +199,7 @@ def as_scores(name: str, value: Any) -> Any:
 
 
 def as_constant(name: str, value: Any) -> Any:
-    """Return an operand without a gradient, or None. To differentiate by it is an error."""
+    """Return an operand without a gradient, or None; differentiating by it raises TypeError."""
     if value is None:
         return None
     # A copy: JAX may keep NumPy's own memory, and read it when its owner has changed it.
@@ -212,7 +212,7 @@ def as_constant(name: str, value: Any) -> Any:
 
 
 def _check_integers(name: str, given: NDArray[Any], dtype: Any) -> None:
-    """Check that JAX, which wraps NumPy's integers around, can hold these."""
+    """Check that integers of NumPy fit a dtype of JAX, which would wrap them around."""
     if given.size and given.dtype.kind in "iu" and given.dtype != dtype:
         bounds = np.iinfo(dtype)
         bad = np.argwhere((given < bounds.min) | (given > bounds.max))
@@ -247,7 +247,7 @@ def _refuse(name: str, primals: Any, tangents: Any) -> Any:
 
 
 def as_options(**options: Any) -> tuple[tuple[str, Any], ...]:
-    """Return what is part of the program: names and values known when JAX traces."""
+    """Return the options that are static in JAX: names and hashable values."""
     return tuple((name, _as_static(name, value)) for name, value in options.items())
 
 
@@ -265,5 +265,5 @@ def _as_static(name: str, value: Any) -> Any:
 
 
 def ndims(*operands: Any) -> tuple[int | None, ...]:
-    """Say how many axes each operand has, None for one that was left out."""
+    """Return the number of axes of each operand, None for one that was left out."""
     return tuple(None if operand is None else operand.ndim for operand in operands)

@@ -1,8 +1,8 @@
-"""Calls from programs of JAX to NumPy code, which never wait for JAX.
+"""Calls from JAX programs to NumPy code that cannot deadlock.
 
-`jax.pure_callback` makes JAX arrays of the operands, by copies that a thread of XLA's pool makes. Where the pool has
-one thread, that thread is in the callback, and reading an operand waits for ever; two programs on two threads block
-each other the same way. The primitive here passes on the NumPy arrays that XLA itself makes before it calls.
+`jax.pure_callback` turns the operands into JAX arrays, copied by a thread of XLA's pool. In a pool of one thread that
+thread runs the callback, so reading an operand waits forever; two programs on two threads block each other in the same
+way. The primitive in this module passes on the NumPy arrays that XLA creates before the call.
 """
 
 from __future__ import annotations
@@ -20,14 +20,12 @@ from jax.interpreters import ad, batching, mlir
 
 Result = tuple[tuple[int, ...], np.dtype[Any]]  # shape and dtype
 
-
 _emit = getattr(mlir, "emit_python_callback", None)
-
 
 if _emit is None:
     warnings.warn(
-        f"fastseqloss.jax does not know JAX {jax.__version__} and uses jax.pure_callback, which can wait for ever in a "
-        "process with one CPU; set jax_cpu_enable_async_dispatch to False before JAX computes anything",
+        f"fastseqloss.jax does not support JAX {jax.__version__} and uses jax.pure_callback, which can wait forever in "
+        "a process with one CPU; set jax_cpu_enable_async_dispatch to False before JAX computes anything",
         RuntimeWarning,
         stacklevel=2,
     )
@@ -36,7 +34,7 @@ if _emit is None:
 def host_call(function: Callable[..., Any], results: tuple[Result, ...], operands: list[Any]) -> tuple[Any, ...]:
     """Call a hashable, pure `function` with the operands as NumPy arrays; it returns arrays as `results` says.
 
-    Axes that JAX maps over come ahead of an operand's own, of length 1 where the operand was not mapped.
+    Axes that JAX maps over precede an operand's own axes, with length 1 for an operand that is not mapped.
     """
     if _emit is None:
         wanted = tuple(jax.ShapeDtypeStruct(*result) for result in results)
@@ -46,11 +44,11 @@ def host_call(function: Callable[..., Any], results: tuple[Result, ...], operand
     return tuple(as_varying(outputs, varying_axes(operands)))
 
 
-# ---- shard_map: an array has a type that says over which axes of the mesh its values vary ------------------------
+# ---- shard_map: the type of an array holds the mesh axes along which its values vary -----------------------------
 
 
 def varying_axes(arrays: Any) -> frozenset[Hashable]:
-    """Return the axes of a mesh over which any of the arrays varies; none outside `jax.shard_map`."""
+    """Return the mesh axes along which any of the arrays varies; an empty set outside `jax.shard_map`."""
     return reduce(frozenset.union, map(_axes, arrays), frozenset())
 
 
@@ -63,7 +61,7 @@ def _axes(array: Any) -> frozenset[Hashable]:
 
 
 def as_varying(arrays: Any, axes: frozenset[Hashable]) -> list[Any]:
-    """Make all arrays (None stays None) of a type that varies over those axes."""
+    """Cast all arrays to types that vary along those axes; None stays None."""
     return [array if array is None else _cast(array, axes - _axes(array)) for array in arrays]
 
 

@@ -1,28 +1,28 @@
 r"""Recurrent layers with backpropagation through time, in plain NumPy and short enough to read.
 
-A layer keeps its weights in ``parameters``, a dict of arrays. ``forward`` remembers what
+A layer keeps its weights in ``parameters``, a dict of arrays. ``forward`` saves the values that
 ``backward`` needs, and ``backward(grad)`` takes the gradient of a loss with respect to the last
 output and returns ``(gradients, grad_input)``: the gradients of the parameters, under the names of
 the parameters, and the gradient with respect to the input. Any loss of this package supplies that
 first gradient.
 
-Everything that does not depend on the previous step is hoisted out of the loops over time: the
-input projection before the forward loop, the slopes of the activations before the backward loop,
-and every parameter gradient, one matrix product over all steps, after it.
+The loops over time contain only what depends on the previous step: the input projection is computed
+before the forward loop, the slopes of the activations before the backward loop, and every parameter
+gradient, one matrix product over all steps, after it.
 
 Shapes use B sequences, T time steps, D input features, H hidden units. Arrays are computed in the
 dtype of the parameters, float32 or float64.
 
-The rooms: `through_time` has what recurrent layers share, `cells` the recurrences `RNN`, `GRU` and
-`LSTM`, `layers` those without memory, `Linear` and `Embedding`, `training` has `clip_grad_norm` and
-`Adam`.
+The modules: `through_time` has the base class of the recurrent layers, `cells` the recurrences `RNN`,
+`GRU` and `LSTM`, `layers` the layers without memory, `Linear` and `Embedding`, and `training`
+`clip_grad_norm` and `Adam`.
 
 Weights of PyTorch
 ------------------
-The gates are those of PyTorch, their blocks in the same order; the matrices are transposed, since
-rows are multiplied from the left here. Of layer k of ``torch.nn.RNN``, ``torch.nn.GRU`` or
-``torch.nn.LSTM``, whose second direction, with the suffix ``_reverse``, is a layer with
-``reverse=True`` here:
+The gates are those of PyTorch, with their blocks in the same order; the matrices are transposed,
+since rows are multiplied from the left here. The table gives the weights of layer k of
+``torch.nn.RNN``, ``torch.nn.GRU`` or ``torch.nn.LSTM``; the second direction, with the suffix
+``_reverse``, is a layer with ``reverse=True`` here.
 
 ==================== ====================== =========================================
 ``parameters``       PyTorch                columns
@@ -35,8 +35,8 @@ rows are multiplied from the left here. Of layer k of ``torch.nn.RNN``, ``torch.
 ==================== ====================== =========================================
 
 The ``weight`` of `Linear` is the transposed one of ``torch.nn.Linear``, that of `Embedding` is the
-same as in ``torch.nn.Embedding``. Written into the arrays, ``parameters[name][...] = value``, they
-are those that an `Adam` made before goes on to train.
+same as in ``torch.nn.Embedding``. Write them into the arrays, ``parameters[name][...] = value``, so
+that an existing `Adam` continues to train them.
 """
 
 from .cells import GRU, LSTM, RNN

@@ -1,4 +1,4 @@
-"""What layers and training are given, checked before anything is computed or written."""
+"""Checks of the arguments of layers and training, before anything is computed or written."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._core.arrays import as_array, as_lengths, is_bfloat16, overlaps_itself, shares_memory
+from .._core.arrays import as_lengths, as_real, overlaps_itself, shares_memory
 from .._core.options import as_integer
 
 Array = NDArray[Any]
-
-
 Seed = int | np.random.Generator | None
-
 
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -40,7 +37,7 @@ def as_dtype(value: Any) -> np.dtype[Any]:
 
 
 def as_generator(rng: Any) -> np.random.Generator:
-    """Return a generator of random numbers, made of a seed if need be."""
+    """Return a generator of random numbers, created from a seed if need be."""
     try:
         return np.random.default_rng(rng)
     except (TypeError, ValueError) as error:
@@ -48,19 +45,11 @@ def as_generator(rng: Any) -> np.random.Generator:
         raise type(error)(f"rng is {rng!r}; allowed: {allowed}") from None
 
 
-def as_reals(name: str, value: Any) -> Array:
-    """Return real numbers as they are stored."""
-    array = as_array(name, value)
-    if array.dtype.kind not in "fiub" and not is_bfloat16(array.dtype):
-        raise TypeError(f"{name} has dtype {array.dtype}; allowed: real numbers")
-    return array
-
-
 def as_grad(value: Any, shape: tuple[int, ...] | None) -> Array:
-    """Return the gradient with respect to an output of that shape, None before there was any."""
+    """Check the gradient with respect to an output of that shape; None means no output yet."""
     if shape is None:
         raise RuntimeError("backward was called before forward; allowed: after it")
-    grad = as_reals("grad", value)
+    grad = as_real("grad", value)
     if grad.shape != shape:
         raise ValueError(f"grad has shape {grad.shape}; allowed: {shape}")
     return grad
@@ -73,17 +62,17 @@ def valid_steps(lengths: Any, batch: int, steps: int) -> tuple[Array, Array]:
 
 
 def check_floats(name: str, array: Any) -> None:
-    """Check that this is an array that arithmetic in place can work on."""
+    """Check that an array is fit for arithmetic in place."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array, got {type(array).__name__}")
-    if isinstance(array, (np.matrix, np.ma.MaskedArray)):  # whose products, or sums, are not those of arrays
+    if isinstance(array, (np.matrix, np.ma.MaskedArray)):  # their products or sums differ from those of arrays
         raise TypeError(f"{name} is a {type(array).__name__}; allowed: a plain NumPy array")
     if array.dtype not in _DTYPES:
         raise TypeError(f"{name} has dtype {array.dtype}; allowed: float32 or float64")
 
 
 def check_writeable(argument: str, arrays: Mapping[str, Any]) -> None:
-    """Check that these are arrays that can be changed in place, each once."""
+    """Check that arrays can be changed in place, and that they are disjoint."""
     for name, array in arrays.items():
         check_floats(f"{argument}[{name!r}]", array)
         if not array.flags.writeable:

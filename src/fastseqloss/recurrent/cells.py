@@ -1,4 +1,4 @@
-"""The recurrences: what is done at each step, and backwards."""
+"""The recurrences: each layer's step forwards and backwards."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .through_time import Recurrent
 
 
 def _sigmoid_in_place(x: Array) -> None:
-    # Through tanh, which saturates where 1 / (1 + exp(-x)) would overflow.
+    # By tanh, which saturates for arguments that overflow in 1 / (1 + exp(-x)).
     x *= 0.5
     np.tanh(x, out=x)
     x += 1
@@ -28,7 +28,7 @@ class RNN(Recurrent):
     Parameters
     ----------
     input_size, hidden_size, reverse, rng, dtype
-        As for `GRU`, and so are the errors raised.
+        As for `GRU`, with the same errors.
 
     Attributes
     ----------
@@ -94,7 +94,7 @@ class GRU(Recurrent):
     rng : int or numpy.random.Generator, optional
         Source of the initial weights, uniform within :math:`\pm 1/\sqrt{H}`.
     dtype : dtype
-        Of the parameters, and so of all results: float32 or float64.
+        Dtype of the parameters and of all results: float32 or float64.
 
     Attributes
     ----------
@@ -106,9 +106,9 @@ class GRU(Recurrent):
     Raises
     ------
     ValueError
-        If a size is below 1, or the seed negative.
+        If a size is below 1, or the seed is negative.
     TypeError
-        If a size is not an integer, or `dtype` neither float32 nor float64.
+        If a size is not an integer, or `dtype` is neither float32 nor float64.
 
     References
     ----------
@@ -189,7 +189,7 @@ class LSTM(Recurrent):
     Parameters
     ----------
     input_size, hidden_size, reverse, rng, dtype
-        As for `GRU`, and so are the errors raised.
+        As for `GRU`, with the same errors.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Layers without memory: each step by itself."""
+"""Layers without memory, which treat each step independently."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from .._core.arrays import read_integers
+from .._core.arrays import as_real, read_integers
 from . import arguments
 from .arguments import Array, Seed
 from .parameters import Shapes, check_parameters, uniform
@@ -23,7 +23,7 @@ class Linear:
     rng : int or numpy.random.Generator, optional
         Source of the initial weights, uniform within :math:`\pm 1/\sqrt{\text{input\_size}}`.
     dtype : dtype
-        Of the parameters, and so of all results: float32 or float64.
+        Dtype of the parameters and of all results: float32 or float64.
 
     Attributes
     ----------
@@ -33,9 +33,9 @@ class Linear:
     Raises
     ------
     ValueError
-        If a size is below 1, or the seed negative.
+        If a size is below 1, or the seed is negative.
     TypeError
-        If a size is not an integer, or `dtype` neither float32 nor float64.
+        If a size is not an integer, or `dtype` is neither float32 nor float64.
 
     Examples
     --------
@@ -63,22 +63,24 @@ class Linear:
     def forward(self, x: ArrayLike) -> Array:
         """Return ``x @ weight + bias``, ``[..., output_size]`` for `x` ``[..., input_size]``.
 
-        Every row counts, padding too: give it finite values, as the recurrent layers do.
+        All rows are multiplied, padding included, so padding needs finite values, as the recurrent
+        layers return them.
 
         Raises
         ------
         ValueError
-            If the last axis of `x` is not `input_size` long, or `parameters` do not have their
+            If the last axis of `x` does not have length `input_size`, or `parameters` have other
             shapes.
         TypeError
-            If `x` are not real numbers, or `parameters` not arrays of one dtype, float32 or float64.
+            If `x` does not hold real numbers, or `parameters` are not arrays of one dtype, float32 or
+            float64.
         """
         check_parameters(self.parameters, self._shapes)
         weight = self.parameters["weight"]
-        x = arguments.as_reals("x", x)
+        x = as_real("x", x)
         if x.ndim == 0 or x.shape[-1] != len(weight):
             raise ValueError(f"x has shape {x.shape}; allowed: (..., {len(weight)})")
-        # Copies: what the caller changes before `backward` must not change the gradient.
+        # Copies, so that changes by the caller before `backward` do not affect the gradient.
         self._input, self._weight = x.astype(weight.dtype), weight.copy(order="K")
         projected: Array = self._input @ weight + self.parameters["bias"]
         self._output_shape = projected.shape
@@ -90,11 +92,11 @@ class Linear:
         Raises
         ------
         ValueError
-            If `grad` has not the shape of the output.
+            If `grad` does not have the shape of the output.
         TypeError
-            If `grad` are not real numbers.
+            If `grad` does not hold real numbers.
         RuntimeError
-            Before any `forward`.
+            If `forward` has not been called.
         """
         grad = arguments.as_grad(grad, self._output_shape)
         weight = self._weight
@@ -114,7 +116,7 @@ class Embedding:
     rng : int or numpy.random.Generator, optional
         Source of the initial vectors, standard normal.
     dtype : dtype
-        Of the parameters, and so of all results: float32 or float64.
+        Dtype of the parameters and of all results: float32 or float64.
 
     Attributes
     ----------
@@ -124,9 +126,9 @@ class Embedding:
     Raises
     ------
     ValueError
-        If a size is below 1, or the seed negative.
+        If a size is below 1, or the seed is negative.
     TypeError
-        If a size is not an integer, or `dtype` neither float32 nor float64.
+        If a size is not an integer, or `dtype` is neither float32 nor float64.
 
     Examples
     --------
@@ -154,10 +156,10 @@ class Embedding:
         Raises
         ------
         ValueError
-            If `tokens` is not ``[B, T]``, a valid token is not within 0 to ``count - 1``, a length
-            not within 0 to T, or `parameters` do not have their shapes.
+            If `tokens` does not have shape ``[B, T]``, a valid token is not within 0 to ``count - 1``,
+            a length is not within 0 to T, or `parameters` have other shapes.
         TypeError
-            If `tokens` or `lengths` are not integers, or `parameters` not an array of float32 or
+            If `tokens` or `lengths` are not integers, or `parameters` is not an array of float32 or
             float64.
         """
         check_parameters(self.parameters, self._shapes)
@@ -183,11 +185,11 @@ class Embedding:
         Raises
         ------
         ValueError
-            If `grad` has not the shape of the output.
+            If `grad` does not have the shape of the output.
         TypeError
-            If `grad` are not real numbers.
+            If `grad` does not hold real numbers.
         RuntimeError
-            Before any `forward`.
+            If `forward` has not been called.
         """
         rows = arguments.as_grad(grad, self._output_shape)[self._valid]
         weight = np.zeros(self._shapes["weight"], self._dtype)

@@ -1,4 +1,4 @@
-"""The arrays that a layer learns: drawn when it is made, checked when they are used."""
+"""The parameters of a layer: drawn when it is created, checked when they are used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def uniform(shapes: Shapes, bound: float, rng: np.random.Generator, dtype: np.dt
 
 
 def check_parameters(parameters: Mapping[str, Any], shapes: Shapes) -> None:
-    """Check the arrays of a layer, which are its user's to replace."""
+    """Check the arrays of a layer, which the user may replace."""
     if parameters.keys() != shapes.keys():
         raise ValueError(f"parameters has the names {sorted(parameters)}; allowed: {sorted(shapes)}")
     for name, shape in shapes.items():

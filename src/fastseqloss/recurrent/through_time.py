@@ -1,4 +1,4 @@
-"""What recurrent layers share: padding, direction, and the products over all steps."""
+"""Base class of the recurrent layers: padding, direction, and the products over all steps."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from .._core.arrays import as_real
 from . import arguments
 from .arguments import Array, Seed
 from .parameters import Shapes, check_parameters, uniform
 
 
 class Recurrent:
-    """What the recurrent layers share: parameters, padding, direction, products over all steps.
+    """Base class of the recurrent layers: parameters, padding, direction, products over all steps.
 
-    A layer adds `_gates`, the number of its blocks of H columns, and the two loops over time.
+    Subclasses add `_gates`, the number of their blocks of H columns, and the two loops over time.
     """
 
     _gates: ClassVar[int]
@@ -57,21 +58,21 @@ class Recurrent:
         Returns
         -------
         ndarray [B, T, H]
-            Hidden states, 0 in padding. State t has seen the steps up to t, or with ``reverse`` the
-            valid steps from t on.
+            Hidden states, 0 in padding. State t depends on the steps up to t, or with ``reverse`` on
+            the valid steps from t on.
 
         Raises
         ------
         ValueError
-            If `x` is not ``[B, T, D]`` with the D of this layer, a length is not within 0 to T, or
-            `parameters` do not have their shapes.
+            If `x` does not have shape ``[B, T, D]`` with the D of this layer, a length is not within
+            0 to T, or `parameters` have other shapes.
         TypeError
-            If `x` are not real numbers, `lengths` not integers, or `parameters` not arrays of one
-            dtype, float32 or float64.
+            If `x` does not hold real numbers, `lengths` are not integers, or `parameters` are not
+            arrays of one dtype, float32 or float64.
         """
         check_parameters(self.parameters, self._shapes)
         weight, bias = self.parameters["input_weight"], self.parameters["input_bias"]
-        x = arguments.as_reals("x", x)
+        x = as_real("x", x)
         if x.ndim != 3 or x.shape[2] != len(weight):
             raise ValueError(f"x has shape {x.shape}; allowed: (B, T, {len(weight)})")
         batch, steps, _ = x.shape
@@ -82,10 +83,10 @@ class Recurrent:
         self._order = (np.arange(batch), time)
         self._padding = ~valid.T
 
-        # Copies: what the caller changes before `backward` must not change the gradient.
+        # Copies, so that changes by the caller before `backward` do not affect the gradient.
         self._input_weight = weight.copy(order="K")
         self._recurrent_weight = self.parameters["recurrent_weight"].copy(order="K")
-        # Padding is read last in either direction, so the states it produces reach no valid one.
+        # Padding is read last in either direction, so its states cannot reach a valid one.
         self._input = self._in_time_order(x)
         self._activations = self._input @ weight + bias
         hidden_size = len(self._recurrent_weight)
@@ -112,11 +113,11 @@ class Recurrent:
         Raises
         ------
         ValueError
-            If `grad` has not the shape of the hidden states.
+            If `grad` does not have the shape of the hidden states.
         TypeError
-            If `grad` are not real numbers.
+            If `grad` does not hold real numbers.
         RuntimeError
-            Before any `forward`.
+            If `forward` has not been called.
         """
         grad_hidden = self._in_time_order(arguments.as_grad(grad, self._output_shape))
         grad_projected, grad_recurrent = self._run_backward(grad_hidden)

@@ -1,4 +1,4 @@
-"""What is done with gradients: clipped, and followed downhill."""
+"""Gradient clipping and the Adam optimizer."""
 
 from __future__ import annotations
 
@@ -14,23 +14,21 @@ from . import arguments
 from .arguments import Array
 
 _TINY, _HUGE = 1e-120, 1e30
-
-
 _MOST = sys.float_info.max
 
 
 def clip_grad_norm(gradients: Mapping[str, Array], max_norm: float) -> float:
-    r"""Shorten a gradient that is too long, in place.
+    r"""Scale gradients in place so that their norm is at most `max_norm`.
 
     With all gradients as one vector :math:`g`, :math:`g \leftarrow g \min(1, c / \|g\|)` for
-    :math:`c` = `max_norm`: the direction stays, and a step down a cliff of the loss stays short.
+    :math:`c` = `max_norm`. The direction is kept, and exploding gradients give short steps.
 
     Parameters
     ----------
     gradients : mapping of str to ndarray
         Gradients by name of parameter, float32 or float64.
     max_norm : float
-        Longest norm allowed, 0 or more; infinity clips nothing and measures.
+        Largest norm allowed, 0 or more; infinity only measures the norm.
 
     Returns
     -------
@@ -40,8 +38,8 @@ def clip_grad_norm(gradients: Mapping[str, Array], max_norm: float) -> float:
     Raises
     ------
     ValueError
-        If a gradient is not finite, for it has no direction to keep, is read-only, or shares memory
-        with another one, or if `max_norm` is below 0. Nothing has been clipped then.
+        If a gradient is not finite (it has no direction to keep), is read-only, or shares memory
+        with another one, or if `max_norm` is below 0. The gradients are unchanged then.
     TypeError
         If a gradient is not an array of float32 or float64, or is a matrix or a masked array, or if
         `max_norm` is not a number.
@@ -67,7 +65,7 @@ def clip_grad_norm(gradients: Mapping[str, Array], max_norm: float) -> float:
     arguments.check_writeable("gradients", gradients)
     norm, unit = _norm(gradients), 1.0
     if not _TINY < norm < _HUGE:
-        # Not finite, or squares of what has exploded or vanished leave the range: in units of the largest.
+        # Not finite, or the squares overflow or underflow: measure in units of the largest element.
         unit = _largest(gradients) or 1.0
         norm = _norm(gradients, unit)
     if norm * unit > longest:
@@ -83,7 +81,7 @@ def clip_grad_norm(gradients: Mapping[str, Array], max_norm: float) -> float:
 def _norm(gradients: Mapping[str, Array], unit: float = 1.0) -> float:
     """Return the norm of all gradients together, in units of `unit`."""
     exact = (gradient.astype(np.float64) for gradient in gradients.values())
-    with np.errstate(all="ignore"):  # to infinity or 0, which is looked into
+    with np.errstate(all="ignore"):  # an overflow or underflow is handled by the caller
         return math.hypot(*(np.linalg.norm(g if unit == 1 else g / unit) for g in exact))
 
 
@@ -111,7 +109,7 @@ class Adam:
     parameters : mapping of str to ndarray
         The arrays to train, float32 or float64; `step` changes them in place.
     learning_rate : float
-        :math:`\eta`, 0 or more, an attribute that may be changed between steps.
+        :math:`\eta`, 0 or more. The attribute of this name may be changed between steps.
     betas : tuple of float
         :math:`\beta_1, \beta_2`, from 0 to below 1.
     epsilon : float
@@ -120,16 +118,16 @@ class Adam:
     Raises
     ------
     ValueError
-        If a number is out of range, or an array is read-only or shares memory with another one: a
-        parameter with two uses has one name, and the sum of its gradients.
+        If a number is out of range, or an array is read-only or shares memory with another one. A
+        parameter that is used twice needs one name, and the sum of its gradients.
     TypeError
         If a parameter is not an array of float32 or float64, or is a matrix or a masked array, or if
-        something else is not a number.
+        another argument is not a number.
 
     Notes
     -----
-    Where squares of gradients, or an update, leave the range of a parameter's dtype, its moments are
-    kept in float64 from then on, that of second order as its root: finite gradients of any size give
+    If squares of gradients, or an update, leave the range of a parameter's dtype, its moments are
+    kept in float64 from then on, the second moment as its root, so finite gradients of any size give
     the steps of the equations.
 
     References
@@ -166,15 +164,15 @@ class Adam:
         self.learning_rate, self.betas, self.epsilon = self._numbers()
 
     def step(self, gradients: Mapping[str, Array]) -> None:
-        """Change every parameter in place, given its gradient under the same name.
+        """Update every parameter in place, given its gradient under the same name.
 
-        Gradients are taken as they are, finite or not; `clip_grad_norm` looks.
+        Gradients may be infinite or NaN here; `clip_grad_norm` raises an error for those.
 
         Raises
         ------
         ValueError
             If names or shapes of parameters and gradients differ, a parameter has become read-only, or
-            a number is out of range. No parameter has been changed then.
+            a number is out of range. The parameters are unchanged then.
         TypeError
             If a gradient is not an array of float32 or float64, or is a matrix or a masked array.
         """
@@ -184,7 +182,7 @@ class Adam:
         rate = learning_rate / (1 - first**self.steps)
         root = math.sqrt(1 - second**self.steps)
         with np.errstate(all="ignore"):
-            # All gradients are read before a parameter, whose memory one of them may share, is changed.
+            # All gradients are read before any parameter is changed, since they may share memory.
             for name, moments in self._moments.items():
                 moments.follow(gradients[name], first, second, rate, epsilon)
             for name, moments in self._moments.items():
@@ -197,7 +195,7 @@ class Adam:
         return rate, _as_betas(self.betas), epsilon
 
     def _check(self, gradients: Mapping[str, Array]) -> None:
-        """Check that `step` can go to the end with these gradients."""
+        """Check everything that could make `step` fail halfway."""
         for found in (gradients, self._moments):
             missing = self.parameters.keys() ^ found.keys()
             if missing:
@@ -214,8 +212,8 @@ class Adam:
 class _Moments:
     """Running means of the gradients of a parameter and of their squares.
 
-    Both are of its dtype as long as squares and updates are well within its range. Then, for good, they are of
-    float64, and the second is the root of what it was.
+    Both have its dtype while squares and updates are well within its range. After that they are float64, and the
+    second one is stored as its root.
     """
 
     def __init__(self, parameter: Array) -> None:
@@ -224,7 +222,7 @@ class _Moments:
         self.rooted = False
 
     def follow(self, gradient: Array, first: float, second: float, rate: float, epsilon: float) -> None:
-        """Take a gradient into the means; `rate` and `epsilon` are those of the update that follows."""
+        """Update the means with a gradient; `rate` and `epsilon` belong to the update that follows."""
         if not self.rooted and not self._fits(gradient, rate, epsilon):
             self.mean, self.second = self.mean.astype(np.float64), np.sqrt(self.second.astype(np.float64))
             self.rooted = True
@@ -245,9 +243,9 @@ class _Moments:
             np.subtract(parameter, min(rate, _MOST) * step, out=parameter, casting="same_kind")
 
     def _fits(self, gradient: Array, rate: float, epsilon: float) -> bool:
-        """Return True if squares and updates do not overflow, nor underflow where it is seen beside epsilon."""
+        """Return True if squares and updates do not overflow, and do not underflow noticeably beside epsilon."""
         info = np.finfo(self.mean.dtype)
-        largest = max(float(gradient.max(initial=0)), -float(gradient.min(initial=0)))  # NaN: either is
+        largest = max(float(gradient.max(initial=0)), -float(gradient.min(initial=0)))  # NaN if either is
         return max(largest, rate) < 0.1 * math.sqrt(info.max) and epsilon > 1e7 * math.sqrt(info.tiny)
 
 

@@ -1,4 +1,4 @@
-"""Reward-weighted losses: policy gradients, plain and clipped, and the expected risk of candidates."""
+"""Policy-gradient losses, plain and clipped."""
 
 from __future__ import annotations
 
@@ -92,42 +92,41 @@ def policy_gradient_loss(
         L_t = -A_t \log p_t(a_t) - \beta H(p_t) + \kappa \left(e^{r_t} - r_t - 1\right), \quad
         r_t = \log q_t(a_t) - \log p_t(a_t)
 
-    with the policy :math:`p` = softmax of the logits, its entropy H, and a reference policy q. The
-    gradient with respect to the logits is that of the expected reward, negative, as far as the actions were
-    drawn from p [1]_. The last term estimates the divergence KL(p, q) from the actions alone, never negative
-    [2]_.
+    with the policy :math:`p` = softmax of the logits, its entropy H, and a reference policy q. For actions drawn
+    from p, the gradient of the first term estimates the negative gradient of the expected reward [1]_. The last
+    term, which is never negative, estimates the divergence KL(p, q) from the actions alone [2]_.
 
     Parameters
     ----------
     logits : array_like [..., A]
-        Scores of A actions: batch, time and further axes of steps, as many as there are. float32 and
-        float64 are native; float16 and bfloat16 are read and written as they are, a row at a time computed
-        in float32. Any strides; an action axis that is not contiguous is copied.
+        Scores of A actions, with any number of axes of steps before them: batch, time and so on. float32
+        and float64 are native; float16 and bfloat16 are read and written without a converted copy, and
+        computed in float32. Any strides; an action axis that is not contiguous is copied.
     actions : array_like of int, shape of the steps
         The actions taken.
     advantages : array_like, shape of the steps or [B]
-        How much better than expected what followed was, step by step or for each sequence as a whole; finite.
+        Returns of the actions less the expected returns, for each step or for each sequence; finite.
         Constants: no gradient flows through them.
     lengths : array_like of int [B], optional
-        Time steps of each sequence; all by default.
+        Time steps of each sequence; all by default. Padding is never read.
     mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
-        Which steps count, where they are not the first ones; all by default. With `lengths` a step
-        counts if both say so. What does not count is never read and has gradient 0.
+        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        never read and have gradient 0.
     entropy_coef : float
-        The weight :math:`\beta` of the entropy bonus, 0 or more.
+        Weight :math:`\beta` of the entropy bonus, 0 or more.
     ref_log_probs : array_like, shape of the steps, optional
-        Log-probabilities :math:`\log q` that a reference policy gives to the actions; finite, constants.
+        Log-probabilities :math:`\log q` of the actions under a reference policy; finite. Constants.
     kl_coef : float
-        The weight :math:`\kappa` of the divergence from the reference policy, 0 or more.
+        Weight :math:`\kappa` of the divergence from the reference policy, 0 or more.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
-        "mean" divides the sum over steps by their number, "sequence_mean" is the mean over sequences
-        of each one's mean over its steps, "batch_mean" divides the sum by B; "per_sequence" gives the
-        sums [B], "none" every step's loss.
+        "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
+        its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
+        [B], and "none" the loss of every step.
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
     sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. Averages divide by the sum of weights where
-        they divided by a count.
+        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
+        instead of a count.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
@@ -139,8 +138,8 @@ def policy_gradient_loss(
     Returns
     -------
     loss : float, or ndarray of float64
-        The loss, to be minimised; [B] with "per_sequence", of the shape of the steps with "none", 0 where a
-        step does not count.
+        The loss, to be minimised; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
+        that do not count.
     grad : ndarray, shape and dtype of `logits`
         Gradient of the reduced loss (of the sum of what is returned) with respect to the logits. Only with
         `return_grad` or `grad_out`.
@@ -148,8 +147,8 @@ def policy_gradient_loss(
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, actions, numbers or options are not as above, naming the argument,
-        the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, actions, numbers or options are not as above. The message names the
+        argument, the position, the value and what is allowed; nothing has been written then.
 
     See Also
     --------
@@ -158,22 +157,22 @@ def policy_gradient_loss(
 
     Notes
     -----
-    The result does not depend, not even by a bit, on the number of threads nor on the other sequences
-    of the batch. A logit of -inf is an action that is masked out; taken nonetheless, its loss is inf for
-    a positive advantage and -inf for a negative one, and inf in any case with `kl_coef`. A step whose logits are
-    all -inf has gradient 0. NaN or +inf among the logits of a step makes its loss and gradient NaN. No step that
-    counts at all gives loss 0 and gradient 0.
+    The result does not depend, not even by a bit, on the number of threads or on the other sequences
+    of the batch. A logit of -inf masks an action out. If such an action was taken, its loss is inf for a positive
+    advantage and -inf for a negative one, and inf in any case with `kl_coef`. A step whose logits are all -inf has
+    gradient 0. NaN or +inf among the logits of a step makes its loss and gradient NaN. Without any step that counts,
+    loss and gradient are 0.
 
-    Loss and gradient of the divergence are those of the expression above and grow as :math:`e^{r_t}`: nothing bounds
-    them. Where the reference gives an action far more probability than the policy does, the gradient is beyond
-    float32 from :math:`r_t = 89` on, and infinite there, of its sign. ``np.minimum(ref_log_probs, log_probs + 20)``
-    with the policy's own `log_probs`, taken as constants, bounds both.
+    The divergence and its gradient grow as :math:`e^{r_t}` and are not bounded. For an action that is far more
+    probable under the reference than under the policy, the gradient exceeds the range of float32 from
+    :math:`r_t = 89` on and is infinite, of the correct sign. ``np.minimum(ref_log_probs, log_probs + 20)`` with the
+    `log_probs` of the policy itself, taken as constants, bounds both.
 
     References
     ----------
     .. [1] R. Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement
        learning", Machine Learning 8, 1992.
-    .. [2] J. Schulman, "Approximating KL divergence", 2020, where it is called k3.
+    .. [2] J. Schulman, "Approximating KL divergence", 2020 (the estimator k3).
 
     Examples
     --------
@@ -284,39 +283,39 @@ def clipped_policy_loss(
     Parameters
     ----------
     logits : array_like [..., A]
-        Scores of A actions: batch, time and further axes of steps, as many as there are. float32 and
-        float64 are native; float16 and bfloat16 are read and written as they are, a row at a time computed
-        in float32. Any strides; an action axis that is not contiguous is copied.
+        Scores of A actions, with any number of axes of steps before them: batch, time and so on. float32
+        and float64 are native; float16 and bfloat16 are read and written without a converted copy, and
+        computed in float32. Any strides; an action axis that is not contiguous is copied.
     actions : array_like of int, shape of the steps
         The actions taken.
     old_log_probs : array_like, shape of the steps
-        Log-probabilities of the actions when they were taken; finite. Constants, as the advantages are.
+        Log-probabilities of the actions when they were taken; finite. Constants.
     advantages : array_like, shape of the steps or [B]
-        How much better than expected what followed was, step by step or for each sequence as a whole; finite.
+        Returns of the actions less the expected returns, for each step or for each sequence; finite.
         Constants: no gradient flows through them.
     lengths : array_like of int [B], optional
-        Time steps of each sequence; all by default.
+        Time steps of each sequence; all by default. Padding is never read.
     mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
-        Which steps count, where they are not the first ones; all by default. With `lengths` a step
-        counts if both say so. What does not count is never read and has gradient 0.
+        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        never read and have gradient 0.
     clip : float or (float, float)
-        How far the ratio may fall below 1 (0 to 1) and rise above it (0 or more) before there is no more to
-        gain; a single number serves for both.
+        Distances :math:`c_-` (0 to 1) and :math:`c_+` (0 or more) from 1 at which the ratio is clipped; a single
+        number sets both.
     entropy_coef : float
-        The weight :math:`\beta` of the entropy bonus, 0 or more.
+        Weight :math:`\beta` of the entropy bonus, 0 or more.
     ref_log_probs : array_like, shape of the steps, optional
-        Log-probabilities :math:`\log q` that a reference policy gives to the actions; finite, constants.
+        Log-probabilities :math:`\log q` of the actions under a reference policy; finite. Constants.
     kl_coef : float
-        The weight :math:`\kappa` of the divergence from the reference policy, 0 or more.
+        Weight :math:`\kappa` of the divergence from the reference policy, 0 or more.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
-        "mean" divides the sum over steps by their number, "sequence_mean" is the mean over sequences
-        of each one's mean over its steps, "batch_mean" divides the sum by B; "per_sequence" gives the
-        sums [B], "none" every step's loss.
+        "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
+        its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
+        [B], and "none" the loss of every step.
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
     sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. Averages divide by the sum of weights where
-        they divided by a count.
+        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
+        instead of a count.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
@@ -328,8 +327,8 @@ def clipped_policy_loss(
     Returns
     -------
     loss : float, or ndarray of float64
-        The loss, to be minimised; [B] with "per_sequence", of the shape of the steps with "none", 0 where a
-        step does not count.
+        The loss, to be minimised; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
+        that do not count.
     grad : ndarray, shape and dtype of `logits`
         Gradient of the reduced loss (of the sum of what is returned) with respect to the logits. Only with
         `return_grad` or `grad_out`.
@@ -337,33 +336,32 @@ def clipped_policy_loss(
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, actions, numbers or options are not as above, naming the argument,
-        the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, actions, numbers or options are not as above. The message names the
+        argument, the position, the value and what is allowed; nothing has been written then.
 
     See Also
     --------
-    policy_gradient_loss : without ratios; the gradient is the same where the policy has not moved yet.
+    policy_gradient_loss : the loss without ratios, whose gradient is the same before the first update.
     generalized_advantages : advantages from rewards and a critic.
 
     Notes
     -----
-    A step has no gradient but that of entropy and divergence where the ratio is over ``1 + clip[1]``
-    with a positive advantage, or below ``1 - clip[0]`` with a negative one. At these bounds themselves it has
-    the gradient of the ratio.
+    The first term has gradient 0 if the ratio is over ``1 + clip[1]`` with a positive advantage, or below
+    ``1 - clip[0]`` with a negative one. At these bounds it has the gradient of the ratio.
 
-    The result does not depend, not even by a bit, on the number of threads nor on the other sequences
-    of the batch. A logit of -inf is an action that is masked out; taken nonetheless, its ratio is 0, and its
-    loss inf with `kl_coef`. A step whose logits are all -inf has gradient 0. NaN or +inf among the logits of a
-    step makes its loss and gradient NaN. No step that counts at all gives loss 0 and gradient 0.
+    The result does not depend, not even by a bit, on the number of threads or on the other sequences
+    of the batch. A logit of -inf masks an action out. If such an action was taken, its ratio is 0, and its loss is
+    inf with `kl_coef`. A step whose logits are all -inf has gradient 0. NaN or +inf among the logits of a step makes
+    its loss and gradient NaN. Without any step that counts, loss and gradient are 0.
 
-    The divergence is not bounded; `policy_gradient_loss` says what that means, and what to do.
+    The divergence is not bounded; the notes of `policy_gradient_loss` show how to bound it.
 
     References
     ----------
     .. [1] J. Schulman, F. Wolski, P. Dhariwal, A. Radford, O. Klimov, "Proximal policy optimization
        algorithms", arXiv:1707.06347, 2017.
     .. [2] Z. Shao et al., "DeepSeekMath: pushing the limits of mathematical reasoning in open language models",
-       arXiv:2402.03300, 2024: groups as the baseline, and the divergence in the loss.
+       arXiv:2402.03300, 2024 (groups as the baseline, and the divergence in the loss).
 
     Examples
     --------

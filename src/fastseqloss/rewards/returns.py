@@ -24,40 +24,39 @@ def discounted_returns(
     done: ArrayLike | None = None,
     final_values: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
-    r"""Discounted sums of the rewards to come.
+    r"""Discounted sums of future rewards.
 
     .. math:: G_t = r_t + \gamma (1 - d_t)\, G_{t+1}
 
-    with :math:`d_t` 1 where an episode ends with step t, and :math:`G_T` the final value.
+    with :math:`d_t` = 1 if an episode ends with step t and 0 otherwise, and :math:`G_T` the final value.
 
     Parameters
     ----------
     rewards : array_like [B, T] or [T]
-        Rewards, finite; a reward that comes at the end alone is one at the last step.
+        Rewards, finite. A reward for the whole sequence belongs at its last step.
     lengths : array_like of int [B], optional
-        Time steps of each sequence; all by default. What lies beyond is never read.
+        Time steps of each sequence; all by default. Padding is never read.
     discount : float
-        The factor :math:`\gamma`, from 0 to 1.
+        Factor :math:`\gamma`, from 0 to 1.
     done : array_like of bool, or of 0 and 1, shape of `rewards`, optional
-        Steps with which an episode ends: nothing that comes later counts before them.
+        Steps that end an episode: rewards after such a step do not count before it.
     final_values : array_like [B], optional
-        What is expected after the last step of each sequence, where it was cut off and did not end; 0 by
-        default.
+        Expected return after the last step of each sequence, for sequences that were cut off; 0 by default.
 
     Returns
     -------
     returns : ndarray of float64, shape of `rewards`
-        0 beyond `lengths`.
+        Returns, 0 beyond `lengths`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths or numbers are not as above, naming the argument, the position, the
-        value and what is allowed.
+        If shapes, dtypes, lengths or numbers are not as above. The message names the argument, the position,
+        the value and what is allowed.
 
     See Also
     --------
-    generalized_advantages : returns less what was expected, with less variance.
+    generalized_advantages : returns less their expected values, with less variance.
 
     References
     ----------
@@ -97,41 +96,41 @@ def generalized_advantages(
         A_t = \delta_t + \gamma \lambda (1 - d_t)\, A_{t+1}, \quad
         \delta_t = r_t + \gamma (1 - d_t)\, V_{t+1} - V_t
 
-    with :math:`d_t` 1 where an episode ends with step t, :math:`V_T` the final value and :math:`A_T = 0`.
+    with :math:`d_t` = 1 if an episode ends with step t and 0 otherwise, :math:`V_T` the final value, and
+    :math:`A_T = 0`.
 
     Parameters
     ----------
     rewards : array_like [B, T] or [T]
-        Rewards, finite.
+        Rewards, finite. A reward for the whole sequence belongs at its last step.
     values : array_like, shape of `rewards`
-        What was expected before each step: of a critic, or a baseline. Finite.
+        Expected returns before each step, from a critic or a baseline; finite.
     lengths : array_like of int [B], optional
-        Time steps of each sequence; all by default. What lies beyond is never read.
+        Time steps of each sequence; all by default. Padding is never read.
     discount : float
-        The factor :math:`\gamma`, from 0 to 1.
+        Factor :math:`\gamma`, from 0 to 1.
     decay : float
-        The factor :math:`\lambda`, from 0 (little variance, the bias of `values`) to 1 (`discounted_returns`
-        less `values`).
+        Factor :math:`\lambda`, from 0 (little variance, the bias of `values`) to 1 (`discounted_returns` less
+        `values`).
     done : array_like of bool, or of 0 and 1, shape of `rewards`, optional
-        Steps with which an episode ends: nothing that comes later counts before them.
+        Steps that end an episode: rewards after such a step do not count before it.
     final_values : array_like [B], optional
-        What is expected after the last step of each sequence, where it was cut off and did not end; 0 by
-        default.
+        Expected return after the last step of each sequence, for sequences that were cut off; 0 by default.
 
     Returns
     -------
     advantages : ndarray of float64, shape of `rewards`
-        0 beyond `lengths`. Added to `values` they are targets for a critic.
+        Advantages, 0 beyond `lengths`. Their sum with `values` is a target for a critic.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths or numbers are not as above, naming the argument, the position, the
-        value and what is allowed.
+        If shapes, dtypes, lengths or numbers are not as above. The message names the argument, the position,
+        the value and what is allowed.
 
     See Also
     --------
-    clipped_policy_loss : what they are usually made for.
+    clipped_policy_loss : the loss that usually takes these advantages.
 
     References
     ----------
@@ -166,11 +165,11 @@ def generalized_advantages(
     return _grown(gains, unit).reshape(steps.shape)
 
 
-_LARGE, _SHIFT = 1e250, 128  # sums of any number of numbers below it are finite; of finite ones over 2^_SHIFT, too
+_LARGE, _SHIFT = 1e250, 128  # sums of numbers below _LARGE are finite, and so are sums of finite numbers over 2^_SHIFT
 
 
 def _shrink(*arrays: NDArray[np.float64]) -> int:
-    """Divide finite numbers, in place, by a power of 2 if sums of them might overflow; return its exponent."""
+    """Divide finite numbers in place by a power of 2 if their sums might overflow; return its exponent."""
     if all(max(array.max(initial=0), -array.min(initial=0)) < _LARGE for array in arrays):
         return 0
     with np.errstate(under="ignore"):
@@ -180,7 +179,7 @@ def _shrink(*arrays: NDArray[np.float64]) -> int:
 
 
 def _grown(sums: NDArray[np.float64], exponent: int) -> NDArray[np.float64]:
-    """Undo `_shrink`; what is beyond the range then is infinite, of its sign."""
+    """Undo `_shrink`; sums out of range become infinite, of their sign."""
     if exponent:
         with np.errstate(over="ignore"):
             np.ldexp(sums, exponent, out=sums)
@@ -188,7 +187,7 @@ def _grown(sums: NDArray[np.float64], exponent: int) -> NDArray[np.float64]:
 
 
 def _steps(given: NDArray[Any], lengths: Any, done: Any) -> tuple[Steps, NDArray[np.bool_], NDArray[np.uint8] | None]:
-    """Return the steps, a row for each sequence even if there is but one; which count; where episodes end."""
+    """Return the steps, the mask [B, T] of those that count, and the mask [B, T] of the ends of episodes, or None."""
     if given.ndim not in (1, 2):
         raise ValueError(f"rewards has shape {given.shape}; allowed: [B, T], or [T] for one sequence")
     single = given.ndim == 1

@@ -86,15 +86,15 @@ def expected_risk_loss(
     grad_out: NDArray[Any] | None = None,
     num_threads: int | None = None,
 ) -> Loss | LossAndGradient:
-    r"""Risk expected over the candidates of each sequence (minimum risk training), and its gradient.
+    r"""Expected risk over the candidates of each sequence (minimum risk training), and its gradient.
 
     .. math::
         L_b = \sum_n Q_{b,n} R_{b,n}, \quad
         Q_{b,n} = \frac{p_{b,n}^\alpha}{\sum_k p_{b,k}^\alpha}
 
-    with candidates' probabilities p, renormalised over the candidates [1]_. The gradient with respect to
-    :math:`\log p_{b,n}` is :math:`\alpha\, Q_{b,n} (R_{b,n} - L_b)`; from there it goes on into whatever gave
-    the log-probability of a whole candidate.
+    with the probabilities p of the candidates, renormalised over them [1]_. The gradient with respect to
+    :math:`\log p_{b,n}` is :math:`\alpha\, Q_{b,n} (R_{b,n} - L_b)`, to be propagated into the model that computed
+    the log-probabilities of whole candidates.
 
     Parameters
     ----------
@@ -102,26 +102,27 @@ def expected_risk_loss(
         Log-probabilities of N candidates (samples, a beam) of each of B sequences; float16, bfloat16, float32 or
         float64.
     risks : array_like, shape of `log_probs`
-        What each candidate costs: an edit distance, 1 - BLEU. Finite. Constants.
+        Cost of each candidate, such as an edit distance or 1 - BLEU; finite. Constants.
     lengths : array_like of int [B], optional
         Number of candidates of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, shape of `log_probs`, optional
-        Which candidates count. What does not count is never read and has gradient 0.
+        Candidates that count, all by default. Other candidates are never read and have gradient 0.
     sharpness : float
-        The exponent :math:`\alpha`, above 0; small ones make the candidates more alike.
+        Exponent :math:`\alpha`, above 0; small exponents bring the weights of the candidates closer.
     reduction : {"mean", "sum", "none"}
-        "mean" divides the sum over sequences by B, "none" gives every sequence's risk.
+        "mean" divides the sum over sequences by B; "none" gives the risk of every sequence.
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
     sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative; the mean then divides by the sum of weights.
+        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
+        instead of a count.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
         Array of shape and dtype of `log_probs` to write the gradient to; may be `log_probs` itself.
         Implies `return_grad`.
     num_threads : int, optional
-        As everywhere; there is too little to do for more than one.
+        Accepted as by the other losses; the work is too small for more than one thread.
 
     Returns
     -------
@@ -134,13 +135,13 @@ def expected_risk_loss(
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, numbers or options are not as above, naming the argument, the position,
-        the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, numbers or options are not as above. The message names the argument, the
+        position, the value and what is allowed; nothing has been written then.
 
     Notes
     -----
-    A sequence whose candidates all have probability 0, or that has none, has loss 0 and gradient 0. NaN or
-    +inf among its log-probabilities makes loss and gradient of a sequence NaN.
+    A sequence without candidates, or whose candidates all have probability 0, has loss 0 and gradient 0. NaN or
+    +inf among the log-probabilities of a sequence makes its loss and gradient NaN.
 
     References
     ----------
@@ -175,14 +176,14 @@ def expected_risk_loss(
     scale = sequence_scale(reduction, np.ones(batch), normalizer, weight, batch)
     gradient = as_gradient(checked, return_grad, grad_out)
     x = np.where(counts, as_doubles(checked.values).reshape(batch, n), -np.inf)
-    risk, slope = _expected_risk(x, costs, alpha)
+    risk, derivatives = _expected_risk(x, costs, alpha)
     loss = reduce_sequences(reduction, risk, scale)
     if given.ndim == 1 and reduction == "none":
         loss = float(np.asarray(loss)[0])
     if gradient.values is None:
         return loss
     with np.errstate(all="ignore"):
-        scaled = np.multiply(slope, scale[:, None], out=np.zeros_like(slope), where=scale[:, None] != 0)
+        scaled = np.multiply(derivatives, scale[:, None], out=np.zeros_like(derivatives), where=scale[:, None] != 0)
         np.copyto(gradient.values.reshape(batch, n), np.where(counts, scaled, 0), casting="same_kind")
     return loss, gradient.deliver(checked.given)
 
@@ -193,7 +194,7 @@ def _expected_risk(
     """Return expected risks [B], and their derivatives by the log-probabilities."""
     most = x.max(axis=1, keepdims=True)
     with np.errstate(all="ignore"):
-        # Halves of scores and risks, exact, since differences of finite numbers may be twice as large.
+        # Halves of scores and risks, which are exact, because differences of finite numbers may overflow.
         below = x / 2 - np.where(most == -np.inf, 0, most) / 2
         odds = np.exp(alpha * below * 2)
         total = odds.sum(axis=1, keepdims=True)

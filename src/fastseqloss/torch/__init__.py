@@ -1,21 +1,21 @@
-"""Losses of PyTorch's CPU tensors, with gradients for its autograd. Needs PyTorch 2 or later.
+"""Losses of PyTorch CPU tensors, with gradients for autograd. Needs PyTorch 2 or later.
 
 The losses of this package as functions of tensors; scores and gradients of float32 and float64 share memory with
-the kernels. `ctc_loss` and `CTCLoss` take exactly what `torch.nn.functional.ctc_loss` and `torch.nn.CTCLoss`
-take, so that a training script needs one changed import:
+the kernels. `ctc_loss` and `CTCLoss` have the signatures of `torch.nn.functional.ctc_loss` and `torch.nn.CTCLoss`,
+so a training script needs one changed import:
 
 >>> from fastseqloss.torch import ctc_loss  # instead of: from torch.nn.functional import ctc_loss
 
-The gradient is computed along with the loss, in one pass, where any is wanted; under ``torch.no_grad()``, or
-where nothing requires grad, the loss alone is. Half precision (float16, and bfloat16 with the package
-ml_dtypes) gives losses in float32 and gradients in its own dtype, rounded once they are scaled. Threads: no more than
-``torch.get_num_threads()`` and ``fastseqloss.get_num_threads()`` say.
+Loss and gradient are computed together in one pass; under ``torch.no_grad()``, or if no tensor requires grad, the
+loss alone is computed. Half precision (float16, and bfloat16 with the package ml_dtypes) gives losses in float32 and
+gradients in its own dtype, rounded after scaling. The number of threads is limited by ``torch.get_num_threads()`` and
+``fastseqloss.get_num_threads()``.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal, NoReturn, TypeAlias
 
 try:
@@ -28,20 +28,17 @@ from .._core.options import choice, flag
 from .._core.reduction import SEQUENCE_REDUCTIONS
 from .._core.types import Input, StepReduction
 from ..crf.loss import crf_loss as _crf_loss
-from ..ctc.loss import ctc_loss as _ctc_loss
+from ..ctc.arguments import Names
+from ..ctc.loss import named_ctc_loss
 from ..steps.classification import softmax_cross_entropy as _softmax_cross_entropy
 from .autograd import Loss, apply, as_array, outside_graphs, threads
 
 __all__ = ["CTCLoss", "crf_loss", "ctc_loss", "ctc_loss_from_logits", "softmax_cross_entropy"]
 
 
-_REDUCTIONS = {"none": "none", "mean": "sequence_mean", "sum": "sum"}  # of PyTorch: what they are called here
+_REDUCTIONS = {"none": "none", "mean": "sequence_mean", "sum": "sum"}  # PyTorch's names and ours
 
-
-_NAMES = {"labels": "targets", "logit_lengths": "input_lengths", "label_lengths": "target_lengths"}
-
-
-Lengths: TypeAlias = "Tensor | Sequence[int] | int"  # quoted: the documentation is built without PyTorch, too
+Lengths: TypeAlias = "Tensor | Sequence[int] | int"  # quoted: the documentation is built without PyTorch
 
 
 @outside_graphs
@@ -70,7 +67,7 @@ def ctc_loss(
     reduction : {"mean", "sum", "none"}
         "mean" divides each loss by the number of its labels, at least 1, and averages over the batch.
     zero_infinity : bool
-        Whether infinite losses become 0. Their gradients are 0 in any case.
+        Replace infinite losses by 0. Their gradients are 0 in any case.
 
     Returns
     -------
@@ -81,25 +78,24 @@ def ctc_loss(
     ------
     ValueError, TypeError
         If a tensor is not on the CPU, or shapes, dtypes, lengths or labels are not as above (a label out of
-        range, or equal to the blank), naming the argument, the position, the value and what is allowed.
+        range, or equal to the blank). The message names the argument, the position, the value and what is allowed.
     RuntimeError
-        When a derivative of the gradient by the scores is asked for.
+        If a second derivative by the scores is requested.
 
     See Also
     --------
-    ctc_loss_from_logits : without the softmax before, which it contains.
+    ctc_loss_from_logits : takes logits, and includes the softmax.
     fastseqloss.ctc_loss : the same for NumPy arrays, and the equation.
 
     Notes
     -----
-    The gradient is the true derivative by `log_probs`, minus the posterior of each class, so that
-    ``torch.autograd.gradcheck`` passes. PyTorch's is ``exp(log_probs)`` more, which is the derivative only after
-    a ``log_softmax``. Whoever comes through a ``log_softmax``, as one does, gets the same gradient of
-    the logits from both: its backward pass subtracts the softmax times the sum over classes, which is -1 here
-    and 0 there.
+    The gradient is the true derivative by `log_probs`, the negative posterior of each class, so
+    ``torch.autograd.gradcheck`` passes. PyTorch's gradient is larger by ``exp(log_probs)``, which is correct only
+    after a ``log_softmax``. Behind a ``log_softmax``, the usual case, both give the same gradient of the logits: its
+    backward pass subtracts the softmax times the sum over classes, which is -1 here and 0 in PyTorch.
 
-    Where loss is infinite PyTorch's gradient is NaN without `zero_infinity`, and here 0. An empty batch has loss
-    0. Here float32 is right for recordings of any length, and sixteen-bit floats are taken.
+    The gradient of an infinite loss is 0; in PyTorch it is NaN unless `zero_infinity` is set. An empty batch has loss
+    0. Losses in float32 are accurate for recordings of any length, and half precision is accepted.
 
     Examples
     --------
@@ -112,7 +108,14 @@ def ctc_loss(
     (1.3333, tensor([ 0.0000, -0.1667,  0.0000]))
     """
     return _ctc(
-        "log_probs", "log_probs", log_probs, targets, input_lengths, target_lengths, blank, reduction, zero_infinity
+        log_probs,
+        "log_probs",
+        targets=targets,
+        input_lengths=input_lengths,
+        target_lengths=target_lengths,
+        blank=blank,
+        reduction=reduction,
+        zero_infinity=zero_infinity,
     )
 
 
@@ -126,15 +129,15 @@ def ctc_loss_from_logits(
     reduction: Literal["none", "mean", "sum"] = "mean",
     zero_infinity: bool = False,
 ) -> Tensor:
-    """Connectionist temporal classification loss of logits: the softmax is part of it.
+    """Connectionist temporal classification loss of logits, softmax included.
 
-    Instead of ``ctc_loss(logits.log_softmax(-1), ...)``, and several times as fast: the log-probabilities are
-    never written, nor is their gradient.
+    Replaces ``ctc_loss(logits.log_softmax(-1), ...)`` and is several times as fast, since neither the log-probabilities
+    nor their gradient are stored.
 
     Parameters
     ----------
     logits : Tensor [T, B, V], or [T, V] for one sequence
-        Scores, time first; batch first costs nothing either: pass ``logits.transpose(0, 1)``.
+        Scores, time first; scores with the batch first are passed as ``logits.transpose(0, 1)``, at no cost.
     targets, input_lengths, target_lengths, blank, reduction, zero_infinity
         As of `ctc_loss`.
 
@@ -161,7 +164,16 @@ def ctc_loss_from_logits(
     >>> x.grad[:, 0, 1]
     tensor([ 0.0000, -0.1667,  0.0000])
     """
-    return _ctc("logits", "logits", logits, targets, input_lengths, target_lengths, blank, reduction, zero_infinity)
+    return _ctc(
+        logits,
+        "logits",
+        targets=targets,
+        input_lengths=input_lengths,
+        target_lengths=target_lengths,
+        blank=blank,
+        reduction=reduction,
+        zero_infinity=zero_infinity,
+    )
 
 
 class CTCLoss(torch.nn.CTCLoss):
@@ -177,22 +189,30 @@ class CTCLoss(torch.nn.CTCLoss):
     Raises
     ------
     TypeError
-        When scripted by ``torch.jit.script``, which ``torch.nn.CTCLoss`` can be; and as `ctc_loss`.
+        If scripted by ``torch.jit.script``, which ``torch.nn.CTCLoss`` supports; and as `ctc_loss`.
     """
 
     def forward(self, log_probs: Tensor, targets: Tensor, input_lengths: Lengths, target_lengths: Lengths) -> Tensor:
         """Return the loss."""
         reduction: Any = self.reduction
-        return ctc_loss(log_probs, targets, input_lengths, target_lengths, self.blank, reduction, self.zero_infinity)
+        return ctc_loss(
+            log_probs,
+            targets,
+            input_lengths,
+            target_lengths,
+            blank=self.blank,
+            reduction=reduction,
+            zero_infinity=self.zero_infinity,
+        )
 
     def __prepare_scriptable__(self) -> NoReturn:  # which torch.jit.script calls first
-        raise TypeError("CTCLoss cannot be scripted, for it runs outside of PyTorch; torch.nn.CTCLoss can")
+        raise TypeError("CTCLoss cannot be scripted, because it runs outside of PyTorch; torch.nn.CTCLoss can")
 
 
 def _ctc(
-    name: str,
-    kind: Input,
     scores: Tensor,
+    input: Literal["log_probs", "logits"],
+    *,
     targets: Any,
     input_lengths: Any,
     target_lengths: Any,
@@ -200,32 +220,33 @@ def _ctc(
     reduction: str,
     zero_infinity: bool,
 ) -> Tensor:
-    values = as_array(name, scores)
+    """Return the loss of scores, whose kind is also the name of their argument."""
+    values = as_array(input, scores)
     choice("reduction", reduction, tuple(_REDUCTIONS))
     if values.ndim not in (2, 3):
-        raise ValueError(f"{name} has shape {values.shape}; allowed: [T, B, V], or [T, V] for one sequence")
+        raise ValueError(f"{input} has shape {values.shape}; allowed: [T, B, V], or [T, V] for one sequence")
     if values.ndim == 2 and isinstance(targets, Tensor) and targets.ndim == 2 and len(targets) == 1:
         targets = targets[0]
     loss = Loss(
-        _ctc_loss,
-        ("logits",),
-        {"labels": targets, "logit_lengths": input_lengths, "label_lengths": target_lengths},
+        partial(_ctc_of_arrays, Names(input, "targets", "input_lengths", "target_lengths")),
+        (input,),
+        {"targets": targets, "input_lengths": input_lengths, "target_lengths": target_lengths},
         {
             "blank": blank,
-            "input": kind,
+            "input": input,
             "infeasible": "zero" if flag("zero_infinity", zero_infinity) else "inf",
             "reduction": _REDUCTIONS[reduction],
             "num_threads": threads(None),
         },
         swapped=values.ndim == 3,
     )
-    try:
-        return apply(loss, scores)
-    except (ValueError, TypeError) as error:
-        names = _NAMES | {"logits": name}
-        said = re.sub(rf"\b({'|'.join(names)})\b", lambda match: names[match[0]], str(error))
-        error.args = (said,)
-        raise
+    return apply(loss, scores)
+
+
+def _ctc_of_arrays(
+    names: Names, scores: Any, *, targets: Any, input_lengths: Any, target_lengths: Any, **options: Any
+) -> Any:
+    return named_ctc_loss(names, scores, targets, input_lengths, target_lengths, **options)
 
 
 @outside_graphs
@@ -252,7 +273,7 @@ def softmax_cross_entropy(
     logits : Tensor [..., V]
         Scores of V classes, on the CPU, classes last: float32, float64, float16 or bfloat16.
     targets : Tensor of int, shape of the steps; or of float, shape of `logits`
-        Classes, or distributions over classes. No gradient is computed with respect to these.
+        Classes, or distributions over classes; constants.
     lengths, mask, input, ignore_index, class_weight, label_smoothing, z_loss
         As of `fastseqloss.softmax_cross_entropy`.
     reduction, normalizer, sample_weight, num_threads
@@ -269,7 +290,7 @@ def softmax_cross_entropy(
         As `fastseqloss.softmax_cross_entropy`; or if a tensor is not on the CPU, or one other than `logits`
         requires grad.
     RuntimeError
-        When a derivative of the gradient by the scores is asked for.
+        If a second derivative by the scores is requested.
 
     See Also
     --------
@@ -332,7 +353,7 @@ def crf_loss(
     tags : Tensor of int [B, T]
         The true tags.
     transitions : Tensor [K, K]
-        From, to; -inf forbids.
+        ``transitions[i, j]`` is the score of going from tag i to tag j; -inf forbids it, exactly.
     lengths, mask, start, end, reduction, normalizer, sample_weight, num_threads
         As of `fastseqloss.crf_loss`.
 
@@ -346,7 +367,7 @@ def crf_loss(
     ValueError, TypeError
         As `fastseqloss.crf_loss`; or if a tensor is not on the CPU, or `sample_weight` requires grad.
     RuntimeError
-        When a derivative of the gradient by the scores is asked for.
+        If a second derivative by the scores is requested.
 
     See Also
     --------
@@ -354,8 +375,8 @@ def crf_loss(
 
     Notes
     -----
-    With ``reduction="none"`` the gradient is computed in the backward pass, which alone knows the weight of each
-    sequence in the gradients of the parameters that all share.
+    With ``reduction="none"`` the gradient is computed in the backward pass, because the gradients of the shared
+    parameters depend on the incoming gradient of each sequence's loss.
 
     Examples
     --------

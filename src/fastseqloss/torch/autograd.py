@@ -1,4 +1,4 @@
-"""Losses of NumPy arrays in the graph of PyTorch's autograd."""
+"""Losses of NumPy arrays in PyTorch's autograd graph."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .._core.foreign import as_numpy
 from .._core.threads import get_num_threads
 from ..crf.cotangents import crf_gradients, crf_tangents
 
-_DTYPES = {  # of scores: of their losses, and of their gradients until the slope is known
+_DTYPES = {  # of scores: of their losses, and of their gradients before the cotangent scales them
     torch.float32: torch.float32,
     torch.float64: torch.float64,
     torch.float16: torch.float32,
@@ -29,25 +29,17 @@ _DTYPES = {  # of scores: of their losses, and of their gradients until the slop
 
 
 _P = ParamSpec("_P")
-
-
 _R = TypeVar("_R")
-
 
 Tensors = Sequence[Tensor | None]
 
-
 _NUMBERS = (int, float, np.generic)
-
-
 _ONCE = "losses of fastseqloss.torch can be differentiated once, not twice"
-
-
-_LARGE = 2.0**30  # slopes beyond this could bring up what float32 has lost below its range
+_LARGE = 2.0**30  # larger cotangents could magnify gradients that underflow in float32
 
 
 def outside_graphs(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Have `torch.compile` call a function as it is, without a look inside, and without importing its compiler."""
+    """Make `torch.compile` call a function as it is, without tracing it; its compiler is not imported here."""
     disabled: dict[str, Callable[_P, _R]] = {}
 
     @functools.wraps(function)
@@ -64,14 +56,14 @@ def outside_graphs(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 @dataclass
 class Loss:
-    """A loss of NumPy arrays, with all of its arguments but the scores; arrays have the batch axis first."""
+    """A loss of NumPy arrays, with all of its arguments except the scores; arrays have the batch axis first."""
 
     function: Callable[..., Any]
     names: tuple[str, ...]  # of the scores
     constants: dict[str, Any]
     options: dict[str, Any]
-    swapped: bool = False  # whether the batch axis of the scores is the second one
-    late: bool = False  # whether the gradient needs the slope of each loss [B], which the backward pass knows
+    swapped: bool = False  # the scores have the batch axis second
+    late: bool = False  # the gradient needs the cotangent of each loss [B], known in the backward pass
 
     def bound(self, arrays: list[NDArray[Any] | None]) -> partial[Any]:
         """Return the loss of these scores, to be called."""
@@ -91,7 +83,7 @@ class Loss:
 
 
 def apply(loss: Loss, *scores: Tensor | None) -> Tensor:
-    """Return the loss of scores, which have been checked with `as_array`; `loss` is the function's from now on."""
+    """Return the loss of scores that `as_array` has checked; `loss` may be modified."""
     if torch.jit.is_tracing():
         raise RuntimeError("losses of fastseqloss.torch cannot be traced by torch.jit: they run outside of PyTorch")
     constants = {name: as_constant(name, value) for name, value in loss.constants.items()}
@@ -106,11 +98,10 @@ def apply(loss: Loss, *scores: Tensor | None) -> Tensor:
 
 
 class _Loss(Function):
-    """A loss whose gradient is computed along with it, in float32 at least, and rounded once the slope is known.
+    """A loss and its gradient in float32 or float64, scaled by the cotangent before it is rounded.
 
-    The first backward pass takes the gradient away and may scale it in place. A second one through the same
-    graph computes it again, from saved tensors, which PyTorch checks for changes and frees when it is done, and
-    from copies of what is small.
+    The first backward pass consumes the gradient and may scale it in place. A second pass through the same graph
+    computes it again from saved tensors, which PyTorch checks for changes and frees, and copies of small arguments.
     """
 
     @staticmethod
@@ -131,24 +122,24 @@ class _Loss(Function):
 
     @staticmethod
     @outside_graphs
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         gradients, ctx.gradients = ctx.gradients, None
-        slopes = _as_numbers(slope)
-        linked = torch.is_grad_enabled() or ctx.dual or _has_tangent(slope)
-        wide = _needs_float64(slopes)
+        cotangents = _as_numbers(cotangent)
+        linked = torch.is_grad_enabled() or ctx.dual or _has_tangent(cotangent)
+        wide = _needs_float64(cotangents)
         if wide:
             gradients = None
         loss, scores = (ctx.loss, ()) if gradients is not None and not linked else _saved(ctx)
         if loss.late:
-            gradients = _late_gradients(loss, scores, slopes)
+            gradients = _late_gradients(loss, scores, cotangents)
         elif gradients is None:
             gradients = _value_and_gradients(loss, scores, wide)[1]
         if linked:
             gradients = _first_order(gradients, scores)
         if not loss.late:
-            gradients = [_scaled(gradient, slope, slopes, linked) for gradient in gradients]
+            gradients = [_scaled(gradient, cotangent, cotangents, linked) for gradient in gradients]
         elif linked:
-            gradients = _of_slopes(loss, scores, slope, gradients)
+            gradients = _of_cotangents(loss, scores, cotangent, gradients)
         if loss.swapped:
             gradients[0] = gradients[0].transpose(0, 1)
         rounded = [None if g is None else g.to(dtype) for g, dtype in zip(gradients, ctx.dtypes, strict=True)]
@@ -172,14 +163,14 @@ class _Loss(Function):
 
 
 class _FirstOrder(Function):
-    """Tensors as they are, in a graph of their own that says, when it is used, that there are no second derivatives."""
+    """Identity whose derivatives raise the error that there are no second derivatives."""
 
     @staticmethod
     def forward(ctx: Any, n: int, *tensors: Tensor) -> tuple[Tensor, ...]:
         return tuple(tensor.view_as(tensor) for tensor in tensors[:n])
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> Any:
+    def backward(ctx: Any, *cotangents: Tensor) -> Any:
         raise RuntimeError(_ONCE)
 
     @staticmethod
@@ -187,12 +178,14 @@ class _FirstOrder(Function):
         raise RuntimeError(_ONCE)
 
 
-class _OfSlopes(Function):
-    """Gradients as they are, which depend on the slope of each loss in a way that can be differentiated."""
+class _OfCotangents(Function):
+    """Identity of gradients, with their derivative by the cotangent of each loss."""
 
     @staticmethod
-    def forward(ctx: Any, loss: Loss, given: list[bool], slope: Tensor, *tensors: Tensor | None) -> tuple[Tensor, ...]:
-        ctx.loss, ctx.given, ctx.dtype = loss, given, slope.dtype
+    def forward(
+        ctx: Any, loss: Loss, given: list[bool], cotangent: Tensor, *tensors: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        ctx.loss, ctx.given, ctx.dtype = loss, given, cotangent.dtype
         ctx.save_for_backward(*tensors[: len(given)])
         return tuple(tensor.view_as(tensor) for tensor in tensors[len(given) :] if tensor is not None)
 
@@ -201,8 +194,9 @@ class _OfSlopes(Function):
     def backward(ctx: Any, *factors: Tensor) -> Any:
         rest = iter(factors)
         spread = [next(rest) if given else None for given in ctx.given]
-        (slope,) = _first_order([_late_tangents(ctx.loss, ctx.saved_tensors, spread)], [*ctx.saved_tensors, *factors])
-        return None, None, slope, *([None] * len(ctx.given)), *factors
+        tangents = _late_tangents(ctx.loss, ctx.saved_tensors, spread)
+        (by_cotangent,) = _first_order([tangents], [*ctx.saved_tensors, *factors])
+        return None, None, by_cotangent, *([None] * len(ctx.given)), *factors
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
@@ -214,22 +208,24 @@ def _value_and_gradients(loss: Loss, scores: Tensors, wide: bool) -> tuple[Any, 
     arrays = loss.arrays(scores, wide)
     first: Any = arrays[0]
     converted = first.itemsize != scores[0].element_size()  # type: ignore[union-attr]
-    own = first if converted and len(scores) == 1 else None  # a copy, whose memory the gradient may take
+    own = first if converted and len(scores) == 1 else None  # a copy, which the gradient may overwrite
     value, gradients = loss.bound(arrays)(return_grad=True, grad_out=own)
     several = gradients if isinstance(gradients, tuple) else (gradients,)
     return value, [None if array is None else torch.from_numpy(array) for array in several]
 
 
-def _late_gradients(loss: Loss, scores: Tensors, slopes: NDArray[Any] | None) -> list[Any]:
-    """Return the gradients of the sum of the losses [B] times `slopes` [B]."""
-    if slopes is None:
-        raise RuntimeError("crf_loss with reduction='none' has no batched gradients; allowed: one slope for each loss")
-    arrays = crf_gradients(loss.bound(loss.arrays(scores, False)), slopes.astype(np.float64))
+def _late_gradients(loss: Loss, scores: Tensors, cotangents: NDArray[Any] | None) -> list[Any]:
+    """Return the gradients of the sum of the losses [B] times `cotangents` [B]."""
+    if cotangents is None:
+        raise RuntimeError(
+            "crf_loss with reduction='none' has no batched gradients; allowed: one cotangent for each loss"
+        )
+    arrays = crf_gradients(loss.bound(loss.arrays(scores, False)), cotangents.astype(np.float64))
     return [None if array is None else torch.from_numpy(array) for array in arrays]
 
 
 def _late_tangents(loss: Loss, scores: Tensors, tangents: Tensors) -> Tensor:
-    """Return how the losses [B] change along tangents of the scores."""
+    """Return the derivatives of the losses [B] along tangents of the scores."""
     arrays = [None if tangent is None else _as_numbers(tangent.to(torch.float64)) for tangent in tangents]
     if any(array is None and tangent is not None for array, tangent in zip(arrays, tangents, strict=True)):
         raise RuntimeError(
@@ -239,44 +235,47 @@ def _late_tangents(loss: Loss, scores: Tensors, tangents: Tensors) -> Tensor:
 
 
 def _saved(ctx: Any) -> tuple[Loss, Tensors]:
-    """Return the loss with all of its constants, and the scores, none of which has been changed since."""
+    """Return the loss with all of its constants, and the scores; PyTorch raises if one was modified."""
     n, saved = len(ctx.dtypes), ctx.saved_tensors
     large = dict(zip(ctx.large, saved[n:], strict=True))
     return replace(ctx.loss, constants=ctx.loss.constants | large), saved[:n]
 
 
 def _first_order(gradients: Sequence[Any], others: Tensors) -> list[Any]:
-    """Return gradients that depend on the other tensors in a way that cannot be differentiated."""
+    """Return gradients that depend on the other tensors, without derivatives by them."""
     given = [gradient for gradient in gradients if gradient is not None]
     linked = iter(_FirstOrder.apply(len(given), *given, *[tensor for tensor in others if tensor is not None]))
     return [None if gradient is None else next(linked) for gradient in gradients]
 
 
-def _of_slopes(loss: Loss, scores: Tensors, slope: Tensor, gradients: Sequence[Any]) -> list[Any]:
+def _of_cotangents(loss: Loss, scores: Tensors, cotangent: Tensor, gradients: Sequence[Any]) -> list[Any]:
     given = [gradient for gradient in gradients if gradient is not None]
-    linked = iter(_OfSlopes.apply(loss, [gradient is not None for gradient in gradients], slope, *scores, *given))
+    present = [gradient is not None for gradient in gradients]
+    linked = iter(_OfCotangents.apply(loss, present, cotangent, *scores, *given))
     return [None if gradient is None else next(linked) for gradient in gradients]
 
 
-def _scaled(gradient: Any, slope: Tensor, slopes: NDArray[Any] | None, linked: bool) -> Any:
-    """Return a gradient times the slope of its losses: in place, unless somebody may look at either."""
-    if gradient is None or (not linked and slopes is not None and (slopes == 1).all()):
+def _scaled(gradient: Any, cotangent: Tensor, cotangents: NDArray[Any] | None, linked: bool) -> Any:
+    """Return a gradient times the cotangent of its losses, in place unless `linked` to other graphs."""
+    if gradient is None or (not linked and cotangents is not None and (cotangents == 1).all()):
         return gradient
-    spread = slope.reshape(slope.shape + (1,) * (gradient.ndim - slope.ndim)) if slope.ndim else slope
-    return gradient * spread if linked or slopes is None else gradient.mul_(spread.detach())
+    spread = cotangent
+    if cotangent.ndim:
+        spread = cotangent.reshape(cotangent.shape + (1,) * (gradient.ndim - cotangent.ndim))
+    return gradient * spread if linked or cotangents is None else gradient.mul_(spread.detach())
 
 
-def _needs_float64(slopes: NDArray[Any] | None) -> bool:
-    """Return True if a gradient in float32 may lack what slopes bring into its range."""
-    if slopes is None or slopes.dtype != np.float32:
+def _needs_float64(cotangents: NDArray[Any] | None) -> bool:
+    """Return True if cotangents may magnify gradients that underflow in float32."""
+    if cotangents is None or cotangents.dtype != np.float32:
         return False
-    if not slopes.ndim:
-        return _LARGE < abs(float(slopes)) < math.inf
-    return bool(((np.abs(slopes) > _LARGE) & np.isfinite(slopes)).any())
+    if not cotangents.ndim:
+        return _LARGE < abs(float(cotangents)) < math.inf
+    return bool(((np.abs(cotangents) > _LARGE) & np.isfinite(cotangents)).any())
 
 
 def _as_numbers(tensor: Tensor) -> NDArray[Any] | None:
-    """Return the memory of a tensor, None if it has none, as where PyTorch maps over slopes."""
+    """Return the memory of a tensor, or None for one without memory, such as a batched tensor of `torch.vmap`."""
     try:
         numbers: NDArray[Any] = tensor.detach().resolve_neg().numpy()
     except RuntimeError:
@@ -285,17 +284,17 @@ def _as_numbers(tensor: Tensor) -> NDArray[Any] | None:
 
 
 def _has_tangent(tensor: Tensor | None) -> bool:
-    """Return True if forward-mode differentiation is under way with respect to this tensor."""
+    """Return True for a tensor with a forward-mode tangent."""
     return tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None
 
 
 def _is_large(name: str, value: Any) -> bool:
-    """Return True for distributions over classes, which are as large as the scores and are not copied."""
+    """Return True for distributions over classes, which have the size of the scores and are not copied."""
     return name == "targets" and isinstance(value, Tensor) and value.is_floating_point()
 
 
 def _copied(name: str, value: Any) -> Any:
-    """Return a constant that its owner cannot change any more."""
+    """Return a copy of a constant, which later changes by the caller do not affect."""
     if value is None or isinstance(value, _NUMBERS):
         return value
     if isinstance(value, (list, tuple)):
@@ -304,7 +303,7 @@ def _copied(name: str, value: Any) -> Any:
 
 
 def threads(num_threads: int | None) -> int:
-    """Return the threads to use: as many as said, else as both libraries allow."""
+    """Return the number of threads: `num_threads`, else the smaller one of both libraries' limits."""
     if num_threads is not None:
         return num_threads
     return min(torch.get_num_threads(), get_num_threads())
@@ -320,7 +319,7 @@ def as_array(name: str, tensor: Any) -> NDArray[Any]:
 
 
 def as_constant(name: str, value: Any) -> Any:
-    """Return an argument of which there is no derivative."""
+    """Return an argument that the loss cannot be differentiated by."""
     if isinstance(value, (list, tuple)):
         return [v if isinstance(v, _NUMBERS) else as_constant(f"{name}[{i}]", v) for i, v in enumerate(value)]
     if not isinstance(value, Tensor):
@@ -333,7 +332,7 @@ def as_constant(name: str, value: Any) -> Any:
 
 
 def _as_loss(loss: Any, scores: Tensors) -> Tensor:
-    """Return a loss as a tensor beside the scores, whatever PyTorch's default device."""
+    """Return a loss as a CPU tensor, on any default device of PyTorch."""
     dtype = _DTYPES[scores[0].dtype]  # type: ignore[union-attr]
     if isinstance(loss, np.ndarray):
         return torch.from_numpy(loss).to(dtype)
