@@ -46,6 +46,27 @@ def test_crf_log_partition():
     assert_total(fsl.crf_log_partition(x, np.zeros((1, 1))), Fraction(0.1))
 
 
+def test_crf_decode():
+    x = np.tile([[0.0, 0.1]], (STEPS, 1))
+    path = fsl.crf_decode(x, np.full((2, 2), 0.3), start=[0.0, 0.7], end=[0.0, 0.9])
+    assert_total(path.score, Fraction(0.1) + Fraction(0.3) + (Fraction(0.7 + 0.9) - Fraction(0.3)) / STEPS)
+
+
+@pytest.mark.parametrize("cost", [np.array([[0, 0.7], [0.7, 0]]), "hamming"])
+def test_structured_hinge_loss(cost):
+    x, tags = np.tile([[0.0, 0.1]], (STEPS, 1)), np.zeros(STEPS, int)
+    loss = fsl.structured_hinge_loss(x, tags, np.zeros((2, 2)), cost=cost, reduction="sum")
+    assert_total(loss, Fraction(0.1) + (1 if isinstance(cost, str) else Fraction(0.7)))
+
+
+@pytest.mark.parametrize("loss", [fsl.softmax_cross_entropy, fsl.nll_loss, fsl.multiclass_hinge_loss])
+@pytest.mark.parametrize("shape", [(STEPS,), (1, STEPS), (STEPS, 1)])
+def test_class_weights(loss, shape):
+    # The weight of a class that all targets have cancels out of the mean.
+    x, targets = np.tile([-1.0, -0.3], (*shape, 1)), np.zeros(shape, int)
+    assert_total(loss(x, targets, class_weight=[0.1, 1.0]), Fraction(loss(x, targets)), 1)
+
+
 def test_returns():
     assert_total(fsl.discounted_returns(np.full(STEPS, 0.1), discount=1.0)[0], Fraction(0.1))
     done = np.zeros(STEPS, bool)

@@ -93,6 +93,7 @@ cdef Py_ssize_t count_some(int64_t *targets, Py_ssize_t n, int64_t within, const
                            int64_t n_classes, const double *class_weight, double *count) noexcept nogil:
     """Of n targets, of which the first `within` are of steps that exist; adds to count."""
     cdef Py_ssize_t i, n_bad = 0, n_ignored = 0, length = max(0, min(n, within))
+    cdef double total = 0, rest = 0
     for i in range(length, n):
         targets[i] = -1
     if mask != NULL:
@@ -112,7 +113,9 @@ cdef Py_ssize_t count_some(int64_t *targets, Py_ssize_t n, int64_t within, const
         count[0] += length - n_ignored
     else:
         for i in range(length):
-            count[0] += class_weight[targets[i]] if targets[i] >= 0 else 0
+            if targets[i] >= 0:
+                add_exactly(&total, &rest, class_weight[targets[i]])
+        count[0] += total + rest
     return -1
 
 

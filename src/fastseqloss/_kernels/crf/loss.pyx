@@ -19,7 +19,7 @@ from fastseqloss._kernels.crf.group cimport (
 )
 from fastseqloss._kernels.lattice.exact_sums cimport exact_from
 from fastseqloss._kernels.parallel.threads cimport DONE, NO_MEMORY, Loop, Status, begin, check, enter, next_items
-from fastseqloss._kernels.crf.viterbi cimport best_scores, is_rounded, margin, subtract_paths, trace
+from fastseqloss._kernels.crf.viterbi cimport best_scores, is_rounded, margin, path_score, subtract_paths, trace
 from fastseqloss._kernels.parallel.workspace cimport (
     Workspace, allocate, part_of, release, round_up, size_product, size_sum, take,
 )
@@ -377,7 +377,9 @@ cdef void run_best(Call *c, Py_ssize_t bucket, uintptr_t workspace, const floati
             if is_rounded(&g, r, c.loss[b]):
                 c.loss[b] = exact_best(p, b, x, path, &g.state[r], p.no_memory)
             elif p.tags != NULL:
-                c.loss[b] = margin(&g, r, c.loss[b])
+                c.loss[b] = margin(&g, r, x, path, c.loss[b])
+            else:
+                c.loss[b] = path_score(&g, r, x, path, c.loss[b])
             if p.tags == NULL:
                 continue
             if g.state[r] == NOT_A_NUMBER:

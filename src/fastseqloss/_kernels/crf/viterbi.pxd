@@ -1,7 +1,8 @@
 """Best paths, a group of sequences at a time, in the (max, +) semiring and without any shift.
 
-The score of the tagged path is added up in the order in which the best one is, so that it never exceeds it, not
-even by rounding, and equals it where it is the best.
+While the best path is searched, the score of the tagged path is added up in the order in which the best one is, so
+that it never exceeds it, not even by rounding, and equals it where it is the best. The scores that are returned are
+added up again, with compensation, along the paths.
 """
 
 from cython cimport floating
@@ -9,8 +10,8 @@ from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int64_t
 
 from fastseqloss._kernels.crf.group cimport (
-    EXACT, IMPOSSIBLE, NOT_A_NUMBER, Group, Problem, add_row, alpha_row, load_scores, refuse_scores,
-    score_extent, tag_of,
+    EXACT, IMPOSSIBLE, NOT_A_NUMBER, Group, Problem, add_exactly, add_row, alpha_row, load_scores,
+    refuse_scores, score_extent, tag_of,
 )
 from fastseqloss._kernels.lattice.exact_sums cimport exact_from
 from fastseqloss._kernels.simd.matrix cimport best
@@ -83,14 +84,46 @@ cdef inline bint is_rounded(Group *g, Py_ssize_t r, double score) noexcept nogil
     return g.state[r] == EXACT or g.state[r] != NOT_A_NUMBER and not (g.above[r] < most and score > -most)
 
 
-cdef inline double margin(Group *g, Py_ssize_t r, double score) noexcept nogil:
-    """By how much the best path beats the tagged one."""
+cdef inline void add_path(Group *g, Py_ssize_t r, const floating *x, const int64_t *path, double sign, double *total,
+                          double *rest) noexcept nogil:
+    """total + rest += sign * score of a path of finite scores."""
+    cdef const Problem *p = g.problem
+    cdef const floating *emission = x + g.b[r] * p.x_batch
+    cdef Py_ssize_t t, last = g.frames[r] - 1
+    for t in range(last + 1):
+        add_exactly(total, rest, sign * emission[t * p.x_frame + path[t]])
+        if t > 0:
+            add_exactly(total, rest, sign * p.scores[path[t - 1] * p.n_tags + path[t]])
+        if p.cost != NULL:
+            add_exactly(total, rest, sign * p.cost[tag_of(g, r, t) * p.n_tags + path[t]])
+    add_exactly(total, rest, sign * p.start[path[0]])
+    add_exactly(total, rest, sign * p.end[path[last]])
+
+
+cdef inline double path_score(Group *g, Py_ssize_t r, const floating *x, const int64_t *path,
+                              double score) noexcept nogil:
+    """Score of the best path; `score` is that as it was added up without compensation."""
+    cdef double total = 0, rest = 0
+    if g.state[r] == NOT_A_NUMBER or score == -INFINITY:
+        return score
+    add_path(g, r, x, path, 1, &total, &rest)
+    return total + rest
+
+
+cdef inline double margin(Group *g, Py_ssize_t r, const floating *x, const int64_t *path, double score) noexcept nogil:
+    """By how much the best path beats the tagged one; `score` is as in path_score."""
+    cdef const Problem *p = g.problem
+    cdef double total = 0, rest = 0
     if g.state[r] == NOT_A_NUMBER:
         return NAN
     if g.offset[r] == -INFINITY:
         g.state[r] = IMPOSSIBLE
         return INFINITY
-    return score - g.offset[r]
+    if score == g.offset[r]:
+        return 0
+    add_path(g, r, x, path, 1, &total, &rest)
+    add_path(g, r, x, p.tags + g.b[r] * p.n_frames, -1, &total, &rest)
+    return max(0, total + rest)
 
 
 cdef inline void subtract_paths(Group *g, Py_ssize_t r, const int64_t *path, floating *grad, double *counts,

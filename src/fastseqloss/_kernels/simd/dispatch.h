@@ -16,7 +16,7 @@
 FSL_INLINE double fsl_share(double p)
 {
     const double below = p > 1 ? 1 : p;
-    return below < 0 ? 0 : below;
+    return below <= 0 ? 0 : below; /* 0 for -0, whose reciprocal has the other sign */
 }
 
 #endif
