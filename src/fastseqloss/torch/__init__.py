@@ -15,7 +15,6 @@ gradients in its own dtype, rounded after scaling. The number of threads is limi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Literal, NoReturn, TypeAlias
 
 try:
@@ -228,10 +227,11 @@ def _ctc(
     if values.ndim == 2 and isinstance(targets, Tensor) and targets.ndim == 2 and len(targets) == 1:
         targets = targets[0]
     loss = Loss(
-        partial(_ctc_of_arrays, Names(input, "targets", "input_lengths", "target_lengths")),
+        _ctc_loss,
         (input,),
         {"targets": targets, "input_lengths": input_lengths, "target_lengths": target_lengths},
         {
+            "names": Names(input, "targets", "input_lengths", "target_lengths"),
             "blank": blank,
             "input": input,
             "infeasible": "zero" if flag("zero_infinity", zero_infinity) else "inf",
@@ -243,9 +243,10 @@ def _ctc(
     return apply(loss, scores)
 
 
-def _ctc_of_arrays(
-    names: Names, scores: Any, *, targets: Any, input_lengths: Any, target_lengths: Any, **options: Any
+def _ctc_loss(
+    scores: Any, *, names: Names, targets: Any, input_lengths: Any, target_lengths: Any, **options: Any
 ) -> Any:
+    """Return the loss of arrays, with the names of the tensors in errors."""
     return named_ctc_loss(names, scores, targets, input_lengths, target_lengths, **options)
 
 
