@@ -14,16 +14,18 @@ import crf_cases
 import fastseqloss as fsl
 import fuzz_values
 import step_cases
-from step_cases import CATEGORICAL, CLASSIFICATION, FIRST, REDUCTIONS, Capsule, Foreign
+from fastseqloss.steps.registry import LOSSES, SIGNS
+from step_cases import CLASSIFICATION, FIRST, REDUCTIONS, TARGETS, Capsule, Foreign
 
 FLOATS = (np.float32, np.float64, np.float32, np.float64, np.float16, ml_dtypes.bfloat16)
 SEQUENCE_REDUCTIONS = ("none", "sum", "mean", "sequence_mean")
 OPTIONS = {
     "blank", "input", "infeasible", "reduction", "normalizer", "return_grad", "num_threads", "ignore_index", "margin",
-    "squared", "label_smoothing", "z_loss", "delta", "entropy_coef", "kl_coef", "clip", "discount", "decay",
+    "squared", "label_smoothing", "z_loss", "entropy_coef", "kl_coef", "clip", "discount", "decay",
     "sharpness", "star", "star_log_prob", "prior_scale", "pairwise", "frame_seconds", "frames", "smooth", "kind",
     "unit",    "ax", "loss_fn", "rng", "file", "terms", "spans", "names",
 }  # fmt: skip
+OPTIONS |= {row.parameter.name for row in LOSSES.values() if row.parameter and not row.parameter.per_feature}
 FREE = {"ax", "file", "names", "unit", "loss_fn", "rng"}  # anything goes there, or it is not ours to judge
 
 
@@ -122,7 +124,12 @@ def _outputs(random, call: Call) -> Call:
 def grad_out_for(random, call: Call) -> Any:
     """An array for the gradient: the input, or one apart, of any layout."""
     x = call.first
-    if random.random() < 0.3 and type(x) is np.ndarray and x.flags.writeable and not fsl._arguments.overlaps_itself(x):
+    if (
+        random.random() < 0.3
+        and type(x) is np.ndarray
+        and x.flags.writeable
+        and not fsl._core.arrays.overlaps_itself(x)
+    ):
         return x
     x = np.asarray(x.array if isinstance(x, (Foreign, Capsule)) else x)
     room = np.full(x.shape, 7).astype(x.dtype)
@@ -139,32 +146,28 @@ def _steps_loss(name: str, random) -> Call:
     else:
         shape = (*sizes[:2], *(max(n, 1) for n in sizes[2:]))
     width, options, rng = shape[-1] if shape else 1, {}, numbers(random)
+    row = random.choice(step_cases.rows_of(name))
+    options.update(row.options)
     if name == "softmax_cross_entropy":
         options["input"] = random.choice(cases.KINDS)
         _maybe(random, options, "label_smoothing", lambda: random.choice((0.0, 0.1, 1.0)))
         if options["input"] == "logits":
             _maybe(random, options, "z_loss", lambda: random.choice((0.0, 1e-4, 0.3)))
-    elif name == "binary_cross_entropy":
-        options["input"] = random.choice(("logits", "probs"))
-        _maybe(random, options, "pos_weight", lambda: random.choice((0.0, 2.5, rng.random(width) * 3)))
-    elif name == "huber_loss":
-        _maybe(random, options, "delta", lambda: random.choice((0.01, 0.7, 5)))
-    elif name == "quantile_loss":
-        _maybe(random, options, "q", lambda: random.choice((0.1, 0.9, rng.uniform(0.05, 0.95, width))))
-    if name.endswith("hinge_loss"):
+    elif name == "multiclass_hinge_loss":
         _maybe(random, options, "margin", lambda: random.choice((0.0, 0.5, 2)))
-    if name == "hinge_loss":
-        _maybe(random, options, "squared", lambda: random.choice((True, False)))
+    elif row.parameter is not None:
+        values = step_cases.parameter_values(row, rng, width)
+        _maybe(random, options, row.parameter.name, lambda: random.choice(values))
     target_dtype = random.choice(step_cases.target_dtypes(name, width))
     integer = np.dtype(target_dtype).kind in "iu"
-    if name in CATEGORICAL:
+    if classes:
         _maybe(random, options, "class_weight", lambda: rng.choice([0.0, 0.25, 1.0, 3.0], width))
         if integer:
             least, most = np.iinfo(target_dtype).min, np.iinfo(target_dtype).max
             fitting = [i for i in (-100, -1, 0, width - 1, 2**40) if least <= i <= most]
             if fitting:
                 options["ignore_index"] = random.choice(fitting)
-    if name == "hinge_loss" and not np.any(shape):
+    if TARGETS[name] == SIGNS and not np.any(shape):
         target_dtype = np.int64
     dtype = random.choice(FLOATS)
     case = step_cases.random_case(

@@ -7,12 +7,11 @@ from typing import Any, Literal, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._core.engine import as_options
 from .._core.levels import load
 from .._core.options import as_number, flag
-from .._core.steps import Parameter
 from .._core.types import HingeOptions, Loss, LossAndGradient, MulticlassHingeOptions, ScalarReduction, StepReduction
-from .classes import prepare
-from .pointwise import pointwise_loss
+from .engine import pointwise_loss, prepare_rows
 
 _kernel = load("steps.margin")
 
@@ -158,23 +157,9 @@ def hinge_loss(
     >>> round(fsl.hinge_loss([[0.8, -0.5, 0.3]], [[1, -1, 1]]), 3)
     0.467
     """
-    parameter = Parameter("margin", margin, 0.0, np.inf, open_ends=False, per_feature=False)
-    loss = "squared_hinge" if flag("squared", squared) else "hinge"
-    return pointwise_loss(
-        loss,
-        "scores",
-        scores,
-        targets,
-        lengths,
-        mask,
-        parameter,
-        reduction,
-        normalizer,
-        sample_weight,
-        return_grad,
-        grad_out,
-        num_threads,
-    )
+    name = "squared_hinge" if flag("squared", squared) else "hinge"
+    options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    return pointwise_loss(name, scores, targets, options, margin)
 
 
 @overload
@@ -328,30 +313,6 @@ def multiclass_hinge_loss(
     array([[-1.,  1.,  0.]])
     """
     number = as_number("margin", margin, 0.0, np.inf)
-    problem = prepare(
-        "scores",
-        scores,
-        targets,
-        lengths,
-        mask,
-        ignore_index,
-        class_weight,
-        reduction,
-        normalizer,
-        sample_weight,
-        return_grad,
-        grad_out,
-    )
-    threads = problem.threads(num_threads, 0.3)
-    if problem.size:
-        _kernel.multiclass_hinge(
-            *problem.scores,
-            problem.targets,
-            problem.scale,
-            problem.class_weight,
-            number,
-            problem.losses,
-            problem.gradient,
-            threads,
-        )
-    return problem.result()
+    options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    rows = prepare_rows("multiclass_hinge", scores, targets, options, ignore_index, class_weight)
+    return rows.run(_kernel.multiclass_hinge, number)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal, Unpack, overload
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._core.steps import Parameter
+from .._core.engine import as_options
 from .._core.types import (
     HuberOptions,
     Loss,
@@ -17,7 +16,7 @@ from .._core.types import (
     StepOptions,
     StepReduction,
 )
-from .pointwise import pointwise_loss
+from .engine import pointwise_loss
 
 
 @overload
@@ -148,21 +147,8 @@ def mse_loss(
     >>> grad
     array([[-0.5,  1. ,  0. ]])
     """
-    return pointwise_loss(
-        "mse",
-        "predictions",
-        predictions,
-        targets,
-        lengths,
-        mask,
-        None,
-        reduction,
-        normalizer,
-        sample_weight,
-        return_grad,
-        grad_out,
-        num_threads,
-    )
+    options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    return pointwise_loss("mse", predictions, targets, options)
 
 
 @overload
@@ -291,21 +277,8 @@ def mae_loss(
     >>> fsl.mae_loss([[1.0, 2.0, 9.0]], [[1.5, 1.0, 0.0]], [2])
     0.75
     """
-    return pointwise_loss(
-        "mae",
-        "predictions",
-        predictions,
-        targets,
-        lengths,
-        mask,
-        None,
-        reduction,
-        normalizer,
-        sample_weight,
-        return_grad,
-        grad_out,
-        num_threads,
-    )
+    options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    return pointwise_loss("mae", predictions, targets, options)
 
 
 @overload
@@ -448,22 +421,8 @@ def huber_loss(
     >>> grad
     array([[0.5, 1. ]])
     """
-    parameter = Parameter("delta", delta, 0.0, np.inf, open_ends=True, per_feature=False)
-    return pointwise_loss(
-        "huber",
-        "predictions",
-        predictions,
-        targets,
-        lengths,
-        mask,
-        parameter,
-        reduction,
-        normalizer,
-        sample_weight,
-        return_grad,
-        grad_out,
-        num_threads,
-    )
+    options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    return pointwise_loss("huber", predictions, targets, options, delta)
 
 
 @overload
@@ -600,19 +559,5 @@ def quantile_loss(
     >>> fsl.quantile_loss([[1.0, 1.0]], [[3.0, 0.0]], q=0.9, reduction="none").round(6)
     array([[1.8, 0.1]])
     """
-    parameter = Parameter("q", q, 0.0, 1.0, open_ends=True, per_feature=True)
-    return pointwise_loss(
-        "quantile",
-        "predictions",
-        predictions,
-        targets,
-        lengths,
-        mask,
-        parameter,
-        reduction,
-        normalizer,
-        sample_weight,
-        return_grad,
-        grad_out,
-        num_threads,
-    )
+    options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    return pointwise_loss("quantile", predictions, targets, options, q)
