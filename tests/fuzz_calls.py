@@ -20,7 +20,7 @@ from step_cases import CLASSIFICATION, FIRST, REDUCTIONS, TARGETS, Capsule, Fore
 FLOATS = (np.float32, np.float64, np.float32, np.float64, np.float16, ml_dtypes.bfloat16)
 SEQUENCE_REDUCTIONS = ("none", "sum", "mean", "sequence_mean")
 OPTIONS = {
-    "blank", "input", "infeasible", "reduction", "normalizer", "return_grad", "num_threads", "ignore_index", "margin",
+    "blank", "input", "infeasible", "reduction", "normalizer", "return_grad", "num_threads", "ignore_index",
     "squared", "label_smoothing", "z_loss", "entropy_coef", "kl_coef", "clip", "discount", "decay",
     "sharpness", "star", "star_log_prob", "prior_scale", "pairwise", "frame_seconds", "frames", "smooth", "kind",
     "unit",    "ax", "loss_fn", "rng", "file", "terms", "spans", "names",
@@ -78,12 +78,16 @@ def _shown(value: Any) -> str:
 def functions() -> dict[str, Callable[..., Any]]:
     """Everything public that can be called and is no class."""
     found = {name: getattr(fsl, name) for name in (*fsl.__all__, *dir(fsl)) if not name.startswith("_")}
-    found |= {f"plot.{name}": getattr(fsl.plot, name) for name in dir(fsl.plot) if not name.startswith("_")}
+    found |= {f"plot.{name}": value for name, value in vars(fsl.plot).items() if _is_defined_in_plot(name, value)}
     return {
         name: value
         for name, value in found.items()
         if callable(value) and not inspect.isclass(value) and value.__module__.startswith("fastseqloss")
     }
+
+
+def _is_defined_in_plot(name: str, value: Any) -> bool:
+    return not name.startswith("_") and getattr(value, "__module__", "") == fsl.plot.__name__
 
 
 @cache
@@ -153,9 +157,7 @@ def _steps_loss(name: str, random) -> Call:
         _maybe(random, options, "label_smoothing", lambda: random.choice((0.0, 0.1, 1.0)))
         if options["input"] == "logits":
             _maybe(random, options, "z_loss", lambda: random.choice((0.0, 1e-4, 0.3)))
-    elif name == "multiclass_hinge_loss":
-        _maybe(random, options, "margin", lambda: random.choice((0.0, 0.5, 2)))
-    elif row.parameter is not None:
+    if row.parameter is not None:
         values = step_cases.parameter_values(row, rng, width)
         _maybe(random, options, row.parameter.name, lambda: random.choice(values))
     target_dtype = random.choice(step_cases.target_dtypes(name, width))

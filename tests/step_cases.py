@@ -349,8 +349,6 @@ def loss_options(draw, name, shape, integer, kinds):
         maybe("label_smoothing", (0.0, 0.1, 0.5, 1.0))
         if options["input"] == "logits":
             maybe("z_loss", (0.0, 1e-4, 0.3))
-    if name == "multiclass_hinge_loss":
-        maybe("margin", (0.0, 0.5, 2.0))
     if row.parameter is not None:
         maybe(row.parameter.name, parameter_values(row, rng, width))
     return options

@@ -342,18 +342,11 @@ def test_parameter_out_of_range(name, parameter):
             assert_raises(name, ValueError, *said, **{parameter.name: each})
 
 
-@pytest.mark.parametrize("name", ["hinge_loss", "multiclass_hinge_loss"])
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_margin_out_of_range(name, value):
-    assert_raises(name, ValueError, "margin", value, "allowed", margin=value)
-
-
 @pytest.mark.parametrize(
     ("name", "option"),
     [
         ("softmax_cross_entropy", "label_smoothing"),
         ("softmax_cross_entropy", "z_loss"),
-        ("multiclass_hinge_loss", "margin"),
         *SCALARS,
     ],
 )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, Unpack, overload
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.engine import as_options
@@ -312,7 +312,7 @@ def multiclass_hinge_loss(
     >>> grad
     array([[-1.,  1.,  0.]])
     """
-    number = as_number("margin", margin, 0.0, np.inf)
+    number = as_number("margin", margin, 0.0, math.inf)
     options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
     rows = prepare_rows("multiclass_hinge", scores, targets, options, ignore_index, class_weight)
     return rows.run(_kernel.multiclass_hinge, number)

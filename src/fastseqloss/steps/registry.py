@@ -1,4 +1,4 @@
-"""Every loss at every step: one row each, from which the engine, the tests, the fuzzer and the benchmarks work.
+"""The losses at every step, one row each: the engine, the tests, the fuzzer and the benchmarks read them here.
 
 A new loss of one prediction and one target takes an arithmetic function and a word in `_kernels/steps/pointwise.h`, a
 row here, and a public function with its docstring.
@@ -43,7 +43,7 @@ _WEIGHT = Parameter("pos_weight", 0.0, inf, per_feature=True)
 _ROWS = (
     StepLoss("softmax_cross_entropy", "softmax_cross_entropy", "logits", DISTRIBUTIONS),
     StepLoss("nll", "nll_loss", "log_probs", CLASSES, nanoseconds=0.1),
-    StepLoss("multiclass_hinge", "multiclass_hinge_loss", "scores", CLASSES, nanoseconds=0.3),
+    StepLoss("multiclass_hinge", "multiclass_hinge_loss", "scores", CLASSES, _MARGIN, nanoseconds=0.3),
     StepLoss("binary", "binary_cross_entropy", "logits", SHARES, _WEIGHT, nanoseconds=1.5),
     StepLoss(
         "binary_probs",
