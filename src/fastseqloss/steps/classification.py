@@ -11,13 +11,16 @@ from .._core.engine import as_options
 from .._core.levels import load
 from .._core.options import as_number, choice
 from .._core.types import (
-    BinaryOptions,
     ClassOptions,
     CrossEntropyOptions,
+    GradientStepOptions,
+    GradOutStepOptions,
     Input,
     Loss,
     LossAndGradient,
+    LossStepOptions,
     ScalarReduction,
+    ScalarStepOptions,
     StepReduction,
 )
 from .engine import balance, pointwise_loss, prepare_rows
@@ -381,52 +384,40 @@ def binary_cross_entropy(
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: ScalarReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[BinaryOptions],
+    input: Literal["logits", "probs"] = ...,
+    pos_weight: ArrayLike | None = ...,
+    **options: Unpack[ScalarStepOptions],
 ) -> float: ...
-
-
 @overload
 def binary_cross_entropy(
     logits: ArrayLike,
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[BinaryOptions],
+    input: Literal["logits", "probs"] = ...,
+    pos_weight: ArrayLike | None = ...,
+    **options: Unpack[LossStepOptions],
 ) -> Loss: ...
-
-
 @overload
 def binary_cross_entropy(
     logits: ArrayLike,
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ...,
-    **options: Unpack[BinaryOptions],
+    input: Literal["logits", "probs"] = ...,
+    pos_weight: ArrayLike | None = ...,
+    **options: Unpack[GradientStepOptions],
 ) -> LossAndGradient: ...
-
-
 @overload
 def binary_cross_entropy(
     logits: ArrayLike,
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: StepReduction = ...,
-    return_grad: bool = ...,
-    grad_out: NDArray[Any],
-    **options: Unpack[BinaryOptions],
+    input: Literal["logits", "probs"] = ...,
+    pos_weight: ArrayLike | None = ...,
+    **options: Unpack[GradOutStepOptions],
 ) -> LossAndGradient: ...
-
-
 def binary_cross_entropy(
     logits: ArrayLike,
     targets: ArrayLike,

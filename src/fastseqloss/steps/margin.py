@@ -10,7 +10,17 @@ from numpy.typing import ArrayLike, NDArray
 from .._core.engine import as_options
 from .._core.levels import load
 from .._core.options import as_number, flag
-from .._core.types import HingeOptions, Loss, LossAndGradient, MulticlassHingeOptions, ScalarReduction, StepReduction
+from .._core.types import (
+    GradientStepOptions,
+    GradOutStepOptions,
+    Loss,
+    LossAndGradient,
+    LossStepOptions,
+    MulticlassHingeOptions,
+    ScalarReduction,
+    ScalarStepOptions,
+    StepReduction,
+)
 from .engine import pointwise_loss, prepare_rows
 
 _kernel = load("steps.margin")
@@ -22,52 +32,40 @@ def hinge_loss(
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: ScalarReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[HingeOptions],
+    margin: float = ...,
+    squared: bool = ...,
+    **options: Unpack[ScalarStepOptions],
 ) -> float: ...
-
-
 @overload
 def hinge_loss(
     scores: ArrayLike,
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[HingeOptions],
+    margin: float = ...,
+    squared: bool = ...,
+    **options: Unpack[LossStepOptions],
 ) -> Loss: ...
-
-
 @overload
 def hinge_loss(
     scores: ArrayLike,
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ...,
-    **options: Unpack[HingeOptions],
+    margin: float = ...,
+    squared: bool = ...,
+    **options: Unpack[GradientStepOptions],
 ) -> LossAndGradient: ...
-
-
 @overload
 def hinge_loss(
     scores: ArrayLike,
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: StepReduction = ...,
-    return_grad: bool = ...,
-    grad_out: NDArray[Any],
-    **options: Unpack[HingeOptions],
+    margin: float = ...,
+    squared: bool = ...,
+    **options: Unpack[GradOutStepOptions],
 ) -> LossAndGradient: ...
-
-
 def hinge_loss(
     scores: ArrayLike,
     targets: ArrayLike,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Unpack, overload
+from typing import Any, Unpack, overload
 
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.engine import as_options
 from .._core.types import (
-    HuberOptions,
+    GradientStepOptions,
+    GradOutStepOptions,
     Loss,
     LossAndGradient,
-    QuantileOptions,
-    ScalarReduction,
-    StepOptions,
+    LossStepOptions,
+    ScalarStepOptions,
     StepReduction,
 )
 from .engine import pointwise_loss
@@ -21,56 +21,20 @@ from .engine import pointwise_loss
 
 @overload
 def mse_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: ScalarReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[StepOptions],
+    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., **options: Unpack[ScalarStepOptions]
 ) -> float: ...
-
-
 @overload
 def mse_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[StepOptions],
+    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., **options: Unpack[LossStepOptions]
 ) -> Loss: ...
-
-
 @overload
 def mse_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ...,
-    **options: Unpack[StepOptions],
+    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., **options: Unpack[GradientStepOptions]
 ) -> LossAndGradient: ...
-
-
 @overload
 def mse_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: bool = ...,
-    grad_out: NDArray[Any],
-    **options: Unpack[StepOptions],
+    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., **options: Unpack[GradOutStepOptions]
 ) -> LossAndGradient: ...
-
-
 def mse_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
@@ -153,56 +117,20 @@ def mse_loss(
 
 @overload
 def mae_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: ScalarReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[StepOptions],
+    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., **options: Unpack[ScalarStepOptions]
 ) -> float: ...
-
-
 @overload
 def mae_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[StepOptions],
+    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., **options: Unpack[LossStepOptions]
 ) -> Loss: ...
-
-
 @overload
 def mae_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ...,
-    **options: Unpack[StepOptions],
+    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., **options: Unpack[GradientStepOptions]
 ) -> LossAndGradient: ...
-
-
 @overload
 def mae_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: bool = ...,
-    grad_out: NDArray[Any],
-    **options: Unpack[StepOptions],
+    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., **options: Unpack[GradOutStepOptions]
 ) -> LossAndGradient: ...
-
-
 def mae_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
@@ -287,52 +215,36 @@ def huber_loss(
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: ScalarReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[HuberOptions],
+    delta: float = ...,
+    **options: Unpack[ScalarStepOptions],
 ) -> float: ...
-
-
 @overload
 def huber_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[HuberOptions],
+    delta: float = ...,
+    **options: Unpack[LossStepOptions],
 ) -> Loss: ...
-
-
 @overload
 def huber_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ...,
-    **options: Unpack[HuberOptions],
+    delta: float = ...,
+    **options: Unpack[GradientStepOptions],
 ) -> LossAndGradient: ...
-
-
 @overload
 def huber_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: StepReduction = ...,
-    return_grad: bool = ...,
-    grad_out: NDArray[Any],
-    **options: Unpack[HuberOptions],
+    delta: float = ...,
+    **options: Unpack[GradOutStepOptions],
 ) -> LossAndGradient: ...
-
-
 def huber_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
@@ -431,52 +343,36 @@ def quantile_loss(
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: ScalarReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[QuantileOptions],
+    q: ArrayLike = ...,
+    **options: Unpack[ScalarStepOptions],
 ) -> float: ...
-
-
 @overload
 def quantile_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[QuantileOptions],
+    q: ArrayLike = ...,
+    **options: Unpack[LossStepOptions],
 ) -> Loss: ...
-
-
 @overload
 def quantile_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ...,
-    **options: Unpack[QuantileOptions],
+    q: ArrayLike = ...,
+    **options: Unpack[GradientStepOptions],
 ) -> LossAndGradient: ...
-
-
 @overload
 def quantile_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: StepReduction = ...,
-    return_grad: bool = ...,
-    grad_out: NDArray[Any],
-    **options: Unpack[QuantileOptions],
+    q: ArrayLike = ...,
+    **options: Unpack[GradOutStepOptions],
 ) -> LossAndGradient: ...
-
-
 def quantile_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
