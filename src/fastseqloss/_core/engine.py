@@ -85,11 +85,10 @@ def as_step_sum(shape: tuple[int, ...], options: Options) -> StepSum:
 
 
 class ClassTargets(NamedTuple):
-    """Checked classes, and what follows of them."""
+    """Checked classes, and the scale that follows from how many count."""
 
     classes: NDArray[np.int64]  # [B R], -1 where a step does not count
     scale: NDArray[np.float64]  # [B], or [1] for the batch if the sum is uniform
-    class_weight: NDArray[np.float64] | None
 
 
 def as_class_targets(
@@ -97,7 +96,7 @@ def as_class_targets(
 ) -> ClassTargets:
     """Check a class for each step that counts."""
     flat, counts = as_targets(targets, summed.steps, n_classes, ignore_index, class_weight, summed.uniform)
-    return ClassTargets(flat, summed.scale(counts), class_weight)
+    return ClassTargets(flat, summed.scale(counts))
 
 
 @dataclass

@@ -419,14 +419,14 @@ def _policy_loss(
         )
     )
     rows = Rows(
-        summed,
-        checked,
-        as_gradient(checked, options.return_grad, options.grad_out),
-        taken,
-        summed.scale(steps.counts()),
-        None,
-        np.zeros(len(taken)),
-        threads_for_rows(options.num_threads, checked, 1.0, 60.0),
+        summed=summed,
+        scores=checked,
+        gradient=as_gradient(checked, options.return_grad, options.grad_out),
+        targets=taken,
+        scale=summed.scale(steps.counts()),
+        class_weight=None,
+        losses=np.zeros(len(taken)),
+        threads=threads_for_rows(options.num_threads, checked, 1.0, 60.0),
     )
     low, high = clip or (0.0, 0.0)
     return rows.run(_kernel.policy_loss, gains, old, reference, entropy, kl, 1 - low, 1 + high)

@@ -69,16 +69,16 @@ def prepare_rows(
     if wanted is not None and gradient.values is not None and np.may_share_memory(gradient.values, wanted):
         wanted = wanted.copy()
     rows = Rows(
-        summed,
-        checked,
-        gradient,
-        found.classes,
-        found.scale,
-        weight,
+        summed=summed,
+        scores=checked,
+        gradient=gradient,
+        targets=found.classes,
+        scale=found.scale,
+        class_weight=weight,
         # In the memory of the targets, which a step no longer needs once its loss is known.
-        found.classes.view(np.float64),
-        threads_for_rows(options.num_threads, checked, loss.nanoseconds, 20.0),
-        (wanted,) if loss.targets == DISTRIBUTIONS else (),
+        losses=found.classes.view(np.float64),
+        threads=threads_for_rows(options.num_threads, checked, loss.nanoseconds, 20.0),
+        dense=(wanted,) if loss.targets == DISTRIBUTIONS else (),
     )
     if probabilities:
         _check_share(rows, find, checked.values, loss.scores, checked.given, "0 to 1; or input='logits'", 1.0)
