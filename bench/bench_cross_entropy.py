@@ -5,6 +5,7 @@ import numpy as np
 from bench import sides_steps
 from bench.sides_steps import CROSS_ENTROPY, ENTROPY
 from bench.timed import _Elementwise, _Timed
+from fastseqloss.steps.registry import CLASSES, SHARES
 
 
 class SoftmaxCrossEntropy(_Timed):
@@ -84,4 +85,10 @@ class ShortSoftmaxCrossEntropy(_Timed):
 class BinaryCrossEntropy(_Elementwise):
     """Independent classes, at one and two threads."""
 
-    params = (["binary"], [1, 2])
+    params = (sides_steps.names(lambda row: row.targets == SHARES), [1, 2])
+
+
+class LogLikelihood(_Elementwise):
+    """Classes of given log-probabilities, at one and two threads."""
+
+    params = (sides_steps.names(lambda row: row.targets == CLASSES and row.parameter is None), [1, 2])

@@ -114,7 +114,8 @@ def timing_table(rows: list[Row], threads: int, options: argparse.Namespace) -> 
     for title, real in (("synthetic", False), ("real", True)):
         group = [ratios[row.name] for row in rows if row.real == real]
         if group:
-            means = {key: geometric_mean(r[key] for r in group) for key in group[0]}
+            keys = dict.fromkeys(key for r in group for key in r)
+            means = {key: geometric_mean(r[key] for r in group if key in r) for key in keys}
             cells = {key: f"**{times(mean)}**" for key, mean in means.items()}
             lines.append({"workload": f"**geometric mean, {title}**"} | cells)
     print(f"\n### float32, {threads} thread{'s' if threads > 1 else ''}, {unit(options)}\n")

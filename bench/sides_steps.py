@@ -11,6 +11,7 @@ import numpy as np
 import fastseqloss as fsl
 from bench import peers, sides_ctc
 from bench.contest import MODES, NUMPY, OPTAX, OURS, TORCH, TRAFFIC, Call, Calls, Limits, Result, Row
+from fastseqloss.steps import registry
 
 LIMITS = Limits(gradient={1: 2e-7, 10: 2e-7})
 CROSS_ENTROPY = {  # N, V
@@ -45,7 +46,7 @@ class Loss:
     """One loss: the function of fastseqloss and its equivalents."""
 
     ours: Callable
-    torch: Callable  # (scores, targets, reduction) -> loss
+    torch: Callable | None  # (scores, targets, reduction) -> loss
     targets: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]  # (rng, shape of the scores)
     numpy: Callable[[np.ndarray, np.ndarray], tuple] | None = None  # (scores, targets) -> (mean, gradient)
     optax: str | None = None
@@ -156,28 +157,37 @@ def torch_multiclass_hinge(x, y):
 ENTROPY = Loss(
     fsl.softmax_cross_entropy, functional("cross_entropy"), classes, optax="softmax_cross_entropy_with_integer_labels"
 )
-LOSSES = {
-    "mse": Loss(fsl.mse_loss, functional("mse_loss"), reals, numpy_mse),
-    "mae": Loss(fsl.mae_loss, functional("l1_loss"), reals, numpy_mae),
-    "huber": Loss(partial(fsl.huber_loss, delta=DELTA), functional("huber_loss", delta=DELTA), reals, numpy_huber),
-    "quantile": Loss(
-        partial(fsl.quantile_loss, q=Q),
-        composed(lambda x, y: Q * (y - x).relu() + (1 - Q) * (x - y).relu()),
-        reals,
-        numpy_quantile,
-    ),
-    "hinge": Loss(fsl.hinge_loss, composed(lambda x, y: (1 - y * x).relu()), signs, numpy_hinge),
-    "squared_hinge": Loss(
-        partial(fsl.hinge_loss, squared=True),
-        composed(lambda x, y: (1 - y * x).relu().square()),
-        signs,
-        numpy_squared_hinge,
-    ),
-    "binary": Loss(fsl.binary_cross_entropy, functional("binary_cross_entropy_with_logits"), bits, numpy_bce),
-    "multiclass_hinge": Loss(
-        fsl.multiclass_hinge_loss, composed(torch_multiclass_hinge), classes, numpy_multiclass_hinge
-    ),
+MAKE = {registry.NUMBERS: reals, registry.SIGNS: signs, registry.SHARES: bits, registry.CLASSES: classes}
+OPTIONS = {"huber": {"delta": DELTA}, "quantile": {"q": Q}}  # the others' defaults
+PEERS = {  # PyTorch's function, and NumPy's
+    "binary": (functional("binary_cross_entropy_with_logits"), numpy_bce),
+    "hinge": (composed(lambda x, y: (1 - y * x).relu()), numpy_hinge),
+    "huber": (functional("huber_loss", delta=DELTA), numpy_huber),
+    "mae": (functional("l1_loss"), numpy_mae),
+    "mse": (functional("mse_loss"), numpy_mse),
+    "multiclass_hinge": (composed(torch_multiclass_hinge), numpy_multiclass_hinge),
+    "nll": (functional("nll_loss"), None),
+    "quantile": (composed(lambda x, y: Q * (y - x).relu() + (1 - Q) * (x - y).relu()), numpy_quantile),
+    "squared_hinge": (composed(lambda x, y: (1 - y * x).relu().square()), numpy_squared_hinge),
 }
+
+
+def of_registry(row: registry.StepLoss) -> Loss:
+    """Return a loss of the registry beside its peers, if it has any."""
+    options = {**row.options, **OPTIONS.get(row.name, {})}
+    torch, numpy = PEERS.get(row.name, (None, None))
+    return Loss(partial(getattr(fsl, row.function), **options), torch, MAKE[row.targets], numpy)
+
+
+# Random scores are no probabilities, and the cross-entropy of classes has workloads of its own.
+LOSSES = {
+    name: of_registry(row) for name, row in registry.LOSSES.items() if row.targets in MAKE and not row.probabilities
+}
+
+
+def names(chosen: Callable[[registry.StepLoss], bool]) -> list[str]:
+    """List those of `LOSSES` whose row of the registry is chosen."""
+    return [name for name in LOSSES if chosen(registry.LOSSES[name])]
 
 
 def cross_entropy_rows(folder: Path | None) -> list[Row]:
@@ -228,11 +238,17 @@ def _row(
 ) -> Row:
     def results(scale: int) -> dict[str, Result]:
         batch = checked().scaled(scale)
-        found = {OURS: our_result(loss, batch), TORCH: torch_result(loss, batch, "float32")}
+        found = {OURS: our_result(loss, batch)}
+        found |= {TORCH: torch_result(loss, batch, "float32")} if loss.torch else {}
         return found | ({OPTAX: optax_result(loss, batch)} if has_optax(loss) else {})
 
     def reference(scale: int) -> Result:
-        return torch_result(loss, checked().scaled(scale), "float64")
+        batch = checked().scaled(scale)
+        if loss.torch:
+            return torch_result(loss, batch, "float64")
+        return our_result(
+            loss, Batch(batch.scores.astype(np.float64), batch.targets)
+        )  # the tests hold it to a reference
 
     calls = timed and (lambda threads: all_calls(loss, timed(), threads, modes))
     return Row(name, shape, real, calls, results, reference)
@@ -240,10 +256,12 @@ def _row(
 
 def all_calls(loss: Loss, batch: Batch, threads: int, modes: list[str] | None) -> Calls:
     """List the timed calls of every side; NumPy's expression and the memory traffic use one thread."""
-    of = {OURS: our_calls(loss, batch, threads), TORCH: torch_calls(loss, batch, threads)}
-    of[OURS] = {mode: of[OURS][mode] for mode in modes or MODES}
-    if modes:
-        del of[TORCH]["loss"]
+    ours = our_calls(loss, batch, threads)
+    of = {OURS: {mode: ours[mode] for mode in modes or MODES}}
+    if loss.torch:
+        of[TORCH] = torch_calls(loss, batch, threads)
+        if modes:
+            del of[TORCH]["loss"]
     if has_optax(loss):
         of[OPTAX] = optax_calls(loss, batch, threads)
     if threads == 1:

@@ -15,16 +15,18 @@ import fastseqloss as fsl
 import fuzz_values
 import step_cases
 from fastseqloss._core.arrays import overlaps_itself
-from step_cases import CATEGORICAL, CLASSIFICATION, FIRST, REDUCTIONS, Capsule, Foreign
+from fastseqloss.steps.registry import LOSSES, SIGNS
+from step_cases import CLASSIFICATION, FIRST, REDUCTIONS, TARGETS, Capsule, Foreign
 
 FLOATS = (np.float32, np.float64, np.float32, np.float64, np.float16, ml_dtypes.bfloat16)
 SEQUENCE_REDUCTIONS = ("none", "sum", "mean", "sequence_mean")
 OPTIONS = {
-    "blank", "input", "infeasible", "reduction", "normalizer", "return_grad", "num_threads", "ignore_index", "margin",
-    "squared", "label_smoothing", "z_loss", "delta", "entropy_coef", "kl_coef", "clip", "discount", "decay",
+    "blank", "input", "infeasible", "reduction", "normalizer", "return_grad", "num_threads", "ignore_index",
+    "squared", "label_smoothing", "z_loss", "entropy_coef", "kl_coef", "clip", "discount", "decay",
     "sharpness", "star", "star_log_prob", "prior_scale", "pairwise", "frame_seconds", "frames", "smooth", "kind",
     "unit",    "ax", "loss_fn", "rng", "file", "terms", "spans", "names",
 }  # fmt: skip
+OPTIONS |= {row.parameter.name for row in LOSSES.values() if row.parameter and not row.parameter.per_feature}
 FREE = {"ax", "file", "names", "unit", "loss_fn", "rng"}  # anything goes there, or it is not ours to judge
 
 
@@ -77,16 +79,16 @@ def _shown(value: Any) -> str:
 def functions() -> dict[str, Callable[..., Any]]:
     """Everything public that can be called and is no class."""
     found = {name: getattr(fsl, name) for name in (*fsl.__all__, *dir(fsl)) if not name.startswith("_")}
-    found |= {
-        f"plot.{name}": value
-        for name, value in vars(fsl.plot).items()
-        if not name.startswith("_") and getattr(value, "__module__", "") == fsl.plot.__name__
-    }
+    found |= {f"plot.{name}": value for name, value in vars(fsl.plot).items() if _is_defined_in_plot(name, value)}
     return {
         name: value
         for name, value in found.items()
         if callable(value) and not inspect.isclass(value) and value.__module__.startswith("fastseqloss")
     }
+
+
+def _is_defined_in_plot(name: str, value: Any) -> bool:
+    return not name.startswith("_") and getattr(value, "__module__", "") == fsl.plot.__name__
 
 
 @cache
@@ -144,32 +146,26 @@ def _steps_loss(name: str, random) -> Call:
     else:
         shape = (*sizes[:2], *(max(n, 1) for n in sizes[2:]))
     width, options, rng = shape[-1] if shape else 1, {}, numbers(random)
+    row = random.choice(step_cases.rows_of(name))
+    options.update(row.options)
     if name == "softmax_cross_entropy":
         options["input"] = random.choice(cases.KINDS)
         _maybe(random, options, "label_smoothing", lambda: random.choice((0.0, 0.1, 1.0)))
         if options["input"] == "logits":
             _maybe(random, options, "z_loss", lambda: random.choice((0.0, 1e-4, 0.3)))
-    elif name == "binary_cross_entropy":
-        options["input"] = random.choice(("logits", "probs"))
-        _maybe(random, options, "pos_weight", lambda: random.choice((0.0, 2.5, rng.random(width) * 3)))
-    elif name == "huber_loss":
-        _maybe(random, options, "delta", lambda: random.choice((0.01, 0.7, 5)))
-    elif name == "quantile_loss":
-        _maybe(random, options, "q", lambda: random.choice((0.1, 0.9, rng.uniform(0.05, 0.95, width))))
-    if name.endswith("hinge_loss"):
-        _maybe(random, options, "margin", lambda: random.choice((0.0, 0.5, 2)))
-    if name == "hinge_loss":
-        _maybe(random, options, "squared", lambda: random.choice((True, False)))
+    if row.parameter is not None:
+        values = step_cases.parameter_values(row, rng, width)
+        _maybe(random, options, row.parameter.name, lambda: random.choice(values))
     target_dtype = random.choice(step_cases.target_dtypes(name, width))
     integer = np.dtype(target_dtype).kind in "iu"
-    if name in CATEGORICAL:
+    if classes:
         _maybe(random, options, "class_weight", lambda: rng.choice([0.0, 0.25, 1.0, 3.0], width))
         if integer:
             least, most = np.iinfo(target_dtype).min, np.iinfo(target_dtype).max
             fitting = [i for i in (-100, -1, 0, width - 1, 2**40) if least <= i <= most]
             if fitting:
                 options["ignore_index"] = random.choice(fitting)
-    if name == "hinge_loss" and not np.any(shape):
+    if TARGETS[name] == SIGNS and not np.any(shape):
         target_dtype = np.int64
     dtype = random.choice(FLOATS)
     case = step_cases.random_case(

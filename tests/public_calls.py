@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 import fastseqloss as fsl
+from fastseqloss.steps.registry import LOSSES, SHARES, SIGNS
 
 Call = Callable[..., tuple[np.ndarray, ...]]
 
@@ -34,11 +35,17 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
     between = rng.normal(size=(classes, classes)).astype(np.float32)
     taken = np.take_along_axis(log_p, classes_of[..., None], -1)[..., 0]
     gradient = {"return_grad": True, "reduction": "none"}
-    numbers = (x[..., 0].copy(), y.astype(np.float32), lengths, gradient)
     scored = (x, classes_of, between, lengths, gradient)
-    signs = np.where(y > 0, 1.0, -1.0).astype(np.float32)
+    targets = {SIGNS: np.where(y > 0, 1.0, -1.0), SHARES: shares}
+    step_losses = {
+        row.function: (log_p if row.scores == "log_probs" else x, classes_of, lengths, gradient)
+        if row.of_classes
+        else (x[..., 0].copy(), targets.get(row.targets, y).astype(np.float32), lengths, gradient)
+        for row in LOSSES.values()
+    }
     return {
-        "binary_cross_entropy": (numbers[0], shares.astype(np.float32), lengths, gradient),
+        **step_losses,
+        "softmax_cross_entropy": (x, classes_of, lengths, {**gradient, "label_smoothing": 0.1}),
         "clipped_policy_loss": (x, classes_of, taken + 0.1, y, lengths, {**gradient, "entropy_coef": 0.1}),
         "crf_decode": (x, between, lengths),
         "crf_log_partition": (x, between, lengths),
@@ -54,15 +61,7 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
         "discounted_returns": (y, lengths, {"discount": 0.9}),
         "expected_risk_loss": (log_p[:, 0], np.abs(y[:, :classes]), gradient),
         "generalized_advantages": (y, shares, lengths, {"discount": 0.9, "decay": 0.9}),
-        "hinge_loss": (numbers[0], signs, lengths, gradient),
-        "huber_loss": numbers,
-        "mae_loss": numbers,
-        "mse_loss": numbers,
-        "multiclass_hinge_loss": (x, classes_of, lengths, gradient),
-        "nll_loss": (log_p, classes_of, lengths, gradient),
         "policy_gradient_loss": (x, classes_of, y, lengths, {**gradient, "entropy_coef": 0.1}),
-        "quantile_loss": numbers,
-        "softmax_cross_entropy": (x, classes_of, lengths, {**gradient, "label_smoothing": 0.1}),
         "structured_hinge_loss": scored,
     }
 

@@ -9,6 +9,7 @@ import numpy as np
 
 import fastseqloss as fsl
 from cases import HALF, KINDS, scores_like
+from fastseqloss.steps.registry import DISTRIBUTIONS, LOSSES, SHARES, SIGNS, StepLoss
 from reference import steps as reference_steps
 from reference.steps import CLASSIFICATION, NAMES
 
@@ -18,16 +19,24 @@ SCALES = (0.1, 1.0, 10.0, 1e2, 1e4)
 THREADS = (1, 2, 4)
 REDUCTIONS = ("none", "per_sequence", "sum", "mean", "sequence_mean", "batch_mean")
 INTEGERS = [np.dtype(c) for c in "bBhHiIlLqQ"]
-CATEGORICAL = ("softmax_cross_entropy", "nll_loss", "multiclass_hinge_loss")
-FIRST = dict.fromkeys(NAMES, "scores") | {
-    "softmax_cross_entropy": "logits",
-    "nll_loss": "log_probs",
-    "binary_cross_entropy": "logits",
-    "mse_loss": "predictions",
-    "mae_loss": "predictions",
-    "huber_loss": "predictions",
-    "quantile_loss": "predictions",
-}
+FIRST = {row.function: row.scores for row in LOSSES.values()}
+TARGETS = {row.function: row.targets for row in LOSSES.values()}
+
+
+def rows_of(name: str) -> list[StepLoss]:
+    """The losses that a public function computes, the one without options first."""
+    return [row for row in LOSSES.values() if row.function == name]
+
+
+def parameter_values(row: StepLoss, rng: np.random.Generator, width: int) -> list:
+    """What the parameter of a loss may be: small, large, one for each of the last axis; nothing if there is none."""
+    if row.parameter is None:
+        return []
+    _, least, most, open_ends, per_feature = row.parameter
+    values = [least + 0.01, least + 0.7, least + 5.0] if np.isinf(most) else [0.9 * least + 0.1 * most, most - 0.1]
+    values += [] if open_ends else [least]
+    span = min(most - least, 3.0)
+    return [*values, rng.uniform(least + 0.05 * span, least + 0.95 * span, width)] if per_feature else values
 
 
 @dataclass
@@ -270,9 +279,9 @@ def _classes(rng, name, shape, dtype):
 
 def _numbers(rng, name, shape, scale, offset, dtype):
     dtype = np.dtype(dtype)
-    if name == "hinge_loss":
+    if TARGETS[name] == SIGNS:
         return np.ones(shape, bool) if dtype.kind == "b" else rng.choice([-1, 1], shape).astype(dtype)
-    if name == "binary_cross_entropy":
+    if TARGETS[name] == SHARES:
         y = rng.random(shape)
         y = np.where(y < 0.3, 0, np.where(y > 0.7, 1, y))
         return (y > 0.5).astype(dtype) if dtype.kind in "iub" else y.astype(dtype)
@@ -313,8 +322,8 @@ def shapes(draw, name, smallest=0, widest=2100):
 def target_dtypes(name, width):
     if name in CLASSIFICATION:
         fitting = [t for t in INTEGERS if width - 1 <= np.iinfo(t).max]
-        return [*fitting, *FLOATS] if name == "softmax_cross_entropy" else fitting
-    signed = [t for t in INTEGERS if t.kind == "i"] if name == "hinge_loss" else INTEGERS
+        return [*fitting, *FLOATS] if TARGETS[name] == DISTRIBUTIONS else fitting
+    signed = [t for t in INTEGERS if t.kind == "i"] if TARGETS[name] == SIGNS else INTEGERS
     return [*signed, np.dtype(bool), *FLOATS]
 
 
@@ -328,9 +337,11 @@ def loss_options(draw, name, shape, integer, kinds):
         if draw(st.booleans()):
             options[key] = draw(st.sampled_from(values))
 
+    row = draw(st.sampled_from(rows_of(name)))
+    options.update(row.options)
     if name in ("softmax_cross_entropy", "binary_cross_entropy"):
         options["input"] = draw(st.sampled_from(kinds))
-    if name in CATEGORICAL:
+    if name in CLASSIFICATION:
         maybe("class_weight", [rng.choice([0.0, 0.25, 1.0, 3.0], width), rng.random(width).astype(np.float32)])
         if integer:
             maybe("ignore_index", (-100, -1, 0, width - 1, 255, 2**40))
@@ -338,16 +349,8 @@ def loss_options(draw, name, shape, integer, kinds):
         maybe("label_smoothing", (0.0, 0.1, 0.5, 1.0))
         if options["input"] == "logits":
             maybe("z_loss", (0.0, 1e-4, 0.3))
-    if name == "binary_cross_entropy":
-        maybe("pos_weight", (0.0, 2.5, rng.random(width) * 3))
-    if name == "huber_loss":
-        maybe("delta", (0.01, 0.7, 5.0))
-    if name == "quantile_loss":
-        maybe("q", (0.1, 0.9, rng.uniform(0.05, 0.95, width)))
-    if name.endswith("hinge_loss"):
-        maybe("margin", (0.0, 0.5, 2.0))
-    if name == "hinge_loss":
-        maybe("squared", (False, True))
+    if row.parameter is not None:
+        maybe(row.parameter.name, parameter_values(row, rng, width))
     return options
 
 
@@ -375,10 +378,10 @@ def cases(draw, name=None, *, dtypes=DTYPES, scales=SCALES, kinds=KINDS, smalles
     if name == "binary_cross_entropy":
         kinds = [k for k in kinds if k != "log_probs"]
     options = draw(loss_options(name, shape, integer, kinds))
-    if name == "hinge_loss" and not np.any(shape):
+    if TARGETS[name] == SIGNS and not np.any(shape):
         target_dtype = np.int64
     ignore_index = options.get("ignore_index", -100)
-    can_ignore = name in CATEGORICAL and integer
+    can_ignore = name in CLASSIFICATION and integer
     can_ignore = can_ignore and np.iinfo(target_dtype).min <= ignore_index <= np.iinfo(target_dtype).max
     batch = shape[0] if len(shape) > (name in CLASSIFICATION) else 1
     scale = draw(st.sampled_from(scales))

@@ -33,17 +33,9 @@ from .rewards import (
     generalized_advantages,
     policy_gradient_loss,
 )
-from .steps import (
-    binary_cross_entropy,
-    hinge_loss,
-    huber_loss,
-    mae_loss,
-    mse_loss,
-    multiclass_hinge_loss,
-    nll_loss,
-    quantile_loss,
-    softmax_cross_entropy,
-)
+from .steps.classification import binary_cross_entropy, nll_loss, softmax_cross_entropy
+from .steps.margin import hinge_loss, multiclass_hinge_loss
+from .steps.regression import huber_loss, mae_loss, mse_loss, quantile_loss
 
 __version__ = "0.1.0"
 __all__ = [

@@ -67,7 +67,7 @@ WEIGHTED = {"class_weight": np.array([1.0, 3.0])}
 CLASSES = np.array([[0, 1], [1, -100]])
 
 
-@pytest.mark.parametrize("name", ["softmax_cross_entropy", "nll_loss", "multiclass_hinge_loss"])
+@pytest.mark.parametrize("name", reference_steps.CLASSIFICATION)
 @pytest.mark.parametrize(
     ("reduction", "sample_weight", "factor"),
     [

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import fastseqloss as fsl
+from fastseqloss.steps.registry import LOSSES
 from processes import python
 from public_calls import OTHERS
 
@@ -159,6 +160,7 @@ FAIL = {
     ],
     "weighted_sum": ["M ([(1.0, lambda x, **options: fsl.mse_loss(x, x, [3], **options))])(F(1, 2**58))"],
 }
+FAIL = {row.function: ["M (F(1, 2**61 - 1), F(1, 2**61 - 1))"] for row in LOSSES.values() if not row.of_classes} | FAIL
 ERRORS = {"M": ["MemoryError"], "V": ["ValueError"], "?": ["MemoryError", "ValueError"]}
 
 RUN = """

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastseqloss.steps.registry import LOSSES
+
 WIDE = np.longdouble
 
 
@@ -142,8 +144,9 @@ def hinge_loss(x, y, margin=1.0, squared=False) -> tuple[np.ndarray, ...]:
 
 # ---- steps that count, and reductions -------------------------------------------------------
 
-CLASSIFICATION = {f.__name__: f for f in (softmax_cross_entropy, nll_loss, multiclass_hinge_loss)}
-ELEMENTWISE = {f.__name__: f for f in (binary_cross_entropy, mse_loss, mae_loss, huber_loss, quantile_loss, hinge_loss)}
+# Every loss of the registry has its definition above, under the name of the public function.
+CLASSIFICATION = {row.function: globals()[row.function] for row in LOSSES.values() if row.of_classes}
+ELEMENTWISE = {row.function: globals()[row.function] for row in LOSSES.values() if not row.of_classes}
 NAMES = (*CLASSIFICATION, *ELEMENTWISE)
 
 

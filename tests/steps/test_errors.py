@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import fastseqloss as fsl
+from fastseqloss.steps.registry import LOSSES, SHARES, SIGNS
 from reference.steps import CLASSIFICATION, ELEMENTWISE, NAMES
-from step_cases import CATEGORICAL, FIRST, REDUCTIONS, Capsule, Foreign
+from step_cases import FIRST, REDUCTIONS, TARGETS, Capsule, Foreign
 
 B, T, V = 3, 6, 5
 SCORES = np.random.default_rng(0).uniform(0.1, 0.9, (B, T, V))
@@ -20,6 +21,9 @@ MASK = np.ones((B, T), bool)
 every_loss = pytest.mark.parametrize("name", NAMES)
 classification = pytest.mark.parametrize("name", CLASSIFICATION)
 elementwise = pytest.mark.parametrize("name", ELEMENTWISE)
+LIMITED = [name for name in ELEMENTWISE if TARGETS[name] in (SIGNS, SHARES)]
+PARAMETERS = sorted({(row.function, row.parameter) for row in LOSSES.values() if row.parameter})
+SCALARS = [(name, parameter.name) for name, parameter in PARAMETERS if not parameter.per_feature]
 
 
 def valid(name):
@@ -198,7 +202,7 @@ def test_hinge_target_is_no_sign_in_other_dtypes(dtype):
     assert_raises("hinge_loss", ValueError, "targets[2, 3, 0]", "allowed", targets=targets)
 
 
-@pytest.mark.parametrize("name", ["binary_cross_entropy", "hinge_loss"])
+@pytest.mark.parametrize("name", LIMITED)
 def test_number_out_of_range_on_other_axes(name):
     run = {FIRST[name]: SCORES[0], "lengths": None, "mask": None}
     assert_raises(name, ValueError, "targets[4, 1]", "7", targets=changed(NUMBERS[0], ((4, 1), 7)), **run)
@@ -209,14 +213,14 @@ def test_number_out_of_range_on_other_axes(name):
     assert_raises(name, ValueError, "targets[1, 2, 3, 0]", "7", targets=targets, **run)
 
 
-@pytest.mark.parametrize("name", ["binary_cross_entropy", "hinge_loss"])
+@pytest.mark.parametrize("name", LIMITED)
 def test_numbers_that_do_not_count_are_not_checked(name):
     targets = changed(NUMBERS, ((1, 5, 2), 99), ((0, 0, 1), np.nan))
     mask = changed(MASK, ((0, 0), False))
     assert np.isfinite(getattr(fsl, name)(**valid(name) | {"targets": targets, "mask": mask}))
 
 
-@pytest.mark.parametrize("name", [*CLASSIFICATION, "binary_cross_entropy", "hinge_loss"])
+@pytest.mark.parametrize("name", [*CLASSIFICATION, *LIMITED])
 @pytest.mark.parametrize("kind", [Foreign, Capsule, memoryview, np.ndarray.tolist])
 def test_wrong_arguments_that_are_no_arrays(name, kind):
     targets = changed(valid(name)["targets"], ((1, 2), 7))
@@ -324,22 +328,18 @@ def test_z_loss_needs_logits(kind):
     assert_raises("softmax_cross_entropy", ValueError, "z_loss", "logits", z_loss=0.1, input=kind)
 
 
-@pytest.mark.parametrize("value", [-1.0, np.nan])
-def test_delta_out_of_range(value):
-    assert_raises("huber_loss", ValueError, "delta", value, "allowed", delta=value)
-
-
-@pytest.mark.parametrize("value", [0.0, 1.0, -0.5, 1.5, np.nan])
-def test_q_out_of_range(value):
-    assert_raises("quantile_loss", ValueError, "q", value, "allowed", "0", "1", q=value)
-    each = np.array([0.5, 0.5, value, 0.5, 7.0])
-    assert_raises("quantile_loss", ValueError, "q[2]", value, "allowed", "0", "1", q=each)
-
-
-@pytest.mark.parametrize("name", ["hinge_loss", "multiclass_hinge_loss"])
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_margin_out_of_range(name, value):
-    assert_raises(name, ValueError, "margin", value, "allowed", margin=value)
+@pytest.mark.parametrize(("name", "parameter"), PARAMETERS, ids=[name for name, _ in PARAMETERS])
+def test_parameter_out_of_range(name, parameter):
+    least, most = parameter.least, parameter.most
+    ends = [least, most] if parameter.open_ends else [np.nextafter(least, -np.inf), np.inf]
+    for value in (*ends, least - 0.5, most + 0.5, np.nan, np.inf, -np.inf):
+        said = parameter.name, value, "allowed", f"{least:g}"
+        assert_raises(name, ValueError, *said, **{parameter.name: value})
+        if parameter.per_feature:
+            middle = 0.5 * (least + min(most, least + 1))
+            each = np.array([middle, middle, value, middle, most + 7])
+            said = f"{parameter.name}[2]", *said[1:]
+            assert_raises(name, ValueError, *said, **{parameter.name: each})
 
 
 @pytest.mark.parametrize(
@@ -347,9 +347,7 @@ def test_margin_out_of_range(name, value):
     [
         ("softmax_cross_entropy", "label_smoothing"),
         ("softmax_cross_entropy", "z_loss"),
-        ("huber_loss", "delta"),
-        ("hinge_loss", "margin"),
-        ("multiclass_hinge_loss", "margin"),
+        *SCALARS,
     ],
 )
 @pytest.mark.parametrize("value", ["1", None, [0.5], 1j])
@@ -357,7 +355,7 @@ def test_number_of_a_wrong_type(name, option, value):
     assert_raises(name, TypeError, option, **{option: value})
 
 
-WEIGHTS = [*((name, "class_weight") for name in CATEGORICAL), ("binary_cross_entropy", "pos_weight")]
+WEIGHTS = [*((name, "class_weight") for name in CLASSIFICATION), ("binary_cross_entropy", "pos_weight")]
 
 
 @pytest.mark.parametrize(("name", "option"), WEIGHTS)

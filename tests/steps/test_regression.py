@@ -1,14 +1,15 @@
-"""mse_loss, mae_loss, huber_loss and quantile_loss: worked numbers, kinks, and targets of any dtype."""
+"""The losses of real numbers, mse_loss and its like: worked numbers, kinks, and targets of any dtype."""
 
 import numpy as np
 import pytest
 
 import fastseqloss as fsl
 from cases import HALF
-from step_cases import DTYPES, FLOATS, Case, assert_same
+from fastseqloss.steps.registry import NUMBERS
+from step_cases import DTYPES, FLOATS, TARGETS, Case, assert_same
 
 EVERY = {"reduction": "none", "return_grad": True}
-REGRESSION = ("mse_loss", "mae_loss", "huber_loss", "quantile_loss")
+REGRESSION = [name for name, targets in TARGETS.items() if targets == NUMBERS]
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import fastseqloss as fsl
 from cases import HALF, assert_same_loss
+from fastseqloss.steps.registry import LOSSES, SHARES, SIGNS
 from reference import ctc as reference
 from reference import steps as reference_steps
 from reference.steps import CLASSIFICATION, ELEMENTWISE, NAMES
@@ -17,6 +18,7 @@ from step_cases import (
     INTEGERS,
     LAYOUTS,
     REDUCTIONS,
+    TARGETS,
     THREADS,
     Capsule,
     Case,
@@ -79,7 +81,7 @@ def test_larger_batches(level, name, dtype):
 
 
 def _default(name):
-    return {"binary_cross_entropy": np.float32, "mse_loss": np.float32, "hinge_loss": np.int8}.get(name)
+    return {SHARES: np.float32, SIGNS: np.int8}.get(TARGETS[name], np.float32 if name == "mse_loss" else None)
 
 
 # ---- accuracy -----------------------------------------------------------------------------
@@ -239,7 +241,10 @@ def test_gradient_over_the_input(level, case, layout, threads):
 
 SHARED = [(name, other) for name in NAMES for other in ("targets", "mask", "lengths", "sample_weight")]
 SHARED += [(name, "class_weight") for name in CLASSIFICATION]
-SHARED += [("binary_cross_entropy", "pos_weight"), ("quantile_loss", "q"), ("softmax_cross_entropy", "distributions")]
+SHARED += [("softmax_cross_entropy", "distributions")]
+SHARED += sorted(
+    {(row.function, row.parameter.name) for row in LOSSES.values() if row.parameter and row.parameter.per_feature}
+)
 
 
 @pytest.mark.parametrize(("name", "other"), SHARED)
@@ -337,7 +342,7 @@ def test_class_targets_of_any_integer_type(name, dtype):
 def test_number_targets_of_any_real_type(level, name, dtype):
     for shape in ((3, 9), (3, 9, 5)):
         targets = np.random.default_rng(0).integers(0, 2, shape)
-        if name == "hinge_loss":
+        if TARGETS[name] == SIGNS:
             targets = np.ones(shape, int) if dtype.kind in "ub" else 2 * targets - 1
         scores = np.random.default_rng(1).normal(size=shape).astype(np.float32)
         expected = Case(name, scores, targets.astype(np.float64)).run()

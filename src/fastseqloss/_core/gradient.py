@@ -1,74 +1,128 @@
-"""Gradient arrays: allocated or given, and handed back in the caller's form."""
+"""Gradients with respect to one argument or several: allocated or given, and handed back in the caller's form."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import is_kernel_ready, overlaps_itself, shares_memory
+from .arrays import overlaps_itself, shares_memory
 from .foreign import as_output
 from .messages import shortened
 from .options import flag
-from .scores import Scores
+
+
+class Differentiable(Protocol):
+    """An argument, in the form that a kernel reads and writes its gradient in."""
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """The numbers, as the kernel takes them."""
+
+    @property
+    def given(self) -> NDArray[Any]:
+        """The array that was passed."""
+
+    def fold(self, array: NDArray[Any]) -> NDArray[Any] | None:
+        """View an array of the shape that was passed as the kernel sees it; None if it would be a copy."""
+
+    def empty(self) -> NDArray[Any]:
+        """Allocate an array for the gradient, as the kernel sees it."""
+
+
+class SharedParameter(NamedTuple):
+    """A parameter that all sequences share: a copy in float64 for the kernel, and the dtype that was passed."""
+
+    name: str
+    values: NDArray[np.float64]
+    dtype: np.dtype[Any] | None  # None for a parameter that was left out
 
 
 class Gradient(NamedTuple):
-    """Where a kernel writes the gradient, and where the user wants it."""
+    """Where a kernel writes the gradient with respect to one argument, and where the user wants it."""
 
-    values: NDArray[Any] | None
-    given: NDArray[Any] | None
-    direct: bool  # the kernel writes to `given` itself
-    in_place: bool  # which is the input
+    shape: tuple[int, ...]  # of the argument as it was passed
+    dtype: np.dtype[Any] | None
+    values: NDArray[Any] | None = None  # None: nobody wants it
+    out: NDArray[Any] | None = None
+    direct: bool = False  # the kernel writes to `out` itself
+    in_place: bool = False  # which is the input
 
-    def deliver(self, given: NDArray[Any]) -> NDArray[Any]:
-        """Copy the gradient to where it was asked for, in shape and dtype of the input, and return it."""
+    def finish(self) -> NDArray[Any]:
+        """Copy the gradient to where it was asked for, in shape and dtype of the argument, and return it."""
         values = self.values
         assert values is not None
-        if self.given is not None:
+        with np.errstate(over="ignore", under="ignore"):
+            if self.out is None:
+                return values.astype(self.dtype, copy=False).reshape(self.shape)
             if not self.direct:
-                with np.errstate(over="ignore", under="ignore"):
-                    np.copyto(self.given, values.reshape(given.shape), casting="same_kind")
-            return self.given
-        if values.dtype != given.dtype:
-            with np.errstate(over="ignore", under="ignore"):
-                values = values.astype(given.dtype)
-        return values.reshape(given.shape)
+                np.copyto(self.out, values.reshape(self.shape), casting="unsafe")
+        return self.out
 
 
-def as_gradient(scores: Scores, return_grad: bool, grad_out: Any) -> Gradient:
+def as_gradient(argument: Differentiable, return_grad: bool, grad_out: Any) -> Gradient:
     """Allocate the gradient, or check the array given for it."""
     wanted = flag("return_grad", return_grad)
+    unwanted = Gradient(argument.given.shape, argument.given.dtype)
     if grad_out is None:
-        return Gradient(_empty_gradient(scores.values) if wanted else None, None, False, False)
+        return unwanted._replace(values=argument.empty()) if wanted else unwanted
     grad_out = as_output(grad_out)
-    same = check_grad_out(grad_out, scores.given)
-    target = scores.fold(grad_out.view(np.ndarray))
-    if target is None or target.dtype != scores.values.dtype or not is_kernel_ready(target):
-        return Gradient(_empty_gradient(scores.values), grad_out, False, False)
-    return Gradient(target, grad_out, True, same and np.may_share_memory(target, scores.values))
+    same = check_grad_out(grad_out, argument.given)
+    folded = argument.fold(grad_out.view(np.ndarray))
+    if folded is None or folded.dtype != argument.values.dtype:
+        return unwanted._replace(values=argument.empty(), out=grad_out)
+    in_place = same and np.may_share_memory(folded, argument.values)
+    return unwanted._replace(values=folded, out=grad_out, direct=True, in_place=in_place)
+
+
+def as_gradients(
+    argument: Differentiable,
+    parameters: Sequence[SharedParameter],
+    return_grad: bool,
+    grad_out: Any,
+    result: Any,
+) -> tuple[Gradient, ...]:
+    """Allocate the gradients with respect to an argument and to parameters, or check the arrays given for them.
+
+    `result` is the class of the named tuple of all gradients. `grad_out` may be one array, for the argument, or such a
+    tuple, None where there is no array. Gradients of parameters begin as zeros in float64, for kernels to add to.
+    """
+    wanted = flag("return_grad", return_grad) or grad_out is not None
+    outs = grad_out if isinstance(grad_out, tuple) else (grad_out, *[None] * len(parameters))
+    if len(outs) != 1 + len(parameters):
+        allowed = f"an array, or a {result.__name__} of {1 + len(parameters)}"
+        raise ValueError(f"grad_out has {len(outs)} arrays; allowed: {allowed}")
+    outs = tuple([as_output(out) for out in outs])
+    gradients = [as_gradient(argument, wanted, outs[0])]
+    for k, parameter in enumerate(parameters, 1):
+        if outs[k] is not None:
+            _check_shared_out(f"grad_out.{parameter.name}", outs[k], parameter)
+            _check_apart(result._fields, outs, k)
+        sums = np.zeros(parameter.values.shape) if wanted else None
+        gradients.append(Gradient(parameter.values.shape, parameter.dtype, sums, outs[k]))
+    return tuple(gradients)
+
+
+def _check_shared_out(name: str, out: Any, parameter: SharedParameter) -> None:
+    if parameter.dtype is None:
+        raise ValueError(f"{name} is given, but {parameter.name} is not; allowed: None")
+    _check_array(name, out, parameter.values.shape, parameter.dtype)
+
+
+def _check_apart(names: tuple[str, ...], outs: tuple[Any, ...], k: int) -> None:
+    for name, other in zip(names, outs[:k], strict=False):
+        if other is not None and shares_memory(outs[k], other):
+            raise ValueError(f"grad_out.{names[k]} shares memory with grad_out.{name}; allowed: arrays apart")
 
 
 def check_grad_out(grad_out: Any, wanted: NDArray[Any]) -> bool:
-    """Check the array given for a gradient; return whether it is the input itself."""
-    if not isinstance(grad_out, np.ndarray):
-        raise TypeError(f"grad_out must be a NumPy array, got {type(grad_out).__name__}")
-    if isinstance(grad_out, np.ma.MaskedArray):
-        raise TypeError("grad_out is a masked array; allowed: an array without a mask")
-    if grad_out.shape != wanted.shape:
-        raise ValueError(f"grad_out has shape {grad_out.shape}; allowed: {wanted.shape}")
-    if grad_out.dtype != wanted.dtype:
-        raise TypeError(f"grad_out has dtype {shortened(grad_out.dtype)}; allowed: {wanted.dtype}")
-    if not grad_out.flags.writeable:
-        raise ValueError("grad_out is read-only")
-    if overlaps_itself(grad_out):
-        raise ValueError(
-            f"grad_out has strides {grad_out.strides} for shape {grad_out.shape}: its elements must not share memory"
-        )
+    """Check the array given for a gradient; return True if it is the input itself."""
+    _check_array("grad_out", grad_out, wanted.shape, wanted.dtype)
     if not wanted.size or not np.may_share_memory(grad_out, wanted):
         return False
-    same = (
+    same: bool = (
         grad_out.__array_interface__["data"][0] == wanted.__array_interface__["data"][0]
         and grad_out.strides == wanted.strides
     )
@@ -77,7 +131,16 @@ def check_grad_out(grad_out: Any, wanted: NDArray[Any]) -> bool:
     return same
 
 
-def _empty_gradient(values: NDArray[Any]) -> NDArray[Any]:
-    # Keeps the order of the axes in memory, time-major say, where the class axis comes last.
-    gradient = np.empty_like(values, subok=False)
-    return gradient if is_kernel_ready(gradient) else np.empty(values.shape, values.dtype)
+def _check_array(name: str, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy array, got {type(out).__name__}")
+    if isinstance(out, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; allowed: an array without a mask")
+    if out.shape != shape:
+        raise ValueError(f"{name} has shape {out.shape}; allowed: {shape}")
+    if out.dtype != dtype:
+        raise TypeError(f"{name} has dtype {shortened(out.dtype)}; allowed: {dtype}")
+    if not out.flags.writeable:
+        raise ValueError(f"{name} is read-only")
+    if overlaps_itself(out):
+        raise ValueError(f"{name} has strides {out.strides} for shape {out.shape}: its elements must not share memory")

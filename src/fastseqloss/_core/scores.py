@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import _NATIVE, as_array, as_floats, kernel_ready
+from .arrays import _NATIVE, as_array, as_floats, is_kernel_ready, kernel_ready
 
 
 class Scores(NamedTuple):
@@ -29,10 +29,15 @@ class Scores(NamedTuple):
 
     def fold(self, array: NDArray[Any]) -> NDArray[Any] | None:
         """Return a view, in the shape of `values`, of an array of the shape of `given`; None if it needs a copy."""
-        if array.shape == self.values.shape:
-            return array
         folded = array.reshape(self.values.shape)
-        return folded if array.size == 0 or np.may_share_memory(folded, array) else None
+        shared = folded.size == 0 or np.may_share_memory(folded, array)
+        return folded if shared and is_kernel_ready(folded) else None
+
+    def empty(self) -> NDArray[Any]:
+        """Allocate an array for the gradient, as the kernel sees it."""
+        # Keeps the order of the axes in memory, time-major say, where the class axis comes last.
+        array = np.empty_like(self.values, subok=False)
+        return array if is_kernel_ready(array) else np.empty(self.values.shape, self.values.dtype)
 
 
 def as_scores(name: str, value: Any) -> Scores:

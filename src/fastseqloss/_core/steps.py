@@ -167,19 +167,18 @@ def as_class_weight(value: Any, n_classes: int) -> NDArray[np.float64] | None:
 
 
 class Parameter(NamedTuple):
-    """A parameter of a loss as it was passed, and what is allowed for it."""
+    """A parameter of a loss over numbers: its name, and what is allowed for it."""
 
     name: str
-    value: Any
     least: float
     most: float
-    open_ends: bool
-    per_feature: bool  # may be one number for each element of the last axis
+    open_ends: bool = False
+    per_feature: bool = False  # may be one number for each element of the last axis
 
 
-def as_parameter(parameter: Parameter, shape: tuple[int, ...]) -> float | NDArray[np.float64]:
+def as_parameter(parameter: Parameter, value: Any, shape: tuple[int, ...]) -> float | NDArray[np.float64]:
     """Check a parameter of a loss over numbers of that shape."""
-    name, value, least, most, open_ends, per_feature = parameter
+    name, least, most, open_ends, per_feature = parameter
     array = as_array(name, value) if per_feature and not isinstance(value, float) else None
     if array is None or array.ndim == 0:
         return as_number(name, value if array is None else array, least, most, open_ends=open_ends)
@@ -199,6 +198,17 @@ class Numbers(NamedTuple):
     values: NDArray[Any]  # [B, outer, inner], T D in all; the last axis with any stride
     given: NDArray[Any]
     shape: tuple[int, int, int]  # B, T, D
+
+    def fold(self, array: NDArray[Any]) -> NDArray[Any] | None:
+        """View an array of the shape that was passed as the kernel sees it; None if it would be a copy."""
+        runs = as_runs(array, self.shape)
+        return runs if not runs.size or np.may_share_memory(runs, array) else None
+
+    def empty(self) -> NDArray[Any]:
+        """Allocate an array for the gradient, as the kernel sees it."""
+        array = np.empty_like(self.given, dtype=self.values.dtype, subok=False)
+        runs = self.fold(array)
+        return as_runs(np.empty(self.given.shape, self.values.dtype), self.shape) if runs is None else runs
 
 
 def as_predictions(name: str, value: Any) -> Numbers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, Required, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -80,32 +80,6 @@ class CrossEntropyOptions(ClassOptions, total=False):
     z_loss: float
 
 
-class BinaryOptions(StepOptions, total=False):
-    """Options of `binary_cross_entropy`."""
-
-    input: Literal["logits", "probs"]
-    pos_weight: ArrayLike | None
-
-
-class HuberOptions(StepOptions, total=False):
-    """Options of `huber_loss`."""
-
-    delta: float
-
-
-class QuantileOptions(StepOptions, total=False):
-    """Options of `quantile_loss`."""
-
-    q: ArrayLike
-
-
-class HingeOptions(StepOptions, total=False):
-    """Options of `hinge_loss`."""
-
-    margin: float
-    squared: bool
-
-
 class MulticlassHingeOptions(ClassOptions, total=False):
     """Options of `multiclass_hinge_loss`."""
 
@@ -130,3 +104,38 @@ class RiskOptions(StepOptions, total=False):
     """Options of `expected_risk_loss`."""
 
     sharpness: float
+
+
+# For losses whose options are those of every loss at every step: reduction and gradient, by what a call returns.
+
+
+class ScalarStepOptions(StepOptions, total=False):
+    """Options of a call that returns one number."""
+
+    reduction: ScalarReduction
+    return_grad: Literal[False]
+    grad_out: None
+
+
+class LossStepOptions(StepOptions, total=False):
+    """Options of a call that returns a loss alone."""
+
+    reduction: StepReduction
+    return_grad: Literal[False]
+    grad_out: None
+
+
+class GradientStepOptions(StepOptions, total=False):
+    """Options of a call that returns loss and gradient."""
+
+    reduction: StepReduction
+    return_grad: Required[Literal[True]]
+    grad_out: NDArray[Any] | None
+
+
+class GradOutStepOptions(StepOptions, total=False):
+    """Options of a call that writes the gradient to an array."""
+
+    reduction: StepReduction
+    return_grad: bool
+    grad_out: Required[NDArray[Any]]

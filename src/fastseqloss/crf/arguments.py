@@ -15,14 +15,10 @@ from .._core.arrays import (
     as_mask,
     as_real,
     is_bfloat16,
-    overlaps_itself,
     read_integers,
-    shares_memory,
 )
-from .._core.foreign import as_output
-from .._core.gradient import as_gradient
-from .._core.messages import brief, shortened, wrong_dtype
-from .._core.options import flag
+from .._core.gradient import Gradient, SharedParameter, as_gradients
+from .._core.messages import brief, wrong_dtype
 from .._core.scores import Scores, as_scores
 from .._core.threads import Schedule, threads_for
 from .._kernels import arguments
@@ -44,22 +40,14 @@ class CRFGradient(NamedTuple):
     end: NDArray[Any] | None
 
 
-class Parameter(NamedTuple):
-    """A parameter that all sequences share, in float64 for the kernel."""
-
-    name: str
-    values: NDArray[np.float64]
-    dtype: np.dtype[Any] | None  # as passed; None for a parameter that was left out
-
-
 class Potentials(NamedTuple):
     """Scores of paths: emissions, and the parameters that all sequences share."""
 
     scores: Scores
     lengths: NDArray[np.int64]
-    transitions: Parameter
-    start: Parameter
-    end: Parameter
+    transitions: SharedParameter
+    start: SharedParameter
+    end: SharedParameter
 
     @property
     def single(self) -> bool:
@@ -67,7 +55,7 @@ class Potentials(NamedTuple):
         return self.scores.single
 
     @property
-    def parameters(self) -> tuple[Parameter, Parameter, Parameter]:
+    def parameters(self) -> tuple[SharedParameter, SharedParameter, SharedParameter]:
         """The parameters that all sequences share."""
         return self.transitions, self.start, self.end
 
@@ -114,9 +102,9 @@ def as_potentials(
     )
 
 
-def _as_parameter(name: str, value: Any, shape: tuple[int, ...]) -> Parameter:
+def _as_parameter(name: str, value: Any, shape: tuple[int, ...]) -> SharedParameter:
     if value is None and name != "transitions":
-        return Parameter(name, np.zeros(shape), None)
+        return SharedParameter(name, np.zeros(shape), None)
     array = as_array(name, value)
     if array.dtype.kind != "f" and not is_bfloat16(array.dtype):
         raise wrong_dtype(name, array, FLOATS)
@@ -128,7 +116,7 @@ def _as_parameter(name: str, value: Any, shape: tuple[int, ...]) -> Parameter:
     if first >= 0:
         where = ", ".join(map(str, np.unravel_index(first, shape)))
         raise ValueError(f"{name}[{where}] is {values.flat[first]}; allowed: finite, or -inf to forbid")
-    return Parameter(name, values, array.dtype)
+    return SharedParameter(name, values, array.dtype)
 
 
 def _lengths_of_mask(mask: Any, batch: int, n_frames: int, single: bool) -> NDArray[np.int64]:
@@ -182,79 +170,22 @@ def as_cost(cost: Any, n_tags: int) -> NDArray[np.float64]:
     return values
 
 
-class Gradient:
-    """Where a kernel writes the gradients, and where the user wants them."""
-
-    def __init__(self, potentials: Potentials, return_grad: bool, grad_out: Any) -> None:
-        self.potentials = potentials
-        return_grad = flag("return_grad", return_grad)
-        wanted: tuple[Any, ...] = (None,) * 4
-        if grad_out is not None:
-            return_grad = True
-            wanted = grad_out if isinstance(grad_out, tuple) else (grad_out, None, None, None)
-            if len(wanted) != 4:
-                raise ValueError(f"grad_out has {len(wanted)} arrays; allowed: an array, or a CRFGradient of 4")
-            wanted = tuple([as_output(array) for array in wanted])
-        self.given = wanted
-        self.emissions = as_gradient(potentials.scores, return_grad, wanted[0])
-        self.sums: tuple[NDArray[np.float64] | None, ...] = (None, None, None)
-        if return_grad:
-            if grad_out is not None:
-                _check_parameter_outs(potentials, wanted)
-            self.sums = tuple([np.zeros(parameter.values.shape) for parameter in potentials.parameters])
-
-    @property
-    def read_from(self) -> NDArray[Any]:
-        """The emissions, apart from where their gradient goes."""
-        values = self.potentials.scores.values
-        return values.copy() if self.emissions.in_place else values
-
-    @property
-    def kernel_arrays(self) -> tuple[NDArray[Any] | None, ...]:
-        """Emissions, transitions, starts and ends as a kernel takes them."""
-        return self.emissions.values, *self.sums
-
-    def deliver(self) -> CRFGradient:
-        """Return the gradients, each where and of what dtype it was asked for."""
-        delivered: list[Any] = [self.emissions.deliver(self.potentials.scores.given)]
-        with np.errstate(over="ignore", under="ignore"):
-            for parameter, total, out in zip(self.potentials.parameters, self.sums, self.given[1:], strict=True):
-                if parameter.dtype is None or total is None:
-                    delivered.append(None)
-                elif out is None:
-                    delivered.append(total.astype(parameter.dtype, copy=False))
-                else:
-                    out[...] = total
-                    delivered.append(out)
-        return CRFGradient(*delivered)
+def as_crf_gradients(potentials: Potentials, return_grad: bool, grad_out: Any) -> tuple[Gradient, ...]:
+    """Return where the kernel writes the gradients, in the order of `CRFGradient`."""
+    return as_gradients(potentials.scores, potentials.parameters, return_grad, grad_out, CRFGradient)
 
 
-def _check_parameter_outs(potentials: Potentials, outs: tuple[Any, ...]) -> None:
-    for k, parameter in enumerate(potentials.parameters, 1):
-        if outs[k] is None:
-            continue
-        _check_parameter_out(parameter, outs[k])
-        for name, other in zip(CRFGradient._fields, outs[:k], strict=False):
-            if other is not None and shares_memory(outs[k], other):
-                raise ValueError(f"grad_out.{parameter.name} shares memory with grad_out.{name}; allowed: arrays apart")
+def read_from(potentials: Potentials, gradient: Gradient) -> NDArray[Any]:
+    """Return the emissions, apart from where their gradient goes."""
+    values = potentials.scores.values
+    return values.copy() if gradient.in_place else values
 
 
-def _check_parameter_out(parameter: Parameter, out: Any) -> None:
-    name = f"grad_out.{parameter.name}"
-    if parameter.dtype is None:
-        raise ValueError(f"{name} is given, but {parameter.name} is not; allowed: None")
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"{name} must be a NumPy array, got {type(out).__name__}")
-    if isinstance(out, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array; allowed: an array without a mask")
-    if out.shape != parameter.values.shape:
-        raise ValueError(f"{name} has shape {out.shape}; allowed: {parameter.values.shape}")
-    if out.dtype != parameter.dtype:
-        raise TypeError(f"{name} has dtype {shortened(out.dtype)}; allowed: {parameter.dtype}")
-    if not out.flags.writeable:
-        raise ValueError(f"{name} is read-only")
-    if overlaps_itself(out):
-        raise ValueError(f"{name} has strides {out.strides} for shape {out.shape}: its elements must not share memory")
+def finish(gradients: tuple[Gradient, ...]) -> CRFGradient:
+    """Return the gradients, each where and of what dtype it was asked for; None for a parameter that was left out."""
+    emissions, transitions, *ends = gradients
+    start, end = (None if gradient.dtype is None else gradient.finish() for gradient in ends)
+    return CRFGradient(emissions.finish(), transitions.finish(), start, end)
 
 
 def schedule(

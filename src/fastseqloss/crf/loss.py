@@ -12,7 +12,16 @@ from .._core.levels import load
 from .._core.options import flag
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
 from .._core.types import ChainOptions, CRFOptions, Loss, ScalarSequenceReduction, SequenceReduction
-from .arguments import CRFGradient, Gradient, Potentials, as_potentials, as_tags, schedule
+from .arguments import (
+    CRFGradient,
+    Potentials,
+    as_crf_gradients,
+    as_potentials,
+    as_tags,
+    finish,
+    read_from,
+    schedule,
+)
 
 _kernel = load("crf.loss")
 
@@ -220,14 +229,14 @@ def crf_loss(
     potentials = as_potentials(emissions, transitions, lengths=lengths, mask=mask, start=start, end=end)
     checked_tags = as_tags(tags, potentials)
     weight = as_weights("sample_weight", sample_weight, len(potentials.lengths))
-    gradient = Gradient(potentials, return_grad, grad_out)
+    gradients = as_crf_gradients(potentials, return_grad, grad_out)
     scale = length_scale(reduction, potentials.lengths, normalizer, weight)
-    sweeps = 1 if gradient.emissions.values is None else 3
+    sweeps = 1 if gradients[0].values is None else 3
     order, threads = schedule(potentials, None if weight is None else scale, num_threads, sweeps)
     loss = np.empty(len(potentials.lengths))
-    grad, grad_transitions, grad_start, grad_end = gradient.kernel_arrays
+    grad, grad_transitions, grad_start, grad_end = [gradient.values for gradient in gradients]
     _kernel.partition[potentials.scores.type_name](
-        gradient.read_from,
+        read_from(potentials, gradients[0]),
         tags=checked_tags,
         **potentials.kernel_arguments,
         scale=scale,
@@ -243,9 +252,9 @@ def crf_loss(
     reduced = reduce_sequences(reduction, loss, scale)
     if potentials.single and reduction == "none":
         reduced = float(np.asarray(reduced)[0])
-    if gradient.emissions.values is None:
+    if gradients[0].values is None:
         return reduced
-    return reduced, gradient.deliver()
+    return reduced, finish(gradients)
 
 
 def _sums_over_paths(

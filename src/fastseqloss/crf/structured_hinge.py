@@ -11,7 +11,15 @@ from .._core.arrays import as_weights
 from .._core.levels import load
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
 from .._core.types import Loss, ScalarSequenceReduction, SequenceReduction, StructuredHingeOptions
-from .arguments import Gradient, as_cost, as_potentials, as_tags, schedule
+from .arguments import (
+    as_cost,
+    as_crf_gradients,
+    as_potentials,
+    as_tags,
+    finish,
+    read_from,
+    schedule,
+)
 from .loss import GradOut, LossAndGradients
 
 _kernel = load("crf.loss")
@@ -153,13 +161,13 @@ def structured_hinge_loss(
     checked_tags = as_tags(tags, potentials)
     costs = as_cost(cost, potentials.scores.values.shape[2])
     weight = as_weights("sample_weight", sample_weight, len(potentials.lengths))
-    gradient = Gradient(potentials, return_grad, grad_out)
+    gradients = as_crf_gradients(potentials, return_grad, grad_out)
     scale = length_scale(reduction, potentials.lengths, normalizer, weight)
     order, threads = schedule(potentials, None if weight is None else scale, num_threads, 2)
     loss = np.empty(len(potentials.lengths))
-    grad, grad_transitions, grad_start, grad_end = gradient.kernel_arrays
+    grad, grad_transitions, grad_start, grad_end = [gradient.values for gradient in gradients]
     _kernel.best_paths[potentials.scores.type_name](
-        gradient.read_from,
+        read_from(potentials, gradients[0]),
         tags=checked_tags,
         **potentials.kernel_arguments,
         cost=costs,
@@ -176,6 +184,6 @@ def structured_hinge_loss(
     reduced = reduce_sequences(reduction, loss, scale)
     if potentials.single and reduction == "none":
         reduced = float(np.asarray(reduced)[0])
-    if gradient.emissions.values is None:
+    if gradients[0].values is None:
         return reduced
-    return reduced, gradient.deliver()
+    return reduced, finish(gradients)

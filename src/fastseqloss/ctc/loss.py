@@ -271,7 +271,7 @@ def named_ctc_loss(
         reduced = float(np.asarray(reduced)[0])
     if gradient.values is None:
         return reduced
-    return reduced, gradient.deliver(scores.given)
+    return reduced, gradient.finish()
 
 
 def _schedule(lattice: Lattice, num_threads: int | None) -> Schedule:

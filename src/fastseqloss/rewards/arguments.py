@@ -7,14 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._core.arrays import as_array, as_doubles, as_real, as_weights, read_integers, stored
-from .._core.gradient import as_gradient
+from .._core.arrays import as_array, as_doubles, as_real, read_integers
 from .._core.options import as_number
-from .._core.reduction import STEP_REDUCTIONS, check_reduction, reduce_steps, sequence_scale
-from .._core.scores import as_step_scores
-from .._core.steps import Steps, as_steps
-from .._core.threads import threads_for
-from .._core.types import Loss, LossAndGradient
+from .._core.steps import Steps
 from .._kernels.arguments import first_outside
 
 
@@ -78,56 +73,3 @@ def as_clip(clip: Any) -> tuple[float, float]:
     else:
         raise ValueError(f"clip has shape {bounds.shape}; allowed: a number, or two, (low, high)")
     return as_number("clip[0]", low, 0.0, 1.0), as_number("clip[1]", high, 0.0, np.inf)
-
-
-def policy_loss(
-    kernel: Any,
-    logits: Any,
-    actions: Any,
-    advantages: Any,
-    old_log_probs: Any,
-    clip: tuple[float, float] | None,
-    lengths: Any,
-    mask: Any,
-    entropy_coef: Any,
-    ref_log_probs: Any,
-    kl_coef: Any,
-    reduction: str,
-    normalizer: float | None,
-    sample_weight: Any,
-    return_grad: bool,
-    grad_out: Any,
-    num_threads: int | None,
-) -> Loss | LossAndGradient:
-    """Check everything, run the kernel, and reduce; without `clip` there is no ratio to old log-probabilities."""
-    normalizer = check_reduction(reduction, STEP_REDUCTIONS, normalizer)
-    entropy = as_number("entropy_coef", entropy_coef, 0.0, np.inf)
-    kl = as_number("kl_coef", kl_coef, 0.0, np.inf)
-    if kl and ref_log_probs is None:
-        raise ValueError(f"kl_coef is {kl_coef}; allowed: 0 without ref_log_probs")
-    checked = as_step_scores("logits", logits)
-    steps = as_steps(checked.given.shape[:-1], lengths, mask)
-    weight = as_weights("sample_weight", sample_weight, steps.batch)
-    counts = steps.counting()
-    taken = as_actions(actions, steps, counts, checked.values.shape[-1])
-    gains = as_advantages(advantages, steps, counts)
-    old, reference = (
-        None if value is None else as_finite(name, value, steps.shape, counts).reshape(-1)
-        for name, value in (
-            ("old_log_probs", old_log_probs if clip else None),
-            ("ref_log_probs", ref_log_probs),
-        )
-    )
-    gradient = as_gradient(checked, return_grad, grad_out)
-    scale = sequence_scale(reduction, steps.counts(), normalizer, weight, steps.batch)
-    losses = np.zeros((steps.batch, steps.rows))
-    threads = threads_for(num_threads, checked.values.size + losses.size * 60.0, losses.size)
-    if checked.values.size:
-        x, kind = stored(checked.values)
-        low, high = clip or (0.0, 0.0)
-        kernel.policy_loss(
-            x, kind, taken, gains, old, reference, scale, entropy, kl, 1 - low, 1 + high, losses.reshape(-1),
-            None if gradient.values is None else stored(gradient.values)[0], threads,
-        )  # fmt: skip
-    loss = reduce_steps(reduction, losses, scale, steps.shape)
-    return loss if gradient.values is None else (loss, gradient.deliver(checked.given))

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Literal, Unpack, overload
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._core.engine import Options, Rows, as_options, as_step_sum, threads_for_rows
+from .._core.gradient import as_gradient
 from .._core.levels import load
+from .._core.options import as_number
+from .._core.scores import as_step_scores
 from .._core.types import ClippedPolicyOptions, Loss, LossAndGradient, PolicyOptions, ScalarReduction, StepReduction
-from .arguments import as_clip, policy_loss
+from .arguments import as_actions, as_advantages, as_clip, as_finite
 
 _kernel = load("rewards.policy")
 
@@ -186,10 +191,8 @@ def policy_gradient_loss(
     array([[[-0.5,  0.5],
             [ 0.2, -0.2]]])
     """
-    return policy_loss(
-        _kernel, logits, actions, advantages, None, None, lengths, mask, entropy_coef, ref_log_probs,
-        kl_coef, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads,
-    )  # fmt: skip
+    options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    return _policy_loss(logits, actions, advantages, options, entropy_coef, ref_log_probs, kl_coef)
 
 
 @overload
@@ -379,7 +382,49 @@ def clipped_policy_loss(
     bounds = as_clip(clip)
     if old_log_probs is None:
         raise TypeError("old_log_probs is None; allowed: an array of the shape of the steps")
-    return policy_loss(
-        _kernel, logits, actions, advantages, old_log_probs, bounds, lengths, mask, entropy_coef, ref_log_probs,
-        kl_coef, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads,
-    )  # fmt: skip
+    options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    return _policy_loss(
+        logits, actions, advantages, options, entropy_coef, ref_log_probs, kl_coef, old_log_probs, bounds
+    )
+
+
+def _policy_loss(
+    logits: ArrayLike,
+    actions: ArrayLike,
+    advantages: ArrayLike,
+    options: Options,
+    entropy_coef: float,
+    ref_log_probs: ArrayLike | None,
+    kl_coef: float,
+    old_log_probs: ArrayLike | None = None,
+    clip: tuple[float, float] | None = None,
+) -> Loss | LossAndGradient:
+    """Check everything, run the kernel, and reduce; without `clip` there is no ratio to old log-probabilities."""
+    entropy = as_number("entropy_coef", entropy_coef, 0.0, np.inf)
+    kl = as_number("kl_coef", kl_coef, 0.0, np.inf)
+    if kl and ref_log_probs is None:
+        raise ValueError(f"kl_coef is {kl_coef}; allowed: 0 without ref_log_probs")
+    checked = as_step_scores("logits", logits)
+    summed = as_step_sum(checked.given.shape[:-1], options)
+    steps, counts = summed.steps, summed.steps.counting()
+    taken = as_actions(actions, steps, counts, checked.values.shape[-1])
+    gains = as_advantages(advantages, steps, counts)
+    old, reference = (
+        None if value is None else as_finite(name, value, steps.shape, counts).reshape(-1)
+        for name, value in (
+            ("old_log_probs", old_log_probs if clip else None),
+            ("ref_log_probs", ref_log_probs),
+        )
+    )
+    rows = Rows(
+        summed=summed,
+        scores=checked,
+        gradient=as_gradient(checked, options.return_grad, options.grad_out),
+        targets=taken,
+        scale=summed.scale(steps.counts()),
+        class_weight=None,
+        losses=np.zeros(len(taken)),
+        threads=threads_for_rows(options.num_threads, checked, 1.0, 60.0),
+    )
+    low, high = clip or (0.0, 0.0)
+    return rows.run(_kernel.policy_loss, gains, old, reference, entropy, kl, 1 - low, 1 + high)

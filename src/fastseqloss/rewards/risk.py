@@ -185,7 +185,7 @@ def expected_risk_loss(
     with np.errstate(all="ignore"):
         scaled = np.multiply(derivatives, scale[:, None], out=np.zeros_like(derivatives), where=scale[:, None] != 0)
         np.copyto(gradient.values.reshape(batch, n), np.where(counts, scaled, 0), casting="same_kind")
-    return loss, gradient.deliver(checked.given)
+    return loss, gradient.finish()
 
 
 def _expected_risk(

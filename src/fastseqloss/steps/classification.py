@@ -7,26 +7,25 @@ from typing import Any, Literal, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._core.engine import as_options
 from .._core.levels import load
 from .._core.options import as_number, choice
-from .._core.steps import Parameter
 from .._core.types import (
-    BinaryOptions,
     ClassOptions,
     CrossEntropyOptions,
+    GradientStepOptions,
+    GradOutStepOptions,
     Input,
     Loss,
     LossAndGradient,
+    LossStepOptions,
     ScalarReduction,
+    ScalarStepOptions,
     StepReduction,
 )
-from .classes import prepare
-from .pointwise import pointwise_loss
+from .engine import balance, pointwise_loss, prepare_rows
 
 _kernel = load("steps.classification")
-
-
-_INPUTS = ("logits", "log_probs", "probs")
 
 
 @overload
@@ -215,44 +214,24 @@ def softmax_cross_entropy(
     >>> round(float(np.exp(fsl.softmax_cross_entropy(x, [[0, -100]]))), 6)
     2.0
     """
-    kind = choice("input", input, _INPUTS)
+    kind = choice("input", input, tuple(_kernel.INPUTS))
     epsilon = as_number("label_smoothing", label_smoothing, 0.0, 1.0)
     zeta = as_number("z_loss", z_loss, 0.0, np.inf)
     if zeta and kind:
         raise ValueError(f"z_loss is {z_loss}; allowed: 0 with input={input!r}, it needs input='logits'")
-    problem = prepare(
-        "logits",
+    options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    rows = prepare_rows(
+        "softmax_cross_entropy",
         logits,
         targets,
-        lengths,
-        mask,
+        options,
         ignore_index,
         class_weight,
-        reduction,
-        normalizer,
-        sample_weight,
-        return_grad,
-        grad_out,
-        distributions=True,
+        find=_kernel.first_outside,
+        probabilities=input == "probs",
     )
-    threads = problem.threads(num_threads, 0.5)
-    problem.check_shares(_kernel, scores="logits" if input == "probs" else None)
-    zeta = problem.balance(zeta)
-    if problem.size:
-        _kernel.softmax_cross_entropy(
-            *problem.scores,
-            problem.targets,
-            *problem.distributions,
-            problem.scale,
-            problem.class_weight,
-            epsilon,
-            zeta,
-            kind,
-            problem.losses,
-            problem.gradient,
-            threads,
-        )
-    return problem.result()
+    zeta = balance(rows, zeta)
+    return rows.run(_kernel.softmax_cross_entropy, epsilon, zeta, kind)
 
 
 @overload
@@ -394,37 +373,9 @@ def nll_loss(
     >>> round(fsl.nll_loss(np.log([[0.5, 0.5], [0.25, 0.75]]), [0, 0]), 6)
     1.039721
     """
-    problem = prepare(
-        "log_probs",
-        log_probs,
-        targets,
-        lengths,
-        mask,
-        ignore_index,
-        class_weight,
-        reduction,
-        normalizer,
-        sample_weight,
-        return_grad,
-        grad_out,
-    )
-    threads = problem.threads(num_threads, 0.1)
-    if problem.size:
-        _kernel.softmax_cross_entropy(
-            *problem.scores,
-            problem.targets,
-            None,
-            0,
-            problem.scale,
-            problem.class_weight,
-            0.0,
-            0.0,
-            _INPUTS.index("log_probs"),
-            problem.losses,
-            problem.gradient,
-            threads,
-        )
-    return problem.result()
+    options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    rows = prepare_rows("nll", log_probs, targets, options, ignore_index, class_weight)
+    return rows.run(_kernel.softmax_cross_entropy, None, 0, 0.0, 0.0, _kernel.INPUTS["log_probs"])
 
 
 @overload
@@ -433,52 +384,40 @@ def binary_cross_entropy(
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: ScalarReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[BinaryOptions],
+    input: Literal["logits", "probs"] = ...,
+    pos_weight: ArrayLike | None = ...,
+    **options: Unpack[ScalarStepOptions],
 ) -> float: ...
-
-
 @overload
 def binary_cross_entropy(
     logits: ArrayLike,
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[BinaryOptions],
+    input: Literal["logits", "probs"] = ...,
+    pos_weight: ArrayLike | None = ...,
+    **options: Unpack[LossStepOptions],
 ) -> Loss: ...
-
-
 @overload
 def binary_cross_entropy(
     logits: ArrayLike,
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ...,
-    **options: Unpack[BinaryOptions],
+    input: Literal["logits", "probs"] = ...,
+    pos_weight: ArrayLike | None = ...,
+    **options: Unpack[GradientStepOptions],
 ) -> LossAndGradient: ...
-
-
 @overload
 def binary_cross_entropy(
     logits: ArrayLike,
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: StepReduction = ...,
-    return_grad: bool = ...,
-    grad_out: NDArray[Any],
-    **options: Unpack[BinaryOptions],
+    input: Literal["logits", "probs"] = ...,
+    pos_weight: ArrayLike | None = ...,
+    **options: Unpack[GradOutStepOptions],
 ) -> LossAndGradient: ...
-
-
 def binary_cross_entropy(
     logits: ArrayLike,
     targets: ArrayLike,
@@ -575,19 +514,6 @@ def binary_cross_entropy(
     """
     kind = choice("input", input, ("logits", "probs"))
     weight = 1.0 if pos_weight is None else pos_weight
-    parameter = Parameter("pos_weight", weight, 0.0, np.inf, open_ends=False, per_feature=True)
-    return pointwise_loss(
-        "bce_probs" if kind else "bce_logits",
-        "logits",
-        logits,
-        targets,
-        lengths,
-        mask,
-        parameter,
-        reduction,
-        normalizer,
-        sample_weight,
-        return_grad,
-        grad_out,
-        num_threads,
-    )
+    name = "binary_probs" if kind else "binary"
+    options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    return pointwise_loss(name, logits, targets, options, weight)

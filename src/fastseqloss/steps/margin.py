@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, Unpack, overload
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._core.engine import as_options
 from .._core.levels import load
 from .._core.options import as_number, flag
-from .._core.steps import Parameter
-from .._core.types import HingeOptions, Loss, LossAndGradient, MulticlassHingeOptions, ScalarReduction, StepReduction
-from .classes import prepare
-from .pointwise import pointwise_loss
+from .._core.types import (
+    GradientStepOptions,
+    GradOutStepOptions,
+    Loss,
+    LossAndGradient,
+    LossStepOptions,
+    MulticlassHingeOptions,
+    ScalarReduction,
+    ScalarStepOptions,
+    StepReduction,
+)
+from .engine import pointwise_loss, prepare_rows
 
 _kernel = load("steps.margin")
 
@@ -23,52 +32,40 @@ def hinge_loss(
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: ScalarReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[HingeOptions],
+    margin: float = ...,
+    squared: bool = ...,
+    **options: Unpack[ScalarStepOptions],
 ) -> float: ...
-
-
 @overload
 def hinge_loss(
     scores: ArrayLike,
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[HingeOptions],
+    margin: float = ...,
+    squared: bool = ...,
+    **options: Unpack[LossStepOptions],
 ) -> Loss: ...
-
-
 @overload
 def hinge_loss(
     scores: ArrayLike,
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ...,
-    **options: Unpack[HingeOptions],
+    margin: float = ...,
+    squared: bool = ...,
+    **options: Unpack[GradientStepOptions],
 ) -> LossAndGradient: ...
-
-
 @overload
 def hinge_loss(
     scores: ArrayLike,
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: StepReduction = ...,
-    return_grad: bool = ...,
-    grad_out: NDArray[Any],
-    **options: Unpack[HingeOptions],
+    margin: float = ...,
+    squared: bool = ...,
+    **options: Unpack[GradOutStepOptions],
 ) -> LossAndGradient: ...
-
-
 def hinge_loss(
     scores: ArrayLike,
     targets: ArrayLike,
@@ -158,23 +155,9 @@ def hinge_loss(
     >>> round(fsl.hinge_loss([[0.8, -0.5, 0.3]], [[1, -1, 1]]), 3)
     0.467
     """
-    parameter = Parameter("margin", margin, 0.0, np.inf, open_ends=False, per_feature=False)
-    loss = "squared_hinge" if flag("squared", squared) else "hinge"
-    return pointwise_loss(
-        loss,
-        "scores",
-        scores,
-        targets,
-        lengths,
-        mask,
-        parameter,
-        reduction,
-        normalizer,
-        sample_weight,
-        return_grad,
-        grad_out,
-        num_threads,
-    )
+    name = "squared_hinge" if flag("squared", squared) else "hinge"
+    options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    return pointwise_loss(name, scores, targets, options, margin)
 
 
 @overload
@@ -327,31 +310,7 @@ def multiclass_hinge_loss(
     >>> grad
     array([[-1.,  1.,  0.]])
     """
-    number = as_number("margin", margin, 0.0, np.inf)
-    problem = prepare(
-        "scores",
-        scores,
-        targets,
-        lengths,
-        mask,
-        ignore_index,
-        class_weight,
-        reduction,
-        normalizer,
-        sample_weight,
-        return_grad,
-        grad_out,
-    )
-    threads = problem.threads(num_threads, 0.3)
-    if problem.size:
-        _kernel.multiclass_hinge(
-            *problem.scores,
-            problem.targets,
-            problem.scale,
-            problem.class_weight,
-            number,
-            problem.losses,
-            problem.gradient,
-            threads,
-        )
-    return problem.result()
+    number = as_number("margin", margin, 0.0, math.inf)
+    options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    rows = prepare_rows("multiclass_hinge", scores, targets, options, ignore_index, class_weight)
+    return rows.run(_kernel.multiclass_hinge, number)

@@ -2,76 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Unpack, overload
+from typing import Any, Unpack, overload
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._core.steps import Parameter
+from .._core.engine import as_options
 from .._core.types import (
-    HuberOptions,
+    GradientStepOptions,
+    GradOutStepOptions,
     Loss,
     LossAndGradient,
-    QuantileOptions,
-    ScalarReduction,
-    StepOptions,
+    LossStepOptions,
+    ScalarStepOptions,
     StepReduction,
 )
-from .pointwise import pointwise_loss
+from .engine import pointwise_loss
 
 
 @overload
 def mse_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: ScalarReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[StepOptions],
+    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., **options: Unpack[ScalarStepOptions]
 ) -> float: ...
-
-
 @overload
 def mse_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[StepOptions],
+    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., **options: Unpack[LossStepOptions]
 ) -> Loss: ...
-
-
 @overload
 def mse_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ...,
-    **options: Unpack[StepOptions],
+    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., **options: Unpack[GradientStepOptions]
 ) -> LossAndGradient: ...
-
-
 @overload
 def mse_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: bool = ...,
-    grad_out: NDArray[Any],
-    **options: Unpack[StepOptions],
+    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., **options: Unpack[GradOutStepOptions]
 ) -> LossAndGradient: ...
-
-
 def mse_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
@@ -148,75 +111,26 @@ def mse_loss(
     >>> grad
     array([[-0.5,  1. ,  0. ]])
     """
-    return pointwise_loss(
-        "mse",
-        "predictions",
-        predictions,
-        targets,
-        lengths,
-        mask,
-        None,
-        reduction,
-        normalizer,
-        sample_weight,
-        return_grad,
-        grad_out,
-        num_threads,
-    )
+    options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    return pointwise_loss("mse", predictions, targets, options)
 
 
 @overload
 def mae_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: ScalarReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[StepOptions],
+    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., **options: Unpack[ScalarStepOptions]
 ) -> float: ...
-
-
 @overload
 def mae_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[StepOptions],
+    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., **options: Unpack[LossStepOptions]
 ) -> Loss: ...
-
-
 @overload
 def mae_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ...,
-    **options: Unpack[StepOptions],
+    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., **options: Unpack[GradientStepOptions]
 ) -> LossAndGradient: ...
-
-
 @overload
 def mae_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: bool = ...,
-    grad_out: NDArray[Any],
-    **options: Unpack[StepOptions],
+    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., **options: Unpack[GradOutStepOptions]
 ) -> LossAndGradient: ...
-
-
 def mae_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
@@ -291,21 +205,8 @@ def mae_loss(
     >>> fsl.mae_loss([[1.0, 2.0, 9.0]], [[1.5, 1.0, 0.0]], [2])
     0.75
     """
-    return pointwise_loss(
-        "mae",
-        "predictions",
-        predictions,
-        targets,
-        lengths,
-        mask,
-        None,
-        reduction,
-        normalizer,
-        sample_weight,
-        return_grad,
-        grad_out,
-        num_threads,
-    )
+    options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    return pointwise_loss("mae", predictions, targets, options)
 
 
 @overload
@@ -314,52 +215,36 @@ def huber_loss(
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: ScalarReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[HuberOptions],
+    delta: float = ...,
+    **options: Unpack[ScalarStepOptions],
 ) -> float: ...
-
-
 @overload
 def huber_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[HuberOptions],
+    delta: float = ...,
+    **options: Unpack[LossStepOptions],
 ) -> Loss: ...
-
-
 @overload
 def huber_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ...,
-    **options: Unpack[HuberOptions],
+    delta: float = ...,
+    **options: Unpack[GradientStepOptions],
 ) -> LossAndGradient: ...
-
-
 @overload
 def huber_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: StepReduction = ...,
-    return_grad: bool = ...,
-    grad_out: NDArray[Any],
-    **options: Unpack[HuberOptions],
+    delta: float = ...,
+    **options: Unpack[GradOutStepOptions],
 ) -> LossAndGradient: ...
-
-
 def huber_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
@@ -448,22 +333,8 @@ def huber_loss(
     >>> grad
     array([[0.5, 1. ]])
     """
-    parameter = Parameter("delta", delta, 0.0, np.inf, open_ends=True, per_feature=False)
-    return pointwise_loss(
-        "huber",
-        "predictions",
-        predictions,
-        targets,
-        lengths,
-        mask,
-        parameter,
-        reduction,
-        normalizer,
-        sample_weight,
-        return_grad,
-        grad_out,
-        num_threads,
-    )
+    options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    return pointwise_loss("huber", predictions, targets, options, delta)
 
 
 @overload
@@ -472,52 +343,36 @@ def quantile_loss(
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: ScalarReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[QuantileOptions],
+    q: ArrayLike = ...,
+    **options: Unpack[ScalarStepOptions],
 ) -> float: ...
-
-
 @overload
 def quantile_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[QuantileOptions],
+    q: ArrayLike = ...,
+    **options: Unpack[LossStepOptions],
 ) -> Loss: ...
-
-
 @overload
 def quantile_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ...,
-    **options: Unpack[QuantileOptions],
+    q: ArrayLike = ...,
+    **options: Unpack[GradientStepOptions],
 ) -> LossAndGradient: ...
-
-
 @overload
 def quantile_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
     lengths: ArrayLike | None = ...,
     *,
-    reduction: StepReduction = ...,
-    return_grad: bool = ...,
-    grad_out: NDArray[Any],
-    **options: Unpack[QuantileOptions],
+    q: ArrayLike = ...,
+    **options: Unpack[GradOutStepOptions],
 ) -> LossAndGradient: ...
-
-
 def quantile_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
@@ -600,19 +455,5 @@ def quantile_loss(
     >>> fsl.quantile_loss([[1.0, 1.0]], [[3.0, 0.0]], q=0.9, reduction="none").round(6)
     array([[1.8, 0.1]])
     """
-    parameter = Parameter("q", q, 0.0, 1.0, open_ends=True, per_feature=True)
-    return pointwise_loss(
-        "quantile",
-        "predictions",
-        predictions,
-        targets,
-        lengths,
-        mask,
-        parameter,
-        reduction,
-        normalizer,
-        sample_weight,
-        return_grad,
-        grad_out,
-        num_threads,
-    )
+    options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    return pointwise_loss("quantile", predictions, targets, options, q)

@@ -17,10 +17,9 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint8_t, uintptr_t
 from libc.string cimport memset
 
-from cpython.buffer cimport PyBuffer_Release
-
-from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Array, acquire, store
+from fastseqloss._kernels.simd.elements cimport FLOAT64, Held, let_go, store
 from fastseqloss._kernels.simd.rows cimport load_max, row_dot, row_exp
+from fastseqloss._kernels.simd.step_rows cimport StepRows, gradient_of, hold_rows, scores_of
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.parallel.signals cimport STRETCH, advance
 from fastseqloss._kernels.simd.softmax cimport exp64, log64
@@ -43,15 +42,11 @@ cdef double MOST_ENTROPY = 1e300  # coefficient times scale: no sum with it is i
 
 
 cdef struct Job:
-    Array x, g  # logits; gradient, or NULL
-    Py_ssize_t n_rows, n_classes  # of a sequence, of a row
-    const int64_t *actions  # -1: the step does not count
+    StepRows rows  # whose targets are the actions
     const double *advantages
     const double *old  # log-probabilities of the actions when they were taken, or NULL: no ratio, no clip
     const double *reference  # log-probabilities of the actions, or NULL
-    const double *scale  # of each sequence; 0: it does not count
     double entropy, kl, least, most  # coefficients; bounds of the ratio
-    double *loss
     Workspace scratch  # room for two rows for each thread
 
 
@@ -94,37 +89,36 @@ cdef double surrogate(const Job *job, Py_ssize_t n, double log_prob, double *wei
 
 cdef void run_row(const Job *job, Py_ssize_t n, floating *buffer) noexcept nogil:
     """The loss of step n, and its row of the gradient; `buffer` has room for two rows."""
-    cdef Py_ssize_t b = n // job.n_rows, t = n % job.n_rows, v = job.n_classes, a = job.actions[n]
-    cdef bint native = job.x.kind == FLOAT32 or job.x.kind == FLOAT64
-    cdef Py_ssize_t size = sizeof(floating) if native else 2
-    cdef const char *from_ = job.x.data + b * job.x.strides[0] + t * job.x.strides[1]
-    cdef char *to = job.g.data + b * job.g.strides[0] + t * job.g.strides[1] if job.g.data != NULL else NULL
-    cdef const floating *x = <const floating *> from_ if native else buffer + v
-    cdef floating *out = <floating *> to if native else buffer
-    cdef double scale = job.scale[b], entropy = min(scale * job.entropy, MOST_ENTROPY), m, total, dot = 0
+    cdef const StepRows *rows = &job.rows
+    cdef Py_ssize_t b = n // rows.n_rows, t = n % rows.n_rows, v = rows.n_classes, a = rows.targets[n]
+    cdef const char *from_ = scores_of(rows, b, t)
+    cdef char *to = gradient_of(rows, b, t)
+    cdef const floating *x = <const floating *> from_ if rows.native else buffer + v
+    cdef floating *out = <floating *> to if rows.native else buffer
+    cdef double scale = rows.scale[b], entropy = min(scale * job.entropy, MOST_ENTROPY), m, total, dot = 0
     cdef double log_prob, weight, w, at_action, p
     if a < 0 or scale == 0:
-        job.loss[n] = 0
+        rows.loss[n] = 0
         if to != NULL:
-            memset(to, 0, v * size)
+            memset(to, 0, v * rows.size)
         return
-    m = load_max(job.x.kind, from_, v, buffer + v)
-    total = row_exp(x, v, <floating> m, buffer, from_ + job.x.strides[1], to, size)
+    m = load_max(rows.x.kind, from_, v, buffer + v)
+    total = row_exp(x, v, <floating> m, buffer, from_ + rows.x.strides[1], to, rows.size)
     if total == 0:  # all logits are -inf: no probability for anybody
-        job.loss[n] = surrogate(job, n, -INFINITY, &weight)
+        rows.loss[n] = surrogate(job, n, -INFINITY, &weight)
         if to != NULL:
-            memset(to, 0, v * size)
+            memset(to, 0, v * rows.size)
         return
     if job.entropy:
         dot = row_dot(x, v, <floating> m, buffer) / total
     log_prob = (<double> x[a] - m) - log64(total)
     if log_prob == -INFINITY and x[a] != -INFINITY:  # improbable, not impossible
         log_prob = -MOST
-    job.loss[n] = surrogate(job, n, log_prob, &weight)
+    rows.loss[n] = surrogate(job, n, log_prob, &weight)
     if job.entropy:
-        job.loss[n] -= times(job.entropy, log64(total) - dot)
+        rows.loss[n] -= times(job.entropy, log64(total) - dot)
     if x[a] != -INFINITY:  # a sum over steps may overflow to one sign alone
-        job.loss[n] = bounded(job.loss[n])
+        rows.loss[n] = bounded(rows.loss[n])
     if to == NULL:
         return
     w = bounded(scale * weight)
@@ -138,8 +132,8 @@ cdef void run_row(const Job *job, Py_ssize_t n, floating *buffer) noexcept nogil
     else:
         policy_gradient_f64(x, buffer, v, m, (w - entropy * dot) / total, entropy / total, out)
     out[a] = <floating> at_action
-    if not native:
-        store(job.x.kind, out, 1.0, v, to, size)
+    if not rows.native:
+        store(rows.x.kind, out, 1.0, v, to, rows.size)
 
 
 cdef void run_worker(const Job *job, Loop *loop, int worker) noexcept nogil:
@@ -147,19 +141,18 @@ cdef void run_worker(const Job *job, Loop *loop, int worker) noexcept nogil:
     cdef uintptr_t scratch = part_of(&job.scratch, worker)
     while next_items(loop, worker, &first, &last):
         for n in range(first, last):
-            if job.x.kind == FLOAT64:
+            if job.rows.x.kind == FLOAT64:
                 run_row(job, n, <double *> scratch)
             else:
                 run_row(job, n, <float *> scratch)
 
 
-cdef Status run_steps(Job *job, Py_ssize_t n_steps, int num_threads) noexcept nogil:
+cdef Status run_steps(Job *job, int num_threads) noexcept nogil:
     """All steps. Allocates the workspace; needs no GIL."""
     cdef Loop loop
-    cdef size_t row = size_product(job.n_classes, sizeof(double) if job.x.kind == FLOAT64 else sizeof(float))
-    if not allocate(&job.scratch, 0, size_product(2, row), num_threads, False):
+    if not allocate(&job.scratch, 0, size_product(2, job.rows.row), num_threads, False):
         return NO_MEMORY
-    begin(&loop, n_steps, num_threads)
+    begin(&loop, job.rows.n_steps, num_threads)
     while enter(&loop):
         with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
             run_worker(job, &loop, threadid())
@@ -167,37 +160,33 @@ cdef Status run_steps(Job *job, Py_ssize_t n_steps, int num_threads) noexcept no
     return loop.status
 
 
-def policy_loss(object logits, int kind, const int64_t[::1] actions, const double[::1] advantages,
-                const double[::1] old_log_probs, const double[::1] ref_log_probs, const double[::1] scale,
-                double entropy_coef, double kl_coef, double least, double most, double[::1] loss, object grad,
-                int num_threads):
+def policy_loss(object logits, int kind, const int64_t[::1] actions, const double[::1] scale,
+                const double[::1] class_weight, double[::1] loss, object grad, int num_threads,
+                const double[::1] advantages, const double[::1] old_log_probs, const double[::1] ref_log_probs,
+                double entropy_coef, double kl_coef, double least, double most):
     """Losses and, unless grad is None, gradients times scale, of checked steps.
 
-    IN   logits [B, R, A], class axis contiguous; actions [B R], -1 where a step does not count; advantages
-         [B R]; old_log_probs [B R], or None: the logarithm takes the place of the clipped ratio; ref_log_probs
-         [B R] or None; scale [B]; least and most, the bounds of the ratio.
-    OUT  loss [B R], not scaled; grad [B, R, A], which may be logits.
+    IN   logits [B, R, A], class axis contiguous; actions [B R], -1 where a step does not count; scale [B];
+         class_weight None; advantages [B R]; old_log_probs [B R], or None: the logarithm takes the place of the
+         clipped ratio; ref_log_probs [B R] or None; least and most, the bounds of the ratio.
+    OUT  loss [B R], not scaled, which may be in the memory of the actions; grad [B, R, A], which may be logits.
     """
-    cdef Py_buffer held[2]
+    cdef Held held
     cdef Job job
     cdef Status status
-    cdef Py_ssize_t n_steps = loss.shape[0]
     memset(&job, 0, sizeof(Job))
-    memset(held, 0, sizeof(held))
+    memset(&held, 0, sizeof(Held))
     try:
-        job.x = acquire(logits, kind, &held[0], False)
-        job.g = acquire(grad, kind, &held[1], True)
-        job.n_rows, job.n_classes = job.x.shape[1], job.x.shape[2]
-        job.actions, job.advantages, job.scale, job.loss = &actions[0], &advantages[0], &scale[0], &loss[0]
+        hold_rows(&job.rows, &held, logits, kind, actions, scale, class_weight, loss, grad)
+        job.advantages = &advantages[0]
         job.old = &old_log_probs[0] if old_log_probs is not None else NULL
         job.reference = &ref_log_probs[0] if ref_log_probs is not None else NULL
         job.entropy, job.kl, job.least, job.most = entropy_coef, kl_coef, least, most
         with nogil:
-            status = run_steps(&job, n_steps, num_threads)
+            status = run_steps(&job, num_threads)
         check(status, job.scratch.size)
     finally:
-        for i in range(2):
-            PyBuffer_Release(&held[i])
+        let_go(&held)
 
 
 def sums_backwards(double[:, ::1] values, const double[::1] final, const int64_t[::1] lengths,

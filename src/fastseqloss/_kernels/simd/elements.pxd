@@ -55,3 +55,21 @@ cdef inline Array acquire(object array, int kind, Py_buffer *held, bint writable
         for i in range(3):
             view.shape[i], view.strides[i] = held.shape[i], held.strides[i]
     return view
+
+
+cdef struct Held:
+    # Buffers that a call holds. Zeros before the first.
+    Py_buffer buffers[4]
+    int n
+
+
+cdef inline Array hold(Held *held, object array, int kind, bint writable) except *:
+    """View an array of three axes, or None, until `let_go`."""
+    held.n += 1
+    return acquire(array, kind, &held.buffers[held.n - 1], writable)
+
+
+cdef inline void let_go(Held *held):
+    cdef int i
+    for i in range(held.n):
+        PyBuffer_Release(&held.buffers[i])

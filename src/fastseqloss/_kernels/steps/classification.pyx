@@ -14,9 +14,8 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset
 
-from cpython.buffer cimport PyBuffer_Release
-
-from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Array, acquire
+from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Array, Held, hold, let_go
+from fastseqloss._kernels.simd.step_rows cimport StepRows, gradient_of, hold_rows, scores_of
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.parallel.signals cimport advance
 from fastseqloss._kernels.simd.softmax cimport log64
@@ -57,10 +56,12 @@ cdef extern from "simd/rows.h" nogil:
 cdef enum:
     BLOCK = 4096  # elements in a block, unless one row has more
 
-cdef enum Input:  # the order of cross_entropy._INPUTS
+cdef enum Input:
     LOGITS
     LOG_PROBS
     PROBS
+
+INPUTS = {"logits": LOGITS, "log_probs": LOG_PROBS, "probs": PROBS}
 
 
 cdef struct Block:
@@ -82,47 +83,43 @@ cdef struct Block:
 
 
 cdef struct Job:
-    Array x, g, y  # scores; gradient and target distributions, or NULL
+    StepRows rows
+    Array y  # target distributions, or NULL
     Input input
-    Py_ssize_t n_rows, n_classes, block  # of a sequence, of a row, rows in a block
-    const int64_t *targets  # -1: the step does not count
-    const double *scale  # of each sequence; 0: it does not count
-    const double *weight  # of each class, or NULL
+    Py_ssize_t block  # rows in a block
     double epsilon, z, dense_sum
     bint smooth  # integer targets with label smoothing: one dense row for all
-    double *loss
-    Py_ssize_t n_steps
     Workspace workspace
 
 
 cdef void collect(const Job *job, Py_ssize_t first, Py_ssize_t last, Py_ssize_t size, Block *rows) noexcept nogil:
     """List the rows that count; the others have loss and gradient 0."""
-    cdef Py_ssize_t n, b = first // job.n_rows, r = first % job.n_rows, k = 0
-    cdef const char *x = job.x.data + b * job.x.strides[0] + r * job.x.strides[1]
-    cdef char *g = job.g.data + b * job.g.strides[0] + r * job.g.strides[1] if job.g.data != NULL else NULL
-    cdef double scale = job.scale[b]
+    cdef Py_ssize_t n, b = first // job.rows.n_rows, r = first % job.rows.n_rows, k = 0
+    cdef const char *x = scores_of(&job.rows, b, r)
+    cdef char *g = gradient_of(&job.rows, b, r)
+    cdef double scale = job.rows.scale[b]
     for n in range(first, last):
-        if job.targets[n] < 0 or scale == 0:
-            job.loss[n] = 0
+        if job.rows.targets[n] < 0 or scale == 0:
+            job.rows.loss[n] = 0
             if g != NULL:
-                memset(g, 0, job.n_classes * size)
+                memset(g, 0, job.rows.n_classes * size)
         else:
-            rows.step[k], rows.target[k], rows.scale[k] = n, job.targets[n], scale
+            rows.step[k], rows.target[k], rows.scale[k] = n, job.rows.targets[n], scale
             rows.x[k], rows.g[k] = x, g
             k += 1
-        r, x = r + 1, x + job.x.strides[1]
-        g = g + job.g.strides[1] if g != NULL else NULL
-        if r == job.n_rows and n + 1 < last:
+        r, x = r + 1, x + job.rows.x.strides[1]
+        g = g + job.rows.g.strides[1] if g != NULL else NULL
+        if r == job.rows.n_rows and n + 1 < last:
             b, r = b + 1, 0
-            scale, x = job.scale[b], job.x.data + b * job.x.strides[0]
-            g = job.g.data + b * job.g.strides[0] if g != NULL else NULL
+            scale, x = job.rows.scale[b], job.rows.x.data + b * job.rows.x.strides[0]
+            g = job.rows.g.data + b * job.rows.g.strides[0] if g != NULL else NULL
     rows.n = k
     for k in range(rows.n):
         rows.own[k] = 1 - job.epsilon if job.y.data == NULL else 0
         rows.q[k] = rows.own[k] + job.dense_sum
-    if job.weight != NULL and job.y.data == NULL:
+    if job.rows.weight != NULL and job.y.data == NULL:
         for k in range(rows.n):
-            rows.own[k] *= job.weight[rows.target[k]]
+            rows.own[k] *= job.rows.weight[rows.target[k]]
             rows.q[k] = rows.own[k] + job.dense_sum
 
 
@@ -132,33 +129,33 @@ cdef const floating *dense_row(const Job *job, Py_ssize_t n, floating *smooth, f
     cdef const char *y
     if job.y.data == NULL:
         return smooth if job.smooth else NULL
-    y = job.y.data + (n // job.n_rows) * job.y.strides[0] + (n % job.n_rows) * job.y.strides[1]
-    load(job.y.kind, y, job.y.strides[2], job.n_classes, buffer)
-    total[0] = row_smooth(buffer, job.n_classes, job.weight, job.epsilon, buffer)
+    y = job.y.data + (n // job.rows.n_rows) * job.y.strides[0] + (n % job.rows.n_rows) * job.y.strides[1]
+    load(job.y.kind, y, job.y.strides[2], job.rows.n_classes, buffer)
+    total[0] = row_smooth(buffer, job.rows.n_classes, job.rows.weight, job.epsilon, buffer)
     return buffer
 
 
 cdef void wide_rows(const Job *job, Block *rows, Py_ssize_t size, const floating **x, floating **e,
                     floating *smooth, floating *buffer) noexcept nogil:
     """Rows of more than SHORT classes, one by one; those of half precision are not loaded yet."""
-    cdef Py_ssize_t k, v = job.n_classes
+    cdef Py_ssize_t k, v = job.rows.n_classes
     cdef floating m
     cdef const floating *q
     for k in range(rows.n):
-        m = load_max(job.x.kind, rows.x[k], v, <floating *> x[k])
+        m = load_max(job.rows.x.kind, rows.x[k], v, <floating *> x[k])
         rows.m[k] = m
         rows.picked[k] = rows.own[k] * (x[k][rows.target[k]] - rows.m[k]) if rows.own[k] else 0
         q = dense_row(job, rows.step[k], smooth, buffer, &rows.q[k])
         if q != NULL:
             rows.picked[k] += row_dot(x[k], v, m, q)
-        rows.sum[k] = row_exp(x[k], v, m, e[k], rows.x[k] + job.x.strides[1], rows.g[k], size)
+        rows.sum[k] = row_exp(x[k], v, m, e[k], rows.x[k] + job.rows.x.strides[1], rows.g[k], size)
     finish_losses(job, rows)
 
 
 cdef void short_rows(const Job *job, Block *rows, const floating **x, floating **e, floating *smooth,
                      floating *buffer) noexcept nogil:
     """Rows of LANES to SHORT classes."""
-    cdef Py_ssize_t k, v = job.n_classes, ahead = (x[1] - x[0]) * job.block if rows.n > 1 else 0
+    cdef Py_ssize_t k, v = job.rows.n_classes, ahead = (x[1] - x[0]) * job.block if rows.n > 1 else 0
     cdef floating m[MOST]
     cdef const floating *q
     short_max(x, rows.n, v, m)
@@ -176,7 +173,7 @@ cdef void short_rows(const Job *job, Block *rows, const floating **x, floating *
 cdef void put_gradients(const Job *job, Block *rows, Py_ssize_t size, floating **e, floating *smooth,
                         floating *buffer) noexcept nogil:
     """The gradient of each row from its exponentials e, where that is not in place already."""
-    cdef Py_ssize_t k, v = job.n_classes
+    cdef Py_ssize_t k, v = job.rows.n_classes
     cdef bint dense = job.smooth or job.y.data != NULL, native = size == sizeof(floating), scaled
     cdef const floating *q
     cdef floating value
@@ -193,15 +190,15 @@ cdef void put_gradients(const Job *job, Block *rows, Py_ssize_t size, floating *
         if native:
             e[k][rows.target[k]] = value if rows.own[k] else e[k][rows.target[k]]
             continue
-        store(job.x.kind, e[k], 1.0 if scaled else rows.factor[k], v, rows.g[k], size)
+        store(job.rows.x.kind, e[k], 1.0 if scaled else rows.factor[k], v, rows.g[k], size)
         if rows.own[k]:
-            store(job.x.kind, &value, 1, 1, rows.g[k] + size * rows.target[k], size)
+            store(job.rows.x.kind, &value, 1, 1, rows.g[k] + size * rows.target[k], size)
 
 
 cdef void softmax_tile(const Job *job, Block *rows, const floating **x, floating **e, floating *smooth,
                        floating *buffer) noexcept nogil:
     """At most LANES rows of fewer than LANES classes, all at once."""
-    cdef Py_ssize_t k, v = job.n_classes
+    cdef Py_ssize_t k, v = job.rows.n_classes
     cdef floating *tile = buffer
     cdef floating *q_tile = buffer + v * LANES
     cdef floating *q_rows = buffer + 2 * v * LANES
@@ -229,7 +226,7 @@ cdef void softmax_tile(const Job *job, Block *rows, const floating **x, floating
     for k in range(rows.n):
         rows.sum[k], rows.at_target[k] = sums[k], tile[rows.target[k] * LANES + k]
     finish_losses(job, rows)
-    if job.g.data == NULL:
+    if job.rows.g.data == NULL:
         return
     for k in range(LANES):
         factor[k], scale[k] = (rows.factor[k], rows.scale[k]) if k < rows.n else (0.0, 0.0)
@@ -258,7 +255,7 @@ cdef floating at_target(const Block *rows, Py_ssize_t k, const floating *q) noex
 cdef void probability_rows(const Job *job, Block *rows, const floating **x, floating **e, floating *smooth,
                            floating *buffer) noexcept nogil:
     """Log-probabilities or probabilities: only what q picks."""
-    cdef Py_ssize_t k, v = job.n_classes, t
+    cdef Py_ssize_t k, v = job.rows.n_classes, t
     cdef const floating *q
     cdef double p, own
     for k in range(rows.n):
@@ -287,9 +284,9 @@ cdef void run_block(const Job *job, Py_ssize_t first, Py_ssize_t last, floating 
     cdef const floating *x[MOST]
     cdef floating *e[MOST]
     cdef floating *buffer = scratch
-    cdef Py_ssize_t k, v = job.n_classes
-    cdef bint native = job.x.kind == FLOAT32 or job.x.kind == FLOAT64
-    cdef Py_ssize_t size = sizeof(floating) if native else 2
+    cdef Py_ssize_t k, v = job.rows.n_classes
+    cdef bint native = job.rows.native
+    cdef Py_ssize_t size = job.rows.size
     collect(job, first, last, size, rows)
     if rows.n == 0:
         return
@@ -298,7 +295,7 @@ cdef void run_block(const Job *job, Py_ssize_t first, Py_ssize_t last, floating 
         if not native:
             x[k] = buffer
             if v <= SHORT or job.input != LOGITS:
-                load(job.x.kind, rows.x[k], size, v, buffer)
+                load(job.rows.x.kind, rows.x[k], size, v, buffer)
         if not native and e[k] != NULL or e[k] == NULL and job.input == LOGITS and LANES <= v <= SHORT:
             e[k] = buffer
         buffer += v
@@ -311,14 +308,14 @@ cdef void run_block(const Job *job, Py_ssize_t first, Py_ssize_t last, floating 
     else:
         wide_rows(job, rows, size, x, e, smooth, buffer)
     for k in range(rows.n):
-        job.loss[rows.step[k]] = rows.loss[k]
-    if job.g.data == NULL:
+        job.rows.loss[rows.step[k]] = rows.loss[k]
+    if job.rows.g.data == NULL:
         return
     if job.input == LOGITS and v >= LANES:
         put_gradients(job, rows, size, e, smooth, buffer)
     elif not native:
         for k in range(rows.n):
-            store(job.x.kind, e[k], 1, v, rows.g[k], size)
+            store(job.rows.x.kind, e[k], 1, v, rows.g[k], size)
 
 
 cdef void run_worker(const Job *job, Loop *loop, int worker) noexcept nogil:
@@ -327,8 +324,8 @@ cdef void run_worker(const Job *job, Loop *loop, int worker) noexcept nogil:
     cdef Block *rows = <Block *> take(&scratch, 1, sizeof(Block))
     while next_items(loop, worker, &first, &last):
         for i in range(first, last):
-            start, stop = i * job.block, min(job.n_steps, (i + 1) * job.block)
-            if job.x.kind == FLOAT64:
+            start, stop = i * job.block, min(job.rows.n_steps, (i + 1) * job.block)
+            if job.rows.x.kind == FLOAT64:
                 run_block(job, start, stop, <double *> job.workspace.common, <double *> scratch, rows)
             else:
                 run_block(job, start, stop, <float *> job.workspace.common, <float *> scratch, rows)
@@ -336,15 +333,15 @@ cdef void run_worker(const Job *job, Loop *loop, int worker) noexcept nogil:
 
 cdef double smooth_row(const Job *job, floating *row) noexcept nogil:
     """The dense row of label smoothing; its sum."""
-    memset(row, 0, job.n_classes * sizeof(floating))
-    return row_smooth(row, job.n_classes, job.weight, job.epsilon, row)
+    memset(row, 0, job.rows.n_classes * sizeof(floating))
+    return row_smooth(row, job.rows.n_classes, job.rows.weight, job.epsilon, row)
 
 
 cdef Status run_steps(Job *job, int num_threads) noexcept nogil:
     """All steps. Allocates the workspace; needs no GIL."""
     cdef Loop loop
-    cdef Py_ssize_t v = job.n_classes
-    cdef size_t row = size_product(v, sizeof(double) if job.x.kind == FLOAT64 else sizeof(float))
+    cdef Py_ssize_t v = job.rows.n_classes
+    cdef size_t row = job.rows.row
     cdef uintptr_t own = 0
     job.block = min(LANES if v < LANES else MOST, max(1, BLOCK // v))
     # For all the smoothing row; for each worker a block, rows of half precision, and a row of q or tiles.
@@ -353,9 +350,9 @@ cdef Status run_steps(Job *job, int num_threads) noexcept nogil:
     if not allocate(&job.workspace, row, own, num_threads, False):
         return NO_MEMORY
     if job.smooth:
-        job.dense_sum = smooth_row(job, <double *> job.workspace.common) if job.x.kind == FLOAT64 \
+        job.dense_sum = smooth_row(job, <double *> job.workspace.common) if job.rows.x.kind == FLOAT64 \
             else smooth_row(job, <float *> job.workspace.common)
-    begin(&loop, (job.n_steps + job.block - 1) // job.block, num_threads)
+    begin(&loop, (job.rows.n_steps + job.block - 1) // job.block, num_threads)
     while enter(&loop):
         with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
             run_worker(job, &loop, threadid())
@@ -363,37 +360,31 @@ cdef Status run_steps(Job *job, int num_threads) noexcept nogil:
     return loop.status
 
 
-def softmax_cross_entropy(object scores, int kind, const int64_t[::1] targets, object distributions,
-                          int distribution_kind, const double[::1] scale, const double[::1] class_weight,
-                          double label_smoothing, double z_loss, int input_kind, double[::1] loss, object grad,
-                          int num_threads):
+def softmax_cross_entropy(object scores, int kind, const int64_t[::1] targets, const double[::1] scale,
+                          const double[::1] class_weight, double[::1] loss, object grad, int num_threads,
+                          object distributions, int distribution_kind, double label_smoothing, double z_loss,
+                          int input_kind):
     """Losses and, unless grad is None, gradients times scale, of checked steps.
 
-    IN   scores [B, R, V], class axis contiguous; targets [B R], -1 where a step does not count, or
-         distributions [B, R, V], class axis contiguous; scale [B].
+    IN   scores [B, R, V], class axis contiguous; targets [B R], -1 where a step does not count; scale [B];
+         distributions [B, R, V], class axis contiguous, or None.
     OUT  loss [B R], not scaled; grad [B, R, V], which may be scores.
     """
-    cdef Py_buffer held[3]
+    cdef Held held
     cdef Job job
     cdef Status status
     memset(&job, 0, sizeof(Job))
-    memset(held, 0, sizeof(held))
+    memset(&held, 0, sizeof(Held))
     try:
-        job.x = acquire(scores, kind, &held[0], False)
-        job.g = acquire(grad, kind, &held[1], True)
-        job.y = acquire(distributions, distribution_kind, &held[2], False)
-        job.input, job.n_steps = <Input> input_kind, loss.shape[0]
-        job.n_rows, job.n_classes = job.x.shape[1], job.x.shape[2]
-        job.targets, job.scale, job.loss = &targets[0], &scale[0], &loss[0]
-        job.weight = &class_weight[0] if class_weight is not None else NULL
-        job.epsilon, job.z = label_smoothing, z_loss
+        hold_rows(&job.rows, &held, scores, kind, targets, scale, class_weight, loss, grad)
+        job.y = hold(&held, distributions, distribution_kind, False)
+        job.input, job.epsilon, job.z = <Input> input_kind, label_smoothing, z_loss
         job.smooth = job.y.data == NULL and label_smoothing > 0
         with nogil:
             status = run_steps(&job, num_threads)
         check(status, job.workspace.size)
     finally:
-        for i in range(3):
-            PyBuffer_Release(&held[i])
+        let_go(&held)
 
 
 def first_outside(object values, int kind, const int64_t[::1] targets, double most):
@@ -403,16 +394,16 @@ def first_outside(object values, int kind, const int64_t[::1] targets, double mo
 
     IN   values [B, R, V], class axis contiguous; targets [B R], -1 where a step does not count: it is not looked at.
     """
-    cdef Py_buffer held[1]
+    cdef Held held
     cdef Array p
-    memset(held, 0, sizeof(held))
+    memset(&held, 0, sizeof(Held))
     try:
-        p = acquire(values, kind, &held[0], False)
+        p = hold(&held, values, kind, False)
         if kind == FLOAT64:
             return outside[double](&p, targets, most, 0.0)
         return outside[float](&p, targets, most, 0.0)
     finally:
-        PyBuffer_Release(&held[0])
+        let_go(&held)
 
 
 cdef Py_ssize_t outside(const Array *p, const int64_t[::1] targets, double most, floating tag) except -2:

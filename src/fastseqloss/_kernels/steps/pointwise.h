@@ -10,10 +10,28 @@
 
 #define FSL_PIECE 2048 /* elements in a sum of their own */
 
-typedef enum { /* the order of _pointwise.LOSSES; then those with exp and log in float32 */
-    FSL_MSE, FSL_MAE, FSL_HUBER, FSL_QUANTILE, FSL_HINGE, FSL_SQUARED_HINGE, FSL_BCE_LOGITS, FSL_BCE_PROBS,
-    FSL_BCE_LOGITS_32, FSL_BCE_PROBS_32
+/* Every loss, each the function fsl_NAME; codes and names for Python come from these lists. `each` is a macro of a
+ * name and of the two arguments that follow. Those of the second list have exp or log in the type of the predictions. */
+#define FSL_LOSSES_IN_FLOAT64(each, loop, a) \
+    each(mse, loop, a) each(mae, loop, a) each(huber, loop, a) each(quantile, loop, a) \
+    each(hinge, loop, a) each(squared_hinge, loop, a)
+#define FSL_LOSSES_BY_TYPE(each, loop, a) each(binary, loop, a) each(binary_probs, loop, a)
+
+#define FSL_CODE(name, loop, a) FSL_LOSS_##name,
+#define FSL_CODE_IN_FLOAT32(name, loop, a) FSL_LOSS_##name##_32,
+#define FSL_QUOTED(name, loop, a) #name,
+
+typedef enum {
+    FSL_LOSSES_IN_FLOAT64(FSL_CODE, 0, 0)
+    FSL_LOSSES_BY_TYPE(FSL_CODE, 0, 0)
+    FSL_N_LOSSES, /* those that Python names */
+    FSL_LOSSES_BY_TYPE(FSL_CODE_IN_FLOAT32, 0, 0)
 } fsl_pointwise_loss;
+
+static const char *const fsl_loss_names[FSL_N_LOSSES] = {
+    FSL_LOSSES_IN_FLOAT64(FSL_QUOTED, 0, 0)
+    FSL_LOSSES_BY_TYPE(FSL_QUOTED, 0, 0)
+};
 
 /* Targets: any, -1 or 1, 0 to 1; and predictions: probabilities. */
 typedef enum { FSL_ANYTHING, FSL_SIGNS, FSL_SHARES, FSL_PROBABILITIES } fsl_allowed;
@@ -88,7 +106,7 @@ FSL_INLINE float fsl_log1p_unit32(float e)
  * two terms, y and 1 - y, only one grows with |x|. Below `floor` exp is 0. Were it a constant, compilers would
  * fold exp(floor) and make masks of it. */
 #define FSL_BINARY_FUNCTIONS(real, name, exp_normal_, log1p_unit_, log_, log1p_)                           \
-    FSL_INLINE fsl_point fsl_bce_logits_##name(real x, double y, double pos_weight, real floor)            \
+    FSL_INLINE fsl_point fsl_binary_##name(real x, double y, double pos_weight, real floor)                \
     {                                                                                                      \
         const real below = x < 0 ? x : -x, e = exp_normal_(below < floor ? floor : below);                 \
         const real high = 1 / (1 + e), low = e * high;                                                     \
@@ -97,8 +115,9 @@ FSL_INLINE float fsl_log1p_unit32(float e)
         const real p = x < 0 ? low : high, q = x < 0 ? high : low;                                         \
         return (fsl_point){linear + (yes + no) * rest, no * (double)p - yes * (double)q};                  \
     }                                                                                                      \
-    FSL_INLINE fsl_point fsl_bce_probs_##name(real given, double y, double pos_weight)                     \
+    FSL_INLINE fsl_point fsl_binary_probs_##name(real given, double y, double pos_weight, real floor)      \
     {                                                                                                      \
+        (void)floor;                                                                                       \
         const real p = (real)fsl_share((double)given);                                                     \
         const double yes = pos_weight * y, no = 1 - y;                                                     \
         const double log_yes = (double)log_(p), log_no = (double)log1p_(-p);                               \
@@ -110,20 +129,17 @@ FSL_BINARY_FUNCTIONS(float, f32, fsl_exp_normal32, fsl_log1p_unit32, fsl_log32, 
 FSL_BINARY_FUNCTIONS(double, f64, fsl_exp_normal64, fsl_log1p64, fsl_log64, fsl_log1p64)
 
 /* `loop` around the loss of element i, whose parameter is `a`. */
+#define FSL_CASE(name, loop, a)                                                                            \
+    case FSL_LOSS_##name: loop(fsl_##name(x[i], y[i], a)) break;
+#define FSL_CASE_BY_TYPE(name, loop, a)                                                                    \
+    case FSL_LOSS_##name##_32: loop(fsl_##name##_f32((float)x[i], y[i], a, floor32)) break;                \
+    case FSL_LOSS_##name:                                                                                  \
+        if (sizeof *x == 8) loop(fsl_##name##_f64(x[i], y[i], a, floor64)) break;
 #define FSL_EACH_LOSS(kind, a, loop)                                                                       \
     switch (kind) {                                                                                        \
-    case FSL_MSE: loop(fsl_mse(x[i], y[i], a)) break;                                                      \
-    case FSL_MAE: loop(fsl_mae(x[i], y[i], a)) break;                                                      \
-    case FSL_HUBER: loop(fsl_huber(x[i], y[i], a)) break;                                                  \
-    case FSL_QUANTILE: loop(fsl_quantile(x[i], y[i], a)) break;                                            \
-    case FSL_HINGE: loop(fsl_hinge(x[i], y[i], a)) break;                                                  \
-    case FSL_SQUARED_HINGE: loop(fsl_squared_hinge(x[i], y[i], a)) break;                                  \
-    case FSL_BCE_LOGITS_32: loop(fsl_bce_logits_f32((float)x[i], y[i], a, floor32)) break;                 \
-    case FSL_BCE_PROBS_32: loop(fsl_bce_probs_f32((float)x[i], y[i], a)) break;                            \
-    case FSL_BCE_LOGITS:                                                                                   \
-        if (sizeof *x == 8) loop(fsl_bce_logits_f64(x[i], y[i], a, floor64)) break;                        \
-    case FSL_BCE_PROBS:                                                                                    \
-        if (sizeof *x == 8) loop(fsl_bce_probs_f64(x[i], y[i], a)) break;                                  \
+        FSL_LOSSES_IN_FLOAT64(FSL_CASE, loop, a)                                                           \
+        FSL_LOSSES_BY_TYPE(FSL_CASE_BY_TYPE, loop, a)                                                      \
+    default: break;                                                                                        \
     }
 
 #define FSL_FLOORS                                                                                         \
@@ -164,50 +180,20 @@ FSL_BINARY_FUNCTIONS(double, f64, fsl_exp_normal64, fsl_log1p64, fsl_log64, fsl_
         return -1;                                                                                         \
     }
 
-#define FSL_POINTWISE_FUNCTIONS(real, name)                                                                \
-    FSL_INLINE double fsl_piece_##name(fsl_pointwise_loss kind, const real *x, const real *y, double a, int n, \
-                                       double scale, real *g, int store)                                   \
-    {                                                                                                      \
-        double total = 0;                                                                                  \
-        FSL_FLOORS                                                                                         \
-        FSL_EACH_LOSS(kind, a, FSL_ADD_UP)                                                                 \
-        return total;                                                                                      \
-    }                                                                                                      \
-    /* First target that is not allowed, or -1. */                                                         \
-    static int fsl_bad_target_##name(const real *y, int n, fsl_allowed allowed)                            \
-    {                                                                                                      \
-        if (allowed == FSL_ANYTHING) return -1;                                                            \
-        if (allowed == FSL_SIGNS) FSL_FIND_BAD(FSL_SIGN_IS_BAD)                                            \
-        if (allowed == FSL_PROBABILITIES) FSL_FIND_BAD(FSL_IS_NO_SHARE)                                    \
-        FSL_FIND_BAD(FSL_SHARE_IS_BAD)                                                                     \
-    }                                                                                                      \
-    /* Sum of n losses, in float64 and by pieces; g = scale times the derivatives unless NULL. g may be x. Ends \
-     * before the first piece with a target that is not allowed, and sets *bad to its place. */            \
-    static double fsl_pointwise_##name(fsl_pointwise_loss kind, const real *x, const real *y, double a,    \
-                                       ptrdiff_t n, double scale, real *g, fsl_allowed allowed, ptrdiff_t *bad) \
-    {                                                                                                      \
-        double total = 0;                                                                                  \
-        for (ptrdiff_t i = 0; i < n; i += FSL_PIECE) {                                                     \
-            const int m = (int)(n - i < FSL_PIECE ? n - i : FSL_PIECE), at = fsl_bad_target_##name(y + i, m, allowed); \
-            if (at >= 0) {                                                                                 \
-                *bad = i + at;                                                                             \
-                break;                                                                                     \
-            }                                                                                              \
-            total += g ? fsl_piece_##name(kind, x + i, y + i, a, m, scale, g + i, 1)                       \
-                       : fsl_piece_##name(kind, x + i, y + i, a, m, scale, NULL, 0);                       \
-        }                                                                                                  \
-        return total;                                                                                      \
-    }                                                                                                      \
-    /* Each loss and derivative of its own, each with its own parameter. */                                \
-    static void fsl_points_##name(fsl_pointwise_loss kind, const real *x, const real *y, const double *a, int n, \
-                                  double *loss, double *slope)                                             \
-    {                                                                                                      \
-        FSL_FLOORS                                                                                         \
-        FSL_EACH_LOSS(kind, a[i], FSL_KEEP)                                                                \
-    }
+#include "simd/float32.inc.h"
+#include "steps/pointwise.inc.h"
+#include "simd/float64.inc.h"
+#include "steps/pointwise.inc.h"
 
-FSL_POINTWISE_FUNCTIONS(float, f32)
-FSL_POINTWISE_FUNCTIONS(double, f64)
+/* The loss with exp and log in float32, if it has any. */
+#define FSL_TO_FLOAT32(name, loop, a) case FSL_LOSS_##name: return FSL_LOSS_##name##_32;
+FSL_INLINE fsl_pointwise_loss fsl_in_float32(fsl_pointwise_loss loss)
+{
+    switch (loss) {
+        FSL_LOSSES_BY_TYPE(FSL_TO_FLOAT32, 0, 0)
+    default: return loss;
+    }
+}
 
 /* Whether float32 holds every number of a stored type. */
 FSL_INLINE int fsl_fits_float32(fsl_stored kind)

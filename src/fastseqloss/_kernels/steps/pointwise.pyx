@@ -12,9 +12,7 @@ from cython.parallel cimport parallel, threadid
 from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcpy, memset
 
-from cpython.buffer cimport PyBuffer_Release
-
-from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Array, Stored, acquire
+from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Array, Held, Stored, hold, let_go
 from fastseqloss._kernels.parallel.threads cimport DONE, NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release
 
@@ -23,10 +21,9 @@ cdef extern from "steps/pointwise.h" nogil:
     enum:
         PIECE "FSL_PIECE"
     ctypedef enum Loss "fsl_pointwise_loss":
-        BCE_LOGITS "FSL_BCE_LOGITS"
-        BCE_PROBS "FSL_BCE_PROBS"
-        BCE_LOGITS_32 "FSL_BCE_LOGITS_32"
-        BCE_PROBS_32 "FSL_BCE_PROBS_32"
+        N_LOSSES "FSL_N_LOSSES"
+    const char *const *loss_names "fsl_loss_names"
+    Loss in_float32 "fsl_in_float32"(Loss loss) noexcept
     void load "fsl_load"(...) noexcept
     void store "fsl_store"(...) noexcept
     double loss_and_slope "fsl_pointwise"(...) noexcept
@@ -37,12 +34,18 @@ cdef extern from "steps/pointwise.h" nogil:
         ANYTHING "FSL_ANYTHING"
         SIGNS "FSL_SIGNS"
         SHARES "FSL_SHARES"
+        PROBABILITIES "FSL_PROBABILITIES"
     bint fits_float32 "fsl_fits_float32"(Stored kind) noexcept
 
 cdef enum:
     PART = 8192
     SHORT = 512
     LOOKED_AT = 32  # items: with them a look at the targets goes backwards
+
+
+# Codes of the losses, and of what targets or predictions may be.
+LOSSES = {loss_names[code].decode(): code for code in range(N_LOSSES)}
+ALLOWED = {"numbers": ANYTHING, "signs": SIGNS, "shares": SHARES, "probabilities": PROBABILITIES}
 
 
 cdef struct Job:
@@ -315,7 +318,7 @@ cdef void lay_out(Job *job) noexcept nogil:
     job.single = fits_float32(job.y.kind) and (job.x.data == NULL or fits_float32(job.x.kind))
     kind = FLOAT32 if job.single else FLOAT64
     if fits_float32(job.x.kind):
-        job.loss = BCE_LOGITS_32 if job.loss == BCE_LOGITS else BCE_PROBS_32 if job.loss == BCE_PROBS else job.loss
+        job.loss = in_float32(job.loss)
     job.group = max(1, SHORT // size)
     job.n_parts = parts(size)
     job.direct = is_whole(&job.x, kind, size) and is_whole(&job.y, kind, size) and is_whole(&job.g, kind, size)
@@ -369,15 +372,15 @@ def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, d
     OUT  partial [B, parts(T D)]: sums over steps of the means over features; steps [B, T]: those means, or
          None; both zeros before. grad like x. All of them void if a target is bad.
     """
-    cdef Py_buffer held[4]
+    cdef Held held
     cdef Job job
     memset(&job, 0, sizeof(Job))
-    memset(held, 0, sizeof(held))
+    memset(&held, 0, sizeof(Held))
     try:
-        job.x = acquire(x, x_kind, &held[0], False)
-        job.y = acquire(y, y_kind, &held[1], False)
-        job.a = acquire(a, FLOAT64, &held[2], False)
-        job.g = acquire(grad, x_kind, &held[3], True)
+        job.x = hold(&held, x, x_kind, False)
+        job.y = hold(&held, y, y_kind, False)
+        job.a = hold(&held, a, FLOAT64, False)
+        job.g = hold(&held, grad, x_kind, True)
         job.loss, job.parameter, job.allowed = <Loss> which, parameter, <Allowed> allowed
         job.lengths, job.scale, job.partial = &lengths[0], &scale[0], &partial[0, 0]
         job.mask = &mask[0, 0] if mask is not None else NULL
@@ -385,25 +388,24 @@ def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, d
         job.bad = &bad[0] if bad is not None else NULL
         return run(&job, shape, num_threads)
     finally:
-        for i in range(4):
-            PyBuffer_Release(&held[i])
+        let_go(&held)
 
 
 def find_bad_target(object y, int y_kind, shape, const int64_t[::1] lengths, const uint8_t[:, ::1] mask,
                     int allowed, int64_t[::1] bad, int num_threads):
     """First element, counted over B T D, that is not allowed; -1 if there is none.
 
-    allowed: 0 anything, 1 signs: -1 or 1, 2 shares: from 0 to 1, 3 probabilities: the same but for rounding, or NaN.
+    allowed: of ALLOWED; signs are -1 or 1, shares from 0 to 1, probabilities the same but for rounding, or NaN.
     bad: room for B * parts(T D), or None if 0.
     """
-    cdef Py_buffer held[1]
+    cdef Held held
     cdef Job job
     memset(&job, 0, sizeof(Job))
-    memset(held, 0, sizeof(held))
+    memset(&held, 0, sizeof(Held))
     try:
-        job.y = acquire(y, y_kind, &held[0], False)
+        job.y = hold(&held, y, y_kind, False)
         job.lengths, job.bad, job.allowed, job.only_look = &lengths[0], &bad[0], <Allowed> allowed, True
         job.mask = &mask[0, 0] if mask is not None else NULL
         return run(&job, shape, num_threads)
     finally:
-        PyBuffer_Release(&held[0])
+        let_go(&held)

@@ -1,0 +1,146 @@
+"""What every loss at every step has in common: which steps count, how their losses are added, rows of scores.
+
+`StepSum` and `as_class_targets` know neither scores nor their gradient, so that a loss whose scores are never stored
+can do with them alone. `Rows` is for losses whose scores [B, R, V] and gradient are arrays of the user's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain, pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays import as_weights, stored
+from .gradient import Gradient
+from .reduction import STEP_REDUCTIONS, check_reduction, is_uniform, reduce_steps, sequence_scale
+from .scores import Scores
+from .steps import Steps, as_steps, as_targets
+from .threads import threads_for
+from .types import Loss, LossAndGradient
+
+
+class Options(NamedTuple):
+    """Options of every loss at every step: the reduction is checked, all else is as it was passed."""
+
+    lengths: Any
+    mask: Any
+    reduction: str
+    normalizer: float | None
+    sample_weight: Any
+    return_grad: Any
+    grad_out: Any
+    num_threads: Any
+
+
+def as_options(
+    lengths: Any,
+    mask: Any,
+    reduction: str,
+    normalizer: float | None,
+    sample_weight: Any,
+    return_grad: bool,
+    grad_out: Any,
+    num_threads: int | None,
+) -> Options:
+    """Collect the options, in the order of the public signatures; check the reduction."""
+    normalizer = check_reduction(reduction, STEP_REDUCTIONS, normalizer)
+    return Options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+
+
+class StepSum(NamedTuple):
+    """Which steps count, and how their losses are added."""
+
+    steps: Steps
+    sample_weight: NDArray[np.float64] | None
+    reduction: str
+    normalizer: float | None
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all sequences have the same scale and nobody asks for their losses: a batch is then as one."""
+        return is_uniform(self.reduction, self.sample_weight)
+
+    def scale(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what the loss of each sequence is multiplied by, given the numbers of steps that count."""
+        return sequence_scale(self.reduction, counts, self.normalizer, self.sample_weight, self.steps.batch)
+
+    def finish(
+        self, losses: NDArray[np.float64], scale: NDArray[np.float64], gradient: Gradient
+    ) -> Loss | LossAndGradient:
+        """Return the reduced loss, and the gradient if there is one; `losses` as `reduce_steps` takes them."""
+        loss = reduce_steps(self.reduction, losses, scale, self.steps.shape)
+        return loss if gradient.values is None else (loss, gradient.finish())
+
+
+def as_step_sum(shape: tuple[int, ...], options: Options) -> StepSum:
+    """Check what says which steps of shape [B, T, ...] count, and the weights of sequences."""
+    steps = as_steps(shape, options.lengths, options.mask)
+    weight = as_weights("sample_weight", options.sample_weight, steps.batch)
+    return StepSum(steps, weight, options.reduction, options.normalizer)
+
+
+class ClassTargets(NamedTuple):
+    """Checked classes, and the scale that follows from how many count."""
+
+    classes: NDArray[np.int64]  # [B R], -1 where a step does not count
+    scale: NDArray[np.float64]  # [B], or [1] for the batch if the sum is uniform
+
+
+def as_class_targets(
+    summed: StepSum, targets: Any, n_classes: int, ignore_index: Any, class_weight: NDArray[np.float64] | None
+) -> ClassTargets:
+    """Check a class for each step that counts."""
+    flat, counts = as_targets(targets, summed.steps, n_classes, ignore_index, class_weight, summed.uniform)
+    return ClassTargets(flat, summed.scale(counts))
+
+
+@dataclass
+class Rows:
+    """Rows of scores, one of each step, with all that a kernel takes."""
+
+    summed: StepSum
+    scores: Scores
+    gradient: Gradient
+    targets: NDArray[np.int64]  # [B R], -1 where a step does not count
+    scale: NDArray[np.float64]  # [B], or [1] for the whole batch
+    class_weight: NDArray[np.float64] | None
+    losses: NDArray[np.float64]  # [B R], to be filled
+    threads: int
+    dense: tuple[NDArray[Any] | None, ...] = ()  # further arrays [B, R, V] that the kernel takes
+
+    def run(self, kernel: Callable[..., object], *parameters: Any) -> Loss | LossAndGradient:
+        """Call the kernel, if there is anything to do, and return its reduced result."""
+        scale = self.scale
+        if self.losses.size:
+            arrays = [self.scores.values, self.gradient.values, *self.dense]
+            if len(scale) != self.summed.steps.batch:
+                joined = [None if array is None else as_one(array, 2) for array in arrays]
+                if [array is None for array in joined] == [array is None for array in arrays]:
+                    arrays = joined
+                else:
+                    scale = np.repeat(scale, self.summed.steps.batch)
+            x, g, *dense = ((None, 0) if array is None else stored(array) for array in arrays)
+            parameters = (*chain(*dense), *parameters)
+            kernel(*x, self.targets, scale, self.class_weight, self.losses, g[0], self.threads, *parameters)
+        # However the arrays lie in memory, the losses of a uniform sum are those of one sequence.
+        losses = self.losses.reshape(len(self.scale), -1) if self.losses.size else np.zeros((len(self.scale), 0))
+        return self.summed.finish(losses, self.scale, self.gradient)
+
+
+def threads_for_rows(num_threads: int | None, scores: Scores, per_score: float, per_row: float) -> int:
+    """Return the threads for rows of scores, given the nanoseconds that one of each takes."""
+    n_rows = math.prod(scores.values.shape[:2])
+    return threads_for(num_threads, scores.values.size * per_score + n_rows * per_row, n_rows)
+
+
+def as_one(array: NDArray[Any], n_axes: int) -> NDArray[Any] | None:
+    """View an array with its first axes as one, those of a single sequence; None if that took a copy."""
+    axes = [(stride, n) for stride, n in zip(array.strides[:n_axes], array.shape, strict=False) if n > 1]
+    if array.size and any(outer != stride * n for (outer, _), (stride, n) in pairwise(axes)):
+        return None
+    return array.reshape(1, math.prod(array.shape[:n_axes]), *array.shape[n_axes:])

@@ -1,0 +1,41 @@
+"""Rows of scores, one for each step of a batch: what kernels of losses of such rows are given."""
+
+from libc.stdint cimport int64_t
+
+from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Array, Held, hold
+from fastseqloss._kernels.parallel.workspace cimport size_product
+
+
+cdef struct StepRows:
+    Array x, g  # scores [B, R, V]; gradient or NULL
+    Py_ssize_t n_steps, n_rows, n_classes  # of the batch, of a sequence, of a row
+    Py_ssize_t size  # bytes of a score
+    bint native  # float32 or float64: scores are read and written where they are
+    size_t row  # bytes of a row as it is computed with: half precision is in float32
+    const int64_t *targets  # -1: the step does not count
+    const double *scale  # of each sequence; 0: it does not count
+    const double *weight  # of each class, or NULL
+    double *loss  # of each step
+
+
+cdef inline void hold_rows(StepRows *rows, Held *held, object scores, int kind, const int64_t[::1] targets,
+                           const double[::1] scale, const double[::1] class_weight, double[::1] loss,
+                           object grad) except *:
+    """View what a kernel is given: there is a step at least."""
+    rows.x = hold(held, scores, kind, False)
+    rows.size = held.buffers[held.n - 1].itemsize
+    rows.g = hold(held, grad, kind, True)
+    rows.n_steps, rows.n_rows, rows.n_classes = loss.shape[0], rows.x.shape[1], rows.x.shape[2]
+    rows.native = rows.x.kind == FLOAT32 or rows.x.kind == FLOAT64
+    rows.row = size_product(rows.n_classes, sizeof(double) if rows.x.kind == FLOAT64 else sizeof(float))
+    rows.targets, rows.scale, rows.loss = &targets[0], &scale[0], &loss[0]
+    rows.weight = &class_weight[0] if class_weight is not None else NULL
+
+
+cdef inline const char *scores_of(const StepRows *rows, Py_ssize_t b, Py_ssize_t r) noexcept nogil:
+    return rows.x.data + b * rows.x.strides[0] + r * rows.x.strides[1]
+
+
+cdef inline char *gradient_of(const StepRows *rows, Py_ssize_t b, Py_ssize_t r) noexcept nogil:
+    """Where the gradient of a row goes, or NULL."""
+    return rows.g.data + b * rows.g.strides[0] + r * rows.g.strides[1] if rows.g.data != NULL else NULL
