@@ -96,6 +96,11 @@ def stored(array: NDArray[Any]) -> tuple[NDArray[Any], int]:
     return (array.view(np.uint16) if array.dtype.itemsize == 2 else array), kind
 
 
+def stored_or_none(array: NDArray[Any] | None) -> tuple[NDArray[Any] | None, int]:
+    """Return the same for an array that may be missing."""
+    return (None, 0) if array is None else stored(array)
+
+
 def is_kernel_ready(array: NDArray[Any]) -> bool:
     """Return True if kernels can walk the array: last axis contiguous, strides whole elements."""
     size = array.itemsize

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import as_weights, stored
+from .arrays import as_weights, stored_or_none
 from .gradient import Gradient
 from .reduction import STEP_REDUCTIONS, check_reduction, is_uniform, reduce_steps, sequence_scale
 from .scores import Scores
@@ -115,21 +115,29 @@ class Rows:
 
     def run(self, kernel: Callable[..., object], *parameters: Any) -> Loss | LossAndGradient:
         """Call the kernel, if there is anything to do, and return its reduced result."""
-        scale = self.scale
-        if self.losses.size:
-            arrays = [self.scores.values, self.gradient.values, *self.dense]
-            if len(scale) != self.summed.steps.batch:
-                joined = [None if array is None else as_one(array, 2) for array in arrays]
-                if [array is None for array in joined] == [array is None for array in arrays]:
-                    arrays = joined
-                else:
-                    scale = np.repeat(scale, self.summed.steps.batch)
-            x, g, *dense = ((None, 0) if array is None else stored(array) for array in arrays)
-            parameters = (*chain(*dense), *parameters)
-            kernel(*x, self.targets, scale, self.class_weight, self.losses, g[0], self.threads, *parameters)
+        scale, losses = self.scale, self.losses
+        if losses.size:
+            (scores, gradient, *dense), each = self._arrays()
+            for array in dense:
+                parameters = (*stored_or_none(array), *parameters)
+            x, g = stored_or_none(scores), stored_or_none(gradient)[0]
+            kernel(*x, self.targets, each, self.class_weight, losses, g, self.threads, *parameters)
         # However the arrays lie in memory, the losses of a uniform sum are those of one sequence.
-        losses = self.losses.reshape(len(self.scale), -1) if self.losses.size else np.zeros((len(self.scale), 0))
-        return self.summed.finish(losses, self.scale, self.gradient)
+        losses = losses.reshape(len(scale), -1) if losses.size else np.zeros((len(scale), 0))
+        return self.summed.finish(losses, scale, self.gradient)
+
+    def _arrays(self) -> tuple[list[NDArray[Any] | None], NDArray[np.float64]]:
+        """Return all arrays and the scale of each sequence; the batch is one sequence if it may be."""
+        batch = self.summed.steps.batch
+        arrays = [self.scores.values, self.gradient.values, *self.dense]
+        scale = self.scale
+        if len(scale) != batch:
+            joined = [None if array is None else as_one(array, 2) for array in arrays]
+            if sum(array is None for array in joined) == sum(array is None for array in arrays):
+                arrays = joined
+            else:
+                scale = np.repeat(scale, batch)
+        return arrays, scale
 
 
 def threads_for_rows(num_threads: int | None, scores: Scores, per_score: float, per_row: float) -> int:
@@ -140,7 +148,9 @@ def threads_for_rows(num_threads: int | None, scores: Scores, per_score: float, 
 
 def as_one(array: NDArray[Any], n_axes: int) -> NDArray[Any] | None:
     """View an array with its first axes as one, those of a single sequence; None if that took a copy."""
-    axes = [(stride, n) for stride, n in zip(array.strides[:n_axes], array.shape, strict=False) if n > 1]
-    if array.size and any(outer != stride * n for (outer, _), (stride, n) in pairwise(axes)):
-        return None
-    return array.reshape(1, math.prod(array.shape[:n_axes]), *array.shape[n_axes:])
+    shape = 1, math.prod(array.shape[:n_axes]), *array.shape[n_axes:]
+    if not array.flags.c_contiguous and array.size:
+        axes = [(stride, n) for stride, n in zip(array.strides[:n_axes], array.shape, strict=False) if n > 1]
+        if any(outer != stride * n for (outer, _), (stride, n) in pairwise(axes)):
+            return None
+    return array.reshape(shape)

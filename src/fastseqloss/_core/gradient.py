@@ -54,27 +54,30 @@ class Gradient(NamedTuple):
         """Copy the gradient to where it was asked for, in shape and dtype of the argument, and return it."""
         values = self.values
         assert values is not None
+        if self.direct and self.out is not None:
+            return self.out
+        if self.out is None and values.dtype == self.dtype:
+            return values.reshape(self.shape)
         with np.errstate(over="ignore", under="ignore"):
             if self.out is None:
-                return values.astype(self.dtype, copy=False).reshape(self.shape)
-            if not self.direct:
-                np.copyto(self.out, values.reshape(self.shape), casting="unsafe")
+                return values.astype(self.dtype).reshape(self.shape)
+            np.copyto(self.out, values.reshape(self.shape), casting="unsafe")
         return self.out
 
 
 def as_gradient(argument: Differentiable, return_grad: bool, grad_out: Any) -> Gradient:
     """Allocate the gradient, or check the array given for it."""
     wanted = flag("return_grad", return_grad)
-    unwanted = Gradient(argument.given.shape, argument.given.dtype)
+    shape, dtype = argument.given.shape, argument.given.dtype
     if grad_out is None:
-        return unwanted._replace(values=argument.empty()) if wanted else unwanted
+        return Gradient(shape, dtype, argument.empty() if wanted else None)
     grad_out = as_output(grad_out)
     same = check_grad_out(grad_out, argument.given)
     folded = argument.fold(grad_out.view(np.ndarray))
     if folded is None or folded.dtype != argument.values.dtype:
-        return unwanted._replace(values=argument.empty(), out=grad_out)
+        return Gradient(shape, dtype, argument.empty(), grad_out)
     in_place = same and np.may_share_memory(folded, argument.values)
-    return unwanted._replace(values=folded, out=grad_out, direct=True, in_place=in_place)
+    return Gradient(shape, dtype, folded, grad_out, direct=True, in_place=in_place)
 
 
 def as_gradients(

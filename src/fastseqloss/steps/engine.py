@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._core.arrays import as_array, is_bfloat16, stored
+from .._core.arrays import as_array, is_bfloat16, stored, stored_or_none
 from .._core.engine import Options, Rows, StepSum, as_class_targets, as_one, as_step_sum, threads_for_rows
 from .._core.gradient import Gradient, as_gradient
 from .._core.levels import load
@@ -216,24 +216,21 @@ def _run(pairs: _Pairs, allowed: str) -> tuple[NDArray[np.float64], NDArray[np.f
     return (partial if losses is None else losses), scale
 
 
-_Stored = tuple[NDArray[Any] | None, int]
-
-
 def _laid_out(
     pairs: _Pairs, arrays: list[NDArray[Any] | None], together: bool
-) -> tuple[tuple[int, int, int], NDArray[np.int64], list[_Stored]]:
+) -> tuple[tuple[int, int, int], NDArray[np.int64], list[tuple[NDArray[Any] | None, int]]]:
     """Return the shape, the lengths and the arrays for the kernel: one sequence, or as many as there are.
 
     The sums of one sequence do not depend on how the arrays lie in memory.
     """
-    shape, lengths = pairs.numbers.shape, pairs.summed.steps.lengths()
-    if together:
-        n_steps = shape[0] * shape[1]
-        shape, lengths = (1, n_steps, shape[2]), np.array([n_steps])
-        for i, array in enumerate(arrays):
-            joined = None if array is None else as_one(array, 3)
-            arrays[i] = array if joined is None else joined[:, None]
-    return shape, lengths, [(None, 0) if array is None else stored(array) for array in arrays]
+    shape = pairs.numbers.shape
+    if not together:
+        return shape, pairs.summed.steps.lengths(), [stored_or_none(array) for array in arrays]
+    n_steps = shape[0] * shape[1]
+    for i, array in enumerate(arrays):
+        joined = None if array is None else as_one(array, 3)
+        arrays[i] = array if joined is None else joined[:, None]
+    return (1, n_steps, shape[2]), np.array([n_steps]), [stored_or_none(array) for array in arrays]
 
 
 def _room_for_items(shape: tuple[int, int, int]) -> NDArray[np.int64]:
