@@ -26,6 +26,9 @@ from .._core.scores import Scores, as_scores
 from .._core.threads import threads_for
 from .._kernels import arguments
 
+# Of transitions, starts and ends.
+Sums = tuple[NDArray[np.float64] | None, NDArray[np.float64] | None, NDArray[np.float64] | None]
+
 
 class CRFGradient(NamedTuple):
     """Gradients of a CRF's loss, each of the shape and dtype of the argument of its name.
@@ -71,7 +74,7 @@ class Potentials(NamedTuple):
         return self.transitions, self.start, self.end
 
     @property
-    def kernel_parameters(self) -> tuple[NDArray[np.float64], ...]:
+    def kernel_parameters(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Transitions, starts and ends as a kernel takes them."""
         return self.transitions.values, self.start.values, self.end.values
 
@@ -190,11 +193,12 @@ class Gradient:
             wanted = tuple([as_output(array) for array in wanted])
         self.given = wanted
         self.emissions = as_gradient(potentials.scores, return_grad, wanted[0])
-        self.sums: tuple[NDArray[np.float64] | None, ...] = (None, None, None)
+        self.sums: Sums = (None, None, None)
         if return_grad:
             if grad_out is not None:
                 _check_parameter_outs(potentials, wanted)
-            self.sums = tuple([np.zeros(parameter.values.shape) for parameter in potentials.parameters])
+            transitions, first, last = (np.zeros(parameter.values.shape) for parameter in potentials.parameters)
+            self.sums = transitions, first, last
 
     @property
     def read_from(self) -> NDArray[Any]:
@@ -203,7 +207,7 @@ class Gradient:
         return values.copy() if self.emissions.in_place else values
 
     @property
-    def kernel_arrays(self) -> tuple[NDArray[Any] | None, ...]:
+    def kernel_arrays(self) -> tuple[NDArray[Any] | None, *Sums]:
         """Emissions, transitions, starts and ends as a kernel takes them."""
         return self.emissions.values, *self.sums
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,7 +13,10 @@ from .._core.options import flag
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
 from .arguments import CRFGradient, Gradient, Potentials, as_potentials, as_tags, schedule
 
-_kernel = load("crf.loss")
+if TYPE_CHECKING:
+    from .._kernels.crf import loss as _kernel
+else:
+    _kernel = load("crf.loss")
 
 
 Loss = float | NDArray[np.float64]

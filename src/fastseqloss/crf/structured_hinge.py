@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,7 +13,10 @@ from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale
 from .arguments import CRFGradient, Gradient, as_cost, as_potentials, as_tags, schedule
 from .loss import GradOut, Loss
 
-_kernel = load("crf.loss")
+if TYPE_CHECKING:
+    from .._kernels.crf import loss as _kernel
+else:
+    _kernel = load("crf.loss")
 
 
 @overload

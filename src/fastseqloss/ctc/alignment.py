@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +16,10 @@ from .._core.scores import as_scores
 from .._core.threads import schedule
 from .arguments import as_classes, as_labels, as_log_prior, as_star, require_feasible
 
-_kernel = load("ctc.alignment")
+if TYPE_CHECKING:
+    from .._kernels.ctc import alignment as _kernel
+else:
+    _kernel = load("ctc.alignment")
 
 
 _INPUTS = ("logits", "log_probs", "probs")

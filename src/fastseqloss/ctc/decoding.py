@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,7 +15,10 @@ from .._core.threads import schedule
 from .alignment import _INPUTS, Floats, Input, Integers
 from .arguments import as_classes
 
-_kernel = load("ctc.alignment")
+if TYPE_CHECKING:
+    from .._kernels.ctc import alignment as _kernel
+else:
+    _kernel = load("ctc.alignment")
 
 
 class GreedyDecoding(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +16,10 @@ from .._core.scores import as_scores
 from .._core.threads import schedule
 from .arguments import as_labels, check_labels, read_labels, require_feasible
 
-_kernel = load("ctc.loss")
+if TYPE_CHECKING:
+    from .._kernels.ctc import loss as _kernel
+else:
+    _kernel = load("ctc.loss")
 
 
 _INPUTS = ("logits", "log_probs", "probs")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from numpy.typing import ArrayLike, NDArray
 
@@ -10,7 +10,10 @@ from .._core.levels import load
 from .._core.types import ClippedPolicyOptions, Loss, LossAndGradient, PolicyOptions, ScalarReduction, StepReduction
 from .arguments import as_clip, policy_loss
 
-_kernel = load("rewards.policy")
+if TYPE_CHECKING:
+    from .._kernels.rewards import policy as _kernel
+else:
+    _kernel = load("rewards.policy")
 
 
 @overload

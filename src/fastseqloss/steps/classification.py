@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,7 +23,10 @@ from .._core.types import (
 from .classes import prepare
 from .pointwise import pointwise_loss
 
-_kernel = load("steps.classification")
+if TYPE_CHECKING:
+    from .._kernels.steps import classification as _kernel
+else:
+    _kernel = load("steps.classification")
 
 
 _INPUTS = ("logits", "log_probs", "probs")

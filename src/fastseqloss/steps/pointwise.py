@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,10 @@ from .._core.steps import (
 from .._core.threads import threads_for
 from .._core.types import Loss, LossAndGradient
 
-_kernel = load("steps.pointwise")
+if TYPE_CHECKING:
+    from .._kernels.steps import pointwise as _kernel
+else:
+    _kernel = load("steps.pointwise")
 
 
 LOSSES = ("mse", "mae", "huber", "quantile", "hinge", "squared_hinge", "bce_logits", "bce_probs")
