@@ -75,6 +75,7 @@ if MSVC:
 else:
     FLAGS = ["-O1", "-g"] if DEBUG else ["-O3", "-g0"]
     FLAGS += ["-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-Wno-unknown-pragmas"]
+LESS = [] if MSVC or DEBUG else ["-O2"]  # for code that computes nothing
 ARCH = ["-arch", TARGET] if MACOS else []  # takes the place of those that Python itself was built for
 FLAGS += ARCH
 LINK = ARCH if MSVC else [*ARCH, "-pthread"]
@@ -132,7 +133,7 @@ def compiled(module, level, flags):
         [str(source)],
         include_dirs=[str(FOLDER)],
         depends=sorted(str(path) for path in headers(text, FOLDER)),
-        extra_compile_args=FLAGS + flags,
+        extra_compile_args=FLAGS + flags + (LESS if module.name == SHARED else []),
         extra_link_args=[*LINK],
     )
 
