@@ -30,14 +30,16 @@ KERNELS = [
     "rewards.policy",
 ]
 BASELINE = ["arguments", "codes", "cpu", "parallel.threads"]
-FOLDER = Path("src/fastseqloss/_kernels")
+PACKAGE = "fastseqloss._kernels"
+FOLDER = Path("src") / PACKAGE.replace(".", "/")
 DEBUG = os.environ.get("FASTSEQLOSS_DEBUG", "0") not in ("", "0")
+BUILD = Path("build/c") / ("debug" if DEBUG else "release")
 OPENMP = os.environ.get("FASTSEQLOSS_OPENMP", "")
 JOBS = os.cpu_count() or 1
 MACOS = sys.platform == "darwin"
 MSVC = sys.platform == "win32"
 # What Cython needs for memory views, once instead of in every module: half of the wheel.
-SHARED = "fastseqloss._kernels._shared"
+SHARED = f"{PACKAGE}._shared"
 
 
 def target():
@@ -72,6 +74,7 @@ if MSVC:
 else:
     FLAGS = ["-O1", "-g"] if DEBUG else ["-O3", "-g0"]
     FLAGS += ["-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-Wno-unknown-pragmas"]
+LESS = [] if MSVC or DEBUG else ["-O2"]  # for code that computes nothing
 ARCH = ["-arch", TARGET] if MACOS else []  # takes the place of those that Python itself was built for
 FLAGS += ARCH
 LINK = ARCH if MSVC else [*ARCH, "-pthread"]
@@ -88,33 +91,61 @@ DIRECTIVES = {
 
 
 def extensions():
-    """Every extension module; one call of cythonize per level, since the module name is in the C source."""
+    """Every extension module: one C source per kernel, compiled once per level."""
+    names = [*BASELINE, *KERNELS]
+    generated = cythonize(
+        [
+            *(Extension(f"{PACKAGE}.{name}", [str(FOLDER / f"{name.replace('.', '/')}.pyx")]) for name in names),
+            Extension(SHARED, [str(FOLDER / "_shared.c")]),  # written by Cython
+        ],
+        build_dir=str(BUILD / "cython"),
+        include_path=["src"],
+        compiler_directives=DIRECTIVES,
+        shared_utility_qualified_name=SHARED,
+        nthreads=JOBS if sys.platform == "linux" else 0,  # elsewhere processes would run this file again
+    )
     modules = []
-    for level, flags in {**LEVELS, "": []}.items():
-        names = KERNELS if level else BASELINE
-        level_extensions = [
-            Extension(
-                f"fastseqloss._kernels.{name}" + (f"_{level}" if level else ""),
-                [str(FOLDER / f"{name.replace('.', '/')}.pyx")],
-                include_dirs=[str(FOLDER)],
-                depends=[str(path) for path in FOLDER.rglob("*.[hp]*")],
-                extra_compile_args=FLAGS + flags,
-                extra_link_args=[*LINK],
-            )
-            for name in names
-        ]
-        if not level:
-            source = str(FOLDER / "_shared.c")  # written by Cython
-            level_extensions.append(Extension(SHARED, [source], extra_compile_args=[*FLAGS], extra_link_args=[*LINK]))
-        modules += cythonize(
-            level_extensions,
-            build_dir=str(Path("build/cython") / (level or "baseline") / ("debug" if DEBUG else "release")),
-            include_path=["src"],
-            compiler_directives=DIRECTIVES,
-            shared_utility_qualified_name=SHARED,
-            nthreads=JOBS if sys.platform == "linux" else 0,  # elsewhere processes would run this file again
-        )
+    for module in generated:
+        per_level = module.name.removeprefix(f"{PACKAGE}.") in KERNELS
+        for level, flags in LEVELS.items() if per_level else [("", [])]:
+            modules.append(compiled(module, level, flags))
     return modules
+
+
+def compiled(module, level, flags):
+    """The extension that compiles a module of Cython's for a level, under the name of both."""
+    generated = Path(module.sources[0])
+    text = generated.read_text()
+    name = module.name
+    if level:
+        function = f"PyInit_{name.rpartition('.')[2]}"
+        text = f"#define {function} {function}_{level}\n{text}"
+        name += f"_{level}"
+    source = BUILD / (level or "baseline") / module.name.replace(".", "/")
+    source = source.with_suffix(".c")
+    # Written only if it differs: Cython works again whenever pip brings it anew, but compilers need not.
+    if not source.exists() or source.read_text() != text:
+        source.parent.mkdir(parents=True, exist_ok=True)
+        source.write_text(text)
+    return Extension(
+        name,
+        [str(source)],
+        include_dirs=[str(FOLDER)],
+        depends=sorted(str(path) for path in headers(text, FOLDER)),
+        extra_compile_args=FLAGS + flags + (LESS if module.name == SHARED else []),
+        extra_link_args=[*LINK],
+    )
+
+
+def headers(text, folder):
+    """Our headers that a C source in a folder includes, and those that they include."""
+    found = set()
+    for included in re.findall(r'^\s*#\s*include\s+"(.+)"', text, re.MULTILINE):
+        for path in (folder / included, FOLDER / included):
+            if path.exists():
+                found |= {path} | headers(path.read_text(), path.parent)
+                break
+    return found
 
 
 def openmp_flags():

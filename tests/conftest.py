@@ -33,6 +33,16 @@ settings.load_profile(profile)
 LEVELS = [levels.level] if profile == "quick" else levels.available_levels()
 
 
+@pytest.hookimpl(tryfirst=True)  # before marks are looked at
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as thorough what repeats a test at a level other than the one in use."""
+    others = set(levels.available_levels()) - {levels.level}
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec and any(isinstance(value, str) and value in others for value in callspec.params.values()):
+            item.add_marker(pytest.mark.thorough)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def many_processors() -> Iterator[None]:
     """As many threads as tests ask for, however few CPUs there are, and however busy these."""

@@ -23,6 +23,9 @@ from .._core.scores import Scores, as_scores
 from .._core.threads import Schedule, threads_for
 from .._kernels import arguments
 
+# Of transitions, starts and ends.
+Sums = tuple[NDArray[np.float64] | None, NDArray[np.float64] | None, NDArray[np.float64] | None]
+
 
 class CRFGradient(NamedTuple):
     """Gradients of a CRF's loss, each of the shape and dtype of the argument of its name.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,7 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 from .._core.levels import load
 from .arguments import as_potentials, schedule
 
-_kernel = load("crf.loss")
+if TYPE_CHECKING:
+    from .._kernels.crf import loss as _kernel
+else:
+    _kernel = load("crf.loss")
 
 
 class CRFPath(NamedTuple):

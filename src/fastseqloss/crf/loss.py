@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,7 +23,10 @@ from .arguments import (
     schedule,
 )
 
-_kernel = load("crf.loss")
+if TYPE_CHECKING:
+    from .._kernels.crf import loss as _kernel
+else:
+    _kernel = load("crf.loss")
 
 GradOut = NDArray[Any] | CRFGradient
 LossAndGradients = tuple[Loss, CRFGradient]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Unpack, overload
+from typing import TYPE_CHECKING, Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,7 +22,10 @@ from .arguments import (
 )
 from .loss import GradOut, LossAndGradients
 
-_kernel = load("crf.loss")
+if TYPE_CHECKING:
+    from .._kernels.crf import loss as _kernel
+else:
+    _kernel = load("crf.loss")
 
 
 @overload

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +17,10 @@ from .._core.types import Infeasible, Input
 from .._kernels.codes import Input as InputKind
 from .arguments import as_classes, as_lattice, as_log_prior
 
-_kernel = load("ctc.alignment")
+if TYPE_CHECKING:
+    from .._kernels.ctc import alignment as _kernel
+else:
+    _kernel = load("ctc.alignment")
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]

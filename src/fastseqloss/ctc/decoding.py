@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,7 +16,10 @@ from .._core.types import Input
 from .alignment import Floats, Integers
 from .arguments import as_classes
 
-_kernel = load("ctc.alignment")
+if TYPE_CHECKING:
+    from .._kernels.ctc import alignment as _kernel
+else:
+    _kernel = load("ctc.alignment")
 
 
 class GreedyDecoding(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,7 +24,10 @@ from .._core.types import (
 )
 from .arguments import NAMES, Alphabet, Lattice, Names, as_lattice, check_labels, read_labels
 
-_kernel = load("ctc.loss")
+if TYPE_CHECKING:
+    from .._kernels.ctc import loss as _kernel
+else:
+    _kernel = load("ctc.loss")
 
 
 @overload

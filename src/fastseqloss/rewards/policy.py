@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +15,10 @@ from .._core.scores import as_step_scores
 from .._core.types import ClippedPolicyOptions, Loss, LossAndGradient, PolicyOptions, ScalarReduction, StepReduction
 from .arguments import as_actions, as_advantages, as_clip, as_finite
 
-_kernel = load("rewards.policy")
+if TYPE_CHECKING:
+    from .._kernels.rewards import policy as _kernel
+else:
+    _kernel = load("rewards.policy")
 
 
 @overload

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,7 +13,10 @@ from .._core.options import as_number
 from .._core.steps import Steps
 from .arguments import as_finite
 
-_kernel = load("rewards.policy")
+if TYPE_CHECKING:
+    from .._kernels.rewards import policy as _kernel
+else:
+    _kernel = load("rewards.policy")
 
 
 def discounted_returns(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.engine import as_options
 from .._core.levels import load
-from .._core.options import as_number, choice
+from .._core.options import as_input_kind, as_number, choice
 from .._core.types import (
     ClassOptions,
     CrossEntropyOptions,
@@ -23,9 +23,13 @@ from .._core.types import (
     ScalarStepOptions,
     StepReduction,
 )
+from .._kernels.codes import Input as InputKind
 from .engine import balance, pointwise_loss, prepare_rows
 
-_kernel = load("steps.classification")
+if TYPE_CHECKING:
+    from .._kernels.steps import classification as _kernel
+else:
+    _kernel = load("steps.classification")
 
 
 @overload
@@ -214,7 +218,7 @@ def softmax_cross_entropy(
     >>> round(float(np.exp(fsl.softmax_cross_entropy(x, [[0, -100]]))), 6)
     2.0
     """
-    kind = choice("input", input, tuple(_kernel.INPUTS))
+    kind = as_input_kind(input)
     epsilon = as_number("label_smoothing", label_smoothing, 0.0, 1.0)
     zeta = as_number("z_loss", z_loss, 0.0, np.inf)
     if zeta and kind:
@@ -375,7 +379,7 @@ def nll_loss(
     """
     options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
     rows = prepare_rows("nll", log_probs, targets, options, ignore_index, class_weight)
-    return rows.run(_kernel.softmax_cross_entropy, None, 0, 0.0, 0.0, _kernel.INPUTS["log_probs"])
+    return rows.run(_kernel.softmax_cross_entropy, None, 0, 0.0, 0.0, InputKind.LOG_PROBS)
 
 
 @overload

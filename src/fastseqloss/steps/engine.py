@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,10 @@ from .._core.threads import threads_for
 from .._core.types import Loss, LossAndGradient
 from .registry import DISTRIBUTIONS, LOSSES, NUMBERS, StepLoss
 
-_kernel = load("steps.pointwise")
+if TYPE_CHECKING:
+    from .._kernels.steps import pointwise as _kernel
+else:
+    _kernel = load("steps.pointwise")
 
 
 # ---- a score for each class ------------------------------------------------------------------
@@ -166,7 +169,9 @@ def _check_all(pairs: _Pairs, allowed: str, values: NDArray[Any], name: str, giv
         shape, lengths, arrays = _laid_out(pairs, [values], steps.full)
         room = _room_for_items(shape)
         code = _kernel.ALLOWED[allowed]
-        bad = _kernel.find_bad_target(*arrays[0], shape, lengths, steps.mask, code, room, pairs.threads)
+        array, kind = arrays[0]
+        assert array is not None
+        bad = _kernel.find_bad_target(array, kind, shape, lengths, steps.mask, code, room, pairs.threads)
         _raise_if_bad(bad, allowed, name, given)
 
 
@@ -194,12 +199,16 @@ def _run(pairs: _Pairs, allowed: str) -> tuple[NDArray[np.float64], NDArray[np.f
     partial = np.zeros((shape[0], _kernel.parts(shape[1] * shape[2])))
     losses = np.zeros(shape[:2]) if summed.reduction == "none" else None
     if given.size:
-        x, y, a, g = arrays
+        (x, x_kind), (y, y_kind), (a, _), (g, _) = arrays
+        assert x is not None
+        assert y is not None
         bad = _kernel.pointwise(
             _kernel.LOSSES[pairs.loss.name],
-            *x,
-            *y,
-            a=a[0],
+            x,
+            x_kind,
+            y,
+            y_kind,
+            a=a,
             parameter=number,
             shape=shape,
             lengths=lengths,
@@ -207,7 +216,7 @@ def _run(pairs: _Pairs, allowed: str) -> tuple[NDArray[np.float64], NDArray[np.f
             scale=scale,
             partial=partial,
             steps=losses,
-            grad=g[0],
+            grad=g,
             allowed=_kernel.ALLOWED[allowed],
             bad=None if allowed == NUMBERS else _room_for_items(shape),
             num_threads=pairs.threads,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from numpy.typing import ArrayLike, NDArray
 
@@ -23,7 +23,10 @@ from .._core.types import (
 )
 from .engine import pointwise_loss, prepare_rows
 
-_kernel = load("steps.margin")
+if TYPE_CHECKING:
+    from .._kernels.steps import margin as _kernel
+else:
+    _kernel = load("steps.margin")
 
 
 @overload

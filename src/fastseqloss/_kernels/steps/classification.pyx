@@ -14,7 +14,13 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset
 
-from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Array, Held, hold, let_go
+from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Array, Held, hold, let_go, load, store
+from fastseqloss._kernels.codes cimport LOGITS, LOG_PROBS, PROBS, Input
+from fastseqloss._kernels.simd.rows cimport (
+    LANES, MOST_ROWS, SHORT, find_outside, is_large, load_max, row_dot, row_dot_log, row_exp, row_gradient,
+    row_slope, row_smooth, share, short_exp, short_gradient, short_max, softmax_losses, tile_dot, tile_exp,
+    tile_gradient, tile_in, tile_max, tile_out,
+)
 from fastseqloss._kernels.simd.step_rows cimport StepRows, gradient_of, hold_rows, scores_of
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.parallel.signals cimport advance
@@ -22,64 +28,26 @@ from fastseqloss._kernels.simd.softmax cimport log64
 from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release, size_product, take
 
 
-cdef extern from "simd/rows.h" nogil:
-    # Macros that choose by type; C checks the arguments.
-    enum:
-        LANES "FSL_LANES"
-        SHORT "FSL_SHORT"
-        MOST "FSL_MOST_ROWS"  # in a block
-    void load "fsl_load"(...) noexcept
-    void store "fsl_store"(...) noexcept
-    double load_max "fsl_load_max"(...) noexcept
-    double row_exp "fsl_row_exp"(...) noexcept
-    void short_max "fsl_short_max"(...) noexcept
-    void short_exp "fsl_short_exp"(...) noexcept
-    void short_gradient "fsl_short_gradient"(...) noexcept
-    double row_dot "fsl_row_dot"(...) noexcept
-    double row_dot_log "fsl_row_dot_log"(...) noexcept
-    void row_gradient "fsl_row_gradient"(...) noexcept
-    void row_slope "fsl_row_slope"(...) noexcept
-    Py_ssize_t find_outside "fsl_find_outside"(...) noexcept
-    double share "fsl_share"(double p) noexcept
-    bint is_large "fsl_is_large"(...) noexcept
-    double row_smooth "fsl_row_smooth"(...) noexcept
-    void tile_in "fsl_tile_in"(...) noexcept
-    void tile_out "fsl_tile_out"(...) noexcept
-    void tile_max "fsl_tile_max"(...) noexcept
-    void tile_exp "fsl_tile_exp"(...) noexcept
-    void tile_dot "fsl_tile_dot"(...) noexcept
-    void tile_gradient "fsl_tile_gradient"(...) noexcept
-    void softmax_losses "fsl_softmax_losses"(int n, const double *m, const double *sums, const double *picked,
-                                             const double *q, double z, const double *scale, double *loss,
-                                             double *factor) noexcept
-
 cdef enum:
     BLOCK = 4096  # elements in a block, unless one row has more
-
-cdef enum Input:
-    LOGITS
-    LOG_PROBS
-    PROBS
-
-INPUTS = {"logits": LOGITS, "log_probs": LOG_PROBS, "probs": PROBS}
 
 
 cdef struct Block:
     # The rows of a block that count.
     int n
-    Py_ssize_t step[MOST]
-    int64_t target[MOST]
-    const char *x[MOST]
-    char *g[MOST]
-    double m[MOST]
-    double sum[MOST]
-    double picked[MOST]
-    double q[MOST]
-    double own[MOST]
-    double at_target[MOST]
-    double scale[MOST]
-    double loss[MOST]
-    double factor[MOST]
+    Py_ssize_t step[MOST_ROWS]
+    int64_t target[MOST_ROWS]
+    const char *x[MOST_ROWS]
+    char *g[MOST_ROWS]
+    double m[MOST_ROWS]
+    double sum[MOST_ROWS]
+    double picked[MOST_ROWS]
+    double q[MOST_ROWS]
+    double own[MOST_ROWS]
+    double at_target[MOST_ROWS]
+    double scale[MOST_ROWS]
+    double loss[MOST_ROWS]
+    double factor[MOST_ROWS]
 
 
 cdef struct Job:
@@ -156,7 +124,7 @@ cdef void short_rows(const Job *job, Block *rows, const floating **x, floating *
                      floating *buffer) noexcept nogil:
     """Rows of LANES to SHORT classes."""
     cdef Py_ssize_t k, v = job.rows.n_classes, ahead = (x[1] - x[0]) * job.block if rows.n > 1 else 0
-    cdef floating m[MOST]
+    cdef floating m[MOST_ROWS]
     cdef const floating *q
     short_max(x, rows.n, v, m)
     for k in range(rows.n):
@@ -281,8 +249,8 @@ cdef void probability_rows(const Job *job, Block *rows, const floating **x, floa
 
 cdef void run_block(const Job *job, Py_ssize_t first, Py_ssize_t last, floating *smooth, floating *scratch,
                     Block *rows) noexcept nogil:
-    cdef const floating *x[MOST]
-    cdef floating *e[MOST]
+    cdef const floating *x[MOST_ROWS]
+    cdef floating *e[MOST_ROWS]
     cdef floating *buffer = scratch
     cdef Py_ssize_t k, v = job.rows.n_classes
     cdef bint native = job.rows.native
@@ -343,7 +311,7 @@ cdef Status run_steps(Job *job, int num_threads) noexcept nogil:
     cdef Py_ssize_t v = job.rows.n_classes
     cdef size_t row = job.rows.row
     cdef uintptr_t own = 0
-    job.block = min(LANES if v < LANES else MOST, max(1, BLOCK // v))
+    job.block = min(LANES if v < LANES else MOST_ROWS, max(1, BLOCK // v))
     # For all the smoothing row; for each worker a block, rows of half precision, and a row of q or tiles.
     take(&own, 1, sizeof(Block))
     take(&own, job.block + (3 * LANES if v < LANES else 1), row)

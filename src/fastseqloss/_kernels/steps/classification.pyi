@@ -1,0 +1,30 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Integers = NDArray[np.int64]
+Doubles = NDArray[np.float64]
+Stored = NDArray[Any]  # with the kind that goes with it
+
+def softmax_cross_entropy(
+    scores: Stored,
+    kind: int,
+    targets: Integers,
+    scale: Doubles,
+    class_weight: Doubles | None,
+    loss: Doubles,
+    grad: Stored | None,
+    num_threads: int,
+    distributions: Stored | None,
+    distribution_kind: int,
+    label_smoothing: float,
+    z_loss: float,
+    input_kind: int,
+) -> None: ...
+def first_outside(
+    values: Stored,
+    kind: int,
+    targets: Integers,
+    most: float,
+) -> int: ...
