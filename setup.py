@@ -2,8 +2,8 @@
 
 FASTSEQLOSS_DEBUG=1 builds with bounds checks, assertions and no optimisation to speak of. FASTSEQLOSS_OPENMP=1 fails
 where there is no OpenMP, 0 builds without; otherwise it is used where it is to be had.
-FASTSEQLOSS_LEVELS builds for some of the levels only, x86_64_v3 say: less to compile, for a machine or a check that
-needs no other.
+FASTSEQLOSS_LEVELS names the levels to build, such as x86_64_v3, or is "all", as for wheels. The default is the levels
+that this machine can run.
 """
 
 import os
@@ -64,8 +64,27 @@ elif MSVC:
     LEVELS = {"x86_64_v2": [], "x86_64_v3": ["/arch:AVX2"], "x86_64_v4": ["/arch:AVX512"]}
 else:
     LEVELS = {f"x86_64_v{n}": [f"-march=x86-64-v{n}"] for n in (2, 3, 4)}
-if os.environ.get("FASTSEQLOSS_LEVELS"):
-    LEVELS = {level: LEVELS[level] for level in os.environ["FASTSEQLOSS_LEVELS"].split(",")}
+
+
+def levels_to_build():
+    """Names of the levels to build for."""
+    asked = os.environ.get("FASTSEQLOSS_LEVELS")
+    if asked:
+        return list(LEVELS) if asked == "all" else asked.split(",")
+    try:
+        flags = set(re.search(r"^flags\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[1].split())
+    except (OSError, TypeError):  # not Linux, or not x86-64
+        return list(LEVELS)
+    lacking = {level: needed - flags for level, needed in NEEDED.items()}
+    return [level for level in LEVELS if not lacking.get(level)]
+
+
+# Flags of Linux for instructions that a level adds to those below it.
+NEEDED = {
+    "x86_64_v3": {"avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"},
+    "x86_64_v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+}
+LEVELS = {level: LEVELS[level] for level in levels_to_build()}
 
 # Strict IEEE semantics: infinities, NaN and the order of additions keep their meaning. The loops that
 # may be reordered say so themselves (omp simd reduction). MSVC has _Generic and restrict from C11 on.

@@ -14,6 +14,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 unset PYTHONPATH FASTSEQLOSS_ISA FASTSEQLOSS_DEBUG
+export FASTSEQLOSS_LEVELS=all
 
 newest() {
     local version path

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import functools
+import importlib
+import importlib.util
 import os
 from types import ModuleType
 
 from .._kernels import cpu
 
 
+@functools.cache
+def _is_built(level: str) -> bool:
+    return importlib.util.find_spec(f"fastseqloss._kernels.ctc.loss_{level}") is not None
+
+
 def available_levels() -> list[str]:
     """Return the instruction set levels of this build that this machine can run, best first."""
-    level = cpu.x86_64_level()
-    if level == 0:
+    highest = cpu.x86_64_level()
+    if highest == 0:
         return ["baseline"]
-    return [f"x86_64_v{n}" for n in (4, 3, 2) if n <= level]
+    return [name for name in (f"x86_64_v{n}" for n in range(highest, 1, -1)) if _is_built(name)]
 
 
 def _choose_level() -> str:
     levels = available_levels()
     if not levels:
-        raise ImportError("fastseqloss needs an x86-64-v2 CPU (SSE4.2 and POPCNT)")
+        raise ImportError(
+            "this build of fastseqloss has no kernels for this CPU: wheels need x86-64-v2 (SSE4.2 and POPCNT), a build "
+            "with FASTSEQLOSS_LEVELS needs one of those levels"
+        )
     wanted = os.environ.get("FASTSEQLOSS_ISA", "")
     if wanted and wanted not in levels:
         raise ImportError(f"FASTSEQLOSS_ISA is {wanted!r}; this machine can run: {', '.join(levels)}")

@@ -15,7 +15,7 @@ from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset
 
 from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Array, Held, hold, let_go, load, store
-from fastseqloss._kernels.codes cimport LOGITS, LOG_PROBS, PROBS, Input
+from fastseqloss._kernels.codes cimport LOGITS, PROBS, Input
 from fastseqloss._kernels.simd.rows cimport (
     LANES, MOST_ROWS, SHORT, find_outside, is_large, load_max, row_dot, row_dot_log, row_exp, row_gradient,
     row_slope, row_smooth, share, short_exp, short_gradient, short_max, softmax_losses, tile_dot, tile_exp,
