@@ -57,7 +57,7 @@ class Gradient(NamedTuple):
         if self.direct and self.out is not None:
             return self.out
         if self.out is None and values.dtype == self.dtype:
-            return values.reshape(self.shape)
+            return values if values.shape == self.shape else values.reshape(self.shape)
         with np.errstate(over="ignore", under="ignore"):
             if self.out is None:
                 return values.astype(self.dtype).reshape(self.shape)
