@@ -16,7 +16,7 @@ from .messages import indexed, wrong_dtype
 
 _NATIVE = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 
-_INT64 = np.dtype(np.int64)
+_INT64, _FLOAT64 = np.dtype(np.int64), np.dtype(np.float64)
 
 _MOST_ELEMENTS = sys.maxsize // 9  # of 8 bytes; NumPy counts lengths near the limit in float64
 
@@ -89,6 +89,8 @@ def as_real(name: str, value: Any) -> NDArray[Any]:
 
 def as_doubles(array: NDArray[Any]) -> NDArray[np.float64]:
     """Return a C-contiguous copy in float64, under any `numpy.seterr` of the caller."""
+    if array.dtype is _FLOAT64:
+        return array.copy()
     with np.errstate(all="ignore"):
         return np.array(array, dtype=np.float64, order="C")
 
