@@ -16,6 +16,8 @@ from .messages import indexed, wrong_dtype
 
 _NATIVE = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 
+_INT64, _FLOAT64 = np.dtype(np.int64), np.dtype(np.float64)
+
 _MOST_ELEMENTS = sys.maxsize // 9  # of 8 bytes; NumPy counts lengths near the limit in float64
 
 FLOATS = "float16, bfloat16, float32 or float64"
@@ -26,7 +28,7 @@ _KINDS = {np.dtype(name): kind for kind, name in enumerate(STORED) if name != "b
 def as_array(name: str, value: Any) -> NDArray[Any]:
     """Return `value` as an array, without a copy if NumPy can access its memory."""
     array = value if type(value) is np.ndarray else as_numpy(name, value)
-    if array.size > _MOST_ELEMENTS or not array.size:
+    if not 0 < array.size <= _MOST_ELEMENTS:
         _check_size(name, array)
     return array
 
@@ -36,6 +38,13 @@ def _check_size(name: str, array: NDArray[Any]) -> None:
     elements = math.prod(length for length in array.shape if length)
     if elements > _MOST_ELEMENTS:
         raise MemoryError(f"{name} has shape {array.shape}: no memory holds {8 * elements} bytes, 8 for each element")
+
+
+def filled(n: int, value: float, dtype: type[Any] = np.float64) -> NDArray[Any]:
+    """Return `np.full(n, value, dtype)`, which takes longer for a short array."""
+    array = np.empty(n, dtype)
+    array.fill(value)
+    return array
 
 
 def check_output(name: str, shape: tuple[int, ...], itemsize: int) -> None:
@@ -80,6 +89,8 @@ def as_real(name: str, value: Any) -> NDArray[Any]:
 
 def as_doubles(array: NDArray[Any]) -> NDArray[np.float64]:
     """Return a C-contiguous copy in float64, under any `numpy.seterr` of the caller."""
+    if array.dtype is _FLOAT64:
+        return array.copy()
     with np.errstate(all="ignore"):
         return np.array(array, dtype=np.float64, order="C")
 
@@ -163,11 +174,15 @@ def read_integers(name: str, value: Any, remedy: str | None = None) -> Integers:
     `remedy` is the advice for a missing entry, if not that of `messages.cause`.
     """
     array = as_array(name, value)
-    if array.dtype.kind not in "iu":
+    dtype = array.dtype
+    if dtype is _INT64:
+        values = array.copy()
+        return Integers(values, values)
+    if dtype.kind not in "iu":
         if array.size:
             raise wrong_dtype(name, array, "any integer dtype", remedy)
         array = np.empty(array.shape, np.int64)
-    if array.dtype.itemsize == 8 and array.dtype.kind == "u":
+    elif dtype.itemsize == 8 and dtype.kind == "u":
         exact = np.array(array, dtype=np.uint64, order="C")
         return Integers(np.minimum(exact, np.iinfo(np.int64).max).astype(np.int64), exact)
     values = np.array(array, dtype=np.int64, order="C")
@@ -177,7 +192,7 @@ def read_integers(name: str, value: Any, remedy: str | None = None) -> Integers:
 def as_lengths(name: str, value: Any, batch: int, longest: int, single: bool) -> NDArray[np.int64]:
     """Return lengths [B] from 0 to `longest`; None means `longest` for all. A number is accepted for one sequence."""
     if value is None:
-        return np.full(batch, longest, np.int64)
+        return filled(batch, longest, np.int64)
     read = read_integers(name, value)
     lengths = read.values
     if lengths.ndim == 0 and (single or batch == 1):
@@ -204,7 +219,7 @@ def as_mask(
         raise wrong_dtype(name, array, "bool, or integers 0 and 1")
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}; allowed: {shape}")
-    array = np.array(array, order="C")
+    array = array.copy()
     if array.dtype.kind != "b":
         bad = (array != 0) & (array != 1)
         if inside is not None:

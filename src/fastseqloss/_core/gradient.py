@@ -57,7 +57,7 @@ class Gradient(NamedTuple):
         if self.direct and self.out is not None:
             return self.out
         if self.out is None and values.dtype == self.dtype:
-            return values.reshape(self.shape)
+            return values if values.shape == self.shape else values.reshape(self.shape)
         with np.errstate(over="ignore", under="ignore"):
             if self.out is None:
                 return values.astype(self.dtype).reshape(self.shape)
@@ -92,19 +92,22 @@ def as_gradients(
     `result` is the class of the named tuple of all gradients. `grad_out` may be one array, for the argument, or such a
     tuple, None where there is no array. Gradients of parameters begin as zeros in float64, for kernels to add to.
     """
-    wanted = flag("return_grad", return_grad) or grad_out is not None
+    wanted = flag("return_grad", return_grad)
+    if grad_out is None:
+        shared = [Gradient(p.values.shape, p.dtype, np.zeros(p.values.shape) if wanted else None) for p in parameters]
+        return as_gradient(argument, wanted, None), *shared
     outs = grad_out if isinstance(grad_out, tuple) else (grad_out, *[None] * len(parameters))
     if len(outs) != 1 + len(parameters):
         allowed = f"an array, or a {result.__name__} of {1 + len(parameters)}"
         raise ValueError(f"grad_out has {len(outs)} arrays; allowed: {allowed}")
     outs = tuple([as_output(out) for out in outs])
-    gradients = [as_gradient(argument, wanted, outs[0])]
+    gradients = [as_gradient(argument, True, outs[0])]
     for k, parameter in enumerate(parameters, 1):
         if outs[k] is not None:
             _check_shared_out(f"grad_out.{parameter.name}", outs[k], parameter)
             _check_apart(result._fields, outs, k)
-        sums = np.zeros(parameter.values.shape) if wanted else None
-        gradients.append(Gradient(parameter.values.shape, parameter.dtype, sums, outs[k]))
+        shape = parameter.values.shape
+        gradients.append(Gradient(shape, parameter.dtype, np.zeros(shape), outs[k]))
     return tuple(gradients)
 
 

@@ -64,6 +64,8 @@ def as_index(name: str, value: Any, n: int) -> int:
 
 def as_integer(name: str, value: Any) -> int:
     """Return an integer: a number, or an array without axes."""
+    if type(value) is int and -(2**63) <= value < 2**64:
+        return value
     if isinstance(value, bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool"):
         raise TypeError(f"{name} must be an integer, got bool")
     try:
@@ -84,22 +86,28 @@ def as_number(
 
     An array without axes counts as a number.
     """
+    if type(value) is not float:
+        value = _as_real_number(name, value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is beyond all floats; allowed: {allowed or _range(least, most, open_ends)}") from None
+    inside = least < number < most if open_ends else least <= number <= most
+    if not (inside and math.isfinite(number)):
+        shown = value if isinstance(value, (int, float, np.generic)) else number  # not every number can be printed
+        raise ValueError(f"{name} is {shown}; allowed: {allowed or _range(least, most, open_ends)}")
+    return number
+
+
+def _as_real_number(name: str, value: Any) -> Any:
+    """Return a real number of any type; an array without axes becomes one."""
     if not isinstance(value, (int, float)) and (hasattr(value, "__array__") or hasattr(value, "__dlpack__")):
         array = as_array(name, value)
         if array.ndim == 0:
             value = float(array) if is_bfloat16(array.dtype) else array[()]
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Real, np.floating, np.integer)):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    allowed = allowed or _range(least, most, open_ends)
-    try:
-        number = float(value)
-    except OverflowError:
-        raise ValueError(f"{name} is beyond all floats; allowed: {allowed}") from None
-    inside = least < number < most if open_ends else least <= number <= most
-    if not (inside and math.isfinite(number)):
-        shown = value if isinstance(value, (int, float, np.generic)) else number  # not every number can be printed
-        raise ValueError(f"{name} is {shown}; allowed: {allowed}")
-    return number
+    return value
 
 
 def _range(least: float, most: float, open_ends: bool) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._kernels import arguments
+from .arrays import filled
 from .options import as_number, choice
 
 _MOST = sys.float_info.max
@@ -71,16 +72,26 @@ def _scale(
 ) -> NDArray[np.float64]:
     divisor = 1.0
     if reduction == "mean":
-        divisor = float((counts if sample_weight is None else counts * sample_weight).sum())
+        divisor = _sum(counts if sample_weight is None else counts * sample_weight)
     elif reduction in ("sequence_mean", "batch_mean"):
         divisor = batch if sample_weight is None else float(sample_weight.sum())
     elif normalizer is not None:
         divisor = normalizer
     factor = 1.0 / divisor if divisor > 0 else 0.0
-    scale = np.full(len(counts), factor) if sample_weight is None else sample_weight * factor
+    # Scales are finite: some of what they multiply is 0.
+    if sample_weight is None:
+        scale = filled(len(counts), min(factor, _MOST))
+        if reduction != "sequence_mean":
+            return scale
+    else:
+        scale = sample_weight * factor
     if reduction == "sequence_mean":
         scale = np.divide(scale, counts, out=np.zeros(batch), where=counts > 0)
-    return np.minimum(scale, _MOST)  # finite: some of what it multiplies is 0
+    return np.minimum(scale, _MOST)
+
+
+def _sum(values: NDArray[np.float64] | NDArray[np.int64]) -> float:
+    return float(values[0] if len(values) == 1 else values.sum())
 
 
 def length_scale(
@@ -128,11 +139,15 @@ def reduce_steps(
         with np.errstate(over="ignore", under="ignore"):
             scaled = np.multiply(losses, scale[:, None], out=np.zeros_like(losses), where=scale[:, None] != 0)
         return scaled.reshape(shape) if shape else float(scaled[0, 0])
-    sums = np.empty(len(losses))
+    sums, weighted = np.empty(len(losses)), np.empty(len(losses))
     arguments.sequence_sums(losses, sums)
-    for b in np.flatnonzero(np.isnan(sums)):
-        sums[b] = _small_sum(losses[b])
-    reduced = reduce_sequences(reduction, sums, scale)
-    if isinstance(reduced, float) and math.isnan(reduced):
-        reduced = _small_sum(losses, scale[:, None])
-    return reduced if shape or isinstance(reduced, float) else float(reduced[0])
+    total = arguments.weigh(sums, scale, weighted)
+    if math.isnan(total):  # as it is if a sum is that counts
+        for b in np.flatnonzero(np.isnan(sums)):
+            sums[b] = _small_sum(losses[b])
+        total = arguments.weigh(sums, scale, weighted)
+    if reduction == "per_sequence":
+        return weighted if shape else float(weighted[0])
+    if math.isnan(total):
+        total = _small_sum(sums, scale)
+    return _small_sum(losses, scale[:, None]) if math.isnan(total) else total

@@ -16,6 +16,7 @@ from .arrays import (
     as_lengths,
     as_mask,
     as_weights,
+    filled,
     is_bfloat16,
     kernel_ready,
     read_integers,
@@ -50,12 +51,12 @@ class Steps(NamedTuple):
 
     def lengths(self) -> NDArray[np.int64]:
         """How many steps of each sequence there are before its padding."""
-        return np.full(self.batch, self.rows, np.int64) if self.first is None else self.first
+        return filled(self.batch, self.rows, np.int64) if self.first is None else self.first
 
     def counts(self) -> NDArray[np.float64]:
         """How many steps of each sequence count."""
         if self.mask is None:
-            return self.lengths().astype(np.float64)
+            return filled(self.batch, self.rows) if self.first is None else self.first.astype(np.float64)
         counts: NDArray[np.float64] = self.counting().sum(axis=1, dtype=np.float64)
         return counts
 
@@ -120,7 +121,7 @@ def as_targets(
     bad = -1
     if flat.size:
         bad = arguments.count_targets(flat, lengths, steps.mask, ignored, n_classes, class_weight, counts)
-    if in_all:
+    if in_all and len(counts) != 1:
         counts = counts.sum(keepdims=True)
     if bad >= 0:
         shown = read.shown(bad)

@@ -62,16 +62,6 @@ class Potentials(NamedTuple):
         """The parameters that all sequences share."""
         return self.transitions, self.start, self.end
 
-    @property
-    def kernel_arguments(self) -> dict[str, Any]:
-        """Keyword arguments of the kernels: lengths, transitions, starts and ends."""
-        return {
-            "lengths": self.lengths,
-            "transitions": self.transitions.values,
-            "start": self.start.values,
-            "end": self.end.values,
-        }
-
 
 def as_potentials(
     emissions: ArrayLike,

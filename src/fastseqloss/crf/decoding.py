@@ -84,7 +84,10 @@ def crf_decode(
     _kernel.best_paths[potentials.scores.type_name](
         potentials.scores.values,
         tags=None,
-        **potentials.kernel_arguments,
+        lengths=potentials.lengths,
+        transitions=potentials.transitions.values,
+        start=potentials.start.values,
+        end=potentials.end.values,
         cost=None,
         scale=np.ones(batch),
         order=order,

@@ -241,7 +241,10 @@ def crf_loss(
     _kernel.partition[potentials.scores.type_name](
         read_from(potentials, gradients[0]),
         tags=checked_tags,
-        **potentials.kernel_arguments,
+        lengths=potentials.lengths,
+        transitions=potentials.transitions.values,
+        start=potentials.start.values,
+        end=potentials.end.values,
         scale=scale,
         order=order,
         loss=loss,
@@ -273,7 +276,10 @@ def _sums_over_paths(
     _kernel.partition[potentials.scores.type_name](
         potentials.scores.values,
         tags=None,
-        **potentials.kernel_arguments,
+        lengths=potentials.lengths,
+        transitions=potentials.transitions.values,
+        start=potentials.start.values,
+        end=potentials.end.values,
         scale=np.ones(batch),
         order=order,
         loss=values,

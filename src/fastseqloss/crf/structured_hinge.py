@@ -172,7 +172,10 @@ def structured_hinge_loss(
     _kernel.best_paths[potentials.scores.type_name](
         read_from(potentials, gradients[0]),
         tags=checked_tags,
-        **potentials.kernel_arguments,
+        lengths=potentials.lengths,
+        transitions=potentials.transitions.values,
+        start=potentials.start.values,
+        end=potentials.end.values,
         cost=costs,
         scale=scale,
         order=order,

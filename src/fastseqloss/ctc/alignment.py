@@ -222,7 +222,7 @@ def ctc_align(
     lattice = as_lattice(
         logits, labels, logit_lengths, label_lengths, blank=blank, input=input, infeasible=infeasible, star=star
     )
-    scores = lattice.scores
+    scores, checked = lattice.scores, lattice.labels
     batch, n_frames, n_classes = scores.values.shape
     star_log_prob = as_number("star_log_prob", star_log_prob, -np.inf, 0.0)
     prior_scale = as_number("prior_scale", prior_scale, 0.0, np.inf)
@@ -237,8 +237,14 @@ def ctc_align(
     if batch:
         _kernel.ctc_align[scores.type_name](
             scores.values,
-            **lattice.kernel_arguments,
+            labels=checked.values,
+            starts=checked.starts,
+            logit_lengths=lattice.frames,
+            label_lengths=checked.lengths,
+            frames_needed=checked.frames_needed,
             order=order,
+            input_kind=lattice.input,
+            blank=lattice.alphabet.blank,
             prior=prior,
             star_log_prob=star_log_prob,
             log_prob=log_prob,

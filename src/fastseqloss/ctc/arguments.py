@@ -59,20 +59,6 @@ class Lattice(NamedTuple):
     input: InputKind
     infeasible: Infeasibility
 
-    @property
-    def kernel_arguments(self) -> dict[str, Any]:
-        """Keyword arguments of the kernels, except for what they write and how they share the work."""
-        labels = self.labels
-        return {
-            "labels": labels.values,
-            "starts": labels.starts,
-            "logit_lengths": self.frames,
-            "label_lengths": labels.lengths,
-            "frames_needed": labels.frames_needed,
-            "input_kind": self.input,
-            "blank": self.alphabet.blank,
-        }
-
 
 def as_lattice(
     logits: Any,
@@ -96,7 +82,7 @@ def as_lattice(
     checked = check_labels(read, label_lengths, batch, alphabet, single=scores.single, names=names)
     if when_infeasible is Infeasibility.RAISE:
         _require_feasible(frames, checked, names)
-    return Lattice(scores, frames=frames, labels=checked, alphabet=alphabet, input=kind, infeasible=when_infeasible)
+    return Lattice(scores, frames, checked, alphabet, kind, when_infeasible)
 
 
 def read_labels(labels: Any, names: Names = NAMES) -> Integers | list[Integers]:

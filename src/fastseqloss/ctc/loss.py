@@ -249,19 +249,25 @@ def named_ctc_loss(
     lattice = as_lattice(
         logits, labels, logit_lengths, label_lengths, blank=blank, input=input, infeasible=infeasible, names=names
     )
-    scores = lattice.scores
+    scores, checked = lattice.scores, lattice.labels
     batch = len(scores.values)
     weight = as_weights("sample_weight", sample_weight, batch)
     gradient = as_gradient(scores, return_grad, grad_out)
-    scale = length_scale(reduction, lattice.labels.lengths, normalizer, weight)
+    scale = length_scale(reduction, checked.lengths, normalizer, weight)
     order, threads = _schedule(lattice, num_threads)
     loss = np.empty(batch)
     if batch:
         _kernel.ctc_loss[scores.type_name](
             scores.values,
-            **lattice.kernel_arguments,
+            labels=checked.values,
+            starts=checked.starts,
+            logit_lengths=lattice.frames,
+            label_lengths=checked.lengths,
+            frames_needed=checked.frames_needed,
             scale=scale,
             order=order,
+            input_kind=lattice.input,
+            blank=lattice.alphabet.blank,
             loss=loss,
             grad=gradient.values,
             in_place=gradient.in_place,
@@ -353,19 +359,25 @@ def ctc_posteriors(
            [0.    , 0.5   , 0.5   ]])
     """
     lattice = as_lattice(logits, labels, logit_lengths, label_lengths, blank=blank, input=input, infeasible=infeasible)
-    scores = lattice.scores
+    scores, checked = lattice.scores, lattice.labels
     order, threads = _schedule(lattice, num_threads)
     batch, n_frames, _ = scores.values.shape
-    n_states = 2 * int(lattice.labels.lengths.max(initial=0)) + 1
+    n_states = 2 * int(checked.lengths.max(initial=0)) + 1
     shape = (batch, n_frames, n_states)
     check_output("the posteriors", shape, scores.values.itemsize)
     posteriors = np.empty(shape, scores.values.dtype)
     if batch:
         _kernel.ctc_loss[scores.type_name](
             scores.values,
-            **lattice.kernel_arguments,
+            labels=checked.values,
+            starts=checked.starts,
+            logit_lengths=lattice.frames,
+            label_lengths=checked.lengths,
+            frames_needed=checked.frames_needed,
             scale=np.ones(batch),
             order=order,
+            input_kind=lattice.input,
+            blank=lattice.alphabet.blank,
             loss=np.empty(batch),
             grad=posteriors,
             in_place=False,

@@ -166,7 +166,7 @@ def _check_all(pairs: _Pairs, allowed: str, values: NDArray[Any], name: str, giv
     """Raise if there is a value that the loss does not allow, one of weight 0 too."""
     if values.size:
         steps = pairs.summed.steps
-        shape, lengths, arrays = _laid_out(pairs, [values], steps.full)
+        shape, lengths, arrays = _laid_out(pairs, [values], steps.full and steps.batch > 1)
         room = _room_for_items(shape)
         code = _kernel.ALLOWED[allowed]
         array, kind = arrays[0]
@@ -193,7 +193,7 @@ def _run(pairs: _Pairs, allowed: str) -> tuple[NDArray[np.float64], NDArray[np.f
         number = 0.0
     if gradient is not None and np.may_share_memory(gradient, wanted):
         wanted = wanted.copy()
-    together = summed.steps.full and given.size > 0 and summed.uniform
+    together = len(given) > 1 and given.size > 0 and summed.steps.full and summed.uniform
     shape, lengths, arrays = _laid_out(pairs, [pairs.numbers.values, wanted, spread, gradient], together)
     scale = scale[:1] if together else scale
     partial = np.zeros((shape[0], _kernel.parts(shape[1] * shape[2])))
