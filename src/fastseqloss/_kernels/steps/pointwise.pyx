@@ -248,7 +248,7 @@ cdef int64_t find_bad(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_s
 
 cdef int64_t look(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first, Py_ssize_t last,
                   floating *buffer) noexcept nogil:
-    """First bad target, as find_bad, for any number of elements of a single sequence."""
+    """First bad target, as find_bad, of any number of elements of one sequence, or of several short sequences."""
     cdef Py_ssize_t n
     cdef int64_t bad = -1
     if n_sequences == 1:
@@ -346,7 +346,7 @@ cdef Status run_items(Job *job, int num_threads, int64_t *bad) noexcept nogil:
 
 
 cdef int64_t run(Job *job, shape, int num_threads) except -2:
-    """Run all items with the GIL held by the caller; returns the first bad target or -1, and raises errors."""
+    """Run all items without the GIL; returns the first bad target or -1, and raises errors of the status."""
     cdef int64_t bad
     cdef Status status
     job.n_sequences, job.n_steps, job.n_features = shape
