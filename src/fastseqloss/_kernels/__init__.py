@@ -1,1 +1,1 @@
-from . import parallel as parallel  # before the kernels: it loads the OpenMP runtime
+from . import parallel as parallel  # imported before the kernels, because it loads the OpenMP runtime

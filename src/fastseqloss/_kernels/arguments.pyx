@@ -1,4 +1,4 @@
-"""Scans of arguments and sums, where NumPy's own calls would cost more than the work. Baseline instruction set."""
+"""Scans and sums of arguments too short for NumPy's calls to be worth their cost. Baseline instruction set."""
 
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint8_t, uint64_t
@@ -32,7 +32,7 @@ def first_outside(const int64_t[::1] values, int64_t least, int64_t most):
 
 cdef Py_ssize_t bad_label(const int64_t *labels, Py_ssize_t n, Py_ssize_t n_classes, Py_ssize_t blank,
                           int64_t *needed, Py_ssize_t *done) except -2 nogil:
-    """Position of the first of n labels out of range or equal to blank, or -1; frames that they need."""
+    """Position of the first of n labels out of range or equal to blank, or -1; sets the number of frames they need."""
     cdef Py_ssize_t first, last, i
     needed[0] = n
     last = 0
@@ -51,7 +51,7 @@ def find_bad_label(const int64_t[::1] labels, const int64_t[::1] starts, const i
                    Py_ssize_t n_classes, Py_ssize_t blank, int64_t[::1] frames_needed):
     """First (sequence, position) of a label out of range or equal to blank, or None.
 
-    Fills frames_needed: labels, and one blank between each two equal neighbours.
+    Sets frames_needed to the number of labels plus one blank between each two equal neighbours.
     """
     cdef Py_ssize_t b, bad = -1, done = 0
     cdef const int64_t *values = &labels[0] if labels.shape[0] else NULL
@@ -65,7 +65,7 @@ def find_bad_label(const int64_t[::1] labels, const int64_t[::1] starts, const i
 
 def count_targets(int64_t[::1] targets, const int64_t[::1] lengths, const uint8_t[:, ::1] mask, int64_t ignore_index,
                   int64_t n_classes, const double[::1] class_weight, double[::1] counts):
-    """First target of a step that counts that is no class, or -1. Targets of other steps become -1.
+    """First counted target outside the class range, or -1. Targets of steps that do not count become -1.
 
     Sets counts [B] to the sums of the weights of the targets of each sequence, 1 without class_weight.
     """
@@ -91,7 +91,10 @@ def count_targets(int64_t[::1] targets, const int64_t[::1] lengths, const uint8_
 
 cdef Py_ssize_t count_some(int64_t *targets, Py_ssize_t n, int64_t within, const uint8_t *mask, int64_t ignore_index,
                            int64_t n_classes, const double *class_weight, double *count) noexcept nogil:
-    """Of n targets, of which the first `within` are of steps that exist; adds to count."""
+    """First counted target outside the class range among n targets, or -1; steps from `within` on are padding.
+
+    Adds the weights of the counted targets to count.
+    """
     cdef Py_ssize_t i, n_bad = 0, n_ignored = 0, length = max(0, min(n, within))
     cdef double total = 0, rest = 0
     for i in range(length, n):
@@ -120,7 +123,7 @@ cdef Py_ssize_t count_some(int64_t *targets, Py_ssize_t n, int64_t within, const
 
 
 def sequence_sums(const double[:, ::1] values, double[::1] sums):
-    """sums = values.sum(axis=1), in blocks, so that long rows lose no digits; quick for short rows too."""
+    """sums = values.sum(axis=1), added in blocks, so that long rows keep their digits; fast for short rows too."""
     cdef Py_ssize_t b, first, n = values.shape[1], done = 0
     cdef double total, rest
     with nogil:
@@ -133,7 +136,7 @@ def sequence_sums(const double[:, ::1] values, double[::1] sums):
 
 
 def weigh(const double[::1] values, const double[::1] weights, double[::1] weighted):
-    """weighted = values * weights, 0 where the weight is 0, whatever the value; returns the sum of it."""
+    """weighted = values * weights, 0 where the weight is 0 for any value; returns the sum of the products."""
     cdef Py_ssize_t first, i, n = values.shape[0], done = 0
     cdef double total = 0, rest = 0
     for first in range(0, n, 512):
@@ -145,7 +148,7 @@ def weigh(const double[::1] values, const double[::1] weights, double[::1] weigh
 
 
 cdef double block_sum(const double *x, Py_ssize_t n) noexcept nogil:
-    cdef double p = 0, q = 0, r = 0, s = 0  # additions that need not wait for each other
+    cdef double p = 0, q = 0, r = 0, s = 0  # four independent chains of additions
     cdef Py_ssize_t i
     for i in range(0, n - 3, 4):
         p, q, r, s = p + x[i], q + x[i + 1], r + x[i + 2], s + x[i + 3]
@@ -155,7 +158,7 @@ cdef double block_sum(const double *x, Py_ssize_t n) noexcept nogil:
 
 
 def find_bad_tag(const int64_t[:, ::1] tags, const int64_t[::1] lengths, Py_ssize_t n_tags):
-    """First (sequence, position) of a tag out of range among those of valid steps, or None."""
+    """First (sequence, position) of a tag out of range among the valid steps, or None."""
     cdef Py_ssize_t b, t, done = 0
     for b in range(tags.shape[0] if tags.shape[1] else 0):
         t = outside(&tags[b, 0], lengths[b], 0, n_tags - 1, &done)

@@ -1,4 +1,4 @@
-"""Codes that Python gives to kernels: the kind of the scores, and the type of an array's elements."""
+"""Codes passed from Python to kernels: the kind of the scores and the element type of an array."""
 
 cpdef enum Input:
     LOGITS

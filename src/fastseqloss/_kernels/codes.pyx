@@ -1,6 +1,6 @@
 """Names of the codes, in the order of their values."""
 
-# What may be asked for as `input`.
+# Names allowed for `input`.
 INPUTS = tuple(kind.name.lower() for kind in Input)
-# Types of which kernels read arrays as they are stored.
+# Element types that kernels read without a conversion of the array.
 STORED = tuple(kind.name.lower() for kind in Stored)

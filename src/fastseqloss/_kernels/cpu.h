@@ -1,4 +1,4 @@
-/* CPU level and compiler, wherever a build runs. */
+/* CPU level and compiler, on every platform. */
 #ifndef FASTSEQLOSS_CPU_H
 #define FASTSEQLOSS_CPU_H
 
@@ -15,8 +15,8 @@
 #endif
 
 #if (defined(__x86_64__) || defined(_M_X64)) && (defined(__GNUC__) || defined(__clang__))
-/* The builtins also ask the operating system which registers it saves. FMA, BMI and the rest of a level
- * came with AVX2 and AVX-512 on every CPU that has them; the ones named here are checked all the same. */
+/* The builtins also check which registers the operating system saves. Every CPU with AVX2 or AVX-512 also has FMA,
+ * BMI and the rest of the level; the instruction sets listed here are checked nevertheless. */
 static int fsl_cpu_level(void)
 {
     __builtin_cpu_init();

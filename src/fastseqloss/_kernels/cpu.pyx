@@ -1,4 +1,4 @@
-"""CPU level and compiler. For the baseline instruction set."""
+"""CPU level and compiler. Built for the baseline instruction set."""
 
 cdef extern from "cpu.h":
     int cpu_level "fsl_cpu_level"()
@@ -6,7 +6,7 @@ cdef extern from "cpu.h":
 
 
 def x86_64_level():
-    """4, 3, 2 for the x86-64 level that CPU and operating system support, 1 for less, 0 elsewhere."""
+    """x86-64 level that CPU and operating system support: 4, 3 or 2; 1 for less; 0 on other architectures."""
     return cpu_level()
 
 

@@ -1,7 +1,7 @@
-"""The exact path: for sequences of which every path has potentials so large that sums in float64 lose the rest.
+"""The exact path, for sequences whose paths all have potentials so large that float64 sums lose the other terms.
 
-As in ctc/exact.pxd, the score of the best path to each tag is summed without rounding, and all paths to it are kept
-relative to that. One sequence at a time.
+As in ctc/exact.pxd, the score of the best path to each tag is summed without rounding, and the sum over all paths to it
+is kept relative to that score. One sequence at a time.
 """
 
 from cython cimport floating
@@ -21,23 +21,23 @@ from fastseqloss._kernels.parallel.workspace cimport size_product
 cdef struct Exact:
     Levels levels
     int64_t b
-    Py_ssize_t frames, kept                # frames; rows of sums kept, of all frames or of two
+    Py_ssize_t frames, kept                # frames; rows of sums kept: those of all frames or of two
     double *memory
     double *best                           # [kept, n_tags, levels] scores of the best paths
-    double *a                              # [kept, n_tags] log of all paths relative to the best
+    double *a                              # [kept, n_tags] log of the sum over all paths, relative to the best
     double *pairs                          # [n_tags, n_tags, levels] transitions
-    double *tags                           # [n_tags, levels] what a tag scores at one frame
-    double *alive                          # [n_tags] 0, -inf where that is -inf
+    double *tags                           # [n_tags, levels] scores of the tags at one frame
+    double *alive                          # [n_tags] 0, or -inf where the score is -inf
     double *tagged                         # [levels] score of the tagged path
     double *zero                           # [levels]
-    double *sum                            # [levels] to work in
-    double *beta                           # [n_tags] each, of a frame and the one after
+    double *sum                            # [levels] buffer
+    double *beta                           # [n_tags] each, of a frame and of the next one
     double *after_beta
-    int32_t *came                          # [frames, n_tags] the tag before on the best path, or NULL
+    int32_t *came                          # [frames, n_tags] previous tag on the best path, or NULL
 
 
 cdef inline void add_score(Exact *e, double x, double *sum) noexcept nogil:
-    """sum += x, or, without a sum, find out which levels x takes."""
+    """sum += x, or, if sum is NULL, note the levels of x."""
     if sum == NULL:
         note(&e.levels, x)
     else:
@@ -46,7 +46,7 @@ cdef inline void add_score(Exact *e, double x, double *sum) noexcept nogil:
 
 cdef inline bint split_tag(Exact *e, const Problem *p, const floating *x, Py_ssize_t t, Py_ssize_t j,
                            double *sum) noexcept nogil:
-    """Add what tag j scores at frame t to `sum`, unless NULL; returns False if the tag is impossible."""
+    """Add the score of tag j at frame t to `sum`, unless NULL; returns False if the tag is impossible."""
     cdef double score = x[e.b * p.x_batch + t * p.x_frame + j], least = score
     add_score(e, score, sum)
     if t == 0:
@@ -63,7 +63,7 @@ cdef inline bint split_tag(Exact *e, const Problem *p, const floating *x, Py_ssi
 
 
 cdef inline bint open_exact(Exact *e, const Problem *p, int64_t b, const floating *x, bint with_sums) noexcept nogil:
-    """Levels, memory and transitions; returns False if there is no memory."""
+    """Set up levels, memory and transitions; returns False if memory is exhausted."""
     cdef Py_ssize_t t, j, n = p.n_tags, levels
     memset(e, 0, sizeof(Exact))
     e.b, e.frames = b, p.lengths[b]
@@ -124,7 +124,7 @@ cdef inline bint score_tagged(Exact *e, const Problem *p, const floating *x) noe
 
 cdef inline void step(Exact *e, const Problem *p, const double *best, const double *a, double *best_out,
                       double *a_out, int32_t *came) noexcept nogil:
-    """From one frame to the next, which has been split; of equal ways the best comes from the first tag."""
+    """Run the step to the next frame, which has been split; among equal best paths, the first tag precedes."""
     cdef Py_ssize_t i, j, at, n = p.n_tags, levels = e.levels.n
     for j in range(n):
         at, a_out[j] = -1, -INFINITY
@@ -146,7 +146,7 @@ cdef inline void step(Exact *e, const Problem *p, const double *best, const doub
 
 
 cdef inline Py_ssize_t run_forward(Exact *e, const Problem *p, const floating *x) noexcept nogil:
-    """All frames; the first of the best tags of the last one, whose row is (frames - 1) % kept, or -1."""
+    """Run all frames; returns the first of the best tags of the last frame, whose row is (frames - 1) % kept, or -1."""
     cdef Py_ssize_t t, j, at = -1, n = p.n_tags, levels = e.levels.n, row, before
     cdef double *best
     for t in range(e.frames):
@@ -170,7 +170,7 @@ cdef inline Py_ssize_t run_forward(Exact *e, const Problem *p, const floating *x
 
 
 cdef inline double weigh(Exact *e, const Problem *p, Py_ssize_t t, Py_ssize_t i, Py_ssize_t j) noexcept nogil:
-    """Logarithm of the step from i at frame t to j at frame t + 1, which has been split; -inf if impossible."""
+    """Log-weight of the step from i at frame t to j at frame t + 1, which has been split; -inf if impossible."""
     cdef Py_ssize_t n = p.n_tags, levels = e.levels.n
     cdef const double *best = e.best + t * n * levels
     if e.a[t * n + i] == -INFINITY or e.a[(t + 1) * n + j] == -INFINITY or p.transitions[i * n + j] == -INFINITY:
@@ -189,7 +189,7 @@ cdef inline double log_dot(const double *a, const double *b, Py_ssize_t n) noexc
 
 cdef inline void step_back(Exact *e, const Problem *p, const floating *x, Py_ssize_t t, floating *pairwise,
                            double *counts) noexcept nogil:
-    """Betas of frame t from those of the frame after, and what goes on between the two."""
+    """Betas of frame t from those of the next frame, and the pairwise posteriors between the two frames."""
     cdef Py_ssize_t i, j, n = p.n_tags
     cdef const double *a = e.a + t * n
     cdef double total, share
@@ -229,7 +229,7 @@ cdef inline void close_frame(Exact *e, const Problem *p, Py_ssize_t t, floating 
 cdef inline double exact_sum(const Problem *p, int64_t b, const floating *x, floating *grad, floating *pairwise,
                              double *counts, double *start, double *end, State *state,
                              bint *no_memory) noexcept nogil:
-    """Loss of sequence b, and as `general`; the state is IMPOSSIBLE where there is no path."""
+    """Loss of sequence b, and gradients as in `general`; the state is IMPOSSIBLE without a path."""
     cdef Exact e
     cdef Py_ssize_t t, j, at, last, n = p.n_tags, levels
     cdef double log_sum = -INFINITY, loss = 0
@@ -265,7 +265,7 @@ cdef inline double exact_sum(const Problem *p, int64_t b, const floating *x, flo
 
 cdef inline double exact_best(const Problem *p, int64_t b, const floating *x, int64_t *path, State *state,
                               bint *no_memory) noexcept nogil:
-    """Score of the best path of sequence b; with tags, by how much it beats the tagged one; and its tags, or -1."""
+    """Score of the best path of sequence b, or with tags its margin over the tagged path; sets its tags, or -1."""
     cdef Exact e
     cdef Py_ssize_t t, at, last, levels
     cdef double score = -INFINITY

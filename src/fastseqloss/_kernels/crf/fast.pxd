@@ -1,13 +1,13 @@
-"""The fast path: alphas and betas in the linear domain, a group of sequences at a time.
+"""The fast path: alphas and betas in the linear domain, one group of sequences at a time.
 
-Alphas are scaled frame by frame by powers of two, which add up exactly. Betas are kept in units of the posterior,
-beta_t(j) / sum over k of alpha_t(k) beta_t(k), so that alpha times beta is the posterior and a beta too small to be a
-number belongs to states without a share in it. Betas of states out of reach (alpha 0) are dropped: they could
+Alphas are scaled frame by frame by powers of two, whose exponents add up exactly. Betas are in units of the posterior,
+beta_t(j) / sum over k of alpha_t(k) beta_t(k), so that alpha times beta is the posterior, and an underflow of beta
+affects only states with a negligible posterior. Betas of unreachable states (alpha 0) are dropped, because they could
 grow without bound.
 
-Potentials far below the largest are clamped. That makes the sum over all paths too large by those through
-clamped potentials, whose share is therefore computed: either it is negligible, or the sequence is redone on
-the general path. The sums over frames of such a group are not added up before that is known.
+Potentials far below the largest are clamped, which makes the sum over all paths too large by the paths through clamped
+potentials. Their share is computed: if it is not negligible, the sequence is run again on the general path. The sums
+over frames of such a group are added up only after this check.
 """
 
 from cython cimport floating
@@ -42,7 +42,7 @@ cdef extern from "crf/lattice.h" nogil:
 
 
 cdef inline void forward(Group *g, const floating *x) noexcept nogil:
-    """Alphas of all frames; offsets, exponents and states of all sequences."""
+    """Set the alphas of all frames, and the offsets, exponents and states of all sequences."""
     cdef const Problem *p = g.problem
     cdef Py_ssize_t t, r, n = g.rows
     cdef double exponent
@@ -67,7 +67,7 @@ cdef inline void forward(Group *g, const floating *x) noexcept nogil:
 
 
 cdef inline double log_total(Group *g, Py_ssize_t r) noexcept nogil:
-    """Log of the sum over all paths, relative to the shifts; the state is settled."""
+    """Log of the sum over all paths, relative to the shifts; sets the final state of the sequence."""
     cdef double total = sum_row(alpha_row(g, g.frames[r] - 1, r), g.problem.width)
     if g.state[r] in (FAST, GENERAL) and g.problem.tags != NULL and g.offset[r] == INFINITY:
         g.state[r] = IMPOSSIBLE
@@ -88,7 +88,7 @@ cdef inline bint is_clamped(Group *g) noexcept nogil:
 
 
 cdef inline void flush(Group *g) noexcept nogil:
-    """Add the outer products waiting, of sequences still on the fast path, to `packed`."""
+    """Add the pending outer products of sequences on the fast path to `packed`."""
     cdef const double *left[PAIRS]
     cdef const double *right[PAIRS]
     cdef Py_ssize_t k, n = 0
@@ -106,9 +106,9 @@ cdef inline void flush(Group *g) noexcept nogil:
 
 cdef inline void close_step(Group *g, Py_ssize_t r, Py_ssize_t t, double share, double *w, floating *pairwise,
                             bint with_sums) noexcept nogil:
-    """Between frames t and t + 1: weights w of frame t + 1 in units of the posterior, times the scale.
+    """Outer products between frames t and t + 1: sets the weights w of frame t + 1, in posterior units times the scale.
 
-    `share` is what makes posteriors of frame t of alphas times betas.
+    `share` is the factor from alphas times betas to posteriors of frame t.
     """
     cdef const Problem *p = g.problem
     cdef double *a = alpha_row(g, t, r)
@@ -134,7 +134,7 @@ cdef inline void close_step(Group *g, Py_ssize_t r, Py_ssize_t t, double share, 
 
 cdef inline void close_frame(Group *g, Py_ssize_t r, Py_ssize_t t, double share, const floating *x, floating *grad,
                              double *w) noexcept nogil:
-    """Gradient of a frame, from alphas and betas; the weights w that its betas hand on."""
+    """Gradient of a frame from alphas and betas, and the weights w for the betas of the previous frame."""
     cdef const Problem *p = g.problem
     cdef const double *a = alpha_row(g, t, r)
     cdef const double *beta = g.beta + r * p.step
@@ -160,7 +160,7 @@ cdef inline void close_frame(Group *g, Py_ssize_t r, Py_ssize_t t, double share,
 
 cdef inline void backward(Group *g, const floating *x, floating *grad, floating *pairwise,
                           bint with_sums) noexcept nogil:
-    """Gradients of the frames; outer products are added up whenever the slots are full."""
+    """Run the gradients of all frames; outer products are added up whenever the slots are full."""
     cdef const Problem *p = g.problem
     cdef Py_ssize_t t, r, n = 0, before, slot = 1, block = g.capacity * p.step
     cdef double share
@@ -191,7 +191,7 @@ cdef inline void backward(Group *g, const floating *x, floating *grad, floating 
 
 
 cdef inline void finish(Group *g, double *start, double *end) noexcept nogil:
-    """After the backward sweep: what is left of the sums over frames, the first and the last frame's too."""
+    """Add the remaining sums over frames after the backward sweep, and those of the first and the last frame."""
     cdef const Problem *p = g.problem
     cdef Py_ssize_t r, j
     cdef double first, last
@@ -211,7 +211,7 @@ cdef inline void finish(Group *g, double *start, double *end) noexcept nogil:
 
 cdef inline void sweep_back(Group *g, const floating *x, floating *grad, floating *pairwise, double *start,
                             double *end) noexcept nogil:
-    """The backward sweep of a group; where potentials were clamped, sums over frames wait for its end."""
+    """Backward sweep of a group; if potentials were clamped, sums over frames are added after its end."""
     cdef Group later
     cdef uintptr_t cursor = 0
     cdef void *memory = NULL
@@ -226,7 +226,7 @@ cdef inline void sweep_back(Group *g, const floating *x, floating *grad, floatin
     if with_sums:
         take_slots(&later, g.frames[0], &cursor)
         memory = malloc(cursor + 64)
-        if memory == NULL:  # the general path needs none
+        if memory == NULL:  # the general path does not need this memory
             for r in range(g.rows):
                 if g.state[r] == FAST:
                     g.state[r] = GENERAL

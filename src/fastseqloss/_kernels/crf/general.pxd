@@ -1,6 +1,6 @@
 """The general path, in logarithms, one sequence at a time.
 
-Every frame's log-alphas are relative to their greatest, so that what rounds is their spread and not their sum.
+The log-alphas of every frame are relative to the greatest, so that rounding affects their spread and not their sum.
 """
 
 from cython cimport floating
@@ -49,7 +49,7 @@ cdef inline double general_forward(Group *g, const floating *x) noexcept nogil:
 
 cdef inline void general_frame(Group *g, Py_ssize_t t, const double *a, const double *beta, double total,
                                floating *grad, double *first, double *last) noexcept nogil:
-    """Gradient of a frame; its posteriors are added to the sums over first and last frames, unless NULL."""
+    """Gradient of a frame; adds its posteriors to the sums over first and last frames, unless NULL."""
     cdef const Problem *p = g.problem
     cdef double scale = p.scale[g.b[0]], share
     cdef Py_ssize_t j, y = tag_of(g, 0, t) if p.tags != NULL else -1
@@ -65,7 +65,7 @@ cdef inline void general_frame(Group *g, Py_ssize_t t, const double *a, const do
 
 cdef inline void general_pairs(Group *g, Py_ssize_t t, const double *a, const double *weight, double total,
                                floating *pairwise, double *counts) noexcept nogil:
-    """Pairwise posteriors of frames t and t + 1; `weight` is that of frame t + 1."""
+    """Pairwise posteriors of frames t and t + 1; `weight` belongs to frame t + 1."""
     cdef const Problem *p = g.problem
     cdef Py_ssize_t i, j
     cdef double *pair = g.spare + 4 * p.step
@@ -83,9 +83,10 @@ cdef inline void general_pairs(Group *g, Py_ssize_t t, const double *a, const do
 
 cdef inline double general(Group *g, int64_t b, const floating *x, floating *grad, floating *pairwise, double *counts,
                            double *start, double *end) noexcept nogil:
-    """Log of the sum over all paths of sequence b, relative to the shifts; gradient, sums over frames (if any).
+    """Log of the sum over all paths of sequence b, relative to the shifts; gradient, and sums over frames unless NULL.
 
-    Nothing but the logarithm where that is under -exact_from(frames): all paths then have potentials that are rounded.
+    Returns the logarithm only, without gradients, if it is below -exact_from(frames): all paths then have potentials that
+    are rounded.
     """
     cdef const Problem *p = g.problem
     cdef Py_ssize_t t, j, last

@@ -1,4 +1,4 @@
-"""A few sequences on their way through a CRF together: the problem, their rows, their frames."""
+"""Groups of sequences that a CRF kernel processes together: the problem, rows and frames."""
 
 from cython cimport floating
 from libc.math cimport INFINITY, fabs
@@ -20,21 +20,21 @@ cdef extern from "crf/lattice.h" nogil:
 
 
 cdef enum:
-    MOST = 8        # sequences of a group, at most
-    PAIRS = 64      # pairs of rows whose outer products are added up at once
+    MOST = 8        # largest number of sequences of a group
+    PAIRS = 64      # pairs of rows whose outer products are added in one call
 
 
 cdef enum State:
-    FAST            # all well on the fast path
-    GENERAL         # to be redone on the general path
-    EXACT           # to be redone without rounding
-    IMPOSSIBLE      # no path, or one of probability 0
+    FAST            # completed on the fast path
+    GENERAL         # requires the general path
+    EXACT           # requires the exact path
+    IMPOSSIBLE      # no path exists, or the tagged path has probability 0
     NOT_A_NUMBER
 
 
 cdef struct Problem:
-    Py_ssize_t n_tags, width, step         # tags; padded; elements between rows
-    Py_ssize_t x_batch, x_frame            # elements between sequences and frames of the emissions,
+    Py_ssize_t n_tags, width, step         # number of tags; the same, padded; elements between rows
+    Py_ssize_t x_batch, x_frame            # elements between sequences, between frames: of the emissions,
     Py_ssize_t g_batch, g_frame            # of the gradient,
     Py_ssize_t p_batch, p_frame            # of the pairwise marginals
     const int64_t *tags                    # [B, T], or NULL
@@ -43,32 +43,32 @@ cdef struct Problem:
     const double *scale                    # [B]
     const double *start                    # [n_tags] each
     const double *end
-    const double *cost                     # [n_tags, n_tags] to add to the emissions, or NULL
+    const double *cost                     # [n_tags, n_tags] to be added to the emissions, or NULL
     const double *transitions              # [n_tags, n_tags]
-    const double *scores                   # [n_tags, n_tags] transitions, less `shift`
+    const double *scores                   # [n_tags, n_tags] transitions less `shift`
     const double *scores_t                 # the same, transposed
     const double *factors                  # exp(scores)
-    const double *forward                  # packed exp(scores), clamped; or packed scores
-    const double *backward                 # packed transpose of it
+    const double *forward                  # packed clamped exp(scores), or packed scores
+    const double *backward                 # packed transpose of `forward`
     double shift
-    bint clamped                           # a score was
-    bint overflows                         # a score is -inf though the transition is not
-    double greatest                        # of the transitions, and 0
-    bint *no_memory                        # set where the exact path had none
+    bint clamped                           # a score was clamped
+    bint overflows                         # a score is -inf although its transition is finite
+    double greatest                        # maximum of the transitions and 0
+    bint *no_memory                        # set if memory is exhausted on the exact path
 
 
 cdef struct Group:
     const Problem *problem
-    Py_ssize_t capacity                    # the most sequences
+    Py_ssize_t capacity                    # largest number of sequences
     Py_ssize_t rows                        # sequences, longest first
     int64_t b[MOST]
     Py_ssize_t frames[MOST]
     State state[MOST]
-    bint clamped[MOST]                     # an emission was
-    double above[MOST]                     # no path scores more than this, of best paths
-    double exponent[MOST]                  # binary exponents taken out of the alphas
-    double offset[MOST]                    # sum of what the scores were shifted by; with tags, how far the tagged
-    double rest[MOST]                      # path lies below that; and the rounding error of that sum
+    bint clamped[MOST]                     # an emission was clamped
+    double above[MOST]                     # upper bound of the scores of all paths, for best paths
+    double exponent[MOST]                  # sum of the binary exponents removed from the alphas
+    double offset[MOST]                    # sum of the shifts of the scores; with tags, distance of the tagged
+    double rest[MOST]                      # path below that sum; and the rounding error of `offset`
     # workspace
     double *alpha                          # [T, capacity, step]
     double *shift                          # [T, capacity]
@@ -80,7 +80,7 @@ cdef struct Group:
     double *weight                         # [n_slots + 1, capacity, step]
     const double **left                    # [n_slots * capacity] rows of alphas,
     const double **right                   # of weights, and
-    Py_ssize_t *owner                      # whose they are
+    Py_ssize_t *owner                      # and the sequences they belong to
     Py_ssize_t n_slots, n_pairs
 
 
@@ -95,7 +95,7 @@ cdef inline void take_slots(Group *g, Py_ssize_t n_slots, uintptr_t *cursor) noe
 
 cdef inline uintptr_t lay_out(Group *g, Py_ssize_t capacity, Py_ssize_t longest, bint linear, bint with_sums,
                               uintptr_t base) noexcept nogil:
-    """Arrays of a group, from `base` on; returns where they end."""
+    """Lay out the arrays of a group from `base` on; returns the end address."""
     cdef uintptr_t cursor = base
     cdef size_t row = size_product(g.problem.step, sizeof(double)), n_rows = size_product(longest, capacity)
     g.capacity = capacity
@@ -135,7 +135,7 @@ cdef inline void set_group(Group *g, const int64_t *order, Py_ssize_t n) noexcep
 
 
 cdef inline void load_scores(Group *g, Py_ssize_t r, Py_ssize_t t, const floating *x) noexcept nogil:
-    """score = emissions, and what else the tag of this frame alone is scored by."""
+    """score = emissions, plus all other terms that depend on the tag of this frame only."""
     cdef const Problem *p = g.problem
     cdef const floating *emission = x + g.b[r] * p.x_batch + t * p.x_frame
     if floating is float:
@@ -155,7 +155,7 @@ cdef inline int64_t tag_of(Group *g, Py_ssize_t r, Py_ssize_t t) noexcept nogil:
 
 
 cdef inline void refuse_scores(Group *g, Py_ssize_t r, Py_ssize_t t, const floating *x) noexcept nogil:
-    """Give up scores with NaN or +inf among them: given so, or because their sums are beyond float64."""
+    """Reject scores with NaN or +inf, from the input or from sums out of the range of float64."""
     cdef const Problem *p = g.problem
     cdef const floating *emission = x + g.b[r] * p.x_batch + t * p.x_frame
     cdef Py_ssize_t j
@@ -167,7 +167,7 @@ cdef inline void refuse_scores(Group *g, Py_ssize_t r, Py_ssize_t t, const float
 
 
 cdef inline bint is_rounded(Group *g, Py_ssize_t r, Py_ssize_t t, const floating *x, double most) noexcept nogil:
-    """Return True if adding starts and ends to emissions rounded a score that counts too much, or to no number."""
+    """Return True if the sum of an emission and a start or end is NaN, or has too large a rounding error."""
     cdef const Problem *p = g.problem
     cdef const floating *emission = x + g.b[r] * p.x_batch + t * p.x_frame
     cdef double score, rest
@@ -187,7 +187,7 @@ cdef inline bint is_rounded(Group *g, Py_ssize_t r, Py_ssize_t t, const floating
 
 
 cdef inline void open_frame(Group *g, Py_ssize_t r, Py_ssize_t t, const floating *x) noexcept nogil:
-    """The row of x = exp(scores of the frame, less the greatest); where the tagged path goes is noted."""
+    """Set the row of x = exp(scores of the frame less the greatest), and record the score of the tagged path."""
     cdef const Problem *p = g.problem
     cdef double least, most, below, pair = 0
     load_scores(g, r, t, x)
@@ -212,7 +212,7 @@ cdef inline void open_frame(Group *g, Py_ssize_t r, Py_ssize_t t, const floating
     below = most - g.score[tag_of(g, r, t)]
     if t > 0:
         pair = -p.scores[tag_of(g, r, t - 1) * p.n_tags + tag_of(g, r, t)]
-    # Infinite, though no score is: by a difference, or by the sum.
+    # Infinite by a difference or by the sum, with finite scores.
     if g.state[r] != NOT_A_NUMBER and g.score[tag_of(g, r, t)] > -INFINITY and (
             below == INFINITY or g.offset[r] < INFINITY and pair < INFINITY and g.offset[r] + below + pair == INFINITY):
         g.state[r] = EXACT

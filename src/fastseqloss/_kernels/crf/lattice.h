@@ -1,8 +1,7 @@
 /* The arithmetic under loss.pyx: rows of tags.
  *
- * Rows hold `width` float64 entries, a multiple of FSL_CRF_TAGS, of which those beyond the number of tags are 0
- * (scores: -inf). Several sequences go through a frame together, so a step of the recursion is a matrix product
- * (simd/matrix.h). */
+ * Rows hold `width` float64 entries, a multiple of FSL_CRF_TAGS; entries beyond the number of tags are 0 (scores: -inf).
+ * Several sequences process a frame together, so a step of the recursion is a matrix product (simd/matrix.h). */
 #ifndef FASTSEQLOSS_CRF_LATTICE_H
 #define FASTSEQLOSS_CRF_LATTICE_H
 
@@ -10,14 +9,14 @@
 #include "simd/matrix.h"
 
 #define FSL_CRF_TAGS 8
-/* A potential may lie this many binary orders of magnitude under the largest of its kind; what lies lower is
- * clamped there, and what then flows through it must turn out to be negligible. With one clamped transition and one
- * clamped emission a frame no state falls by 2^500, and a step from there by another 2^480 underflows nothing. */
+/* Range of potentials below the largest of their kind, in binary orders of magnitude; lower potentials are clamped to
+ * it, and the sum over paths through clamped potentials must be negligible. With one clamped transition and one clamped
+ * emission per frame, a state falls by less than 2^500, and a further step by 2^480 does not underflow. */
 #define FSL_CRF_RANGE 240.0
 #define FSL_CRF_CLAMP (FSL_CRF_RANGE * FSL_LN2)
 #define FSL_CRF_FLOOR 0x1p-500
-/* The share of clamped paths, per frame, that goes unnoticed, be there a million frames; and the same for clamped
- * transitions in terms of the product of the sums of the rows on both sides, of which their share is 2^-240. */
+/* Share of clamped paths per frame that is negligible even for a million frames; and the same bound for clamped
+ * transitions, in terms of the product of the sums of the rows on both sides, of which they are a share of 2^-240. */
 #define FSL_CRF_CLAMPED_SHARE 0x1p-80
 #define FSL_CRF_CLAMPED_SUMS 0x1p160
 
@@ -29,7 +28,7 @@
         for (ptrdiff_t j = j##_; j < j##_ + FSL_CRF_TAGS; j++)
 
 #define FSL_CRF_ROW_LOAD(real, name)                                                                                \
-    /* out = x; the row `ahead` elements on is fetched meanwhile. */                                                \
+    /* out = x; prefetches the row `ahead` elements further. */                                                     \
     static void fsl_crf_load_row_##name(const real *restrict x, ptrdiff_t n, ptrdiff_t ahead, double *restrict out) \
     {                                                                                                               \
         for (ptrdiff_t j = 0; j < n; j += 64 / sizeof(real)) FSL_PREFETCH(x + ahead + j);                           \
@@ -60,7 +59,7 @@ static void fsl_crf_scale_row(double *x, ptrdiff_t width, double factor)
     FSL_CRF_EACH(j, width) x[j] *= factor;
 }
 
-/* Eight chains of additions, whatever the vector width: the same order at every level. */
+/* Sum of a row in eight chains of additions for any vector width: the same order on every CPU level. */
 static double fsl_crf_sum_row(const double *x, ptrdiff_t width)
 {
     double sum[FSL_CRF_TAGS] = {0};
@@ -93,7 +92,7 @@ FSL_INLINE double fsl_crf_greatest_of(const double *x)
                      fsl_max64(fsl_max64(x[2], x[6]), fsl_max64(x[3], x[7])));
 }
 
-/* Extent of a row of scores, -inf aside; returns whether it is free of NaN and +inf. */
+/* Least and greatest finite score of a row; returns 1 if the row contains neither NaN nor +inf. */
 static int fsl_crf_score_extent(const double *s, ptrdiff_t width, double *least, double *most)
 {
     double lo[FSL_CRF_TAGS], hi[FSL_CRF_TAGS], bad[FSL_CRF_TAGS];
@@ -112,7 +111,7 @@ static int fsl_crf_score_extent(const double *s, ptrdiff_t width, double *least,
     return fsl_crf_greatest_of(bad) == 0;
 }
 
-/* x = exp(s - shift), clamped, 0 where s is -inf. */
+/* x = exp(s - shift), clamped; 0 where s is -inf. */
 static void fsl_crf_exp_row(const double *restrict s, double shift, ptrdiff_t width, double *restrict x)
 {
     FSL_CRF_EACH(j, width) {
@@ -122,8 +121,8 @@ static void fsl_crf_exp_row(const double *restrict s, double shift, ptrdiff_t wi
     }
 }
 
-/* a *= x, scaled by a power of two so that its largest entry is in [1, 2). Returns the exponent taken out, or 1e9
- * if the extent of a is beyond FSL_CRF_FLOOR. A row of zeros stays one. */
+/* a *= x, scaled by a power of two so that the largest entry is in [1, 2). Returns the exponent removed, or 1e9 if the
+ * range of a exceeds FSL_CRF_FLOOR. A row of zeros stays unchanged. */
 static double fsl_crf_advance_row(double *restrict a, const double *restrict x, ptrdiff_t width)
 {
     double lo[FSL_CRF_TAGS], hi[FSL_CRF_TAGS];
@@ -144,7 +143,7 @@ static double fsl_crf_advance_row(double *restrict a, const double *restrict x, 
     return least < most * FSL_CRF_FLOOR ? 1e9 : exponent;
 }
 
-/* w = x * b * factor where the state is alive, that is a > 0, else 0. */
+/* w = x * b * factor for reachable states, which have a > 0, else 0. */
 static void fsl_crf_weigh_row(const double *restrict a, const double *restrict x, const double *restrict b,
                               double factor, ptrdiff_t width, double *restrict w)
 {
@@ -162,7 +161,7 @@ static double fsl_crf_clamped_mass(const double *s, double shift, const double *
 
 /* ---- log space ----------------------------------------------------------------------------- */
 
-/* out[j] = log sum over i < n of exp(a[i] + m[i * n + j]); best and sum are rows to work in. */
+/* out[j] = log sum over i < n of exp(a[i] + m[i * n + j]); best and sum are buffers of one row. */
 static void fsl_crf_log_product(const double *restrict a, const double *restrict m, ptrdiff_t n, double *restrict best,
                                 double *restrict sum, double *restrict out)
 {
@@ -194,7 +193,7 @@ static double fsl_crf_log_dot(const double *restrict a, const double *restrict b
     return best + fsl_log64(sum);
 }
 
-/* out[j] += factor * exp(own + m[j] + b[j]), and without the factor to `pair`. */
+/* out[j] += factor * exp(own + m[j] + b[j]); the exponentials are also stored in `pair`. */
 static void fsl_crf_log_pairs(double own, const double *restrict m, const double *restrict b, ptrdiff_t n,
                               double factor, double *restrict out, double *restrict pair)
 {
@@ -207,7 +206,7 @@ static void fsl_crf_log_pairs(double own, const double *restrict m, const double
 
 /* ---- best paths ------------------------------------------------------------------------------ */
 
-/* The first i < n where a[i] + b[i] is greatest: eight lanes, each with the first of its own. */
+/* First i < n with the greatest a[i] + b[i], from eight lanes, each with its own first maximum. */
 static ptrdiff_t fsl_crf_first_best(const double *restrict a, const double *restrict b, ptrdiff_t n)
 {
     const ptrdiff_t whole = n - n % FSL_CRF_TAGS;

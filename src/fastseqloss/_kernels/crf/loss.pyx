@@ -1,8 +1,8 @@
-"""Linear-chain CRF: sums over all paths with their gradients, and best paths.
+"""Linear-chain CRF: sums over all paths with gradients, and best paths.
 
-Sequences are taken in groups of up to eight, longest first, which go through every frame together. The groups are
-dealt out to at most 32 buckets, which add up the gradients of what all sequences share; the buckets' sums are added
-up in their order. How sequences are grouped and dealt depends on their lengths alone, not on the number of threads.
+Sequences form groups of up to eight, longest first, and a group processes every frame together. The groups are
+distributed over at most 32 buckets, which sum the gradients of shared parameters; the sums of the buckets are added in
+the order of the buckets. For these sums, the distribution depends on the lengths only, not on the number of threads.
 """
 
 from cython cimport floating
@@ -29,35 +29,35 @@ from fastseqloss._kernels.simd.softmax cimport exp64
 
 cdef enum:
     BUCKETS = 32
-    MOST_BYTES = 1 << 28   # that the buckets' sums may take
+    MOST_BYTES = 1 << 28   # largest size of the sums of the buckets
 
 
-# The arguments of a call: the problem, how sequences are dealt out, where results go.
+# Arguments of a call: the problem, the distribution of the sequences, the results.
 cdef struct Call:
     Problem problem
     const double *transitions  # [n_tags, n_tags]
-    double *grad_transitions   # gradients to add to, or NULL
+    double *grad_transitions   # gradients to be added to, or NULL
     double *grad_start
     double *grad_end
     Py_ssize_t batch           # B
-    Py_ssize_t n               # sequences that count,
+    Py_ssize_t n               # number of sequences that count,
     const int64_t *order       # longest first
     Py_ssize_t capacity, n_groups, n_buckets, longest
     double *sums               # [n_buckets, n_tags * n_tags + 2 * n_tags] of transitions, starts, ends; or NULL
     State *states              # [B]
     double *loss               # [B]
     int64_t *paths             # [B, T]
-    double *forms              # of the transitions
+    double *forms              # the transitions in several forms
     Workspace workspace
 
 
 cdef Py_ssize_t group_size(Py_ssize_t n) noexcept nogil:
-    """Sequences of a group: many share the work of reading the transitions, few leave work for threads."""
+    """Size of a group: large groups share reads of the transitions, small groups leave work for more threads."""
     return 8 if n >= 48 else 4 if n >= 8 else 2 if n >= 4 else 1
 
 
 cdef void deal(Call *c, bint with_sums, int num_threads) noexcept nogil:
-    """Deal out the sequences. Only sums depend, by rounding, on how that is done."""
+    """Distribute the sequences. Only sums depend on the distribution, by rounding."""
     cdef Py_ssize_t n_tags = c.problem.n_tags, bytes_each = n_tags * (n_tags + 2) * sizeof(double)
     c.longest = c.problem.lengths[c.order[0]] if c.n else 0
     c.capacity = group_size(c.n)
@@ -71,7 +71,7 @@ cdef void deal(Call *c, bint with_sums, int num_threads) noexcept nogil:
 
 
 cdef void set_transitions(Problem *p, const double *transitions, bint linear, double *cursor) noexcept nogil:
-    """Transitions in all the forms that the paths want, from `cursor` on."""
+    """Set the transitions in all the forms that the fast and general paths use, from `cursor` on."""
     cdef Py_ssize_t n = p.n_tags, i, j
     cdef double *scores = cursor
     cdef double *scores_t = scores + n * n
@@ -110,7 +110,7 @@ cdef size_t group_bytes(Call *c, bint linear, bint with_sums) noexcept nogil:
 
 
 cdef uintptr_t lay_out_common(Call *c, bint with_sums, uintptr_t base) noexcept nogil:
-    """Arrays that all workers share, from `base` on; returns where they end."""
+    """Lay out the arrays that all workers share from `base` on; returns the end address."""
     cdef uintptr_t cursor = base
     cdef size_t n = c.problem.n_tags, width = c.problem.width
     c.forms = <double *> take(&cursor, size_sum(size_product(4 * n, n), size_product(2 * width, width)),
@@ -121,10 +121,10 @@ cdef uintptr_t lay_out_common(Call *c, bint with_sums, uintptr_t base) noexcept 
 
 
 cdef Status set_up(Call *c, bint linear, bint with_sums, int num_threads) noexcept nogil:
-    """Memory for the whole call, to be released; transitions, and sums of zeros."""
+    """Allocate the memory of a call, to be released; set the transitions, and sums to zeros."""
     cdef Problem *p = &c.problem
     p.width = round_up(p.n_tags, TAGS)
-    p.step = p.width + (TAGS if p.width % 64 == 0 else 0)  # rows a power of two apart would share cache sets
+    p.step = p.width + (TAGS if p.width % 64 == 0 else 0)  # rows a power of two apart would map to the same cache sets
     if not allocate(&c.workspace, lay_out_common(c, with_sums, 0), group_bytes(c, linear, with_sums), num_threads,
                     False):
         return NO_MEMORY
@@ -169,7 +169,7 @@ cdef void fill_pairs(const Problem *p, int64_t b, Py_ssize_t start, Py_ssize_t s
 
 
 cdef void add_up(Call *c) noexcept nogil:
-    """Sums of all buckets, in their order."""
+    """Add the sums of all buckets, in their order."""
     cdef Py_ssize_t _bucket, k, n = c.problem.n_tags
     cdef const double *sums = c.sums
     for _bucket in range(c.n_buckets):
@@ -185,7 +185,7 @@ cdef void add_up(Call *c) noexcept nogil:
 
 cdef void run_group(Call *c, Group *g, const floating *x, floating *grad, floating *pairwise, double *start,
                     double *end) noexcept nogil:
-    """The fast path of a group; losses and states of its sequences."""
+    """Run the fast path of a group; sets losses and states of its sequences."""
     cdef double log_sum[MOST]
     cdef Py_ssize_t r
     forward(g, x)
@@ -200,7 +200,7 @@ cdef void run_group(Call *c, Group *g, const floating *x, floating *grad, floati
 
 cdef void settle(Call *c, Group *g, int64_t b, const floating *x, floating *grad, floating *pairwise,
                  double *sums) noexcept nogil:
-    """Complete a sequence: the general path, the tagged path in the sums, losses that are NaN or infinite."""
+    """Complete a sequence: general path, tagged path in the sums, losses that are NaN or infinite."""
     cdef const Problem *p = &c.problem
     cdef Py_ssize_t n = p.n_tags, last = p.lengths[b] - 1, t
     cdef double *start = sums + n * n if sums != NULL else NULL
@@ -225,7 +225,7 @@ cdef void settle(Call *c, Group *g, int64_t b, const floating *x, floating *grad
         if sums != NULL:
             fill(sums, n * (n + 2), NAN)
     elif p.tags != NULL:
-        c.loss[b] = max(c.loss[b], 0)  # below it by rounding alone
+        c.loss[b] = max(c.loss[b], 0)  # negative by rounding only
         if sums != NULL:
             for t in range(last):
                 sums[tags[t] * n + tags[t + 1]] -= p.scale[b]
@@ -234,7 +234,7 @@ cdef void settle(Call *c, Group *g, int64_t b, const floating *x, floating *grad
 
 
 cdef void deal_group(Call *c, Group *g, Py_ssize_t k) noexcept nogil:
-    """Make g the kth group."""
+    """Set g to the kth group."""
     cdef Py_ssize_t first = k * c.capacity
     set_group(g, c.order + first, min(c.capacity, c.n - first))
 
@@ -276,7 +276,7 @@ cdef void run_worker(Call *c, const floating *x, floating *grad, floating *pairw
 
 
 cdef Status run_batch(Call *c, const floating *x, floating *grad, floating *pairwise, int num_threads) noexcept nogil:
-    """All sequences, x, grad and pairwise being the first one's. Allocates the workspace; needs no GIL."""
+    """Run all sequences; x, grad, pairwise are the first one's. Allocates the workspace; does not need the GIL."""
     cdef Loop loop
     cdef bint with_sums = c.grad_transitions != NULL
     deal(c, with_sums, num_threads)
@@ -309,12 +309,12 @@ def partition(const floating[:, :, :] emissions, const int64_t[:, ::1] tags, con
               const double[::1] scale, const int64_t[::1] order, double[::1] loss, floating[:, :, :] grad,
               double[:, ::1] grad_transitions, double[::1] grad_start, double[::1] grad_end,
               floating[:, :, :, ::1] pairwise, int num_threads):
-    """Log of the sum over all paths; with tags, less the score of the tagged path. Gradients times scale.
+    """Log of the sum over all paths, less the score of the tagged path if tags are given. Gradients times scale.
 
-    IN   emissions [B, T, K], which grad may not overlap; tags [B, T] or None; order: the sequences that count, of at
+    IN   emissions [B, T, K], not overlapped by grad; tags [B, T] or None; order: the sequences that count, of at
          least one frame, longest first.
-    OUT  loss [B], 0 of the others; grad [B, T, K] or None; pairwise [B, T - 1, K, K] or None, needs grad;
-         grad_transitions [K, K], grad_start, grad_end [K], zeros to add to, or None.
+    OUT  loss [B], 0 of the others; grad [B, T, K] or None; pairwise [B, T - 1, K, K] or None, requires grad;
+         grad_transitions [K, K], grad_start, grad_end [K], zeros to be added to, or None.
     """
     cdef Call c
     cdef Status status
@@ -337,11 +337,11 @@ def partition(const floating[:, :, :] emissions, const int64_t[:, ::1] tags, con
         status = run_batch(&c, x, g, pairs, num_threads)
     check(status, c.workspace.size)
     if no_memory:
-        raise MemoryError("no memory for the sums of a sequence with scores that far apart")
+        raise MemoryError("no memory for the exact sums of a sequence with very large scores")
 
 
 cdef void clear(Call *c, floating *grad, floating *pairwise) noexcept nogil:
-    """Zeros where no path goes: padding, and sequences that do not count."""
+    """Set gradients to zero in the padding and for sequences that do not count."""
     cdef const Problem *p = &c.problem
     cdef Py_ssize_t b, k
     for b in range(c.batch):
@@ -398,7 +398,7 @@ cdef void run_best_worker(Call *c, const floating *x, floating *grad, Loop *loop
 
 
 cdef Status run_best_batch(Call *c, const floating *x, floating *grad, int num_threads) noexcept nogil:
-    """All sequences, x and grad being the first one's. Allocates the workspace; needs no GIL."""
+    """Run all sequences; x and grad are the first one's. Allocates the workspace; does not need the GIL."""
     cdef Loop loop
     cdef bint with_sums = c.grad_transitions != NULL
     cdef Py_ssize_t b, k
@@ -425,11 +425,11 @@ def best_paths(const floating[:, :, :] emissions, const int64_t[:, ::1] tags, co
                const double[::1] scale, const int64_t[::1] order, int64_t[:, ::1] paths, double[::1] loss,
                floating[:, :, :] grad, double[:, ::1] grad_transitions, double[::1] grad_start,
                double[::1] grad_end, int num_threads):
-    """Scores of the best paths; with tags, less that of the tagged path, and subgradients times scale.
+    """Scores of the best paths, less that of the tagged path if tags are given. Subgradients times scale.
 
     IN   as for partition; cost: float64 [K, K] to be added to the emissions, row tags[b, t], or None.
-    OUT  paths [B, T], -1 where there is none; loss [B], 0 of sequences that do not count; grad [B, T, K] and
-         grad_transitions [K, K], grad_start, grad_end [K], zeros to add to, or all None.
+    OUT  paths [B, T], -1 without a path; loss [B], 0 of sequences that do not count; grad [B, T, K] and
+         grad_transitions [K, K], grad_start, grad_end [K], zeros to be added to, or all None.
     """
     cdef Call c
     cdef Status status
@@ -451,4 +451,4 @@ def best_paths(const floating[:, :, :] emissions, const int64_t[:, ::1] tags, co
         status = run_best_batch(&c, x, g, num_threads)
     check(status, c.workspace.size)
     if no_memory:
-        raise MemoryError("no memory for the sums of a sequence with scores that far apart")
+        raise MemoryError("no memory for the exact sums of a sequence with very large scores")

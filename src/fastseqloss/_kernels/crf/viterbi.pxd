@@ -1,8 +1,8 @@
-"""Best paths, a group of sequences at a time, in the (max, +) semiring and without any shift.
+"""Best paths, one group of sequences at a time, in the (max, +) semiring and without shifts.
 
-While the best path is searched, the score of the tagged path is added up in the order in which the best one is, so
-that it never exceeds it, not even by rounding, and equals it where it is the best. The scores that are returned are
-added up again, with compensation, along the paths.
+During the search, the score of the tagged path is added up in the same order as that of the best path, so that rounding
+cannot make it exceed the best score, and the two are equal if the tagged path is the best. The scores returned are
+added up again along the paths, with compensation.
 """
 
 from cython cimport floating
@@ -22,7 +22,7 @@ cdef extern from "crf/lattice.h" nogil:
 
 
 cdef inline void best_scores(Group *g, const floating *x) noexcept nogil:
-    """Scores of the best paths to every tag of every frame; with tags, that of the tagged path in `offset`."""
+    """Set the scores of the best paths to every tag of every frame, and with tags `offset` to that of the tagged path."""
     cdef const Problem *p = g.problem
     cdef Py_ssize_t t, r, n = g.rows
     cdef double least, most
@@ -55,7 +55,7 @@ cdef inline void copy_row(double *x, const double *y, Py_ssize_t n) noexcept nog
 
 
 cdef inline double trace(Group *g, Py_ssize_t r, int64_t *path) noexcept nogil:
-    """Score of the best path of a sequence, -inf if there is none, and its tags, -1 if there is none."""
+    """Score of the best path of a sequence, and its tags; -inf and -1 without a path."""
     cdef const Problem *p = g.problem
     cdef Py_ssize_t t, last = g.frames[r] - 1, j
     cdef double score
@@ -76,9 +76,10 @@ cdef inline double trace(Group *g, Py_ssize_t r, int64_t *path) noexcept nogil:
 
 
 cdef inline bint is_rounded(Group *g, Py_ssize_t r, double score) noexcept nogil:
-    """Return True if sums on the way to the best path may be so large that it need not be the best.
+    """Return True if sums in the search may be so large that rounding could hide the best path.
 
-    A path that is as far down as the best one is not ends up there, since nothing lifts it by more than `above`.
+    A path whose partial score falls low enough for rounding to matter cannot become the best, since the remaining terms
+    add at most `above`.
     """
     cdef double most = 2.0 ** 30 + exact_from(g.frames[r])
     return g.state[r] == EXACT or g.state[r] != NOT_A_NUMBER and not (g.above[r] < most and score > -most)
@@ -86,7 +87,7 @@ cdef inline bint is_rounded(Group *g, Py_ssize_t r, double score) noexcept nogil
 
 cdef inline void add_path(Group *g, Py_ssize_t r, const floating *x, const int64_t *path, double sign, double *total,
                           double *rest) noexcept nogil:
-    """total + rest += sign * score of a path of finite scores."""
+    """total + rest += sign * score of a path with finite scores."""
     cdef const Problem *p = g.problem
     cdef const floating *emission = x + g.b[r] * p.x_batch
     cdef Py_ssize_t t, last = g.frames[r] - 1
@@ -102,7 +103,7 @@ cdef inline void add_path(Group *g, Py_ssize_t r, const floating *x, const int64
 
 cdef inline double path_score(Group *g, Py_ssize_t r, const floating *x, const int64_t *path,
                               double score) noexcept nogil:
-    """Score of the best path; `score` is that as it was added up without compensation."""
+    """Score of the best path; `score` is its sum without compensation."""
     cdef double total = 0, rest = 0
     if g.state[r] == NOT_A_NUMBER or score == -INFINITY:
         return score
@@ -111,7 +112,7 @@ cdef inline double path_score(Group *g, Py_ssize_t r, const floating *x, const i
 
 
 cdef inline double margin(Group *g, Py_ssize_t r, const floating *x, const int64_t *path, double score) noexcept nogil:
-    """By how much the best path beats the tagged one; `score` is as in path_score."""
+    """Score of the best path less that of the tagged path; `score` is as in path_score."""
     cdef const Problem *p = g.problem
     cdef double total = 0, rest = 0
     if g.state[r] == NOT_A_NUMBER:
@@ -128,7 +129,7 @@ cdef inline double margin(Group *g, Py_ssize_t r, const floating *x, const int64
 
 cdef inline void subtract_paths(Group *g, Py_ssize_t r, const int64_t *path, floating *grad, double *counts,
                                 double *start, double *end) noexcept nogil:
-    """Gradient of the margin: the steps of the best path, less those of the tagged one."""
+    """Gradient of the margin: the steps of the best path less those of the tagged path."""
     cdef const Problem *p = g.problem
     cdef Py_ssize_t t, last = g.frames[r] - 1, n = p.n_tags
     cdef double scale = p.scale[g.b[r]]

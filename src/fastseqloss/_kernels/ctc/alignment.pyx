@@ -1,15 +1,15 @@
 """CTC alignment (Viterbi) and greedy decoding, one sequence at a time.
 
-The lattice runs backwards in time: q of a state at frame t is the best score of frames t to the last that a path
-can have which is there at t. The path is then followed forwards. So the recursion looks at states i and i + 1 and
-can work in place, and no backpointers are kept: the path goes where q is largest.
+The lattice runs backwards in time: q of a state at frame t is the best score over frames t to the last of all paths
+through the state at t. The path is then followed forwards. The recursion reads states i and i + 1 and works in place,
+without backpointers: the path continues to the state with the largest q.
 
-Of a long sequence q is kept at checkpoints. A path that is at label i at one checkpoint is at most as many labels
-further as there are frames until the next, so only that cone is computed again to follow it.
+For long sequences, q is kept at checkpoints. A path advances at most one label per frame, so that only a cone of labels
+is computed again to follow the path from one checkpoint to the next.
 
-Scores are relative to the best class of each frame, so q is at most 0 and no path is better than the q that it comes
-through. The sweep therefore leaves out all states whose q is below a floor that it hopes the best path to stay above,
-and is right if that does. Where a model is sure of itself, few states are left.
+Scores are relative to the best class of each frame, so q is at most 0, and the score of a path is at most the q of each
+of its states. The sweep omits all states with q below an estimated floor; its result is correct if the score of the
+best path is above the floor. For confident models few states remain.
 """
 
 from cython cimport floating
@@ -46,7 +46,7 @@ cdef extern from "ctc/viterbi.h" nogil:
     double greatest_f64 "fsl_ctc_greatest_f64"(const double *x, Py_ssize_t n, bint probs) noexcept
 
 
-# Bytes of q up to which all frames are kept.
+# Largest size of q in bytes for which all frames are kept.
 cdef enum:
     KEEP = 1 << 20
 
@@ -57,15 +57,15 @@ cdef struct Search:
     LabelGraph graph
     Py_ssize_t n_classes, blank, frames
     Py_ssize_t x_stride                    # elements between frames
-    const double *class_prior              # [V] what is subtracted from the score of a class, or NULL
+    const double *class_prior              # [V] number subtracted from the score of a class, or NULL
     double star_log_prob
     # sizes
     Py_ssize_t emission_width              # classes used, padded
-    Py_ssize_t block, n_blocks             # steps in a block, blocks
-    Py_ssize_t cone                        # how many labels a block may see, in whole vectors
+    Py_ssize_t block, n_blocks             # steps of a block, and blocks
+    Py_ssize_t cone                        # number of labels that a path can reach within a block, in whole vectors
     # workspace
     Py_ssize_t star                        # index of the star among the classes used, or -1
-    double *prior                          # [used] what is subtracted from the scores of the classes used
+    double *prior                          # [used] numbers subtracted from the scores of the classes used
     double *row_max                        # [frames] greatest of the logits,
     double *log_norm                       # [frames] and logarithm of the sum of exp(logits - row_max)
     double *score                          # [emission_width] scores of one frame
@@ -73,16 +73,16 @@ cdef struct Search:
     double *q                              # [2, width] of one frame: blank states, label states
     double *checkpoints                    # [n_blocks - 1, 2, width] q at the ends of blocks
     double *rows                           # [block + 1, 2, cone + STATES] q of the frames of a block
-    Py_ssize_t origin                      # label that the kept rows begin with
-    double floor                           # no path that scores less is looked for
-    Py_ssize_t lo, hi                      # labels with a q at the last frame seen, in whole vectors
-    Py_ssize_t opened                      # the first frame that has been met
+    Py_ssize_t origin                      # first label of the kept rows
+    double floor                           # least score of the paths searched
+    Py_ssize_t lo, hi                      # range of labels with a q at the current frame, in whole vectors
+    Py_ssize_t opened                      # first frame that has been normalised
     bint is_nan
-    bint is_rounded                        # scores so large that what was added to them may have been lost
-    bint *no_memory                        # set where exact sums had none
+    bint is_rounded                        # scores are so large that sums may have lost smaller terms
+    bint *no_memory                        # set if memory is exhausted for exact sums
 
 
-# The state that a path is in: label i, or the blank before it.
+# State of a path: label i, or the blank before it.
 cdef struct Place:
     Py_ssize_t i
     bint is_label
@@ -92,13 +92,13 @@ cdef struct Path:
     int64_t *labels                        # [frames] each: class, index among the labels, log-probability
     int64_t *tokens
     double *log_probs
-    double total, lost                     # their sum, and what rounding took from it
+    double total, lost                     # sum of the log-probabilities, and its rounding error
 
 
 # ---- layout ---------------------------------------------------------------------------------
 
 cdef inline uintptr_t lay_out(Search *a, uintptr_t base) noexcept nogil:
-    """Sizes of a search and, from `base` on, its arrays; returns where they end."""
+    """Set the sizes of a search and lay out its arrays from `base` on; returns the end address."""
     cdef uintptr_t cursor = base
     cdef Py_ssize_t most = min(a.graph.n_labels + 1, a.n_classes + 1), steps = max(a.frames - 1, 1), width, row
     lay_out_labels(&a.graph, most, &cursor)
@@ -126,7 +126,7 @@ cdef inline uintptr_t lay_out(Search *a, uintptr_t base) noexcept nogil:
 
 
 cdef inline void set_search(Search *a, const int64_t *labels) noexcept nogil:
-    """Number the classes that occur; the star, class V, has no score of its own to be read."""
+    """Number the classes that occur; the star, class V, has no score in the array."""
     cdef LabelGraph *graph = &a.graph
     cdef Py_ssize_t k
     set_labels(graph, labels, a.blank)
@@ -142,9 +142,9 @@ cdef inline void set_search(Search *a, const int64_t *labels) noexcept nogil:
 # ---- frames ---------------------------------------------------------------------------------
 
 cdef inline bint normalise(Search *a, const floating *x, Py_ssize_t t) noexcept nogil:
-    """The dense pass over a row of logits; returns True if its sum is NaN.
+    """Dense pass over a row of logits; returns True if its sum is NaN.
 
-    Of a row of -inf alone, where no class is possible but a star is, the scores stay as they are.
+    A row of -inf alone, in which only a star is possible, stays unnormalised.
     """
     cdef double row_sum
     if a.input != LOGITS:
@@ -155,7 +155,7 @@ cdef inline bint normalise(Search *a, const floating *x, Py_ssize_t t) noexcept 
 
 
 cdef inline double log_prob_at(Search *a, const floating *x, Py_ssize_t t, Py_ssize_t k) noexcept nogil:
-    """Log-probability at frame t of the k-th class used."""
+    """Log-probability of the k-th class used at frame t."""
     cdef double score = x[t * a.x_stride + a.graph.classes[k]]
     if k == a.star:
         return a.star_log_prob
@@ -187,7 +187,7 @@ cdef inline bint emit(Search *a, const floating *x, Py_ssize_t t) noexcept nogil
 
 
 cdef inline double *kept_row(Search *a, Py_ssize_t r, Py_ssize_t which) noexcept nogil:
-    """A kept row, to be indexed by label from a.origin on."""
+    """Pointer to a kept row, indexed by label from a.origin on."""
     return a.rows + (2 * r + which) * (a.cone + STATES) - a.origin
 
 
@@ -197,7 +197,7 @@ cdef inline double *checkpoint(Search *a, Py_ssize_t j) noexcept nogil:
 
 
 cdef inline void open_cone(Search *a, const double *q, Py_ssize_t lo, Py_ssize_t r) noexcept nogil:
-    """Let the kept rows begin at label `lo` or a little before, and copy q into row r."""
+    """Set the origin of the kept rows to label `lo` or slightly before, and copy q to row r."""
     cdef Py_ssize_t n
     a.origin = min(lo // STATES * STATES, a.graph.size - a.cone)
     n = a.cone + STATES
@@ -206,14 +206,14 @@ cdef inline void open_cone(Search *a, const double *q, Py_ssize_t lo, Py_ssize_t
 
 
 cdef inline void clear(double *b, double *l, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
-    """There is no way through these states."""
+    """Set the scores of these states to -inf."""
     if start < stop:
         fill(b + start, stop - start, -INFINITY)
         fill(l + start, stop - start, -INFINITY)
 
 
 cdef inline void open_frame(Search *a, const floating *x, Py_ssize_t t) noexcept nogil:
-    """Emissions of a frame; the dense pass, if it has not been met."""
+    """Emissions of a frame, after the dense pass on the first visit."""
     if t < a.opened:
         a.is_nan |= normalise(a, x, t)
         a.opened = t
@@ -222,10 +222,10 @@ cdef inline void open_frame(Search *a, const floating *x, Py_ssize_t t) noexcept
 
 cdef inline Py_ssize_t run_block(Search *a, const floating *x, Py_ssize_t start, Py_ssize_t stop, bint keep,
                                  double floor) noexcept nogil:
-    """From frame `stop` back to frame `start`, in place in a.q, or in kept rows, from the last on.
+    """Run from frame `stop` back to frame `start`, in place in a.q, or in kept rows, last to first.
 
-    Kept rows see the states of the cone alone, and are right for those as far below its end as the frame is from
-    `stop`. Returns -1, or the frame at which no state is left that reaches the floor.
+    Kept rows cover the states of the cone only, and are valid for states at least as far below its end as the frame is
+    from `stop`. Returns -1, or the frame at which all states are below the floor.
     """
     cdef Py_ssize_t t, lo, hi, least = a.origin if keep else 0
     cdef double *b = kept_row(a, stop - start, 0) if keep else a.q + PAD
@@ -234,7 +234,7 @@ cdef inline Py_ssize_t run_block(Search *a, const floating *x, Py_ssize_t start,
     cdef double *l_out = l
     for t in range(stop - 1, start - 1, -1):
         open_frame(a, x, t)
-        # Labels from which the end can be reached, and one vector more than had a q one frame later.
+        # Labels from which the end is reachable, within the range of the next frame plus one vector.
         lo = max(first_alive(&a.graph, a.frames - 1 - t) // STATES * STATES, a.lo - STATES, least)
         hi = min(round_up(first_unreached(&a.graph, t) + 1, STATES), a.hi)
         lo = min(lo, hi - STATES)
@@ -258,7 +258,7 @@ cdef inline Py_ssize_t run_block(Search *a, const floating *x, Py_ssize_t start,
 
 
 cdef inline void last_scores(Search *a) noexcept nogil:
-    """q of the last frame: nothing but the last label and the last blank."""
+    """q of the last frame: the emissions of the last label and the last blank, -inf for all other states."""
     cdef Py_ssize_t n = a.graph.n_labels
     fill(a.q, 2 * a.graph.width, -INFINITY)
     a.q[PAD + n] = a.y[0]
@@ -268,9 +268,9 @@ cdef inline void last_scores(Search *a) noexcept nogil:
 
 
 cdef inline Py_ssize_t run_back(Search *a, const floating *x) noexcept nogil:
-    """All frames, last to first; leaves the rows of block 0 and checkpoints at the ends of the others.
+    """Run all frames, last to first; keeps the rows of block 0 and checkpoints at the ends of the other blocks.
 
-    Returns -1, or the frame at which nothing was left.
+    Returns -1, or the frame at which all states are below the floor.
     """
     cdef Py_ssize_t j, t, stop = a.frames - 1
     open_frame(a, x, stop)
@@ -287,9 +287,9 @@ cdef inline Py_ssize_t run_back(Search *a, const floating *x) noexcept nogil:
 
 
 cdef void sweep(Search *a, const floating *x) noexcept nogil:
-    """Run back, lowering the floor until the best path is above it.
+    """Run back, with lower and lower floors until the best path is above the floor.
 
-    A run that fails does so early: the floor is where q is after some share of the frames.
+    A run that fails mostly ends early; the next floor is extrapolated from the frame at which it ended.
     """
     cdef Py_ssize_t t
     cdef int attempt
@@ -307,7 +307,7 @@ cdef void sweep(Search *a, const floating *x) noexcept nogil:
 # ---- the path -------------------------------------------------------------------------------
 
 cdef inline Place follow(Search *a, Place at, const double *b, const double *l) noexcept nogil:
-    """The next state, given q of the next frame: the best, and of equals the one least far."""
+    """Next state, given q of the next frame: the best one, and among equals the one with the smallest advance."""
     cdef double best
     cdef Place to = at
     if not at.is_label:
@@ -324,7 +324,7 @@ cdef inline Place follow(Search *a, Place at, const double *b, const double *l) 
 
 cdef inline void put(Search *a, const floating *x, Py_ssize_t t, Place at, const int64_t *labels,
                      Path *path) noexcept nogil:
-    """Write down a frame of the path and add its log-probability, with compensation."""
+    """Record a frame of the path and add its log-probability with compensation."""
     cdef double p = log_prob_at(a, x, t, a.graph.u[PAD + at.i] if at.is_label else 0)
     path.labels[t] = labels[at.i] if at.is_label else a.blank
     path.tokens[t] = at.i if at.is_label else -1
@@ -333,7 +333,7 @@ cdef inline void put(Search *a, const floating *x, Py_ssize_t t, Place at, const
 
 
 cdef double trace(Search *a, const floating *x, const int64_t *labels, Path *path) noexcept nogil:
-    """Follow the best path; its log-probability, or -inf if there is none."""
+    """Follow the best path; returns its log-probability, or -inf without a path."""
     cdef Py_ssize_t j, t, start, stop
     cdef Place at
     cdef double b = kept_row(a, 0, 0)[0], l = kept_row(a, 0, 1)[0]
@@ -354,10 +354,10 @@ cdef double trace(Search *a, const floating *x, const int64_t *labels, Path *pat
 
 
 cdef inline double path_total(Search *a, Path *path) noexcept nogil:
-    """Log-probability of a path written down."""
+    """Log-probability of a recorded path."""
     cdef Py_ssize_t t
     if path.total == -INFINITY:
-        # Beyond float64, though the path is the best of those with these labels: scores near 1e308 only.
+        # Out of the range of float64 although a path exists: for scores near 1e308 only.
         for t in range(a.frames):
             path.labels[t], path.tokens[t], path.log_probs[t] = -1, -1, 0
         return -INFINITY
@@ -369,11 +369,11 @@ cdef inline double path_total(Search *a, Path *path) noexcept nogil:
 cdef struct Exact:
     Levels levels
     Py_ssize_t n                           # states: blank, label, ..., blank
-    double *q                              # [n, levels] each, of a frame and the one after
+    double *q                              # [n, levels] each, of a frame and of the next one
     double *after
     double *em                             # [used, levels]
     double *zero                           # [levels]
-    unsigned char *move                    # [frames, n] how many states further the best path goes, or NOWHERE
+    unsigned char *move                    # [frames, n] advance of the best path in states, or NOWHERE
 
 
 cdef enum:
@@ -381,7 +381,7 @@ cdef enum:
 
 
 cdef inline void add_score(Exact *e, double x, double sign, double *sum) noexcept nogil:
-    """sum += sign * x, or, without a sum, find out which levels x takes."""
+    """sum += sign * x, or, if sum is NULL, note the levels of x."""
     if sum == NULL:
         note(&e.levels, x)
     else:
@@ -390,7 +390,7 @@ cdef inline void add_score(Exact *e, double x, double sign, double *sum) noexcep
 
 cdef inline bint split_score(Exact *e, Search *a, const floating *x, Py_ssize_t t, Py_ssize_t k,
                              double *sum) noexcept nogil:
-    """Add what the k-th class used scores at frame t to `sum`, unless NULL; returns False if that is -inf."""
+    """Add the score of the k-th class used at frame t to `sum`, unless NULL; returns False if the score is -inf."""
     cdef double score = x[t * a.x_stride + a.graph.classes[k]]
     if k == a.star:
         score = a.star_log_prob
@@ -405,7 +405,7 @@ cdef inline bint split_score(Exact *e, Search *a, const floating *x, Py_ssize_t 
 
 
 cdef inline void exact_step(Exact *e, Search *a, const floating *x, Py_ssize_t t) noexcept nogil:
-    """q of frame t and where paths go on from there, given q of the frame after."""
+    """q of frame t and the moves of the best paths from there, given q of the next frame."""
     cdef Py_ssize_t i, k, u, best, levels = e.levels.n
     cdef unsigned char *move = e.move + t * e.n
     cdef unsigned char *then = move + e.n
@@ -429,7 +429,7 @@ cdef inline void exact_step(Exact *e, Search *a, const floating *x, Py_ssize_t t
 
 cdef inline double follow_moves(Exact *e, Search *a, const floating *x, const int64_t *labels,
                                 Path *path) noexcept nogil:
-    """As trace, by the moves of the exact search."""
+    """As trace, along the moves of the exact search."""
     cdef Py_ssize_t t, i = 0, levels = e.levels.n
     cdef Place at
     if e.n > 1 and e.move[1] != NOWHERE and (
@@ -448,7 +448,7 @@ cdef inline double follow_moves(Exact *e, Search *a, const floating *x, const in
 
 
 cdef double align_exactly(Search *a, const floating *x, const int64_t *labels, Path *path) noexcept nogil:
-    """The best path where all cross scores so far below the best that sums in float64 lose the rest."""
+    """Best path for sequences whose paths all cross scores so low that float64 sums lose the other terms."""
     cdef Exact e
     cdef Py_ssize_t t, k
     cdef double result = -INFINITY
@@ -484,7 +484,7 @@ cdef double align_exactly(Search *a, const floating *x, const int64_t *labels, P
 
 cdef double align_sequence(Search common, Py_ssize_t frames, Py_ssize_t n_labels, bint feasible, const floating *x,
                            const int64_t *labels, Path path, int32_t *position, uintptr_t workspace) noexcept nogil:
-    """Log-probability of the best path, which goes to `path` unless that is -inf or NaN."""
+    """Log-probability of the best path, which is stored in `path` unless the log-probability is -inf or NaN."""
     cdef Search a = common
     cdef double best
     if not feasible:
@@ -504,7 +504,7 @@ cdef double align_sequence(Search common, Py_ssize_t frames, Py_ssize_t n_labels
     return trace(&a, x, labels, &path)
 
 
-# The arguments of a call, and the memory it works in.
+# Arguments of a call, and its workspace.
 cdef struct Batch:
     Search common
     Path out  # of the first sequence
@@ -538,7 +538,7 @@ cdef void align_worker(const Batch *batch, const floating *x, Loop *loop, int wo
 
 
 cdef Status align_batch(Batch *batch, const floating *x, int num_threads) noexcept nogil:
-    """All sequences, x being the first one's. Allocates the workspace; needs no GIL."""
+    """Run all sequences; x is the first one's. Allocates the workspace; does not need the GIL."""
     cdef Loop loop
     cdef Search *a = &batch.common
     cdef size_t own = 0
@@ -567,9 +567,9 @@ def ctc_align(const floating[:, :, :] logits, const int64_t[::1] labels, const i
               double[:, ::1] frame_log_probs, int num_threads):
     """Best paths of a checked batch.
 
-    IN   logits [B, T, V], labels of sequence b from starts[b] on, V standing for the star; order: sequences, longest
-         first; prior [V], subtracted from the scores that are compared, or None.
-    OUT  log_prob [B], -inf without a path; path, token_index, frame_log_probs [B, T] where there is one, up to the
+    IN   logits [B, T, V], labels of sequence b from starts[b] on, with V for the star; order: sequences, longest
+         first; prior [V], subtracted from the scores in the comparison of paths, or None.
+    OUT  log_prob [B], -inf without a path; path, token_index, frame_log_probs [B, T] where a path exists, up to the
          length of the sequence.
     """
     cdef Batch batch
@@ -595,14 +595,14 @@ def ctc_align(const floating[:, :, :] logits, const int64_t[::1] labels, const i
         status = align_batch(&batch, x, num_threads)
     check(status, size_sum(batch.arrays.size, batch.positions.size))
     if no_memory:
-        raise MemoryError("no memory for the sums of a sequence with scores that far apart")
+        raise MemoryError("no memory for the exact sums of a sequence with very large scores")
 
 
 # ---- greedy decoding ------------------------------------------------------------------------
 
 cdef inline double best_class(const floating *x, Py_ssize_t n, Input kind, Py_ssize_t ahead,
                               Py_ssize_t *best) noexcept nogil:
-    """The first of the classes with the greatest score, and its log-probability."""
+    """First class with the greatest score, and its log-probability."""
     cdef double most, total = 1
     if kind == LOGITS:
         softmax_row(x, n, <floating *> NULL, 1, ahead, &most, &total)
@@ -625,7 +625,7 @@ cdef inline double best_class(const floating *x, Py_ssize_t n, Input kind, Py_ss
 
 cdef double decode_sequence(const floating *x, Py_ssize_t frames, Py_ssize_t n_classes, Py_ssize_t stride,
                             Input kind, Py_ssize_t blank, int64_t *labels, int64_t *count) noexcept nogil:
-    """Labels of the best class of every frame and the log-probability of that path; no labels with NaN."""
+    """Labels of the best class of every frame, and the log-probability of this path; no labels if scores are NaN."""
     cdef Py_ssize_t t, best, before = blank, n = 0
     cdef double total = 0, rest = 0
     for t in range(frames):
@@ -639,7 +639,7 @@ cdef double decode_sequence(const floating *x, Py_ssize_t frames, Py_ssize_t n_c
 
 
 cdef struct Decoding:
-    Py_ssize_t x_step, stride, n, n_frames, n_classes, blank  # elements from one sequence, one frame to the next
+    Py_ssize_t x_step, stride, n, n_frames, n_classes, blank  # x_step, stride: elements from one sequence, one frame to the next
     Input kind
     const int64_t *logit_lengths
     int64_t *labels
@@ -657,7 +657,7 @@ cdef void decode_worker(const Decoding *batch, const floating *x, Loop *loop, in
 
 
 cdef Status decode_batch(const Decoding *batch, const floating *x, int num_threads) noexcept nogil:
-    """All sequences, x being the first one's; needs no GIL."""
+    """Run all sequences; x is the first one's. Does not need the GIL."""
     cdef Loop loop
     begin(&loop, batch.n, num_threads)
     while enter(&loop):

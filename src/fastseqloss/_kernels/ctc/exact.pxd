@@ -1,8 +1,8 @@
-"""The exact path: for sequences of which every path crosses scores far below the best of their frames.
+"""The exact path, for sequences whose paths all cross scores far below the best of their frames.
 
-Each state keeps the score of the best path to it, summed without rounding (lattice/exact_sums.h), and the logarithm
-of the sum over all paths to it relative to that: a number that only grows with the count of paths. What is rounded is
-the difference between two paths that meet, never what they have in common. States are blank, label, ..., blank.
+Each state keeps the score of the best path to it, summed without rounding (lattice/exact_sums.h), and the logarithm of
+the sum over all paths to it relative to that score: this number grows with the number of paths only. Rounding affects
+the difference between two paths that meet, and never their common part. States are blank, label, ..., blank.
 """
 
 from cython cimport floating
@@ -22,18 +22,18 @@ from fastseqloss._kernels.simd.softmax cimport exp64
 
 cdef struct Exact:
     Levels levels
-    Py_ssize_t n, width, block, n_blocks   # states; elements of a row of sums; frames of a block, blocks
+    Py_ssize_t n, width, block, n_blocks   # states; elements of a row of sums; frames of a block; blocks
     double *memory
     double *em                             # [used, levels] emissions of a frame
-    double *reached                        # [used] 0, -inf where there is none
+    double *reached                        # [used] 0, or -inf where the emission is -inf
     double *zero                           # [levels]
     double *best                           # [block, n, levels] scores of the best paths
-    double *a                              # [block, n] log of all paths relative to the best
+    double *a                              # [block, n] log of the sum over all paths, relative to the best
     double *kept_best                      # [n_blocks, n, levels] of the first frame of each block
     double *kept_a                         # [n_blocks, n]
-    double *after_best                     # [n, levels] of the frame after
+    double *after_best                     # [n, levels] of the next frame
     double *after_a                        # [n]
-    double *beta                           # [n] each, of a frame and the one after
+    double *beta                           # [n] each, of a frame and of the next one
     double *after_beta
 
 
@@ -80,12 +80,12 @@ cdef inline Py_ssize_t class_of(Sequence *s, Py_ssize_t i) noexcept nogil:
 
 
 cdef inline Py_ssize_t first_before(Sequence *s, Py_ssize_t i) noexcept nogil:
-    """The first of the states i - 2, i - 1 and i from which a path may come to i."""
+    """First of the states i - 2, i - 1 and i that may precede i in a path."""
     return i - 2 if i % 2 and s.graph.skip[PAD + i // 2] > 0 else max(i - 1, 0)
 
 
 cdef inline void split_frame(Exact *e, Sequence *s, const floating *x, Py_ssize_t t) noexcept nogil:
-    """Emissions of frame t; of logits relative to the greatest, as the loss takes them."""
+    """Set the emissions of frame t; those of logits are relative to the greatest logit, as in the loss."""
     cdef Py_ssize_t k, levels = e.levels.n
     cdef double shift
     emit_frame(s, x, t, False, s.y, &shift)
@@ -99,7 +99,7 @@ cdef inline void split_frame(Exact *e, Sequence *s, const floating *x, Py_ssize_
 
 cdef inline void step(Exact *e, Sequence *s, const double *best, const double *a, double *best_out,
                       double *a_out) noexcept nogil:
-    """From the alphas of one frame to those of the next, whose emissions have been split."""
+    """Alphas of a frame from those of the frame before; the emissions of the frame have been split."""
     cdef Py_ssize_t i, k, first, at, levels = e.levels.n
     for i in range(e.n):
         a_out[i], at = -INFINITY, -1
@@ -118,7 +118,7 @@ cdef inline void step(Exact *e, Sequence *s, const double *best, const double *a
 
 
 cdef inline void run_block(Exact *e, Sequence *s, const floating *x, Py_ssize_t j) noexcept nogil:
-    """Alphas of the frames of block j, whose first is row 0."""
+    """Alphas of the frames of block j; row 0 holds the first frame."""
     cdef Py_ssize_t t, r, start = j * e.block
     for t in range(start + 1, min(start + e.block, s.frames)):
         r = t - start
@@ -127,7 +127,7 @@ cdef inline void run_block(Exact *e, Sequence *s, const floating *x, Py_ssize_t 
 
 
 cdef inline void run_forward(Exact *e, Sequence *s, const floating *x) noexcept nogil:
-    """All alphas, of which those of the last block stay, and of the others the first frame's."""
+    """Run all alphas; keeps those of the last block and those of the first frame of every other block."""
     cdef Py_ssize_t i, j
     split_frame(e, s, x, 0)
     fill(e.a, e.n, -INFINITY)
@@ -146,7 +146,7 @@ cdef inline void run_forward(Exact *e, Sequence *s, const floating *x) noexcept 
 
 
 cdef inline void step_back(Exact *e, Sequence *s, const double *best, const double *a) noexcept nogil:
-    """Betas of a frame from those of the frame after, whose emissions have been split and whose alphas are kept."""
+    """Betas of a frame from those of the next frame, whose emissions have been split and whose alphas are kept."""
     cdef Py_ssize_t i, k, levels = e.levels.n
     fill(e.beta, e.n, -INFINITY)
     for i in range(e.n):
@@ -160,7 +160,7 @@ cdef inline void step_back(Exact *e, Sequence *s, const double *best, const doub
 
 cdef inline void close(Exact *e, Sequence *s, floating *g, Py_ssize_t t, const double *a,
                        double log_sum) noexcept nogil:
-    """Gradient at frame t, whose emissions lie in y, from alphas and betas; posteriors add up to one."""
+    """Gradient at frame t, whose emissions are in y, from alphas and betas; posteriors are normalised to sum 1."""
     cdef Py_ssize_t i
     cdef double total = 0, blank_post = 0, share
     fill(s.post, s.graph.width, 0)
@@ -183,7 +183,7 @@ cdef inline void close(Exact *e, Sequence *s, floating *g, Py_ssize_t t, const d
 
 
 cdef inline void run_backward(Exact *e, Sequence *s, const floating *x, floating *g, double log_sum) noexcept nogil:
-    """Closes every frame, last to first; betas of the last have been set."""
+    """Close all frames, last to first; the betas of the last frame have been set."""
     cdef Py_ssize_t j, t, r
     cdef double *swap
     for j in range(e.n_blocks - 1, -1, -1):
@@ -205,7 +205,7 @@ cdef inline void run_backward(Exact *e, Sequence *s, const floating *x, floating
 
 
 cdef inline double exact(Sequence *s, const floating *x, floating *g, bint *has_path) noexcept nogil:
-    """As `general`, of logits or log-probabilities; -inf without a path, and where the sum is beyond float64."""
+    """As `general`, for logits or log-probabilities; -inf without a path and for sums out of the range of float64."""
     cdef Exact e
     cdef Py_ssize_t i, at, last, levels
     cdef double log_sum = -INFINITY, score
@@ -231,7 +231,7 @@ cdef inline double exact(Sequence *s, const floating *x, floating *g, bint *has_
     if log_sum > -INFINITY:
         has_path[0] = True
         score = balance(&e.levels, best + at * levels, e.zero, e.zero) + log_sum
-        if s.input == LOG_PROBS:  # sums of the scores as they are
+        if s.input == LOG_PROBS:  # sums of the scores themselves
             s.log_norm = s.log_rest = 0
         if s.with_grad:
             run_backward(&e, s, x, g, log_sum)

@@ -1,4 +1,4 @@
-"""The fast path: exponents of states fixed for some frames at a time."""
+"""The fast path: exponents of states are fixed for several frames at a time."""
 
 from cython cimport floating
 from libc.stdint cimport int32_t
@@ -31,7 +31,7 @@ cdef extern from "ctc/lattice.h" nogil:
 
 
 cdef inline Py_ssize_t window_from(Sequence *s, Py_ssize_t t, Py_ssize_t stop) noexcept nogil:
-    """How many steps from frame t the emissions allow without a refresh; 0 if not one."""
+    """Number of steps from frame t that the emissions allow without a refresh."""
     cdef double spent = 0
     cdef Py_ssize_t steps = 0
     while steps < WINDOW and t + steps < stop:
@@ -44,11 +44,11 @@ cdef inline Py_ssize_t window_from(Sequence *s, Py_ssize_t t, Py_ssize_t stop) n
 
 cdef inline Py_ssize_t forward_block(Sequence *s, Py_ssize_t start, Py_ssize_t stop, bint keep, Py_ssize_t cone_lo,
                                      Py_ssize_t cone_hi) noexcept nogil:
-    """Steps from frame `start`, whose alphas are row 0, to frame `stop`.
+    """Run the steps from frame `start`, whose alphas are row 0, to frame `stop`.
 
-    All rows are kept, or just the last two. Only states are computed that can reach the labels from
-    `cone_lo` to `cone_hi` by frame `stop`. Returns the number of segments, each with its exponents, or -1
-    where the sequence belongs to the general path.
+    All rows are kept, or the last two only. The function computes only states that can reach the labels from `cone_lo` to
+    `cone_hi` by frame `stop`. Returns the number of segments, each with its own exponents, or -1 if the sequence requires
+    the general path.
     """
     cdef Py_ssize_t t = start, k = 0, r = 0, lo, hi, filled = s.graph.size, steps, _step
     cdef double *b
@@ -100,9 +100,9 @@ cdef inline Py_ssize_t forward_block(Sequence *s, Py_ssize_t start, Py_ssize_t s
 
 
 cdef inline Py_ssize_t forward_sweep(Sequence *s, const floating *x, floating *g) noexcept nogil:
-    """Opens every frame and carries the alphas to the last one.
+    """Open every frame and run the alphas to the last frame.
 
-    Returns the segments of the last block, whose rows are kept, or -1 for the general path.
+    Returns the number of segments of the last block, whose rows are kept, or -1 for the general path.
     """
     cdef Py_ssize_t j, t, start, stop, k = 0, r = 0
     cdef bint keep
@@ -143,7 +143,7 @@ cdef inline bint is_zero(const double *qb, const double *ql, Py_ssize_t i) noexc
 
 
 cdef inline void trim(Sequence *s, Band *band) noexcept nogil:
-    """Drop whole vectors of states whose beta was cut off."""
+    """Shrink the band by whole vectors of states whose betas have been cut off."""
     while band.lo < band.hi and is_zero(s.qb + PAD, s.ql + PAD, band.lo):
         band.lo += STATES
     while band.lo < band.hi and is_zero(s.qb + PAD, s.ql + PAD, band.hi - STATES):
@@ -164,7 +164,7 @@ cdef inline void close_fast(Sequence *s, floating *g, Py_ssize_t t, double blank
 
 
 cdef inline Band last_betas(Sequence *s, floating *g, Py_ssize_t r, Py_ssize_t k, const double *y) noexcept nogil:
-    """Posteriors of the last frame, where only the last label and the last blank count."""
+    """Posteriors of the last frame, which are nonzero at the last label and the last blank only."""
     cdef Py_ssize_t n = s.graph.n_labels, last = s.graph.n_labels - 1
     cdef double b = row(s, s.rows, r, 0)[n], eb = row(s, s.exponents, k, 0)[n], l = 0, el = DEAD, unit, total
     cdef Band band
@@ -191,7 +191,7 @@ cdef inline Band last_betas(Sequence *s, floating *g, Py_ssize_t r, Py_ssize_t k
 
 
 cdef inline Band backward_block(Sequence *s, floating *g, Py_ssize_t start, Py_ssize_t k, Band band) noexcept nogil:
-    """Closes the frames of a block, last to first, given its rows and `k` segments."""
+    """Close the frames of a block, last to first, from its rows and `k` segments."""
     cdef Py_ssize_t t = s.segment[3 * k], first, seg_lo, seg_hi
     cdef double *y
     cdef double *e
@@ -225,7 +225,7 @@ cdef inline void convert_band(Sequence *s, Py_ssize_t source, Py_ssize_t to, Ban
 
 
 cdef inline bint backward_sweep(Sequence *s, const floating *x, floating *g, Py_ssize_t k) noexcept nogil:
-    """Closes every frame; k is what forward_sweep returned. False for the general path."""
+    """Close all frames; k is the result of forward_sweep. Returns False for the general path."""
     cdef Py_ssize_t j, t, start = (s.n_blocks - 1) * s.block, stop
     cdef double *checkpoint
     cdef double shift

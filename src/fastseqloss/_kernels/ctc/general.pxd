@@ -1,7 +1,7 @@
-"""The general path: every number has an exponent of its own.
+"""The general path: every number has its own exponent.
 
-An exponent is as exact as the scores that it comes from: of paths that all cross huge scores too little is left, and
-the exact path takes over. Where one path does not, those that do are negligible.
+An exponent is as exact as the scores that it derives from. If all paths cross very large scores, too few digits remain,
+and the exact path replaces this one. If a path without such scores exists, the others are negligible.
 """
 
 from cython cimport floating
@@ -28,9 +28,9 @@ cdef extern from "ctc/lattice.h" nogil:
 
 
 cdef inline double split_emissions(Sequence *s, const floating *x, Py_ssize_t t) noexcept nogil:
-    """Emissions of frame t as em * 2^ee, and in row 0 of y as they are.
+    """Emissions of frame t as em * 2^ee, and in row 0 of y as float64.
 
-    Of probabilities, the coefficient becomes the mantissa of what they were divided by; returns its exponent.
+    For probabilities, sets the coefficient to the mantissa of their divisor and returns its exponent.
     """
     cdef double shift, shift_exponent = 0
     emit_frame(s, x, t, False, s.y, &shift)
@@ -38,7 +38,7 @@ cdef inline double split_emissions(Sequence *s, const floating *x, Py_ssize_t t)
         shift_exponent = split_ratio(s.score, s.graph.used, shift, s.em, s.ee, &s.coefficient[t])
     else:
         split_exp(s.score, s.graph.used, shift, s.em, s.ee)
-    s.em[s.graph.used] = s.ee[s.graph.used] = 0  # the class of the padding states
+    s.em[s.graph.used] = s.ee[s.graph.used] = 0  # class of the padding states
     return shift_exponent
 
 
@@ -52,7 +52,7 @@ cdef inline void emit_states(Sequence *s, const double *v, const double *e, doub
 
 cdef inline Py_ssize_t general_steps(Sequence *s, const floating *x, Py_ssize_t start, Py_ssize_t stop, bint keep,
                                      double *v, double *e) noexcept nogil:
-    """As forward_block, but rows hold alphas before emission, each with exponents of its own."""
+    """As forward_block, but rows hold alphas before emission, each with its own exponents."""
     cdef Py_ssize_t t, r = 0, next_r, w = s.graph.width
     cdef double *v_next
     cdef double *e_next
@@ -68,9 +68,9 @@ cdef inline Py_ssize_t general_steps(Sequence *s, const floating *x, Py_ssize_t 
 
 cdef inline void general_close(Sequence *s, const floating *x, floating *g, Py_ssize_t t, Py_ssize_t r, double *beta,
                                double *e_beta, double *v, double *e) noexcept nogil:
-    """Gradient at frame t from alphas in row r and betas; leaves betas times emissions in v, e.
+    """Gradient at frame t from alphas in row r and betas; stores betas times emissions in v, e.
 
-    Posteriors are made to add up to one. Probabilities need posterior / y instead, which is alpha before
+    Posteriors are normalised to sum 1. For probabilities the gradient needs posterior / y instead, which is alpha before
     emission times beta, and finite where y is 0.
     """
     cdef double *a = row(s, s.rows, r, 0)
@@ -133,7 +133,7 @@ cdef inline double general(Sequence *s, const floating *x, floating *g, bint *ha
     total = -INFINITY
     if v[n] > 0 or (n > 0 and v[w + n - 1] > 0):
         total = log_total(v[n], e[n], v[w + n - 1] if n else 0, e[w + n - 1] if n else DEAD)
-    # Of scores in float64 even differences may be out of range.
+    # Differences of float64 scores may be out of range.
     if s.input != PROBS and total < -exact_from(s.frames) and (total > -INFINITY or floating is double):
         return exact(s, x, g, has_path)
     has_path[0] = total > -INFINITY

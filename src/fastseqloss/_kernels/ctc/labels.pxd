@@ -1,7 +1,7 @@
-"""The graph of states that the labels of a sequence make: which classes it uses, and which states may follow another.
+"""The graph of states of the labels of a sequence: the classes it uses, and the transitions between states.
 
-Blank states 0 to S and label states 0 to S - 1 lie in two rows of `width` elements, of which index 0 is the one after
-PAD; beyond the last label states are padding.
+Blank states 0 to S and label states 0 to S - 1 lie in two rows of `width` elements, whose index 0 follows PAD elements;
+states beyond the last label are padding.
 """
 
 from libc.stdint cimport int32_t, int64_t, uintptr_t
@@ -14,7 +14,7 @@ cdef extern from "ctc/lattice.h" nogil:
     enum:
         STATES "FSL_CTC_STATES"
 
-# Elements before index 0 of every row of states: refresh looks WINDOW states back.
+# Elements before index 0 of every row of states: refresh reads WINDOW states back.
 cdef enum:
     PAD = 16
 
@@ -22,16 +22,16 @@ cdef enum:
 cdef struct LabelGraph:
     Py_ssize_t n_labels                    # S
     Py_ssize_t used                        # classes used, the blank first
-    Py_ssize_t size, width                 # states of a kind, padded; with the padding of a row
-    int32_t *position                      # [V] of a class among those used: a sparse set with `classes`
+    Py_ssize_t size, width                 # padded number of states of a kind; with PAD, elements of a row
+    int32_t *position                      # [V] index of a class in `classes`, with which it forms a sparse set
     int64_t *classes                       # [used]
-    int32_t *u                             # [width] the class of a label state, as an index into `classes`
+    int32_t *u                             # [width] class of a label state, as an index into `classes`
     float *skip                            # [width] 1 where l[i-1] may be followed by l[i], else 0
-    int64_t *need                          # [S] frames before a label can be reached
+    int64_t *need                          # [S] number of frames before a label is reachable
 
 
 cdef inline void lay_out_labels(LabelGraph *graph, Py_ssize_t most, uintptr_t *cursor) noexcept nogil:
-    """Sizes of the graph of n_labels labels, of `most` classes at most, and its arrays from the cursor on."""
+    """Set the sizes of a graph of n_labels labels and at most `most` classes, and lay out its arrays at the cursor."""
     graph.size = round_up(graph.n_labels + 1, STATES)
     graph.width = PAD + graph.size + STATES
     graph.classes = <int64_t *> take(cursor, most, sizeof(int64_t))
@@ -41,7 +41,7 @@ cdef inline void lay_out_labels(LabelGraph *graph, Py_ssize_t most, uintptr_t *c
 
 
 cdef inline void set_labels(LabelGraph *graph, const int64_t *labels, int64_t blank) noexcept nogil:
-    """Number the classes that occur, the blank first, and find which labels may follow without a blank."""
+    """Number the classes that occur, blank first, and find the labels that may follow another without a blank."""
     cdef Py_ssize_t i, k
     cdef int64_t frame = 0
     graph.classes[0] = blank
@@ -70,7 +70,7 @@ cdef inline void set_labels(LabelGraph *graph, const int64_t *labels, int64_t bl
 
 
 cdef inline Py_ssize_t first_alive(const LabelGraph *graph, Py_ssize_t frames_left) noexcept nogil:
-    """The first label from which the end can still be reached in that many frames."""
+    """First label from which the end is reachable in frames_left frames."""
     cdef Py_ssize_t lo = 0, hi = graph.n_labels, mid
     if graph.n_labels == 0:
         return 0
@@ -85,7 +85,7 @@ cdef inline Py_ssize_t first_alive(const LabelGraph *graph, Py_ssize_t frames_le
 
 
 cdef inline Py_ssize_t first_unreached(const LabelGraph *graph, Py_ssize_t t) noexcept nogil:
-    """The first label that cannot be reached by frame t."""
+    """First label that is not reachable by frame t."""
     cdef Py_ssize_t lo = 0, hi = graph.n_labels, mid
     while lo < hi:
         mid = (lo + hi) // 2

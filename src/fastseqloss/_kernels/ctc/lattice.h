@@ -1,8 +1,8 @@
 /* The CTC lattice, one frame at a time: the arithmetic under loss.pyx.
  *
- * Blank and label states live in two arrays, b[0..S] and l[0..S-1], so that every recursion is a
- * contiguous, branch-free vector loop. Ranges [lo, hi) are multiples of FSL_CTC_STATES and rows are padded:
- * u[i] of a padding state points to an emission that is 0, so its l is 0; index -1 and index hi may be read.
+ * Blank and label states are stored in two arrays, b[0..S] and l[0..S-1], so that every recursion is a contiguous,
+ * branch-free vector loop. Ranges [lo, hi) are multiples of FSL_CTC_STATES and rows are padded: u[i] of a padding state
+ * is the index of an emission equal to 0, so its l is 0; index -1 and index hi may be read.
  * Values are in extended range (lattice/extended_range.h). */
 #ifndef FASTSEQLOSS_CTC_LATTICE_H
 #define FASTSEQLOSS_CTC_LATTICE_H
@@ -10,12 +10,12 @@
 #include "lattice/extended_range.h"
 
 #define FSL_CTC_STATES 8
-#define FSL_CTC_KEEP (1 << 22) /* bytes: alphas of a sequence up to this size are all kept, else checkpointed */
-#define FSL_CTC_NEGLIGIBLE 0x1p-120 /* paths with less than this share of the total are left out of beta */
+#define FSL_CTC_KEEP (1 << 22) /* largest size in bytes of alphas that are kept as a whole; larger ones are checkpointed */
+#define FSL_CTC_NEGLIGIBLE 0x1p-120 /* paths with less than this share of the total are omitted from beta */
 
 /* ---- emissions --------------------------------------------------------------------------- */
 
-/* Least and greatest score; returns whether there is a NaN (for probabilities: or a negative one). */
+/* Least and greatest score; returns 1 if a score is NaN, or a probability negative. */
 static int fsl_ctc_score_range(const double *restrict x, ptrdiff_t n, int probs, double *least, double *most)
 {
     double lo = INFINITY, hi = -INFINITY, bad = 0.0;
@@ -31,10 +31,10 @@ static int fsl_ctc_score_range(const double *restrict x, ptrdiff_t n, int probs,
 }
 
 /* Emissions of the first `used` scores, relative to the greatest: x / shift for probabilities, exp(x - shift)
- * for logarithms; 0 up to n, a multiple of FSL_CTC_STATES, for which the scores repeat one of the first. Returns how
- * many binary orders of magnitude the smallest lies below 1, exact zeros of logarithms aside (a y that is 0 for any
- * other reason, or a probability too small for the fast path, counts as more than FSL_RANGE_BUDGET), or NaN for scores
- * that are none. */
+ * for logarithms; 0 from `used` up to n, a multiple of FSL_CTC_STATES, where the scores repeat one of the first. Returns
+ * the distance of the smallest emission below 1 in binary orders of magnitude, without exact zeros of logarithms (a y
+ * that is 0 for any other reason, or a probability too small for the fast path, counts as more than FSL_RANGE_BUDGET),
+ * or NaN for invalid scores. */
 static double fsl_ctc_emissions(const double *restrict x, ptrdiff_t used, ptrdiff_t n, int probs, double *restrict y,
                                 double *shift)
 {
@@ -44,7 +44,7 @@ static double fsl_ctc_emissions(const double *restrict x, ptrdiff_t used, ptrdif
     if (probs) {
         const double scale = most > 0 ? most : 1.0;
         for (ptrdiff_t i = 0; i < n; i++) y[i] = x[i] / scale;
-        /* The gradient is posterior / x: what beta leaves out must be small even so. */
+        /* The gradient is posterior / x: paths omitted from beta must be negligible after the division, too. */
         smallest = least < 0x1p-60 || least / scale < 0x1p-60 ? 0.0 : least / scale;
     } else if (most - least <= 700.0) {
         FSL_SIMD()
@@ -65,10 +65,10 @@ static double fsl_ctc_emissions(const double *restrict x, ptrdiff_t used, ptrdif
 
 /* ---- fast path: exponents fixed for up to FSL_RANGE_WINDOW frames ------------------------ */
 
-/* Gives every state a new exponent, good for `window` frames: its own, or FSL_RANGE_FLOOR below the largest that can
- * reach it within the window, whichever is larger; mantissas are rescaled in place. Returns nonzero where a
- * nonzero state would come too close to underflow: what it carries could be all that reaches the end, so the
- * sequence then belongs to the general path. */
+/* Sets a new exponent of every state, valid for `window` frames: the larger of its own exponent and of FSL_RANGE_FLOOR
+ * below the largest exponent that can reach it within the window; mantissas are rescaled in place. Returns nonzero if a
+ * nonzero state would come too close to underflow: possibly only paths through this state reach the end, so the
+ * sequence then requires the general path. */
 static int fsl_ctc_refresh(double *restrict b, double *restrict l, const double *restrict eb, const double *restrict el,
                            double *restrict eb_new, double *restrict el_new, ptrdiff_t lo, ptrdiff_t hi, int window,
                            double *restrict scratch0, double *restrict scratch1)
@@ -96,9 +96,9 @@ static int fsl_ctc_refresh(double *restrict b, double *restrict l, const double 
     return bad;
 }
 
-/* The constant factors between neighbours: l[i-1] into b[i], b[i] into l[i], l[i-1] into l[i]. A state whose
- * exponent is that of the dead is not reached before the next refresh. Returns nonzero where a factor is out of
- * range: exponents of neighbours are floors under what reaches each, and the windows they look at differ. */
+/* Sets the constant factors between neighbours: from l[i-1] to b[i], from b[i] to l[i], from l[i-1] to l[i]. A state with
+ * the exponent FSL_DEAD is not reached before the next refresh. Returns nonzero if a factor is out of range, which is
+ * possible because the exponents of neighbours are floors over different windows. */
 static int fsl_ctc_factors(const double *restrict eb, double *restrict el, const float *restrict skip,
                            double *restrict lb, double *restrict bl, double *restrict ll, ptrdiff_t lo, ptrdiff_t hi)
 {
@@ -115,7 +115,7 @@ static int fsl_ctc_factors(const double *restrict eb, double *restrict el, const
     return bad;
 }
 
-/* e[i] = y[u[i]], the emission of every label state: a loop of its own, so that the others have no gathers. */
+/* e[i] = y[u[i]], the emission of every label state, in a separate loop to keep gathers out of the other loops. */
 FSL_INLINE void fsl_ctc_spread(const int32_t *restrict u, const double *restrict y, double *restrict e, ptrdiff_t lo,
                                ptrdiff_t hi)
 {
@@ -127,7 +127,7 @@ FSL_INLINE void fsl_ctc_spread(const int32_t *restrict u, const double *restrict
     }
 }
 
-/* One frame on. */
+/* One step forward: the alphas of the next frame. */
 static void fsl_ctc_forward(const double *restrict b, const double *restrict l, double *restrict b_out,
                             double *restrict l_out, const double *restrict lb, const double *restrict bl,
                             const double *restrict ll, const double *restrict e, double blank, ptrdiff_t lo,
@@ -141,12 +141,12 @@ static void fsl_ctc_forward(const double *restrict b, const double *restrict l, 
     }
 }
 
-/* One frame back. Beta is kept in posterior units: its exponent is that of the total less that of alpha, so the
- * posterior is just alpha * beta, at most 1, and the forward factors serve both ways. On entry q is beta times
- * emission of the next frame, on return of this one. States whose posterior is negligible are cut off: all paths
- * through one weigh its posterior, so what is lost anywhere is bounded by that. A comparison that fails for NaN
- * also removes beta where alpha is exactly 0 and beta may overflow. Returns the posterior of the blanks; that of
- * the labels goes to `post`, that of each blank to `post_b`, unless NULL. */
+/* One step backward. Beta is kept in posterior units: its exponent is that of the total less that of alpha, so the
+ * posterior is alpha * beta, at most 1, and the forward factors apply in both directions. On entry q is beta times
+ * emission of the next frame, on return of this one. States with a negligible posterior are cut off: the posterior is
+ * the weight of all paths through the state, and so bounds the loss at every other state. The comparison fails for NaN
+ * and therefore also removes beta where alpha is exactly 0 and beta may overflow. Returns the posterior of the blanks;
+ * the posteriors of the labels are stored in `post`, those of the blanks in `post_b`, unless NULL. */
 FSL_INLINE double fsl_ctc_backward_to(double *restrict qb, double *restrict ql, const double *restrict b,
                                       const double *restrict l, const double *restrict lb, const double *restrict bl,
                                       const double *restrict ll, const double *restrict e, double blank,
@@ -154,7 +154,7 @@ FSL_INLINE double fsl_ctc_backward_to(double *restrict qb, double *restrict ql, 
 {
     const ptrdiff_t stop = lo + (hi - lo) / FSL_CTC_STATES * FSL_CTC_STATES;
     double total = 0.0;
-    /* Reads q[i + 1] before anything writes it, at any vector length. */
+    /* q[i + 1] is read before it is written, at any vector length. */
     FSL_SIMD(reduction(+ : total))
     for (ptrdiff_t i = lo; i < stop; i++) {
         const double nb = qb[i] + bl[i] * ql[i];
@@ -178,10 +178,10 @@ static double fsl_ctc_backward(double *qb, double *ql, const double *b, const do
                   : fsl_ctc_backward_to(qb, ql, b, l, lb, bl, ll, e, blank, post, NULL, lo, hi);
 }
 
-/* ---- general path: every number with an exponent of its own ------------------------------
- * Right for any emissions. Nothing is lost but terms under 2^-1022 of the sum they are added to. */
+/* ---- general path: every number with its own exponent -------------------------------------
+ * Correct for all emissions, except for the loss of terms under 2^-1022 of the sum they are added to. */
 
-/* From emitted alphas at one frame to alphas before emission at the next. */
+/* Alphas before emission of the next frame from the emitted alphas of a frame. */
 FSL_UNUSED static void fsl_ctc_general_forward(
     const double *restrict b, const double *restrict eb, const double *restrict l, const double *restrict el,
     const float *restrict skip, double *restrict b_out, double *restrict eb_out, double *restrict l_out,
@@ -200,7 +200,7 @@ FSL_UNUSED static void fsl_ctc_general_forward(
     }
 }
 
-/* From emitted betas at one frame to betas (own emission excluded) at the frame before. */
+/* Betas (own emission excluded) of the previous frame from the emitted betas of a frame. */
 FSL_UNUSED static void fsl_ctc_general_backward(
     const double *restrict b, const double *restrict eb, const double *restrict l, const double *restrict el,
     const float *restrict skip, double *restrict b_out, double *restrict eb_out, double *restrict l_out,

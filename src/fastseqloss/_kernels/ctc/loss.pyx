@@ -1,11 +1,11 @@
 """CTC, loss and gradient, one sequence at a time.
 
-A sequence goes through two sweeps. Forward: each frame's row of logits takes the dense pass, which leaves
-scale * softmax in the gradient; the scores of the classes that occur in the labels are gathered and become
-emissions; alphas advance. Backward: betas, posteriors, and the gradient of those few classes, in float64.
+A sequence takes two sweeps. Forward: the dense pass over the logits of each frame stores scale * softmax in the
+gradient; the scores of the classes that occur in the labels are gathered as emissions; alphas advance. Backward:
+betas, posteriors, and the gradient of those few classes, in float64.
 
-Alphas are kept at checkpoints and recomputed block by block on the way back; short sequences are one block.
-Frames c_j to c_j+1 bound block j, and block j owns the steps between them.
+Alphas are kept at checkpoints and recomputed block by block in the backward sweep; short sequences are one block.
+Frames c_j and c_j+1 bound block j, which consists of the steps between them.
 """
 
 from cython cimport floating
@@ -27,7 +27,7 @@ from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_o
 
 
 cdef double lattice(Sequence *s, const floating *x, floating *g, bint *has_path) noexcept nogil:
-    """Log-likelihood of the lattice and the gradient: fast path, else general path."""
+    """Log-likelihood of the lattice and the gradient, by the fast path or else the general path."""
     cdef Py_ssize_t k = forward_sweep(s, x, g), r, n = s.graph.n_labels
     cdef double b, l = 0, el = DEAD, total, norm, rest
     has_path[0] = True
@@ -47,13 +47,13 @@ cdef double lattice(Sequence *s, const floating *x, floating *g, bint *has_path)
     if s.with_grad and not backward_sweep(s, x, g, k):
         norm, rest = s.log_norm, s.log_rest
         general(s, x, g, has_path)
-        s.log_norm, s.log_rest = norm, rest  # to which the total belongs
+        s.log_norm, s.log_rest = norm, rest  # the values that match the total
     return total
 
 
 cdef double run_sequence(Sequence *s, const floating *x, floating *g, const int64_t *labels, Py_ssize_t n_frames,
                          bint feasible) noexcept nogil:
-    """Loss of one sequence; its gradient, padding included, goes to g."""
+    """Loss of one sequence; its gradient, including padding, is written to g."""
     cdef double total
     cdef bint has_path
     fill_frames(s, g, s.frames, n_frames, 0)
@@ -74,11 +74,11 @@ cdef double run_sequence(Sequence *s, const floating *x, floating *g, const int6
     if isnan(total):
         fill_frames(s, g, 0, s.frames, NAN)
     elif s.input == LOGITS and total < 0:
-        total = 0  # by rounding alone
+        total = 0  # negative by rounding only
     return total
 
 
-# The arguments of a call, and the memory it works in.
+# Arguments of a call, and its workspace.
 cdef struct Batch:
     Sequence common
     Py_ssize_t n, n_frames  # sequences; frames, padding included
@@ -110,7 +110,7 @@ cdef void run_worker(const Batch *batch, const floating *x, floating *g, Loop *l
 
 
 cdef Status run_batch(Batch *batch, const floating *x, floating *g, int num_threads) noexcept nogil:
-    """All sequences, x and g being the first one's. Allocates the workspace; needs no GIL."""
+    """Run all sequences; x and g are the first one's. Allocates the workspace; does not need the GIL."""
     cdef Loop loop
     cdef Sequence *s = &batch.common
     cdef size_t own = 0
@@ -118,7 +118,7 @@ cdef Status run_batch(Batch *batch, const floating *x, floating *g, int num_thre
     for b in range(batch.n):
         s.frames, s.graph.n_labels = batch.logit_lengths[b], batch.label_lengths[b]
         own = max(own, lay_out(s, sizeof(floating), 0))
-    # Classes are looked up in an array of zeros per worker.
+    # The array that maps classes to indices, one for each worker, must be zero.
     if not (allocate(&batch.arrays, 0, own, num_threads, False)
             and allocate(&batch.positions, 0, size_product(s.n_classes, sizeof(int32_t)), num_threads, True)):
         release(&batch.arrays)
@@ -139,8 +139,8 @@ def ctc_loss(const floating[:, :, :] logits, const int64_t[::1] labels, const in
     """Losses and, unless grad is None, gradients times scale, of a checked batch.
 
     IN   logits [B, T, V], labels of sequence b from starts[b] on, order: sequences, longest first.
-    OUT  loss [B], inf where logit_lengths < frames_needed; grad [B, T, V], which is logits if in_place. With by_state
-         grad [B, T, 2 S + 1] is given the posteriors of the states instead, blank, label, ..., blank.
+    OUT  loss [B], inf where logit_lengths < frames_needed; grad [B, T, V], which is logits if in_place. With by_state,
+                   grad [B, T, 2 S + 1] receives the posteriors of the states instead, in the order blank, label, ..., blank.
     """
     cdef bint with_grad = grad is not None
     cdef Batch batch
@@ -170,4 +170,4 @@ def ctc_loss(const floating[:, :, :] logits, const int64_t[::1] labels, const in
         status = run_batch(&batch, x, g, num_threads)
     check(status, size_sum(batch.arrays.size, batch.positions.size))
     if no_memory:
-        raise MemoryError("no memory for the sums of a sequence with scores that far apart")
+        raise MemoryError("no memory for the exact sums of a sequence with very large scores")

@@ -1,4 +1,4 @@
-"""A CTC sequence on its way through a kernel: its arrays, its labels, its frames."""
+"""State of a CTC sequence in a kernel: arrays, labels and frames."""
 
 from cython cimport floating
 from libc.math cimport INFINITY, isnan, sqrt
@@ -22,7 +22,7 @@ cdef struct Sequence:
     # the problem
     Input input
     bint with_grad, in_place
-    bint by_state                          # the gradient is not asked for, but posteriors of the states
+    bint by_state                          # return posteriors of the states instead of the gradient
     LabelGraph graph
     Py_ssize_t n_classes, blank, frames
     Py_ssize_t x_stride, g_stride          # elements between frames
@@ -30,42 +30,42 @@ cdef struct Sequence:
     double scale
     # sizes
     Py_ssize_t emission_width              # classes used, padded
-    Py_ssize_t block, n_blocks             # steps in a block, blocks
+    Py_ssize_t block, n_blocks             # steps of a block, and blocks
     int32_t *blank_u                       # [width] as graph.u, of the blank states: 0
     # per frame
     double *coefficient                    # [frames] softmax = coefficient * y for logits; p = coefficient * y
-    double *cost                           # [frames] binary orders of magnitude spanned by the emissions
-    void *stash                            # [frames, used] the scores gathered, when x is overwritten
+    double *cost                           # [frames] range of the emissions in binary orders of magnitude
+    void *stash                            # [frames, used] gathered scores, if x is overwritten
     # workspace
     double *score                          # [emission_width] scores of one frame
     double *y                              # [block + 1, emission_width]
     double *em                             # [emission_width] emissions of one frame as em * 2^ee
     double *ee
-    double *class_post                     # [emission_width] posterior by class
+    double *class_post                     # [emission_width] posteriors of the classes
     double *rows                           # [block + 1, 2, width] alphas
     double *spread                         # [block + 1, width] emissions of the label states
-    double *exponents                      # [block + 1, 2, width] their exponents, a pair per segment
-    Py_ssize_t *segment                    # [block + 1, 3] of a segment: last frame, lo, hi
+    double *exponents                      # [block + 1, 2, width] exponents of the alphas, a pair for each segment
+    Py_ssize_t *segment                    # [block + 1, 3] last frame, lo and hi of each segment
     double *checkpoints                    # [n_blocks, 4, width]
     double *lb                             # [width] each
     double *bl
     double *ll
     double *qb
     double *ql
-    double *post                           # posteriors of label states; of blank states, if wanted
+    double *post                           # posteriors of label states, and of blank states on request
     double *post_b
     double *scratch                        # [12, width]
     # results
-    double log_norm, log_rest              # sum of the logs of what emissions were divided by, what rounding took of
-    double norm_product                    # it, and a factor whose log is still to be added
+    double log_norm, log_rest              # sum of the logs of the divisors of the emissions, its rounding error,
+    double norm_product                    # and a factor whose log remains to be added
     bint is_nan
-    bint *no_memory                        # set where the exact path had none
+    bint *no_memory                        # set if memory is exhausted on the exact path
 
 
 # ---- layout ---------------------------------------------------------------------------------
 
 cdef inline uintptr_t lay_out(Sequence *s, Py_ssize_t itemsize, uintptr_t base) noexcept nogil:
-    """Sizes of a sequence and, from `base` on, its arrays; returns where they end."""
+    """Set the sizes of a sequence and lay out its arrays from `base` on; returns the end address."""
     cdef uintptr_t cursor = base
     cdef Py_ssize_t most = min(s.graph.n_labels + 1, s.n_classes)
     cdef Py_ssize_t steps = max(s.frames - 1, 1)
@@ -117,7 +117,7 @@ cdef inline void fill(double *x, Py_ssize_t n, double value) noexcept nogil:
 # ---- frames: scores in, gradient out --------------------------------------------------------
 
 cdef inline void divide_by(Sequence *s, double norm) noexcept nogil:
-    """log_norm += log(norm), by way of a product: one log for many frames."""
+    """log_norm += log(norm), by a product: one log for many frames."""
     s.norm_product *= norm
     if s.norm_product > 1e200:
         add_exactly(&s.log_norm, &s.log_rest, log64(s.norm_product))
@@ -126,7 +126,7 @@ cdef inline void divide_by(Sequence *s, double norm) noexcept nogil:
 
 cdef inline double emit_frame(Sequence *s, const floating *x, Py_ssize_t t, bint first, double *y,
                               double *shift) noexcept nogil:
-    """Scores of the classes used at frame t and their emissions; what `emissions` returns."""
+    """Scores of the classes used at frame t and their emissions; returns the result of `emissions`."""
     cdef floating *kept = (<floating *> s.stash) + t * s.graph.used
     cdef const floating *frame = x + t * s.x_stride
     cdef Py_ssize_t k
@@ -145,10 +145,10 @@ cdef inline double emit_frame(Sequence *s, const floating *x, Py_ssize_t t, bint
 
 
 cdef inline void open_frame(Sequence *s, const floating *x, floating *g, Py_ssize_t t, double *y) noexcept nogil:
-    """Dense pass and emissions of a frame, met for the first time."""
+    """Dense pass and emissions of a frame, on the first visit."""
     cdef double shift, row_max = 0, row_sum = 1
     cdef floating *out = g + t * s.g_stride if s.with_grad and not s.by_state else NULL
-    if s.in_place:  # before the scores are overwritten; otherwise after, when the row is in cache
+    if s.in_place:  # before the dense pass overwrites the scores; otherwise after it, with the row in cache
         s.cost[t] = emit_frame(s, x, t, True, y, &shift)
     if s.input == LOGITS:
         softmax_row(x + t * s.x_stride, s.n_classes, out, s.scale, s.x_stride, &row_max, &row_sum)
@@ -171,7 +171,7 @@ cdef inline void open_frame(Sequence *s, const floating *x, floating *g, Py_ssiz
 
 
 cdef inline void close_frame(Sequence *s, floating *g, Py_ssize_t t, const double *y) noexcept nogil:
-    """Gradient of the classes used, from their posteriors (for probabilities: posterior / y)."""
+    """Gradient of the classes used, from their posteriors (posterior / y for probabilities)."""
     cdef floating *out = g + t * s.g_stride
     cdef double coefficient = s.coefficient[t]
     cdef Py_ssize_t k
@@ -188,7 +188,7 @@ cdef inline void close_frame(Sequence *s, floating *g, Py_ssize_t t, const doubl
 
 cdef inline void close_states(Sequence *s, floating *g, Py_ssize_t t, double unit, Py_ssize_t lo,
                               Py_ssize_t hi) noexcept nogil:
-    """Posteriors of the states in [lo, hi), over `unit`, in the order blank, label, ..., blank."""
+    """Posteriors of the states in [lo, hi), divided by `unit`, in the order blank, label, ..., blank."""
     cdef floating *out = g + t * s.g_stride
     cdef Py_ssize_t i, last = min(hi, s.graph.n_labels)
     memset(out, 0, s.g_width * sizeof(floating))
@@ -212,7 +212,7 @@ cdef inline void fill_frames(Sequence *s, floating *g, Py_ssize_t start, Py_ssiz
 # ---- rows of states -------------------------------------------------------------------------
 
 cdef inline void first_alphas(Sequence *s, double b, double l) noexcept nogil:
-    """Row 0: nothing but the first blank and the first label."""
+    """Set row 0, in which only the first blank and the first label are nonzero."""
     fill(s.rows, 2 * s.graph.width, 0)
     fill(s.exponents, 2 * s.graph.width, DEAD)
     row(s, s.rows, 0, 0)[0] = b
@@ -223,13 +223,13 @@ cdef inline void first_alphas(Sequence *s, double b, double l) noexcept nogil:
 
 
 cdef inline void copy_state(Sequence *s, double *v_out, double *e_out, const double *v, const double *e) noexcept nogil:
-    """Copies a row and its exponents (pointers to the starts of pairs, padding included)."""
+    """Copy a row and its exponents (pointers to the starts of pairs, including padding)."""
     memmove(v_out, v, 2 * s.graph.width * sizeof(double))
     memmove(e_out, e, 2 * s.graph.width * sizeof(double))
 
 
 cdef inline void collect(Sequence *s, double blank_post, Py_ssize_t lo, Py_ssize_t hi) noexcept nogil:
-    """class_post from the posteriors of the states in [lo, hi)."""
+    """Set class_post to the sums of the posteriors of the states in [lo, hi) by class."""
     cdef Py_ssize_t i
     cdef const int32_t *u = s.graph.u + PAD
     cdef const double *post = s.post + PAD

@@ -1,14 +1,14 @@
 /* The max-plus lattice of CTC alignment, one frame at a time: the arithmetic under alignment.pyx.
  *
- * As in lattice.h blank and label states live in two arrays, b[0..S] and l[0..S-1], ranges [lo, hi) are
- * multiples of FSL_CTC_STATES, and index hi may be read. Scores are logarithms, at most 0, -inf without a path. */
+ * As in lattice.h, blank and label states are stored in two arrays, b[0..S] and l[0..S-1], ranges [lo, hi) are multiples
+ * of FSL_CTC_STATES, and index hi may be read. Scores are logarithms, at most 0, -inf without a path. */
 #ifndef FASTSEQLOSS_CTC_VITERBI_H
 #define FASTSEQLOSS_CTC_VITERBI_H
 
 #include "simd/math.h"
 
-/* Emissions of one frame relative to the best of them, which leaves every path where it was in the order and, where
- * scores are small integers, the sums exact; -inf from `used` to n. Returns whether a score is NaN or +inf. */
+/* Emissions of one frame relative to the best of them, which preserves the order of the paths and, for small integer
+ * scores, the exactness of the sums; -inf from `used` to n. Returns 1 if a score is NaN or +inf. */
 static int fsl_ctc_viterbi_emissions(const double *restrict score, ptrdiff_t used, ptrdiff_t n, double *restrict y)
 {
     double most = -INFINITY, bad = 0.0;
@@ -24,9 +24,9 @@ static int fsl_ctc_viterbi_emissions(const double *restrict score, ptrdiff_t use
     return bad > 0;
 }
 
-/* One frame back: the best that a state can be followed by, and its own emission, y[u[i]] for a label. `skip` is 1
- * where l[i-1] may be followed by l[i], else 0. The outputs may be the inputs: index i + 1 is read before anything
- * writes it, at any vector length. */
+/* One step backward: the best score of the states that may follow, plus the own emission, y[u[i]] for a label. `skip` is
+ * 1 where l[i-1] may be followed by l[i], else 0. The outputs may be the inputs: index i + 1 is read before it is
+ * written, at any vector length. */
 static void fsl_ctc_viterbi_step(const double *b, const double *l, double *b_out, double *l_out,
                                  const float *restrict skip, const int32_t *restrict u, const double *restrict y,
                                  ptrdiff_t lo, ptrdiff_t hi)
@@ -51,7 +51,7 @@ static int fsl_ctc_all_below(const double *restrict b, const double *restrict l,
     return !reached;
 }
 
-/* Position of the first score equal to `value`; n if there is none. */
+/* Position of the first score equal to `value`, or n. */
 #define FSL_CTC_SCORES(real, name)                                                            \
     static ptrdiff_t fsl_ctc_find_##name(const real *x, ptrdiff_t n, double value)            \
     {                                                                                         \
@@ -65,7 +65,7 @@ static int fsl_ctc_all_below(const double *restrict b, const double *restrict l,
         while (i < n && x[i] != (real)value) i++;                                             \
         return i;                                                                             \
     }                                                                                         \
-    /* Greatest score; NaN if one of them is NaN or +inf (or, of probabilities, negative). */ \
+    /* Greatest score; NaN if a score is NaN or +inf, or a probability negative. */           \
     static double fsl_ctc_greatest_##name(const real *x, ptrdiff_t n, int probs)              \
     {                                                                                         \
         real most = -(real)INFINITY, bad = 0;                                                 \

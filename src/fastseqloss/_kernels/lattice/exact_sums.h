@@ -1,8 +1,8 @@
-/* Sums of scores without any rounding, whatever their sizes: the arithmetic of paths that cross huge scores.
+/* Sums of scores of any size without rounding: the arithmetic of paths through very large scores.
  *
  * A number is split into signed digits of FSL_DIGIT bits, and digits of the same level are added up in a float64,
- * which is exact for 2^27 terms. Only levels that occur are kept: six for masks as large as float32 has them. Bits
- * under 2^FSL_LOWEST are rounded away. */
+ * which is exact for 2^27 terms. Only levels that occur are kept: six for masks of the largest float32 numbers. Bits
+ * below 2^FSL_LOWEST are rounded away. */
 #ifndef FASTSEQLOSS_EXACT_SUMS_H
 #define FASTSEQLOSS_EXACT_SUMS_H
 
@@ -10,19 +10,20 @@
 
 #define FSL_DIGIT 24
 #define FSL_LOWEST -72
-#define FSL_LEVELS 46 /* to the top of float64 */
+#define FSL_LEVELS 46 /* up to the largest float64 */
 
-/* Sums of float64 logarithms keep 2^-31 of their relative differences up to this size, and a share of it a frame. */
+/* Sums of float64 logarithms up to this size, which grows with the number of frames, keep relative differences to
+ * 2^-31. */
 #define FSL_EXACT_FROM(frames) (0x1p22 + 64.0 * (double)(frames))
 
 typedef struct {
-    ptrdiff_t n;               /* levels kept, largest first: the elements of a sum */
+    ptrdiff_t n;               /* levels kept, largest first: elements of a sum */
     uint64_t used;             /* bit l: level l occurs */
-    double unit[FSL_LEVELS];   /* [n] what a 1 of a level counts */
-    int place[FSL_LEVELS];     /* where a level is kept */
+    double unit[FSL_LEVELS];   /* [n] value of a digit 1 of a level */
+    int place[FSL_LEVELS];     /* index of a level in a sum */
 } fsl_levels;
 
-/* Levels and digits of a finite x; returns how many. */
+/* Sets the levels and digits of a finite x; returns their number. */
 static int fsl_digits(double x, int level[4], double digit[4])
 {
     int exponent, n = 0;
@@ -36,7 +37,7 @@ static int fsl_digits(double x, int level[4], double digit[4])
     return n;
 }
 
-/* Lets x occur in sums. */
+/* Marks the levels of x as used. */
 static void fsl_note(fsl_levels *levels, double x)
 {
     int level[4];
@@ -44,7 +45,7 @@ static void fsl_note(fsl_levels *levels, double x)
     for (int k = fsl_digits(x, level, digit) - 1; k >= 0; k--) levels->used |= (uint64_t)1 << level[k];
 }
 
-/* After all numbers have been noted: what an element of a sum stands for. */
+/* Sets the level of each element of a sum, after all numbers have been noted. */
 static void fsl_settle(fsl_levels *levels)
 {
     levels->n = 0;
@@ -69,7 +70,7 @@ FSL_INLINE void fsl_add_sums(const fsl_levels *levels, const double *x, const do
     for (ptrdiff_t i = 0; i < levels->n; i++) out[i] = x[i] + y[i];
 }
 
-/* x + y - z, rounded: largest first, so that once something is rounded nothing that follows can cancel it. */
+/* x + y - z, rounded; terms are added largest first, so that later terms cannot cancel a rounded sum. */
 FSL_INLINE double fsl_balance(const fsl_levels *levels, const double *x, const double *y, const double *z)
 {
     double total = 0;

@@ -1,4 +1,4 @@
-"""Sums of scores without rounding, and how they enter sums of exponentials."""
+"""Sums of scores without rounding, and their use in sums of exponentials."""
 
 from libc.math cimport INFINITY
 from libc.stdlib cimport malloc
@@ -18,13 +18,13 @@ cdef extern from "lattice/exact_sums.h" nogil:
 
 
 cdef inline double *rows_of(Py_ssize_t rows, Py_ssize_t width) noexcept nogil:
-    """Memory for rows x width float64, NULL if there is none."""
+    """Allocate rows x width float64 numbers; NULL if memory is exhausted."""
     if <double> rows * <double> width > 1e17:
         return NULL
     return <double *> malloc((rows * width + 1) * sizeof(double))
 
 
 cdef inline double log_add(double x, double y) noexcept nogil:
-    """log(exp(x) + exp(y)), of logarithms."""
+    """log(exp(x) + exp(y))."""
     cdef double most = max(x, y)
     return most if most == -INFINITY else most + log64(exp64(x - most) + exp64(y - most))

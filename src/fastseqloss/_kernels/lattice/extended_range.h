@@ -26,7 +26,7 @@ FSL_INLINE double fsl_mantissa(double x)
 
 /* ---- one number ---------------------------------------------------------------------------- */
 
-/* The exponent of v * 2^e with v brought to [1, 2). */
+/* Exponent of v * 2^e after normalisation of v to [1, 2). */
 FSL_INLINE double fsl_own_exponent(double v, double e) { return v > 0 ? e + fsl_exponent(v) : FSL_DEAD; }
 
 /* sum * 2^exponent with its mantissa in [1, 2). */
@@ -54,7 +54,7 @@ FSL_INLINE double fsl_log_total(double a, double ea, double b, double eb)
 
 /* ---- emissions ----------------------------------------------------------------------------- */
 
-/* exp(x - shift) as m * 2^e, without ever forming the power of two. */
+/* exp(x - shift) as m * 2^e; the power of two is not computed. */
 FSL_UNUSED static void fsl_split_exp(const double *restrict x, ptrdiff_t n, double shift, double *restrict m,
                                      double *restrict e)
 {
@@ -62,7 +62,7 @@ FSL_UNUSED static void fsl_split_exp(const double *restrict x, ptrdiff_t n, doub
         const double z = x[i] - (shift == -INFINITY ? 0.0 : shift);
         const double k = rint(z * 1.442695040888963407);
         const int none = !(k > 0.5 * FSL_DEAD);
-        /* beyond 2^27 the reduction is no longer exact, as the difference above is not */
+        /* beyond 2^27 neither this reduction nor the difference above is exact */
         double r = fsl_reduce64(z, k);
         r = r > 0.35 ? 0.35 : r;
         r = r < -0.35 ? -0.35 : r;
@@ -71,8 +71,8 @@ FSL_UNUSED static void fsl_split_exp(const double *restrict x, ptrdiff_t n, doub
     }
 }
 
-/* The same for probabilities, y = p / shift, whose quotient may be no float64. shift itself becomes
- * *shift_m * 2^(what is returned). */
+/* y = p / shift of probabilities as m * 2^e; the quotient may be out of the range of float64. shift is
+ * *shift_m * 2^(returned value). */
 FSL_UNUSED static double fsl_split_ratio(const double *restrict p, ptrdiff_t n, double shift, double *restrict m,
                                          double *restrict e, double *shift_m)
 {
@@ -85,7 +85,7 @@ FSL_UNUSED static double fsl_split_ratio(const double *restrict p, ptrdiff_t n, 
     return shift_k;
 }
 
-/* v * m with exponent e + n; FSL_DEAD where that is 0. */
+/* v * m with exponent e + n, which is FSL_DEAD where the product is 0. */
 FSL_UNUSED static void fsl_emit(const double *restrict v, const double *restrict e, const int32_t *restrict u,
                                 const double *restrict m, const double *restrict n, double *restrict v_out,
                                 double *restrict e_out, ptrdiff_t size)
@@ -125,13 +125,13 @@ FSL_UNUSED static void fsl_extended_product(const double *restrict v, const doub
 
 /* ---- exponents fixed for some frames ------------------------------------------------------- */
 
-#define FSL_RANGE_WINDOW 16    /* the most frames between two refreshes */
-#define FSL_RANGE_BUDGET 400.0 /* the most binary orders of magnitude that emissions may take in between */
-#define FSL_RANGE_FLOOR 900.0  /* how far below what flows into it a state's exponent may lie */
+#define FSL_RANGE_WINDOW 16    /* largest number of frames between two refreshes */
+#define FSL_RANGE_BUDGET 400.0 /* largest range of emissions in between, in binary orders of magnitude */
+#define FSL_RANGE_FLOOR 900.0  /* largest distance of a state's exponent below those that flow into it */
 
-/* Largest of the `window` values before each: w[i] = max(m[i-window'], ..., m[i-1]), window' >= window the
- * next power of two, by doubling. m and w hold FSL_RANGE_WINDOW entries of FSL_DEAD before lo. Returns the array
- * (one of the two) that holds the result. */
+/* Maximum of the `window` values before each index: w[i] = max(m[i-window'], ..., m[i-1]) with the next power of two
+ * window' >= window, by doubling. m and w hold FSL_RANGE_WINDOW entries of FSL_DEAD before lo. Returns the one of the
+ * two arrays that holds the result. */
 FSL_INLINE double *fsl_window_max(double *m, double *w, ptrdiff_t lo, ptrdiff_t hi, int window)
 {
     double *from = w, *to = m;
@@ -144,15 +144,15 @@ FSL_INLINE double *fsl_window_max(double *m, double *w, ptrdiff_t lo, ptrdiff_t 
     return from;
 }
 
-/* 1 if v * 2^e, whose own exponent is given, would come too close to underflow with its exponent changed to `to`.
- * -600 - FSL_RANGE_BUDGET stays above the smallest normal number until the next refresh; the old exponent less
- * the new one must be a float64 power of two for the way back. */
+/* 1 if v * 2^e, whose own exponent is given, would come too close to underflow after a change of its exponent to `to`.
+ * 2^(-600 - FSL_RANGE_BUDGET) is above the smallest normal number, so that values stay normal until the next refresh;
+ * 2^(old exponent - new exponent) must be a normal float64 for the backward sweep. */
 FSL_INLINE int fsl_underflows(double v, double e, double own, double to)
 {
     return (v > 0) & ((own - to < -600.0) | (e - to < -1022.0));
 }
 
-/* The mantissa v of a number, whose own exponent is given, for the exponent `to`. */
+/* Mantissa for the exponent `to` of a number whose mantissa v and own exponent are given. */
 FSL_INLINE double fsl_rescaled(double v, double own, double to)
 {
     return v > 0 ? fsl_mantissa(v) * fsl_pow2(own - to) : 0.0;
@@ -161,7 +161,7 @@ FSL_INLINE double fsl_rescaled(double v, double own, double to)
 /* 1 if 2^(from - to) is out of range though both exponents are those of numbers other than 0. */
 #define FSL_APART(from, to) ((fabs((from) - (to)) > 1000.0) & FSL_ALIVE(from) & FSL_ALIVE(to))
 
-/* q from the exponents `from` to the exponents `to`. */
+/* Changes the exponents of q: q *= 2^(to - from). */
 FSL_UNUSED static void fsl_change_exponents(double *restrict q, const double *restrict from, const double *restrict to,
                                             ptrdiff_t lo, ptrdiff_t hi)
 {

@@ -1,4 +1,4 @@
-"""Numbers of a lattice as mantissa and exponent: v * 2^e."""
+"""Numbers of a lattice as mantissa and exponent, v * 2^e."""
 
 from libc.stdint cimport int32_t
 

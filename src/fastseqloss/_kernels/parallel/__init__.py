@@ -1,11 +1,11 @@
-"""OpenMP: how many threads a loop has, how they wait, and what interrupts them.
+"""OpenMP: number of threads of a loop, waiting and interruption of threads.
 
-The OpenMP runtime is loaded here, before any kernel is, with threads that wait asleep. GNU's and Microsoft's would
-spin at the end of every loop, on cores that another program may have use for; they read the environment when they are
-loaded. What the user has said about waiting stays as it is.
+This module loads the OpenMP runtime before any kernel and sets its threads to wait asleep. By default, the runtimes of
+GNU and Microsoft spin at the end of every loop, on cores that another program could use; they read the environment when
+they are loaded. Settings of the user for waiting take precedence.
 
-The size of the threads' stacks stays as it is, too. Kernels keep arrays in their workspace: their frames are of 16 KB
-at most, and the smallest stacks, musl's, of 128 KB.
+The stack size of the threads is left unchanged. Kernels keep arrays in their workspace: their frames take at most
+16 KB, and the smallest default stacks, those of musl, have 128 KB.
 """
 
 import os
@@ -18,7 +18,7 @@ _PASSIVE = not any(name in os.environ for name in _GOVERN_WAITING)
 
 @contextmanager
 def _environment() -> Iterator[None]:
-    """Set what a runtime reads, for a moment."""
+    """Set the environment variable that a runtime reads at load time, for the duration of the context."""
     if _PASSIVE:
         os.environ["OMP_WAIT_POLICY"] = "passive"
     try:

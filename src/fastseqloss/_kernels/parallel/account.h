@@ -1,9 +1,9 @@
-/* How many workers the regions of a process have: shared by calls at once, and none but the caller where others have
- * been no gain.
+/* Number of workers of the regions of a process: concurrent calls share them, and calls use one worker if further
+ * workers have slowed recent calls down.
  *
- * The end of a region waits for all its workers. On a busy machine one of them may have been pushed off its core, which
- * may cost a short call more than it saves. So gains and losses are kept account of: after a loss on balance, calls do
- * without helpers for a while, longer after each loss that follows, and then try again. */
+ * The end of a region waits for all its workers. On a busy machine a worker may have lost its core to another program,
+ * which may cost a short call more time than the worker saves. The account adds up gains and losses: after a net loss,
+ * calls use one worker for some time, which doubles with each further loss, and then use several again. */
 #ifndef FASTSEQLOSS_ACCOUNT_H
 #define FASTSEQLOSS_ACCOUNT_H
 
@@ -11,11 +11,11 @@
 #include "runtime.h"
 
 enum {
-    FSL_PORTIONS = 64, /* of the items, for each worker: what the last to finish can be late by */
-    FSL_PORTION = 1024, /* items at most: those of kernels that have so many take some microseconds */
-    FSL_REST = 20,     /* a loss of 1 ns is followed by so many without helpers, at least, */
-    FSL_LONG_REST = 640, /* and at most */
-    FSL_CALLS = 8,     /* gains count up to what so many calls take */
+    FSL_PORTIONS = 64, /* of the items for each worker: bounds the delay by the last one to finish */
+    FSL_PORTION = 1024, /* largest number of items: items of kernels with that many take some microseconds in all */
+    FSL_REST = 20,     /* least number of ns with one worker after a loss of 1 ns, */
+    FSL_LONG_REST = 640, /* and largest number */
+    FSL_CALLS = 8,     /* gains are limited to the time of this number of calls */
 };
 
 /* Nanoseconds. */
@@ -25,18 +25,18 @@ enum {
 #define FSL_LATELY 200000000
 
 static struct {
-    fsl_atomic running;     /* workers at work, callers among them */
-    fsl_atomic most;        /* workers that a region has had, at most */
-    fsl_atomic rest;        /* ns that calls do without helpers from now on */
-    fsl_atomic always_help; /* for tests */
+    fsl_atomic running;     /* workers at work, including calling threads */
+    fsl_atomic most;        /* largest number of workers of a region so far */
+    fsl_atomic rest;        /* remaining ns during which calls use one worker */
+    fsl_atomic always_help; /* 1: ignore `rest`; for tests */
     fsl_atomic generation;  /* forks since the first process */
-    fsl_atomic lock;        /* of what follows; who does not get it keeps no account */
-    int64_t credit;         /* ns that helpers have gained, less what they have lost */
+    fsl_atomic lock;        /* of the fields below; calls that do not acquire it are not recorded */
+    int64_t credit;         /* ns gained by further workers, less ns lost */
     int64_t factor;         /* FSL_REST to FSL_LONG_REST */
-    int64_t alone, cpu;     /* ns that calls without helpers took lately, and those of them that they were on a CPU */
+    int64_t alone, cpu;     /* elapsed ns of recent calls with one worker, and their CPU time */
 } fsl_process = {0, 0, 0, 0, 0, 0, 0, FSL_REST, 0, 0};
 
-/* Nothing of the parent's threads is left in the child of a fork. */
+/* Resets the account in the child of a fork, which has none of the parent's threads. */
 static void fsl_begin_process(void)
 {
     fsl_write(&fsl_process.running, 0);
@@ -48,7 +48,7 @@ static void fsl_begin_process(void)
     fsl_process.factor = FSL_REST;
 }
 
-/* A region without helpers, of so many ns on the clock and on the CPU, shows what is usual. */
+/* Records a region with one worker: its elapsed time and its CPU time in ns measure the load of the machine. */
 static void fsl_enter_alone(int64_t elapsed, int64_t worked)
 {
     if (fsl_read(&fsl_process.rest) > 0) fsl_add(&fsl_process.rest, -elapsed);
@@ -60,8 +60,8 @@ static void fsl_enter_alone(int64_t elapsed, int64_t worked)
     }
 }
 
-/* A region with helpers, which had taken so many ns of CPU without them. What is usual is slowly forgotten: the
- * machine may be less busy by now, and then helpers must not seem better than they are. */
+/* Records a region with several workers, which would have taken `alone` ns of CPU time with one. The measured load
+ * decays slowly: the machine may be less busy by now, and the gain must not be overestimated. */
 static void fsl_enter_helped(int64_t elapsed, double alone)
 {
     const double slowed = fsl_process.cpu > 0 ? (double)fsl_process.alone / (double)fsl_process.cpu : 1;
@@ -78,7 +78,7 @@ static void fsl_enter_helped(int64_t elapsed, double alone)
     }
 }
 
-/* Number of workers for the next region: the caller, which works in any case, and as many helpers as may join. */
+/* Number of workers for the next region: worker 0, which always works, and the further workers that may join. */
 static int fsl_workers(const fsl_loop *loop)
 {
     const int64_t others = fsl_add(&fsl_process.running, 1), spare = loop->most - others, left = loop->n - loop->next;
@@ -98,7 +98,7 @@ static void fsl_begin(fsl_loop *loop, ptrdiff_t n, int most)
     loop->generation = fsl_read(&fsl_process.generation);
 }
 
-/* Before a region: who works in it, and when it ends. Returns 0 if there is nothing left to do. */
+/* Sets the workers and the end of the next region. Returns 0 if no items are left. */
 static int fsl_open(fsl_loop *loop)
 {
     if (loop->next >= loop->n) return 0;
@@ -114,7 +114,7 @@ static int fsl_open(fsl_loop *loop)
     return 1;
 }
 
-/* After it. A region may have had fewer workers than it was given. */
+/* Records a region after its end. A region may have had fewer workers than it was given. */
 static void fsl_close(fsl_loop *loop)
 {
     const int64_t elapsed = fsl_now() - loop->began, done = (loop->next < loop->n ? loop->next : loop->n) - loop->first;
@@ -124,7 +124,7 @@ static void fsl_close(fsl_loop *loop)
     if (fsl_add(&fsl_process.lock, 1) == 0) {
         if (loop->workers == 1)
             fsl_enter_alone(elapsed, loop->worked);
-        else /* the others' items would have taken the caller as long, each, as its own */
+        else /* assumes equal times for the items of all workers */
             fsl_enter_helped(elapsed, (double)loop->worked / (double)loop->mine * (double)done);
     }
     fsl_add(&fsl_process.lock, -1);

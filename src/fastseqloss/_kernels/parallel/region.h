@@ -1,16 +1,16 @@
-/* A loop over items, cut into portions that the workers of OpenMP regions take as they come.
+/* A loop over items, cut into portions that the workers of OpenMP regions take in turn.
  *
- * A region lasts 100 ms at most, and the item in progress. Between regions the caller looks for signals, outside of
- * which nobody may run Python code, and decides how many workers the next region has. Which worker takes which item
- * differs from run to run: results must not depend on it. */
+ * A region lasts at most 100 ms plus the item in progress. Between regions, the calling thread, which is worker 0,
+ * checks for signals and sets the number of workers of the next region; Python code must not run inside a region. The
+ * assignment of items to workers differs from run to run: results must not depend on it. */
 #ifndef FASTSEQLOSS_REGION_H
 #define FASTSEQLOSS_REGION_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-/* Kernels run without the GIL. Cython asks all the same before a region, and up to Python 3.11 the answer is yes once
- * a subinterpreter has been created: it would release a GIL that another thread holds. */
+/* Kernels run without the GIL. Cython calls PyGILState_Check before a region nevertheless, and up to Python 3.11 it
+ * returns 1 once a subinterpreter has been created: Cython would release a GIL that another thread holds. */
 #if defined(Py_PYTHON_H) && PY_VERSION_HEX < 0x030C0000
 #define PyGILState_Check() 0
 #endif
@@ -36,7 +36,7 @@ typedef volatile int64_t fsl_atomic;
     __atomic_compare_exchange_n(counter, expected, n, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)
 #endif
 
-/* Nanoseconds: of the clock, and of the CPU's work for this thread. */
+/* Nanoseconds: elapsed time, and CPU time of this thread. */
 #if defined(_WIN32)
 #if !defined(WIN32_LEAN_AND_MEAN)
 #define WIN32_LEAN_AND_MEAN
@@ -52,7 +52,7 @@ static int64_t fsl_now(void)
     QueryPerformanceFrequency(&second);
     return (int64_t)((double)ticks.QuadPart / (double)second.QuadPart * 1e9);
 }
-static int64_t fsl_worked(void) { return fsl_now(); } /* the counter of the system is too coarse */
+static int64_t fsl_worked(void) { return fsl_now(); } /* the system's counter of CPU time is too coarse */
 #else
 #include <time.h>
 static inline int64_t fsl_clock(clockid_t clock)
@@ -68,21 +68,21 @@ static inline int64_t fsl_worked(void) { return fsl_clock(CLOCK_THREAD_CPUTIME_I
 typedef enum { FSL_DONE, FSL_NO_MEMORY, FSL_INTERRUPTED } fsl_status; /* INTERRUPTED: a Python exception is set */
 
 typedef struct fsl_loop {
-    int64_t n, portion;   /* items; of a portion */
+    int64_t n, portion;   /* items in all, and in a portion */
     fsl_atomic next;      /* first item not taken */
-    int most;             /* workers at most */
-    int workers;          /* of the region, the caller among them; 0 before the first */
+    int most;             /* largest number of workers */
+    int workers;          /* of the region, including worker 0; 0 before the first region */
     fsl_status status;
     fsl_atomic *running;  /* workers at work in the process */
-    fsl_atomic joined;    /* workers that have begun, in the region */
-    int watched;          /* whether the account wants to know what it takes */
-    int64_t first;        /* item that the region began with */
-    int64_t began, end;   /* of the region: when it began, when workers leave it */
-    int64_t mine, worked; /* the caller's items in the region, and the ns of CPU that they took */
+    fsl_atomic joined;    /* workers that have begun in the region */
+    int watched;          /* 1 if the account records the loop */
+    int64_t first;        /* first item of the region */
+    int64_t began, end;   /* start of the region, and time at which workers leave it */
+    int64_t mine, worked; /* items of worker 0 in the region, and their CPU time in ns */
     int64_t generation;   /* forks before the loop began */
 } fsl_loop;
 
-/* A helper begins to work if fewer are at work in the process than this call asked for. */
+/* Returns 1 and counts a worker in if fewer workers are at work in the process than this call allows. */
 static inline int fsl_joins(fsl_loop *loop)
 {
     int64_t running = fsl_read(loop->running);
@@ -94,7 +94,7 @@ static inline int fsl_joins(fsl_loop *loop)
     return 0;
 }
 
-/* It ceases to if there are more. */
+/* Returns 1 and counts a worker out if more workers are at work in the process than this call allows. */
 static inline int fsl_gives_way(fsl_loop *loop)
 {
     int64_t running = fsl_read(loop->running);
@@ -103,8 +103,8 @@ static inline int fsl_gives_way(fsl_loop *loop)
     return 0;
 }
 
-/* Items *first to *last - 1 for a worker; *last is 0 before its first ones. Returns 0 if it has to leave the region,
- * and must not ask again. The caller is worker 0. */
+/* Assigns items *first to *last - 1 to a worker; *last is 0 before its first items. Returns 0 if the worker must leave
+ * the region; the function must not be called again for it. */
 static inline int fsl_next_items(fsl_loop *loop, int worker, ptrdiff_t *first, ptrdiff_t *last)
 {
     const int begins = *last == 0;

@@ -1,11 +1,11 @@
-/* The OpenMP runtime: how many threads it would start, how they wait, and what becomes of them in a fork. */
+/* The OpenMP runtime: number of threads, waiting of threads, and threads in a fork. */
 #ifndef FASTSEQLOSS_RUNTIME_H
 #define FASTSEQLOSS_RUNTIME_H
 
 #if defined(_OPENMP)
 #include <omp.h>
 #define FSL_OPENMP _OPENMP
-/* Threads that a region would have, as environment and other libraries set it. */
+/* Threads that a region would have according to the environment and to other libraries. */
 static int fsl_max_threads(void)
 {
     const int n = omp_in_parallel() ? 1 : omp_get_max_threads();
@@ -32,7 +32,7 @@ static const char *fsl_openmp_runtime(void)
 static const char *fsl_openmp_runtime(void) { return ""; }
 #endif
 
-/* LLVM's runtime reads how its threads are to wait when it is first used, and keeps it for each thread that calls. */
+/* LLVM's runtime reads the setting for waiting at first use, and keeps it for each calling thread. */
 #if defined(_OPENMP) && defined(__clang__) && !defined(_MSC_VER)
 extern void kmp_set_blocktime(int);
 static int fsl_passive = 0;
@@ -46,8 +46,8 @@ static void fsl_wait_passively(void) { }
 static void fsl_set_passive(int passive) { (void)passive; }
 #endif
 
-/* GNU's runtime ends the process where a thread cannot be started. In the child of a fork it waits for the threads that
- * the parent had, unless they were paused before. */
+/* GNU's runtime ends the process if it cannot start a thread. In the child of a fork it waits for the threads of the
+ * parent, unless they were paused before the fork. */
 #if defined(_OPENMP) && defined(__GNUC__) && !defined(__clang__) && !defined(_WIN32)
 
 #if __GNUC__ < 9
@@ -55,11 +55,11 @@ typedef enum { omp_pause_soft = 1 } omp_pause_resource_t;
 #endif
 extern int omp_pause_resource_all(omp_pause_resource_t) __attribute__((weak)); /* from version 9 on */
 
-static _Thread_local int fsl_had = 1; /* workers that this thread has had in a region since the last fork */
-static _Thread_local int fsl_stuck = 0; /* whether its helpers could not be paused before a fork */
-static int fsl_alone = 0;               /* whether this is the child of such a fork: no helpers */
+static _Thread_local int fsl_had = 1; /* largest number of workers in a region of this thread since the last fork */
+static _Thread_local int fsl_stuck = 0; /* 1 if the workers of this thread could not be paused before a fork */
+static int fsl_alone = 0;               /* 1 in the child of such a fork: one worker only */
 
-/* macOS does not have the header, and ThreadSanitizer does not know its threads. */
+/* macOS lacks the header, and ThreadSanitizer does not support its threads. */
 #if defined(__has_include) && __has_include(<threads.h>) && !defined(__SANITIZE_THREAD__)
 #include <stdlib.h>
 #include <threads.h>
@@ -71,7 +71,7 @@ static int fsl_pass(void *gate)
     return 0;
 }
 
-/* Of so many workers, those that there can be: as many threads are started at once, and ended. */
+/* Number of workers, at most `workers`, that the system can provide: starts and ends as many threads at once. */
 static int fsl_startable(int workers)
 {
     if (fsl_alone) return 1;
@@ -89,7 +89,7 @@ static int fsl_startable(int workers)
     for (int i = 0; i < n; i++) thrd_join(threads[i], NULL);
     mtx_destroy(&gate);
     free(threads);
-    if (n < workers - 1) return n > 1 ? n : 1; /* one fewer than it seems: there is no going back */
+    if (n < workers - 1) return n > 1 ? n : 1; /* one fewer than possible, as a margin: OpenMP cannot recover from a failed start */
     return fsl_had = workers;
 }
 #else
@@ -101,7 +101,7 @@ static int fsl_startable(int workers)
 }
 #endif
 
-/* Before a fork, in the thread that forks: its helpers are those that the child would miss. */
+/* Pauses the workers of the thread that forks, before the fork: the child would wait for them. */
 static void fsl_pause(void)
 {
     fsl_stuck = fsl_had > 1 && !(omp_pause_resource_all && omp_pause_resource_all(omp_pause_soft) == 0);

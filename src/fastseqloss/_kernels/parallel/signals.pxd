@@ -1,14 +1,14 @@
-"""Control-C in the middle of a long loop outside of parallel regions."""
+"""Interruption of long loops outside of parallel regions by signals such as Control-C."""
 
 from cpython.exc cimport PyErr_CheckSignals
 
-# Elements between looks for a signal: some ten milliseconds of work.
+# Elements between two checks for signals: about ten milliseconds of work.
 cdef enum:
     STRETCH = 1 << 22
 
 
 cdef inline int advance(Py_ssize_t *done, Py_ssize_t n) except -1 nogil:
-    """Count n more elements as done. Now and then look for a signal, and raise what its handler raises."""
+    """Count n more elements as done; check for signals every STRETCH elements and raise what a handler raises."""
     done[0] += n
     if done[0] >= STRETCH:
         done[0] = 0

@@ -1,11 +1,11 @@
-/* What threads.pyx asks for besides the account: CPUs, forks, figures for tests. */
+/* CPUs, forks and figures for tests: functions of threads.pyx besides the account. */
 #ifndef FASTSEQLOSS_THREADS_H
 #define FASTSEQLOSS_THREADS_H
 
 #include "account.h"
 
-/* CPUs that the calling thread may run on. OpenMP would leave out that it has bound this very thread to one of them,
- * which the threads it starts inherit. */
+/* CPUs that the calling thread may run on. OpenMP's own count ignores that OpenMP may have bound this thread to a single
+ * CPU, a binding that the threads it starts inherit. */
 #if defined(__linux__)
 #include <sched.h>
 static int fsl_processors(void)
@@ -28,7 +28,7 @@ static int fsl_processors(void)
     int n = 0;
     if (GetProcessAffinityMask(GetCurrentProcess(), &process, &machine))
         for (; process; process &= process - 1) n++;
-    return n ? n : (int)GetActiveProcessorCount(ALL_PROCESSOR_GROUPS); /* 0: in several groups */
+    return n ? n : (int)GetActiveProcessorCount(ALL_PROCESSOR_GROUPS); /* 0: the process spans several groups */
 }
 #else
 #include <unistd.h>
@@ -39,7 +39,7 @@ static int fsl_processors(void)
 }
 #endif
 
-/* Python's main thread, in which it runs handlers of signals. In the child of a fork that is the thread that forked. */
+/* Python's main thread, which runs the signal handlers. In the child of a fork it is the thread that forked. */
 static unsigned long fsl_main_thread = 0;
 static int fsl_in_main_thread(void) { return PyThread_get_thread_ident() == fsl_main_thread; }
 
@@ -55,7 +55,7 @@ static void fsl_in_child(void)
     fsl_begin_process();
 }
 
-/* Once, before all else; nonzero is returned if there is no memory for it. */
+/* Installs the handlers of forks; called once, before all else. Returns nonzero if memory is exhausted. */
 static int fsl_watch_forks(void) { return pthread_atfork(fsl_pause, NULL, fsl_in_child); }
 #endif
 

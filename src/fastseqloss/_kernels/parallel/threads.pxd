@@ -6,7 +6,7 @@
             work(..., &loop, threadid())
     return loop.status
 
-and `work` takes items until there are none for it:
+and `work` takes items until none are left for its worker:
 
     cdef Py_ssize_t first, last = 0
     while next_items(loop, worker, &first, &last):
@@ -20,15 +20,15 @@ cdef extern from "parallel/region.h" nogil:
         INTERRUPTED "FSL_INTERRUPTED"
     ctypedef struct Loop "fsl_loop":
         long long n, next
-        int workers  # of the region that follows, the caller, worker 0, among them
+        int workers  # of the next region, including the calling thread, which is worker 0
         Status status
     bint next_items "fsl_next_items"(Loop *loop, int worker, Py_ssize_t *first, Py_ssize_t *last) noexcept
 
-# A loop over n items with at most so many workers.
+# Begins a loop over n items with at most `most` workers.
 cdef void begin(Loop *loop, Py_ssize_t n, int most) noexcept nogil
 
-# Whether a region follows: there are items left, and no handler of a signal has raised an exception.
+# Returns True if a region follows: items are left, and no signal handler has raised an exception.
 cdef bint enter(Loop *loop) noexcept nogil
 
-# Raises what a status stands for: with the GIL, in the thread that called the kernel.
+# Raises the exception of a status; requires the GIL and runs in the calling thread.
 cdef int check(Status status, size_t workspace) except -1

@@ -1,4 +1,4 @@
-"""How many threads loops have, and their way from region to region. For the baseline instruction set."""
+"""Threads of loops, and the steps between regions. Built for the baseline instruction set."""
 
 import threading
 
@@ -34,7 +34,7 @@ cdef void begin(Loop *loop, Py_ssize_t n, int most) noexcept nogil:
 cdef bint enter(Loop *loop) noexcept nogil:
     if loop.workers:
         close_region(loop)
-        # Elsewhere there is nothing to look for, and to ask for the GIL may end a thread, once Python is about to end.
+        # Signal handlers run in the main thread only, and a request for the GIL may end other threads while Python ends.
         if in_main_thread() and loop.next < loop.n and interrupted():
             loop.status = INTERRUPTED
             return False
@@ -54,7 +54,7 @@ cdef int check(Status status, size_t workspace) except -1:
 
 
 def openmp():
-    """Version of OpenMP, yyyymm, 0 without."""
+    """Version of OpenMP as yyyymm; 0 without OpenMP."""
     return openmp_version
 
 
@@ -64,27 +64,27 @@ def openmp_runtime():
 
 
 def openmp_threads():
-    """Threads that a region of OpenMP would have, one if this is in such a region, and without OpenMP."""
+    """Threads that an OpenMP region would have; 1 within such a region and without OpenMP."""
     return max_threads()
 
 
 def processors():
-    """CPUs that this thread may run on; one without OpenMP, which could use no more."""
+    """CPUs that this thread may run on."""
     return n_processors()
 
 
 def wait_passively(bint passive):
-    """Set whether threads of LLVM's runtime wait asleep. Others have read that from the environment."""
+    """Set whether threads of LLVM's runtime wait asleep. Other runtimes read this setting from the environment."""
     set_passive(passive)
 
 
 def always_help(bint always):
-    """Set whether calls have helpers even where those have been no gain, the machine being busy. For tests."""
+    """Set whether calls use further workers even if these have slowed calls down on a busy machine. For tests."""
     set_always_help(always)
 
 
 def workers():
-    """Workers that a region has had in this process, at most, and workers at work now, callers among them."""
+    """Largest number of workers of a region in this process so far, and number of workers at work now."""
     cdef int most, running
     read_workers(&most, &running)
     return most, running

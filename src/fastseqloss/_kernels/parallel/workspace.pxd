@@ -1,25 +1,25 @@
-"""The memory that a call works in: a part for all its workers, and one for each of them."""
+"""Workspace of a call: one part shared by all workers, and one part for each worker."""
 
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 
 
 cdef extern from "parallel/workspace.h" nogil:
-    # Of bytes; they stay at SIZE_MAX where they would pass it.
+    # Arithmetic of sizes in bytes, which saturates at SIZE_MAX.
     size_t size_sum "fsl_size_sum"(size_t a, size_t b) noexcept
     size_t size_product "fsl_size_product"(size_t a, size_t b) noexcept
     size_t round_up_size "fsl_round_up_size"(size_t n, size_t unit) noexcept
 
-# Bytes that every array of a workspace begins at a multiple of: a cache line.
+# Alignment of every array of a workspace in bytes: a cache line.
 cdef enum:
     LINE = 64
 
 
 cdef struct Workspace:
-    void *memory       # as it was allocated, or NULL
-    size_t size        # of it, in bytes
-    uintptr_t common   # the part for all
-    uintptr_t own      # that of the first worker
+    void *memory       # allocated block, or NULL
+    size_t size        # bytes of the block
+    uintptr_t common   # shared part
+    uintptr_t own      # part of the first worker
     size_t stride      # bytes from one worker's part to the next
 
 
@@ -28,7 +28,7 @@ cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t unit) noexcept nogil:
 
 
 cdef inline void *take(uintptr_t *cursor, size_t n, size_t n_bytes) noexcept nogil:
-    """The next array of a layout, n rows or elements of n_bytes each. A cursor that begins at 0 ends at the size."""
+    """Next array of a layout, n rows or elements of n_bytes each. A cursor that begins at 0 ends at the total size."""
     cdef uintptr_t start = cursor[0]
     cursor[0] = size_sum(start, round_up_size(size_product(n, n_bytes), LINE))
     return <void *> start
@@ -40,9 +40,9 @@ cdef inline uintptr_t part_of(const Workspace *workspace, Py_ssize_t worker) noe
 
 cdef inline bint allocate(Workspace *workspace, size_t common, size_t own, Py_ssize_t n_workers,
                           bint zeroed) noexcept nogil:
-    """Memory of `common` bytes for all and `own` bytes for each worker, zeros on demand; `release` frees it.
+    """Allocate `common` bytes for all workers and `own` bytes for each one, zeros if `zeroed`; `release` frees them.
 
-    Returns False if there is none.
+    Returns False if memory is exhausted.
     """
     common, own = round_up_size(common, LINE), round_up_size(own, LINE)
     workspace.size = size_sum(size_sum(common, size_product(own, n_workers)), LINE)

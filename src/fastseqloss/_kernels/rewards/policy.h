@@ -1,11 +1,11 @@
-/* The gradient of one row of logits where an entropy takes part, and nothing of it where none does. */
+/* Gradient of one row of logits, with a term for the entropy. */
 #ifndef FASTSEQLOSS_POLICY_H
 #define FASTSEQLOSS_POLICY_H
 
 #include "simd/rows.h"
 
 #define FSL_POLICY_FUNCTIONS(real, name)                                                                   \
-    /* out = e (factor + slope (x - m)), 0 where e = exp(x - m) is 0, whatever x; out may be x or e. */    \
+    /* out = e (factor + slope (x - m)), 0 where e = exp(x - m) is 0, for any x; out may be x or e. */     \
     FSL_INLINE void fsl_policy_gradient_##name(const real *x, const real *e, ptrdiff_t n, real m,          \
                                                double factor, double slope, real *out)                     \
     {                                                                                                      \

@@ -1,14 +1,15 @@
-"""Reward-weighted losses of rows of logits, loss and gradient, a row at a time; and sums backwards in time.
+"""Reward-weighted losses of rows of logits, loss and gradient, one row at a time; and sums backwards in time.
 
 A row is one step, p its softmax, a the action taken. The loss is
 
     surrogate(log p_a) - entropy_coef H(p) + kl_coef (exp(r) - r - 1),  r = log q_a - log p_a
 
-with the entropy H, and q_a the reference's probability of the action. Of log p_a the derivative is -w, say; then
+with the entropy H and the reference's probability q_a of the action. If -w is the derivative of the first and last term
+with respect to log p_a, then
 
     d loss / d x_c = w (p_c - [c = a]) + entropy_coef p_c (log p_c + H)
 
-With e = exp(x - m), s their sum and d the sum of e (x - m): log p_c = x_c - m - log s and H = log s - d / s.
+With e = exp(x - m), the sum s of e and the sum d of e (x - m): log p_c = x_c - m - log s and H = log s - d / s.
 """
 
 from cython cimport floating
@@ -38,32 +39,32 @@ cdef extern from "rewards/policy.h" nogil:
 
 
 cdef double MOST = 1.7976931348623157e308
-cdef double MOST_ENTROPY = 1e300  # coefficient times scale: no sum with it is infinite
+cdef double MOST_ENTROPY = 1e300  # bound of coefficient times scale, which keeps sums with it finite
 
 
 cdef struct Job:
-    StepRows rows  # whose targets are the actions
+    StepRows rows  # targets are the actions
     const double *advantages
-    const double *old  # log-probabilities of the actions when they were taken, or NULL: no ratio, no clip
+    const double *old  # log-probabilities of the actions when they were taken; NULL for the loss without ratio and clip
     const double *reference  # log-probabilities of the actions, or NULL
     double entropy, kl, least, most  # coefficients; bounds of the ratio
-    Workspace scratch  # room for two rows for each thread
+    Workspace scratch  # two rows for each worker
 
 
 cdef inline double bounded(double x) noexcept nogil:
-    """Finite, so that infinities of opposite sign cannot meet; NaN stays."""
+    """Clamp to finite numbers, so that infinities of opposite sign cannot cancel to NaN; NaN stays NaN."""
     return MOST if x > MOST else -MOST if x < -MOST else x
 
 
 cdef inline double times(double a, double b) noexcept nogil:
-    """a b, 0 if a is; finite unless b is infinite."""
+    """a b, 0 if a is 0; finite unless b is infinite."""
     if a == 0:
         return 0
     return bounded(a * b) if -MOST <= b <= MOST else a * b
 
 
 cdef double surrogate(const Job *job, Py_ssize_t n, double log_prob, double *weight) noexcept nogil:
-    """The loss of step n as a function of the log-probability of its action; weight = minus its derivative."""
+    """Loss of step n as a function of the log-probability of its action; sets weight to minus its derivative."""
     cdef double advantage = job.advantages[n], ratio, most, loss, r
     cdef bint clipped
     if job.old == NULL:
@@ -77,7 +78,7 @@ cdef double surrogate(const Job *job, Py_ssize_t n, double log_prob, double *wei
         weight[0] = 0 if clipped else -bounded(loss)
     if job.reference != NULL and job.kl:
         r = job.reference[n] - log_prob
-        # exp(r) - 1 - r is a difference of nearly equal numbers where r is small, not its Taylor series.
+        # For small r, exp(r) - 1 - r is a difference of nearly equal numbers; its Taylor series is accurate.
         if -0.01 < r < 0.01:
             r = job.kl * r * r * (0.5 + r * (1 / 6.0 + r * (1 / 24.0 + r * (1 / 120.0 + r * (1 / 720.0)))))
         else:
@@ -88,7 +89,7 @@ cdef double surrogate(const Job *job, Py_ssize_t n, double log_prob, double *wei
 
 
 cdef void run_row(const Job *job, Py_ssize_t n, floating *buffer) noexcept nogil:
-    """The loss of step n, and its row of the gradient; `buffer` has room for two rows."""
+    """Loss of step n and its row of the gradient; `buffer` holds two rows."""
     cdef const StepRows *rows = &job.rows
     cdef Py_ssize_t b = n // rows.n_rows, t = n % rows.n_rows, v = rows.n_classes, a = rows.targets[n]
     cdef const char *from_ = scores_of(rows, b, t)
@@ -104,7 +105,7 @@ cdef void run_row(const Job *job, Py_ssize_t n, floating *buffer) noexcept nogil
         return
     m = load_max(rows.x.kind, from_, v, buffer + v)
     total = row_exp(x, v, <floating> m, buffer, from_ + rows.x.strides[1], to, rows.size)
-    if total == 0:  # all logits are -inf: no probability for anybody
+    if total == 0:  # all logits are -inf: all probabilities are 0
         rows.loss[n] = surrogate(job, n, -INFINITY, &weight)
         if to != NULL:
             memset(to, 0, v * rows.size)
@@ -117,12 +118,12 @@ cdef void run_row(const Job *job, Py_ssize_t n, floating *buffer) noexcept nogil
     rows.loss[n] = surrogate(job, n, log_prob, &weight)
     if job.entropy:
         rows.loss[n] -= times(job.entropy, log64(total) - dot)
-    if x[a] != -INFINITY:  # a sum over steps may overflow to one sign alone
+    if x[a] != -INFINITY:  # kept finite, so that sums over steps cannot mix infinities of both signs
         rows.loss[n] = bounded(rows.loss[n])
     if to == NULL:
         return
     w = bounded(scale * weight)
-    # The action's own probability has a weight that may be large, and less 1 needs more digits than float32 has.
+    # The weight of the action's probability may be large, and p - 1 needs more digits than float32 has.
     p = exp64(log_prob)
     at_action = w * (p - 1)
     if job.entropy and p:
@@ -148,7 +149,7 @@ cdef void run_worker(const Job *job, Loop *loop, int worker) noexcept nogil:
 
 
 cdef Status run_steps(Job *job, int num_threads) noexcept nogil:
-    """All steps. Allocates the workspace; needs no GIL."""
+    """Run all steps. Allocates the workspace; does not need the GIL."""
     cdef Loop loop
     if not allocate(&job.scratch, 0, size_product(2, job.rows.row), num_threads, False):
         return NO_MEMORY
@@ -167,9 +168,9 @@ def policy_loss(object logits, int kind, const int64_t[::1] actions, const doubl
     """Losses and, unless grad is None, gradients times scale, of checked steps.
 
     IN   logits [B, R, A], class axis contiguous; actions [B R], -1 where a step does not count; scale [B];
-         class_weight None; advantages [B R]; old_log_probs [B R], or None: the logarithm takes the place of the
-         clipped ratio; ref_log_probs [B R] or None; least and most, the bounds of the ratio.
-    OUT  loss [B R], not scaled, which may be in the memory of the actions; grad [B, R, A], which may be logits.
+         class_weight None; advantages [B R]; old_log_probs [B R], or None for the loss with the logarithm instead of
+         the clipped ratio; ref_log_probs [B R] or None; least and most, the bounds of the ratio.
+    OUT  loss [B R], not scaled, which may share the memory of the actions; grad [B, R, A], which may be logits.
     """
     cdef Held held
     cdef Job job
@@ -191,13 +192,13 @@ def policy_loss(object logits, int kind, const int64_t[::1] actions, const doubl
 
 def sums_backwards(double[:, ::1] values, const double[::1] final, const int64_t[::1] lengths,
                    const uint8_t[:, ::1] done, double decay):
-    """values[b, t] += decay * values[b, t + 1], from the last step back, unless done[b, t].
+    """values[b, t] += decay * values[b, t + 1], from the last step to the first, unless done[b, t].
 
-    IN      final [B], what follows the last step; lengths [B]; done [B, T] or None.
-    IN, OUT values [B, T]; beyond lengths untouched.
+    IN      final [B], the values after the last steps; lengths [B]; done [B, T] or None.
+    IN, OUT values [B, T]; unchanged beyond lengths.
     """
     cdef Py_ssize_t b, t, first, last, done_with = 0
-    cdef double after, own, rest  # what rounding has taken from `after`
+    cdef double after, own, rest  # rest: rounding error of `after`
     with nogil:
         for b in range(values.shape[0]):
             after, rest, last = final[b], 0, lengths[b]

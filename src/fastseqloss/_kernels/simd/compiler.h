@@ -1,12 +1,12 @@
-/* What standard C lacks: vector loops, prefetching, inlining. The headers of the kernels go through these macros.
+/* Extensions of standard C as macros, for all headers of the kernels: vector loops, prefetching, inlining.
  *
- * They rely on strict IEEE semantics: build them without -ffast-math, -fassociative-math or -ffinite-math-only. */
+ * The kernels rely on strict IEEE semantics: build them without -ffast-math, -fassociative-math, -ffinite-math-only. */
 #ifndef FASTSEQLOSS_COMPILER_H
 #define FASTSEQLOSS_COMPILER_H
 
 #include <math.h>
 
-/* FSL_STANDARD_C leaves extensions out, to try here what other compilers get. */
+/* FSL_STANDARD_C disables the extensions, to test the code that other compilers see. */
 #if (defined(__GNUC__) || defined(__clang__)) && !defined(FSL_STANDARD_C)
 #define FSL_GNU 1
 #define FSL_PRAGMA(text) _Pragma(#text)
@@ -19,8 +19,8 @@
 #else
 #define FSL_UNROLL FSL_PRAGMA(GCC unroll 8)
 #endif
-#define FSL_UNUSED __attribute__((unused)) /* not every module calls it */
-#define FSL_OPAQUE(variable) __asm__("" : "+m"(variable)) /* the compiler may not assume its value */
+#define FSL_UNUSED __attribute__((unused)) /* functions that some modules do not call */
+#define FSL_OPAQUE(variable) __asm__("" : "+m"(variable)) /* hides the value from the compiler */
 #else
 #define FSL_GNU 0
 #ifdef _MSC_VER
@@ -36,7 +36,7 @@
 #define FSL_OPAQUE(variable) ((void)0)
 #endif
 
-/* Clang begins `max` at the least finite number, which is too much where all there is is -inf. */
+/* Clang begins the reduction `max` at the least finite number, which is wrong for rows of -inf alone. */
 #if defined(__clang__) && FSL_GNU
 #define FSL_MAX fsl_max
 #define FSL_MIN fsl_min

@@ -1,19 +1,19 @@
-/* Array elements as they are stored: float32, float64, half precision, small integers; and their way
- * into and out of contiguous buffers of float32 or float64, which is where all arithmetic happens. */
+/* Conversion of stored array elements (float32, float64, half precision, integers) to and from contiguous buffers of
+ * float32 or float64, the types of all arithmetic. */
 #ifndef FASTSEQLOSS_ELEMENTS_H
 #define FASTSEQLOSS_ELEMENTS_H
 
 #include "simd/softmax_row.h"
 
-typedef enum fsl_stored { /* the kinds of elements that arrays may have */
+typedef enum fsl_stored { /* element types of arrays */
     FSL_FLOAT32, FSL_FLOAT64, FSL_FLOAT16, FSL_BFLOAT16, FSL_INT8, FSL_UINT8, FSL_INT32, FSL_INT64
 } fsl_stored;
 
 typedef struct { uint16_t bits; } fsl_float16;
 typedef struct { uint16_t bits; } fsl_bfloat16;
 
-/* Branch-free, so that loops over them become vectors: a normal number has its exponent moved, a
- * subnormal one is an integer times 2^-24. */
+/* Branch-free, so that loops vectorise: the exponent of a normal number is shifted, and a subnormal number is an
+ * integer times 2^-24. */
 FSL_INLINE float fsl_from_float16(fsl_float16 h)
 {
     const uint32_t size = h.bits & 0x7FFFu, sign = (uint32_t)(h.bits & 0x8000u) << 16;
@@ -24,9 +24,9 @@ FSL_INLINE float fsl_from_float16(fsl_float16 h)
     return fsl_from32(bits | sign);
 }
 
-/* Rounds to nearest, ties to even. Adding 0.5 puts a subnormal result into the low bits, rounded. What is
- * too large becomes 2^16, whose bits are those of inf; NaN differs from inf in one more bit. Selects are
- * written as masks, since compilers make branches of conditions. */
+/* Rounds to nearest, ties to even. Adding 0.5 puts a subnormal result into the low bits, rounded. Numbers out of range
+ * become 2^16, whose bits are those of inf; NaN differs from inf in one more bit. Selections are written as masks,
+ * since compilers turn conditions into branches. */
 FSL_INLINE fsl_float16 fsl_to_float16(float x)
 {
     const uint32_t given = fsl_bits32(x) & 0x7FFFFFFFu, sign = (fsl_bits32(x) >> 16) & 0x8000u;
@@ -53,7 +53,7 @@ FSL_INLINE fsl_bfloat16 fsl_to_bfloat16(float x)
 #define FSL_TO_BFLOAT16(x) fsl_to_bfloat16((float)(x))
 
 #define FSL_ELEMENT_FUNCTIONS(real, name)                                                                         \
-    /* n elements, `stride` bytes apart, into a buffer. */                                                        \
+    /* Copies n elements, `stride` bytes apart, into a buffer. */                                                 \
     FSL_UNUSED static void fsl_load_##name(fsl_stored kind, const char *from, ptrdiff_t stride, ptrdiff_t n,      \
                                            real *to)                                                              \
     {                                                                                                             \
@@ -68,7 +68,7 @@ FSL_INLINE fsl_bfloat16 fsl_to_bfloat16(float x)
         case FSL_INT64: FSL_LOAD(int64_t, real, FSL_AS_IS) break;                                                 \
         }                                                                                                         \
     }                                                                                                             \
-    /* scale * n elements of a buffer, rounded once more if the array is of half precision. */                    \
+    /* Copies n elements of a buffer, times scale; rounds once more for half precision. */                        \
     FSL_UNUSED static void fsl_store_##name(fsl_stored kind, const real *from, real scale, ptrdiff_t n, char *to, \
                                             ptrdiff_t stride)                                                     \
     {                                                                                                             \
@@ -77,7 +77,7 @@ FSL_INLINE fsl_bfloat16 fsl_to_bfloat16(float x)
         case FSL_FLOAT64: FSL_STORE(double, FSL_AS_DOUBLE) break;                                                 \
         case FSL_FLOAT16: FSL_STORE(fsl_float16, FSL_TO_FLOAT16) break;                                           \
         case FSL_BFLOAT16: FSL_STORE(fsl_bfloat16, FSL_TO_BFLOAT16) break;                                        \
-        default: break; /* integers are read only */                                                              \
+        default: break; /* integer arrays are never written */                                                    \
         }                                                                                                         \
     }
 

@@ -1,4 +1,4 @@
-"""Arrays of any stored type, seen by their address, strides and kind."""
+"""Arrays of any stored type, described by address, strides and kind."""
 
 from cython cimport floating
 from libc.string cimport memset
@@ -18,7 +18,7 @@ cdef extern from "simd/elements.h" nogil:
 
 
 cdef inline void load(Stored kind, const char *source, Py_ssize_t stride, Py_ssize_t n, floating *to) noexcept nogil:
-    """n elements of an array, `stride` bytes apart, into a buffer."""
+    """Copy n elements of an array, `stride` bytes apart, into a buffer."""
     if floating is float:
         load_f32(kind, source, stride, n, to)
     else:
@@ -27,7 +27,7 @@ cdef inline void load(Stored kind, const char *source, Py_ssize_t stride, Py_ssi
 
 cdef inline void store(Stored kind, const floating *source, floating scale, Py_ssize_t n, char *to,
                        Py_ssize_t stride) noexcept nogil:
-    """scale * n elements of a buffer, into an array."""
+    """Copy n elements of a buffer, times scale, into an array."""
     if floating is float:
         store_f32(kind, source, scale, n, to, stride)
     else:
@@ -35,7 +35,7 @@ cdef inline void store(Stored kind, const floating *source, floating scale, Py_s
 
 
 cdef struct Array:
-    # Three axes; strides in bytes. data is NULL if there is none.
+    # Three axes; strides in bytes. data is NULL if no array is given.
     char *data
     Py_ssize_t shape[3]
     Py_ssize_t strides[3]
@@ -58,7 +58,7 @@ cdef inline Array acquire(object array, int kind, Py_buffer *held, bint writable
 
 
 cdef struct Held:
-    # Buffers that a call holds. Zeros before the first.
+    # Buffers that a call holds; to be initialised with zeros.
     Py_buffer buffers[4]
     int n
 

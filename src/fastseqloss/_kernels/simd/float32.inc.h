@@ -8,5 +8,5 @@
 #define FSL_REAL float
 #define FSL_NAME(name) name##_f32
 #define FSL_EXP_NORMAL fsl_exp_normal32
-#define FSL_EXP_LEAST -88.0f /* its exponential is 0 or next to nothing */
-#define FSL_LARGE 0x1p64 /* a factor beyond it is applied in float64 */
+#define FSL_EXP_LEAST -88.0f /* its exponential is 0 or negligible */
+#define FSL_LARGE 0x1p64 /* larger factors are applied in float64 */

@@ -8,5 +8,5 @@
 #define FSL_REAL double
 #define FSL_NAME(name) name##_f64
 #define FSL_EXP_NORMAL fsl_exp_normal64
-#define FSL_EXP_LEAST -709.0 /* its exponential is 0 or next to nothing */
-#define FSL_LARGE INFINITY /* a factor beyond it is applied in float64 */
+#define FSL_EXP_LEAST -709.0 /* its exponential is 0 or negligible */
+#define FSL_LARGE INFINITY /* larger factors are applied in float64 */

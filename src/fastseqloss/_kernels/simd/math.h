@@ -1,7 +1,7 @@
-/* Bit tricks, exp, log and exact sums, each of one number: loops over them become vectors.
+/* Bit operations, exp, log and exact sums of single numbers.
  *
- * Scalar code for loops marked FSL_SIMD: one source for every instruction set, and the same polynomials on every
- * platform. */
+ * The functions are scalar code for loops marked FSL_SIMD, which compilers vectorise: one source for all instruction
+ * sets, and the same polynomials on all platforms. */
 #ifndef FASTSEQLOSS_MATH_H
 #define FASTSEQLOSS_MATH_H
 
@@ -13,7 +13,7 @@
 
 #include "simd/compiler.h"
 
-/* ---- bit tricks ------------------------------------------------------------------------- */
+/* ---- bit operations ----------------------------------------------------------------------- */
 
 FSL_INLINE uint64_t fsl_bits64(double x) { uint64_t b; memcpy(&b, &x, 8); return b; }
 FSL_INLINE double fsl_from64(uint64_t b) { double x; memcpy(&x, &b, 8); return x; }
@@ -23,8 +23,8 @@ FSL_INLINE float fsl_from32(uint32_t b) { float x; memcpy(&x, &b, 4); return x; 
 FSL_INLINE double fsl_max64(double a, double b) { return a > b ? a : b; }
 FSL_INLINE double fsl_min64(double a, double b) { return a < b ? a : b; }
 
-/* 2^n for an integral n. Adding 1.5 * 2^52 leaves the integer in the low mantissa bits, a conversion
- * that every instruction set has. Below -1022 the result is exactly 0. */
+/* 2^n for an integral n. Adding 1.5 * 2^52 leaves the integer in the low mantissa bits, a conversion available in
+ * every instruction set. Below -1022 the result is exactly 0. */
 FSL_INLINE double fsl_pow2(double n)
 {
     n = n < -1023.0 ? -1023.0 : n;
@@ -33,8 +33,8 @@ FSL_INLINE double fsl_pow2(double n)
 }
 
 /* ---- exp and log ------------------------------------------------------------------------
- * exp(x) = 2^k exp(r), |r| <= ln(2)/2, ln 2 split so that k * (leading parts) is exact; 2^k is applied
- * in two halves, so that results round once into the subnormals and overflow to inf. */
+ * exp(x) = 2^k exp(r), |r| <= ln(2)/2, with ln 2 split so that k * (leading parts) is exact; 2^k is applied in two
+ * halves, so that results round once into the subnormals and overflow to inf. */
 
 FSL_INLINE double fsl_exp_reduced64(double r)
 {
@@ -63,8 +63,8 @@ FSL_INLINE double fsl_exp64(double x)
     return fsl_exp_reduced64(fsl_reduce64(x, k)) * fsl_pow2(half) * fsl_pow2(k - half);
 }
 
-/* exp(x) where x and the result are normal, -708 <= x <= 709: half the work. Adding 1.5 * 2^52 rounds to an
- * integer and leaves it in the low bits. */
+/* exp(x) where x and the result are normal, -708 <= x <= 709, at half the cost. Adding 1.5 * 2^52 rounds to an integer
+ * and leaves it in the low bits. */
 FSL_INLINE double fsl_exp_normal64(double x)
 {
     const double z = x * 1.442695040888963407 + (6755399441055744.0 + 1023.0);
@@ -82,7 +82,7 @@ FSL_INLINE float fsl_exp_reduced32(float x, float k)
     p = p * r + 0.041666294341781f;
     p = p * r + 0.16666665867008154f;
     p = p * r + 0.5000000067847867f;
-    return 1.0f + (r + r * r * p); /* this order, since without FMA plain Horner loses 1.2 ULP */
+    return 1.0f + (r + r * r * p); /* in this order, because Horner's scheme without FMA loses 1.2 ULP */
 }
 
 FSL_INLINE float fsl_exp32(float x)
@@ -96,9 +96,9 @@ FSL_INLINE float fsl_exp32(float x)
     return fsl_exp_reduced32(x, k) * first * second;
 }
 
-/* exp(x) = 2^k 2^t for -88 <= x <= 88, t = x log2(e) - k: two operations fewer. The rounding of x log2(e)
- * is an error of |x| 2^-25 relative to exp(x), so the error stays under 7e-8 for x <= 0; 1 at 0 exactly.
- * Below -87.68 k is -127 and the factor 2^k, its exponent bits 0, is 0. */
+/* exp(x) = 2^k 2^t for -88 <= x <= 88, t = x log2(e) - k, with two operations fewer. The rounding of x log2(e) is an
+ * error of |x| 2^-25 relative to exp(x), so the error stays under 7e-8 for x <= 0; the result at 0 is exactly 1. Below
+ * -87.68, k is -127, and the factor 2^k has exponent bits 0 and is 0. */
 FSL_INLINE float fsl_exp_normal32(float x)
 {
     const float z = x * 1.44269504f + (12582912.0f + 127.0f);
@@ -158,7 +158,7 @@ FSL_INLINE float fsl_log32(float x)
 
 /* ---- sums -------------------------------------------------------------------------------- */
 
-/* sum += x, exactly but for the rounding of rest. */
+/* sum += x with the rounding error added to rest; only the addition to rest is rounded. */
 FSL_INLINE void fsl_add_exactly(double *sum, double *rest, double x)
 {
     const double total = *sum + x, part = total - *sum;

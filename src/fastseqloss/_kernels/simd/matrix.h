@@ -1,8 +1,8 @@
 /* Products of rows with a matrix of float64, packed in panels of columns.
  *
- * Several rows at once go through a product, tiled to stay in registers; a matrix and its rows are `width` entries
- * wide, a multiple of 8. Each entry of a product is added up in one chain, in the order of the columns of a, and every
- * step of it is one multiply-add: its bits do not depend on the tile it lies in, nor on other rows. */
+ * A product takes several rows at once, in tiles that stay in registers; a matrix and its rows are `width` entries wide,
+ * a multiple of 8. Each entry of a product is the sum of one chain of multiply-adds in the order of the columns of a:
+ * its bits do not depend on its tile or on other rows. */
 #ifndef FASTSEQLOSS_MATRIX_H
 #define FASTSEQLOSS_MATRIX_H
 
@@ -26,7 +26,7 @@ typedef double fsl_vec;
 typedef double fsl_vec_at;
 #endif
 
-#if FSL_WIDTH == 8 /* registers: 32, or 16 */
+#if FSL_WIDTH == 8 /* 32 registers; 16 otherwise */
 #define FSL_TILE_ROWS 8
 #else
 #define FSL_TILE_ROWS 4
@@ -62,7 +62,7 @@ FSL_INLINE fsl_vec fsl_vec_max(fsl_vec a, fsl_vec b)
  * A matrix [n, width] is packed in panels of FSL_PANEL vectors of columns (the last may be narrower), each
  * panel row by row. */
 
-/* Packs m[i * row_step + j * column_step], filled up to `width` rows and columns. */
+/* Packs m[i * row_step + j * column_step], padded to `width` rows and columns. */
 FSL_UNUSED static void fsl_matrix_pack(const double *m, ptrdiff_t row_step, ptrdiff_t column_step, ptrdiff_t n,
                                        ptrdiff_t width, double filler, double *out)
 {
@@ -150,7 +150,7 @@ FSL_MATRIX_PRODUCT(fsl_matrix_product, 0)
 /* out[r, j] = max over i < n of a[r, i] + m[i, j]. */
 FSL_MATRIX_PRODUCT(fsl_matrix_best, 1)
 
-/* FSL_TILE_ROWS rows of one panel of g, plus the sum of outer products of the rows of a and b. */
+/* Adds the outer products of the rows of a and b to FSL_TILE_ROWS rows of one panel of g. */
 FSL_INLINE void fsl_matrix_outer_tile(const double *const *a, const double *const *b, ptrdiff_t pairs, ptrdiff_t i,
                                       ptrdiff_t j, double *restrict g, const int vectors)
 {

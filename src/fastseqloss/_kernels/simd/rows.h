@@ -1,23 +1,22 @@
 /* Several rows of logits at once.
  *
- * Rows of fewer than FSL_LANES classes are turned into tiles, tile[class][row]: the lanes of a vector are
- * rows, and maxima and sums need nothing across lanes; those are in float64. Longer rows, of up to FSL_SHORT
- * classes, fill the lanes with those; what must go across lanes is left to a second loop over the rows, so that
- * no row waits for another. */
+ * Rows of fewer than FSL_LANES classes are transposed into tiles, tile[class][row]: the lanes of a vector are rows, so
+ * that maxima and sums need no operations across lanes; sums are in float64. In longer rows, of up to FSL_SHORT classes,
+ * the lanes are classes; operations across lanes follow in a second loop over the rows, which are independent. */
 #ifndef FASTSEQLOSS_ROWS_H
 #define FASTSEQLOSS_ROWS_H
 
 #include "simd/dispatch.h"
 
 #define FSL_SHORT 256
-#define FSL_MOST_ROWS 64 /* at a time */
+#define FSL_MOST_ROWS 64 /* in a block */
 
 #include "simd/float32.inc.h"
 #include "simd/rows.inc.h"
 #include "simd/float64.inc.h"
 #include "simd/rows.inc.h"
 
-/* One name for both types, chosen by what an argument points to; fused code calls these. */
+/* One name for both types, chosen by the type that an argument points to; called by fused code. */
 #define fsl_load_max(kind, from, n, to) FSL_TYPED(to, fsl_load_max)(kind, from, n, to)
 #define fsl_row_exp(x, n, m, out, next, later, size) FSL_TYPED(x, fsl_row_exp)(x, n, m, out, next, later, size)
 #define fsl_short_max(rows, n, n_classes, m) FSL_TYPED(m, fsl_short_max)(rows, n, n_classes, m)
@@ -41,8 +40,8 @@
 #define fsl_tile_gradient(tile, n_classes, factor, shift, q, q_is_tile) \
     FSL_TYPED(tile, fsl_tile_gradient)(tile, n_classes, factor, shift, q, q_is_tile)
 
-/* From maxima and sums of exp(x - max) to losses and to the factor between exp(x - max) and softmax
- * times (what stands before it in the derivative). `picked` is the sum of q (x - max), `q` that of q. */
+/* Sets losses, and the factors of exp(x - max) in the gradients, from the maxima and the sums of exp(x - max).
+ * `picked` is the sum of q (x - max), and `q` the sum of q. */
 FSL_UNUSED static void fsl_softmax_losses(int n, const double *m, const double *sum, const double *picked,
                                           const double *q, double z, const double *scale, double *loss, double *factor)
 {
@@ -51,7 +50,7 @@ FSL_UNUSED static void fsl_softmax_losses(int n, const double *m, const double *
         const double log_sum = fsl_log64(sum[i]), total = m[i] + log_sum;
         loss[i] = q[i] * log_sum - picked[i] + (z == 0 ? 0 : z * total * total);
         const double f = scale[i] * (q[i] + (z == 0 ? 0 : z * (2 * total))) / sum[i];
-        const double below = f > DBL_MAX ? DBL_MAX : f; /* finite: some of what it multiplies is 0 */
+        const double below = f > DBL_MAX ? DBL_MAX : f; /* finite, because some of its cofactors are 0 */
         factor[i] = below < -DBL_MAX ? -DBL_MAX : below;
     }
 }

@@ -1,6 +1,6 @@
 /* Several rows of logits of FSL_REAL at once: see rows.h. */
 
-/* n <= FSL_LANES rows into a tile; the lanes left over repeat the last row. */
+/* Copies n <= FSL_LANES rows into a tile; the remaining lanes repeat the last row. */
 FSL_INLINE void FSL_NAME(fsl_tile_in)(const FSL_REAL **rows, int n, ptrdiff_t n_classes, FSL_REAL *tile)
 {
     for (int lane = 0; lane < FSL_LANES; lane++) {
@@ -30,7 +30,7 @@ FSL_INLINE void FSL_NAME(fsl_tile_max)(const FSL_REAL *tile, ptrdiff_t n_classes
     for (int i = 0; i < FSL_LANES; i++) m[i] = m[i] == -(FSL_REAL)INFINITY ? 0 : m[i];
 }
 
-/* tile = exp(tile - m), and its sums. */
+/* tile = exp(tile - m), and the sums of its rows. */
 FSL_INLINE void FSL_NAME(fsl_tile_exp)(FSL_REAL *tile, ptrdiff_t n_classes, const FSL_REAL *m, double *sum)
 {
     double total[FSL_LANES] = {0};
@@ -47,7 +47,7 @@ FSL_INLINE void FSL_NAME(fsl_tile_exp)(FSL_REAL *tile, ptrdiff_t n_classes, cons
     for (int i = 0; i < FSL_LANES; i++) sum[i] = total[i];
 }
 
-/* sum of q (x - m) over classes, q of each class the same for all rows or a tile as well. */
+/* Sum of q (x - m) over classes; q is one row for all rows, or a tile. */
 FSL_INLINE void FSL_NAME(fsl_tile_dot)(const FSL_REAL *tile, ptrdiff_t n_classes, const FSL_REAL *m, const FSL_REAL *q,
                                        int q_is_tile, double *dot)
 {
@@ -63,7 +63,7 @@ FSL_INLINE void FSL_NAME(fsl_tile_dot)(const FSL_REAL *tile, ptrdiff_t n_classes
     for (int i = 0; i < FSL_LANES; i++) dot[i] = total[i];
 }
 
-/* tile = factor * tile - shift * q, the gradient. */
+/* Gradient: tile = factor * tile - shift * q. */
 FSL_INLINE void FSL_NAME(fsl_tile_gradient)(FSL_REAL *tile, ptrdiff_t n_classes, const double *factor,
                                             const double *shift, const FSL_REAL *q, int q_is_tile)
 {
@@ -90,7 +90,7 @@ FSL_INLINE void FSL_NAME(fsl_tile_gradient)(FSL_REAL *tile, ptrdiff_t n_classes,
     }
 }
 
-/* In halves, which compilers keep in registers. */
+/* Maximum by halves, which compilers keep in registers. */
 FSL_INLINE FSL_REAL FSL_NAME(fsl_lanes_max)(const FSL_REAL *lanes)
 {
     FSL_REAL a[8], b[4], most = -(FSL_REAL)INFINITY;
@@ -122,8 +122,8 @@ FSL_UNUSED static void FSL_NAME(fsl_short_max)(const FSL_REAL **rows, int n, ptr
     }
 }
 
-/* Of such rows out = exp(x - m) in whole vectors, and sums of that, FSL_LANES / 2 for each row. out may be
- * the rows. The rows of the next block are `ahead` elements on. */
+/* out = exp(x - m) of the whole vectors of such rows, and FSL_LANES / 2 partial sums for each row. out may be the rows.
+ * The rows of the next block lie `ahead` elements further. */
 FSL_INLINE void FSL_NAME(fsl_short_vectors)(const FSL_REAL **rows, int n, ptrdiff_t n_classes, const FSL_REAL *m,
                                             FSL_REAL **out, ptrdiff_t ahead, FSL_REAL (*parts)[FSL_LANES / 2])
 {
@@ -162,7 +162,7 @@ FSL_INLINE void FSL_NAME(fsl_short_tails)(const FSL_REAL **rows, int n, ptrdiff_
     }
 }
 
-/* Of such rows out = exp(x - m), and its sum; those under 2 in float64, as in fsl_row_exp. */
+/* out = exp(x - m) of such rows, and the sums of its rows; sums under 2 in float64, as in fsl_row_exp. */
 FSL_UNUSED static void FSL_NAME(fsl_short_exp)(const FSL_REAL **rows, int n, ptrdiff_t n_classes, const FSL_REAL *m,
                                                FSL_REAL **out, ptrdiff_t ahead, double *sum)
 {
@@ -172,7 +172,7 @@ FSL_UNUSED static void FSL_NAME(fsl_short_exp)(const FSL_REAL **rows, int n, ptr
     FSL_NAME(fsl_short_vectors)(rows, n, n_classes, m, out, ahead, parts);
     for (int k = 0; k < n; k++) {
         sum[k] = FSL_NAME(fsl_sum)(parts[k], FSL_LANES / 2);
-        if (rest) { /* what precedes it in the tail was counted */
+        if (rest) { /* adds the last `rest` elements of the tail: the vectors contain the others */
             sum[k] += FSL_NAME(fsl_sum)(tails[k] + FSL_LANES - rest, rest);
             memcpy(out[k] + n_classes - FSL_LANES, tails[k], sizeof tails[k]);
         }
@@ -180,7 +180,7 @@ FSL_UNUSED static void FSL_NAME(fsl_short_exp)(const FSL_REAL **rows, int n, ptr
     }
 }
 
-/* The gradient of such rows where q is but `own` at the target: factor * e - scale * own. */
+/* Gradient factor * e - scale * own of such rows, for q equal to `own` at the target and 0 elsewhere. */
 FSL_UNUSED static void FSL_NAME(fsl_short_gradient)(FSL_REAL **rows, int n, ptrdiff_t n_classes, const int64_t *target,
                                                     const double *factor, const double *scale, const double *own)
 {
@@ -192,7 +192,7 @@ FSL_UNUSED static void FSL_NAME(fsl_short_gradient)(FSL_REAL **rows, int n, ptrd
     }
 }
 
-/* Maximum of a row that is converted on the way, unless it is stored as it is computed. */
+/* Maximum of a row, 0 if all are -inf; a row of half precision is converted in the same pass. */
 FSL_UNUSED static FSL_REAL FSL_NAME(fsl_load_max)(fsl_stored kind, const char *from, ptrdiff_t n, FSL_REAL *restrict to)
 {
     FSL_REAL most = -(FSL_REAL)INFINITY;
@@ -202,7 +202,7 @@ FSL_UNUSED static FSL_REAL FSL_NAME(fsl_load_max)(fsl_stored kind, const char *f
     return most == -(FSL_REAL)INFINITY ? 0 : most;
 }
 
-/* sum of q (x - m), or of q log x; terms with q = 0 are 0. */
+/* Sum of q (x - m), or of q log p; terms with q = 0 are 0. */
 FSL_INLINE double FSL_NAME(fsl_row_dot)(const FSL_REAL *x, ptrdiff_t n, FSL_REAL m, const FSL_REAL *q)
 {
     double total = 0;
@@ -220,7 +220,7 @@ FSL_INLINE double FSL_NAME(fsl_row_dot_log)(const FSL_REAL *p, ptrdiff_t n, cons
     return total;
 }
 
-/* First of n numbers below 0 or above `most` by more than rounding, or n; NaN is passed over. */
+/* First of n numbers below 0 or above `most` by more than rounding, or n; NaN is ignored. */
 FSL_UNUSED static ptrdiff_t FSL_NAME(fsl_find_outside)(const FSL_REAL *p, ptrdiff_t n, double most)
 {
     int bad = 0;
@@ -259,7 +259,7 @@ FSL_INLINE void FSL_NAME(fsl_row_slope)(const FSL_REAL *p, ptrdiff_t n, double s
     }
 }
 
-/* q = weight ((1 - epsilon) y + epsilon / n), weight 1 if NULL; returns its sum. */
+/* q = weight ((1 - epsilon) y + epsilon / n), with weight 1 if NULL; returns the sum of q. */
 FSL_INLINE double FSL_NAME(fsl_row_smooth)(const FSL_REAL *y, ptrdiff_t n, const double *weight, double epsilon,
                                            FSL_REAL *q)
 {

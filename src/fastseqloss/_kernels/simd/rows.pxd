@@ -1,4 +1,4 @@
-"""Rows of scores: one at a time, several at once, and tiles of rows. What is done to them is in simd/rows.h."""
+"""Operations of simd/rows.h on rows of scores: single rows, several rows at once, and tiles of rows."""
 
 from cython cimport floating
 from libc.stdint cimport int64_t
@@ -10,7 +10,7 @@ cdef extern from "simd/rows.h" nogil:
     enum:
         LANES "FSL_LANES"
         SHORT "FSL_SHORT"
-        MOST_ROWS "FSL_MOST_ROWS"  # at a time
+        MOST_ROWS "FSL_MOST_ROWS"  # in a block
     double share "fsl_share"(double p) noexcept
     bint is_large_f32 "fsl_is_large_f32"(double factor) noexcept
     bint is_large_f64 "fsl_is_large_f64"(double factor) noexcept
@@ -72,12 +72,12 @@ cdef extern from "simd/rows.h" nogil:
 
 
 cdef inline bint is_large(const floating *row, double factor) noexcept nogil:
-    """Return True if a factor is applied to such a row in float64."""
+    """Return True if a factor is applied to a row of this type in float64."""
     return is_large_f32(factor) if floating is float else is_large_f64(factor)
 
 
 cdef inline floating load_max(Stored kind, const char *source, Py_ssize_t n, floating *to) noexcept nogil:
-    """Maximum of a row, 0 if all are -inf; half precision goes to the buffer on the way."""
+    """Maximum of a row, 0 if all are -inf; converts a row of half precision into the buffer in the same pass."""
     if floating is float:
         return load_max_f32(kind, source, n, to)
     else:
@@ -86,7 +86,7 @@ cdef inline floating load_max(Stored kind, const char *source, Py_ssize_t n, flo
 
 cdef inline double row_exp(const floating *x, Py_ssize_t n, floating m, floating *out, const char *next_row,
                            char *later, Py_ssize_t size) noexcept nogil:
-    """Sum of exp(x - m), which goes to out unless that is NULL; next_row and later are fetched meanwhile."""
+    """Sum of exp(x - m), stored in out unless NULL; prefetches next_row and later."""
     if floating is float:
         return row_exp_f32(x, n, m, out, next_row, later, size)
     else:
@@ -154,7 +154,7 @@ cdef inline void short_max(const floating **rows, int n, Py_ssize_t n_classes, f
 
 cdef inline void short_exp(const floating **rows, int n, Py_ssize_t n_classes, const floating *m, floating **out,
                            Py_ssize_t ahead, double *sums) noexcept nogil:
-    """Their exp(x - m), and its sums."""
+    """out = exp(x - m) of n rows of LANES to SHORT classes, and the sums of its rows."""
     if floating is float:
         short_exp_f32(rows, n, n_classes, m, out, ahead, sums)
     else:
@@ -163,7 +163,7 @@ cdef inline void short_exp(const floating **rows, int n, Py_ssize_t n_classes, c
 
 cdef inline void short_gradient(floating **rows, int n, Py_ssize_t n_classes, const int64_t *target,
                                 const double *factor, const double *scale, const double *own) noexcept nogil:
-    """factor e - scale own, where own is of the target alone."""
+    """Set rows e to the gradient factor e - scale own, where own is 0 except at the target."""
     if floating is float:
         short_gradient_f32(rows, n, n_classes, target, factor, scale, own)
     else:
@@ -171,7 +171,7 @@ cdef inline void short_gradient(floating **rows, int n, Py_ssize_t n_classes, co
 
 
 cdef inline void tile_in(const floating **rows, int n, Py_ssize_t n_classes, floating *tile) noexcept nogil:
-    """LANES rows or fewer into a tile."""
+    """Copy at most LANES rows into a tile."""
     if floating is float:
         tile_in_f32(rows, n, n_classes, tile)
     else:
@@ -179,7 +179,7 @@ cdef inline void tile_in(const floating **rows, int n, Py_ssize_t n_classes, flo
 
 
 cdef inline void tile_out(const floating *tile, int n, Py_ssize_t n_classes, floating **rows) noexcept nogil:
-    """The rows of a tile."""
+    """Copy n rows out of a tile."""
     if floating is float:
         tile_out_f32(tile, n, n_classes, rows)
     else:

@@ -1,4 +1,4 @@
-"""The dense row pass, shared by every loss with a softmax in it."""
+"""The dense row pass, shared by all losses with a softmax."""
 
 from cython cimport floating
 
@@ -17,7 +17,7 @@ cdef inline void softmax_row(const floating *x, Py_ssize_t n, floating *out, dou
                              double *row_max, double *row_sum) noexcept nogil:
     """Maximum of x and sum of exp(x - maximum); out = scale * softmax(x), unless out is NULL.
 
-    `ahead` is how many elements on the row is that will be asked for next.
+    `ahead` is the distance to the next row, in elements, for prefetching.
     """
     if floating is float:
         softmax_row_f32(x, n, out, scale, ahead, row_max, row_sum)

@@ -1,13 +1,13 @@
 /* One row of logits: its maximum, the sum of its exponentials, its softmax.
  *
- * Rows are walked in whole vectors of FSL_LANES; the last, partial one goes through a copy filled up with
- * -inf, so that no scalar exp is left over.
+ * Loops over rows use whole vectors of FSL_LANES; the last, partial vector is a copy padded with -inf, which avoids
+ * scalar calls of exp.
  *
- * Sums are kept in float32 lanes (of float32 rows) for blocks of FSL_BLOCK terms, then added in float64. Near
- * the 1 that the maximum contributes a lane loses 6e-8 with each term, which the logarithm of a sum near 1
- * would show: until the sum has reached 2, blocks of any weight are added up again in float64.
+ * For float32 rows, sums of blocks of FSL_BLOCK terms are in float32 lanes, and the blocks are added in float64. The
+ * maximum contributes 1, and near 1 a lane loses 6e-8 with each term, an error visible in the logarithm of a sum near
+ * 1: until the sum reaches 2, blocks with a sum of 0.5 or more are added up again in float64.
  *
- * exp(x - m) is 0 below the normal numbers: no loss and no gradient can tell. */
+ * exp(x - m) is flushed to 0 below the normal numbers, with a negligible effect on losses and gradients. */
 #ifndef FASTSEQLOSS_SOFTMAX_ROW_H
 #define FASTSEQLOSS_SOFTMAX_ROW_H
 

@@ -1,13 +1,13 @@
 /* One row of logits of FSL_REAL: see softmax_row.h. */
 
-/* exp(d) for d <= 0. At `floor`, which is FSL_EXP_LEAST, the factor 2^k has exponent bits 0: it is 0. Were
- * the floor a constant, compilers would fold exp(floor) and make a branch, or masks, of it. */
+/* exp(d) for d <= 0. At `floor`, which is FSL_EXP_LEAST, the factor 2^k has exponent bits 0 and is 0. `floor` is a
+ * variable, because compilers would fold exp(floor) of a constant into a branch or masks. */
 FSL_INLINE FSL_REAL FSL_NAME(fsl_exp_floored)(FSL_REAL d, FSL_REAL floor)
 {
     return FSL_EXP_NORMAL(d < floor ? floor : d);
 }
 
-/* Maximum; 0 if all are -inf. NaN is passed over. */
+/* Maximum; 0 if all are -inf. NaN is ignored. */
 FSL_INLINE FSL_REAL FSL_NAME(fsl_row_max)(const FSL_REAL *x, ptrdiff_t n)
 {
     const ptrdiff_t whole = n - n % FSL_LANES;
@@ -18,7 +18,7 @@ FSL_INLINE FSL_REAL FSL_NAME(fsl_row_max)(const FSL_REAL *x, ptrdiff_t n)
     return most == -(FSL_REAL)INFINITY ? 0 : most;
 }
 
-/* out = exp(x - m) for n (whole vectors), unless NULL (then it is not stored); their sum. */
+/* out = exp(x - m) for n elements (whole vectors), not stored if out is NULL; returns the sum. */
 FSL_INLINE double FSL_NAME(fsl_block_exp)(const FSL_REAL *x, ptrdiff_t n, FSL_REAL m, FSL_REAL floor, FSL_REAL *out,
                                           const char *next, char *later, ptrdiff_t size)
 {
@@ -49,7 +49,7 @@ FSL_INLINE double FSL_NAME(fsl_sum)(const FSL_REAL *x, ptrdiff_t n)
     return sum;
 }
 
-/* In float64, of whole vectors: lane by lane, so that few roundings add up in every build. */
+/* Sum of whole vectors in float64, lane by lane: few roundings accumulate, in every build. */
 FSL_INLINE double FSL_NAME(fsl_block_sum)(const FSL_REAL *x, ptrdiff_t n)
 {
     double lanes[FSL_LANES], sum = 0;
@@ -64,7 +64,7 @@ FSL_INLINE double FSL_NAME(fsl_block_sum)(const FSL_REAL *x, ptrdiff_t n)
     return sum;
 }
 
-/* The last n % FSL_LANES entries of a row, at the end of a vector that begins with -inf. */
+/* Copies the last n % FSL_LANES entries of a row to the end of a vector that begins with -inf. */
 FSL_INLINE void FSL_NAME(fsl_tail)(const FSL_REAL *x, ptrdiff_t n, FSL_REAL *tail)
 {
     const int rest = (int)(n % FSL_LANES);
@@ -90,9 +90,9 @@ FSL_INLINE void FSL_NAME(fsl_put_tail)(const FSL_REAL *tail, ptrdiff_t n, FSL_RE
     for (int i = 0; i < FSL_LANES; i++) last[i] = i < FSL_LANES - rest ? last[i] : tail[i];
 }
 
-/* Sum of exp(x - m); out, unless NULL, is exp(x - m) and may be x. Fetched meanwhile, since finding a
- * maximum or scaling is too short a work to hide the memory behind: the row that comes `next`, and that
- * which will be written `later`, both of elements of that size. */
+/* Sum of exp(x - m); out, unless NULL, is exp(x - m) and may be x. The function prefetches the `next` row and the row
+ * to be written `later`, both of elements of `size` bytes, because the passes for maximum and scaling are too short to
+ * hide the latency of memory. */
 FSL_UNUSED static double FSL_NAME(fsl_row_exp)(const FSL_REAL *x, ptrdiff_t n, FSL_REAL m, FSL_REAL *out,
                                                const char *next, char *later, ptrdiff_t size)
 {
@@ -117,7 +117,7 @@ FSL_UNUSED static double FSL_NAME(fsl_row_exp)(const FSL_REAL *x, ptrdiff_t n, F
     return total;
 }
 
-/* A factor that float32 may not hold: its product with what is tiny, or 0, need not be infinite. */
+/* 1 if a factor may overflow float32; its product with a tiny number or 0 need not be infinite. */
 FSL_INLINE int FSL_NAME(fsl_is_large)(double factor) { return fabs(factor) > FSL_LARGE; }
 
 FSL_INLINE void FSL_NAME(fsl_row_scale)(FSL_REAL *x, ptrdiff_t n, double factor)
@@ -133,8 +133,8 @@ FSL_INLINE void FSL_NAME(fsl_row_scale)(FSL_REAL *x, ptrdiff_t n, double factor)
     for (ptrdiff_t i = whole * FSL_LANES; i < n; i++) x[i] *= scale;
 }
 
-/* The dense row pass: maximum and sum of exp(x - maximum); out, unless NULL, is scale * softmax(x). A
- * row of -inf alone has maximum 0, sum 0 and softmax 0. The next row is `ahead` elements on. */
+/* The dense row pass: maximum and sum of exp(x - maximum); out, unless NULL, is scale * softmax(x). A row of -inf alone
+ * has maximum 0, sum 0 and softmax 0. The next row lies `ahead` elements further. */
 FSL_UNUSED static void FSL_NAME(fsl_softmax_row)(const FSL_REAL *x, ptrdiff_t n, FSL_REAL *out, double scale,
                                                  ptrdiff_t ahead, double *row_max, double *row_sum)
 {

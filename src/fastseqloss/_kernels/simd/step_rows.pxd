@@ -1,4 +1,4 @@
-"""Rows of scores, one for each step of a batch: what kernels of losses of such rows are given."""
+"""Rows of scores, one for each step of a batch: the arguments of kernels of losses at every step."""
 
 from libc.stdint cimport int64_t
 
@@ -8,12 +8,12 @@ from fastseqloss._kernels.parallel.workspace cimport size_product
 
 cdef struct StepRows:
     Array x, g  # scores [B, R, V]; gradient or NULL
-    Py_ssize_t n_steps, n_rows, n_classes  # of the batch, of a sequence, of a row
+    Py_ssize_t n_steps, n_rows, n_classes  # steps of the batch, rows of a sequence, classes of a row
     Py_ssize_t size  # bytes of a score
-    bint native  # float32 or float64: scores are read and written where they are
-    size_t row  # bytes of a row as it is computed with: half precision is in float32
+    bint native  # float32 or float64: scores are read and written in place
+    size_t row  # bytes of a row in the type of the arithmetic: float32 for half precision
     const int64_t *targets  # -1: the step does not count
-    const double *scale  # of each sequence; 0: it does not count
+    const double *scale  # of each sequence; 0 for one that does not count
     const double *weight  # of each class, or NULL
     double *loss  # of each step
 
@@ -21,7 +21,7 @@ cdef struct StepRows:
 cdef inline void hold_rows(StepRows *rows, Held *held, object scores, int kind, const int64_t[::1] targets,
                            const double[::1] scale, const double[::1] class_weight, double[::1] loss,
                            object grad) except *:
-    """View what a kernel is given: there is a step at least."""
+    """View the arguments of a kernel, with one step or more."""
     rows.x = hold(held, scores, kind, False)
     rows.size = held.buffers[held.n - 1].itemsize
     rows.g = hold(held, grad, kind, True)
@@ -37,5 +37,5 @@ cdef inline const char *scores_of(const StepRows *rows, Py_ssize_t b, Py_ssize_t
 
 
 cdef inline char *gradient_of(const StepRows *rows, Py_ssize_t b, Py_ssize_t r) noexcept nogil:
-    """Where the gradient of a row goes, or NULL."""
+    """Address of the gradient of a row, or NULL."""
     return rows.g.data + b * rows.g.strides[0] + r * rows.g.strides[1] if rows.g.data != NULL else NULL

@@ -1,11 +1,11 @@
-"""Softmax cross-entropy of rows of scores, loss and gradient, a block of rows at a time.
+"""Softmax cross-entropy of rows of scores, loss and gradient, one block of rows at a time.
 
-A row is one step. Blocks are small enough that their rows stay in cache through three passes: maxima and
-exponentials, left in the gradient; losses, for all rows of the block at once; the gradient.
+A row is one step. The rows of a block stay in cache during three passes: maxima and exponentials, stored in the
+gradient; losses, for all rows of the block at once; the gradient.
 
-With q the weights of the classes in a row's target, the loss is sum q (log sum exp x - x) and its gradient
-softmax(x) sum q - q. q has two parts: `own`, at the target class alone, and a dense row (label smoothing,
-or a target distribution), NULL where there is none.
+With the weights q of the classes in a row's target, the loss is sum q (log sum exp x - x) and its gradient
+softmax(x) sum q - q. q has two parts: `own`, at the target class alone, and a dense row (label smoothing, or a target
+distribution), which is NULL for a target without it.
 """
 
 from cython cimport floating
@@ -29,11 +29,11 @@ from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_o
 
 
 cdef enum:
-    BLOCK = 4096  # elements in a block, unless one row has more
+    BLOCK = 4096  # elements of a block, unless a single row has more
 
 
 cdef struct Block:
-    # The rows of a block that count.
+    # Counted rows of a block.
     int n
     Py_ssize_t step[MOST_ROWS]
     int64_t target[MOST_ROWS]
@@ -56,12 +56,12 @@ cdef struct Job:
     Input input
     Py_ssize_t block  # rows in a block
     double epsilon, z, dense_sum
-    bint smooth  # integer targets with label smoothing: one dense row for all
+    bint smooth  # integer targets with label smoothing: one dense row shared by all steps
     Workspace workspace
 
 
 cdef void collect(const Job *job, Py_ssize_t first, Py_ssize_t last, Py_ssize_t size, Block *rows) noexcept nogil:
-    """List the rows that count; the others have loss and gradient 0."""
+    """List the rows that count; set loss and gradient of the others to 0."""
     cdef Py_ssize_t n, b = first // job.rows.n_rows, r = first % job.rows.n_rows, k = 0
     cdef const char *x = scores_of(&job.rows, b, r)
     cdef char *g = gradient_of(&job.rows, b, r)
@@ -93,7 +93,7 @@ cdef void collect(const Job *job, Py_ssize_t first, Py_ssize_t last, Py_ssize_t 
 
 cdef const floating *dense_row(const Job *job, Py_ssize_t n, floating *smooth, floating *buffer,
                                double *total) noexcept nogil:
-    """The dense part of q of step n, or NULL."""
+    """Dense part of q of step n, or NULL."""
     cdef const char *y
     if job.y.data == NULL:
         return smooth if job.smooth else NULL
@@ -105,7 +105,7 @@ cdef const floating *dense_row(const Job *job, Py_ssize_t n, floating *smooth, f
 
 cdef void wide_rows(const Job *job, Block *rows, Py_ssize_t size, const floating **x, floating **e,
                     floating *smooth, floating *buffer) noexcept nogil:
-    """Rows of more than SHORT classes, one by one; those of half precision are not loaded yet."""
+    """Process rows of more than SHORT classes, one by one; rows of half precision are loaded here."""
     cdef Py_ssize_t k, v = job.rows.n_classes
     cdef floating m
     cdef const floating *q
@@ -122,7 +122,7 @@ cdef void wide_rows(const Job *job, Block *rows, Py_ssize_t size, const floating
 
 cdef void short_rows(const Job *job, Block *rows, const floating **x, floating **e, floating *smooth,
                      floating *buffer) noexcept nogil:
-    """Rows of LANES to SHORT classes."""
+    """Process rows of LANES to SHORT classes."""
     cdef Py_ssize_t k, v = job.rows.n_classes, ahead = (x[1] - x[0]) * job.block if rows.n > 1 else 0
     cdef floating m[MOST_ROWS]
     cdef const floating *q
@@ -140,7 +140,7 @@ cdef void short_rows(const Job *job, Block *rows, const floating **x, floating *
 
 cdef void put_gradients(const Job *job, Block *rows, Py_ssize_t size, floating **e, floating *smooth,
                         floating *buffer) noexcept nogil:
-    """The gradient of each row from its exponentials e, where that is not in place already."""
+    """Gradient of each row from its exponentials e, unless it is in place already."""
     cdef Py_ssize_t k, v = job.rows.n_classes
     cdef bint dense = job.smooth or job.y.data != NULL, native = size == sizeof(floating), scaled
     cdef const floating *q
@@ -165,7 +165,7 @@ cdef void put_gradients(const Job *job, Block *rows, Py_ssize_t size, floating *
 
 cdef void softmax_tile(const Job *job, Block *rows, const floating **x, floating **e, floating *smooth,
                        floating *buffer) noexcept nogil:
-    """At most LANES rows of fewer than LANES classes, all at once."""
+    """Process at most LANES rows of fewer than LANES classes at once."""
     cdef Py_ssize_t k, v = job.rows.n_classes
     cdef floating *tile = buffer
     cdef floating *q_tile = buffer + v * LANES
@@ -209,20 +209,20 @@ cdef void finish_losses(const Job *job, Block *rows) noexcept nogil:
     cdef Py_ssize_t k
     softmax_losses(rows.n, rows.m, rows.sum, rows.picked, rows.q, job.z, rows.scale, rows.loss, rows.factor)
     for k in range(rows.n):
-        if rows.sum[k] == 0:  # all logits are -inf: no probability for anybody
+        if rows.sum[k] == 0:  # all logits are -inf: all probabilities are 0
             rows.loss[k] = INFINITY if rows.q[k] > 0 or job.z > 0 else 0
             rows.factor[k] = rows.scale[k] = 0
 
 
 cdef floating at_target(const Block *rows, Py_ssize_t k, const floating *q) noexcept nogil:
-    # Near 1 a probability less 1 needs more digits than a float32 probability has.
+    # For p near 1, p - 1 needs more digits than a probability in float32 has.
     cdef double own = rows.own[k] + (q[rows.target[k]] if q != NULL else 0)
     return <floating> (rows.factor[k] * rows.at_target[k] - rows.scale[k] * own)
 
 
 cdef void probability_rows(const Job *job, Block *rows, const floating **x, floating **e, floating *smooth,
                            floating *buffer) noexcept nogil:
-    """Log-probabilities or probabilities: only what q picks."""
+    """Loss and gradient of rows of log-probabilities or probabilities: only elements with q > 0 contribute."""
     cdef Py_ssize_t k, v = job.rows.n_classes, t
     cdef const floating *q
     cdef double p, own
@@ -300,13 +300,13 @@ cdef void run_worker(const Job *job, Loop *loop, int worker) noexcept nogil:
 
 
 cdef double smooth_row(const Job *job, floating *row) noexcept nogil:
-    """The dense row of label smoothing; its sum."""
+    """Set the dense row of label smoothing; returns its sum."""
     memset(row, 0, job.rows.n_classes * sizeof(floating))
     return row_smooth(row, job.rows.n_classes, job.rows.weight, job.epsilon, row)
 
 
 cdef Status run_steps(Job *job, int num_threads) noexcept nogil:
-    """All steps. Allocates the workspace; needs no GIL."""
+    """Run all steps. Allocates the workspace; does not need the GIL."""
     cdef Loop loop
     cdef Py_ssize_t v = job.rows.n_classes
     cdef size_t row = job.rows.row
@@ -356,11 +356,11 @@ def softmax_cross_entropy(object scores, int kind, const int64_t[::1] targets, c
 
 
 def first_outside(object values, int kind, const int64_t[::1] targets, double most):
-    """Element of the flattened values of a step that counts that is below 0 or above `most`, or -1.
+    """First element below 0 or above `most` of the flattened values of counted steps, or -1.
 
-    What is beyond by rounding, 1e-6, is let pass.
+    Values outside by at most 1e-6, from rounding, are allowed.
 
-    IN   values [B, R, V], class axis contiguous; targets [B R], -1 where a step does not count: it is not looked at.
+    IN   values [B, R, V], class axis contiguous; targets [B R], -1 for steps that do not count, which are not checked.
     """
     cdef Held held
     cdef Array p

@@ -1,4 +1,4 @@
-/* A row of scores without that of the target: its maximum, and where it is first. */
+/* Maximum of a row of scores without the score of the target, and its first position. */
 #ifndef FASTSEQLOSS_MARGIN_H
 #define FASTSEQLOSS_MARGIN_H
 

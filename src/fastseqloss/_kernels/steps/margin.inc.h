@@ -1,6 +1,6 @@
-/* A row of scores of FSL_REAL without that of the target: see margin.h. */
+/* Rows of scores of FSL_REAL without the score of the target: see margin.h. */
 
-/* Maximum of n scores and their sum, which is NaN if one of them is, or if there are inf and -inf. */
+/* Maximum of n scores, and their sum, which is NaN if a score is NaN or if inf and -inf occur. */
 FSL_INLINE FSL_REAL FSL_NAME(fsl_max_and_sum)(const FSL_REAL *x, ptrdiff_t n, FSL_REAL *sum)
 {
     FSL_REAL most = -(FSL_REAL)INFINITY, total = 0;
@@ -23,7 +23,8 @@ static double FSL_NAME(fsl_others_max_slow)(const FSL_REAL *x, ptrdiff_t n, ptrd
     return first > last ? first : last;
 }
 
-/* Maximum of the n - 1 others; -inf if there are none, NaN if one is. Mostly it is that of the row. */
+/* Maximum of the n - 1 scores other than t; -inf for n = 1, NaN if a score is NaN. The first pass covers the common
+ * case, in which the maximum of the row is not at t. */
 FSL_INLINE double FSL_NAME(fsl_others_max)(const FSL_REAL *x, ptrdiff_t n, ptrdiff_t t)
 {
     FSL_REAL sum;
@@ -31,7 +32,7 @@ FSL_INLINE double FSL_NAME(fsl_others_max)(const FSL_REAL *x, ptrdiff_t n, ptrdi
     return most > x[t] && sum == sum ? most : FSL_NAME(fsl_others_max_slow)(x, n, t);
 }
 
-/* First of n scores that is `score`; n if none is. By pieces, whose places an int can tell. */
+/* Position of the first of n scores equal to `score`, or n. Rows are searched by pieces, whose positions fit an int. */
 FSL_INLINE int FSL_NAME(fsl_find_in_piece)(const FSL_REAL *x, int n, FSL_REAL score)
 {
     int first = n;
@@ -53,7 +54,7 @@ FSL_INLINE ptrdiff_t FSL_NAME(fsl_find)(const FSL_REAL *x, ptrdiff_t n, FSL_REAL
     return n;
 }
 
-/* First class but t with that score, which there is. */
+/* First class other than t with this score, which occurs. */
 FSL_INLINE ptrdiff_t FSL_NAME(fsl_find_other)(const FSL_REAL *x, ptrdiff_t n, ptrdiff_t t, double score)
 {
     const FSL_REAL wanted = (FSL_REAL)score;

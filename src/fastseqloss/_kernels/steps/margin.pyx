@@ -23,7 +23,7 @@ cdef extern from "steps/margin.h" nogil:
 cdef struct Job:
     StepRows rows
     double margin
-    Workspace scratch  # room for a row for each thread
+    Workspace scratch  # one row for each worker
 
 
 cdef inline void put(const Job *job, char *row, Py_ssize_t c, floating value) noexcept nogil:
@@ -45,7 +45,7 @@ cdef inline void run_row(const Job *job, Py_ssize_t n, const char *from_, char *
             x = scratch
         most = others_max(x, v, t)
         loss = job.margin + (most - x[t])
-        if most == -INFINITY or loss <= 0:  # -inf: nothing can compete, not even if the target is -inf
+        if most == -INFINITY or loss <= 0:  # -inf: the loss is 0, even if the target's score is -inf
             loss = 0
         elif loss != loss:
             slope = NAN
@@ -65,7 +65,7 @@ cdef inline void run_row(const Job *job, Py_ssize_t n, const char *from_, char *
 
 
 cdef void run_block(const Job *job, Py_ssize_t first, Py_ssize_t last, floating *scratch) noexcept nogil:
-    """Steps first to last, counted over the batch."""
+    """Run steps first to last - 1, counted over the batch."""
     cdef const StepRows *rows = &job.rows
     cdef Py_ssize_t n, b = first // rows.n_rows, r = first % rows.n_rows
     for n in range(first, last):
@@ -86,7 +86,7 @@ cdef void run_worker(const Job *job, Loop *loop, int worker) noexcept nogil:
 
 
 cdef Status run_steps(Job *job, int num_threads) noexcept nogil:
-    """All steps. Allocates the workspace; needs no GIL."""
+    """Run all steps. Allocates the workspace; does not need the GIL."""
     cdef Loop loop
     if not allocate(&job.scratch, 0, job.rows.row, num_threads, False):
         return NO_MEMORY

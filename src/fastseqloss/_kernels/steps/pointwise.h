@@ -1,17 +1,19 @@
 /* Losses of one prediction x and one target y, with the derivative with respect to x, over arrays of float32 or
- * float64. Arithmetic is float64 for both: it costs no more than the memory does, and neither differences nor
- * squares overflow. exp and log alone are of the type of the predictions. a is what the loss has as a parameter.
+ * float64. Arithmetic is in float64 for both types: access to memory takes as long, and neither differences nor squares
+ * overflow. Only exp and log are in the type of the predictions. a is the parameter of the loss.
  *
- * NaN stays NaN. Expressions avoid two choices on one condition: compilers make branches of them, not vectors. */
+ * NaN stays NaN. Expressions avoid two selections on one condition, which compilers turn into branches instead of
+ * vectors. */
 #ifndef FASTSEQLOSS_POINTWISE_H
 #define FASTSEQLOSS_POINTWISE_H
 
 #include "simd/dispatch.h"
 
-#define FSL_PIECE 2048 /* elements in a sum of their own */
+#define FSL_PIECE 2048 /* elements of a partial sum */
 
-/* Every loss, each the function fsl_NAME; codes and names for Python come from these lists. `each` is a macro of a
- * name and of the two arguments that follow. Those of the second list have exp or log in the type of the predictions. */
+/* Lists of all losses: loss NAME is the function fsl_NAME, and codes and names for Python derive from the lists. `each`
+ * is a macro of a name and of the two arguments that follow. Losses of the second list compute exp or log in the type of
+ * the predictions. */
 #define FSL_LOSSES_IN_FLOAT64(each, loop, a) \
     each(mse, loop, a) each(mae, loop, a) each(huber, loop, a) each(quantile, loop, a) \
     each(hinge, loop, a) each(squared_hinge, loop, a)
@@ -24,7 +26,7 @@
 typedef enum {
     FSL_LOSSES_IN_FLOAT64(FSL_CODE, 0, 0)
     FSL_LOSSES_BY_TYPE(FSL_CODE, 0, 0)
-    FSL_N_LOSSES, /* those that Python names */
+    FSL_N_LOSSES, /* number of losses with a name in Python */
     FSL_LOSSES_BY_TYPE(FSL_CODE_IN_FLOAT32, 0, 0)
 } fsl_pointwise_loss;
 
@@ -33,12 +35,12 @@ static const char *const fsl_loss_names[FSL_N_LOSSES] = {
     FSL_LOSSES_BY_TYPE(FSL_QUOTED, 0, 0)
 };
 
-/* Targets: any, -1 or 1, 0 to 1; and predictions: probabilities. */
+/* Allowed targets: any number, -1 or 1, 0 to 1; allowed predictions: probabilities. */
 typedef enum { FSL_ANYTHING, FSL_SIGNS, FSL_SHARES, FSL_PROBABILITIES } fsl_allowed;
 
 typedef struct { double loss, slope; } fsl_point;
 
-/* `slope` with the sign of d; 0 or NaN where d is. */
+/* `slope` with the sign of d; d where d is 0 or NaN. */
 FSL_INLINE double fsl_signed(double slope, double d) { return fabs(d) > 0 ? copysign(slope, d) : d; }
 
 FSL_INLINE fsl_point fsl_mse(double x, double y, double a)
@@ -77,7 +79,7 @@ FSL_INLINE fsl_point fsl_squared_hinge(double x, double y, double margin)
     return (fsl_point){over * over, -2 * y * over};
 }
 
-/* log(1 + x), with the digits that 1 + x has lost. */
+/* log(1 + x), with a correction for the rounding of 1 + x. */
 FSL_INLINE double fsl_log1p64(double x)
 {
     const double u = 1 + x, lost = x - (u - 1);
@@ -90,7 +92,7 @@ FSL_INLINE float fsl_log1p32(float x)
     return fsl_log32(u) + (u == 0 ? 0 : lost / u);
 }
 
-/* log(1 + e) for 0 <= e <= 1: 2 artanh(s) with s = e / (2 + e) <= 1/3 needs no range reduction. */
+/* log(1 + e) for 0 <= e <= 1, as 2 artanh(s) with s = e / (2 + e) <= 1/3, without range reduction. */
 FSL_INLINE float fsl_log1p_unit32(float e)
 {
     const float s = e / (2 + e), z = s * s;
@@ -102,9 +104,9 @@ FSL_INLINE float fsl_log1p_unit32(float e)
     return s * (2 + z * p);
 }
 
-/* Logits: softplus(x) = max(x, 0) + log(1 + exp(-|x|)) neither overflows nor loses digits at either end. Of the
- * two terms, y and 1 - y, only one grows with |x|. Below `floor` exp is 0. Were it a constant, compilers would
- * fold exp(floor) and make masks of it. */
+/* Logits: softplus(x) = max(x, 0) + log(1 + exp(-|x|)) neither overflows nor loses digits for large |x|. Only one of
+ * the terms with factors y and 1 - y grows with |x|. Below `floor` exp is 0. `floor` is a variable, because compilers
+ * would fold exp(floor) of a constant into masks. */
 #define FSL_BINARY_FUNCTIONS(real, name, exp_normal_, log1p_unit_, log_, log1p_)                           \
     FSL_INLINE fsl_point fsl_binary_##name(real x, double y, double pos_weight, real floor)                \
     {                                                                                                      \
@@ -128,7 +130,7 @@ FSL_INLINE float fsl_log1p_unit32(float e)
 FSL_BINARY_FUNCTIONS(float, f32, fsl_exp_normal32, fsl_log1p_unit32, fsl_log32, fsl_log1p32)
 FSL_BINARY_FUNCTIONS(double, f64, fsl_exp_normal64, fsl_log1p64, fsl_log64, fsl_log1p64)
 
-/* `loop` around the loss of element i, whose parameter is `a`. */
+/* `loop` over the loss of element i with parameter `a`. */
 #define FSL_CASE(name, loop, a)                                                                            \
     case FSL_LOSS_##name: loop(fsl_##name(x[i], y[i], a)) break;
 #define FSL_CASE_BY_TYPE(name, loop, a)                                                                    \
@@ -185,7 +187,7 @@ FSL_BINARY_FUNCTIONS(double, f64, fsl_exp_normal64, fsl_log1p64, fsl_log64, fsl_
 #include "simd/float64.inc.h"
 #include "steps/pointwise.inc.h"
 
-/* The loss with exp and log in float32, if it has any. */
+/* Code of the loss with exp and log in float32, or of the loss itself if it uses neither. */
 #define FSL_TO_FLOAT32(name, loop, a) case FSL_LOSS_##name: return FSL_LOSS_##name##_32;
 FSL_INLINE fsl_pointwise_loss fsl_in_float32(fsl_pointwise_loss loss)
 {
@@ -195,7 +197,7 @@ FSL_INLINE fsl_pointwise_loss fsl_in_float32(fsl_pointwise_loss loss)
     }
 }
 
-/* Whether float32 holds every number of a stored type. */
+/* 1 if float32 represents every number of a stored type. */
 FSL_INLINE int fsl_fits_float32(fsl_stored kind)
 {
     return kind == FSL_FLOAT32 || kind == FSL_FLOAT16 || kind == FSL_BFLOAT16 || kind == FSL_INT8 || kind == FSL_UINT8;

@@ -18,8 +18,8 @@ static int FSL_NAME(fsl_bad_target)(const FSL_REAL *y, int n, fsl_allowed allowe
     FSL_FIND_BAD(FSL_SHARE_IS_BAD)
 }
 
-/* Sum of n losses, in float64 and by pieces; g = scale times the derivatives unless NULL. g may be x. Ends
- * before the first piece with a target that is not allowed, and sets *bad to its place. */
+/* Sum of n losses in float64, by pieces; g = scale times the derivatives unless NULL. g may be x. Stops before the
+ * first piece with a target that is not allowed, and sets *bad to the position of the target. */
 static double FSL_NAME(fsl_pointwise)(fsl_pointwise_loss kind, const FSL_REAL *x, const FSL_REAL *y, double a,
                                       ptrdiff_t n, double scale, FSL_REAL *g, fsl_allowed allowed, ptrdiff_t *bad)
 {
@@ -36,7 +36,7 @@ static double FSL_NAME(fsl_pointwise)(fsl_pointwise_loss kind, const FSL_REAL *x
     return total;
 }
 
-/* Each loss and derivative of its own, each with its own parameter. */
+/* Losses and derivatives of single elements, each with its own parameter. */
 static void FSL_NAME(fsl_points)(fsl_pointwise_loss kind, const FSL_REAL *x, const FSL_REAL *y, const double *a, int n,
                                  double *loss, double *slope)
 {

@@ -1,10 +1,10 @@
-"""Losses that compare one number with another, over padded sequences: loss and gradient in one pass.
+"""Losses of pairs of numbers over padded sequences: loss and gradient in one pass.
 
-A sequence is T steps of D features. The work is cut into items: parts of up to PART elements of one sequence, or
-as many whole sequences as SHORT holds where they are short. Arrays of float32 (or float64, if both are) are read
-and written where they are if the elements of a run are neighbours; others are converted in buffers that stay in the
-cache. So are the losses where there is a mask, a parameter of each feature, or where those of each step are wanted.
-Sums are taken per piece and part of a sequence, so that they depend neither on threads nor on the other sequences.
+A sequence has T steps of D features. The work is cut into items: parts of up to PART elements of one sequence, or as
+many short sequences as fit into SHORT elements. Arrays of float32 (or float64, if both are) are read and written in
+place if the elements of a run are contiguous; others are converted in buffers that stay in the cache. Losses also go
+through a buffer if a mask, a parameter of each feature or the losses of single steps are requested. Sums are taken per
+piece and part of a sequence, so that they depend neither on threads nor on other sequences.
 """
 
 from cython cimport floating
@@ -40,42 +40,42 @@ cdef extern from "steps/pointwise.h" nogil:
 cdef enum:
     PART = 8192
     SHORT = 512
-    LOOKED_AT = 32  # items: with them a look at the targets goes backwards
+    LOOKED_AT = 32  # items of a block in the backward scan of the targets
 
 
-# Codes of the losses, and of what targets or predictions may be.
+# Codes of the losses, and of the values allowed for targets or predictions.
 LOSSES = {loss_names[code].decode(): code for code in range(N_LOSSES)}
 ALLOWED = {"numbers": ANYTHING, "signs": SIGNS, "shares": SHARES, "probabilities": PROBABILITIES}
 
 
 cdef struct Job:
     Loss loss
-    Array x, y, a, g  # a, g: NULL if not given; [B, outer, inner], as pointwise() has it
-    double parameter  # where a is not given
+    Array x, y, a, g  # [B, outer, inner], as in pointwise(); a, g: NULL if not given
+    double parameter  # used if a is not given
     Py_ssize_t n_sequences, n_steps, n_features
     Py_ssize_t group, n_parts  # sequences in an item; parts of a sequence
-    bint direct  # a whole part can be read and written where it is
+    bint direct  # whole parts can be read and written in place
     const int64_t *lengths
     const uint8_t *mask  # [B, T], or NULL
-    const double *scale  # of each sequence; 0: it does not count
+    const double *scale  # of each sequence; 0 for one that does not count
     double *partial  # [B, n_parts]
     double *steps  # [B, T] or NULL
-    Allowed allowed  # ANYTHING: the targets are known to be good
-    int64_t *bad  # of each item, first element of a target that is not allowed, or -1
+    Allowed allowed  # ANYTHING if the targets have been checked
+    int64_t *bad  # of each item: first element of a target that is not allowed, or -1
     bint only_look
-    bint single  # in float32
-    Workspace workspace  # of a worker: 3 PIECE numbers in float64, then 3 PIECE in float64 or float32
+    bint single  # compute in float32
+    Workspace workspace  # for each worker: 3 PIECE numbers in float64, then 3 PIECE in float64 or float32
 
 
 cdef struct Walk:
-    # A run of elements within one sequence of an array.
+    # A run of evenly spaced elements of an array.
     char *data
     Py_ssize_t stride
     Py_ssize_t n
 
 
 cdef inline Walk walk(const Array *array, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
-    """The elements from `first` on that are evenly spaced, n at most; beyond a sequence, those of the next ones."""
+    """Run of at most n evenly spaced elements from `first` on; indices beyond a sequence continue in the next one."""
     cdef Py_ssize_t inner = array.shape[2], row = first // inner if first >= inner else 0, i = first - row * inner
     cdef Walk run
     if row >= array.shape[1]:
@@ -88,7 +88,7 @@ cdef inline Walk walk(const Array *array, Py_ssize_t b, Py_ssize_t first, Py_ssi
 
 cdef inline Walk walk_group(const Array *array, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first,
                             Py_ssize_t n) noexcept nogil:
-    """The same through n_sequences; beyond the first one if their elements are evenly spaced throughout."""
+    """Run through n_sequences, which extends beyond the first one if all elements are evenly spaced."""
     cdef Walk run = walk(array, b, first, n)
     if n_sequences > 1 and run.n == n and (n == 1 or array.strides[0] == n * run.stride):
         run.stride = array.strides[0] // n
@@ -97,14 +97,14 @@ cdef inline Walk walk_group(const Array *array, Py_ssize_t b, Py_ssize_t n_seque
 
 
 cdef inline bint in_place(const Array *array, Walk run, Py_ssize_t n, Py_ssize_t size) noexcept nogil:
-    """Whether n elements are neighbours in memory, floating-point numbers of that size."""
+    """Return True if the run has n contiguous floating-point numbers of this size."""
     cdef Stored kind = FLOAT32 if size == 4 else FLOAT64
     return array.kind == kind and run.n == n and run.stride == size
 
 
 cdef const floating *read(const Array *array, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first, Py_ssize_t n,
                           floating *buffer) noexcept nogil:
-    """Elements first to first + n of each sequence: where they are if possible, in the buffer otherwise."""
+    """Elements first to first + n - 1 of each sequence: in place if possible, otherwise copied to the buffer."""
     cdef Walk run = walk_group(array, b, n_sequences, first, n)
     cdef Py_ssize_t i = 0, total = n_sequences * n
     if in_place(array, run, total, sizeof(floating)):
@@ -129,17 +129,17 @@ cdef void write(const Array *array, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssi
 
 
 cdef inline Py_ssize_t within(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
-    """How many of n elements lie within the length of their sequence."""
+    """Number of the n elements within the length of their sequence."""
     return max(0, min(n, job.lengths[b] * job.n_features - first))
 
 
 cdef inline double scale_of(const Job *job, Py_ssize_t b) noexcept nogil:
-    """What the slopes, some of which may be infinite, are multiplied by: above 0."""
+    """Factor of the slopes: above 0, since a slope may be infinite."""
     return max(job.scale[b] / job.n_features, 5e-324)
 
 
 cdef int64_t run_part(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t last, floating *buffer) noexcept nogil:
-    """Elements of one sequence that counts, each piece in one loop from the arrays to the gradient.
+    """Process elements of one sequence that counts, each piece in one loop from the arrays to the gradient.
 
     Returns the first bad target as b T D + element, or -1.
     """
@@ -172,7 +172,7 @@ cdef int64_t run_part(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t
 
 cdef void leave_out(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, double *loss,
                     double *slope) noexcept nogil:
-    """Set to 0 what the mask leaves out."""
+    """Set losses and slopes of masked steps to 0."""
     cdef Py_ssize_t i, step = first // job.n_features, feature = first % job.n_features
     for i in range(n):
         if not job.mask[b * job.n_steps + step]:
@@ -197,7 +197,7 @@ cdef void add_steps(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n
 
 cdef void run_piece(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first, Py_ssize_t n,
                     floating *buffer, double *numbers) noexcept nogil:
-    """Elements first to first + n of each of n_sequences sequences, PIECE elements at most in all."""
+    """Process elements first to first + n - 1 of each of n_sequences sequences, at most PIECE elements in all."""
     cdef double *parameters = numbers
     cdef double *loss = numbers + PIECE
     cdef double *slope = numbers + 2 * PIECE
@@ -236,7 +236,7 @@ cdef bint counts(const Job *job, Py_ssize_t b, Py_ssize_t i) noexcept nogil:
 
 cdef int64_t find_bad(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first, Py_ssize_t n,
                       floating *buffer) noexcept nogil:
-    """First bad target as b T D + element, or -1. What does not count may be anything."""
+    """First bad target as b T D + element, or -1. Targets of steps that do not count may have any value."""
     cdef const floating *y = read(&job.y, b, n_sequences, first, n, buffer)
     cdef Py_ssize_t total = n_sequences * n, i = bad_target(y, total, job.allowed)
     if i >= 0:
@@ -248,7 +248,7 @@ cdef int64_t find_bad(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_s
 
 cdef int64_t look(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first, Py_ssize_t last,
                   floating *buffer) noexcept nogil:
-    """The same for any number of elements, unless there are several sequences."""
+    """First bad target, as find_bad, of any number of elements of one sequence, or of several short sequences."""
     cdef Py_ssize_t n
     cdef int64_t bad = -1
     if n_sequences == 1:
@@ -261,7 +261,7 @@ cdef int64_t look(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize
 
 
 cdef int64_t run_item(const Job *job, Py_ssize_t item, floating *buffer, double *numbers) noexcept nogil:
-    """Returns the first bad target as b T D + element, or -1."""
+    """Process an item; returns the first bad target as b T D + element, or -1."""
     cdef Py_ssize_t size = job.n_steps * job.n_features, b, first = 0, last = size, n_sequences = 1
     cdef int64_t bad = -1
     if job.group > 1:
@@ -283,7 +283,7 @@ cdef int64_t run_item(const Job *job, Py_ssize_t item, floating *buffer, double 
 
 
 cdef inline Py_ssize_t backwards(Py_ssize_t i, Py_ssize_t n) noexcept nogil:
-    """Blocks of items from the last to the first: what has been looked at last is what the loss begins with."""
+    """Index of an item in a scan of blocks from the last to the first: the loss begins with the data scanned last."""
     return max(0, n - (i // LOOKED_AT + 1) * LOOKED_AT) + i % LOOKED_AT
 
 
@@ -306,13 +306,13 @@ cdef inline Py_ssize_t n_items(const Job *job) noexcept nogil:
 
 
 cdef bint is_whole(const Array *array, Stored kind, Py_ssize_t size) noexcept nogil:
-    """Return True if the `size` elements of a sequence are neighbours in memory, or if there is no array."""
+    """Return True if the `size` elements of a sequence are contiguous, or if the array is not given."""
     return array.data == NULL or (array.kind == kind and array.shape[1] == 1 and array.shape[2] == size
                                   and array.strides[2] == (4 if kind == FLOAT32 else 8))
 
 
 cdef void lay_out(Job *job) noexcept nogil:
-    """How the work is cut, and in which precision it is done."""
+    """Set the division into items and the precision."""
     cdef Py_ssize_t size = job.n_steps * job.n_features
     cdef Stored kind
     job.single = fits_float32(job.y.kind) and (job.x.data == NULL or fits_float32(job.x.kind))
@@ -325,7 +325,7 @@ cdef void lay_out(Job *job) noexcept nogil:
 
 
 cdef Status run_items(Job *job, int num_threads, int64_t *bad) noexcept nogil:
-    """All items; bad[0] = the first bad target or -1. Allocates the workspace; needs no GIL."""
+    """Run all items; bad[0] = the first bad target or -1. Allocates the workspace; does not need the GIL."""
     cdef Loop loop
     cdef Py_ssize_t i
     bad[0] = -1
@@ -346,7 +346,7 @@ cdef Status run_items(Job *job, int num_threads, int64_t *bad) noexcept nogil:
 
 
 cdef int64_t run(Job *job, shape, int num_threads) except -2:
-    """The same for Python."""
+    """Run all items without the GIL; returns the first bad target or -1, and raises errors of the status."""
     cdef int64_t bad
     cdef Status status
     job.n_sequences, job.n_steps, job.n_features = shape
@@ -357,7 +357,7 @@ cdef int64_t run(Job *job, shape, int num_threads) except -2:
 
 
 cpdef Py_ssize_t parts(Py_ssize_t n_elements) noexcept nogil:
-    """Partial sums that a sequence of so many elements has."""
+    """Number of partial sums of a sequence of n_elements elements."""
     return (n_elements + PART - 1) // PART
 
 
@@ -365,12 +365,12 @@ def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, d
               const int64_t[::1] lengths, const uint8_t[:, ::1] mask, const double[::1] scale,
               double[:, ::1] partial, double[:, ::1] steps, object grad, int allowed, int64_t[::1] bad,
               int num_threads):
-    """Losses and, unless grad is None, gradients times scale. Returns what find_bad_target does.
+    """Losses and, unless grad is None, gradients times scale. Returns the first bad target, as find_bad_target.
 
     IN   shape: B, T, D. x, y, and a in float64 or None, each [B, outer, inner] with T D elements a sequence; or
          [more, outer, inner] with as many elements in all where B is 1.
     OUT  partial [B, parts(T D)]: sums over steps of the means over features; steps [B, T]: those means, or
-         None; both zeros before. grad like x. All of them void if a target is bad.
+         None; both zeros on entry. grad like x. All outputs are void if a target is bad.
     """
     cdef Held held
     cdef Job job
@@ -393,10 +393,10 @@ def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, d
 
 def find_bad_target(object y, int y_kind, shape, const int64_t[::1] lengths, const uint8_t[:, ::1] mask,
                     int allowed, int64_t[::1] bad, int num_threads):
-    """First element, counted over B T D, that is not allowed; -1 if there is none.
+    """First element, counted over B T D, that is not allowed, or -1.
 
-    allowed: of ALLOWED; signs are -1 or 1, shares from 0 to 1, probabilities the same but for rounding, or NaN.
-    bad: room for B * parts(T D), or None if 0.
+    allowed: one of ALLOWED; signs are -1 or 1, shares from 0 to 1, probabilities from 0 to 1 up to rounding, or NaN.
+    bad: buffer of B * parts(T D) integers, or None for 0.
     """
     cdef Held held
     cdef Job job
