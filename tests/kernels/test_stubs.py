@@ -38,8 +38,10 @@ def stubbed(name):
     }
     functions = {node.name: parameters(node) for node in body if isinstance(node, ast.FunctionDef)}
     for node in body:
-        if isinstance(node, ast.AnnAssign):
-            functions[node.target.id] = calls[node.annotation.slice.elts[1].id]
+        variants = node.annotation.slice if isinstance(node, ast.AnnAssign) else None
+        call = getattr(variants.elts[-1], "id", "") if isinstance(variants, ast.Tuple) else ""
+        if call in calls:  # other variables are constants
+            functions[node.target.id] = calls[call]
     return functions
 
 
