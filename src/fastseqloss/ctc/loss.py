@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 from .._core.arrays import Integers, as_array, as_lengths, as_weights, check_output, read_integers
 from .._core.gradient import as_gradient
 from .._core.levels import load
-from .._core.options import Infeasibility
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
 from .._core.threads import Schedule, schedule
 from .._core.types import (
@@ -270,7 +269,7 @@ def named_ctc_loss(
             in_place=gradient.in_place,
             num_threads=threads,
         )
-    if lattice.infeasible is Infeasibility.ZERO:
+    if lattice.infeasible == "zero":
         loss[loss == np.inf] = 0.0
     reduced = reduce_sequences(reduction, loss, scale)
     if scores.single and reduction == "none":
