@@ -134,14 +134,7 @@ def check_labels(
         values = np.where(values == star, n_labels, others)
         n_labels += 1
     labels = Labels(values, starts, lengths, np.empty(batch, np.int64))
-    bad = arguments.find_bad_label(
-        values,
-        starts=starts,
-        label_lengths=lengths,
-        n_classes=n_labels,
-        blank=alphabet.blank,
-        frames_needed=labels.frames_needed,
-    )
+    bad = arguments.find_bad_label(values, starts, lengths, n_labels, alphabet.blank, labels.frames_needed)
     if bad is not None:
         raise _bad_label(read, labels, bad, alphabet, single=single, padded=label_lengths is None, names=names)
     return labels
