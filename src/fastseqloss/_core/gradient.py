@@ -65,12 +65,17 @@ class Gradient(NamedTuple):
         return self.out
 
 
+_UNWANTED = Gradient((), None)
+
+
 def as_gradient(argument: Differentiable, return_grad: bool, grad_out: Any) -> Gradient:
     """Allocate the gradient, or check the array given for it."""
     wanted = flag("return_grad", return_grad)
+    if grad_out is None and not wanted:
+        return _UNWANTED
     shape, dtype = argument.given.shape, argument.given.dtype
     if grad_out is None:
-        return Gradient(shape, dtype, argument.empty() if wanted else None)
+        return Gradient(shape, dtype, argument.empty())
     grad_out = as_output(grad_out)
     same = check_grad_out(grad_out, argument.given)
     folded = argument.fold(grad_out.view(np.ndarray))
@@ -93,14 +98,15 @@ def as_gradients(
     tuple, None where there is no array. Gradients of parameters begin as zeros in float64, for kernels to add to.
     """
     wanted = flag("return_grad", return_grad)
+    if grad_out is None and not wanted:
+        return (_UNWANTED,) * (1 + len(parameters))
     if grad_out is None:
-        shared = [Gradient(p.values.shape, p.dtype, np.zeros(p.values.shape) if wanted else None) for p in parameters]
-        return as_gradient(argument, wanted, None), *shared
+        grad_out = (None,) * (1 + len(parameters))
     outs = grad_out if isinstance(grad_out, tuple) else (grad_out, *[None] * len(parameters))
     if len(outs) != 1 + len(parameters):
         allowed = f"an array, or a {result.__name__} of {1 + len(parameters)}"
         raise ValueError(f"grad_out has {len(outs)} arrays; allowed: {allowed}")
-    outs = tuple([as_output(out) for out in outs])
+    outs = tuple([None if out is None else as_output(out) for out in outs])
     gradients = [as_gradient(argument, True, outs[0])]
     for k, parameter in enumerate(parameters, 1):
         if outs[k] is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import math
 import numbers
 import operator
@@ -13,19 +12,10 @@ import numpy as np
 from .._kernels.codes import Input as InputKind
 from .arrays import as_array, is_bfloat16
 from .messages import brief
-from .types import Infeasible, Input
+from .types import Input
 
 
-class Infeasibility(enum.IntEnum):
-    """Result for a sequence without a path: infinite, zero or ValueError."""
-
-    INF = 0
-    ZERO = 1
-    RAISE = 2
-
-
-_INPUT_KINDS, _INFEASIBILITIES = tuple(InputKind), tuple(Infeasibility)
-_INPUTS, _INFEASIBLE = get_args(Input), get_args(Infeasible)
+_INPUTS, _INPUT_KINDS = get_args(Input), tuple(InputKind)
 
 
 def choice(name: str, value: object, allowed: tuple[str, ...]) -> int:
@@ -38,11 +28,6 @@ def choice(name: str, value: object, allowed: tuple[str, ...]) -> int:
 def as_input_kind(value: object) -> InputKind:
     """Return the meaning of scores."""
     return _INPUT_KINDS[choice("input", value, _INPUTS)]
-
-
-def as_infeasibility(value: object) -> Infeasibility:
-    """Return the result for sequences without a path."""
-    return _INFEASIBILITIES[choice("infeasible", value, _INFEASIBLE)]
 
 
 def flag(name: str, value: Any) -> bool:

@@ -35,9 +35,12 @@ class Scores(NamedTuple):
 
     def empty(self) -> NDArray[Any]:
         """Allocate an array for the gradient, as the kernel sees it."""
+        values = self.values
+        if values.flags.c_contiguous:
+            return np.empty(values.shape, values.dtype)
         # Keeps the order of the axes in memory, time-major say, where the class axis comes last.
-        array = np.empty_like(self.values, subok=False)
-        return array if is_kernel_ready(array) else np.empty(self.values.shape, self.values.dtype)
+        array = np.empty_like(values, subok=False)
+        return array if is_kernel_ready(array) else np.empty(values.shape, values.dtype)
 
 
 def as_scores(name: str, value: Any) -> Scores:

@@ -62,7 +62,10 @@ class Steps(NamedTuple):
 
     def counting(self) -> NDArray[np.bool_]:
         """Say of each step [B, steps] whether it counts."""
-        inside: NDArray[np.bool_] = np.arange(self.rows) < self.lengths()[:, None]
+        if self.first is None:
+            every = (self.batch, self.rows)
+            return np.ones(every, np.bool_) if self.mask is None else self.mask.view(np.bool_)
+        inside: NDArray[np.bool_] = np.arange(self.rows) < self.first[:, None]
         return inside if self.mask is None else inside & self.mask.view(np.bool_)
 
     def position(self, flat: int) -> str:

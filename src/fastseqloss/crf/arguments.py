@@ -190,7 +190,7 @@ def schedule(
     """
     lengths = potentials.lengths
     batch, n_frames, n_tags = potentials.scores.values.shape
-    steps = int(lengths.sum())
+    steps = int(lengths[0] if batch == 1 else lengths.sum())
     if scale is None and steps == batch * n_frames > 0:
         order = np.arange(batch, dtype=np.int64)
     else:

@@ -11,10 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_array, as_real
 from .._core.levels import load
-from .._core.options import Infeasibility, as_number
+from .._core.options import as_number
 from .._core.threads import schedule
 from .._core.types import Infeasible, Input
-from .._kernels.codes import Input as InputKind
 from .arguments import as_classes, as_lattice, as_log_prior
 
 if TYPE_CHECKING:
@@ -228,7 +227,7 @@ def ctc_align(
     prior_scale = as_number("prior_scale", prior_scale, 0.0, np.inf)
     prior = as_log_prior("label_prior", label_prior, n_classes, prior_scale)
     # Nanoseconds, roughly: the pass over all classes, which logits alone need, and the lattice.
-    softmax = n_classes * 0.5 if lattice.input is InputKind.LOGITS else 0.0
+    softmax = n_classes * 0.5 if input == "logits" else 0.0
     order, threads = schedule(lattice.frames * (softmax + lattice.labels.lengths + 100.0), num_threads)
     log_prob = np.empty(batch)
     path = np.full((batch, n_frames), -1, np.int64)
@@ -255,7 +254,7 @@ def ctc_align(
         )
     if lattice.alphabet.star is not None:
         path[path == n_classes] = lattice.alphabet.star
-    if lattice.infeasible is Infeasibility.ZERO:
+    if lattice.infeasible == "zero":
         log_prob[log_prob == -np.inf] = 0.0
     if scores.single:
         return CTCAlignment(path[0], token_index[0], float(log_prob[0]), frame_log_probs[0])

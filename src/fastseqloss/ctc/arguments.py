@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._core.arrays import Integers, as_array, as_doubles, as_lengths, as_real, read_integers
 from .._core.messages import listed
-from .._core.options import Infeasibility, as_index, as_infeasibility, as_input_kind, as_integer
+from .._core.options import as_index, as_input_kind, as_integer, choice
 from .._core.scores import Scores, as_scores
+from .._core.types import Infeasible
 from .._kernels import arguments
 from .._kernels.codes import Input as InputKind
 
-Infeasible = Literal["inf", "zero", "raise"]
-
-
-INFEASIBLE = ("inf", "zero", "raise")
+_INFEASIBLE = get_args(Infeasible)
 
 
 class Names(NamedTuple):
@@ -57,7 +55,7 @@ class Lattice(NamedTuple):
     labels: Labels
     alphabet: Alphabet
     input: InputKind
-    infeasible: Infeasibility
+    infeasible: Infeasible
 
 
 def as_lattice(
@@ -73,16 +71,17 @@ def as_lattice(
     names: Names = NAMES,
 ) -> Lattice:
     """Check the arguments that the loss, the posteriors and the alignment have in common."""
-    kind, when_infeasible = as_input_kind(input), as_infeasibility(infeasible)
+    kind = as_input_kind(input)
+    choice("infeasible", infeasible, _INFEASIBLE)
     scores = as_scores(names.logits, logits)
     batch, n_frames, n_classes = scores.values.shape
     alphabet = Alphabet(n_classes, as_index("blank", blank, n_classes), as_star(star, n_classes))
     frames = as_lengths(names.logit_lengths, logit_lengths, batch, n_frames, scores.single)
     read = _read_array(labels, names) if scores.single else read_labels(labels, names)
     checked = check_labels(read, label_lengths, batch, alphabet, single=scores.single, names=names)
-    if when_infeasible is Infeasibility.RAISE:
+    if infeasible == "raise":
         _require_feasible(frames, checked, names)
-    return Lattice(scores, frames, checked, alphabet, kind, when_infeasible)
+    return Lattice(scores, frames, checked, alphabet, kind, infeasible)
 
 
 def read_labels(labels: Any, names: Names = NAMES) -> Integers | list[Integers]:
@@ -135,14 +134,7 @@ def check_labels(
         values = np.where(values == star, n_labels, others)
         n_labels += 1
     labels = Labels(values, starts, lengths, np.empty(batch, np.int64))
-    bad = arguments.find_bad_label(
-        values,
-        starts=starts,
-        label_lengths=lengths,
-        n_classes=n_labels,
-        blank=alphabet.blank,
-        frames_needed=labels.frames_needed,
-    )
+    bad = arguments.find_bad_label(values, starts, lengths, n_labels, alphabet.blank, labels.frames_needed)
     if bad is not None:
         raise _bad_label(read, labels, bad, alphabet, single=single, padded=label_lengths is None, names=names)
     return labels

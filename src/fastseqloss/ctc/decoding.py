@@ -11,7 +11,7 @@ from .._core.arrays import as_lengths
 from .._core.levels import load
 from .._core.options import as_index, as_input_kind
 from .._core.scores import as_scores
-from .._core.threads import schedule
+from .._core.threads import threads_for
 from .._core.types import Input
 from .alignment import Floats, Integers
 from .arguments import as_classes
@@ -100,7 +100,8 @@ def ctc_greedy_decode(
     batch, n_frames, n_classes = scores.values.shape
     blank = as_index("blank", blank, n_classes)
     frames = as_lengths("logit_lengths", logit_lengths, batch, n_frames, scores.single)
-    threads = schedule(frames * (n_classes * 0.5 + 50.0), num_threads).threads
+    work = float(frames.sum()) * (n_classes * 0.5 + 50.0) if batch > 1 else 0.0
+    threads = threads_for(num_threads, work, batch)
     labels = np.full((batch, n_frames), -1, np.int64)
     counts, log_prob = np.zeros(batch, np.int64), np.zeros(batch)
     if labels.size:

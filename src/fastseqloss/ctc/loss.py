@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 from .._core.arrays import Integers, as_array, as_lengths, as_weights, check_output, read_integers
 from .._core.gradient import as_gradient
 from .._core.levels import load
-from .._core.options import Infeasibility
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
 from .._core.threads import Schedule, schedule
 from .._core.types import (
@@ -215,15 +214,15 @@ def ctc_loss(
         labels,
         logit_lengths,
         label_lengths,
-        blank=blank,
-        input=input,
-        infeasible=infeasible,
-        reduction=reduction,
-        normalizer=normalizer,
-        sample_weight=sample_weight,
-        return_grad=return_grad,
-        grad_out=grad_out,
-        num_threads=num_threads,
+        blank,
+        input,
+        infeasible,
+        reduction,
+        normalizer,
+        sample_weight,
+        return_grad,
+        grad_out,
+        num_threads,
     )
 
 
@@ -233,7 +232,6 @@ def named_ctc_loss(
     labels: Any,
     logit_lengths: Any = None,
     label_lengths: Any = None,
-    *,
     blank: int = 0,
     input: Input = "logits",
     infeasible: Infeasible = "inf",
@@ -273,7 +271,7 @@ def named_ctc_loss(
             in_place=gradient.in_place,
             num_threads=threads,
         )
-    if lattice.infeasible is Infeasibility.ZERO:
+    if lattice.infeasible == "zero":
         loss[loss == np.inf] = 0.0
     reduced = reduce_sequences(reduction, loss, scale)
     if scores.single and reduction == "none":
