@@ -15,7 +15,7 @@ from fastseqloss import ctc
 
 SOURCES = Path(fastseqloss.__file__).parent
 
-# Modules and folders whose prose is checked; kernels are those of a folder.
+# Folders whose prose is checked: the whole package.
 CHECKED = ["."]
 
 FAMILIES = ["crf", "ctc", "jax", "plot.py", "recurrent", "rewards", "torch"]

@@ -62,7 +62,7 @@ class StepSum(NamedTuple):
 
     @property
     def uniform(self) -> bool:
-        """Return True if all sequences have the same scale and the reduction does not need the loss of each sequence."""
+        """Return True if all sequences have the same scale, so that the batch is reduced as one; see `is_uniform`."""
         return is_uniform(self.reduction, self.sample_weight)
 
     def scale(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:

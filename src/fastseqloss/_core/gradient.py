@@ -90,7 +90,8 @@ def as_gradients(
     """Allocate the gradients with respect to an argument and to parameters, or check the arrays given for them.
 
     `result` is the class of the named tuple of all gradients. `grad_out` may be one array, for the argument, or such a
-    tuple, with None for omitted arrays. Gradients of parameters are initialised to zeros in float64; kernels add to them.
+    tuple, with None for omitted arrays. Gradients of parameters are initialised to zeros in float64; kernels add to
+    them.
     """
     wanted = flag("return_grad", return_grad) or grad_out is not None
     outs = grad_out if isinstance(grad_out, tuple) else (grad_out, *[None] * len(parameters))

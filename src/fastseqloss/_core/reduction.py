@@ -43,8 +43,8 @@ def sequence_scale(
 ) -> NDArray[np.float64]:
     """Return the factor of the loss of each sequence in the sum.
 
-    `counts` [B] are the (weighted) numbers of the terms that "mean" and "sequence_mean" average over; or a single number,
-    for a single scale, if the reduction is uniform.
+    `counts` [B] are the (weighted) numbers of the terms that "mean" and "sequence_mean" average over; or a single
+    number, for a single scale, if the reduction is uniform.
     """
     if sample_weight is None:
         return _scale(reduction, counts, normalizer, None, batch)

@@ -49,8 +49,8 @@ def prepare_rows(
 ) -> Rows:
     """Check the arguments of the loss with this name in the registry, for targets that are classes.
 
-    `find` is the kernel's search for numbers out of range, for losses that allow distributions; scores are searched, too,
-    if they are `probabilities`.
+    `find` is the kernel's search for numbers out of range, for losses that allow distributions; scores are searched,
+    too, if they are `probabilities`.
     """
     loss = LOSSES[name]
     checked = as_step_scores(loss.scores, scores)

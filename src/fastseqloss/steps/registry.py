@@ -1,7 +1,7 @@
 """Table of the losses at every step, read by the engine, the tests, the fuzzer and the benchmarks.
 
-A new loss of one prediction and one target requires an arithmetic function and a name in `_kernels/steps/pointwise.h`, a
-row in this table, and a public function with its docstring.
+A new loss of one prediction and one target requires an arithmetic function and a name in `_kernels/steps/pointwise.h`,
+a row in this table, and a public function with its docstring.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class StepLoss:
     scores: str  # name of the first argument
     targets: str = NUMBERS
     parameter: Parameter | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)  # options that select this loss among those of its function
+    options: Mapping[str, Any] = field(default_factory=dict)  # select this loss of the function
     probabilities: bool = False  # scores are from 0 to 1
     nanoseconds: float = 0.5  # time for a score on one thread
 
