@@ -1,7 +1,7 @@
-"""What every loss at every step has in common: which steps count, how their losses are added, rows of scores.
+"""Common part of the losses at every step: counted steps, sums of their losses, rows of scores.
 
-`StepSum` and `as_class_targets` know neither scores nor their gradient, so that a loss whose scores are never stored
-can do with them alone. `Rows` is for losses whose scores [B, R, V] and gradient are arrays of the user's.
+`StepSum` and `as_class_targets` do not depend on scores or their gradient, so that losses that never store scores can
+use them, too. `Rows` is for losses whose scores [B, R, V] and gradient are arrays of the user.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .types import Loss, LossAndGradient
 
 
 class Options(NamedTuple):
-    """Options of every loss at every step: the reduction is checked, all else is as it was passed."""
+    """Options of every loss at every step; the reduction has been checked, the others are as passed."""
 
     lengths: Any
     mask: Any
@@ -53,7 +53,7 @@ def as_options(
 
 
 class StepSum(NamedTuple):
-    """Which steps count, and how their losses are added."""
+    """The steps that count, and the reduction of their losses."""
 
     steps: Steps
     sample_weight: NDArray[np.float64] | None
@@ -62,30 +62,30 @@ class StepSum(NamedTuple):
 
     @property
     def uniform(self) -> bool:
-        """Whether all sequences have the same scale and nobody asks for their losses: a batch is then as one."""
+        """Return True if all sequences have the same scale, so that the batch is reduced as one; see `is_uniform`."""
         return is_uniform(self.reduction, self.sample_weight)
 
     def scale(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return what the loss of each sequence is multiplied by, given the numbers of steps that count."""
+        """Return the factor of the loss of each sequence, given the numbers of steps that count."""
         return sequence_scale(self.reduction, counts, self.normalizer, self.sample_weight, self.steps.batch)
 
     def finish(
         self, losses: NDArray[np.float64], scale: NDArray[np.float64], gradient: Gradient
     ) -> Loss | LossAndGradient:
-        """Return the reduced loss, and the gradient if there is one; `losses` as `reduce_steps` takes them."""
+        """Return the reduced loss, and the gradient if requested; `losses` as in `reduce_steps`."""
         loss = reduce_steps(self.reduction, losses, scale, self.steps.shape)
         return loss if gradient.values is None else (loss, gradient.finish())
 
 
 def as_step_sum(shape: tuple[int, ...], options: Options) -> StepSum:
-    """Check what says which steps of shape [B, T, ...] count, and the weights of sequences."""
+    """Check lengths and mask of steps of shape [B, T, ...], and the weights of sequences."""
     steps = as_steps(shape, options.lengths, options.mask)
     weight = as_weights("sample_weight", options.sample_weight, steps.batch)
     return StepSum(steps, weight, options.reduction, options.normalizer)
 
 
 class ClassTargets(NamedTuple):
-    """Checked classes, and the scale that follows from how many count."""
+    """Checked classes, and the scale that follows from the number of counted steps."""
 
     classes: NDArray[np.int64]  # [B R], -1 where a step does not count
     scale: NDArray[np.float64]  # [B], or [1] for the batch if the sum is uniform
@@ -94,14 +94,14 @@ class ClassTargets(NamedTuple):
 def as_class_targets(
     summed: StepSum, targets: Any, n_classes: int, ignore_index: Any, class_weight: NDArray[np.float64] | None
 ) -> ClassTargets:
-    """Check a class for each step that counts."""
+    """Check the class of each step that counts."""
     flat, counts = as_targets(targets, summed.steps, n_classes, ignore_index, class_weight, summed.uniform)
     return ClassTargets(flat, summed.scale(counts))
 
 
 @dataclass
 class Rows:
-    """Rows of scores, one of each step, with all that a kernel takes."""
+    """Rows of scores, one for each step, and the other arguments of a kernel."""
 
     summed: StepSum
     scores: Scores
@@ -109,12 +109,12 @@ class Rows:
     targets: NDArray[np.int64]  # [B R], -1 where a step does not count
     scale: NDArray[np.float64]  # [B], or [1] for the whole batch
     class_weight: NDArray[np.float64] | None
-    losses: NDArray[np.float64]  # [B R], to be filled
+    losses: NDArray[np.float64]  # [B R], output
     threads: int
-    dense: tuple[NDArray[Any] | None, ...] = ()  # further arrays [B, R, V] that the kernel takes
+    dense: tuple[NDArray[Any] | None, ...] = ()  # further arrays [B, R, V] for the kernel
 
     def run(self, kernel: Callable[..., object], *parameters: Any) -> Loss | LossAndGradient:
-        """Call the kernel, if there is anything to do, and return its reduced result."""
+        """Call the kernel, unless the batch is empty, and return its reduced result."""
         scale, losses = self.scale, self.losses
         if losses.size:
             (scores, gradient, *dense), each = self._arrays()
@@ -122,12 +122,12 @@ class Rows:
                 parameters = (*stored_or_none(array), *parameters)
             x, g = stored_or_none(scores), stored_or_none(gradient)[0]
             kernel(*x, self.targets, each, self.class_weight, losses, g, self.threads, *parameters)
-        # However the arrays lie in memory, the losses of a uniform sum are those of one sequence.
+        # For any memory layout of the arrays, the losses of a uniform sum are those of one sequence.
         losses = losses.reshape(len(scale), -1) if losses.size else np.zeros((len(scale), 0))
         return self.summed.finish(losses, scale, self.gradient)
 
     def _arrays(self) -> tuple[list[NDArray[Any] | None], NDArray[np.float64]]:
-        """Return all arrays and the scale of each sequence; the batch is one sequence if it may be."""
+        """Return all arrays and the scale of each sequence; the batch becomes one sequence if possible."""
         batch = self.summed.steps.batch
         arrays = [self.scores.values, self.gradient.values, *self.dense]
         scale = self.scale
@@ -141,13 +141,13 @@ class Rows:
 
 
 def threads_for_rows(num_threads: int | None, scores: Scores, per_score: float, per_row: float) -> int:
-    """Return the threads for rows of scores, given the nanoseconds that one of each takes."""
+    """Return the number of threads for rows of scores, given the nanoseconds for a score and for a row."""
     n_rows = math.prod(scores.values.shape[:2])
     return threads_for(num_threads, scores.values.size * per_score + n_rows * per_row, n_rows)
 
 
 def as_one(array: NDArray[Any], n_axes: int) -> NDArray[Any] | None:
-    """View an array with its first axes as one, those of a single sequence; None if that took a copy."""
+    """View an array with its first axes joined into a single sequence; None if the view requires a copy."""
     shape = 1, math.prod(array.shape[:n_axes]), *array.shape[n_axes:]
     if not array.flags.c_contiguous and array.size:
         axes = [(stride, n) for stride, n in zip(array.strides[:n_axes], array.shape, strict=False) if n > 1]

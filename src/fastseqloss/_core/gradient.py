@@ -1,4 +1,4 @@
-"""Gradients with respect to one argument or several: allocated or given, and handed back in the caller's form."""
+"""Gradients with respect to one argument or several: allocated or given, and returned in the form of the argument."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from .options import flag
 
 
 class Differentiable(Protocol):
-    """An argument, in the form that a kernel reads and writes its gradient in."""
+    """An argument in the form in which a kernel reads it and writes its gradient."""
 
     @property
     def values(self) -> NDArray[Any]:
-        """The numbers, as the kernel takes them."""
+        """The numbers in the form of the kernel."""
 
     @property
     def given(self) -> NDArray[Any]:
-        """The array that was passed."""
+        """The array as passed."""
 
     def fold(self, array: NDArray[Any]) -> NDArray[Any] | None:
-        """View an array of the shape that was passed as the kernel sees it; None if it would be a copy."""
+        """View an array of the passed shape in the form of the kernel; None if the view requires a copy."""
 
     def empty(self) -> NDArray[Any]:
-        """Allocate an array for the gradient, as the kernel sees it."""
+        """Allocate an array for the gradient in the form of the kernel."""
 
 
 class SharedParameter(NamedTuple):
-    """A parameter that all sequences share: a copy in float64 for the kernel, and the dtype that was passed."""
+    """A parameter shared by all sequences: a copy in float64 for the kernel, and the passed dtype."""
 
     name: str
     values: NDArray[np.float64]
-    dtype: np.dtype[Any] | None  # None for a parameter that was left out
+    dtype: np.dtype[Any] | None  # None for an omitted parameter
 
 
 class Gradient(NamedTuple):
-    """Where a kernel writes the gradient with respect to one argument, and where the user wants it."""
+    """Gradient with respect to one argument: the array that a kernel writes, and the array to return."""
 
-    shape: tuple[int, ...]  # of the argument as it was passed
+    shape: tuple[int, ...]  # of the argument as passed
     dtype: np.dtype[Any] | None
-    values: NDArray[Any] | None = None  # None: nobody wants it
+    values: NDArray[Any] | None = None  # None if the gradient is not requested
     out: NDArray[Any] | None = None
-    direct: bool = False  # the kernel writes to `out` itself
-    in_place: bool = False  # which is the input
+    direct: bool = False  # the kernel writes to `out` directly
+    in_place: bool = False  # `out` is the input
 
     def finish(self) -> NDArray[Any]:
-        """Copy the gradient to where it was asked for, in shape and dtype of the argument, and return it."""
+        """Return the gradient in shape and dtype of the argument, copied to `out` if given."""
         values = self.values
         assert values is not None
         if self.direct and self.out is not None:
@@ -95,7 +95,8 @@ def as_gradients(
     """Allocate the gradients with respect to an argument and to parameters, or check the arrays given for them.
 
     `result` is the class of the named tuple of all gradients. `grad_out` may be one array, for the argument, or such a
-    tuple, None where there is no array. Gradients of parameters begin as zeros in float64, for kernels to add to.
+    tuple, with None for omitted arrays. Gradients of parameters are initialised to zeros in float64; kernels add to
+    them.
     """
     wanted = flag("return_grad", return_grad)
     if grad_out is None and not wanted:

@@ -1,4 +1,4 @@
-"""The reduction table: what every loss is summed to, and what its gradient is scaled by."""
+"""Reductions: sums of losses, and scales of losses and gradients."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STEP_REDUCTIONS = ("none", "per_sequence", "sum", "mean", "sequence_mean", "batc
 
 
 def check_reduction(reduction: object, allowed: tuple[str, ...], normalizer: Any) -> float | None:
-    """Return the normalizer as a number, if there is one; ValueError for a reduction that is not allowed."""
+    """Return the normalizer as a number, or None; raise ValueError for a reduction that is not allowed."""
     choice("reduction", reduction, allowed)
     if normalizer is None:
         return None
@@ -42,10 +42,10 @@ def sequence_scale(
     sample_weight: NDArray[np.float64] | None,
     batch: int,
 ) -> NDArray[np.float64]:
-    """Return what each sequence's loss is multiplied by before the losses are added.
+    """Return the factor of the loss of each sequence in the sum.
 
-    `counts` [B] are the (weighted) numbers of what "mean" and "sequence_mean" average over; or one
-    number in all, for one scale, if the reduction is uniform.
+    `counts` [B] are the (weighted) numbers of the terms that "mean" and "sequence_mean" average over; or a single
+    number, for a single scale, if the reduction is uniform.
     """
     if sample_weight is None:
         return _scale(reduction, counts, normalizer, None, batch)
@@ -56,7 +56,7 @@ def sequence_scale(
 
 
 def _balanced(weight: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return weights whose sum and its reciprocal are finite, in the same proportions but for what underflows."""
+    """Return weights in the same proportions, up to underflow, whose sum has a finite value and reciprocal."""
     largest = float(weight.max(initial=0.0))
     if largest == 0 or 1e-100 < largest < 1e100:
         return weight
@@ -78,7 +78,8 @@ def _scale(
     elif normalizer is not None:
         divisor = normalizer
     factor = 1.0 / divisor if divisor > 0 else 0.0
-    # Scales are finite: some of what they multiply is 0.
+    # Scales are finite, because some of their cofactors are 0.
+    scale: NDArray[np.float64]
     if sample_weight is None:
         scale = filled(len(counts), min(factor, _MOST))
         if reduction != "sequence_mean":
@@ -100,7 +101,7 @@ def length_scale(
     normalizer: float | None,
     sample_weight: NDArray[np.float64] | None,
 ) -> NDArray[np.float64]:
-    """Return the scale of each sequence where "mean" is over sequences and "sequence_mean" divides by lengths."""
+    """Return the scale of each sequence if "mean" averages over sequences and "sequence_mean" divides by lengths."""
     if reduction == "mean":
         reduction = "batch_mean"
     counts = np.maximum(lengths, 1) if reduction == "sequence_mean" else lengths
@@ -110,7 +111,7 @@ def length_scale(
 def reduce_sequences(
     reduction: str, loss: NDArray[np.float64], scale: NDArray[np.float64]
 ) -> NDArray[np.float64] | float:
-    """Return the reduced loss; a sequence of scale 0 does not count, whatever its loss."""
+    """Return the reduced loss; a sequence of scale 0 does not count, even if its loss is NaN or infinite."""
     weighted = np.empty(len(loss))
     total = arguments.weigh(loss, scale, weighted)
     if reduction in ("none", "per_sequence"):
@@ -119,7 +120,7 @@ def reduce_sequences(
 
 
 def _small_sum(values: NDArray[np.float64], weights: NDArray[np.float64] | float = 1.0) -> float:
-    """Return the weighted sum where parts of it may overflow to infinities of both signs; NaN where a value is."""
+    """Return the weighted sum of terms whose partial sums may overflow with both signs; NaN if a value is NaN."""
     with np.errstate(all="ignore"):
         small, factors = np.ldexp(values, -600), np.ldexp(weights, -600)
         terms = np.multiply(small, factors, out=np.zeros_like(values), where=np.not_equal(weights, 0))
@@ -127,14 +128,17 @@ def _small_sum(values: NDArray[np.float64], weights: NDArray[np.float64] | float
 
 
 def is_uniform(reduction: str, sample_weight: NDArray[np.float64] | None) -> bool:
-    """Whether every sequence has the same scale and nobody asks for its loss: a batch is then as one."""
+    """Return True if every sequence has the same scale and the sums of single sequences are not needed.
+
+    The batch is then reduced as one sequence.
+    """
     return sample_weight is None and reduction in ("none", "sum", "mean", "batch_mean")
 
 
 def reduce_steps(
     reduction: str, losses: NDArray[np.float64], scale: NDArray[np.float64], shape: tuple[int, ...]
 ) -> NDArray[np.float64] | float:
-    """Return the reduced loss of steps of that shape; losses [B, steps], or partial sums unless "none"."""
+    """Return the reduced loss of steps of this shape; losses [B, steps], or partial sums unless "none"."""
     if reduction == "none":
         with np.errstate(over="ignore", under="ignore"):
             scaled = np.multiply(losses, scale[:, None], out=np.zeros_like(losses), where=scale[:, None] != 0)

@@ -1,4 +1,4 @@
-"""What per-step losses add to the arguments: which steps count, targets of each, numbers to compare."""
+"""Arguments of losses at every step: counted steps, targets, parameters, numbers to compare."""
 
 from __future__ import annotations
 
@@ -28,40 +28,40 @@ from .scores import Scores
 
 
 class Steps(NamedTuple):
-    """Which steps of a batch count: of each sequence the first ones, and of those what a mask says."""
+    """The steps of a batch that count: the first steps of each sequence, restricted by a mask."""
 
-    shape: tuple[int, ...]  # as the user sees them: [B, T, ...]
-    first: NDArray[np.int64] | None  # [B], how many steps; None if all
+    shape: tuple[int, ...]  # as passed: [B, T, ...]
+    first: NDArray[np.int64] | None  # [B], number of steps; None for all
     mask: NDArray[np.uint8] | None  # [B, steps]
 
     @property
     def batch(self) -> int:
-        """Sequences."""
+        """Number of sequences."""
         return self.shape[0] if self.shape else 1
 
     @property
     def rows(self) -> int:
-        """Steps of a sequence."""
+        """Number of steps of a sequence."""
         return math.prod(self.shape[1:])
 
     @property
     def full(self) -> bool:
-        """Whether all steps count."""
+        """Return True if all steps count."""
         return self.first is None and self.mask is None
 
     def lengths(self) -> NDArray[np.int64]:
-        """How many steps of each sequence there are before its padding."""
+        """Return the number of steps of each sequence before its padding."""
         return filled(self.batch, self.rows, np.int64) if self.first is None else self.first
 
     def counts(self) -> NDArray[np.float64]:
-        """How many steps of each sequence count."""
+        """Return the number of steps of each sequence that count."""
         if self.mask is None:
             return filled(self.batch, self.rows) if self.first is None else self.first.astype(np.float64)
         counts: NDArray[np.float64] = self.counting().sum(axis=1, dtype=np.float64)
         return counts
 
     def counting(self) -> NDArray[np.bool_]:
-        """Say of each step [B, steps] whether it counts."""
+        """Return the mask [B, steps] of the steps that count."""
         if self.first is None:
             every = (self.batch, self.rows)
             return np.ones(every, np.bool_) if self.mask is None else self.mask.view(np.bool_)
@@ -69,7 +69,7 @@ class Steps(NamedTuple):
         return inside if self.mask is None else inside & self.mask.view(np.bool_)
 
     def position(self, flat: int) -> str:
-        """Name the indices of a step."""
+        """Return the indices of a step as text."""
         return ", ".join(map(str, np.unravel_index(flat, self.shape))) if self.shape else "()"
 
 
@@ -80,7 +80,7 @@ def shown(name: str, read: NDArray[Any], flat: int) -> str:
 
 
 def as_steps(shape: tuple[int, ...], lengths: Any, mask: Any) -> Steps:
-    """Check what says which steps count; steps of shape [B, T, ...]."""
+    """Check lengths and mask of steps of shape [B, T, ...]."""
     batch = shape[0] if shape else 1
     first = chosen = None
     if lengths is not None:
@@ -104,9 +104,9 @@ def as_targets(
     class_weight: NDArray[np.float64] | None,
     in_all: bool,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Check classes, one of each step; return them, -1 where a step does not count, and counts [B].
+    """Check classes, one for each step; return them, with -1 for steps that do not count, and counts [B].
 
-    A step counts as much as the weight of its class. `in_all` asks for one count over the batch.
+    A step counts with the weight of its class. With `in_all`, there is one count for the batch.
     """
     read = read_integers("targets", targets)
     values = read.values
@@ -116,9 +116,9 @@ def as_targets(
     if not -(2**63) <= ignored < 2**63:
         raise ValueError(f"ignore_index is {ignored}; allowed: integers of 64 bits, -2**63 to 2**63 - 1")
     if ignored == 2**63 - 1 and read.exact.dtype.kind == "u":
-        values = np.where(read.exact > ignored, -1, values)  # which would seem to be ignored
+        values = np.where(read.exact > ignored, -1, values)  # else equal to ignore_index as int64
     flat = values.reshape(-1)
-    one = in_all and steps.full  # counted as if they were one sequence
+    one = in_all and steps.full  # counted as one sequence
     lengths = np.array([flat.size]) if one else steps.lengths()
     counts = np.zeros(len(lengths))
     bad = -1
@@ -137,7 +137,7 @@ def as_targets(
 
 
 def as_distributions(targets: NDArray[Any], scores: Scores) -> NDArray[Any]:
-    """Check distributions over classes, one for each step; of any float dtype."""
+    """Check distributions over classes, one for each step, of any float dtype."""
     if targets.shape != scores.given.shape:
         raise ValueError(
             f"targets has shape {targets.shape} and dtype {shortened(targets.dtype)}; allowed: integers of shape "
@@ -147,20 +147,20 @@ def as_distributions(targets: NDArray[Any], scores: Scores) -> NDArray[Any]:
 
 
 def check_no_ignore_index(ignore_index: Any) -> None:
-    """Raise ValueError for an index of a class where targets are distributions, none of which it could mark."""
+    """Raise ValueError for an index of a class together with distributions, to which `ignore_index` does not apply."""
     index = as_integer("ignore_index", ignore_index)
     if index >= 0:
         raise ValueError(
-            f"ignore_index is {index}, and targets are distributions, which it does not apply to; "
-            "allowed: negative integers, which mark nothing; pass lengths or mask instead"
+            f"ignore_index is {index}, but it does not apply to targets that are distributions; "
+            "allowed: negative integers, which have no effect; pass lengths or mask instead"
         )
 
 
-_LIGHTEST, _HEAVIEST = 1e-150, 1e150  # whose sums, times weights of sequences, have a reciprocal
+_LIGHTEST, _HEAVIEST = 1e-150, 1e150  # bounds for which sums times weights of sequences have a finite reciprocal
 
 
 def as_class_weight(value: Any, n_classes: int) -> NDArray[np.float64] | None:
-    """Return weights of classes [V], or None; averages divide by sums of them."""
+    """Return weights of classes [V], or None; averages divide by sums of the weights."""
     weights = as_weights("class_weight", value, n_classes)
     if weights is not None:
         bad = np.flatnonzero((weights != 0) & ((weights < _LIGHTEST) | (weights > _HEAVIEST)))
@@ -171,7 +171,7 @@ def as_class_weight(value: Any, n_classes: int) -> NDArray[np.float64] | None:
 
 
 class Parameter(NamedTuple):
-    """A parameter of a loss over numbers: its name, and what is allowed for it."""
+    """A parameter of a loss over numbers: its name and its allowed range."""
 
     name: str
     least: float
@@ -181,7 +181,7 @@ class Parameter(NamedTuple):
 
 
 def as_parameter(parameter: Parameter, value: Any, shape: tuple[int, ...]) -> float | NDArray[np.float64]:
-    """Check a parameter of a loss over numbers of that shape."""
+    """Check a parameter of a loss over numbers of this shape."""
     name, least, most, open_ends, per_feature = parameter
     array = as_array(name, value) if per_feature and not isinstance(value, float) else None
     if array is None or array.ndim == 0:
@@ -197,19 +197,19 @@ def as_parameter(parameter: Parameter, value: Any, shape: tuple[int, ...]) -> fl
 
 
 class Numbers(NamedTuple):
-    """Numbers of T steps of D features each in B sequences, as a kernel takes them."""
+    """Numbers of B sequences of T steps of D features, in the form of a kernel."""
 
-    values: NDArray[Any]  # [B, outer, inner], T D in all; the last axis with any stride
+    values: NDArray[Any]  # [B, outer, inner] with outer inner = T D; the last axis may have any stride
     given: NDArray[Any]
     shape: tuple[int, int, int]  # B, T, D
 
     def fold(self, array: NDArray[Any]) -> NDArray[Any] | None:
-        """View an array of the shape that was passed as the kernel sees it; None if it would be a copy."""
+        """View an array of the passed shape in the form of the kernel; None if the view requires a copy."""
         runs = as_runs(array, self.shape)
         return runs if not runs.size or np.may_share_memory(runs, array) else None
 
     def empty(self) -> NDArray[Any]:
-        """Allocate an array for the gradient, as the kernel sees it."""
+        """Allocate an array for the gradient in the form of the kernel."""
         array = np.empty_like(self.given, dtype=self.values.dtype, subok=False)
         runs = self.fold(array)
         return as_runs(np.empty(self.given.shape, self.values.dtype), self.shape) if runs is None else runs
@@ -240,7 +240,7 @@ def as_comparison(name: str, value: Any, predictions: Numbers) -> NDArray[Any]:
 
 
 def as_runs(array: NDArray[Any], shape: tuple[int, int, int]) -> NDArray[Any]:
-    """View B, T, D numbers as [B, outer, inner] with the longest inner axis that has one stride."""
+    """View numbers [B, T, D] as [B, outer, inner] with the longest inner axis of one stride."""
     batch, steps, features = shape
     runs = array.reshape(shape)
     if not runs.flags.aligned:

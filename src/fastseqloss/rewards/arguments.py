@@ -16,7 +16,7 @@ from .._kernels.arguments import first_outside
 def as_finite(
     name: str, value: Any, shape: tuple[int, ...], counts: NDArray[np.bool_] | None = None
 ) -> NDArray[np.float64]:
-    """Return a copy of real numbers of that shape, finite where they count and 0 elsewhere."""
+    """Return a copy of real numbers of this shape, finite where they count and 0 elsewhere."""
     given = as_real(name, value)
     if given.shape != shape:
         raise ValueError(f"{name} has shape {given.shape}; allowed: {shape}")
@@ -49,7 +49,7 @@ def as_advantages(value: Any, steps: Steps, counts: NDArray[np.bool_]) -> NDArra
 
 
 def as_actions(value: Any, steps: Steps, counts: NDArray[np.bool_], n_actions: int) -> NDArray[np.int64]:
-    """Return actions [B R], -1 where a step does not count."""
+    """Return actions [B R], with -1 for steps that do not count."""
     read = read_integers("actions", value)
     actions = read.values
     if actions.shape != steps.shape:
@@ -64,7 +64,7 @@ def as_actions(value: Any, steps: Steps, counts: NDArray[np.bool_], n_actions: i
 
 
 def as_clip(clip: Any) -> tuple[float, float]:
-    """Return how far a ratio may be below and above 1."""
+    """Return the largest distances of a ratio below and above 1."""
     bounds = as_array("clip", clip)
     if bounds.ndim == 0:
         low = high = bounds

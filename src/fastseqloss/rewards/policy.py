@@ -402,7 +402,7 @@ def _policy_loss(
     old_log_probs: ArrayLike | None = None,
     clip: tuple[float, float] | None = None,
 ) -> Loss | LossAndGradient:
-    """Check everything, run the kernel, and reduce; without `clip` there is no ratio to old log-probabilities."""
+    """Check the arguments, run the kernel and reduce; without `clip`, the loss does not use old log-probabilities."""
     entropy = as_number("entropy_coef", entropy_coef, 0.0, np.inf)
     kl = as_number("kl_coef", kl_coef, 0.0, np.inf)
     if kl and ref_log_probs is None:

@@ -191,7 +191,7 @@ def expected_risk_loss(
 def _expected_risk(
     x: NDArray[np.float64], risks: NDArray[np.float64], alpha: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return expected risks [B], and their derivatives by the log-probabilities."""
+    """Return expected risks [B], and their derivatives with respect to the log-probabilities."""
     most = x.max(axis=1, keepdims=True)
     with np.errstate(all="ignore"):
         # Halves of scores and risks, which are exact, because differences of finite numbers may overflow.

@@ -1,1 +1,1 @@
-"""Losses at every step of padded sequences. A new one is described in `registry`."""
+"""Losses at every step of padded sequences; the table of the losses is in `registry`."""

@@ -109,47 +109,48 @@ def softmax_cross_entropy(
         Z_{b,t} = \sum_c e^{x_{b,t,c}}, \quad
         q_{b,t,c} = w_c \left((1 - \epsilon)\, y_{b,t,c} + \frac{\epsilon}{V}\right)
 
-    with class weights :math:`w`, smoothing :math:`\epsilon` [1]_ and :math:`\zeta` the weight of the z-loss
-    [2]_; for an integer target :math:`y` is 1 at its class, and its weight is that of the class.
+    with class weights :math:`w`, smoothing :math:`\epsilon` [1]_ and the weight :math:`\zeta` of the z-loss
+    [2]_; for an integer target, :math:`y` is 1 at its class and 0 elsewhere.
 
     Parameters
     ----------
     logits : array_like [..., V]
-        Scores of V classes: batch, time and further axes of steps, as many as there are; [N, V] is
-        N sequences of one step. float32 and float64 are native; float16 and bfloat16 are read and
-        written as they are, a row at a time computed in float32. Any strides; a class axis that is not
-        contiguous is copied.
+        Scores of V classes, with any number of axes of steps before them: batch, time and so on; [N, V] is
+        N sequences of one step. float32 and float64 are native; float16 and bfloat16 are read and written
+        without a converted copy, and computed in float32. Any strides; a class axis that is not contiguous
+        is copied.
     targets : array_like of int, shape of the steps; or of float, shape of `logits`
         Classes, or distributions over classes: finite numbers of 0 or more, which need not add up to one.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
-        Which steps count, where they are not the first ones; all by default. With `lengths` a step
-        counts if both say so. What does not count is never read and has gradient 0.
+        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        never read and have gradient 0.
     input : {"logits", "log_probs", "probs"}
-        What `logits` holds. A softmax is applied to logits alone. Log-probabilities and
-        probabilities are taken as they are, normalised or not, and the gradient is the derivative with
-        respect to them. Probabilities are from 0 to 1; one beyond by up to 1e-6, as rounding has
-        it, counts as 0 or 1.
+        Kind of the numbers in `logits`. A softmax is applied to logits only. Log-probabilities and
+        probabilities are used unchanged, normalised or not, and the gradient is the derivative with
+        respect to them. Probabilities are from 0 to 1; a value outside by at most 1e-6, from rounding,
+        counts as 0 or 1.
     ignore_index : int
-        Steps with this target do not count at all. Distributions take none: negative there, as by default.
+        Steps with this target do not count. It does not apply to distributions, for which it must be
+        negative, as by default.
     class_weight : array_like [V], optional
-        Weight of each class, 0 or from 1e-150 to 1e150. For integer targets averages then divide by the
-        sum of the targets' weights; for distributions they leave the divisor alone.
+        Weight of each class, 0 or from 1e-150 to 1e150. For integer targets, averages divide by the sum of
+        the targets' weights; for distributions, the weights do not change the divisor.
     label_smoothing : float
         From 0 to 1: this share of each target goes to all classes in equal parts.
     z_loss : float
-        Weight of the square of the log normaliser, which keeps logits from drifting; for logits only.
+        Weight of the square of the log normaliser, which limits the drift of logits; for logits only.
         Class weights do not apply to it.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
-        "mean" divides the sum over steps by their number, "sequence_mean" is the mean over sequences
-        of each one's mean over its steps, "batch_mean" divides the sum by B; "per_sequence" gives the
-        sums [B], "none" every step's loss.
+        "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
+        its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
+        [B], and "none" the loss of every step.
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
     sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. Averages divide by the sum of weights where
-        they divided by a count.
+        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
+        instead of a count.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
@@ -161,8 +162,8 @@ def softmax_cross_entropy(
     Returns
     -------
     loss : float, or ndarray of float64
-        The loss, in nats; [B] with "per_sequence", of the shape of the steps with "none", 0 where a step
-        does not count.
+        The loss, in nats; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
+        that do not count.
     grad : ndarray, shape and dtype of `logits`
         Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
         `grad_out`.
@@ -170,29 +171,29 @@ def softmax_cross_entropy(
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, weights or options are not as above, naming the argument,
-        the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
+        argument, the position, the value and what is allowed; nothing has been written then.
 
     See Also
     --------
-    nll_loss : of log-probabilities.
-    binary_cross_entropy : of independent decisions.
+    nll_loss : loss of log-probabilities.
+    binary_cross_entropy : loss of independent decisions.
 
     Notes
     -----
-    The result does not depend, not even by a bit, on the number of threads nor on the other sequences
-    of the batch. Where :math:`q` is 0 a term is 0, whatever the score. A logit of -inf is a class that
-    is masked out: the loss of a target on one is inf. A step whose logits are all -inf has loss inf and
-    gradient 0. NaN or +inf among the logits of a step makes its loss and gradient NaN. No step that
-    counts at all gives loss 0 and gradient 0.
+    The result does not depend, not even by a bit, on the number of threads or on the other sequences
+    of the batch. A term with :math:`q` = 0 is 0 for any score. A logit of -inf masks a class out: the loss of
+    a target of this class is inf. A step whose logits are all -inf has loss inf and gradient 0. NaN or +inf
+    among the logits of a step makes its loss and gradient NaN. Without any step that counts, loss and
+    gradient are 0.
 
     Perplexity is ``np.exp`` of the mean.
 
     Replaces ``torch.nn.functional.cross_entropy`` (classes on axis 1 there, here on the last),
     ``optax.softmax_cross_entropy_with_integer_labels``, ``optax.softmax_cross_entropy``,
     ``keras.losses.SparseCategoricalCrossentropy`` and ``keras.losses.CategoricalCrossentropy``. Options
-    mean what they mean in PyTorch. Different: with all steps ignored the mean is 0, not NaN, and
-    "mean" never counts padding.
+    have the meaning of those in PyTorch, with two differences: if all steps are ignored, the mean is 0
+    instead of NaN, and "mean" never counts padding.
 
     References
     ----------
@@ -312,31 +313,31 @@ def nll_loss(
     Parameters
     ----------
     log_probs : array_like [..., V]
-        Log-probabilities of V classes: batch, time and further axes of steps, as many as there are; [N, V] is
-        N sequences of one step. float32 and float64 are native; float16 and bfloat16 are read and
-        written as they are, a row at a time computed in float32. Any strides; a class axis that is not
+        Log-probabilities of V classes, with any number of axes of steps before them: batch, time and so on;
+        [N, V] is N sequences of one step. float32 and float64 are native; float16 and bfloat16 are read and
+        written without a converted copy, and computed in float32. Any strides; a class axis that is not
         contiguous is copied.
     targets : array_like of int, shape of the steps
         Classes.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
-        Which steps count, where they are not the first ones; all by default. With `lengths` a step
-        counts if both say so. What does not count is never read and has gradient 0.
+        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        never read and have gradient 0.
     ignore_index : int
-        Steps with this target do not count at all.
+        Steps with this target do not count.
     class_weight : array_like [V], optional
-        Weight of each class, 0 or from 1e-150 to 1e150. For integer targets averages then divide by the
-        sum of the targets' weights; for distributions they leave the divisor alone.
+        Weight of each class, 0 or from 1e-150 to 1e150. For integer targets, averages divide by the sum of
+        the targets' weights; for distributions, the weights do not change the divisor.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
-        "mean" divides the sum over steps by their number, "sequence_mean" is the mean over sequences
-        of each one's mean over its steps, "batch_mean" divides the sum by B; "per_sequence" gives the
-        sums [B], "none" every step's loss.
+        "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
+        its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
+        [B], and "none" the loss of every step.
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
     sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. Averages divide by the sum of weights where
-        they divided by a count.
+        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
+        instead of a count.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
@@ -348,8 +349,8 @@ def nll_loss(
     Returns
     -------
     loss : float, or ndarray of float64
-        The loss, in nats; [B] with "per_sequence", of the shape of the steps with "none", 0 where a step
-        does not count.
+        The loss, in nats; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
+        that do not count.
     grad : ndarray, shape and dtype of `log_probs`
         Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
         `grad_out`.
@@ -357,18 +358,18 @@ def nll_loss(
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, weights or options are not as above, naming the argument,
-        the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
+        argument, the position, the value and what is allowed; nothing has been written then.
 
     See Also
     --------
-    softmax_cross_entropy : from logits; with smoothing, and distributions as targets.
+    softmax_cross_entropy : loss of logits, with smoothing and distributions as targets.
 
     Notes
     -----
-    Replaces ``torch.nn.functional.nll_loss`` (classes on axis 1 there, here on the last). The same as
-    `softmax_cross_entropy` with ``input="log_probs"``; from logits that function is faster and more
-    accurate than a log-softmax before this one.
+    Replaces ``torch.nn.functional.nll_loss`` (classes on axis 1 there, here on the last). The loss is
+    equal to `softmax_cross_entropy` with ``input="log_probs"``. For logits, `softmax_cross_entropy` is faster
+    and more accurate than a log-softmax followed by this function.
 
     Examples
     --------
@@ -446,30 +447,30 @@ def binary_cross_entropy(
     Parameters
     ----------
     logits : array_like [B], [B, T] or [B, T, D]
-        Scores: batch, time, and features (labels of a multi-label step), over which a step's loss is the
-        mean. float32 and float64 are native; float16 and bfloat16 are read and written as they are. Any
-        strides.
+        Scores: batch, time and features (labels of a multi-label step); the loss of a step is the mean over
+        its features. float32 and float64 are native; float16 and bfloat16 are read and written without a
+        converted copy. Any strides.
     targets : array_like, shape of `logits`
-        From 0 to 1, of any real dtype.
+        Numbers from 0 to 1, of any real dtype.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T], optional
-        Which steps count, where they are not the first ones; all by default. With `lengths` a step
-        counts if both say so. What does not count is never read and has gradient 0.
+        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        never read and have gradient 0.
     input : {"logits", "probs"}
-        What `logits` holds; the gradient is the derivative with respect to that. Probabilities are from 0 to
-        1; what is beyond by up to 1e-6, as rounding has it, counts as 0 or 1.
+        Kind of the numbers in `logits`; the gradient is the derivative with respect to them. Probabilities
+        are from 0 to 1; a value outside by at most 1e-6, from rounding, counts as 0 or 1.
     pos_weight : float, or array_like [D], optional
-        Weight of what the target says yes to; or one for each feature (the last axis).
+        Weight of the positive part of the targets; or one for each feature (the last axis).
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
-        "mean" divides the sum over steps by their number, "sequence_mean" is the mean over sequences
-        of each one's mean over its steps, "batch_mean" divides the sum by B; "per_sequence" gives the
-        sums [B], "none" every step's loss.
+        "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
+        its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
+        [B], and "none" the loss of every step.
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
     sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. Averages divide by the sum of weights where
-        they divided by a count.
+        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
+        instead of a count.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
@@ -481,8 +482,8 @@ def binary_cross_entropy(
     Returns
     -------
     loss : float, or ndarray of float64
-        The loss, in nats; [B] with "per_sequence", of the shape of the steps with "none", 0 where a step
-        does not count.
+        The loss, in nats; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
+        that do not count.
     grad : ndarray, shape and dtype of `logits`
         Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
         `grad_out`.
@@ -490,18 +491,18 @@ def binary_cross_entropy(
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, weights or options are not as above, naming the argument,
-        the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
+        argument, the position, the value and what is allowed; nothing has been written then.
 
     See Also
     --------
-    softmax_cross_entropy : one of several classes.
+    softmax_cross_entropy : loss of a choice among several classes.
 
     Notes
     -----
-    Computed from the logits without rounding a probability to 0 or 1: exact to rounding for logits of
-    any size. A term whose factor is 0 is 0, so probabilities of exactly 0 and 1 have the loss that
-    the equation gives them, 0 or inf (PyTorch and Keras clip).
+    The loss is computed from the logits without rounding a probability to 0 or 1: it is exact to rounding
+    for logits of any size. A term whose factor is 0 is 0, so probabilities of exactly 0 and 1 have the loss
+    of the equation, 0 or inf (PyTorch and Keras clip).
 
     Replaces ``torch.nn.functional.binary_cross_entropy_with_logits`` and ``binary_cross_entropy``,
     ``keras.losses.BinaryCrossentropy`` and ``optax.sigmoid_binary_cross_entropy``.

@@ -1,4 +1,4 @@
-"""The engine of the losses at every step: arguments are prepared, a kernel runs, its result is finished."""
+"""Engine of the losses at every step: preparation of arguments, call of a kernel, reduction of the result."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def prepare_rows(
     find: Any = None,
     probabilities: bool = False,
 ) -> Rows:
-    """Check the arguments of the loss of that name in the registry, whose targets are classes.
+    """Check the arguments of the loss with this name in the registry, for targets that are classes.
 
-    `find` is the kernel's search for numbers out of range, where distributions are allowed; the scores are looked
-    through, too, if they are `probabilities`.
+    `find` is the kernel's search for numbers out of range, for losses that allow distributions; scores are searched,
+    too, if they are `probabilities`.
     """
     loss = LOSSES[name]
     checked = as_step_scores(loss.scores, scores)
@@ -78,7 +78,7 @@ def prepare_rows(
         targets=found.classes,
         scale=found.scale,
         class_weight=weight,
-        # In the memory of the targets, which a step no longer needs once its loss is known.
+        # Losses share the memory of the targets: the target of a step is not read after its loss is stored.
         losses=found.classes.view(np.float64),
         threads=threads_for_rows(options.num_threads, checked, loss.nanoseconds, 20.0),
         dense=(wanted,) if loss.targets == DISTRIBUTIONS else (),
@@ -99,7 +99,7 @@ def _check_share(
 
 
 def balance(rows: Rows, z_loss: float) -> float:
-    """Move a power of 2 from weights of classes that float32 may not hold to the scale; return `z_loss` over it."""
+    """Move a power of 2 from class weights out of the range of float32 to the scale; return `z_loss` divided by it."""
     if rows.class_weight is None:
         return z_loss
     largest = float(rows.class_weight.max())
@@ -117,14 +117,14 @@ def balance(rows: Rows, z_loss: float) -> float:
 
 @dataclass
 class _Pairs:
-    """Predictions and targets, with all that the kernel takes."""
+    """Predictions, targets and the other arguments of the kernel."""
 
     loss: StepLoss
     summed: StepSum
     numbers: Numbers
     gradient: Gradient
-    targets: NDArray[Any]  # as they were passed
-    wanted: NDArray[Any]  # as the kernel takes them
+    targets: NDArray[Any]  # as passed
+    wanted: NDArray[Any]  # in the form of the kernel
     parameter: float | NDArray[np.float64]
     scale: NDArray[np.float64]
     threads: int
@@ -133,7 +133,7 @@ class _Pairs:
 def pointwise_loss(
     name: str, predictions: Any, targets: Any, options: Options, parameter: Any = None
 ) -> Loss | LossAndGradient:
-    """Return the reduced loss of that name in the registry, and its gradient if asked for."""
+    """Return the reduced loss with this name in the registry, and its gradient if requested."""
     pairs = _prepare(LOSSES[name], predictions, targets, options, parameter)
     losses, scale = _run(pairs, _check_before(pairs))
     return pairs.summed.finish(losses, scale, pairs.gradient)
@@ -153,7 +153,7 @@ def _prepare(loss: StepLoss, predictions: Any, targets: Any, options: Options, p
 
 
 def _check_before(pairs: _Pairs) -> str:
-    """Check the values that must be known to be good before anything is written; return what is left to check."""
+    """Check the values that must be valid before anything is written; return the check that remains for the kernel."""
     if pairs.loss.probabilities:
         _check_all(pairs, "probabilities", pairs.numbers.values, pairs.loss.scores, pairs.numbers.given)
     if pairs.loss.targets == NUMBERS or not pairs.gradient.direct:
@@ -163,7 +163,7 @@ def _check_before(pairs: _Pairs) -> str:
 
 
 def _check_all(pairs: _Pairs, allowed: str, values: NDArray[Any], name: str, given: NDArray[Any]) -> None:
-    """Raise if there is a value that the loss does not allow, one of weight 0 too."""
+    """Raise ValueError for a value that the loss does not allow, even one of weight 0."""
     if values.size:
         steps = pairs.summed.steps
         shape, lengths, arrays = _laid_out(pairs, [values], steps.full and steps.batch > 1)
@@ -184,7 +184,7 @@ def _raise_if_bad(bad: int, allowed: str, name: str, given: NDArray[Any]) -> Non
 
 
 def _run(pairs: _Pairs, allowed: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Call the kernel, if there is anything to do; return losses, or sums of them, and the scale of each sequence."""
+    """Call the kernel, unless the batch is empty; return losses or partial sums, and the scale of each sequence."""
     summed, number, wanted, scale = pairs.summed, pairs.parameter, pairs.wanted, pairs.scale
     given, gradient = pairs.numbers.given, pairs.gradient.values
     spread = None
@@ -228,9 +228,9 @@ def _run(pairs: _Pairs, allowed: str) -> tuple[NDArray[np.float64], NDArray[np.f
 def _laid_out(
     pairs: _Pairs, arrays: list[NDArray[Any] | None], together: bool
 ) -> tuple[tuple[int, int, int], NDArray[np.int64], list[tuple[NDArray[Any] | None, int]]]:
-    """Return the shape, the lengths and the arrays for the kernel: one sequence, or as many as there are.
+    """Return the shape, the lengths and the arrays for the kernel, as one sequence if `together`.
 
-    The sums of one sequence do not depend on how the arrays lie in memory.
+    The sums of one sequence do not depend on the memory layout of the arrays.
     """
     shape = pairs.numbers.shape
     if not together:
@@ -243,5 +243,5 @@ def _laid_out(
 
 
 def _room_for_items(shape: tuple[int, int, int]) -> NDArray[np.int64]:
-    """Allocate what the kernel notes the first bad target of each item in."""
+    """Allocate the array for the first bad target of each item."""
     return np.empty(shape[0] * _kernel.parts(shape[1] * shape[2]), np.int64)

@@ -86,35 +86,35 @@ def hinge_loss(
 ) -> Loss | LossAndGradient:
     r"""Hinge loss of binary decisions, and its gradient.
 
-    It is 0 for what is right by the margin m [1]_.
+    It is 0 for decisions that are correct by the margin m [1]_.
 
     .. math:: L_{b,t} = \frac{1}{D} \sum_d \max(0, m - y_{b,t,d}\, s_{b,t,d})
 
     Parameters
     ----------
     scores : array_like [B], [B, T] or [B, T, D]
-        Scores: batch, time, and features, over which a step's loss is the mean. float32 and float64 are
-        native; float16 and bfloat16 are read and written as they are. Any strides.
+        Scores: batch, time and features; the loss of a step is the mean over its features. float32 and
+        float64 are native; float16 and bfloat16 are read and written without a converted copy. Any strides.
     targets : array_like, shape of `scores`
         -1 or 1, of any real dtype.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T], optional
-        Which steps count, where they are not the first ones; all by default. With `lengths` a step
-        counts if both say so. What does not count is never read and has gradient 0.
+        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        never read and have gradient 0.
     margin : float
-        What the product of target and score must reach; 0 or more.
+        Least product of target and score without loss; 0 or more.
     squared : bool
         Whether to square each term.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
-        "mean" divides the sum over steps by their number, "sequence_mean" is the mean over sequences
-        of each one's mean over its steps, "batch_mean" divides the sum by B; "per_sequence" gives the
-        sums [B], "none" every step's loss.
+        "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
+        its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
+        [B], and "none" the loss of every step.
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
     sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. Averages divide by the sum of weights where
-        they divided by a count.
+        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
+        instead of a count.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
@@ -126,8 +126,8 @@ def hinge_loss(
     Returns
     -------
     loss : float, or ndarray of float64
-        The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 where a step
-        does not count.
+        The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
+        that do not count.
     grad : ndarray, shape and dtype of `scores`
         Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
         `grad_out`.
@@ -135,12 +135,12 @@ def hinge_loss(
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, weights or options are not as above, naming the argument,
-        the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
+        argument, the position, the value and what is allowed; nothing has been written then.
 
     Notes
     -----
-    The derivative where the score just reaches the margin is 0.
+    The derivative is 0 at the margin itself.
 
     Replaces ``keras.losses.Hinge`` and ``keras.losses.SquaredHinge`` and ``optax.hinge_loss``. PyTorch's
     ``hinge_embedding_loss`` is another loss.
@@ -240,32 +240,32 @@ def multiclass_hinge_loss(
     Parameters
     ----------
     scores : array_like [..., V]
-        Scores of V classes: batch, time and further axes of steps, as many as there are; [N, V] is N
-        sequences of one step. float32 and float64 are native; float16 and bfloat16 are read and
-        written as they are. Any strides; a class axis that is not contiguous is copied.
+        Scores of V classes, with any number of axes of steps before them: batch, time and so on; [N, V] is
+        N sequences of one step. float32 and float64 are native; float16 and bfloat16 are read and written
+        without a converted copy. Any strides; a class axis that is not contiguous is copied.
     targets : array_like of int, shape of the steps
         Classes, or `ignore_index`.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
-        Which steps count, where they are not the first ones; all by default. With `lengths` a step
-        counts if both say so. What does not count is never read and has gradient 0.
+        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        never read and have gradient 0.
     margin : float
-        By how much the target's score must exceed all others; 0 or more.
+        Least difference between the target's score and all others without loss; 0 or more.
     ignore_index : int
         Steps with this target do not count.
     class_weight : array_like [V], optional
-        Weight of a step by its target, 0 or from 1e-150 to 1e150; averages then divide by the sum of
-        those weights.
+        Weight of each class, 0 or from 1e-150 to 1e150. A step has the weight of its target, and averages
+        divide by the sum of these weights.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
-        "mean" divides the sum over steps by their number, "sequence_mean" is the mean over sequences
-        of each one's mean over its steps, "batch_mean" divides the sum by B; "per_sequence" gives the
-        sums [B], "none" every step's loss.
+        "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
+        its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
+        [B], and "none" the loss of every step.
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
     sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. Averages divide by the sum of weights where
-        they divided by a count.
+        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
+        instead of a count.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
@@ -277,8 +277,8 @@ def multiclass_hinge_loss(
     Returns
     -------
     loss : float, or ndarray of float64
-        The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 where a step
-        does not count.
+        The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
+        that do not count.
     grad : ndarray, shape and dtype of `scores`
         Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
         `grad_out`.
@@ -286,13 +286,13 @@ def multiclass_hinge_loss(
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, weights or options are not as above, naming the argument,
-        the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
+        argument, the position, the value and what is allowed; nothing has been written then.
 
     Notes
     -----
-    The derivative is that of the first of the highest scores beside the target, and 0 where the
-    margin is just reached.
+    The derivative is that of the first of the highest scores other than the target's, and 0 at the margin
+    itself.
 
     ``keras.losses.CategoricalHinge`` is the same only where some other class has a score of 0 or more: it takes
     the highest of the other scores and 0. With one more class, of score 0, this loss is equal to it. PyTorch's

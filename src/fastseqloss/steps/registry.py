@@ -1,7 +1,7 @@
-"""The losses at every step, one row each: the engine, the tests, the fuzzer and the benchmarks read them here.
+"""Table of the losses at every step, read by the engine, the tests, the fuzzer and the benchmarks.
 
-A new loss of one prediction and one target takes an arithmetic function and a word in `_kernels/steps/pointwise.h`, a
-row here, and a public function with its docstring.
+A new loss of one prediction and one target requires an arithmetic function and a name in `_kernels/steps/pointwise.h`,
+a row in this table, and a public function with its docstring.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from typing import Any
 
 from .._core.steps import Parameter
 
-# What targets may be: numbers of the shape of the predictions, any of them, -1 and 1, or 0 to 1; or the class of each
-# step, or that and distributions over classes.
+# Kinds of targets. Of the shape of the predictions: any numbers, -1 or 1, or 0 to 1. One for each step: a class, or a
+# class or a distribution over classes.
 NUMBERS, SIGNS, SHARES, CLASSES, DISTRIBUTIONS = "numbers", "signs", "shares", "classes", "distributions"
 
 
 @dataclass(frozen=True)
 class StepLoss:
-    """One loss: how the public function is called that computes it, and what its arguments may be."""
+    """One loss: the call of its public function, and the allowed values of its arguments."""
 
-    name: str  # the kernel's, if it is of numbers
+    name: str  # name in the kernel, for losses of numbers
     function: str
-    scores: str  # the name of the first argument
+    scores: str  # name of the first argument
     targets: str = NUMBERS
     parameter: Parameter | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)  # which choose it among the losses of its function
-    probabilities: bool = False  # the scores are from 0 to 1
-    nanoseconds: float = 0.5  # that a score takes on one thread
+    options: Mapping[str, Any] = field(default_factory=dict)  # select this loss of the function
+    probabilities: bool = False  # scores are from 0 to 1
+    nanoseconds: float = 0.5  # time for a score on one thread
 
     @property
     def of_classes(self) -> bool:
-        """Whether a step has a score for each class, and not each score a target."""
+        """Return True if a step has one target and a score for each class, rather than a target for each score."""
         return self.targets in (CLASSES, DISTRIBUTIONS)
 
 

@@ -55,24 +55,25 @@ def mse_loss(
     Parameters
     ----------
     predictions : array_like [B], [B, T] or [B, T, D]
-        What the model says: batch, time, and features, over which a step's loss is the mean. float32
-        and float64 are native; float16 and bfloat16 are read and written as they are. Any strides.
+        Predictions: batch, time and features; the loss of a step is the mean over its features. float32
+        and float64 are native; float16 and bfloat16 are read and written without a converted copy. Any
+        strides.
     targets : array_like, shape of `predictions`
         Real numbers of any dtype.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T], optional
-        Which steps count, where they are not the first ones; all by default. With `lengths` a step
-        counts if both say so. What does not count is never read and has gradient 0.
+        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        never read and have gradient 0.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
-        "mean" divides the sum over steps by their number, "sequence_mean" is the mean over sequences
-        of each one's mean over its steps, "batch_mean" divides the sum by B; "per_sequence" gives the
-        sums [B], "none" every step's loss.
+        "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
+        its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
+        [B], and "none" the loss of every step.
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
     sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. Averages divide by the sum of weights where
-        they divided by a count.
+        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
+        instead of a count.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
@@ -84,8 +85,8 @@ def mse_loss(
     Returns
     -------
     loss : float, or ndarray of float64
-        The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 where a step
-        does not count.
+        The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
+        that do not count.
     grad : ndarray, shape and dtype of `predictions`
         Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
         `grad_out`.
@@ -93,13 +94,13 @@ def mse_loss(
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, weights or options are not as above, naming the argument,
-        the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
+        argument, the position, the value and what is allowed; nothing has been written then.
 
     Notes
     -----
     Replaces ``torch.nn.functional.mse_loss``, ``keras.losses.MeanSquaredError`` and
-    ``optax.squared_error``, which know no lengths: they average over padding too.
+    ``optax.squared_error``, which do not support lengths: they average over padding, too.
 
     Examples
     --------
@@ -151,24 +152,25 @@ def mae_loss(
     Parameters
     ----------
     predictions : array_like [B], [B, T] or [B, T, D]
-        What the model says: batch, time, and features, over which a step's loss is the mean. float32
-        and float64 are native; float16 and bfloat16 are read and written as they are. Any strides.
+        Predictions: batch, time and features; the loss of a step is the mean over its features. float32
+        and float64 are native; float16 and bfloat16 are read and written without a converted copy. Any
+        strides.
     targets : array_like, shape of `predictions`
         Real numbers of any dtype.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T], optional
-        Which steps count, where they are not the first ones; all by default. With `lengths` a step
-        counts if both say so. What does not count is never read and has gradient 0.
+        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        never read and have gradient 0.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
-        "mean" divides the sum over steps by their number, "sequence_mean" is the mean over sequences
-        of each one's mean over its steps, "batch_mean" divides the sum by B; "per_sequence" gives the
-        sums [B], "none" every step's loss.
+        "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
+        its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
+        [B], and "none" the loss of every step.
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
     sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. Averages divide by the sum of weights where
-        they divided by a count.
+        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
+        instead of a count.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
@@ -180,8 +182,8 @@ def mae_loss(
     Returns
     -------
     loss : float, or ndarray of float64
-        The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 where a step
-        does not count.
+        The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
+        that do not count.
     grad : ndarray, shape and dtype of `predictions`
         Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
         `grad_out`.
@@ -189,12 +191,12 @@ def mae_loss(
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, weights or options are not as above, naming the argument,
-        the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
+        argument, the position, the value and what is allowed; nothing has been written then.
 
     Notes
     -----
-    The derivative where prediction and target are equal is 0.
+    The derivative is 0 where prediction and target are equal.
 
     Replaces ``torch.nn.functional.l1_loss`` and ``keras.losses.MeanAbsoluteError``.
 
@@ -270,26 +272,27 @@ def huber_loss(
     Parameters
     ----------
     predictions : array_like [B], [B, T] or [B, T, D]
-        What the model says: batch, time, and features, over which a step's loss is the mean. float32
-        and float64 are native; float16 and bfloat16 are read and written as they are. Any strides.
+        Predictions: batch, time and features; the loss of a step is the mean over its features. float32
+        and float64 are native; float16 and bfloat16 are read and written without a converted copy. Any
+        strides.
     targets : array_like, shape of `predictions`
         Real numbers of any dtype.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T], optional
-        Which steps count, where they are not the first ones; all by default. With `lengths` a step
-        counts if both say so. What does not count is never read and has gradient 0.
+        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        never read and have gradient 0.
     delta : float
-        Where the loss goes from square to linear; above 0.
+        Distance from the target at which the loss changes from square to linear; above 0.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
-        "mean" divides the sum over steps by their number, "sequence_mean" is the mean over sequences
-        of each one's mean over its steps, "batch_mean" divides the sum by B; "per_sequence" gives the
-        sums [B], "none" every step's loss.
+        "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
+        its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
+        [B], and "none" the loss of every step.
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
     sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. Averages divide by the sum of weights where
-        they divided by a count.
+        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
+        instead of a count.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
@@ -301,8 +304,8 @@ def huber_loss(
     Returns
     -------
     loss : float, or ndarray of float64
-        The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 where a step
-        does not count.
+        The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
+        that do not count.
     grad : ndarray, shape and dtype of `predictions`
         Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
         `grad_out`.
@@ -310,8 +313,8 @@ def huber_loss(
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, weights or options are not as above, naming the argument,
-        the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
+        argument, the position, the value and what is allowed; nothing has been written then.
 
     Notes
     -----
@@ -396,26 +399,27 @@ def quantile_loss(
     Parameters
     ----------
     predictions : array_like [B], [B, T] or [B, T, D]
-        What the model says: batch, time, and features, over which a step's loss is the mean. float32
-        and float64 are native; float16 and bfloat16 are read and written as they are. Any strides.
+        Predictions: batch, time and features; the loss of a step is the mean over its features. float32
+        and float64 are native; float16 and bfloat16 are read and written without a converted copy. Any
+        strides.
     targets : array_like, shape of `predictions`
         Real numbers of any dtype.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T], optional
-        Which steps count, where they are not the first ones; all by default. With `lengths` a step
-        counts if both say so. What does not count is never read and has gradient 0.
+        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        never read and have gradient 0.
     q : float, or array_like [D]
-        Which quantile, between 0 and 1; or one for each feature (the last axis).
+        The quantile, between 0 and 1; or one for each feature (the last axis).
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
-        "mean" divides the sum over steps by their number, "sequence_mean" is the mean over sequences
-        of each one's mean over its steps, "batch_mean" divides the sum by B; "per_sequence" gives the
-        sums [B], "none" every step's loss.
+        "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
+        its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
+        [B], and "none" the loss of every step.
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
     sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. Averages divide by the sum of weights where
-        they divided by a count.
+        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
+        instead of a count.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
@@ -427,8 +431,8 @@ def quantile_loss(
     Returns
     -------
     loss : float, or ndarray of float64
-        The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 where a step
-        does not count.
+        The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
+        that do not count.
     grad : ndarray, shape and dtype of `predictions`
         Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
         `grad_out`.
@@ -436,13 +440,13 @@ def quantile_loss(
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, weights or options are not as above, naming the argument,
-        the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
+        argument, the position, the value and what is allowed; nothing has been written then.
 
     Notes
     -----
-    The derivative where prediction and target are equal is 0. To predict several quantiles of one
-    series give them as features, and the targets as ``np.broadcast_to(y[..., None], predictions.shape)``.
+    The derivative is 0 where prediction and target are equal. To predict several quantiles of one
+    series, pass them as features, and the targets as ``np.broadcast_to(y[..., None], predictions.shape)``.
 
     References
     ----------

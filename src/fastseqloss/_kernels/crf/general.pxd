@@ -85,8 +85,8 @@ cdef inline double general(Group *g, int64_t b, const floating *x, floating *gra
                            double *start, double *end) noexcept nogil:
     """Log of the sum over all paths of sequence b, relative to the shifts; gradient, and sums over frames unless NULL.
 
-    Returns the logarithm only, without gradients, if it is below -exact_from(frames): all paths then have potentials that
-    are rounded.
+    Returns the logarithm only, without gradients, if it is below -exact_from(frames): all paths then have potentials
+    that are rounded.
     """
     cdef const Problem *p = g.problem
     cdef Py_ssize_t t, j, last

@@ -167,7 +167,7 @@ cdef inline void refuse_scores(Group *g, Py_ssize_t r, Py_ssize_t t, const float
 
 
 cdef inline bint is_rounded(Group *g, Py_ssize_t r, Py_ssize_t t, const floating *x, double most) noexcept nogil:
-    """Return True if the sum of an emission and a start or end is NaN, or has too large a rounding error."""
+    """Return True if the sum of an emission and a start or end overflows, or rounds a score that counts too much."""
     cdef const Problem *p = g.problem
     cdef const floating *emission = x + g.b[r] * p.x_batch + t * p.x_frame
     cdef double score, rest

@@ -1,7 +1,7 @@
 /* The arithmetic under loss.pyx: rows of tags.
  *
- * Rows hold `width` float64 entries, a multiple of FSL_CRF_TAGS; entries beyond the number of tags are 0 (scores: -inf).
- * Several sequences process a frame together, so a step of the recursion is a matrix product (simd/matrix.h). */
+ * Rows hold `width` float64 entries, a multiple of FSL_CRF_TAGS; entries beyond the number of tags are 0 (scores:
+ * -inf). Several sequences process a frame together, so a step of the recursion is a matrix product (simd/matrix.h). */
 #ifndef FASTSEQLOSS_CRF_LATTICE_H
 #define FASTSEQLOSS_CRF_LATTICE_H
 

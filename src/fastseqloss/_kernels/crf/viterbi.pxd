@@ -22,7 +22,7 @@ cdef extern from "crf/lattice.h" nogil:
 
 
 cdef inline void best_scores(Group *g, const floating *x) noexcept nogil:
-    """Set the scores of the best paths to every tag of every frame, and with tags `offset` to that of the tagged path."""
+    """Set the scores of the best paths to all tags of all frames; with tags, `offset` to that of the tagged path."""
     cdef const Problem *p = g.problem
     cdef Py_ssize_t t, r, n = g.rows
     cdef double least, most

@@ -639,7 +639,7 @@ cdef double decode_sequence(const floating *x, Py_ssize_t frames, Py_ssize_t n_c
 
 
 cdef struct Decoding:
-    Py_ssize_t x_step, stride, n, n_frames, n_classes, blank  # x_step, stride: elements from one sequence, one frame to the next
+    Py_ssize_t x_step, stride, n, n_frames, n_classes, blank  # steps of sequences, of frames
     Input kind
     const int64_t *logit_lengths
     int64_t *labels

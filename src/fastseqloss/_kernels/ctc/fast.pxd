@@ -46,9 +46,9 @@ cdef inline Py_ssize_t forward_block(Sequence *s, Py_ssize_t start, Py_ssize_t s
                                      Py_ssize_t cone_hi) noexcept nogil:
     """Run the steps from frame `start`, whose alphas are row 0, to frame `stop`.
 
-    All rows are kept, or the last two only. The function computes only states that can reach the labels from `cone_lo` to
-    `cone_hi` by frame `stop`. Returns the number of segments, each with its own exponents, or -1 if the sequence requires
-    the general path.
+    All rows are kept, or the last two only. The function computes only states that can reach the labels from `cone_lo`
+    to `cone_hi` by frame `stop`. Returns the number of segments, each with its own exponents, or -1 if the sequence
+    requires the general path.
     """
     cdef Py_ssize_t t = start, k = 0, r = 0, lo, hi, filled = s.graph.size, steps, _step
     cdef double *b

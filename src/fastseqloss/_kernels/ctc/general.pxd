@@ -70,8 +70,8 @@ cdef inline void general_close(Sequence *s, const floating *x, floating *g, Py_s
                                double *e_beta, double *v, double *e) noexcept nogil:
     """Gradient at frame t from alphas in row r and betas; stores betas times emissions in v, e.
 
-    Posteriors are normalised to sum 1. For probabilities the gradient needs posterior / y instead, which is alpha before
-    emission times beta, and finite where y is 0.
+    Posteriors are normalised to sum 1. For probabilities the gradient needs posterior / y instead, which is alpha
+    before emission times beta, and finite where y is 0.
     """
     cdef double *a = row(s, s.rows, r, 0)
     cdef double *ea = row(s, s.exponents, r, 0)

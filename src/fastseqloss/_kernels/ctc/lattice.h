@@ -10,7 +10,7 @@
 #include "lattice/extended_range.h"
 
 #define FSL_CTC_STATES 8
-#define FSL_CTC_KEEP (1 << 22) /* largest size in bytes of alphas that are kept as a whole; larger ones are checkpointed */
+#define FSL_CTC_KEEP (1 << 22) /* bytes of alphas that are kept as a whole; larger ones are checkpointed */
 #define FSL_CTC_NEGLIGIBLE 0x1p-120 /* paths with less than this share of the total are omitted from beta */
 
 /* ---- emissions --------------------------------------------------------------------------- */
@@ -31,10 +31,10 @@ static int fsl_ctc_score_range(const double *restrict x, ptrdiff_t n, int probs,
 }
 
 /* Emissions of the first `used` scores, relative to the greatest: x / shift for probabilities, exp(x - shift)
- * for logarithms; 0 from `used` up to n, a multiple of FSL_CTC_STATES, where the scores repeat one of the first. Returns
- * the distance of the smallest emission below 1 in binary orders of magnitude, without exact zeros of logarithms (a y
- * that is 0 for any other reason, or a probability too small for the fast path, counts as more than FSL_RANGE_BUDGET),
- * or NaN for invalid scores. */
+ * for logarithms; 0 from `used` up to n, a multiple of FSL_CTC_STATES, where the scores repeat one of the first.
+ * Returns the distance of the smallest emission below 1 in binary orders of magnitude, without exact zeros of
+ * logarithms (a y that is 0 for any other reason, or a probability too small for the fast path, counts as more than
+ * FSL_RANGE_BUDGET), or NaN for invalid scores. */
 static double fsl_ctc_emissions(const double *restrict x, ptrdiff_t used, ptrdiff_t n, int probs, double *restrict y,
                                 double *shift)
 {
@@ -96,9 +96,9 @@ static int fsl_ctc_refresh(double *restrict b, double *restrict l, const double 
     return bad;
 }
 
-/* Sets the constant factors between neighbours: from l[i-1] to b[i], from b[i] to l[i], from l[i-1] to l[i]. A state with
- * the exponent FSL_DEAD is not reached before the next refresh. Returns nonzero if a factor is out of range, which is
- * possible because the exponents of neighbours are floors over different windows. */
+/* Sets the constant factors between neighbours: from l[i-1] to b[i], from b[i] to l[i], from l[i-1] to l[i]. A state
+ * with the exponent FSL_DEAD is not reached before the next refresh. Returns nonzero if a factor is out of range, which
+ * is possible because the exponents of neighbours are floors over different windows. */
 static int fsl_ctc_factors(const double *restrict eb, double *restrict el, const float *restrict skip,
                            double *restrict lb, double *restrict bl, double *restrict ll, ptrdiff_t lo, ptrdiff_t hi)
 {

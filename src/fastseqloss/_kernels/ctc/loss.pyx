@@ -140,7 +140,7 @@ def ctc_loss(const floating[:, :, :] logits, const int64_t[::1] labels, const in
 
     IN   logits [B, T, V], labels of sequence b from starts[b] on, order: sequences, longest first.
     OUT  loss [B], inf where logit_lengths < frames_needed; grad [B, T, V], which is logits if in_place. With by_state,
-                   grad [B, T, 2 S + 1] receives the posteriors of the states instead, in the order blank, label, ..., blank.
+         grad [B, T, 2 S + 1] receives the posteriors of the states instead: blank, label, ..., blank.
     """
     cdef bint with_grad = grad is not None
     cdef Batch batch

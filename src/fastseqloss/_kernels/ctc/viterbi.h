@@ -1,7 +1,7 @@
 /* The max-plus lattice of CTC alignment, one frame at a time: the arithmetic under alignment.pyx.
  *
- * As in lattice.h, blank and label states are stored in two arrays, b[0..S] and l[0..S-1], ranges [lo, hi) are multiples
- * of FSL_CTC_STATES, and index hi may be read. Scores are logarithms, at most 0, -inf without a path. */
+ * As in lattice.h, blank and label states are stored in two arrays, b[0..S] and l[0..S-1], ranges [lo, hi) are
+ * multiples of FSL_CTC_STATES, and index hi may be read. Scores are logarithms, at most 0, -inf without a path. */
 #ifndef FASTSEQLOSS_CTC_VITERBI_H
 #define FASTSEQLOSS_CTC_VITERBI_H
 
@@ -24,8 +24,8 @@ static int fsl_ctc_viterbi_emissions(const double *restrict score, ptrdiff_t use
     return bad > 0;
 }
 
-/* One step backward: the best score of the states that may follow, plus the own emission, y[u[i]] for a label. `skip` is
- * 1 where l[i-1] may be followed by l[i], else 0. The outputs may be the inputs: index i + 1 is read before it is
+/* One step backward: the best score of the states that may follow, plus the own emission, y[u[i]] for a label. `skip`
+ * is 1 where l[i-1] may be followed by l[i], else 0. The outputs may be the inputs: index i + 1 is read before it is
  * written, at any vector length. */
 static void fsl_ctc_viterbi_step(const double *b, const double *l, double *b_out, double *l_out,
                                  const float *restrict skip, const int32_t *restrict u, const double *restrict y,

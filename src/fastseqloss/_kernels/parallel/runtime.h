@@ -89,7 +89,7 @@ static int fsl_startable(int workers)
     for (int i = 0; i < n; i++) thrd_join(threads[i], NULL);
     mtx_destroy(&gate);
     free(threads);
-    if (n < workers - 1) return n > 1 ? n : 1; /* one fewer than possible, as a margin: OpenMP cannot recover from a failed start */
+    if (n < workers - 1) return n > 1 ? n : 1; /* one fewer than possible, since OpenMP cannot recover */
     return fsl_had = workers;
 }
 #else

@@ -4,8 +4,8 @@
 
 #include "account.h"
 
-/* CPUs that the calling thread may run on. OpenMP's own count ignores that OpenMP may have bound this thread to a single
- * CPU, a binding that the threads it starts inherit. */
+/* CPUs that the calling thread may run on. OpenMP's own count ignores that OpenMP may have bound this thread to a
+ * single CPU, a binding that the threads it starts inherit. */
 #if defined(__linux__)
 #include <sched.h>
 static int fsl_processors(void)

@@ -34,7 +34,7 @@ cdef void begin(Loop *loop, Py_ssize_t n, int most) noexcept nogil:
 cdef bint enter(Loop *loop) noexcept nogil:
     if loop.workers:
         close_region(loop)
-        # Signal handlers run in the main thread only, and a request for the GIL may end other threads while Python ends.
+        # Signal handlers run in the main thread only, and a request for the GIL may end other threads at exit.
         if in_main_thread() and loop.next < loop.n and interrupted():
             loop.status = INTERRUPTED
             return False

@@ -1,8 +1,8 @@
 /* Products of rows with a matrix of float64, packed in panels of columns.
  *
- * A product takes several rows at once, in tiles that stay in registers; a matrix and its rows are `width` entries wide,
- * a multiple of 8. Each entry of a product is the sum of one chain of multiply-adds in the order of the columns of a:
- * its bits do not depend on its tile or on other rows. */
+ * A product takes several rows at once, in tiles that stay in registers; a matrix and its rows are `width` entries
+ * wide, a multiple of 8. Each entry of a product is the sum of one chain of multiply-adds in the order of the columns
+ * of a: its bits do not depend on its tile or on other rows. */
 #ifndef FASTSEQLOSS_MATRIX_H
 #define FASTSEQLOSS_MATRIX_H
 

@@ -1,8 +1,8 @@
 /* Several rows of logits at once.
  *
  * Rows of fewer than FSL_LANES classes are transposed into tiles, tile[class][row]: the lanes of a vector are rows, so
- * that maxima and sums need no operations across lanes; sums are in float64. In longer rows, of up to FSL_SHORT classes,
- * the lanes are classes; operations across lanes follow in a second loop over the rows, which are independent. */
+ * that maxima and sums need no operations across lanes; sums are in float64. In longer rows, of up to FSL_SHORT
+ * classes, the lanes are classes; operations across lanes follow in a second loop over independent rows. */
 #ifndef FASTSEQLOSS_ROWS_H
 #define FASTSEQLOSS_ROWS_H
 

@@ -12,8 +12,8 @@
 #define FSL_PIECE 2048 /* elements of a partial sum */
 
 /* Lists of all losses: loss NAME is the function fsl_NAME, and codes and names for Python derive from the lists. `each`
- * is a macro of a name and of the two arguments that follow. Losses of the second list compute exp or log in the type of
- * the predictions. */
+ * is a macro of a name and of the two arguments that follow. Losses of the second list compute exp or log in the type
+ * of the predictions. */
 #define FSL_LOSSES_IN_FLOAT64(each, loop, a) \
     each(mse, loop, a) each(mae, loop, a) each(huber, loop, a) each(quantile, loop, a) \
     each(hinge, loop, a) each(squared_hinge, loop, a)
