@@ -14,7 +14,7 @@ from .._kernels.codes import STORED
 from .foreign import as_numpy
 from .messages import indexed, wrong_dtype
 
-_NATIVE = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
+TYPE_NAMES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 
 _INT64, _FLOAT64 = np.dtype(np.int64), np.dtype(np.float64)
 
@@ -57,7 +57,7 @@ def check_output(name: str, shape: tuple[int, ...], itemsize: int) -> None:
 def as_floats(name: str, given: NDArray[Any]) -> NDArray[Any]:
     """Return the array in float16, bfloat16, float32 or float64 of native byte order."""
     dtype = given.dtype
-    if dtype in _NATIVE or is_bfloat16(dtype):
+    if dtype in TYPE_NAMES or is_bfloat16(dtype):
         return given
     if dtype.kind == "f" and dtype.itemsize in (2, 4, 8):
         return given.astype(native(dtype), copy=False)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import _NATIVE, as_array, as_floats, is_kernel_ready, kernel_ready
+from .arrays import TYPE_NAMES, as_array, as_floats, is_kernel_ready, kernel_ready
 
 
 class Scores(NamedTuple):
@@ -20,7 +20,7 @@ class Scores(NamedTuple):
     @property
     def type_name(self) -> str:
         """Name of the kernels' specialisation for the dtype."""
-        return _NATIVE[self.values.dtype]
+        return TYPE_NAMES[self.values.dtype]
 
     @property
     def single(self) -> bool:

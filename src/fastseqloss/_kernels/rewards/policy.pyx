@@ -23,12 +23,8 @@ from fastseqloss._kernels.simd.rows cimport load_max, row_dot, row_exp
 from fastseqloss._kernels.simd.step_rows cimport StepRows, gradient_of, hold_rows, scores_of
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.parallel.signals cimport STRETCH, advance
-from fastseqloss._kernels.simd.softmax cimport exp64, log64
+from fastseqloss._kernels.simd.softmax cimport add_exactly, exp64, log64
 from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release, size_product
-
-
-cdef extern from "simd/math.h" nogil:
-    void add_exactly "fsl_add_exactly"(double *sum, double *rest, double x) noexcept
 
 
 cdef extern from "rewards/policy.h" nogil:
