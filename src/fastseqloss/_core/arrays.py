@@ -151,11 +151,6 @@ def shares_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
         return True
 
 
-def as_integers(name: str, value: Any) -> NDArray[np.int64]:
-    """Return a copy of `value` as C-contiguous int64; TypeError for a dtype that is not an integer one."""
-    return read_integers(name, value).values
-
-
 class Integers(NamedTuple):
     """Integers for computing, and for messages; both are copies."""
 
