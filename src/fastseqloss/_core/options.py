@@ -14,7 +14,6 @@ from .arrays import as_array, is_bfloat16
 from .messages import brief
 from .types import Input
 
-
 _INPUTS, _INPUT_KINDS = get_args(Input), tuple(InputKind)
 
 

@@ -80,7 +80,7 @@ def _scale(
     factor = 1.0 / divisor if divisor > 0 else 0.0
     # Scales are finite: some of what they multiply is 0.
     if sample_weight is None:
-        scale = filled(len(counts), min(factor, _MOST))
+        scale: NDArray[np.float64] = filled(len(counts), min(factor, _MOST))
         if reduction != "sequence_mean":
             return scale
     else:
