@@ -35,7 +35,7 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
 
 def _check_size(name: str, array: NDArray[Any]) -> None:
     # Calls allocate 8 bytes for each element; empty arrays still have sequences and steps to allocate for.
-    elements = math.prod(length for length in array.shape if length)
+    elements = math.prod(filter(None, array.shape))
     if elements > _MOST_ELEMENTS:
         raise MemoryError(f"{name} has shape {array.shape}: no memory holds {8 * elements} bytes, 8 for each element")
 
@@ -49,7 +49,7 @@ def filled(n: int, value: float, dtype: type[Any] = np.float64) -> NDArray[Any]:
 
 def check_output(name: str, shape: tuple[int, ...], itemsize: int) -> None:
     """Raise MemoryError if no memory could hold an output of that shape."""
-    n_bytes = math.prod(length for length in shape if length) * itemsize
+    n_bytes = math.prod(filter(None, shape)) * itemsize
     if n_bytes > sys.maxsize:
         raise MemoryError(f"{name} would have shape {shape}: no memory holds {n_bytes} bytes")
 

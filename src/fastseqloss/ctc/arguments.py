@@ -86,6 +86,8 @@ def as_lattice(
 
 def read_labels(labels: Any, names: Names = NAMES) -> Integers | list[Integers]:
     """Return the labels of each sequence for a list or a column of sequences, else those of one array."""
+    if isinstance(labels, np.ndarray) and labels.ndim != 1:
+        return _read_array(labels, names)
     if not isinstance(labels, (list, tuple)):
         labels = as_array(names.labels, labels)
         if labels.ndim != 1 or labels.dtype != object:

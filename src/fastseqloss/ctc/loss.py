@@ -257,19 +257,19 @@ def named_ctc_loss(
     if batch:
         _kernel.ctc_loss[scores.type_name](
             scores.values,
-            labels=checked.values,
-            starts=checked.starts,
-            logit_lengths=lattice.frames,
-            label_lengths=checked.lengths,
-            frames_needed=checked.frames_needed,
-            scale=scale,
-            order=order,
-            input_kind=lattice.input,
-            blank=lattice.alphabet.blank,
-            loss=loss,
-            grad=gradient.values,
-            in_place=gradient.in_place,
-            num_threads=threads,
+            checked.values,
+            checked.starts,
+            lattice.frames,
+            checked.lengths,
+            checked.frames_needed,
+            scale,
+            order,
+            lattice.input,
+            lattice.alphabet.blank,
+            loss,
+            gradient.values,
+            gradient.in_place,
+            threads,
         )
     if lattice.infeasible == "zero":
         loss[loss == np.inf] = 0.0
@@ -363,28 +363,29 @@ def ctc_posteriors(
     n_states = 2 * int(checked.lengths.max(initial=0)) + 1
     shape = (batch, n_frames, n_states)
     check_output("the posteriors", shape, scores.values.itemsize)
-    posteriors = np.empty(shape, scores.values.dtype)
+    posteriors: NDArray[Any] = np.empty(shape, scores.values.dtype)
     if batch:
         _kernel.ctc_loss[scores.type_name](
             scores.values,
-            labels=checked.values,
-            starts=checked.starts,
-            logit_lengths=lattice.frames,
-            label_lengths=checked.lengths,
-            frames_needed=checked.frames_needed,
-            scale=np.ones(batch),
-            order=order,
-            input_kind=lattice.input,
-            blank=lattice.alphabet.blank,
-            loss=np.empty(batch),
-            grad=posteriors,
-            in_place=False,
-            num_threads=threads,
+            checked.values,
+            checked.starts,
+            lattice.frames,
+            checked.lengths,
+            checked.frames_needed,
+            np.ones(batch),
+            order,
+            lattice.input,
+            lattice.alphabet.blank,
+            np.empty(batch),
+            posteriors,
+            False,
+            threads,
             by_state=True,
         )
-    with np.errstate(under="ignore"):
-        wanted: NDArray[Any] = posteriors.astype(scores.given.dtype, copy=False)
-    return wanted[0] if scores.single else wanted
+    if posteriors.dtype != scores.given.dtype:
+        with np.errstate(under="ignore"):
+            posteriors = posteriors.astype(scores.given.dtype)
+    return posteriors[0] if scores.single else posteriors
 
 
 def ctc_feasible(
