@@ -149,3 +149,12 @@ def test_gradients_are_rounded_to_the_nearest_half(level, dtype):
     wanted = wanted[np.abs(wanted) >= np.finfo(np.float32).smallest_normal * 4]
     _, gradient = fsl.mse_loss(np.zeros(len(wanted), dtype), -wanted / 2, **EVERY)
     assert_same([gradient], [wanted.astype(dtype)])
+
+
+def test_losses_of_wide_steps_on_any_number_of_threads(level):
+    """The features of a step may lie in two parts of a sequence, which several workers go through."""
+    x, y = np.random.default_rng(5).normal(size=(2, 2, 300, 1500))
+    alone = fsl.mse_loss(x, y, reduction="none", num_threads=1)
+    np.testing.assert_allclose(alone, np.mean((x - y) ** 2, axis=2), rtol=1e-12)
+    for _ in range(100):
+        assert_same([fsl.mse_loss(x, y, reduction="none", num_threads=4)], [alone])

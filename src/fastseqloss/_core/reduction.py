@@ -81,7 +81,7 @@ def _scale(
     # Scales are finite, because some of their cofactors are 0.
     scale: NDArray[np.float64]
     if sample_weight is None:
-        scale: NDArray[np.float64] = filled(len(counts), min(factor, _MOST))
+        scale = filled(len(counts), min(factor, _MOST))
         if reduction != "sequence_mean":
             return scale
     else:

@@ -14,7 +14,7 @@ from libc.string cimport memcpy, memset
 
 from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Array, Held, Stored, hold, let_go
 from fastseqloss._kernels.parallel.threads cimport DONE, NO_MEMORY, Loop, Status, begin, check, enter, next_items
-from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release
+from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release, round_up
 
 
 cdef extern from "steps/pointwise.h" nogil:
@@ -217,9 +217,10 @@ cdef void run_piece(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssi
         used = within(job, b + s, first, n) if job.scale[b + s] else 0
         if job.mask != NULL:
             leave_out(job, b + s, first, used, loss + i, slope + i)
-        job.partial[(b + s) * job.n_parts + first // PART] += sum_of(loss + i, used) / d
         if job.steps != NULL:
             add_steps(job, b + s, first, used, loss + i)
+        else:
+            job.partial[(b + s) * job.n_parts + first // PART] += sum_of(loss + i, used) / d
         scale = scale_of(job, b + s)
         for j in range(i, i + used):
             slope[j] *= scale
@@ -260,6 +261,14 @@ cdef int64_t look(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize
     return bad
 
 
+cdef inline Py_ssize_t part_start(const Job *job, Py_ssize_t part) noexcept nogil:
+    """First element of a part of a sequence; of a whole step where losses of steps are summed, by one worker each."""
+    cdef Py_ssize_t first = part * PART
+    if job.steps != NULL:
+        first = round_up(first, job.n_features)
+    return min(first, job.n_steps * job.n_features)
+
+
 cdef int64_t run_item(const Job *job, Py_ssize_t item, floating *buffer, double *numbers) noexcept nogil:
     """Process an item; returns the first bad target as b T D + element, or -1."""
     cdef Py_ssize_t size = job.n_steps * job.n_features, b, first = 0, last = size, n_sequences = 1
@@ -269,8 +278,8 @@ cdef int64_t run_item(const Job *job, Py_ssize_t item, floating *buffer, double 
         n_sequences = min(job.group, job.n_sequences - b)
     else:
         b = item // job.n_parts
-        first = item % job.n_parts * PART
-        last = min(size, first + PART)
+        first = part_start(job, item % job.n_parts)
+        last = part_start(job, item % job.n_parts + 1)
     if not job.only_look and job.group == 1 and job.scale[b] and job.mask == NULL and job.steps == NULL \
             and job.a.data == NULL:
         return run_part(job, b, first, last, buffer)
@@ -369,8 +378,8 @@ def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, d
 
     IN   shape: B, T, D. x, y, and a in float64 or None, each [B, outer, inner] with T D elements a sequence; or
          [more, outer, inner] with as many elements in all where B is 1.
-    OUT  partial [B, parts(T D)]: sums over steps of the means over features; steps [B, T]: those means, or
-         None; both zeros on entry. grad like x. All outputs are void if a target is bad.
+    OUT  partial [B, parts(T D)]: sums over steps of the means over features, unless steps are given; steps [B, T]:
+         those means, or None; both zeros on entry. grad like x. All outputs are void if a target is bad.
     """
     cdef Held held
     cdef Job job
