@@ -36,7 +36,8 @@ class Problem:
         wide = {name: x.astype(np.float32) if x.dtype in HALF else x for name, x in self.scores.items()}
         if self.function != "crf_loss":
             gradient = self.run(wide, return_grad=True)[1].astype(np.float64)
-            return {"logits": gradient * slope.reshape(slope.shape + (1,) * (gradient.ndim - slope.ndim))}
+            with np.errstate(invalid="ignore"):  # infinite gradients times slopes of 0
+                return {"logits": gradient * slope.reshape(slope.shape + (1,) * (gradient.ndim - slope.ndim))}
         if slope.ndim == 0:
             return self._crf_gradients(self, wide, slope)
         totals = {name: np.zeros(x.shape) for name, x in wide.items()}
