@@ -13,8 +13,8 @@ import numpy as np
 
 from .._kernels import cpu
 from .._kernels.parallel import threads as runtime
+from . import threads
 from .levels import available_levels, level
-from .threads import get_num_threads, processors
 
 
 def _openmp() -> str:
@@ -57,7 +57,7 @@ def show_config(file: TextIO | None = None) -> None:
         "level": f"{level} (this machine can run {', '.join(available_levels())})",
         "compiler": cpu.compiler(),
         "OpenMP": _openmp(),
-        "threads": f"{get_num_threads()} of {processors()} CPUs",
+        "threads": f"{threads.get_num_threads()} of {threads.processors()} CPUs",
     }
     print(f"fastseqloss {__version__}", file=file)
     for name, text in lines.items():

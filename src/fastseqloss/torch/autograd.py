@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ _DTYPES = {  # of scores: of their losses, and of their gradients before the cot
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-Tensors = Sequence[Tensor | None]
+Tensors: TypeAlias = "Sequence[Tensor | None]"  # quoted: the documentation is built without PyTorch, too
 
 _NUMBERS = (int, float, np.generic)
 _ONCE = "losses of fastseqloss.torch can be differentiated once, not twice"
