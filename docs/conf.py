@@ -7,6 +7,8 @@ import importlib.util
 import shutil
 from pathlib import Path
 
+from sphinx.ext.autodoc.mock import _MockObject
+
 import fastseqloss
 
 project = "fastseqloss"
@@ -26,6 +28,9 @@ source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_templates", "performance"]  # performance/ holds what performance.md includes
 # Frameworks that are not installed are replaced by mocks, so that the reference of the adapters needs none.
 autodoc_mock_imports = [module for module in ("torch", "jax") if not importlib.util.find_spec(module)]
+
+# The adapter of JAX registers its primitive by item assignment, which Sphinx's stand-in for a module does not have.
+_MockObject.__setitem__ = lambda self, key, value: None
 templates_path = ["_templates"]
 
 myst_enable_extensions = ["dollarmath", "colon_fence", "attrs_block", "attrs_inline"]

@@ -116,7 +116,6 @@ def _differentiate(*_: Any, **__: Any) -> Any:
     raise TypeError("losses of fastseqloss.jax have first derivatives in reverse mode only; allowed: jax.grad, jax.vjp")
 
 
-# By calls, not by item assignment, which the stand-in for JAX in documentation builds does not support.
 mlir.register_lowering(_call, _lower)
-batching.primitive_batchers.update({_call: _batch})
-ad.primitive_jvps.update({_call: _differentiate})
+batching.primitive_batchers[_call] = _batch
+ad.primitive_jvps[_call] = _differentiate
