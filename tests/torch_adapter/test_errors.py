@@ -98,7 +98,8 @@ def test_scripts_and_traces():
 def test_ignore_index_beside_distributions(index):
     """It marks classes, of which there are none; PyTorch's own says so too."""
     x, mixed = logits((3, 4, 5)), torch.full((3, 4, 5), 0.2)
-    with pytest.raises(ValueError, match=f"ignore_index is {index}, but it does not apply to targets that are distributions"):
+    refused = f"ignore_index is {index}, but it does not apply to targets that are distributions"
+    with pytest.raises(ValueError, match=refused):
         fst.softmax_cross_entropy(x, mixed, ignore_index=index)
     with pytest.raises(RuntimeError, match="ignore_index is not supported for floating point target"):
         torch.nn.functional.cross_entropy(x[0], mixed[0].double(), ignore_index=index)
