@@ -279,7 +279,7 @@ Missing.__name__ = "NAType"
 AXES = r"(, |\]\[)"  # of an array, or of a list of sequences
 
 
-@pytest.mark.parametrize("missing", [None, np.nan, Missing(), np.datetime64("NaT")])
+@pytest.mark.parametrize("missing", [None, np.nan, Missing(), np.datetime64("NaT", "ns")])
 @pytest.mark.parametrize(
     ("where", "instead", "call"),
     [
