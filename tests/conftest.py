@@ -20,7 +20,7 @@ KERNELS = {
     "rewards.returns": "rewards.policy",
     "steps.classification": "steps.classification",
     "steps.margin": "steps.margin",
-    "steps.engine": "steps.pointwise",
+    "steps.pointwise": "steps.pointwise",
 }
 
 settings.register_profile("fastseqloss", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])

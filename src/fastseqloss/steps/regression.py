@@ -16,7 +16,7 @@ from .._core.types import (
     ScalarStepOptions,
     StepReduction,
 )
-from .engine import pointwise_loss
+from .pointwise import pointwise_loss
 
 
 @overload
