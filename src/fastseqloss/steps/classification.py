@@ -233,7 +233,7 @@ def softmax_cross_entropy(
         options,
         ignore_index,
         class_weight,
-        find=_kernel.first_outside,
+        find=_kernel.find_bad_share,
         probabilities=input == "probs",
     )
     zeta = balance(rows, zeta)
