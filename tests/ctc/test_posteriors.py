@@ -174,3 +174,10 @@ def test_vanishing_probabilities(level, probability):
     case = random_case(np.random.default_rng(0), (1, 12, 6, 4), kind="probs", full=True, repeats=0)
     case.scores = probs
     check(case, run(case))
+
+
+def test_posteriors_that_underflow_half_precision():
+    x = np.array([[0, 15, 0], [26, 0, 0], [0, 0, 17]], np.float16)
+    expected = fsl.ctc_posteriors(x, [1])
+    with np.errstate(all="raise"):
+        np.testing.assert_array_equal(fsl.ctc_posteriors(x, [1]), expected)
