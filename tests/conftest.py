@@ -33,7 +33,7 @@ settings.load_profile(profile)
 
 
 def is_thorough(config: pytest.Config) -> bool:
-    """Whether the tests marked thorough are asked for, and no others."""
+    """Return True if the tests marked thorough are asked for, and no others."""
     return config.getoption("markexpr") == "thorough"
 
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 import fastseqloss as fsl
 from cases import JUNK
+from thoroughness import thorough
 
 SPANS = [fsl.TokenSpan(1, 2, 5, -0.3), fsl.TokenSpan(2, 6, 7, -0.1), fsl.TokenSpan(1, 7, 12, -9.0)]
 
@@ -116,7 +117,7 @@ def test_close_labels_are_written_in_two_rows():
     assert {text.xyann[1] for text in ax.texts} == {3}
 
 
-@pytest.mark.parametrize("count", [0, 1, 3, 500])
+@pytest.mark.parametrize("count", [0, thorough(1), 3, thorough(500)])
 @pytest.mark.parametrize("validation", [None, [], [3.0, 2.0]])
 def test_loss(count, validation):
     losses = 5 / np.arange(1, count + 1)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import fastseqloss as fsl
 from huge_scores import MASKS, assert_loss, scores, tolerance
-from random_examples import examples
 from reference import exact
+from thoroughness import examples
 
 
 @st.composite
