@@ -23,11 +23,13 @@ from setuptools.errors import CompileError, LinkError
 KERNELS = [
     "ctc.loss",
     "ctc.alignment",
+    "ctc.decoding",
     "steps.classification",
     "steps.margin",
     "steps.pointwise",
     "crf.loss",
     "rewards.policy",
+    "rewards.returns",
 ]
 BASELINE = ["arguments", "codes", "cpu", "parallel.threads"]
 PACKAGE = "fastseqloss._kernels"

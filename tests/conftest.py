@@ -14,30 +14,46 @@ KERNELS = {
     "crf.loss": "crf.loss",
     "crf.structured_hinge": "crf.loss",
     "ctc.alignment": "ctc.alignment",
-    "ctc.decoding": "ctc.alignment",
+    "ctc.decoding": "ctc.decoding",
     "ctc.loss": "ctc.loss",
     "rewards.policy": "rewards.policy",
-    "rewards.returns": "rewards.policy",
+    "rewards.returns": "rewards.returns",
     "steps.classification": "steps.classification",
     "steps.margin": "steps.margin",
-    "steps.engine": "steps.pointwise",
+    "steps.pointwise": "steps.pointwise",
 }
 
-settings.register_profile("fastseqloss", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+# Tests with random examples try a few of them by default, and most with `-m thorough`.
+settings.register_profile("fastseqloss", deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("fastseqloss"), derandomize=True, print_blob=True)
 settings.register_profile("quick", settings.get_profile("fastseqloss"), max_examples=15)
+settings.register_profile("thorough", settings.get_profile("fastseqloss"), max_examples=60)
 profile = os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "fastseqloss")
 settings.load_profile(profile)
+
+
+def is_thorough(config: pytest.Config) -> bool:
+    """Return True if the tests marked thorough are asked for, and no others."""
+    return config.getoption("markexpr") == "thorough"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Try more examples in a thorough run, unless a profile was chosen."""
+    if is_thorough(config) and "HYPOTHESIS_PROFILE" not in os.environ:
+        settings.load_profile("thorough")
+
 
 # The quick profile, for builds that check what the compiler did not, is content with the level in use.
 LEVELS = [levels.level] if profile == "quick" else levels.available_levels()
 
 
 @pytest.hookimpl(tryfirst=True)  # before marks are looked at
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as thorough what repeats a test at a level other than the one in use."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark as thorough what repeats a test at a level other than the one in use, or with more random examples."""
     others = set(levels.available_levels()) - {levels.level}
     for item in items:
+        if is_thorough(config) and getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker(pytest.mark.thorough)
         callspec = getattr(item, "callspec", None)
         if callspec and any(isinstance(value, str) and value in others for value in callspec.params.values()):
             item.add_marker(pytest.mark.thorough)

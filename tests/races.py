@@ -16,6 +16,7 @@ import fastseqloss as fsl
 import step_cases
 from fuzz_calls import STRATEGIES, Call, parameters
 from processes import use_threads
+from reference.steps import ELEMENTWISE
 
 THREADS = 4
 NAMES = [name for name in STRATEGIES if "num_threads" in parameters(name) and name != "set_num_threads"]
@@ -25,12 +26,22 @@ LARGE = (*step_cases.NAMES, "policy_gradient_loss", "clipped_policy_loss")
 
 
 def large(name: str, seed: int) -> Call:
-    """Steps enough for every thread: kernels of steps take them by the hundreds."""
+    """Steps enough for every thread: kernels of steps take them by the hundreds, or by parts of some thousand numbers.
+
+    With the loss of every step, parts begin with whole steps of D numbers, which one worker adds up.
+    """
     rng, shape = np.random.default_rng(seed), (6, 700, 5)
     if "policy" not in name:
-        case = step_cases.random_case(rng, name, shape, dtype=(np.float32, np.float64, np.float16)[seed % 3], holes=0.1)
-        lengths = {"lengths": case.lengths, "mask": case.mask}
-        return Call(name, {step_cases.FIRST[name]: case.scores, "targets": case.targets} | lengths)
+        each = name in ELEMENTWISE and seed % 2 == 0
+        case = step_cases.random_case(
+            rng,
+            name,
+            (2, 3500, 5) if each else shape,
+            dtype=(np.float32, np.float64, np.float16)[seed % 3],
+            holes=0.1 * (seed % 4 > 1),
+        )
+        options = {"lengths": case.lengths, "mask": case.mask} | ({"reduction": "none"} if each else {})
+        return Call(name, {step_cases.FIRST[name]: case.scores, "targets": case.targets} | options)
     arguments = {"logits": rng.normal(size=shape), "actions": rng.integers(0, 5, shape[:2]), "advantages": np.ones(6)}
     old = {"old_log_probs": -rng.random(shape[:2])} if name == "clipped_policy_loss" else {}
     return Call(name, arguments | old)

@@ -138,6 +138,26 @@ def assert_same(actual, expected) -> None:
         np.testing.assert_array_equal(np.asarray(a, np.float64), np.asarray(b, np.float64))
 
 
+# ---- the ends of the range ----------------------------------------------------------------
+
+REDUCING = [
+    {"reduction": "sum", "normalizer": 1e-39},
+    {"reduction": "sum", "normalizer": 1e-300, "sample_weight": [1e308, 1.0]},
+    {"reduction": "sum", "sample_weight": [1e39, 1e-320]},
+    {"reduction": "none", "sample_weight": [1e308, 5e-324]},
+    {"reduction": "per_sequence", "sample_weight": [1e39, 1e39]},
+    {"reduction": "mean", "sample_weight": [1e308, 1e308]},
+    {"reduction": "sequence_mean", "sample_weight": [1e-320, 1e300]},
+]
+
+
+def ends(rng, dtype, shape):
+    """Numbers of a dtype, mostly the largest and smallest it has."""
+    info = ml_dtypes.finfo(dtype)
+    most, least = float(info.max), float(info.smallest_subnormal)
+    return rng.choice([0, 1, -1, most, -most, most / 2, least, 100, -100], shape).astype(dtype)
+
+
 # ---- layouts ------------------------------------------------------------------------------
 
 

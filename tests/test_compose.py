@@ -1,5 +1,6 @@
 """weighted_sum and check_grad."""
 
+from decimal import Decimal
 from functools import partial
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 import fastseqloss as fsl
 from cases import HALF
+from every_loss import X
 from step_cases import DTYPES, FLOATS, assert_same
 
 SHAPE = (2, 6, 5)
@@ -235,3 +237,105 @@ def test_no_gradient_to_check():
         fsl.check_grad(lambda x: 1.0, np.ones(3))
     with pytest.raises(ValueError, match=r"gradient of loss_fn \(<lambda>\) has shape \(2,\)"):
         fsl.check_grad(lambda x: (1.0, x[:2]), np.ones(3))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, *HALF])
+def test_weighted_sum_with_weights_beyond_float32(dtype):
+    x = np.linspace(-1, 1, 6).astype(dtype).reshape(1, 2, 3)
+    y = np.where(x > 0, x, x + 1)
+    mse, mae = partial(fsl.mse_loss, targets=y), partial(fsl.mae_loss, targets=y)
+    terms = [(1e39, mse), (-1e39, mse), (1.0, mae)]
+    for weights in ((1e39, -1e39, 1.0), (1e-60, 1.0, 0.0)):
+        terms = list(zip(weights, (mse, mse, mae), strict=True))
+        loss, gradient = fsl.weighted_sum(terms)(x, return_grad=True)
+        assert not np.isnan(gradient.astype(np.float64)).any()
+        alone = weights[1] * mse(x) if weights[2] == 0 else mae(x)
+        assert np.isfinite(loss)
+        assert loss == pytest.approx(alone, rel=1e-6) or weights[2]
+
+
+def test_weighted_sum_of_losses_whose_sum_is_beyond_the_range():
+    terms = [(1.0, lambda x: (1e308, x)), (1.0, lambda x: (1e308, x)), (-1.0, lambda x: (1.5e308, x))]
+    assert fsl.weighted_sum(terms[:2])(np.zeros(1)) == np.inf
+    assert fsl.weighted_sum(terms)(np.zeros(1)) == pytest.approx(5e307)
+
+
+def test_weighted_sum_into_what_a_later_term_reads():
+    x, y = np.arange(6.0).reshape(1, 2, 3), np.ones((1, 2, 3))
+    first = partial(fsl.mae_loss, targets=np.zeros((1, 2, 3)))
+
+    def bound(s, *, return_grad=False, grad_out=None):
+        return fsl.mse_loss(s, held[0], return_grad=return_grad, grad_out=grad_out)
+
+    for make in (
+        lambda g: partial(fsl.mse_loss, targets=g),
+        lambda g: fsl.weighted_sum([(2.0, partial(fsl.mse_loss, targets=g[:, :]))]),
+        lambda g: bound,
+    ):
+        held = [y.copy()]
+        expected = fsl.weighted_sum([(1.0, first), (1.0, make(held[0]))])(x, return_grad=True)
+        out = held[0] = y.copy()
+        loss, gradient = fsl.weighted_sum([(1.0, first), (1.0, make(out))])(x, grad_out=out)
+        assert gradient is out
+        assert loss == expected[0]
+        np.testing.assert_array_equal(gradient, expected[1])
+
+
+# ---- arguments ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("terms", [1, None, np.array(1), 0.5, ...])
+def test_terms_that_cannot_be_iterated(terms):
+    with pytest.raises(TypeError, match=r"^terms is a "):
+        fsl.weighted_sum(terms)
+
+
+@pytest.mark.parametrize("loss", [1j, "a", None, np.datetime64("2020"), Decimal(1), 10**400, [1, [2]]])
+def test_losses_that_are_no_numbers(loss):
+    def term(x):
+        return loss, np.zeros(x.shape)
+
+    for call in (partial(fsl.weighted_sum([(1, term)]), X, return_grad=True), partial(fsl.check_grad, term, X)):
+        with pytest.raises((ValueError, TypeError), match=r"the loss of (terms\[0\]|loss_fn) \(term\) is "):
+            call()
+
+
+def test_a_loss_that_returns_nothing():
+    with pytest.raises(ValueError, match=r"the loss of terms\[0\] \(<lambda>\) "):
+        fsl.weighted_sum([(1, lambda x: ())])(X)
+
+
+@pytest.mark.parametrize("dtype", [complex, "U1", object, "M8[s]"])
+def test_gradients_that_are_no_numbers(dtype):
+    def term(x):
+        return 1.0, np.zeros(x.shape, dtype)
+
+    for call in (partial(fsl.weighted_sum([(1, term)]), X, return_grad=True), partial(fsl.check_grad, term, X)):
+        with pytest.raises(TypeError, match=r"the gradient of (terms\[0\]|loss_fn) \(term\) has dtype"):
+            call()
+
+
+@pytest.mark.parametrize("x", ["abc", [1j, 2], np.array([None]), np.array(["2020"], "M8[s]")])
+def test_points_that_are_no_numbers(x):
+    with pytest.raises(TypeError, match="x has dtype"):
+        fsl.check_grad(lambda x: (0.0, x), x)
+
+
+@pytest.mark.parametrize("rng", ["abc", 0.5, [1, 2]])
+def test_sources_of_chance(rng):
+    with pytest.raises(TypeError, match="rng is a "):
+        fsl.check_grad(lambda x: (0.0, 0 * x), np.zeros(3), rng=rng)
+
+
+def test_sums_of_half_precision_overflow_quietly():
+    def term(x):
+        return 1.0, np.full(x.shape, 1e300)
+
+    with np.errstate(all="raise"):
+        _, gradient = fsl.weighted_sum([(1, term)])(X.astype(np.float16), return_grad=True)
+    assert np.isinf(gradient).all()
+
+
+def test_gradients_of_integers():
+    with pytest.raises(TypeError, match="scores has dtype int64"):
+        fsl.weighted_sum([(1, lambda x: (0.0, x))])(np.zeros(3, np.int64), return_grad=True)

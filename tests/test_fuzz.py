@@ -7,7 +7,7 @@ from pathlib import Path
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 import fastseqloss as fsl
 import fuzz
@@ -16,6 +16,7 @@ import fuzz_judge
 import fuzz_values
 import fuzz_wrongs
 from fuzz_calls import STRATEGIES
+from thoroughness import examples
 
 QUICK = [name for name in STRATEGIES if not name.startswith("plot.") and name != "show_config"]
 
@@ -90,7 +91,7 @@ def test_absurd_sizes(name):
         fuzz.attempt(call, source)
 
 
-@settings(max_examples=150)
+@examples(2.5)
 @given(st.sampled_from(QUICK), st.randoms(use_true_random=False))
 def test_calls_that_shrink(name, source):
     fuzz.attempt(fuzz.make(source, name), source)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import ml_dtypes
 import numpy as np
 import pytest
 from matplotlib import pyplot
@@ -11,6 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import fastseqloss as fsl
+from cases import JUNK
+from thoroughness import thorough
 
 SPANS = [fsl.TokenSpan(1, 2, 5, -0.3), fsl.TokenSpan(2, 6, 7, -0.1), fsl.TokenSpan(1, 7, 12, -9.0)]
 
@@ -114,7 +117,7 @@ def test_close_labels_are_written_in_two_rows():
     assert {text.xyann[1] for text in ax.texts} == {3}
 
 
-@pytest.mark.parametrize("count", [0, 1, 3, 500])
+@pytest.mark.parametrize("count", [0, thorough(1), 3, thorough(500)])
 @pytest.mark.parametrize("validation", [None, [], [3.0, 2.0]])
 def test_loss(count, validation):
     losses = 5 / np.arange(1, count + 1)
@@ -204,3 +207,73 @@ def test_matplotlib_is_only_imported_to_draw():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "the extra `plot`: python -m pip install matplotlib" in done.stdout
+
+
+# ---- arguments ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["abc", [[1], [2, 3]], [1j], [None]])
+def test_pictures_of_what_is_no_number(value):
+    with pytest.raises((ValueError, TypeError), match=r"^losses (has dtype|is not an array)"):
+        fsl.plot.plot_loss(value)
+    with pytest.raises((ValueError, TypeError), match=r"^posteriors (has dtype|is not an array)"):
+        fsl.plot.plot_posteriors(value, [1])
+    with pytest.raises((ValueError, TypeError), match=r"^waveform (has dtype|is not an array)"):
+        fsl.plot.plot_alignment([], waveform=value)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, np.nan, np.inf, 1e308])
+def test_pictures_of_what_is_no_probability(value):
+    posteriors = np.zeros((2, 3))
+    posteriors[1, 2] = value
+    with pytest.raises(ValueError, match=r"posteriors\[1, 2\] is .*; allowed: probabilities"):
+        fsl.plot.plot_posteriors(posteriors, [1])
+
+
+def test_frames_longer_than_axes():
+    with pytest.raises(ValueError, match=r"frame_seconds is 1e\+300; allowed: finite, above 0, 1e\+09 or less"):
+        fsl.plot.plot_alignment([], frame_seconds=1e300)
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 1e308])
+def test_waveforms_beyond_axes(value):
+    with pytest.raises(ValueError, match=r"waveform\[1\] is .*; allowed: finite numbers"):
+        fsl.plot.plot_alignment([], waveform=[0.0, value])
+
+
+def test_picture_of_objects():
+    with pytest.raises(TypeError, match="image has dtype object"):
+        fsl.plot.plot_alignment([], image=np.full((2, 2), None))
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0), (0, 4, 3)])
+def test_picture_without_pixels(shape):
+    with pytest.raises(ValueError, match=r"image has shape .*; allowed: a pixel or more"):
+        fsl.plot.plot_alignment([], image=np.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("span", "said"),
+    [
+        ((1, 2, 2, 0.0), r"spans\[0\] is from 2 to 2"),
+        ((1, -1, 2, 0.0), r"spans\[0\] is from -1 to 2"),
+        ((1, "a", 2, 0.0), r"spans\[0\]\.start must be an integer"),
+        ((1, 0, 2.5, 0.0), r"spans\[0\]\.end must be an integer"),
+        (("a", 0, 2, 0.0), r"spans\[0\]\.label must be an integer"),
+        ((1, 0, 2, np.nan), r"spans\[0\]\.log_prob is nan"),
+    ],
+)
+def test_pictures_of_spans_that_are_none(span, said):
+    with pytest.raises((ValueError, TypeError), match=said):
+        fsl.plot.plot_alignment([fsl.TokenSpan(*span)])
+
+
+@pytest.mark.parametrize("spans", [None, 0.5, JUNK, np.zeros(2)])
+def test_pictures_of_no_spans(spans):
+    with pytest.raises(TypeError, match="spans is a "):
+        fsl.plot.plot_alignment(spans)
+
+
+@pytest.mark.parametrize("losses", [[1e308, 1e308], [1e-310, 1.0], [np.nan, 1.0], [ml_dtypes.bfloat16(1)]])
+def test_pictures_of_extreme_losses(losses):
+    fsl.plot.plot_loss(losses, ax=Figure().subplots())

@@ -6,8 +6,11 @@ import sys
 import pytest
 
 from processes import printed_by_file
+from thoroughness import thorough
 
-METHODS = ["fork", "spawn", "forkserver"] if sys.platform != "win32" else ["spawn"]
+METHODS = ["spawn"]
+if sys.platform != "win32":
+    METHODS = ["fork", thorough("spawn"), thorough("forkserver")]
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 # The parent has run threads of its own before there are children, and solves again after them. Hanging ends at a time
@@ -27,7 +30,7 @@ workers = parallel.threads.workers
 def had(n):
     # Workers of a region and at work after a call with n threads; a build without OpenMP has one.
     return (n if parallel.threads.openmp() else 1, 0)
-calls = public_calls(24, 100, 9)
+calls = public_calls(24, 40, 9)
 
 def solve(threads=None):
     return {name: [array.tobytes() for array in call(threads)] for name, call in calls.items()}
@@ -110,7 +113,7 @@ with multiprocessing.get_context("METHOD").Pool(2) as pool:
 
 @needs_fork
 def test_children_of_children(tmp_path):
-    """Each generation may have helpers, and leaves its parent's alone."""
+    """Each generation may have several workers, and leaves its parent's alone."""
     body = """
 def grandchild():
     return 0 if child()[::2] == (1, expected) else 3
@@ -143,7 +146,7 @@ assert in_fork(lambda: generation(3)) == 0
 
 @needs_fork
 def test_fork_by_another_thread(tmp_path):
-    """The thread that forks has had helpers, and so has the main thread, which its children do not have."""
+    """The thread that forks has had several workers, and so has the main thread, which its children do not have."""
     body = """
 statuses = []
 
@@ -187,8 +190,8 @@ assert statuses == [0] * 10 and not failed
 def test_fork_by_a_handler_in_the_middle_of_a_call(tmp_path):
     """Parent and child both end the call, the child on one thread until it is told otherwise."""
     body = """
-x = np.broadcast_to(np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32), (2000, 500, 8))
-labels = np.broadcast_to(np.random.default_rng(0).integers(1, 8, 240), (2000, 240))
+x = np.broadcast_to(np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32), (1000, 500, 8))
+labels = np.broadcast_to(np.random.default_rng(0).integers(1, 8, 240), (1000, 240))
 out = np.full(x.shape, 7, np.float32)
 children = []
 

@@ -6,6 +6,7 @@ import sysconfig
 import pytest
 
 from processes import HERE, printed
+from thoroughness import thorough
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux, to limit and to count memory")
 
@@ -99,8 +100,9 @@ print("done")
 
 
 @needs_linux
-def test_no_memory_is_lost():
-    code = LEAKS.format(here=str(HERE), n=200, report=False)
+@pytest.mark.parametrize("n", [100, thorough(200)])
+def test_no_memory_is_lost(n):
+    code = LEAKS.format(here=str(HERE), n=n, report=False)
     # Free-threaded Python allocates for itself whatever it is told.
     options = {} if sysconfig.get_config_var("Py_GIL_DISABLED") else {"PYTHONMALLOC": "malloc"}
     assert printed(code, timeout=300, **options) == "done"
@@ -130,38 +132,41 @@ def starve(left):
     resource.setrlimit(resource.RLIMIT_AS, (used + left, resource.RLIM_INFINITY))
 """
 
-CALLS = {
-    "ctc, classes": "fsl.ctc_loss(wide, [[1]] * 400",
-    "ctc, lattice": "fsl.ctc_loss(long, labels, infeasible='zero'",
-    "posteriors": "fsl.ctc_posteriors(wide, [[1]] * 400",
-    "align, classes": "fsl.ctc_align(wide, [[1]] * 400",
-    "cross entropy": "fsl.softmax_cross_entropy(wide, classes",
-    "nll": "fsl.nll_loss(wide, classes",
-    "hinge": "fsl.multiclass_hinge_loss(wide, classes",
-    "policy": "fsl.policy_gradient_loss(wide, classes, numbers",
-    "crf": "fsl.crf_loss(long, tags, between, lengths",
-    "crf, partition": "fsl.crf_log_partition(long, between, lengths",
-    "structured hinge": "fsl.structured_hinge_loss(long, tags, between, lengths",
+CALLS = """
+calls = {
+    "ctc, classes": lambda: fsl.ctc_loss(wide, [[1]] * 400, num_threads=400),
+    "ctc, lattice": lambda: fsl.ctc_loss(long, labels, infeasible="zero", num_threads=400),
+    "posteriors": lambda: fsl.ctc_posteriors(wide, [[1]] * 400, num_threads=400),
+    "align, classes": lambda: fsl.ctc_align(wide, [[1]] * 400, num_threads=400),
+    "cross entropy": lambda: fsl.softmax_cross_entropy(wide, classes, num_threads=400),
+    "nll": lambda: fsl.nll_loss(wide, classes, num_threads=400),
+    "hinge": lambda: fsl.multiclass_hinge_loss(wide, classes, num_threads=400),
+    "policy": lambda: fsl.policy_gradient_loss(wide, classes, numbers, num_threads=400),
+    "crf": lambda: fsl.crf_loss(long, tags, between, lengths, num_threads=400),
+    "crf, partition": lambda: fsl.crf_log_partition(long, between, lengths, num_threads=400),
+    "structured hinge": lambda: fsl.structured_hinge_loss(long, tags, between, lengths, num_threads=400),
 }
+"""
 
 
 @needs_linux
-@pytest.mark.parametrize("call", CALLS.values(), ids=list(CALLS))
-def test_no_memory_for_a_workspace(call):
+def test_no_memory_for_a_workspace():
     """MemoryError, and all is well as soon as there is memory again."""
-    code = f"""
-starve(32 << 20)
-try:
-    {call}, num_threads=400)
-except MemoryError as error:
-    message = str(error)
-resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-assert message.startswith("no memory for a workspace"), message
-again = fsl.ctc_loss(small, few, return_grad=True, num_threads=3)
-assert again[0] == expected[0] and np.array_equal(again[1], expected[1])
+    code = """
+for name, call in calls.items():
+    starve(32 << 20)
+    message = "no error"
+    try:
+        call()
+    except MemoryError as error:
+        message = str(error)
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert message.startswith("no memory for a workspace"), (name, message)
+    again = fsl.ctc_loss(small, few, return_grad=True, num_threads=3)
+    assert again[0] == expected[0] and np.array_equal(again[1], expected[1]), name
 print("done")
 """
-    assert printed(STARVED + code) == "done"
+    assert printed(STARVED + CALLS + code) == "done"
 
 
 @needs_linux

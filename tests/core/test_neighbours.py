@@ -3,6 +3,7 @@
 import pytest
 
 from processes import printed, printed_by_file
+from thoroughness import thorough
 
 # Work for many threads; what it returns: threads by default, workers of a region and at work, losses.
 WORKER = """
@@ -31,7 +32,7 @@ def cpus():
 """
 
 
-@pytest.mark.parametrize("backend", ["loky", "multiprocessing"])
+@pytest.mark.parametrize("backend", ["loky", thorough("multiprocessing")])
 def test_joblib_processes(tmp_path, backend):
     """All workers together have no more threads than there are CPUs."""
     code = f"""

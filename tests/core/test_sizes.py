@@ -266,7 +266,7 @@ SCANS = {
     "lengths": "arguments.first_outside, np.zeros(n, int), 0, 5",
     "many sequences": "arguments.find_bad_label, none, np.zeros(n, int), np.zeros(n, int), 3, 1, np.zeros(n, int)",
     "potentials": "arguments.first_not_a_score, np.zeros(n)",
-    "returns": "levels.load('rewards.policy').sums_backwards, np.zeros((1, n)), np.zeros(1), one, None, 0.5",
+    "returns": "levels.load('rewards.returns').sums_backwards, np.zeros((1, n)), np.zeros(1), one, None, 0.5",
     "sums": "arguments.sequence_sums, np.zeros((1, n)), np.zeros(1)",
     "tags": "arguments.find_bad_tag, np.zeros((1, n), int), one, 3",
     "targets": "arguments.count_targets, np.zeros(n, int), one, None, 0, 3, None, np.zeros(1)",

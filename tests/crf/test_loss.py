@@ -9,6 +9,7 @@ import fastseqloss as fsl
 from crf_cases import HALF, Case, assert_same, assert_within, cases, random_case, tolerance
 from reference import crf as reference_crf
 from reference import ctc as reference
+from thoroughness import thorough
 
 THREADS = st.sampled_from((1, 2, 4))
 REDUCTIONS = ("none", "sum", "mean", "sequence_mean")
@@ -139,7 +140,7 @@ def test_larger_shapes(level, dtype, scale, shape):
     case.check(*run(case, num_threads=2))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, thorough(np.float64)])
 def test_long_sequences(dtype):
     """float32 within 2e-6 of float64 over ten thousand steps; the loss to its last digits."""
     case = random_case(np.random.default_rng(0), (2, 10_000, 6), dtype=dtype, full=True)

@@ -8,11 +8,12 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastseqloss as fsl
 from cases import Case, assert_same_loss, random_case, random_tokens
+from thoroughness import examples, thorough
 
 # Around what float64 can hold, what the check allows, and what a few frames of either add up to.
 POWERS = (0, 10, 50, 90, 99, 101, 130, 240, 300, 460, 700, 1000, 1074, 2000)
@@ -181,11 +182,20 @@ def problem(family, power, dtype, kind):
     return case
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("kind", ["logits", "log_probs"])
+@pytest.mark.parametrize(
+    ("kind", "dtype", "powers"),
+    [
+        ("logits", np.float32, POWERS[::2]),
+        ("log_probs", np.float64, POWERS[1::2]),
+        thorough("logits", np.float32, POWERS[1::2]),
+        thorough("log_probs", np.float64, POWERS[::2]),
+        thorough("logits", np.float64, POWERS),
+        thorough("log_probs", np.float32, POWERS),
+    ],
+)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_adversary(level, family, kind, dtype):
-    for power in POWERS:
+def test_adversary(level, family, kind, dtype, powers):
+    for power in powers:
         case = problem(family, power, dtype, kind)
         options = {**case.options, "reduction": "none"}
         loss, gradient = fsl.ctc_loss(*case.arguments, **options, return_grad=True)
@@ -212,7 +222,7 @@ def wild(draw):
     return batch(problems, draw(st.sampled_from([np.float32, np.float64])))
 
 
-@settings(max_examples=200)
+@examples(3.3)
 @given(wild(), st.sampled_from(["logits", "log_probs", "probs"]))
 def test_wild_emissions(level, case, kind):
     case.kind = kind
@@ -241,8 +251,14 @@ def long_sequence(scale, dtype):
     return random_case(rng, (1, 3000, 32, 300), dtype=dtype, scale=scale, full=True)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("scale", [1.0, 10.0, 30.0])
+@pytest.mark.parametrize(
+    ("scale", "dtype"),
+    [
+        (10.0, np.float32),
+        *(thorough(scale, np.float32) for scale in (1.0, 30.0)),
+        *(thorough(scale, np.float64) for scale in (1.0, 10.0, 30.0)),
+    ],
+)
 def test_no_drift_over_long_sequences(level, scale, dtype):
     case = long_sequence(scale, dtype)
     loss, gradient = fsl.ctc_loss(*case.arguments, reduction="none", return_grad=True)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import fastseqloss as fsl
+from thoroughness import thorough
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -49,9 +50,17 @@ def imported(path):
     return sorted(names - set(sys.stdlib_module_names))
 
 
+# Modules that examples import after others, which takes long.
+LATE = {"distributed", "fastseqloss", "threadpoolctl", "tqdm"}
+
+
 @pytest.mark.parametrize(
     ("path", "package"),
-    [(path, package) for path in sorted(EXAMPLES.glob("*.py")) for package in imported(path)],
+    [
+        (thorough if package in LATE else pytest.param)(path, package)
+        for path in sorted(EXAMPLES.glob("*.py"))
+        for package in imported(path)
+    ],
     ids=lambda value: getattr(value, "stem", value),
 )
 def test_a_missing_package_is_a_line_that_names_the_extra(path, package, tmp_path):
@@ -68,9 +77,11 @@ def test_a_missing_package_is_a_line_that_names_the_extra(path, package, tmp_pat
     ("package", "command", "said"),
     [
         ("torch", [ROOT / "bench" / "compare.py", "ctc"], 'this needs torch: python -m pip install ".[peers]"'),
-        ("torch", [ROOT / "bench" / "scaling.py", "grow", "PyTorch", 1, 2, 3, 1], '[peers]"'),
-        ("matplotlib", [ROOT / "bench" / "scaling.py", "draw"], 'matplotlib: python -m pip install ".[plot]"'),
-        ("sklearn", ["fastseqloss", "demo"], "the demo needs sklearn, of the extra `demo`: python -m pip install"),
+        thorough("torch", [ROOT / "bench" / "scaling.py", "grow", "PyTorch", 1, 2, 3, 1], '[peers]"'),
+        thorough("matplotlib", [ROOT / "bench" / "scaling.py", "draw"], 'matplotlib: python -m pip install ".[plot]"'),
+        thorough(
+            "sklearn", ["fastseqloss", "demo"], "the demo needs sklearn, of the extra `demo`: python -m pip install"
+        ),
         ("torch", ["fastseqloss.torch"], "fastseqloss.torch needs torch, of the extra `torch`"),
         ("jax", ["fastseqloss.jax"], "fastseqloss.jax needs jax, of the extra `jax`"),
     ],

@@ -144,9 +144,16 @@ def hinge_loss(x, y, margin=1.0, squared=False) -> tuple[np.ndarray, ...]:
 
 # ---- steps that count, and reductions -------------------------------------------------------
 
-# Every loss of the registry has its definition above, under the name of the public function.
-CLASSIFICATION = {row.function: globals()[row.function] for row in LOSSES.values() if row.of_classes}
-ELEMENTWISE = {row.function: globals()[row.function] for row in LOSSES.values() if not row.of_classes}
+
+def definition(function: str):
+    """The definition of a loss of the registry, above, under the name of its public function."""
+    if function not in globals():
+        raise LookupError(f"{function} is in the registry of the step losses, but has no reference in {__file__}")
+    return globals()[function]
+
+
+CLASSIFICATION = {row.function: definition(row.function) for row in LOSSES.values() if row.of_classes}
+ELEMENTWISE = {row.function: definition(row.function) for row in LOSSES.values() if not row.of_classes}
 NAMES = (*CLASSIFICATION, *ELEMENTWISE)
 
 

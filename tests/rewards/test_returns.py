@@ -1,11 +1,14 @@
 """discounted_returns and generalized_advantages, beside their definitions."""
 
+from fractions import Fraction
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given
 
 import fastseqloss as fsl
+from long_sums import STEPS, assert_total
 from reference import policy as reference_policy
 
 UNIT = st.sampled_from((0.0, 0.5, 0.9, 1.0))
@@ -71,3 +74,16 @@ def test_one_sequence():
 def test_errors(error, said, changes):
     with pytest.raises(error, match=said):
         fsl.generalized_advantages(**({"rewards": [[0, 1]], "values": [[0, 1]]} | changes))
+
+
+def test_returns_of_many_steps():
+    assert_total(fsl.discounted_returns(np.full(STEPS, 0.1), discount=1.0)[0], Fraction(0.1))
+    done = np.zeros(STEPS, bool)
+    done[STEPS // 2 - 1] = True
+    sums = fsl.discounted_returns(np.full(STEPS, 0.1), discount=1.0, done=done)
+    assert_total(sums[0], Fraction(0.1), STEPS // 2)
+    assert sums[STEPS // 2 - 1] == 0.1
+
+
+def test_returns_of_one_huge_reward():
+    assert list(fsl.discounted_returns(np.array([1e30, 1.0, -1e30]), discount=1.0)) == [1.0, -1e30, -1e30]

@@ -4,7 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastseqloss as fsl
@@ -30,6 +30,7 @@ from step_cases import (
     random_case,
     strided,
 )
+from thoroughness import examples, thorough
 
 every_loss = pytest.mark.parametrize("name", NAMES)
 
@@ -38,7 +39,7 @@ every_loss = pytest.mark.parametrize("name", NAMES)
 
 
 @every_loss
-@settings(max_examples=40)
+@examples(0.7)
 @given(data=st.data())
 def test_matches_reference(level, name, data):
     case = data.draw(cases(name))
@@ -48,7 +49,7 @@ def test_matches_reference(level, name, data):
 
 
 @given(case=cases(dtypes=HALF, scales=(0.1, 1.0, 10.0, 1e4)))
-@settings(max_examples=100)
+@examples(1.7)
 def test_half_precision(level, case):
     loss, gradient = case.run()
     case.check(loss, gradient)
@@ -87,7 +88,7 @@ def _default(name):
 # ---- accuracy -----------------------------------------------------------------------------
 
 
-@every_loss
+@pytest.mark.parametrize("name", [name if name in ("nll_loss", "mse_loss") else thorough(name) for name in NAMES])
 def test_ten_million_steps_in_float32(name):
     """100 sequences of the same 100000 steps: their mean is that of one."""
     shape = (1, 100_000, 2) if name in CLASSIFICATION else (1, 100_000)

@@ -84,16 +84,18 @@ def _place(array: NDArray[Any], i: Any) -> tuple[int, ...]:
 def _cause_of_objects(name: str, array: NDArray[Any], remedy: str) -> str:
     item: Any
     for at, item in islice(np.ndenumerate(array), _LOOKED_AT):
-        where = indexed(name, at)
+        if type(item) is int and -(2**63) <= item < 2**64:
+            continue
         if _is_missing(item):
-            return f"; {where} is {brief(item)}, a missing entry: {remedy}"
-        if where != name and isinstance(item, Sized) and not isinstance(item, (str, bytes, Mapping)):
+            return f"; {indexed(name, at)} is {brief(item)}, a missing entry: {remedy}"
+        if at and isinstance(item, Sized) and not isinstance(item, (str, bytes, Mapping)):
             kind = type(item).__name__
-            return f"; {where} is a {kind}, so this is a column of sequences: pad them to one length and stack them"
+            place = indexed(name, at)
+            return f"; {place} is a {kind}, so this is a column of sequences: pad them to one length and stack them"
         if isinstance(item, int) and not -(2**63) <= item < 2**64:
-            return f"; {where} is an integer beyond 64 bits"
+            return f"; {indexed(name, at)} is an integer beyond 64 bits"
         if not isinstance(item, Real):
-            return f"; {where} is a {type(item).__name__}"
+            return f"; {indexed(name, at)} is a {type(item).__name__}"
     return "; it holds numbers as Python objects: convert them by astype" if array.size else ""
 
 

@@ -1,4 +1,4 @@
-"""Arguments of losses at every step: counted steps, targets, parameters, numbers to compare."""
+"""Arguments of losses at every step: counted steps, classes and their weights."""
 
 from __future__ import annotations
 
@@ -9,22 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._kernels import arguments
-from .arrays import (
-    as_array,
-    as_doubles,
-    as_floats,
-    as_lengths,
-    as_mask,
-    as_weights,
-    filled,
-    is_bfloat16,
-    kernel_ready,
-    read_integers,
-    stored_kind,
-)
-from .messages import cause, indexed, shortened, wrong_dtype
-from .options import as_integer, as_number
-from .scores import Scores
+from .arrays import as_lengths, as_mask, as_weights, filled, read_integers
+from .messages import indexed
+from .options import as_integer
 
 
 class Steps(NamedTuple):
@@ -136,26 +123,6 @@ def as_targets(
     return flat, counts
 
 
-def as_distributions(targets: NDArray[Any], scores: Scores) -> NDArray[Any]:
-    """Check distributions over classes, one for each step, of any float dtype."""
-    if targets.shape != scores.given.shape:
-        raise ValueError(
-            f"targets has shape {targets.shape} and dtype {shortened(targets.dtype)}; allowed: integers of shape "
-            f"{scores.given.shape[:-1]}, or floats of shape {scores.given.shape}{cause('targets', targets)}"
-        )
-    return kernel_ready(as_floats("targets", targets).reshape(scores.values.shape))
-
-
-def check_no_ignore_index(ignore_index: Any) -> None:
-    """Raise ValueError for an index of a class together with distributions, to which `ignore_index` does not apply."""
-    index = as_integer("ignore_index", ignore_index)
-    if index >= 0:
-        raise ValueError(
-            f"ignore_index is {index}, but it does not apply to targets that are distributions; "
-            "allowed: negative integers, which have no effect; pass lengths or mask instead"
-        )
-
-
 _LIGHTEST, _HEAVIEST = 1e-150, 1e150  # bounds for which sums times weights of sequences have a finite reciprocal
 
 
@@ -168,85 +135,3 @@ def as_class_weight(value: Any, n_classes: int) -> NDArray[np.float64] | None:
             shown = f"class_weight[{bad[0]}] is {weights[bad[0]]}"
             raise ValueError(f"{shown}; allowed: 0, or from {_LIGHTEST:g} to {_HEAVIEST:g}")
     return weights
-
-
-class Parameter(NamedTuple):
-    """A parameter of a loss over numbers: its name and its allowed range."""
-
-    name: str
-    least: float
-    most: float
-    open_ends: bool = False
-    per_feature: bool = False  # may be one number for each element of the last axis
-
-
-def as_parameter(parameter: Parameter, value: Any, shape: tuple[int, ...]) -> float | NDArray[np.float64]:
-    """Check a parameter of a loss over numbers of this shape."""
-    name, least, most, open_ends, per_feature = parameter
-    array = as_array(name, value) if per_feature and not isinstance(value, float) else None
-    if array is None or array.ndim == 0:
-        return as_number(name, value if array is None else array, least, most, open_ends=open_ends)
-    if array.dtype.kind not in "fiu" and not is_bfloat16(array.dtype):
-        raise wrong_dtype(name, array, "real numbers")
-    if array.shape != shape[-1:]:
-        raise ValueError(f"{name} has shape {array.shape}; allowed: a number, or {shape[-1:]}")
-    numbers = as_doubles(array)
-    for i, number in enumerate(numbers.tolist()):
-        as_number(f"{name}[{i}]", number, least, most, open_ends=open_ends)
-    return numbers
-
-
-class Numbers(NamedTuple):
-    """Numbers of B sequences of T steps of D features, in the form of a kernel."""
-
-    values: NDArray[Any]  # [B, outer, inner] with outer inner = T D; the last axis may have any stride
-    given: NDArray[Any]
-    shape: tuple[int, int, int]  # B, T, D
-
-    def fold(self, array: NDArray[Any]) -> NDArray[Any] | None:
-        """View an array of the passed shape in the form of the kernel; None if the view requires a copy."""
-        runs = as_runs(array, self.shape)
-        return runs if not runs.size or np.may_share_memory(runs, array) else None
-
-    def empty(self) -> NDArray[Any]:
-        """Allocate an array for the gradient in the form of the kernel."""
-        array = np.empty_like(self.given, dtype=self.values.dtype, subok=False)
-        runs = self.fold(array)
-        return as_runs(np.empty(self.given.shape, self.values.dtype), self.shape) if runs is None else runs
-
-
-def as_predictions(name: str, value: Any) -> Numbers:
-    """Check an array [B], [B, T] or [B, T, D...] of floats."""
-    given = as_array(name, value)
-    if given.ndim == 0:
-        raise ValueError(f"{name} has shape (); allowed: [B], [B, T] or [B, T, D]")
-    shape = (given.shape[0], given.shape[1] if given.ndim > 1 else 1, math.prod(given.shape[2:]))
-    return Numbers(as_runs(as_floats(name, given), shape), given, shape)
-
-
-def as_comparison(name: str, value: Any, predictions: Numbers) -> NDArray[Any]:
-    """Check real numbers of the shape of the predictions; return them as runs."""
-    given = as_array(name, value)
-    if given.shape != predictions.given.shape:
-        raise ValueError(f"{name} has shape {given.shape}; allowed: {predictions.given.shape}")
-    dtype = given.dtype
-    if dtype.kind == "b":
-        given = given.view(np.uint8)
-    elif stored_kind(dtype) is None:
-        if dtype.kind not in "fiu":
-            raise wrong_dtype(name, given, "real numbers")
-        given = as_doubles(given)
-    return as_runs(given, predictions.shape)
-
-
-def as_runs(array: NDArray[Any], shape: tuple[int, int, int]) -> NDArray[Any]:
-    """View numbers [B, T, D] as [B, outer, inner] with the longest inner axis of one stride."""
-    batch, steps, features = shape
-    runs = array.reshape(shape)
-    if not runs.flags.aligned:
-        runs = runs.copy()
-    if features == 1:
-        return runs[:, None, :, 0]
-    if runs.strides[1] == features * runs.strides[2]:
-        return runs.reshape(batch, 1, steps * features)
-    return runs

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Required, TypedDict
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, Required, TypedDict, Unpack, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -139,3 +140,45 @@ class GradOutStepOptions(StepOptions, total=False):
     reduction: StepReduction
     return_grad: bool
     grad_out: Required[NDArray[Any]]
+
+
+class RegressionLoss(Protocol):
+    """A loss of predictions and targets without options of its own."""
+
+    @overload
+    def __call__(
+        self,
+        predictions: ArrayLike,
+        targets: ArrayLike,
+        lengths: ArrayLike | None = ...,
+        **options: Unpack[ScalarStepOptions],
+    ) -> float: ...
+    @overload
+    def __call__(
+        self,
+        predictions: ArrayLike,
+        targets: ArrayLike,
+        lengths: ArrayLike | None = ...,
+        **options: Unpack[LossStepOptions],
+    ) -> Loss: ...
+    @overload
+    def __call__(
+        self,
+        predictions: ArrayLike,
+        targets: ArrayLike,
+        lengths: ArrayLike | None = ...,
+        **options: Unpack[GradientStepOptions],
+    ) -> LossAndGradient: ...
+    @overload
+    def __call__(
+        self,
+        predictions: ArrayLike,
+        targets: ArrayLike,
+        lengths: ArrayLike | None = ...,
+        **options: Unpack[GradOutStepOptions],
+    ) -> LossAndGradient: ...
+
+
+def regression_loss(function: Callable[..., Loss | LossAndGradient]) -> RegressionLoss:
+    """Declare to type checkers what the calls of a loss return; at run time, return the function itself."""
+    return cast(RegressionLoss, function)

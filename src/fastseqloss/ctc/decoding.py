@@ -17,9 +17,9 @@ from .alignment import Floats, Integers
 from .arguments import as_classes
 
 if TYPE_CHECKING:
-    from .._kernels.ctc import alignment as _kernel
+    from .._kernels.ctc import decoding as _kernel
 else:
-    _kernel = load("ctc.alignment")
+    _kernel = load("ctc.decoding")
 
 
 class GreedyDecoding(NamedTuple):

@@ -14,9 +14,9 @@ from .._core.steps import Steps
 from .arguments import as_finite
 
 if TYPE_CHECKING:
-    from .._kernels.rewards import policy as _kernel
+    from .._kernels.rewards import returns as _kernel
 else:
-    _kernel = load("rewards.policy")
+    _kernel = load("rewards.returns")
 
 
 def discounted_returns(

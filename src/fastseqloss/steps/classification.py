@@ -24,7 +24,8 @@ from .._core.types import (
     StepReduction,
 )
 from .._kernels.codes import Input as InputKind
-from .engine import balance, pointwise_loss, prepare_rows
+from .pointwise import pointwise_loss
+from .rows import balance, prepare_rows
 
 if TYPE_CHECKING:
     from .._kernels.steps import classification as _kernel
@@ -232,7 +233,7 @@ def softmax_cross_entropy(
         options,
         ignore_index,
         class_weight,
-        find=_kernel.first_outside,
+        find=_kernel.find_bad_share,
         probabilities=input == "probs",
     )
     zeta = balance(rows, zeta)

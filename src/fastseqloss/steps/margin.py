@@ -21,7 +21,8 @@ from .._core.types import (
     ScalarStepOptions,
     StepReduction,
 )
-from .engine import pointwise_loss, prepare_rows
+from .pointwise import pointwise_loss
+from .rows import prepare_rows
 
 if TYPE_CHECKING:
     from .._kernels.steps import margin as _kernel

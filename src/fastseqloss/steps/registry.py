@@ -9,13 +9,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any
-
-from .._core.steps import Parameter
+from typing import Any, NamedTuple
 
 # Kinds of targets. Of the shape of the predictions: any numbers, -1 or 1, or 0 to 1. One for each step: a class, or a
 # class or a distribution over classes.
 NUMBERS, SIGNS, SHARES, CLASSES, DISTRIBUTIONS = "numbers", "signs", "shares", "classes", "distributions"
+PROBABILITIES = "probabilities"  # kind of scores
+
+# Values that each kind allows, as messages name them.
+ALLOWED = {
+    SIGNS: "-1 or 1",
+    SHARES: "0 to 1",
+    PROBABILITIES: "0 to 1, or input='logits'",
+    DISTRIBUTIONS: "finite, 0 or more",
+}
+
+
+class Parameter(NamedTuple):
+    """A parameter of a loss over numbers: its name and its allowed range."""
+
+    name: str
+    least: float
+    most: float
+    open_ends: bool = False
+    per_feature: bool = False  # may be one number for each element of the last axis
 
 
 @dataclass(frozen=True)

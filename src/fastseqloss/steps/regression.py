@@ -15,26 +15,12 @@ from .._core.types import (
     LossStepOptions,
     ScalarStepOptions,
     StepReduction,
+    regression_loss,
 )
-from .engine import pointwise_loss
+from .pointwise import pointwise_loss
 
 
-@overload
-def mse_loss(
-    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., **options: Unpack[ScalarStepOptions]
-) -> float: ...
-@overload
-def mse_loss(
-    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., **options: Unpack[LossStepOptions]
-) -> Loss: ...
-@overload
-def mse_loss(
-    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., **options: Unpack[GradientStepOptions]
-) -> LossAndGradient: ...
-@overload
-def mse_loss(
-    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., **options: Unpack[GradOutStepOptions]
-) -> LossAndGradient: ...
+@regression_loss
 def mse_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
@@ -116,22 +102,7 @@ def mse_loss(
     return pointwise_loss("mse", predictions, targets, options)
 
 
-@overload
-def mae_loss(
-    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., **options: Unpack[ScalarStepOptions]
-) -> float: ...
-@overload
-def mae_loss(
-    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., **options: Unpack[LossStepOptions]
-) -> Loss: ...
-@overload
-def mae_loss(
-    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., **options: Unpack[GradientStepOptions]
-) -> LossAndGradient: ...
-@overload
-def mae_loss(
-    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = ..., **options: Unpack[GradOutStepOptions]
-) -> LossAndGradient: ...
+@regression_loss
 def mae_loss(
     predictions: ArrayLike,
     targets: ArrayLike,

@@ -18,7 +18,7 @@ from fastseqloss._kernels.simd.softmax cimport exp64
 from fastseqloss._kernels.parallel.workspace cimport size_product
 
 
-cdef struct Exact:
+cdef struct ExactChain:
     Levels levels
     int64_t b
     Py_ssize_t frames, kept                # frames; rows of sums kept: those of all frames or of two
@@ -36,7 +36,7 @@ cdef struct Exact:
     int32_t *came                          # [frames, n_tags] previous tag on the best path, or NULL
 
 
-cdef inline void add_score(Exact *e, double x, double *sum) noexcept nogil:
+cdef inline void add_score(ExactChain *e, double x, double *sum) noexcept nogil:
     """sum += x, or, if sum is NULL, note the levels of x."""
     if sum == NULL:
         note(&e.levels, x)
@@ -44,7 +44,7 @@ cdef inline void add_score(Exact *e, double x, double *sum) noexcept nogil:
         add_digits(&e.levels, x, 1, sum)
 
 
-cdef inline bint split_tag(Exact *e, const Problem *p, const floating *x, Py_ssize_t t, Py_ssize_t j,
+cdef inline bint split_tag(ExactChain *e, const Problem *p, const floating *x, Py_ssize_t t, Py_ssize_t j,
                            double *sum) noexcept nogil:
     """Add the score of tag j at frame t to `sum`, unless NULL; returns False if the tag is impossible."""
     cdef double score = x[e.b * p.x_batch + t * p.x_frame + j], least = score
@@ -62,10 +62,11 @@ cdef inline bint split_tag(Exact *e, const Problem *p, const floating *x, Py_ssi
     return least > -INFINITY
 
 
-cdef inline bint open_exact(Exact *e, const Problem *p, int64_t b, const floating *x, bint with_sums) noexcept nogil:
+cdef inline bint open_exact(ExactChain *e, const Problem *p, int64_t b, const floating *x,
+                            bint with_sums) noexcept nogil:
     """Set up levels, memory and transitions; returns False if memory is exhausted."""
     cdef Py_ssize_t t, j, n = p.n_tags, levels
-    memset(e, 0, sizeof(Exact))
+    memset(e, 0, sizeof(ExactChain))
     e.b, e.frames = b, p.lengths[b]
     e.kept = e.frames if with_sums else 2
     for t in range(e.frames):
@@ -96,19 +97,19 @@ cdef inline bint open_exact(Exact *e, const Problem *p, int64_t b, const floatin
     return True
 
 
-cdef inline void close_exact(Exact *e) noexcept nogil:
+cdef inline void close_exact(ExactChain *e) noexcept nogil:
     free(e.memory)
     free(e.came)
 
 
-cdef inline void split_frame(Exact *e, const Problem *p, const floating *x, Py_ssize_t t) noexcept nogil:
+cdef inline void split_frame(ExactChain *e, const Problem *p, const floating *x, Py_ssize_t t) noexcept nogil:
     cdef Py_ssize_t j
     fill(e.tags, p.n_tags * e.levels.n, 0)
     for j in range(p.n_tags):
         e.alive[j] = 0 if split_tag(e, p, x, t, j, e.tags + j * e.levels.n) else -INFINITY
 
 
-cdef inline bint score_tagged(Exact *e, const Problem *p, const floating *x) noexcept nogil:
+cdef inline bint score_tagged(ExactChain *e, const Problem *p, const floating *x) noexcept nogil:
     """Score of the tagged path; returns False if the path is impossible."""
     cdef Py_ssize_t t, pair
     cdef const int64_t *tags = p.tags + e.b * p.n_frames
@@ -122,7 +123,7 @@ cdef inline bint score_tagged(Exact *e, const Problem *p, const floating *x) noe
     return possible
 
 
-cdef inline void step(Exact *e, const Problem *p, const double *best, const double *a, double *best_out,
+cdef inline void step(ExactChain *e, const Problem *p, const double *best, const double *a, double *best_out,
                       double *a_out, int32_t *came) noexcept nogil:
     """Run the step to the next frame, which has been split; among equal best paths, the first tag precedes."""
     cdef Py_ssize_t i, j, at, n = p.n_tags, levels = e.levels.n
@@ -145,7 +146,7 @@ cdef inline void step(Exact *e, const Problem *p, const double *best, const doub
                     &e.levels, best + i * levels, e.pairs + (i * n + j) * levels, e.sum))
 
 
-cdef inline Py_ssize_t run_forward(Exact *e, const Problem *p, const floating *x) noexcept nogil:
+cdef inline Py_ssize_t run_forward(ExactChain *e, const Problem *p, const floating *x) noexcept nogil:
     """Run all frames; returns the first of the best tags of the last frame, whose row is (frames - 1) % kept, or -1."""
     cdef Py_ssize_t t, j, at = -1, n = p.n_tags, levels = e.levels.n, row, before
     cdef double *best
@@ -169,7 +170,7 @@ cdef inline Py_ssize_t run_forward(Exact *e, const Problem *p, const floating *x
     return at
 
 
-cdef inline double weigh(Exact *e, const Problem *p, Py_ssize_t t, Py_ssize_t i, Py_ssize_t j) noexcept nogil:
+cdef inline double weigh(ExactChain *e, const Problem *p, Py_ssize_t t, Py_ssize_t i, Py_ssize_t j) noexcept nogil:
     """Log-weight of the step from i at frame t to j at frame t + 1, which has been split; -inf if impossible."""
     cdef Py_ssize_t n = p.n_tags, levels = e.levels.n
     cdef const double *best = e.best + t * n * levels
@@ -187,12 +188,12 @@ cdef inline double log_dot(const double *a, const double *b, Py_ssize_t n) noexc
     return total
 
 
-cdef inline void step_back(Exact *e, const Problem *p, const floating *x, Py_ssize_t t, floating *pairwise,
+cdef inline void step_back(ExactChain *e, const Problem *p, const floating *x, Py_ssize_t t, floating *pairwise,
                            double *counts) noexcept nogil:
     """Betas of frame t from those of the next frame, and the pairwise posteriors between the two frames."""
     cdef Py_ssize_t i, j, n = p.n_tags
     cdef const double *a = e.a + t * n
-    cdef double total, share
+    cdef double total, posterior
     split_frame(e, p, x, t + 1)
     fill(e.beta, n, -INFINITY)
     for i in range(n):
@@ -203,34 +204,34 @@ cdef inline void step_back(Exact *e, const Problem *p, const floating *x, Py_ssi
     total = log_dot(a, e.beta, n)
     for i in range(n):
         for j in range(n):
-            share = exp64(a[i] + weigh(e, p, t, i, j) + e.after_beta[j] - total)
+            posterior = exp64(a[i] + weigh(e, p, t, i, j) + e.after_beta[j] - total)
             if pairwise != NULL:
-                pairwise[e.b * p.p_batch + t * p.p_frame + i * n + j] = <floating> share
+                pairwise[e.b * p.p_batch + t * p.p_frame + i * n + j] = <floating> posterior
             if counts != NULL:
-                counts[i * n + j] += p.scale[e.b] * share
+                counts[i * n + j] += p.scale[e.b] * posterior
 
 
-cdef inline void close_frame(Exact *e, const Problem *p, Py_ssize_t t, floating *grad, double *start,
+cdef inline void close_frame(ExactChain *e, const Problem *p, Py_ssize_t t, floating *grad, double *start,
                              double *end) noexcept nogil:
     """Gradient of a frame; its posteriors are added to the sums over first and last frames."""
     cdef Py_ssize_t j, n = p.n_tags, y = p.tags[e.b * p.n_frames + t] if p.tags != NULL else -1
     cdef const double *a = e.a + t * n
     cdef floating *out = grad + e.b * p.g_batch + t * p.g_frame
-    cdef double total = log_dot(a, e.beta, n), share
+    cdef double total = log_dot(a, e.beta, n), posterior
     for j in range(n):
-        share = exp64(a[j] + e.beta[j] - total)
-        out[j] = <floating> (p.scale[e.b] * (share - (j == y)))
+        posterior = exp64(a[j] + e.beta[j] - total)
+        out[j] = <floating> (p.scale[e.b] * (posterior - (j == y)))
         if start != NULL and t == 0:
-            start[j] += p.scale[e.b] * share
+            start[j] += p.scale[e.b] * posterior
         if end != NULL and t == e.frames - 1:
-            end[j] += p.scale[e.b] * share
+            end[j] += p.scale[e.b] * posterior
 
 
 cdef inline double exact_sum(const Problem *p, int64_t b, const floating *x, floating *grad, floating *pairwise,
                              double *counts, double *start, double *end, State *state,
                              bint *no_memory) noexcept nogil:
     """Loss of sequence b, and gradients as in `general`; the state is IMPOSSIBLE without a path."""
-    cdef Exact e
+    cdef ExactChain e
     cdef Py_ssize_t t, j, at, last, n = p.n_tags, levels
     cdef double log_sum = -INFINITY, loss = 0
     cdef const double *best
@@ -266,7 +267,7 @@ cdef inline double exact_sum(const Problem *p, int64_t b, const floating *x, flo
 cdef inline double exact_best(const Problem *p, int64_t b, const floating *x, int64_t *path, State *state,
                               bint *no_memory) noexcept nogil:
     """Score of the best path of sequence b, or with tags its margin over the tagged path; sets its tags, or -1."""
-    cdef Exact e
+    cdef ExactChain e
     cdef Py_ssize_t t, at, last, levels
     cdef double score = -INFINITY
     if not open_exact(&e, p, b, x, False):

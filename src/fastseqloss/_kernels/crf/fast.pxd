@@ -17,8 +17,8 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from fastseqloss._kernels.crf.group cimport (
-    FAST, GENERAL, IMPOSSIBLE, MOST, PAIRS, Group, Problem, alpha_row, fill, load_scores, open_frame,
-    tag_of, take_slots, x_row,
+    FAST, GENERAL, IMPOSSIBLE, MOST, PAIRS, Group, Problem, alpha_row, fill, load_scores,
+    score_frame, tag_of, take_slots, x_row,
 )
 from fastseqloss._kernels.lattice.extended_range cimport log_extended
 from fastseqloss._kernels.simd.matrix cimport outer, product
@@ -56,7 +56,7 @@ cdef inline void forward(Group *g, const floating *x) noexcept nogil:
             a = alpha_row(g, t, r)
             if t == 0:
                 fill(a, p.width, 1)
-            open_frame(g, r, t, x)
+            score_frame(g, r, t, x)
             exponent = advance_row(a, x_row(g, t, r), p.width)
             if exponent >= 1e9:
                 fill(a, p.width, 0)
@@ -104,11 +104,11 @@ cdef inline void flush(Group *g) noexcept nogil:
     g.n_pairs = 0
 
 
-cdef inline void close_step(Group *g, Py_ssize_t r, Py_ssize_t t, double share, double *w, floating *pairwise,
+cdef inline void close_step(Group *g, Py_ssize_t r, Py_ssize_t t, double to_posterior, double *w, floating *pairwise,
                             bint with_sums) noexcept nogil:
     """Outer products between frames t and t + 1: sets the weights w of frame t + 1, in posterior units times the scale.
 
-    `share` is the factor from alphas times betas to posteriors of frame t.
+    `to_posterior` is the factor from alphas times betas to posteriors of frame t.
     """
     cdef const Problem *p = g.problem
     cdef double *a = alpha_row(g, t, r)
@@ -116,8 +116,8 @@ cdef inline void close_step(Group *g, Py_ssize_t r, Py_ssize_t t, double share, 
     cdef floating *out
     cdef double scale = p.scale[g.b[r]]
     if p.clamped or pairwise != NULL:
-        scale_row(w, p.width, share)
-        share = 1
+        scale_row(w, p.width, to_posterior)
+        to_posterior = 1
     if p.clamped and not sum_row(a, p.width) * sum_row(w, p.width) < MOST_SUMS:
         g.state[r] = GENERAL
         return
@@ -127,13 +127,13 @@ cdef inline void close_step(Group *g, Py_ssize_t r, Py_ssize_t t, double share, 
             for j in range(p.n_tags):
                 out[i * p.n_tags + j] = <floating> (a[i] * p.factors[i * p.n_tags + j] * w[j])
     if with_sums:
-        scale_row(w, p.width, share * scale)
+        scale_row(w, p.width, to_posterior * scale)
         g.left[g.n_pairs], g.right[g.n_pairs], g.owner[g.n_pairs] = a, w, r
         g.n_pairs += 1
 
 
-cdef inline void close_frame(Group *g, Py_ssize_t r, Py_ssize_t t, double share, const floating *x, floating *grad,
-                             double *w) noexcept nogil:
+cdef inline void close_frame(Group *g, Py_ssize_t r, Py_ssize_t t, double to_posterior, const floating *x,
+                             floating *grad, double *w) noexcept nogil:
     """Gradient of a frame from alphas and betas, and the weights w for the betas of the previous frame."""
     cdef const Problem *p = g.problem
     cdef const double *a = alpha_row(g, t, r)
@@ -143,19 +143,19 @@ cdef inline void close_frame(Group *g, Py_ssize_t r, Py_ssize_t t, double share,
     cdef floating *out
     if g.clamped[r]:
         load_scores(g, r, t, x)
-        if clamped_mass(g.score, shift, a, beta, p.n_tags) * share > NEGLIGIBLE:
+        if clamped_mass(g.score, shift, a, beta, p.n_tags) * to_posterior > NEGLIGIBLE:
             g.state[r] = GENERAL
             return
     if grad != NULL:
         out = grad + g.b[r] * p.g_batch + t * p.g_frame
         if floating is float:
-            store_row_f32(a, beta, scale * share, p.n_tags, out)
+            store_row_f32(a, beta, scale * to_posterior, p.n_tags, out)
         else:
-            store_row_f64(a, beta, scale * share, p.n_tags, out)
+            store_row_f64(a, beta, scale * to_posterior, p.n_tags, out)
         if p.tags != NULL:
             y = tag_of(g, r, t)
-            out[y] = <floating> (scale * (a[y] * beta[y] * share - 1))
-    weigh_row(a, x_row(g, t, r), beta, share, p.width, w)
+            out[y] = <floating> (scale * (a[y] * beta[y] * to_posterior - 1))
+    weigh_row(a, x_row(g, t, r), beta, to_posterior, p.width, w)
 
 
 cdef inline void backward(Group *g, const floating *x, floating *grad, floating *pairwise,
@@ -163,7 +163,7 @@ cdef inline void backward(Group *g, const floating *x, floating *grad, floating 
     """Run the gradients of all frames; outer products are added up whenever the slots are full."""
     cdef const Problem *p = g.problem
     cdef Py_ssize_t t, r, n = 0, before, slot = 1, block = g.capacity * p.step
-    cdef double share
+    cdef double to_posterior
     cdef double *w
     g.n_pairs = 0
     for t in range(g.frames[0] - 1, -1, -1):
@@ -180,11 +180,11 @@ cdef inline void backward(Group *g, const floating *x, floating *grad, floating 
             product(w - block, p.step, before, p.backward, p.n_tags, p.width, g.beta, p.step)
         for r in range(n):
             if g.state[r] == FAST:
-                share = 1 / dot_row(alpha_row(g, t, r), g.beta + r * p.step, p.width)
+                to_posterior = 1 / dot_row(alpha_row(g, t, r), g.beta + r * p.step, p.width)
                 if r < before:
-                    close_step(g, r, t, share, w - block + r * p.step, pairwise, with_sums)
+                    close_step(g, r, t, to_posterior, w - block + r * p.step, pairwise, with_sums)
             if g.state[r] == FAST:
-                close_frame(g, r, t, share, x, grad, w + r * p.step)
+                close_frame(g, r, t, to_posterior, x, grad, w + r * p.step)
             if g.state[r] != FAST:
                 memset(w + r * p.step, 0, p.width * sizeof(double))
         slot += 1

@@ -51,16 +51,16 @@ cdef inline void general_frame(Group *g, Py_ssize_t t, const double *a, const do
                                floating *grad, double *first, double *last) noexcept nogil:
     """Gradient of a frame; adds its posteriors to the sums over first and last frames, unless NULL."""
     cdef const Problem *p = g.problem
-    cdef double scale = p.scale[g.b[0]], share
+    cdef double scale = p.scale[g.b[0]], posterior
     cdef Py_ssize_t j, y = tag_of(g, 0, t) if p.tags != NULL else -1
     cdef floating *out = grad + g.b[0] * p.g_batch + t * p.g_frame
     for j in range(p.n_tags):
-        share = exp64(a[j] + beta[j] - total)
-        out[j] = <floating> (scale * (share - (j == y)))
+        posterior = exp64(a[j] + beta[j] - total)
+        out[j] = <floating> (scale * (posterior - (j == y)))
         if first != NULL:
-            first[j] += scale * share
+            first[j] += scale * posterior
         if last != NULL:
-            last[j] += scale * share
+            last[j] += scale * posterior
 
 
 cdef inline void general_pairs(Group *g, Py_ssize_t t, const double *a, const double *weight, double total,

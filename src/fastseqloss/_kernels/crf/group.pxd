@@ -93,8 +93,8 @@ cdef inline void take_slots(Group *g, Py_ssize_t n_slots, uintptr_t *cursor) noe
     g.owner = <Py_ssize_t *> take(cursor, n_pairs, sizeof(Py_ssize_t))
 
 
-cdef inline uintptr_t lay_out(Group *g, Py_ssize_t capacity, Py_ssize_t longest, bint linear, bint with_sums,
-                              uintptr_t base) noexcept nogil:
+cdef inline uintptr_t lay_out_group(Group *g, Py_ssize_t capacity, Py_ssize_t longest, bint linear, bint with_sums,
+                                    uintptr_t base) noexcept nogil:
     """Lay out the arrays of a group from `base` on; returns the end address."""
     cdef uintptr_t cursor = base
     cdef size_t row = size_product(g.problem.step, sizeof(double)), n_rows = size_product(longest, capacity)
@@ -186,7 +186,7 @@ cdef inline bint is_rounded(Group *g, Py_ssize_t r, Py_ssize_t t, const floating
     return False
 
 
-cdef inline void open_frame(Group *g, Py_ssize_t r, Py_ssize_t t, const floating *x) noexcept nogil:
+cdef inline void score_frame(Group *g, Py_ssize_t r, Py_ssize_t t, const floating *x) noexcept nogil:
     """Set the row of x = exp(scores of the frame less the greatest), and record the score of the tagged path."""
     cdef const Problem *p = g.problem
     cdef double least, most, below, pair = 0

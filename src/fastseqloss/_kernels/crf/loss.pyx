@@ -15,7 +15,8 @@ from fastseqloss._kernels.crf.fast cimport forward, is_clamped, log_total, sweep
 from fastseqloss._kernels.crf.exact cimport exact_best, exact_sum
 from fastseqloss._kernels.crf.general cimport general
 from fastseqloss._kernels.crf.group cimport (
-    CLAMP, EXACT, FAST, GENERAL, IMPOSSIBLE, MOST, NOT_A_NUMBER, TAGS, Group, Problem, State, fill, lay_out, set_group,
+    CLAMP, EXACT, FAST, GENERAL, IMPOSSIBLE, MOST, NOT_A_NUMBER, TAGS, Group, Problem, State, fill,
+    lay_out_group, set_group,
 )
 from fastseqloss._kernels.lattice.exact_sums cimport exact_from
 from fastseqloss._kernels.parallel.threads cimport DONE, NO_MEMORY, Loop, Status, begin, check, enter, next_items
@@ -106,7 +107,7 @@ cdef size_t group_bytes(Call *c, bint linear, bint with_sums) noexcept nogil:
     cdef Group g
     memset(&g, 0, sizeof(Group))
     g.problem = &c.problem
-    return lay_out(&g, c.capacity, c.longest, linear, with_sums, 0)
+    return lay_out_group(&g, c.capacity, c.longest, linear, with_sums, 0)
 
 
 cdef uintptr_t lay_out_common(Call *c, bint with_sums, uintptr_t base) noexcept nogil:
@@ -198,8 +199,8 @@ cdef void run_group(Call *c, Group *g, const floating *x, floating *grad, floati
         c.loss[g.b[r]] = g.offset[r] + (g.rest[r] + (log_sum[r] if g.state[r] == FAST else 0))
 
 
-cdef void settle(Call *c, Group *g, int64_t b, const floating *x, floating *grad, floating *pairwise,
-                 double *sums) noexcept nogil:
+cdef void complete_sequence(Call *c, Group *g, int64_t b, const floating *x, floating *grad, floating *pairwise,
+                            double *sums) noexcept nogil:
     """Complete a sequence: general path, tagged path in the sums, losses that are NaN or infinite."""
     cdef const Problem *p = &c.problem
     cdef Py_ssize_t n = p.n_tags, last = p.lengths[b] - 1, t
@@ -249,7 +250,7 @@ cdef void run_bucket(Call *c, Py_ssize_t bucket, uintptr_t workspace, const floa
     cdef double *end = NULL
     memset(&g, 0, sizeof(Group))
     g.problem = &c.problem
-    lay_out(&g, c.capacity, c.longest, True, c.sums != NULL, workspace)
+    lay_out_group(&g, c.capacity, c.longest, True, c.sums != NULL, workspace)
     if c.sums != NULL:
         sums = c.sums + bucket * n * (n + 2)
         start, end = sums + n * n, sums + n * n + n
@@ -264,7 +265,7 @@ cdef void run_bucket(Call *c, Py_ssize_t bucket, uintptr_t workspace, const floa
     for i in range(turns):
         first = (bucket + i * c.n_buckets) * c.capacity
         for k in range(first, min(first + c.capacity, c.n)):
-            settle(c, &g, c.order[k], x, grad, pairwise, sums)
+            complete_sequence(c, &g, c.order[k], x, grad, pairwise, sums)
 
 
 cdef void run_worker(Call *c, const floating *x, floating *grad, floating *pairwise, Loop *loop,
@@ -366,7 +367,7 @@ cdef void run_best(Call *c, Py_ssize_t bucket, uintptr_t workspace, const floati
     cdef double *sums = c.sums + bucket * n * (n + 2) if c.sums != NULL else NULL
     memset(&g, 0, sizeof(Group))
     g.problem = p
-    lay_out(&g, c.capacity, c.longest, False, False, workspace)
+    lay_out_group(&g, c.capacity, c.longest, False, False, workspace)
     for i in range(turns):
         deal_group(c, &g, bucket + i * c.n_buckets)
         best_scores(&g, x)

@@ -29,19 +29,5 @@ class _CTCAlign(Protocol):
         num_threads: int,
     ) -> None: ...
 
-class _CTCGreedyDecode(Protocol):
-    def __call__(
-        self,
-        logits: Floats,
-        logit_lengths: Integers,
-        input_kind: int,
-        blank: int,
-        labels: Integers,
-        label_lengths: Integers,
-        log_prob: Doubles,
-        num_threads: int,
-    ) -> None: ...
-
 # Functions by the name of an element type, float or double.
 ctc_align: Mapping[str, _CTCAlign]
-ctc_greedy_decode: Mapping[str, _CTCGreedyDecode]

@@ -20,7 +20,7 @@ from fastseqloss._kernels.lattice.exact_sums cimport (
 from fastseqloss._kernels.simd.softmax cimport exp64
 
 
-cdef struct Exact:
+cdef struct ExactSequence:
     Levels levels
     Py_ssize_t n, width, block, n_blocks   # states; elements of a row of sums; frames of a block; blocks
     double *memory
@@ -37,7 +37,7 @@ cdef struct Exact:
     double *after_beta
 
 
-cdef inline void read_levels(Exact *e, Sequence *s, const floating *x) noexcept nogil:
+cdef inline void read_levels(ExactSequence *e, Sequence *s, const floating *x) noexcept nogil:
     cdef Py_ssize_t t, k
     cdef double shift
     memset(&e.levels, 0, sizeof(Levels))
@@ -48,7 +48,7 @@ cdef inline void read_levels(Exact *e, Sequence *s, const floating *x) noexcept 
     settle(&e.levels)
 
 
-cdef inline bint allocate(Exact *e, Sequence *s) noexcept nogil:
+cdef inline bint allocate_sums(ExactSequence *e, Sequence *s) noexcept nogil:
     cdef Py_ssize_t levels = e.levels.n, rows
     e.n = 2 * s.graph.n_labels + 1
     e.width = e.n * levels
@@ -84,7 +84,7 @@ cdef inline Py_ssize_t first_before(Sequence *s, Py_ssize_t i) noexcept nogil:
     return i - 2 if i % 2 and s.graph.skip[PAD + i // 2] > 0 else max(i - 1, 0)
 
 
-cdef inline void split_frame(Exact *e, Sequence *s, const floating *x, Py_ssize_t t) noexcept nogil:
+cdef inline void split_frame(ExactSequence *e, Sequence *s, const floating *x, Py_ssize_t t) noexcept nogil:
     """Set the emissions of frame t; those of logits are relative to the greatest logit, as in the loss."""
     cdef Py_ssize_t k, levels = e.levels.n
     cdef double shift
@@ -97,7 +97,7 @@ cdef inline void split_frame(Exact *e, Sequence *s, const floating *x, Py_ssize_
             add_digits(&e.levels, shift, -1, e.em + k * levels)
 
 
-cdef inline void step(Exact *e, Sequence *s, const double *best, const double *a, double *best_out,
+cdef inline void step(ExactSequence *e, Sequence *s, const double *best, const double *a, double *best_out,
                       double *a_out) noexcept nogil:
     """Alphas of a frame from those of the frame before; the emissions of the frame have been split."""
     cdef Py_ssize_t i, k, first, at, levels = e.levels.n
@@ -117,7 +117,7 @@ cdef inline void step(Exact *e, Sequence *s, const double *best, const double *a
         add_sums(&e.levels, best + at * levels, e.em + class_of(s, i) * levels, best_out + i * levels)
 
 
-cdef inline void run_block(Exact *e, Sequence *s, const floating *x, Py_ssize_t j) noexcept nogil:
+cdef inline void run_block(ExactSequence *e, Sequence *s, const floating *x, Py_ssize_t j) noexcept nogil:
     """Alphas of the frames of block j; row 0 holds the first frame."""
     cdef Py_ssize_t t, r, start = j * e.block
     for t in range(start + 1, min(start + e.block, s.frames)):
@@ -126,7 +126,7 @@ cdef inline void run_block(Exact *e, Sequence *s, const floating *x, Py_ssize_t 
         step(e, s, e.best + (r - 1) * e.width, e.a + (r - 1) * e.n, e.best + r * e.width, e.a + r * e.n)
 
 
-cdef inline void run_forward(Exact *e, Sequence *s, const floating *x) noexcept nogil:
+cdef inline void run_forward(ExactSequence *e, Sequence *s, const floating *x) noexcept nogil:
     """Run all alphas; keeps those of the last block and those of the first frame of every other block."""
     cdef Py_ssize_t i, j
     split_frame(e, s, x, 0)
@@ -145,7 +145,7 @@ cdef inline void run_forward(Exact *e, Sequence *s, const floating *x) noexcept 
         run_block(e, s, x, j)
 
 
-cdef inline void step_back(Exact *e, Sequence *s, const double *best, const double *a) noexcept nogil:
+cdef inline void step_back(ExactSequence *e, Sequence *s, const double *best, const double *a) noexcept nogil:
     """Betas of a frame from those of the next frame, whose emissions have been split and whose alphas are kept."""
     cdef Py_ssize_t i, k, levels = e.levels.n
     fill(e.beta, e.n, -INFINITY)
@@ -158,21 +158,21 @@ cdef inline void step_back(Exact *e, Sequence *s, const double *best, const doub
                     &e.levels, best + k * levels, e.em + class_of(s, i) * levels, e.after_best + i * levels))
 
 
-cdef inline void close(Exact *e, Sequence *s, floating *g, Py_ssize_t t, const double *a,
+cdef inline void close(ExactSequence *e, Sequence *s, floating *g, Py_ssize_t t, const double *a,
                        double log_sum) noexcept nogil:
     """Gradient at frame t, whose emissions are in y, from alphas and betas; posteriors are normalised to sum 1."""
     cdef Py_ssize_t i
-    cdef double total = 0, blank_post = 0, share
+    cdef double total = 0, blank_post = 0, posterior
     fill(s.post, s.graph.width, 0)
     fill(s.post_b, s.graph.width, 0)
     for i in range(e.n):
-        share = exp64(a[i] + e.beta[i] - log_sum)
-        total += share
+        posterior = exp64(a[i] + e.beta[i] - log_sum)
+        total += posterior
         if i % 2:
-            s.post[PAD + i // 2] = share
+            s.post[PAD + i // 2] = posterior
         else:
-            s.post_b[PAD + i // 2] = share
-            blank_post += share
+            s.post_b[PAD + i // 2] = posterior
+            blank_post += posterior
     if s.by_state:
         close_states(s, g, t, total, 0, s.graph.size)
         return
@@ -182,7 +182,8 @@ cdef inline void close(Exact *e, Sequence *s, floating *g, Py_ssize_t t, const d
     close_frame(s, g, t, s.y)
 
 
-cdef inline void run_backward(Exact *e, Sequence *s, const floating *x, floating *g, double log_sum) noexcept nogil:
+cdef inline void run_backward(ExactSequence *e, Sequence *s, const floating *x, floating *g,
+                              double log_sum) noexcept nogil:
     """Close all frames, last to first; the betas of the last frame have been set."""
     cdef Py_ssize_t j, t, r
     cdef double *swap
@@ -206,12 +207,12 @@ cdef inline void run_backward(Exact *e, Sequence *s, const floating *x, floating
 
 cdef inline double exact(Sequence *s, const floating *x, floating *g, bint *has_path) noexcept nogil:
     """As `general`, for logits or log-probabilities; -inf without a path and for sums out of the range of float64."""
-    cdef Exact e
+    cdef ExactSequence e
     cdef Py_ssize_t i, at, last, levels
     cdef double log_sum = -INFINITY, score
     has_path[0] = False
     read_levels(&e, s, x)
-    if not allocate(&e, s):
+    if not allocate_sums(&e, s):
         s.no_memory[0] = True
         return -INFINITY
     run_forward(&e, s, x)

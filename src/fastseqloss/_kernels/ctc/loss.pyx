@@ -18,7 +18,7 @@ from fastseqloss._kernels.ctc.fast cimport backward_sweep, forward_sweep
 from fastseqloss._kernels.ctc.general cimport general
 from fastseqloss._kernels.ctc.labels cimport set_labels
 from fastseqloss._kernels.ctc.sequence cimport (
-    LOGITS, Input, Sequence, fill_frames, lay_out, row,
+    LOGITS, Input, Sequence, fill_frames, lay_out_sequence, row,
 )
 from fastseqloss._kernels.lattice.extended_range cimport DEAD, log_total
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
@@ -103,7 +103,7 @@ cdef void run_worker(const Batch *batch, const floating *x, floating *g, Loop *l
             s = batch.common
             s.frames, s.graph.n_labels, s.scale = batch.logit_lengths[b], batch.label_lengths[b], batch.scale[b]
             s.graph.position = <int32_t *> part_of(&batch.positions, worker)
-            lay_out(&s, sizeof(floating), part_of(&batch.arrays, worker))
+            lay_out_sequence(&s, sizeof(floating), part_of(&batch.arrays, worker))
             batch.loss[b] = run_sequence(&s, x + b * batch.x_step, g + b * batch.g_step,
                                          batch.labels + batch.starts[b], batch.n_frames,
                                          batch.logit_lengths[b] >= batch.frames_needed[b])
@@ -117,7 +117,7 @@ cdef Status run_batch(Batch *batch, const floating *x, floating *g, int num_thre
     cdef Py_ssize_t b
     for b in range(batch.n):
         s.frames, s.graph.n_labels = batch.logit_lengths[b], batch.label_lengths[b]
-        own = max(own, lay_out(s, sizeof(floating), 0))
+        own = max(own, lay_out_sequence(s, sizeof(floating), 0))
     # The array that maps classes to indices, one for each worker, must be zero.
     if not (allocate(&batch.arrays, 0, own, num_threads, False)
             and allocate(&batch.positions, 0, size_product(s.n_classes, sizeof(int32_t)), num_threads, True)):

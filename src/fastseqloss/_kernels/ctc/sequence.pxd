@@ -64,7 +64,7 @@ cdef struct Sequence:
 
 # ---- layout ---------------------------------------------------------------------------------
 
-cdef inline uintptr_t lay_out(Sequence *s, Py_ssize_t itemsize, uintptr_t base) noexcept nogil:
+cdef inline uintptr_t lay_out_sequence(Sequence *s, Py_ssize_t itemsize, uintptr_t base) noexcept nogil:
     """Set the sizes of a sequence and lay out its arrays from `base` on; returns the end address."""
     cdef uintptr_t cursor = base
     cdef Py_ssize_t most = min(s.graph.n_labels + 1, s.n_classes)

@@ -27,7 +27,4 @@
 FSL_POLICY_FUNCTIONS(float, f32)
 FSL_POLICY_FUNCTIONS(double, f64)
 
-#define fsl_policy_gradient(x, e, n, m, factor, slope, out) \
-    FSL_TYPED(x, fsl_policy_gradient)(x, e, n, m, factor, slope, out)
-
 #endif

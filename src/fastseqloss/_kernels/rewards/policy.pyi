@@ -4,7 +4,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Integers = NDArray[np.int64]
-Flags = NDArray[np.uint8]
 Doubles = NDArray[np.float64]
 Stored = NDArray[Any]  # with the kind that goes with it
 
@@ -24,11 +23,4 @@ def policy_loss(
     kl_coef: float,
     least: float,
     most: float,
-) -> None: ...
-def sums_backwards(
-    values: Doubles,
-    final: Doubles,
-    lengths: Integers,
-    done: Flags | None,
-    decay: float,
 ) -> None: ...

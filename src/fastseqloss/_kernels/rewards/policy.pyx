@@ -1,4 +1,4 @@
-"""Reward-weighted losses of rows of logits, loss and gradient, one row at a time; and sums backwards in time.
+"""Reward-weighted losses of rows of logits, loss and gradient, one row at a time.
 
 A row is one step, p its softmax, a the action taken. The loss is
 
@@ -15,15 +15,14 @@ With e = exp(x - m), the sum s of e and the sum d of e (x - m): log p_c = x_c - 
 from cython cimport floating
 from cython.parallel cimport parallel, threadid
 from libc.math cimport INFINITY
-from libc.stdint cimport int64_t, uint8_t, uintptr_t
+from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset
 
 from fastseqloss._kernels.simd.elements cimport FLOAT64, Held, let_go, store
 from fastseqloss._kernels.simd.rows cimport load_max, row_dot, row_exp
 from fastseqloss._kernels.simd.step_rows cimport StepRows, gradient_of, hold_rows, scores_of
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
-from fastseqloss._kernels.parallel.signals cimport STRETCH, advance
-from fastseqloss._kernels.simd.softmax cimport add_exactly, exp64, log64
+from fastseqloss._kernels.simd.softmax cimport exp64, log64
 from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release, size_product
 
 
@@ -184,29 +183,3 @@ def policy_loss(object logits, int kind, const int64_t[::1] actions, const doubl
         check(status, job.scratch.size)
     finally:
         let_go(&held)
-
-
-def sums_backwards(double[:, ::1] values, const double[::1] final, const int64_t[::1] lengths,
-                   const uint8_t[:, ::1] done, double decay):
-    """values[b, t] += decay * values[b, t + 1], from the last step to the first, unless done[b, t].
-
-    IN      final [B], the values after the last steps; lengths [B]; done [B, T] or None.
-    IN, OUT values [B, T]; unchanged beyond lengths.
-    """
-    cdef Py_ssize_t b, t, first, last, done_with = 0
-    cdef double after, own, rest  # rest: rounding error of `after`
-    with nogil:
-        for b in range(values.shape[0]):
-            after, rest, last = final[b], 0, lengths[b]
-            while last > 0:
-                first = max(0, last - STRETCH)
-                for t in range(last - 1, first - 1, -1):
-                    own, rest = values[b, t], decay * rest
-                    if done is None or not done[b, t]:
-                        add_exactly(&own, &rest, decay * after)
-                    else:
-                        rest = 0
-                    after, values[b, t] = own, own + rest
-                advance(&done_with, last - first)
-                last = first
-            advance(&done_with, 1)

@@ -6,7 +6,7 @@
 #ifndef FASTSEQLOSS_ROWS_H
 #define FASTSEQLOSS_ROWS_H
 
-#include "simd/dispatch.h"
+#include "simd/probability.h"
 
 #define FSL_SHORT 256
 #define FSL_MOST_ROWS 64 /* in a block */
@@ -15,30 +15,6 @@
 #include "simd/rows.inc.h"
 #include "simd/float64.inc.h"
 #include "simd/rows.inc.h"
-
-/* One name for both types, chosen by the type that an argument points to; called by fused code. */
-#define fsl_load_max(kind, from, n, to) FSL_TYPED(to, fsl_load_max)(kind, from, n, to)
-#define fsl_row_exp(x, n, m, out, next, later, size) FSL_TYPED(x, fsl_row_exp)(x, n, m, out, next, later, size)
-#define fsl_short_max(rows, n, n_classes, m) FSL_TYPED(m, fsl_short_max)(rows, n, n_classes, m)
-#define fsl_short_exp(rows, n, n_classes, m, out, ahead, sum) \
-    FSL_TYPED(m, fsl_short_exp)(rows, n, n_classes, m, out, ahead, sum)
-#define fsl_short_gradient(rows, n, n_classes, target, factor, scale, own) \
-    FSL_TYPED(*(rows), fsl_short_gradient)(rows, n, n_classes, target, factor, scale, own)
-#define fsl_row_dot(x, n, m, q) FSL_TYPED(x, fsl_row_dot)(x, n, m, q)
-#define fsl_row_dot_log(p, n, q) FSL_TYPED(p, fsl_row_dot_log)(p, n, q)
-#define fsl_find_outside(p, n, most) FSL_TYPED(p, fsl_find_outside)(p, n, most)
-#define fsl_is_large(x, factor) FSL_TYPED(x, fsl_is_large)(factor)
-#define fsl_row_gradient(x, n, factor, shift, q) FSL_TYPED(x, fsl_row_gradient)(x, n, factor, shift, q)
-#define fsl_row_slope(p, n, scale, q, divide, out) FSL_TYPED(p, fsl_row_slope)(p, n, scale, q, divide, out)
-#define fsl_row_smooth(y, n, weight, epsilon, q) FSL_TYPED(y, fsl_row_smooth)(y, n, weight, epsilon, q)
-#define fsl_tile_in(rows, n, n_classes, tile) FSL_TYPED(tile, fsl_tile_in)(rows, n, n_classes, tile)
-#define fsl_tile_out(tile, n, n_classes, rows) FSL_TYPED(tile, fsl_tile_out)(tile, n, n_classes, rows)
-#define fsl_tile_max(tile, n_classes, m) FSL_TYPED(tile, fsl_tile_max)(tile, n_classes, m)
-#define fsl_tile_exp(tile, n_classes, m, sum) FSL_TYPED(tile, fsl_tile_exp)(tile, n_classes, m, sum)
-#define fsl_tile_dot(tile, n_classes, m, q, q_is_tile, dot) \
-    FSL_TYPED(tile, fsl_tile_dot)(tile, n_classes, m, q, q_is_tile, dot)
-#define fsl_tile_gradient(tile, n_classes, factor, shift, q, q_is_tile) \
-    FSL_TYPED(tile, fsl_tile_gradient)(tile, n_classes, factor, shift, q, q_is_tile)
 
 /* Sets losses, and the factors of exp(x - max) in the gradients, from the maxima and the sums of exp(x - max).
  * `picked` is the sum of q (x - max), and `q` the sum of q. */

@@ -216,7 +216,7 @@ FSL_INLINE double FSL_NAME(fsl_row_dot_log)(const FSL_REAL *p, ptrdiff_t n, cons
     double total = 0;
     FSL_SIMD(reduction(+ : total))
     for (ptrdiff_t c = 0; c < n; c++)
-        total += q[c] == 0 ? 0 : (double)q[c] * fsl_log64(fsl_share((double)p[c]));
+        total += q[c] == 0 ? 0 : (double)q[c] * fsl_log64(fsl_clamp_probability((double)p[c]));
     return total;
 }
 
@@ -253,7 +253,7 @@ FSL_INLINE void FSL_NAME(fsl_row_slope)(const FSL_REAL *p, ptrdiff_t n, double s
 {
     FSL_SIMD()
     for (ptrdiff_t c = 0; c < n; c++) {
-        const double by = divide ? fsl_share((double)p[c]) : 1.0;
+        const double by = divide ? fsl_clamp_probability((double)p[c]) : 1.0;
         const FSL_REAL slope = by == 0 ? -(FSL_REAL)INFINITY : (FSL_REAL)(-scale * (double)q[c] / by);
         out[c] = q[c] == 0 ? 0 : slope;
     }

@@ -11,7 +11,7 @@ cdef extern from "simd/rows.h" nogil:
         LANES "FSL_LANES"
         SHORT "FSL_SHORT"
         MOST_ROWS "FSL_MOST_ROWS"  # in a block
-    double share "fsl_share"(double p) noexcept
+    double clamp_probability "fsl_clamp_probability"(double p) noexcept
     bint is_large_f32 "fsl_is_large_f32"(double factor) noexcept
     bint is_large_f64 "fsl_is_large_f64"(double factor) noexcept
     void softmax_losses "fsl_softmax_losses"(int n, const double *m, const double *sums, const double *picked,

@@ -22,7 +22,7 @@ def softmax_cross_entropy(
     z_loss: float,
     input_kind: int,
 ) -> None: ...
-def first_outside(
+def find_bad_share(
     values: Stored,
     kind: int,
     targets: Integers,

@@ -17,8 +17,8 @@ from libc.string cimport memset
 from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Array, Held, hold, let_go, load, store
 from fastseqloss._kernels.codes cimport LOGITS, PROBS, Input
 from fastseqloss._kernels.simd.rows cimport (
-    LANES, MOST_ROWS, SHORT, find_outside, is_large, load_max, row_dot, row_dot_log, row_exp, row_gradient,
-    row_slope, row_smooth, share, short_exp, short_gradient, short_max, softmax_losses, tile_dot, tile_exp,
+    LANES, MOST_ROWS, SHORT, clamp_probability, find_outside, is_large, load_max, row_dot, row_dot_log, row_exp,
+    row_gradient, row_slope, row_smooth, short_exp, short_gradient, short_max, softmax_losses, tile_dot, tile_exp,
     tile_gradient, tile_in, tile_max, tile_out,
 )
 from fastseqloss._kernels.simd.step_rows cimport StepRows, gradient_of, hold_rows, scores_of
@@ -228,7 +228,7 @@ cdef void probability_rows(const Job *job, Block *rows, const floating **x, floa
     cdef double p, own
     for k in range(rows.n):
         t, own = rows.target[k], rows.own[k]
-        p = share(x[k][t]) if job.input == PROBS else x[k][t]
+        p = clamp_probability(x[k][t]) if job.input == PROBS else x[k][t]
         rows.loss[k] = 0
         if own:
             rows.loss[k] = -own * (log64(p) if job.input == PROBS else p)
@@ -355,7 +355,7 @@ def softmax_cross_entropy(object scores, int kind, const int64_t[::1] targets, c
         let_go(&held)
 
 
-def first_outside(object values, int kind, const int64_t[::1] targets, double most):
+def find_bad_share(object values, int kind, const int64_t[::1] targets, double most):
     """First element below 0 or above `most` of the flattened values of counted steps, or -1.
 
     Values outside by at most 1e-6, from rounding, are allowed.

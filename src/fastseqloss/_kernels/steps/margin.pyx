@@ -6,24 +6,48 @@ from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset
 
-from fastseqloss._kernels.simd.elements cimport FLOAT64, Held, let_go
+from fastseqloss._kernels.simd.elements cimport FLOAT64, Held, let_go, load, store
 from fastseqloss._kernels.simd.step_rows cimport StepRows, gradient_of, hold_rows, scores_of
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release
 
 
 cdef extern from "steps/margin.h" nogil:
-    void load "fsl_load"(...) noexcept
-    void store "fsl_store"(...) noexcept
-    double others_max "fsl_others_max"(...) noexcept
-    Py_ssize_t find_other "fsl_find_other"(...) noexcept
-    void set_zero "fsl_zero"(...) noexcept
+    double others_max_f32 "fsl_others_max_f32"(const float *x, Py_ssize_t n, Py_ssize_t t) noexcept
+    double others_max_f64 "fsl_others_max_f64"(const double *x, Py_ssize_t n, Py_ssize_t t) noexcept
+    Py_ssize_t find_other_f32 "fsl_find_other_f32"(const float *x, Py_ssize_t n, Py_ssize_t t, double score) noexcept
+    Py_ssize_t find_other_f64 "fsl_find_other_f64"(const double *x, Py_ssize_t n, Py_ssize_t t, double score) noexcept
+    void set_zero_f32 "fsl_zero_f32"(float *x, Py_ssize_t n) noexcept
+    void set_zero_f64 "fsl_zero_f64"(double *x, Py_ssize_t n) noexcept
 
 
 cdef struct Job:
     StepRows rows
     double margin
     Workspace scratch  # one row for each worker
+
+
+cdef inline double others_max(const floating *x, Py_ssize_t n, Py_ssize_t t) noexcept nogil:
+    """Maximum of the scores other than t; NaN if a score is NaN."""
+    if floating is float:
+        return others_max_f32(x, n, t)
+    else:
+        return others_max_f64(x, n, t)
+
+
+cdef inline Py_ssize_t find_other(const floating *x, Py_ssize_t n, Py_ssize_t t, double score) noexcept nogil:
+    """First class other than t with this score."""
+    if floating is float:
+        return find_other_f32(x, n, t, score)
+    else:
+        return find_other_f64(x, n, t, score)
+
+
+cdef inline void set_zero(floating *x, Py_ssize_t n) noexcept nogil:
+    if floating is float:
+        set_zero_f32(x, n)
+    else:
+        set_zero_f64(x, n)
 
 
 cdef inline void put(const Job *job, char *row, Py_ssize_t c, floating value) noexcept nogil:

@@ -7,7 +7,7 @@
 #ifndef FASTSEQLOSS_POINTWISE_H
 #define FASTSEQLOSS_POINTWISE_H
 
-#include "simd/dispatch.h"
+#include "simd/probability.h"
 
 #define FSL_PIECE 2048 /* elements of a partial sum */
 
@@ -120,7 +120,7 @@ FSL_INLINE float fsl_log1p_unit32(float e)
     FSL_INLINE fsl_point fsl_binary_probs_##name(real given, double y, double pos_weight, real floor)      \
     {                                                                                                      \
         (void)floor;                                                                                       \
-        const real p = (real)fsl_share((double)given);                                                     \
+        const real p = (real)fsl_clamp_probability((double)given);                                                     \
         const double yes = pos_weight * y, no = 1 - y;                                                     \
         const double log_yes = (double)log_(p), log_no = (double)log1p_(-p);                               \
         return (fsl_point){(yes == 0 ? 0 : -yes * log_yes) - (no == 0 ? 0 : no * log_no),                  \
@@ -202,11 +202,6 @@ FSL_INLINE int fsl_fits_float32(fsl_stored kind)
 {
     return kind == FSL_FLOAT32 || kind == FSL_FLOAT16 || kind == FSL_BFLOAT16 || kind == FSL_INT8 || kind == FSL_UINT8;
 }
-
-#define fsl_pointwise(kind, x, y, a, n, scale, g, allowed, bad) \
-    FSL_TYPED(x, fsl_pointwise)(kind, x, y, a, n, scale, g, allowed, bad)
-#define fsl_points(kind, x, y, a, n, loss, slope) FSL_TYPED(x, fsl_points)(kind, x, y, a, n, loss, slope)
-#define fsl_bad_target(y, n, allowed) FSL_TYPED(y, fsl_bad_target)(y, n, allowed)
 
 FSL_INLINE double fsl_sum(const double *x, int n)
 {

@@ -14,7 +14,7 @@ static int FSL_NAME(fsl_bad_target)(const FSL_REAL *y, int n, fsl_allowed allowe
 {
     if (allowed == FSL_ANYTHING) return -1;
     if (allowed == FSL_SIGNS) FSL_FIND_BAD(FSL_SIGN_IS_BAD)
-    if (allowed == FSL_PROBABILITIES) FSL_FIND_BAD(FSL_IS_NO_SHARE)
+    if (allowed == FSL_PROBABILITIES) FSL_FIND_BAD(FSL_IS_NO_PROBABILITY)
     FSL_FIND_BAD(FSL_SHARE_IS_BAD)
 }
 

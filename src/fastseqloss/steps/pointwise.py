@@ -1,118 +1,26 @@
-"""Engine of the losses at every step: preparation of arguments, call of a kernel, reduction of the result."""
+"""Losses of one target for each prediction: preparation of arguments, call of the kernel, reduction of the result."""
 
 from __future__ import annotations
 
-import math
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._core.arrays import as_array, is_bfloat16, stored, stored_or_none
-from .._core.engine import Options, Rows, StepSum, as_class_targets, as_one, as_step_sum, threads_for_rows
+from .._core.arrays import as_array, stored_or_none
+from .._core.engine import Options, StepSum, as_one, as_step_sum
 from .._core.gradient import Gradient, as_gradient
 from .._core.levels import load
-from .._core.scores import as_step_scores
-from .._core.steps import (
-    Numbers,
-    as_class_weight,
-    as_comparison,
-    as_distributions,
-    as_parameter,
-    as_predictions,
-    as_runs,
-    check_no_ignore_index,
-    shown,
-)
 from .._core.threads import threads_for
 from .._core.types import Loss, LossAndGradient
-from .registry import DISTRIBUTIONS, LOSSES, NUMBERS, StepLoss
+from .arguments import Numbers, as_comparison, as_parameter, as_predictions, as_runs, raise_if_bad
+from .registry import LOSSES, NUMBERS, PROBABILITIES, StepLoss
 
 if TYPE_CHECKING:
     from .._kernels.steps import pointwise as _kernel
 else:
     _kernel = load("steps.pointwise")
-
-
-# ---- a score for each class ------------------------------------------------------------------
-
-
-def prepare_rows(
-    name: str,
-    scores: Any,
-    targets: Any,
-    options: Options,
-    ignore_index: Any,
-    class_weight: Any,
-    *,
-    find: Any = None,
-    probabilities: bool = False,
-) -> Rows:
-    """Check the arguments of the loss with this name in the registry, for targets that are classes.
-
-    `find` is the kernel's search for numbers out of range, for losses that allow distributions; scores are searched,
-    too, if they are `probabilities`.
-    """
-    loss = LOSSES[name]
-    checked = as_step_scores(loss.scores, scores)
-    n_classes = checked.values.shape[-1]
-    summed = as_step_sum(checked.given.shape[:-1], options)
-    weight = as_class_weight(class_weight, n_classes)
-    targets = as_array("targets", targets)
-    wanted = None
-    if loss.targets == DISTRIBUTIONS and (targets.dtype.kind == "f" or is_bfloat16(targets.dtype)):
-        wanted = as_distributions(targets, checked)
-        check_no_ignore_index(ignore_index)
-        found = as_class_targets(summed, np.zeros(summed.steps.shape, np.int64), 1, -1, None)
-    else:
-        found = as_class_targets(summed, targets, n_classes, ignore_index, weight)
-    gradient = as_gradient(checked, options.return_grad, options.grad_out)
-    if wanted is not None and gradient.values is not None and np.may_share_memory(gradient.values, wanted):
-        wanted = wanted.copy()
-    rows = Rows(
-        summed=summed,
-        scores=checked,
-        gradient=gradient,
-        targets=found.classes,
-        scale=found.scale,
-        class_weight=weight,
-        # Losses share the memory of the targets: the target of a step is not read after its loss is stored.
-        losses=found.classes.view(np.float64),
-        threads=threads_for_rows(options.num_threads, checked, loss.nanoseconds, 20.0),
-        dense=(wanted,) if loss.targets == DISTRIBUTIONS else (),
-    )
-    if probabilities:
-        _check_share(rows, find, checked.values, loss.scores, checked.given, "0 to 1; or input='logits'", 1.0)
-    if wanted is not None:
-        _check_share(rows, find, wanted, "targets", targets, "finite, 0 or more", sys.float_info.max)
-    return rows
-
-
-def _check_share(
-    rows: Rows, find: Any, values: NDArray[Any], name: str, given: NDArray[Any], allowed: str, most: float
-) -> None:
-    bad = find(*stored(values), rows.targets, most) if values.size else -1
-    if bad >= 0:
-        raise ValueError(f"{shown(name, given, bad)}; allowed: {allowed}")
-
-
-def balance(rows: Rows, z_loss: float) -> float:
-    """Move a power of 2 from class weights out of the range of float32 to the scale; return `z_loss` divided by it."""
-    if rows.class_weight is None:
-        return z_loss
-    largest = float(rows.class_weight.max())
-    if largest == 0 or 2.0**-50 < largest < 2.0**50:
-        return z_loss
-    unit = 2.0 ** math.frexp(largest)[1]
-    rows.class_weight = rows.class_weight / unit
-    with np.errstate(over="ignore", under="ignore"):
-        rows.scale = np.minimum(rows.scale * unit, sys.float_info.max)
-    return min(z_loss / unit, sys.float_info.max)
-
-
-# ---- a target for each number ----------------------------------------------------------------
 
 
 @dataclass
@@ -155,7 +63,7 @@ def _prepare(loss: StepLoss, predictions: Any, targets: Any, options: Options, p
 def _check_before(pairs: _Pairs) -> str:
     """Check the values that must be valid before anything is written; return the check that remains for the kernel."""
     if pairs.loss.probabilities:
-        _check_all(pairs, "probabilities", pairs.numbers.values, pairs.loss.scores, pairs.numbers.given)
+        _check_all(pairs, PROBABILITIES, pairs.numbers.values, pairs.loss.scores, pairs.numbers.given)
     if pairs.loss.targets == NUMBERS or not pairs.gradient.direct:
         return pairs.loss.targets
     _check_all(pairs, pairs.loss.targets, pairs.wanted, "targets", pairs.targets)
@@ -172,15 +80,7 @@ def _check_all(pairs: _Pairs, allowed: str, values: NDArray[Any], name: str, giv
         array, kind = arrays[0]
         assert array is not None
         bad = _kernel.find_bad_target(array, kind, shape, lengths, steps.mask, code, room, pairs.threads)
-        _raise_if_bad(bad, allowed, name, given)
-
-
-_SAID = {"signs": "-1 or 1", "shares": "0 to 1", "probabilities": "0 to 1, or input='logits'"}
-
-
-def _raise_if_bad(bad: int, allowed: str, name: str, given: NDArray[Any]) -> None:
-    if bad >= 0:
-        raise ValueError(f"{shown(name, given, bad)}; allowed: {_SAID[allowed]}")
+        raise_if_bad(bad, allowed, name, given)
 
 
 def _run(pairs: _Pairs, allowed: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -221,7 +121,7 @@ def _run(pairs: _Pairs, allowed: str) -> tuple[NDArray[np.float64], NDArray[np.f
             bad=None if allowed == NUMBERS else _room_for_items(shape),
             num_threads=pairs.threads,
         )
-        _raise_if_bad(bad, allowed, "targets", pairs.targets)
+        raise_if_bad(bad, allowed, "targets", pairs.targets)
     return (partial if losses is None else losses), scale
 
 

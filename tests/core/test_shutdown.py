@@ -37,10 +37,25 @@ CALLS = {
 }
 
 
-@pytest.mark.skipif(os.name != "posix", reason="a thread of Windows' that ends leaves its stack to no other")
+def ends(call):
+    process = python(MANY + ENDS.format(call=call))
+    assert process.returncode == 0, (process.returncode, process.stderr)
+
+
+needs_posix = pytest.mark.skipif(
+    os.name != "posix", reason="a thread of Windows' that ends leaves its stack to no other"
+)
+
+
+@needs_posix
+def test_daemon_thread():
+    """One that asks for the GIL then is ended where it stands: no other worker may use its stack any longer."""
+    ends(CALLS["ctc"])
+
+
+@needs_posix
+@pytest.mark.thorough
 @pytest.mark.parametrize("call", CALLS.values(), ids=list(CALLS))
-def test_daemon_threads(call):
-    """Those that ask for the GIL then are ended where they stand: no helper may use their stacks any longer."""
+def test_daemon_threads_in_every_kernel(call):
     for _ in range(2):
-        process = python(MANY + ENDS.format(call=call))
-        assert process.returncode == 0, (process.returncode, process.stderr)
+        ends(call)

@@ -1,0 +1,101 @@
+"""CTC greedy decoding: the best class of every frame, one sequence at a time."""
+
+from cython cimport floating
+from cython.parallel cimport parallel, threadid
+from libc.math cimport INFINITY, NAN, isnan
+from libc.stdint cimport int64_t
+
+from fastseqloss._kernels.codes cimport LOGITS, LOG_PROBS, PROBS, Input
+from fastseqloss._kernels.parallel.threads cimport Loop, Status, begin, check, enter, next_items
+from fastseqloss._kernels.simd.softmax cimport add_exactly, log64, softmax_row
+
+
+cdef extern from "ctc/decoding.h" nogil:
+    Py_ssize_t find_f32 "fsl_ctc_find_f32"(const float *x, Py_ssize_t n, double value) noexcept
+    Py_ssize_t find_f64 "fsl_ctc_find_f64"(const double *x, Py_ssize_t n, double value) noexcept
+    double greatest_f32 "fsl_ctc_greatest_f32"(const float *x, Py_ssize_t n, bint probs) noexcept
+    double greatest_f64 "fsl_ctc_greatest_f64"(const double *x, Py_ssize_t n, bint probs) noexcept
+
+
+cdef inline double best_class(const floating *x, Py_ssize_t n, Input kind, Py_ssize_t ahead,
+                              Py_ssize_t *best) noexcept nogil:
+    """First class with the greatest score, and its log-probability."""
+    cdef double most, total = 1
+    if kind == LOGITS:
+        softmax_row(x, n, <floating *> NULL, 1, ahead, &most, &total)
+        most = most if total != 0 else -INFINITY
+    elif floating is float:
+        most = greatest_f32(x, n, kind == PROBS)
+    else:
+        most = greatest_f64(x, n, kind == PROBS)
+    if isnan(most) or isnan(total):
+        best[0] = 0
+        return NAN
+    if floating is float:
+        best[0] = find_f32(x, n, most)
+    else:
+        best[0] = find_f64(x, n, most)
+    if kind == LOGITS:
+        return -log64(total) if total > 0 else -INFINITY
+    return most if kind == LOG_PROBS else log64(most)
+
+
+cdef double decode_sequence(const floating *x, Py_ssize_t frames, Py_ssize_t n_classes, Py_ssize_t stride,
+                            Input kind, Py_ssize_t blank, int64_t *labels, int64_t *count) noexcept nogil:
+    """Labels of the best class of every frame, and the log-probability of this path; no labels if scores are NaN."""
+    cdef Py_ssize_t t, best, before = blank, n = 0
+    cdef double total = 0, rest = 0
+    for t in range(frames):
+        add_exactly(&total, &rest, best_class(x + t * stride, n_classes, kind, stride, &best))
+        if best != blank and best != before:
+            labels[n] = best
+            n += 1
+        before = best
+    count[0] = 0 if isnan(total) else n
+    return total + rest
+
+
+cdef struct Decoding:
+    Py_ssize_t x_step, stride, n, n_frames, n_classes, blank  # steps of sequences, of frames
+    Input kind
+    const int64_t *logit_lengths
+    int64_t *labels
+    int64_t *label_lengths
+    double *log_prob
+
+
+cdef void decode_worker(const Decoding *batch, const floating *x, Loop *loop, int worker) noexcept nogil:
+    cdef Py_ssize_t first, last = 0, b
+    while next_items(loop, worker, &first, &last):
+        for b in range(first, last):
+            batch.log_prob[b] = decode_sequence(
+                x + b * batch.x_step, batch.logit_lengths[b], batch.n_classes, batch.stride, batch.kind,
+                batch.blank, batch.labels + b * batch.n_frames, batch.label_lengths + b)
+
+
+cdef Status decode_batch(const Decoding *batch, const floating *x, int num_threads) noexcept nogil:
+    """Run all sequences; x is the first one's. Does not need the GIL."""
+    cdef Loop loop
+    begin(&loop, batch.n, num_threads)
+    while enter(&loop):
+        with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
+            decode_worker(batch, x, &loop, threadid())
+    return loop.status
+
+
+def ctc_greedy_decode(const floating[:, :, :] logits, const int64_t[::1] logit_lengths, int input_kind,
+                      Py_ssize_t blank, int64_t[:, ::1] labels, int64_t[::1] label_lengths, double[::1] log_prob,
+                      int num_threads):
+    """Greedy decoding of a checked batch with one or more frames: labels [B, T] up to label_lengths [B]."""
+    cdef Decoding batch
+    cdef Status status
+    cdef const floating *x = &logits[0, 0, 0]
+    batch.kind, batch.blank = <Input> input_kind, blank
+    batch.x_step = logits.strides[0] // <Py_ssize_t> sizeof(floating)
+    batch.stride = logits.strides[1] // <Py_ssize_t> sizeof(floating)
+    batch.n, batch.n_frames, batch.n_classes = logits.shape[0], logits.shape[1], logits.shape[2]
+    batch.logit_lengths, batch.labels = &logit_lengths[0], &labels[0, 0]
+    batch.label_lengths, batch.log_prob = &label_lengths[0], &log_prob[0]
+    with nogil:
+        status = decode_batch(&batch, x, num_threads)
+    check(status, 0)

@@ -1,0 +1,191 @@
+"""Programs that wait for nothing, and on several devices."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from jax_cases import PADDED, B, T, V, fsj, jax, scores
+
+pytestmark = pytest.mark.peers
+
+
+def test_operands_are_arrays_of_numpy(monkeypatch):
+    """Not of JAX, whose values would have to be waited for; and nobody can write to them."""
+    seen = []
+    real = fsj._ctc_loss
+
+    def spy(*arrays, **options):
+        seen.extend((type(array), array.flags.writeable) for array in arrays)
+        return real(*arrays, **options)
+
+    monkeypatch.setattr(fsj, "_ctc_loss", spy)
+    for call in (fsj.ctc_loss, jax.jit(fsj.ctc_loss)):
+        call(scores(B, T, V), *PADDED).block_until_ready()
+    with jax.disable_jit():
+        fsj.ctc_loss(scores(B, T, V), *PADDED).block_until_ready()
+    assert len(seen) == 3 * 4
+    assert seen[::4] == [(np.ndarray, False)] * 3
+    assert all(kind is np.ndarray for kind, _ in seen)
+
+
+def run_child(code, **environment):
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300, env=os.environ | environment)
+
+
+# Arrays of some MB, in loops that do not wait: JAX then computes on the threads of its pool.
+LOOPS = """
+import os, threading
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CPUS])
+import jax, jax.numpy as jnp, numpy as np
+import fastseqloss as fsl, fastseqloss.jax as fsj
+
+rng = np.random.default_rng(0)
+start = rng.normal(size=(8, 200, 400)).astype(np.float32)
+labels, tags = rng.integers(1, 400, (8, 30)), rng.integers(0, 400, (8, 200))
+paddings, label_paddings = np.zeros((8, 200), np.float32), np.zeros((8, 30), np.float32)
+wide = np.float32(0.01) * rng.normal(size=(400, 400)).astype(np.float32)
+soft = jax.nn.softmax(jnp.asarray(start))
+
+def looped(x):
+    return jax.lax.scan(lambda total, _: (total + fsj.ctc_loss_with_lengths(x, labels), None), 0.0, None, 3)[0] / 3
+
+losses = {
+    "padded": lambda x: fsj.ctc_loss(x, paddings, labels, label_paddings).mean(),
+    "looped": looped,
+    "mapped": lambda x: jax.vmap(fsj.ctc_loss_with_lengths)(x, labels).mean(),
+    "distributions": lambda x: fsj.softmax_cross_entropy(x @ wide, soft),
+    "crf": lambda x: fsj.crf_loss(x[:, :, :50], tags % 50, wide[:50, :50], reduction="none").mean(),
+}
+
+def train(name):
+    step = jax.value_and_grad(losses[name])
+    for compiled in (jax.jit(step), step):
+        x = jnp.asarray(start)
+        for _ in range(8):
+            loss, gradient = compiled(x)
+            x = x - 0.1 * gradient
+    results[name] = float(loss)
+
+results = {}
+"""
+
+
+def test_one_cpu():
+    run_child(LOOPS.replace("CPUS", "1") + """
+for name in losses:
+    train(name)
+y = start.copy()
+for _ in range(8):
+    loss, gradient = fsl.ctc_loss(y, labels, return_grad=True)
+    y -= np.float32(0.1) * gradient
+for name in ("padded", "looped", "mapped"):
+    assert abs(results[name] - loss) < 1e-4 * loss, (name, results, loss)
+""")  # fmt: skip
+
+
+def test_two_threads_on_two_cpus():
+    run_child(LOOPS.replace("CPUS", "2") + """
+threads = [threading.Thread(target=train, args=(name,)) for name in ("padded", "distributions")]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert len(results) == 2 and all(np.isfinite(loss) for loss in results.values()), results
+""")  # fmt: skip
+
+
+def test_jax_without_the_callback_of_numpy_arrays():
+    """A version of JAX that has lost it: a warning, and right results."""
+    run_child("""
+import warnings
+import jax, jax.numpy as jnp
+from jax.interpreters import mlir
+if "emit_python_callback" in vars(mlir):
+    del mlir.emit_python_callback
+assert not hasattr(mlir, "emit_python_callback")
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import fastseqloss.jax as fsj
+assert any("does not support JAX" in str(w.message) and w.category is RuntimeWarning for w in caught), caught
+x, labels = jnp.zeros((2, 3, 2)), jnp.array([[1], [1]])
+value, gradient = jax.jit(jax.value_and_grad(fsj.ctc_loss_with_lengths))(x, labels, jnp.array([3, 1]))
+assert gradient[1, 0, 1] == -0.25
+assert jax.vmap(jax.grad(fsj.ctc_loss_with_lengths))(x, labels).shape == x.shape
+""")  # fmt: skip
+
+
+SHARDED = """
+from functools import partial
+import jax, jax.numpy as jnp, numpy as np
+import fastseqloss.jax as fsj
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+
+jax.config.update("jax_enable_x64", True)
+rng = np.random.default_rng(0)
+x, y = jnp.asarray(rng.normal(size=(8, 9, 5))), jnp.asarray(rng.integers(1, 5, (8, 3)))
+n, tags = jnp.asarray(rng.integers(7, 10, 8)), jnp.asarray(rng.integers(0, 5, (8, 9)))
+w, a = jnp.asarray(rng.normal(size=(5, 5))), jnp.asarray(rng.normal(size=(5, 5)))
+paddings = lambda n: (jnp.arange(9) >= n[:, None]).astype(float)
+losses = {
+    "ctc": lambda w, a, x, y, n, tags: fsj.ctc_loss_with_lengths(x @ w, y, n, reduction="none"),
+    "padded": lambda w, a, x, y, n, tags: fsj.ctc_loss(x @ w, paddings(n), y, jnp.zeros(y.shape)),
+    "mapped": lambda w, a, x, y, n, tags: jax.vmap(fsj.ctc_loss_with_lengths)(x @ w, y, n),
+    "classes": lambda w, a, x, y, n, tags: fsj.softmax_cross_entropy(x @ w, tags, n, reduction="sum"),
+    "distributions": lambda w, a, x, y, n, tags: fsj.softmax_cross_entropy(
+        x @ w, jax.nn.softmax(x @ a), n, reduction="per_sequence"
+    ),
+    "crf": lambda w, a, x, y, n, tags: fsj.crf_loss(x @ w, tags, a, n, start=a[0], reduction="sum"),
+    "each": lambda w, a, x, y, n, tags: fsj.crf_loss(x @ w, tags, a, n, reduction="none"),
+    "replicated": lambda w, a, x, y, n, tags: x.sum() * fsj.crf_loss(w[None], jnp.zeros((1, 5), int), a),
+}
+meshes = Mesh(np.array(jax.devices()), ("d",)), Mesh(np.array(jax.devices()).reshape(2, 2), ("d", "m"))
+assert len(jax.devices()) == 4
+data = x, y, n, tags
+
+def close(got, want, name):
+    for g, h in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(g, h, rtol=1e-10, atol=1e-10, err_msg=name)
+
+for name, loss in losses.items():
+    plain = lambda w, a, *data: loss(w, a, *data).sum()
+    want = jax.value_and_grad(plain, (0, 1, 2))(w, a, *data)
+    for mesh in meshes:
+        rows = P(mesh.axis_names)
+        mapped = partial(jax.shard_map, mesh=mesh, in_specs=(P(), P(), rows, rows, rows, rows))
+
+        @partial(mapped, out_specs=P())
+        def outside(w, a, *data):
+            return jax.lax.psum(loss(w, a, *data).sum(), mesh.axis_names)
+
+        @partial(mapped, out_specs=(P(), (P(), P(), rows)))
+        def inside(w, a, x, *data):
+            total = lambda w, a, x: jax.lax.psum(loss(w, a, x, *data).sum(), mesh.axis_names)
+            return jax.value_and_grad(total, (0, 1, 2))(w, a, x)
+
+        close(jax.jit(outside)(w, a, *data), want[0], name)
+        close(jax.jit(jax.value_and_grad(outside, (0, 1, 2)))(w, a, *data), want, name)
+        close(jax.jit(inside)(w, a, *data), want, name)
+    sharded = [jax.device_put(array, NamedSharding(meshes[0], P("d"))) for array in data]
+    close(jax.jit(jax.value_and_grad(plain, (0, 1, 2)))(w, a, *sharded), want, name)
+"""
+
+
+def test_sharded():
+    """Inside `shard_map` with its checks, differentiated outside and inside of it; and compiled for several devices."""
+    run_child(SHARDED, XLA_FLAGS="--xla_force_host_platform_device_count=4")
+
+
+def test_imports():
+    code = """
+import fastseqloss, sys
+assert "jax" not in sys.modules
+from fastseqloss import jax as ours
+import jax
+assert jax is not ours and hasattr(jax, "Array") and ours is sys.modules["fastseqloss.jax"]
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
