@@ -240,7 +240,7 @@ def ctc_align(
             checked.starts,
             lattice.frames,
             checked.lengths,
-            checked.frames_needed,
+            lattice.frames_needed,
             order,
             lattice.input,
             lattice.alphabet.blank,
