@@ -78,7 +78,7 @@ def as_lattice(
     if hat and kind != InputKind.LOGITS:
         raise ValueError(f"blank_model is 'hat', a model of logits; allowed: 'softmax' with input={input!r}")
     scores = as_grid_scores("logits", logits, "U+1" if ranges is None else "R")
-    batch, n_frames, width, n_classes = scores.values.shape
+    batch, n_frames, _, n_classes = scores.values.shape
     alphabet = Alphabet(n_classes, as_index("blank", blank, n_classes))
     frames = as_lengths("logit_lengths", logit_lengths, batch, n_frames, scores.single)
     read = read_label_array(labels) if scores.single else read_labels(labels)
