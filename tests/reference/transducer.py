@@ -249,7 +249,8 @@ def rnnt_weights(
     blank_model: str = "softmax",
 ) -> Weights:
     """Log-weights of the arcs, one duration each; -inf for rows of NaN, which a pruned lattice does not have."""
-    log_probs = hat_log_probs(scores, blank) if blank_model == "hat" else log_emissions(scores, kind)
+    kept = np.where(np.isnan(scores), 0, scores)
+    log_probs = hat_log_probs(kept, blank) if blank_model == "hat" else log_emissions(kept, kind)
     log_probs = np.where(np.isnan(scores), -np.inf, log_probs)
     return Weights(*(w[None] for w in picked(log_probs, labels, blank % scores.shape[2])))
 
@@ -264,9 +265,8 @@ def _rnnt(scores, labels, blank, kind, blank_model, topology, fastemit, solver) 
     solution = solver(weights, topology)
     if solution.log_p == -np.inf:
         return np.inf, none
-    own = Weights(*(0 * w for w in weights)) if kind == "probs" else weights
-    with np.errstate(invalid="ignore", over="ignore"):
-        own = Weights(*(np.where(np.isnan(w), 0, w) for w in own))
+    own = Weights(*map(np.zeros_like, weights)) if kind == "probs" else weights
+    with np.errstate(over="ignore"):  # where p is 0 the derivative may exceed any range
         by_blank, by_label = (g[0] for g in solution.occupancies(own))
     by_label = by_label * (1 + fastemit)
     gradient = _of_arcs(scores.shape, labels, blank, by_blank, by_label)
