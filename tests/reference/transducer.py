@@ -368,3 +368,34 @@ def batch(
         columns = len(y) + 1
         losses[b], gradient[b, :n, :columns] = rnnt(scores[b, :n, :columns], y, **options)
     return losses, gradient
+
+
+# ---- long sequences -----------------------------------------------------------------------
+
+
+def in_blocks(frames: int, rows: int = 100) -> Iterator[slice]:
+    for start in range(0, frames, rows):
+        yield slice(start, min(start + rows, frames))
+
+
+class Long(NamedTuple):
+    """Loss, and the arrays that the gradient is made of, in long double."""
+
+    loss: float
+    by_blank: np.ndarray  # [T, U + 1]
+    by_label: np.ndarray  # [T, U + 1]
+
+    def gradient(self, scores: np.ndarray, labels: Sequence[int], frames: slice, blank: int = 0) -> np.ndarray:
+        """The gradient of some frames."""
+        by_blank, by_label = self.by_blank[frames], self.by_label[frames]
+        gradient = _of_arcs(scores[frames].shape, labels, blank, by_blank, by_label)
+        gradient += _of_normalizers(scores[frames], blank, "softmax", by_blank, by_label)
+        return gradient.astype(float)
+
+
+def solve_long(scores: np.ndarray, labels: Sequence[int], blank: int = 0, topology: str = "regular") -> Long:
+    """The loss of logits, some frames at a time, so that their long doubles need not be held at once."""
+    parts = [rnnt_weights(scores[frames], labels, blank=blank) for frames in in_blocks(len(scores))]
+    weights = Weights(*(np.concatenate(part, axis=1) for part in zip(*parts, strict=True)))
+    solution = by_recursion(weights, TOPOLOGIES[topology])
+    return Long(-solution.log_p, *(x[0] for x in solution.occupancies(weights)))
