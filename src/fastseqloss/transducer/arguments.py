@@ -135,10 +135,11 @@ def _as_ranges(
             allowed = f"{least[b, t]}, as at the frame before, to {most[b, t]}, less than R = {width} more"
     else:
         last = np.maximum(label_lengths - (width - 1), 0)
-        at_end = np.flatnonzero((frames > 0) & (first[np.arange(batch), frames - 1] != last))
-        if not at_end.size:
+        some = np.flatnonzero(frames)
+        wrong = some[first[some, frames[some] - 1] != last[some]]
+        if not wrong.size:
             return first
-        b = int(at_end[0])
+        b = int(wrong[0])
         t = int(frames[b]) - 1
         allowed = f"{last[b]} at the last frame: U - R + 1, at least 0, for U = {label_lengths[b]} and R = {width}"
     where = f"ranges[{t}]" if scores.single else f"ranges[{b}, {t}]"
