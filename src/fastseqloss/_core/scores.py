@@ -43,11 +43,14 @@ class Scores(NamedTuple):
         return array if is_kernel_ready(array) else np.empty(values.shape, values.dtype)
 
 
-def as_scores(name: str, value: Any) -> Scores:
-    """Check an array of scores [B, T, V], or [T, V] of a single sequence; half precision is converted."""
+def as_scores(name: str, value: Any, steps: str = "T") -> Scores:
+    """Check an array of scores [B, T, V], or [T, V] of a single sequence; half precision is converted.
+
+    `steps` is the name of the axis T in messages.
+    """
     given = as_array(name, value)
     if given.ndim not in (2, 3):
-        raise ValueError(f"{name} has shape {given.shape}; allowed: [B, T, V], or [T, V] for one sequence")
+        raise ValueError(f"{name} has shape {given.shape}; allowed: [B, {steps}, V], or [{steps}, V] for one sequence")
     _check_classes(name, given)
     values = as_floats(name, given)
     if values.itemsize == 2:
