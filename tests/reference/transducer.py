@@ -249,7 +249,8 @@ def rnnt_weights(
     blank_model: str = "softmax",
 ) -> Weights:
     """Log-weights of the arcs, one duration each; -inf for rows of NaN, which a pruned lattice does not have."""
-    log_probs = hat_log_probs(scores, blank) if blank_model == "hat" else log_emissions(scores, kind)
+    kept = np.where(np.isnan(scores), 0, scores)
+    log_probs = hat_log_probs(kept, blank) if blank_model == "hat" else log_emissions(kept, kind)
     log_probs = np.where(np.isnan(scores), -np.inf, log_probs)
     return Weights(*(w[None] for w in picked(log_probs, labels, blank % scores.shape[2])))
 
@@ -264,9 +265,8 @@ def _rnnt(scores, labels, blank, kind, blank_model, topology, fastemit, solver) 
     solution = solver(weights, topology)
     if solution.log_p == -np.inf:
         return np.inf, none
-    own = Weights(*(0 * w for w in weights)) if kind == "probs" else weights
-    with np.errstate(invalid="ignore", over="ignore"):
-        own = Weights(*(np.where(np.isnan(w), 0, w) for w in own))
+    own = Weights(*map(np.zeros_like, weights)) if kind == "probs" else weights
+    with np.errstate(over="ignore"):  # where p is 0 the derivative may exceed any range
         by_blank, by_label = (g[0] for g in solution.occupancies(own))
     by_label = by_label * (1 + fastemit)
     gradient = _of_arcs(scores.shape, labels, blank, by_blank, by_label)
@@ -368,3 +368,34 @@ def batch(
         columns = len(y) + 1
         losses[b], gradient[b, :n, :columns] = rnnt(scores[b, :n, :columns], y, **options)
     return losses, gradient
+
+
+# ---- long sequences -----------------------------------------------------------------------
+
+
+def in_blocks(frames: int, rows: int = 100) -> Iterator[slice]:
+    for start in range(0, frames, rows):
+        yield slice(start, min(start + rows, frames))
+
+
+class Long(NamedTuple):
+    """Loss, and the arrays that the gradient is made of, in long double."""
+
+    loss: float
+    by_blank: np.ndarray  # [T, U + 1]
+    by_label: np.ndarray  # [T, U + 1]
+
+    def gradient(self, scores: np.ndarray, labels: Sequence[int], frames: slice, blank: int = 0) -> np.ndarray:
+        """The gradient of some frames."""
+        by_blank, by_label = self.by_blank[frames], self.by_label[frames]
+        gradient = _of_arcs(scores[frames].shape, labels, blank, by_blank, by_label)
+        gradient += _of_normalizers(scores[frames], blank, "softmax", by_blank, by_label)
+        return gradient.astype(float)
+
+
+def solve_long(scores: np.ndarray, labels: Sequence[int], blank: int = 0, topology: str = "regular") -> Long:
+    """The loss of logits, some frames at a time, so that their long doubles need not be held at once."""
+    parts = [rnnt_weights(scores[frames], labels, blank=blank) for frames in in_blocks(len(scores))]
+    weights = Weights(*(np.concatenate(part, axis=1) for part in zip(*parts, strict=True)))
+    solution = by_recursion(weights, TOPOLOGIES[topology])
+    return Long(-solution.log_p, *(x[0] for x in solution.occupancies(weights)))
