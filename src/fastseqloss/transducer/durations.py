@@ -11,18 +11,18 @@ from .._core.arrays import read_integers
 
 
 def as_durations(value: Any) -> NDArray[np.int64]:
-    """Return durations [D], increasing and not negative, of which one is positive."""
+    """Return durations [D], distinct and not negative, of which one is positive."""
     read = read_integers("durations", value)
     durations = read.values
     if durations.ndim != 1:
         raise ValueError(f"durations has shape {durations.shape}; allowed: one dimension")
-    if not durations.any():
-        shown = "[0]" if len(durations) == 1 else f"of {len(durations)} numbers, none above 0"
-        raise ValueError(f"durations is {shown}; allowed: at least one above 0, because a path has to reach the end")
-    least = np.concatenate([[0], durations[:-1] + 1])
-    bad = np.flatnonzero(durations < least)
+    bad = np.flatnonzero(durations < 0)
     if bad.size:
-        k = int(bad[0])
-        allowed = f"more than durations[{k - 1}], which is {read.shown(k - 1)}" if k else "0 or more"
-        raise ValueError(f"durations[{k}] is {read.shown(k)}; allowed: {allowed}")
+        raise ValueError(f"durations[{bad[0]}] is {read.shown(int(bad[0]))}; allowed: 0 or more")
+    _, first = np.unique(durations, return_index=True)
+    twice = np.setdiff1d(np.arange(len(durations)), first)
+    if twice.size:
+        raise ValueError(f"durations[{twice[0]}] is {read.shown(int(twice[0]))} again; allowed: distinct numbers")
+    if not durations.any():
+        raise ValueError(f"durations is {durations.tolist()}; allowed: at least one above 0, to reach the end")
     return durations

@@ -23,7 +23,8 @@ from .._core.types import (
     SequenceReduction,
     Topology,
 )
-from .arguments import RNNTPosteriors, check_nodes, require_frames
+from .arguments import check_columns, require_feasible
+from .loss import RNNTPosteriors
 
 if TYPE_CHECKING:
     from .._kernels.transducer import simple as _kernel
@@ -299,7 +300,7 @@ def rnnt_simple_posteriors(
     Returns
     -------
     RNNTPosteriors
-        Named tuple ``(blank, label)`` of arrays [B, T, U+1] of float64, without B for one sequence:
+        Named tuple ``(blank, label)`` of arrays [B, T, U+1], without B for one sequence, of the dtype of `am`:
         probability that a path leaves node u of frame t by the blank, and by label u; 0 in the padding,
         NaN in a sequence with NaN or +inf.
 
@@ -335,7 +336,9 @@ def rnnt_simple_posteriors(
             posteriors.label[b, :frames, :nodes] = sequence.of_label
         elif np.isnan(log_p):
             posteriors.blank[b, :frames, :nodes] = posteriors.label[b, :frames, :nodes] = np.nan
-    return RNNTPosteriors(posteriors.blank[0], posteriors.label[0]) if joiner.am.single else posteriors
+    first = 0 if joiner.am.single else slice(None)
+    with np.errstate(under="ignore"):
+        return RNNTPosteriors(*(x[first].astype(joiner.am.given.dtype, copy=False) for x in posteriors))
 
 
 def _as_joiner(
@@ -359,9 +362,9 @@ def _as_joiner(
     alphabet = Alphabet(n_classes, as_index("blank", blank, n_classes))
     read = read_label_array(labels, _NAMES) if single else read_labels(labels, _NAMES)
     checked = check_labels(read, label_lengths, batch, alphabet, single=single, names=_NAMES)
-    check_nodes("lm", of_nodes.values.shape[1], checked)
+    check_columns("lm", of_nodes, checked, read, full=label_lengths is None)
     if infeasible == "raise":
-        require_frames(frames, checked, modified)
+        require_feasible(frames, checked.lengths, modified)
     wide = np.result_type(of_frames.values, of_nodes.values)
     of_frames, of_nodes = (Scores(x.values.astype(wide, copy=False), x.given) for x in (of_frames, of_nodes))
     return _Joiner(of_frames, of_nodes, frames, checked, alphabet.blank, modified, infeasible)

@@ -14,14 +14,14 @@
 #include "lattice/grid.h"
 
 typedef struct {
-    ptrdiff_t n, frames;      /* durations; frames of the sequence */
-    const int64_t *durations; /* increasing; 0 is one of labels alone */
-    double *node;             /* [arcs] values of the nodes with exponents, at the positions of the grid; then r */
+    ptrdiff_t n, frames, arcs; /* durations; frames of the sequence; arcs of a kind */
+    const int64_t *durations;  /* distinct; 0 is one of labels alone */
+    double *node;              /* [arcs] values of the nodes with exponents, at the positions of the grid; then r */
     double *node_e;
-    double **q;               /* [n] arrays [arcs]: probabilities; then gradients */
-    double **q_e;             /* exponents; then occupancies */
-    double *scratch;          /* [3, end + 1] */
-    double *ends;             /* [n] occupancies of the arcs to the end */
+    double *q;                 /* [n, arcs] probabilities; then gradients */
+    double *q_e;               /* exponents; then occupancies */
+    double *scratch;           /* [3, end + 1] */
+    double *ends;              /* [n] occupancies of the arcs to the end */
 } fsl_tdt;
 
 /* Softmax of logits x [nodes, n], as m * 2^e, arrays [n, nodes]. Returns 1 if there is NaN or inf. */
@@ -88,8 +88,8 @@ FSL_INLINE void fsl_tdt_arrive(const fsl_tdt *s, const fsl_grid *grid, ptrdiff_t
                 const ptrdiff_t hi = fsl_least(grid->last[n], grid->last[from] + label);
                 const double *m = (label ? grid->move : grid->stay) + at;
                 const double *e = (label ? grid->move_e : grid->stay_e) + at;
-                if (pass) fsl_tdt_add(m, e, s->q[k] + at, s->q_e[k] + at, most, sum, lo, hi);
-                else fsl_tdt_largest(e, s->q_e[k] + at, most, lo, hi);
+                if (pass) fsl_tdt_add(m, e, s->q + k * s->arcs + at, s->q_e + k * s->arcs + at, most, sum, lo, hi);
+                else fsl_tdt_largest(e, s->q_e + k * s->arcs + at, most, lo, hi);
             }
 }
 
@@ -123,8 +123,8 @@ FSL_INLINE double fsl_tdt_last_arc(const fsl_tdt *s, const fsl_grid *grid, ptrdi
     *m = 0;
     if (d == 0 || d > s->frames) return FSL_DEAD;
     const ptrdiff_t at = grid->at[s->frames - (ptrdiff_t)d + grid->end] + grid->end;
-    *m = grid->stay[at] * s->q[k][at];
-    return fsl_max64(grid->stay_e[at] + s->q_e[k][at], FSL_DEAD);
+    *m = grid->stay[at] * s->q[k * s->arcs + at];
+    return fsl_max64(grid->stay_e[at] + s->q_e[k * s->arcs + at], FSL_DEAD);
 }
 
 /* Log of the total of all paths, -inf if there is none; sets the occupancies of the arcs to the end. */
@@ -167,7 +167,7 @@ FSL_INLINE void fsl_tdt_depart(const fsl_tdt *s, const fsl_grid *grid, ptrdiff_t
 {
     const ptrdiff_t first = grid->first[n], last = grid->last[n], at = grid->at[n];
     const int64_t d = s->durations[k];
-    double *restrict q = s->q[k] + at, *restrict qe = s->q_e[k] + at;
+    double *restrict q = s->q + k * s->arcs + at, *restrict qe = s->q_e + k * s->arcs + at;
     for (ptrdiff_t u = first; u <= last; u++) own[u] = 0;
     for (int kind = d == 0; kind < 2; kind++) {
         if (d > grid->rows - 1 - n - kind) continue;
@@ -197,8 +197,8 @@ FSL_UNUSED static void fsl_tdt_backward(const fsl_tdt *s, const fsl_grid *grid)
         for (ptrdiff_t u = first; u <= last; u++) blank[u] = label[u] = 0;
         for (ptrdiff_t k = 0; k < s->n; k++) fsl_tdt_depart(s, grid, n, k, blank, label, own);
         for (ptrdiff_t k = 0; k < s->n; k++) {
-            double *restrict q = s->q[k] + at;
-            const double *restrict of_duration = s->q_e[k] + at;
+            double *restrict q = s->q + k * s->arcs + at;
+            const double *restrict of_duration = s->q_e + k * s->arcs + at;
             FSL_SIMD()
             for (ptrdiff_t u = first; u <= last; u++) q[u] = (blank[u] + label[u]) * q[u] - of_duration[u];
         }

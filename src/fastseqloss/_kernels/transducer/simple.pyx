@@ -12,7 +12,7 @@ from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset
 
 from fastseqloss._kernels.lattice.extended_range cimport log_extended
-from fastseqloss._kernels.lattice.grid cimport Grid, grid_backward, grid_forward, grid_rows, lay_out_grid
+from fastseqloss._kernels.lattice.grid cimport OCCUPANCIES, Grid, grid_backward, grid_forward, grid_rows, lay_out_grid
 from fastseqloss._kernels.parallel.signals cimport advance
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release, size_product, take
@@ -97,7 +97,7 @@ cdef struct Joiner:
 cdef uintptr_t lay_out(Joiner *s, uintptr_t base) noexcept nogil:
     cdef uintptr_t cursor = base
     cdef Py_ssize_t nodes = s.n_labels + 1
-    lay_out_grid(&s.grid, s.n_frames, s.n_labels, s.modified, nodes, False, &cursor)
+    lay_out_grid(&s.grid, s.n_frames, s.n_labels, s.modified, nodes, OCCUPANCIES, &cursor)
     s.z_blank = <double *> take(&cursor, nodes, sizeof(double))
     s.z_label = <double *> take(&cursor, nodes, sizeof(double))
     s.most = <double *> take(&cursor, nodes, sizeof(double))
