@@ -22,6 +22,25 @@ FSL_INLINE double fsl_simple_exp_f64(double x, double m)
     return e < DBL_MIN ? 0.0 : e;
 }
 
+/* norms += exp(z_blank) + exp(z_label), of scores relative to the maxima. */
+FSL_UNUSED static void fsl_simple_complete(ptrdiff_t n, const double *restrict z_blank, const double *restrict z_label,
+                                           double *restrict norms)
+{
+    FSL_SIMD()
+    for (ptrdiff_t u = 0; u < n; u++) {
+        const double b = fsl_split_exponent(z_blank[u]), l = fsl_split_exponent(z_label[u]);
+        norms[u] += fsl_split_mantissa(z_blank[u], b) * fsl_pow2(b) + fsl_split_mantissa(z_label[u], l) * fsl_pow2(l);
+    }
+}
+
+/* out = m 2^e, 0 if it is out of range. */
+FSL_UNUSED static void fsl_simple_values(ptrdiff_t n, const double *restrict m, const double *restrict e,
+                                         double *restrict out)
+{
+    FSL_SIMD()
+    for (ptrdiff_t u = 0; u < n; u++) out[u] = m[u] * fsl_pow2(e[u]);
+}
+
 #include "simd/float32.inc.h"
 #include "transducer/simple.inc.h"
 #include "simd/float64.inc.h"
