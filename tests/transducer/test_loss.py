@@ -248,7 +248,7 @@ def test_reductions(reduction, weighted, case, seed):
     loss, gradient = run(case, **options)
     losses, slopes = case.expected
     expected, slope = reference_ctc.reduce(
-        losses, slopes.reshape(len(losses), -1, 1), case.label_lengths, reduction, weight
+        losses, slopes.reshape(len(losses), slopes[:1].size, 1), case.label_lengths, reduction, weight
     )
     tolerance = 1e-12 if case.scores.dtype == np.float64 else 3e-6
     np.testing.assert_allclose(loss, expected, rtol=tolerance, atol=tolerance)

@@ -121,11 +121,10 @@ cdef inline void differentiate(const Problem *p, floating *e, double sums, doubl
         e[label] = <floating> at_label
 
 
-cdef inline void close_row(const Batch *a, const Sequence *s, Py_ssize_t t, Py_ssize_t u, const char *x, char *g,
+cdef inline void close_row(const Batch *a, const Sequence *s, Py_ssize_t at, Py_ssize_t label, const char *x, char *g,
                            floating *buffer) noexcept nogil:
-    """Gradient of the row of a node."""
+    """Gradient of the row of a node whose arcs are at position `at`; label is -1 in the last column."""
     cdef const Problem *p = &a.problem
-    cdef Py_ssize_t at = position(p, s, t, u), label = s.labels[u] if u < s.n_labels else -1
     cdef double b = s.grid.stay[at], l = a.emit * s.grid.move[at], scale = a.scale[s.b], sums, of_blank = 0
     cdef floating *row = <floating *> g
     if p.input != LOGITS:
@@ -152,22 +151,23 @@ cdef void close_frames(const Batch *a, const Sequence *s, Py_ssize_t start, Py_s
                        floating *buffer) noexcept nogil:
     """Gradient of frames `start` to `stop` - 1, padding included."""
     cdef const Problem *p = &a.problem
-    cdef Py_ssize_t t, u, shift, lo, hi
+    cdef Py_ssize_t t, u, shift, lo, hi, x_step = p.x.strides[2], g_step = p.g.strides[2]
     cdef const char *x
     cdef char *g
     for t in range(start, min(stop, p.n_frames)):
         lo, hi, shift = 0, -1, 0
         if t < s.frames and (s.has_path or s.is_nan):
             lo, hi, shift = least_column(p, s, t), last_column(p, s, t), first_column(s, t)
+        x = p.x.data + s.b * p.x.strides[0] + t * p.x.strides[1]
+        g = p.g.data + s.b * p.g.strides[0] + t * p.g.strides[1]
         for u in range(shift, shift + p.width):
-            x = p.x.data + s.b * p.x.strides[0] + t * p.x.strides[1] + (u - shift) * p.x.strides[2]
-            g = p.g.data + s.b * p.g.strides[0] + t * p.g.strides[1] + (u - shift) * p.g.strides[2]
             if not lo <= u <= hi:
                 put_zeros(p, g)
             elif s.is_nan:
                 put_nan(p, g, buffer)
             else:
-                close_row(a, s, t, u, x, g, buffer)
+                close_row(a, s, position(p, s, t, u), s.labels[u] if u < s.n_labels else -1, x, g, buffer)
+            x, g = x + x_step, g + g_step
 
 
 cdef void put_occupancies(const Batch *a, const Sequence *s) noexcept nogil:

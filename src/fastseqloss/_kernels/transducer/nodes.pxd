@@ -121,6 +121,13 @@ cdef inline Py_ssize_t last_column(const Problem *p, const Sequence *s, Py_ssize
     return s.grid.last[t] if p.modified else min(s.n_labels, first_column(s, t) + p.width - 1)
 
 
+cdef inline char *row_of(const Array *array, const Sequence *s, Py_ssize_t t, Py_ssize_t u) noexcept nogil:
+    """Address of the row of a node, or NULL."""
+    if array.data == NULL:
+        return NULL
+    return array.data + s.b * array.strides[0] + t * array.strides[1] + (u - first_column(s, t)) * array.strides[2]
+
+
 cdef inline Py_ssize_t position(const Problem *p, const Sequence *s, Py_ssize_t t, Py_ssize_t u) noexcept nogil:
     """Position of a node among the arcs."""
     return s.grid.at[t if p.modified else t + u] + u
@@ -236,27 +243,25 @@ cdef inline void open_rows(const Problem *p, Sequence *s, Rows *rows, floating *
             (<floating *> s.rest)[rows.at[k]] = <floating> (rows.sum[k] - 1)
 
 
-cdef inline void add_row(const Problem *p, const Sequence *s, Py_ssize_t t, Py_ssize_t u, Rows *rows) noexcept nogil:
-    """Append the row of a node to a block."""
-    cdef int k = rows.n
-    cdef Py_ssize_t column = u - first_column(s, t)
-    rows.x[k] = p.x.data + s.b * p.x.strides[0] + t * p.x.strides[1] + column * p.x.strides[2]
-    rows.g[k] = NULL
-    if p.g.data != NULL:
-        rows.g[k] = p.g.data + s.b * p.g.strides[0] + t * p.g.strides[1] + column * p.g.strides[2]
-    rows.at[k] = position(p, s, t, u)
-    rows.label[k] = s.labels[u] if u < s.n_labels else -1
-    rows.n = k + 1
-
-
 cdef inline void open_frames(const Problem *p, Sequence *s, Py_ssize_t start, Py_ssize_t stop, Rows *rows,
                              floating *buffer) noexcept nogil:
     """Set the weights of the arcs of frames `start` to `stop` - 1 of a sequence with a path."""
-    cdef Py_ssize_t t, u
+    cdef Py_ssize_t t, u, k, x_step = p.x.strides[2], g_step = p.g.strides[2], by_row = 0 if p.modified else 1
+    cdef const char *x
+    cdef char *g
+    cdef const Py_ssize_t *at
     rows.n = 0
     for t in range(start, min(stop, s.frames)):
-        for u in range(least_column(p, s, t), last_column(p, s, t) + 1):
-            add_row(p, s, t, u, rows)
+        u = least_column(p, s, t)
+        x = row_of(&p.x, s, t, u)
+        g = row_of(&p.g, s, t, u)
+        at = s.grid.at + (t if p.modified else t + u)
+        for u in range(u, last_column(p, s, t) + 1):
+            k = rows.n
+            rows.x[k], rows.g[k], rows.at[k] = x, g, at[0] + u
+            rows.label[k] = s.labels[u] if u < s.n_labels else -1
+            x, g, at = x + x_step, g + g_step, at + by_row
+            rows.n = <int> k + 1
             if rows.n == p.block:
                 open_rows(p, s, rows, buffer)
                 rows.n = 0
