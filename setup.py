@@ -23,6 +23,7 @@ from setuptools.errors import CompileError, LinkError
 KERNELS = [
     "ctc.loss",
     "ctc.alignment",
+    "transducer.loss",
     "steps.classification",
     "steps.margin",
     "steps.pointwise",

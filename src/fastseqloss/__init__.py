@@ -36,6 +36,7 @@ from .rewards import (
 from .steps.classification import binary_cross_entropy, nll_loss, softmax_cross_entropy
 from .steps.margin import hinge_loss, multiclass_hinge_loss
 from .steps.regression import huber_loss, mae_loss, mse_loss, quantile_loss
+from .transducer import RNNTAlignment, RNNTPosteriors, rnnt_align, rnnt_loss, rnnt_posteriors
 
 __version__ = "0.1.0"
 __all__ = [
@@ -44,6 +45,8 @@ __all__ = [
     "CRFPath",
     "CTCAlignment",
     "GreedyDecoding",
+    "RNNTAlignment",
+    "RNNTPosteriors",
     "TokenSpan",
     "binary_cross_entropy",
     "check_grad",
@@ -73,6 +76,9 @@ __all__ = [
     "policy_gradient_loss",
     "quantile_loss",
     "recurrent",
+    "rnnt_align",
+    "rnnt_loss",
+    "rnnt_posteriors",
     "set_num_threads",
     "show_config",
     "softmax_cross_entropy",

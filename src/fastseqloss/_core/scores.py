@@ -12,7 +12,7 @@ from .arrays import TYPE_NAMES, as_array, as_floats, is_kernel_ready, kernel_rea
 
 
 class Scores(NamedTuple):
-    """Scores [B, T, V] in the form that kernels take: class axis contiguous, native dtype."""
+    """Scores [B, T, V], or [B, T, U+1, V], in the form that kernels take: class axis contiguous, native byte order."""
 
     values: NDArray[Any]
     given: NDArray[Any]  # the scores as they were passed
@@ -25,7 +25,7 @@ class Scores(NamedTuple):
     @property
     def single(self) -> bool:
         """True if there was no batch axis."""
-        return self.given.ndim == 2
+        return self.given.ndim < self.values.ndim
 
     def fold(self, array: NDArray[Any]) -> NDArray[Any] | None:
         """Return a view, in the shape of `values`, of an array of the shape of `given`; None if it needs a copy."""
@@ -53,6 +53,20 @@ def as_scores(name: str, value: Any) -> Scores:
     if values.itemsize == 2:
         values = values.astype(np.float32)
     return Scores(kernel_ready(values[None] if given.ndim == 2 else values), given)
+
+
+def as_grid_scores(name: str, value: Any, nodes: str = "U+1") -> Scores:
+    """Check an array of scores [B, T, U+1, V], or [T, U+1, V] of a single sequence; half precision stays as it is.
+
+    `nodes` is the name of the third axis in messages.
+    """
+    given = as_array(name, value)
+    if given.ndim not in (3, 4):
+        allowed = f"[B, T, {nodes}, V], or [T, {nodes}, V] for one sequence"
+        raise ValueError(f"{name} has shape {given.shape}; allowed: {allowed}")
+    _check_classes(name, given)
+    values = as_floats(name, given)
+    return Scores(kernel_ready(values[None] if given.ndim == 3 else values), given)
 
 
 def as_step_scores(name: str, value: Any) -> Scores:

@@ -23,11 +23,11 @@ try:
 except ModuleNotFoundError as error:
     needs = f"fastseqloss.torch needs {error.name}, of the extra `torch`; pytorch.org has builds for CPUs alone"
     raise ModuleNotFoundError(needs, name=error.name) from error
+from .._core.labels import Names
 from .._core.options import choice, flag
 from .._core.reduction import SEQUENCE_REDUCTIONS
 from .._core.types import Input, StepReduction
 from ..crf.loss import crf_loss as _crf_loss
-from ..ctc.arguments import Names
 from ..ctc.loss import named_ctc_loss
 from ..steps.classification import softmax_cross_entropy as _softmax_cross_entropy
 from .autograd import Lengths, Loss, apply, as_array, outside_graphs, threads
