@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastseqloss as fsl
@@ -47,10 +47,10 @@ def test_tdt_matches_enumeration(level, case):
 @pytest.mark.parametrize("durations", DURATIONS)
 @pytest.mark.parametrize("sigma", [0.0, 0.2])
 def test_gradients_of_tdt_are_central_differences(durations, sigma):
-    case = random_tdt(np.random.default_rng(1), (2, 6, 3, 4), durations, sigma=sigma, full=True)
+    case = random_tdt(np.random.default_rng(1), (2, 12, 2, 3), durations, sigma=sigma, full=True)
     arguments = case.arguments[2:]
     loss, gradient = run(case, reduction="sum")
-    assume(np.isfinite(loss))
+    assert np.isfinite(loss)
     for i in range(2):
         given = list(case.arguments[:2])
 
