@@ -78,7 +78,7 @@ def as_lattice(
     if hat and kind != InputKind.LOGITS:
         raise ValueError(f"blank_model is 'hat', a model of logits; allowed: 'softmax' with input={input!r}")
     scores = as_grid_scores("logits", logits, "U+1" if ranges is None else "R")
-    batch, n_frames, width, n_classes = scores.values.shape
+    batch, n_frames, _, n_classes = scores.values.shape
     alphabet = Alphabet(n_classes, as_index("blank", blank, n_classes))
     frames = as_lengths("logit_lengths", logit_lengths, batch, n_frames, scores.single)
     read = read_label_array(labels) if scores.single else read_labels(labels)
@@ -135,10 +135,11 @@ def _as_ranges(
             allowed = f"{least[b, t]}, as at the frame before, to {most[b, t]}, less than R = {width} more"
     else:
         last = np.maximum(label_lengths - (width - 1), 0)
-        at_end = np.flatnonzero((frames > 0) & (first[np.arange(batch), frames - 1] != last))
-        if not at_end.size:
+        some = np.flatnonzero(frames)
+        wrong = some[first[some, frames[some] - 1] != last[some]]
+        if not wrong.size:
             return first
-        b = int(at_end[0])
+        b = int(wrong[0])
         t = int(frames[b]) - 1
         allowed = f"{last[b]} at the last frame: U - R + 1, at least 0, for U = {label_lengths[b]} and R = {width}"
     where = f"ranges[{t}]" if scores.single else f"ranges[{b}, {t}]"
