@@ -25,8 +25,6 @@ KERNELS = {
     "steps.classification": "steps.classification",
     "steps.margin": "steps.margin",
     "steps.engine": "steps.pointwise",
-    "transducer.alignment": "transducer.loss",
-    "transducer.loss": "transducer.loss",
 }
 
 settings.register_profile("fastseqloss", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])

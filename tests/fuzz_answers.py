@@ -14,7 +14,11 @@ from reference import ctc as reference
 from reference.steps import counting
 
 CRF = ("crf_loss", "structured_hinge_loss")
-TRANSDUCERS = ("rnnt_loss", "tdt_loss", "rnnt_simple_loss")
+SCORES = {  # of transducers
+    "rnnt_loss": ("logits",),
+    "tdt_loss": ("logits", "duration_logits"),
+    "rnnt_simple_loss": ("am", "lm"),
+}
 
 
 def frames_that_count(clean: dict[str, Any]) -> np.ndarray | None:

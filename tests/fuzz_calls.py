@@ -294,16 +294,18 @@ def _crf(name: str, random) -> Call:
         arguments |= _reducing(random, batch, SEQUENCE_REDUCTIONS)
         call = _outputs(random, Call(name, arguments, None if single else case))
         if "grad_out" in call.arguments and random.random() < 0.3:
-            call.arguments["grad_out"] = _grad_out_tuple(random, call.arguments, fsl.CRFGradient)
+            call.arguments["grad_out"] = _grad_out_tuple(
+                random, call.arguments, fsl.CRFGradient, fsl.CRFGradient._fields
+            )
         return call
     _maybe(random, arguments, "num_threads", lambda: random.choice((1, 2, None)), 0.2)
     return Call(name, arguments)
 
 
-def _grad_out_tuple(random, arguments, kind) -> tuple[Any, ...]:
-    """Arrays for the gradients of several arguments, or None, as a named tuple or not."""
+def _grad_out_tuple(random, arguments, kind, names) -> tuple[Any, ...]:
+    """Arrays for the gradients of the arguments of these names, or None, as a named tuple or not."""
     outs = []
-    for name in kind._fields:
+    for name in names:
         given = arguments.get(name)
         if given is None or random.random() < 0.3:
             outs.append(None)
@@ -375,7 +377,7 @@ def _paired_outputs(random, call: Call) -> Call:
     kind = {"tdt_loss": fsl.TDTGradient, "rnnt_simple_loss": fsl.RNNTSimpleGradient}[call.name]
     call = _outputs(random, call)
     if "grad_out" in call.arguments:
-        call.arguments["grad_out"] = _grad_out_tuple(random, call.arguments, kind)
+        call.arguments["grad_out"] = _grad_out_tuple(random, call.arguments, kind, [*call.arguments][:2])
     return call
 
 
