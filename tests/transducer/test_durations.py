@@ -42,9 +42,7 @@ def test_one_frame_for_every_arc_is_the_modified_topology(level):
     loss = fsl.tdt_loss(case.logits, np.ones((3, 8, 5, 1)), *case.arguments[2:], durations=[1], reduction="none")
     log_probs = case.logits - np.log(np.exp(case.logits).sum(axis=-1, keepdims=True))
     log_probs[:, -1, :, 1:] = -np.inf
-    right = fsl.rnnt_loss(
-        log_probs, *case.arguments[2:], input="log_probs", topology="modified", reduction="none"
-    )
+    right = fsl.rnnt_loss(log_probs, *case.arguments[2:], input="log_probs", topology="modified", reduction="none")
     np.testing.assert_allclose(loss, right, rtol=1e-13)
 
 
@@ -94,7 +92,9 @@ def test_layouts(level, dtype):
     right = run(case)
     for name in ("logits", "duration_logits"):
         x = getattr(case, name)
-        strange = np.full((*x.shape, 2), 7, dtype).transpose(1, 0, 2, 3, 4)[..., 0].copy(order="F").transpose(1, 0, 2, 3)
+        strange = (
+            np.full((*x.shape, 2), 7, dtype).transpose(1, 0, 2, 3, 4)[..., 0].copy(order="F").transpose(1, 0, 2, 3)
+        )
         strange[...] = x
         strange.flags.writeable = False
         setattr(case, name, strange)
