@@ -423,12 +423,12 @@ class _Sequence:
             self.am_most,
             self.lm_most,
             self.norms,
+            np.empty_like(self.norms) if gradient else None,
             labels=self.labels,
             blank=self.blank,
             least=_LEAST[self.norms.dtype],
             modified=self.modified,
             emission=emission,
-            slopes=gradient,
             of_blank=self.of_blank,
             of_label=self.of_label,
         )
@@ -492,7 +492,6 @@ class _Sequence:
             self.labels,
             self.blank,
             ratios=self.norms,
-            scratch=np.empty(self.am.shape[1]),
             more_am=more_am,
             more_lm=more_lm,
         )

@@ -22,15 +22,14 @@ FSL_INLINE double fsl_simple_exp_f64(double x, double m)
     return e < DBL_MIN ? 0.0 : e;
 }
 
-/* norms += exp(z_blank) + exp(z_label), of scores relative to the maxima. */
+/* norms = rest + exp(z_blank - most) + exp(z_label - most). */
 FSL_UNUSED static void fsl_simple_complete(ptrdiff_t n, const double *restrict z_blank, const double *restrict z_label,
+                                           const double *restrict most, const double *restrict rest,
                                            double *restrict norms)
 {
     FSL_SIMD()
-    for (ptrdiff_t u = 0; u < n; u++) {
-        const double b = fsl_split_exponent(z_blank[u]), l = fsl_split_exponent(z_label[u]);
-        norms[u] += fsl_split_mantissa(z_blank[u], b) * fsl_pow2(b) + fsl_split_mantissa(z_label[u], l) * fsl_pow2(l);
-    }
+    for (ptrdiff_t u = 0; u < n; u++)
+        norms[u] = rest[u] + fsl_exp64(z_blank[u] - most[u]) + fsl_exp64(z_label[u] - most[u]);
 }
 
 /* out = m 2^e, 0 if it is out of range. */

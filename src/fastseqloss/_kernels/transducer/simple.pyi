@@ -19,12 +19,12 @@ class _Lattice(Protocol):
         am_most: Doubles,
         lm_most: Doubles,
         norms: Floats,
+        rest: Floats | None,
         labels: Integers,
         blank: int,
         least: float,
         modified: bool,
         emission: float,
-        slopes: bool,
         of_blank: Doubles | None,
         of_label: Doubles | None,
     ) -> float: ...
@@ -39,7 +39,6 @@ class _CellGradients(Protocol):
         labels: Integers,
         blank: int,
         ratios: Floats,
-        scratch: Doubles,
         more_am: Doubles,
         more_lm: Doubles,
     ) -> None: ...

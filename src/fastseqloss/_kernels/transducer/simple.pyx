@@ -28,14 +28,14 @@ cdef extern from "transducer/arcs.h" nogil:
 
 cdef extern from "transducer/simple.h" nogil:
     void complete_norms "fsl_simple_complete"(Py_ssize_t n, const double *z_blank, const double *z_label,
-                                              double *norms) noexcept
+                                              const double *most, const double *rest, double *norms) noexcept
     void extended_values "fsl_simple_values"(Py_ssize_t n, const double *m, const double *e, double *out) noexcept
     bint exps_f32 "fsl_simple_exps_f32"(const float *x, Py_ssize_t n, float *out, double *most) noexcept
     bint exps_f64 "fsl_simple_exps_f64"(const double *x, Py_ssize_t n, double *out, double *most) noexcept
     double cell_f32 "fsl_simple_cell_f32"(const float *am, double am_most, const float *lm, double lm_most,
-                                          Py_ssize_t n, double *e, double *most) noexcept
+                                          Py_ssize_t n, double *e) noexcept
     double cell_f64 "fsl_simple_cell_f64"(const double *am, double am_most, const double *lm, double lm_most,
-                                          Py_ssize_t n, double *e, double *most) noexcept
+                                          Py_ssize_t n, double *e) noexcept
     void gradient_f32 "fsl_simple_gradient_f32"(const float *product, const float *e, const double *more, Py_ssize_t n,
                                                 double scale, float *out) noexcept
     void gradient_f64 "fsl_simple_gradient_f64"(const double *product, const double *e, const double *more,
@@ -95,31 +95,57 @@ cdef struct Joiner:
     double *z_blank  # [n_labels + 1] each, of a frame
     double *z_label
     double *most
+    double *rest
     double *sums
     double *weights  # [4, n_labels + 1]
     double *cell     # [n_classes]
 
 
-cdef uintptr_t lay_out(Joiner *s, uintptr_t base) noexcept nogil:
+cdef uintptr_t lay_out(Joiner *s, bint with_grid, uintptr_t base) noexcept nogil:
     cdef uintptr_t cursor = base
     cdef Py_ssize_t nodes = s.n_labels + 1
-    lay_out_grid(&s.grid, s.n_frames, s.n_labels, s.modified, nodes, OCCUPANCIES, &cursor)
+    if with_grid:
+        lay_out_grid(&s.grid, s.n_frames, s.n_labels, s.modified, nodes, OCCUPANCIES, &cursor)
     s.z_blank = <double *> take(&cursor, nodes, sizeof(double))
     s.z_label = <double *> take(&cursor, nodes, sizeof(double))
     s.most = <double *> take(&cursor, nodes, sizeof(double))
+    s.rest = <double *> take(&cursor, nodes, sizeof(double))
     s.sums = <double *> take(&cursor, nodes, sizeof(double))
     s.weights = <double *> take(&cursor, nodes, 4 * sizeof(double))
     s.cell = <double *> take(&cursor, s.n_classes, sizeof(double))
     return cursor
 
 
-cdef inline double cell(const Joiner *s, const floating *am, const floating *lm, Py_ssize_t t, Py_ssize_t u,
-                        double *e, double *most) noexcept nogil:
-    """Normaliser of a cell by itself, relative to the sum of the maxima of am and lm plus `most`."""
+cdef int set_up(Joiner *s, const floating[:, :] am, const floating[:, :] lm, const double[::1] am_most,
+                const double[::1] lm_most, const int64_t[::1] labels, Py_ssize_t blank, bint with_grid,
+                Workspace *workspace) except -1:
+    """Set the arguments of a sequence, and allocate its workspace."""
+    s.n_frames, s.n_labels, s.n_classes, s.blank = am.shape[0], lm.shape[0] - 1, am.shape[1], blank
+    s.am_stride = am.strides[0] // <Py_ssize_t> sizeof(floating)
+    s.lm_stride = lm.strides[0] // <Py_ssize_t> sizeof(floating)
+    s.am_most, s.lm_most = &am_most[0], &lm_most[0]
+    s.labels = &labels[0] if labels.shape[0] else NULL
+    if not allocate(workspace, lay_out(s, with_grid, 0), 0, 0, False):
+        check(NO_MEMORY, workspace.size)
+    lay_out(s, with_grid, workspace.common)
+    return 0
+
+
+cdef inline double cell(const Joiner *s, const floating *am, const floating *lm, Py_ssize_t t,
+                        Py_ssize_t u) noexcept nogil:
+    """exp(z - maximum) of a cell by itself, 0 for the classes of the arcs; returns the maximum.
+
+    It is relative to the sum of the maxima of am and lm.
+    """
+    cdef double most
     if floating is float:
-        return cell_f32(am + t * s.am_stride, s.am_most[t], lm + u * s.lm_stride, s.lm_most[u], s.n_classes, e, most)
+        most = cell_f32(am + t * s.am_stride, s.am_most[t], lm + u * s.lm_stride, s.lm_most[u], s.n_classes, s.cell)
     else:
-        return cell_f64(am + t * s.am_stride, s.am_most[t], lm + u * s.lm_stride, s.lm_most[u], s.n_classes, e, most)
+        most = cell_f64(am + t * s.am_stride, s.am_most[t], lm + u * s.lm_stride, s.lm_most[u], s.n_classes, s.cell)
+    s.cell[s.blank] = 0
+    if u < s.n_labels:
+        s.cell[s.labels[u]] = 0
+    return most
 
 
 cdef inline Py_ssize_t place(const Joiner *s, Py_ssize_t t, Py_ssize_t u) noexcept nogil:
@@ -141,25 +167,39 @@ cdef inline void read_scores(Joiner *s, const floating *am, const floating *lm, 
     s.z_label[s.n_labels] = -INFINITY
 
 
-cdef int weigh(Joiner *s, const floating *am, const floating *lm, floating *norms, double *blank,
+cdef inline void weigh_cell(Joiner *s, const floating *am, const floating *lm, Py_ssize_t t,
+                            Py_ssize_t u) noexcept nogil:
+    """Compute the normaliser of a cell by itself."""
+    cdef Py_ssize_t c
+    s.most[u], s.rest[u] = cell(s, am, lm, t, u), 0
+    for c in range(s.n_classes):
+        s.rest[u] += s.cell[c]
+    complete_norms(1, s.z_blank + u, s.z_label + u, s.most + u, s.rest + u, s.sums + u)
+
+
+cdef int weigh(Joiner *s, const floating *am, const floating *lm, floating *norms, floating *rest, double *blank,
                double *label) except -1 nogil:
     """Set the weights of the arcs, which are also written to `blank` and `label` unless these are NULL.
 
-    Normalisers become complete, or -1 for a cell that is computed by itself.
+    `rest` is then the probability of the other classes, and normalisers become complete, or -1 for a cell that is
+    computed by itself.
     """
-    cdef Py_ssize_t t, u, i, done = 0, nodes = s.n_labels + 1
-    cdef floating *norm = norms
+    cdef Py_ssize_t t, u, i, k = 0, done = 0, nodes = s.n_labels + 1
     cdef double *w = s.weights
+    cdef bint alone
     for t in range(s.n_frames):
         read_scores(s, am, lm, t)
         for u in range(nodes):
-            s.most[u], s.sums[u] = 0, norm[u]
-        complete_norms(nodes, s.z_blank, s.z_label, s.sums)
+            s.most[u], s.rest[u] = 0, norms[k + u]
+        complete_norms(nodes, s.z_blank, s.z_label, s.most, s.rest, s.sums)
         for u in range(nodes):
-            norm[u] = <floating> s.sums[u] if s.sums[u] >= s.least else -1
-            if norm[u] < 0 and place(s, t, u) >= 0:
-                s.sums[u] = cell(s, am, lm, t, u, s.cell, &s.most[u])
+            alone = s.sums[u] < s.least and place(s, t, u) >= 0
+            if alone:
+                weigh_cell(s, am, lm, t, u)
                 advance(&done, s.n_classes)
+            if blank != NULL:
+                norms[k + u] = -1 if alone else <floating> s.sums[u]
+                rest[k + u] = <floating> (s.rest[u] / s.sums[u]) if s.sums[u] > 0 else 0
         softmax_weights(<int> nodes, s.z_blank, s.most, s.sums, w, w + nodes)
         softmax_weights(<int> nodes, s.z_label, s.most, s.sums, w + 2 * nodes, w + 3 * nodes)
         for u in range(nodes):
@@ -168,9 +208,9 @@ cdef int weigh(Joiner *s, const floating *am, const floating *lm, floating *norm
                 s.grid.stay[i], s.grid.stay_e[i] = w[u], w[nodes + u]
                 s.grid.move[i], s.grid.move_e[i] = w[2 * nodes + u], w[3 * nodes + u]
         if blank != NULL:
-            extended_values(nodes, w, w + nodes, blank + t * nodes)
-            extended_values(nodes, w + 2 * nodes, w + 3 * nodes, label + t * nodes)
-        norm += nodes
+            extended_values(nodes, w, w + nodes, blank + k)
+            extended_values(nodes, w + 2 * nodes, w + 3 * nodes, label + k)
+        k += nodes
     return 0
 
 
@@ -184,31 +224,35 @@ cdef void put_occupancies(const Joiner *s, double *blank, double *label) noexcep
             k += 1
 
 
-cdef void put_slopes(const Joiner *s, double emission, floating *norms, double *blank, double *label) noexcept nogil:
-    """Slopes of the scores of the arcs, in the place of their weights, and gamma over the normalisers.
+cdef void put_slopes(const Joiner *s, double emission, floating *norms, const floating *rest, double *blank,
+                     double *label) noexcept nogil:
+    """Slopes of the scores of the arcs, in the place of their probabilities, and gamma over the normalisers.
 
-    For a cell that is computed by itself, the ratio is -gamma.
+    The slope of the blank, gamma p - b, is l p - b (1 - p), without cancellation near p = 1. For a cell that is computed
+    by itself, the ratio is -gamma over the normaliser.
     """
     cdef Py_ssize_t t, u, i, k = 0
-    cdef double b, l
+    cdef double b, l, p, y
     for t in range(s.n_frames):
         for u in range(s.n_labels + 1):
             i = place(s, t, u)
             b, l = (s.grid.stay[i], s.grid.move[i] * emission) if i >= 0 else (0.0, 0.0)
-            blank[k] = (b + l) * blank[k] - b
-            label[k] = (b + l) * label[k] - l
+            p, y = blank[k], label[k]
+            blank[k] = l * p - b * (rest[k] + y)
+            label[k] = b * y - l * (rest[k] + p)
             norms[k] = <floating> ((b + l) / norms[k])
             k += 1
 
 
-cdef int solve(Joiner *s, const floating *am, const floating *lm, floating *norms, double emission, bint slopes,
+cdef int solve(Joiner *s, const floating *am, const floating *lm, floating *norms, floating *rest, double emission,
                double *blank, double *label, double *log_p) except -1 nogil:
-    """Log of the total of all paths, -inf if there is none, and the occupancies or slopes, unless blank is NULL."""
+    """Log of the total of all paths, -inf if there is none; unless blank is NULL, slopes, or occupancies without rest."""
+    cdef bint slopes = rest != NULL
     cdef double total = 0, total_e = 0
     log_p[0] = -INFINITY
     if grid_rows(&s.grid, s.n_frames, s.n_labels, s.modified, NULL, s.n_labels + 1) < 0:
         return 0
-    weigh(s, am, lm, norms, blank if slopes else NULL, label if slopes else NULL)
+    weigh(s, am, lm, norms, rest, blank if slopes else NULL, label if slopes else NULL)
     grid_forward(&s.grid, &total, &total_e)
     if not total > 0:
         return 0
@@ -216,42 +260,35 @@ cdef int solve(Joiner *s, const floating *am, const floating *lm, floating *norm
     if blank != NULL:
         grid_backward(&s.grid)
         if slopes:
-            put_slopes(s, emission, norms, blank, label)
+            put_slopes(s, emission, norms, rest, blank, label)
         else:
             put_occupancies(s, blank, label)
     return 0
 
 
 def lattice(const floating[:, :] am, const floating[:, :] lm, const double[::1] am_most, const double[::1] lm_most,
-            floating[:, ::1] norms, const int64_t[::1] labels, Py_ssize_t blank, double least, bint modified,
-            double emission, bint slopes, double[:, ::1] of_blank, double[:, ::1] of_label):
+            floating[:, ::1] norms, floating[:, ::1] rest, const int64_t[::1] labels, Py_ssize_t blank, double least,
+            bint modified, double emission, double[:, ::1] of_blank, double[:, ::1] of_label):
     """Log-probability of the labels of a sequence, -inf without a path; with one, the outputs are set.
 
     IN   am [T, V], lm [U + 1, V], class axes contiguous, T >= 1; their maxima by row; labels [U]; norms [T, U + 1],
          sums relative to the maxima, of all classes but those of the arcs; `least`, for complete normalisers: cells
          with smaller ones are computed by themselves; emission: factor of the occupancies of labels for the slopes.
-    OUT  of_blank, of_label [T, U + 1], or None: occupancies of the arcs or, with slopes, derivatives with respect to
-         their scores. With slopes, norms becomes the occupancy of a node over its normaliser, or minus the occupancy of
-         one that was computed by itself.
+    OUT  of_blank, of_label [T, U + 1], or None: occupancies of the arcs or, if rest [T, U + 1] is not None, derivatives
+         with respect to their scores. In that case, norms becomes the occupancy of a node over its normaliser, or minus
+         the occupancy of a cell that was computed by itself; rest is overwritten.
     """
     cdef Joiner s
     cdef Workspace workspace
     cdef double log_p = 0
     cdef bint wanted = of_blank is not None
     memset(&s, 0, sizeof(Joiner))
-    s.n_frames, s.n_labels, s.n_classes, s.blank = am.shape[0], lm.shape[0] - 1, am.shape[1], blank
-    s.am_stride = am.strides[0] // <Py_ssize_t> sizeof(floating)
-    s.lm_stride = lm.strides[0] // <Py_ssize_t> sizeof(floating)
-    s.am_most, s.lm_most = &am_most[0], &lm_most[0]
-    s.labels = &labels[0] if labels.shape[0] else NULL
     s.least, s.modified = least, modified
-    if not allocate(&workspace, lay_out(&s, 0), 0, 0, False):
-        check(NO_MEMORY, workspace.size)
-    lay_out(&s, workspace.common)
+    set_up(&s, am, lm, am_most, lm_most, labels, blank, True, &workspace)
     try:
         with nogil:
-            solve(&s, &am[0, 0], &lm[0, 0], &norms[0, 0], emission, slopes, &of_blank[0, 0] if wanted else NULL,
-                  &of_label[0, 0] if wanted else NULL, &log_p)
+            solve(&s, &am[0, 0], &lm[0, 0], &norms[0, 0], &rest[0, 0] if rest is not None else NULL, emission,
+                  &of_blank[0, 0] if wanted else NULL, &of_label[0, 0] if wanted else NULL, &log_p)
     finally:
         release(&workspace)
     return log_p
@@ -260,17 +297,16 @@ def lattice(const floating[:, :] am, const floating[:, :] lm, const double[::1] 
 # ---- cells by themselves ------------------------------------------------------------------------
 
 
-cdef int add_cells(const Joiner *s, const floating *am, const floating *lm, floating *ratios, double *more_am,
+cdef int add_cells(Joiner *s, const floating *am, const floating *lm, floating *ratios, double *more_am,
                    double *more_lm) except -1 nogil:
     cdef Py_ssize_t t, u, c, k = 0, done = 0, v = s.n_classes
-    cdef double most, factor, p
+    cdef double factor, p
     for t in range(s.n_frames):
+        read_scores(s, am, lm, t)
         for u in range(s.n_labels + 1):
             if ratios[k] < 0:
-                factor = -ratios[k] / cell(s, am, lm, t, u, s.cell, &most)
-                s.cell[s.blank] = 0
-                if u < s.n_labels:
-                    s.cell[s.labels[u]] = 0
+                weigh_cell(s, am, lm, t, u)
+                factor = -ratios[k] / s.sums[u]
                 for c in range(v):
                     p = factor * s.cell[c]
                     more_am[t * v + c] += p
@@ -283,20 +319,20 @@ cdef int add_cells(const Joiner *s, const floating *am, const floating *lm, floa
 
 def cell_gradients(const floating[:, :] am, const floating[:, :] lm, const double[::1] am_most,
                    const double[::1] lm_most, const int64_t[::1] labels, Py_ssize_t blank, floating[:, ::1] ratios,
-                   double[::1] scratch, double[:, ::1] more_am, double[:, ::1] more_lm):
+                   double[:, ::1] more_am, double[:, ::1] more_lm):
     """Add gamma * softmax of the cells with a ratio of -gamma to more_am [T, V] and more_lm [U + 1, V].
 
-    The classes of the arcs are left out. The ratios become 0; scratch [V] is overwritten.
+    The classes of the arcs are left out. The ratios become 0.
     """
     cdef Joiner s
+    cdef Workspace workspace
     memset(&s, 0, sizeof(Joiner))
-    s.n_frames, s.n_labels, s.n_classes, s.blank = am.shape[0], lm.shape[0] - 1, am.shape[1], blank
-    s.am_stride = am.strides[0] // <Py_ssize_t> sizeof(floating)
-    s.lm_stride = lm.strides[0] // <Py_ssize_t> sizeof(floating)
-    s.labels = &labels[0] if labels.shape[0] else NULL
-    s.am_most, s.lm_most, s.cell = &am_most[0], &lm_most[0], &scratch[0]
-    with nogil:
-        add_cells(&s, &am[0, 0], &lm[0, 0], &ratios[0, 0], &more_am[0, 0], &more_lm[0, 0])
+    set_up(&s, am, lm, am_most, lm_most, labels, blank, False, &workspace)
+    try:
+        with nogil:
+            add_cells(&s, &am[0, 0], &lm[0, 0], &ratios[0, 0], &more_am[0, 0], &more_lm[0, 0])
+    finally:
+        release(&workspace)
 
 
 # ---- gradients ----------------------------------------------------------------------------------
