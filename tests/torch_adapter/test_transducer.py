@@ -32,7 +32,7 @@ def test_as_numpy(reduction, dtype, options):
     wide = x.detach() if dtype == torch.float64 else x.detach().float()
     expected, gradient = fsl.rnnt_loss(wide, LABELS, LENGTHS, COUNTS, return_grad=True, **given)
     assert loss.dtype == wide.dtype
-    assert_close(loss, torch.as_tensor(expected), 1e-14 if dtype == torch.float64 else 1e-6)
+    assert_close(loss, torch.as_tensor(expected, dtype=torch.float64), 1e-14 if dtype == torch.float64 else 1e-6)
     found = gradient_of(loss, x)
     assert found.dtype == dtype
     assert torch.equal(found, torch.from_numpy(gradient).to(dtype))
@@ -49,7 +49,7 @@ def test_several_scores(reduction):
         same = getattr(fsl, function.__name__)
         arrays = [score.detach() for score in scores]
         expected, gradients = same(*arrays, LABELS, LENGTHS, COUNTS, reduction=reduction, return_grad=True, **options)
-        assert_close(loss, torch.as_tensor(expected), 1e-14)
+        assert_close(loss, torch.as_tensor(expected, dtype=torch.float64), 1e-14)
         for found, gradient in zip(torch.autograd.grad(loss.sum(), scores, retain_graph=True), gradients, strict=True):
             assert_close(found, torch.from_numpy(gradient), 1e-14)
         (second,) = torch.autograd.grad(loss.sum() * -2, scores[1])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
 
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction
-from .._core.types import Infeasible, Input, SequenceReduction
+from .._core.types import BlankModel, Infeasible, Input, SequenceReduction, Topology
 from ..transducer.loss import rnnt_loss as _rnnt_loss
 from ..transducer.simple import rnnt_simple_loss as _rnnt_simple_loss
 from ..transducer.tdt import tdt_loss as _tdt_loss
@@ -73,8 +73,8 @@ def rnnt_loss(
     *,
     blank: int = 0,
     input: Input = "logits",
-    blank_model: Literal["softmax", "hat"] = "softmax",
-    topology: Literal["regular", "modified"] = "regular",
+    blank_model: BlankModel = "softmax",
+    topology: Topology = "regular",
     fastemit: float = 0.0,
     ranges: Any = None,
     infeasible: Infeasible = "inf",
@@ -222,6 +222,8 @@ def rnnt_simple_loss(
     label_lengths: Any = None,
     *,
     blank: int = 0,
+    topology: Topology = "regular",
+    fastemit: float = 0.0,
     infeasible: Infeasible = "inf",
     reduction: SequenceReduction = "mean",
     normalizer: float | None = None,
@@ -238,7 +240,7 @@ def rnnt_simple_loss(
         Scores after every number of labels, of the dtype of `am`.
     labels, logit_lengths, label_lengths
         As of `rnnt_loss`.
-    blank, infeasible
+    blank, topology, fastemit, infeasible
         As of `fastseqloss.rnnt_simple_loss`.
     reduction, normalizer, sample_weight, num_threads
         As of `fastseqloss.rnnt_simple_loss`.
@@ -275,6 +277,8 @@ def rnnt_simple_loss(
         normalizer,
         sample_weight,
         blank=blank,
+        topology=topology,
+        fastemit=fastemit,
         infeasible=infeasible,
         num_threads=num_threads,
     )

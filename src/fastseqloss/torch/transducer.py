@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
-from .._core.types import Infeasible, Input, SequenceReduction
+from .._core.types import BlankModel, Infeasible, Input, SequenceReduction, Topology
 from ..transducer.loss import rnnt_loss as _rnnt_loss
 from ..transducer.simple import rnnt_simple_loss as _rnnt_simple_loss
 from ..transducer.tdt import tdt_loss as _tdt_loss
@@ -37,8 +37,8 @@ def rnnt_loss(
     *,
     blank: int = 0,
     input: Input = "logits",
-    blank_model: Literal["softmax", "hat"] = "softmax",
-    topology: Literal["regular", "modified"] = "regular",
+    blank_model: BlankModel = "softmax",
+    topology: Topology = "regular",
     fastemit: float = 0.0,
     ranges: Tensor | None = None,
     infeasible: Infeasible = "inf",
@@ -196,6 +196,8 @@ def rnnt_simple_loss(
     label_lengths: Lengths | None = None,
     *,
     blank: int = 0,
+    topology: Topology = "regular",
+    fastemit: float = 0.0,
     infeasible: Infeasible = "inf",
     reduction: SequenceReduction = "mean",
     normalizer: float | None = None,
@@ -210,7 +212,7 @@ def rnnt_simple_loss(
         Scores of V classes at every frame, on the CPU: float32, float64, float16 or bfloat16.
     lm : Tensor [B, U + 1, V]
         Scores after every number of labels, of the dtype of `am`.
-    labels, logit_lengths, label_lengths, blank, infeasible
+    labels, logit_lengths, label_lengths, blank, topology, fastemit, infeasible
         As of `fastseqloss.rnnt_simple_loss`.
     reduction, normalizer, sample_weight, num_threads
         As of `fastseqloss.rnnt_simple_loss`.
@@ -250,6 +252,8 @@ def rnnt_simple_loss(
         },
         num_threads,
         blank=blank,
+        topology=topology,
+        fastemit=fastemit,
         infeasible=infeasible,
         reduction=reduction,
         normalizer=normalizer,
