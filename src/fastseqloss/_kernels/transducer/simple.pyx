@@ -21,14 +21,10 @@ from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begi
 from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release, size_product, take
 
 
-cdef extern from "transducer/arcs.h" nogil:
-    void softmax_weights "fsl_softmax_weights"(int n, const double *z, const double *m, const double *sums, double *w,
-                                               double *e) noexcept
-
-
 cdef extern from "transducer/simple.h" nogil:
-    void complete_norms "fsl_simple_complete"(Py_ssize_t n, const double *z_blank, const double *z_label,
-                                              const double *most, const double *rest, double *norms) noexcept
+    void arc_weights "fsl_simple_weights"(Py_ssize_t n, const double *z_blank, const double *z_label,
+                                          const double *most, const double *rest, double *norms, double *stay,
+                                          double *stay_e, double *move, double *move_e) noexcept
     void extended_values "fsl_simple_values"(Py_ssize_t n, const double *m, const double *e, double *out) noexcept
     bint exps_f32 "fsl_simple_exps_f32"(const float *x, Py_ssize_t n, float *out, double *most) noexcept
     bint exps_f64 "fsl_simple_exps_f64"(const double *x, Py_ssize_t n, double *out, double *most) noexcept
@@ -92,13 +88,18 @@ cdef struct Joiner:
     bint modified
     # workspace
     Grid grid
-    double *z_blank  # [n_labels + 1] each, of a frame
+    double *lm_blank  # [n_labels + 1] each: scores of the arcs' classes in lm, relative to the maxima
+    double *lm_label
+    double *z_blank   # scores of the arcs of a frame
     double *z_label
     double *most
     double *rest
     double *sums
-    double *weights  # [4, n_labels + 1]
-    double *cell     # [n_classes]
+    double *stay
+    double *stay_e
+    double *move
+    double *move_e
+    double *cell      # [n_classes]
 
 
 cdef uintptr_t lay_out(Joiner *s, bint with_grid, uintptr_t base) noexcept nogil:
@@ -106,12 +107,17 @@ cdef uintptr_t lay_out(Joiner *s, bint with_grid, uintptr_t base) noexcept nogil
     cdef Py_ssize_t nodes = s.n_labels + 1
     if with_grid:
         lay_out_grid(&s.grid, s.n_frames, s.n_labels, s.modified, nodes, OCCUPANCIES, &cursor)
+    s.lm_blank = <double *> take(&cursor, nodes, sizeof(double))
+    s.lm_label = <double *> take(&cursor, nodes, sizeof(double))
     s.z_blank = <double *> take(&cursor, nodes, sizeof(double))
     s.z_label = <double *> take(&cursor, nodes, sizeof(double))
     s.most = <double *> take(&cursor, nodes, sizeof(double))
     s.rest = <double *> take(&cursor, nodes, sizeof(double))
     s.sums = <double *> take(&cursor, nodes, sizeof(double))
-    s.weights = <double *> take(&cursor, nodes, 4 * sizeof(double))
+    s.stay = <double *> take(&cursor, nodes, sizeof(double))
+    s.stay_e = <double *> take(&cursor, nodes, sizeof(double))
+    s.move = <double *> take(&cursor, nodes, sizeof(double))
+    s.move_e = <double *> take(&cursor, nodes, sizeof(double))
     s.cell = <double *> take(&cursor, s.n_classes, sizeof(double))
     return cursor
 
@@ -120,6 +126,7 @@ cdef int set_up(Joiner *s, const floating[:, :] am, const floating[:, :] lm, con
                 const double[::1] lm_most, const int64_t[::1] labels, Py_ssize_t blank, bint with_grid,
                 Workspace *workspace) except -1:
     """Set the arguments of a sequence, and allocate its workspace."""
+    cdef Py_ssize_t u
     s.n_frames, s.n_labels, s.n_classes, s.blank = am.shape[0], lm.shape[0] - 1, am.shape[1], blank
     s.am_stride = am.strides[0] // <Py_ssize_t> sizeof(floating)
     s.lm_stride = lm.strides[0] // <Py_ssize_t> sizeof(floating)
@@ -128,6 +135,9 @@ cdef int set_up(Joiner *s, const floating[:, :] am, const floating[:, :] lm, con
     if not allocate(workspace, lay_out(s, with_grid, 0), 0, 0, False):
         check(NO_MEMORY, workspace.size)
     lay_out(s, with_grid, workspace.common)
+    for u in range(s.n_labels + 1):
+        s.lm_blank[u] = <double> lm[u, blank] - lm_most[u]
+        s.lm_label[u] = <double> lm[u, labels[u]] - lm_most[u] if u < s.n_labels else -INFINITY
     return 0
 
 
@@ -154,27 +164,26 @@ cdef inline Py_ssize_t place(const Joiner *s, Py_ssize_t t, Py_ssize_t u) noexce
     return s.grid.at[n] + u if s.grid.first[n] <= u <= s.grid.last[n] else -1
 
 
-cdef inline void read_scores(Joiner *s, const floating *am, const floating *lm, Py_ssize_t t) noexcept nogil:
-    """Scores of the arcs of frame t, relative to the maxima."""
-    cdef Py_ssize_t u
+cdef inline void weigh_frame(Joiner *s, const floating *am, Py_ssize_t t, Py_ssize_t u, Py_ssize_t n) noexcept nogil:
+    """Normalisers and weights of the arcs of n nodes of frame t from node u on, from `most` and `rest`."""
+    cdef Py_ssize_t i
     cdef const floating *row = am + t * s.am_stride
-    cdef double of_blank = <double> row[s.blank] - s.am_most[t]
-    for u in range(s.n_labels + 1):
-        s.z_blank[u] = of_blank + (<double> lm[u * s.lm_stride + s.blank] - s.lm_most[u])
-    for u in range(s.n_labels):
-        s.z_label[u] = (<double> row[s.labels[u]] - s.am_most[t]) + \
-                       (<double> lm[u * s.lm_stride + s.labels[u]] - s.lm_most[u])
-    s.z_label[s.n_labels] = -INFINITY
+    cdef double most = s.am_most[t], of_blank = <double> row[s.blank] - most
+    for i in range(u, u + n):
+        s.z_blank[i] = of_blank + s.lm_blank[i]
+        s.z_label[i] = s.lm_label[i] + (<double> row[s.labels[i]] - most if i < s.n_labels else 0)
+    arc_weights(n, s.z_blank + u, s.z_label + u, s.most + u, s.rest + u, s.sums + u, s.stay + u, s.stay_e + u,
+                s.move + u, s.move_e + u)
 
 
 cdef inline void weigh_cell(Joiner *s, const floating *am, const floating *lm, Py_ssize_t t,
                             Py_ssize_t u) noexcept nogil:
-    """Compute the normaliser of a cell by itself."""
+    """Normaliser of a cell by itself, and the weights of its arcs."""
     cdef Py_ssize_t c
     s.most[u], s.rest[u] = cell(s, am, lm, t, u), 0
     for c in range(s.n_classes):
         s.rest[u] += s.cell[c]
-    complete_norms(1, s.z_blank + u, s.z_label + u, s.most + u, s.rest + u, s.sums + u)
+    weigh_frame(s, am, t, u, 1)
 
 
 cdef int weigh(Joiner *s, const floating *am, const floating *lm, floating *norms, floating *rest, double *blank,
@@ -185,31 +194,26 @@ cdef int weigh(Joiner *s, const floating *am, const floating *lm, floating *norm
     computed by itself.
     """
     cdef Py_ssize_t t, u, i, k = 0, done = 0, nodes = s.n_labels + 1
-    cdef double *w = s.weights
     cdef bint alone
     for t in range(s.n_frames):
-        read_scores(s, am, lm, t)
         for u in range(nodes):
             s.most[u], s.rest[u] = 0, norms[k + u]
-        complete_norms(nodes, s.z_blank, s.z_label, s.most, s.rest, s.sums)
+        weigh_frame(s, am, t, 0, nodes)
         for u in range(nodes):
-            alone = s.sums[u] < s.least and place(s, t, u) >= 0
+            i = place(s, t, u)
+            alone = s.sums[u] < s.least and i >= 0
             if alone:
                 weigh_cell(s, am, lm, t, u)
                 advance(&done, s.n_classes)
-            if blank != NULL:
+            if i >= 0:
+                s.grid.stay[i], s.grid.stay_e[i] = s.stay[u], s.stay_e[u]
+                s.grid.move[i], s.grid.move_e[i] = s.move[u], s.move_e[u]
+            if rest != NULL:
                 norms[k + u] = -1 if alone else <floating> s.sums[u]
                 rest[k + u] = <floating> (s.rest[u] / s.sums[u]) if s.sums[u] > 0 else 0
-        softmax_weights(<int> nodes, s.z_blank, s.most, s.sums, w, w + nodes)
-        softmax_weights(<int> nodes, s.z_label, s.most, s.sums, w + 2 * nodes, w + 3 * nodes)
-        for u in range(nodes):
-            i = place(s, t, u)
-            if i >= 0:
-                s.grid.stay[i], s.grid.stay_e[i] = w[u], w[nodes + u]
-                s.grid.move[i], s.grid.move_e[i] = w[2 * nodes + u], w[3 * nodes + u]
-        if blank != NULL:
-            extended_values(nodes, w, w + nodes, blank + k)
-            extended_values(nodes, w + 2 * nodes, w + 3 * nodes, label + k)
+        if rest != NULL:
+            extended_values(nodes, s.stay, s.stay_e, blank + k)
+            extended_values(nodes, s.move, s.move_e, label + k)
         k += nodes
     return 0
 
@@ -252,7 +256,7 @@ cdef int solve(Joiner *s, const floating *am, const floating *lm, floating *norm
     log_p[0] = -INFINITY
     if grid_rows(&s.grid, s.n_frames, s.n_labels, s.modified, NULL, s.n_labels + 1) < 0:
         return 0
-    weigh(s, am, lm, norms, rest, blank if slopes else NULL, label if slopes else NULL)
+    weigh(s, am, lm, norms, rest, blank, label)
     grid_forward(&s.grid, &total, &total_e)
     if not total > 0:
         return 0
@@ -302,7 +306,6 @@ cdef int add_cells(Joiner *s, const floating *am, const floating *lm, floating *
     cdef Py_ssize_t t, u, c, k = 0, done = 0, v = s.n_classes
     cdef double factor, p
     for t in range(s.n_frames):
-        read_scores(s, am, lm, t)
         for u in range(s.n_labels + 1):
             if ratios[k] < 0:
                 weigh_cell(s, am, lm, t, u)
