@@ -34,6 +34,8 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
     labels = rng.integers(1, classes, (batch, steps // 4))
     between = rng.normal(size=(classes, classes)).astype(np.float32)
     taken = np.take_along_axis(log_p, classes_of[..., None], -1)[..., 0]
+    columns = min(4, labels.shape[1])
+    nodes = rng.normal(size=(batch, steps, columns + 1, classes)).astype(np.float32)
     gradient = {"return_grad": True, "reduction": "none"}
     scored = (x, classes_of, between, lengths, gradient)
     targets = {SIGNS: np.where(y > 0, 1.0, -1.0), SHARES: shares}
@@ -62,6 +64,9 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
         "expected_risk_loss": (log_p[:, 0], np.abs(y[:, :classes]), gradient),
         "generalized_advantages": (y, shares, lengths, {"discount": 0.9, "decay": 0.9}),
         "policy_gradient_loss": (x, classes_of, y, lengths, {**gradient, "entropy_coef": 0.1}),
+        "rnnt_align": (nodes, labels[:, :columns], lengths),
+        "rnnt_loss": (nodes, labels[:, :columns], lengths, {**gradient, "fastemit": 0.1}),
+        "rnnt_posteriors": (nodes, labels[:, :columns], lengths),
         "structured_hinge_loss": scored,
     }
 
