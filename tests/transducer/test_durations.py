@@ -244,5 +244,5 @@ def test_gradients_must_not_overwrite_the_other_argument():
     fsl.tdt_loss(logits, of_durations, [[1, 2], [3, 1]], durations=[0, 1, 2], grad_out=(logits, of_durations))
     assert room[0, 0, 0].any()
     four = np.zeros((2, 5, 3, 4))
-    with pytest.raises(ValueError, match="grad_out.logits shares memory with duration_logits"):
+    with pytest.raises(ValueError, match=r"grad_out.logits shares memory with duration_logits"):
         fsl.tdt_loss(np.ones_like(four), four, [[1, 2], [3, 1]], durations=[0, 1, 2, 3], grad_out=(four, None))

@@ -232,8 +232,8 @@ def test_posteriors_are_those_of_the_sums(level, topology, dtype):
         ({"lm": np.zeros((2, 3, 5))}, ValueError, r"lm has shape \(2, 3, 5\); allowed: \[2, U\+1, 4\], as am has"),
         ({"lm": np.zeros((3, 4))}, ValueError, r"lm has shape \(3, 4\); allowed: \[2, U\+1, 4\], as am has"),
         ({"am": np.zeros((2, 5, 4), int)}, TypeError, "am has dtype int64; allowed: float16, bfloat16"),
-        ({"lm": np.zeros((2, 2, 4))}, ValueError, r"lm has shape \(2, 2, 4\): 2 on axis 1, U\+1; allowed: 3 or more, for U = 2"),
-        ({"labels": [[1, 4], [1, 1]]}, ValueError, r"labels\[0\]\[1\] is 4; allowed: 0 to 3, except 0, which is the bl"),
+        ({"lm": np.zeros((2, 2, 4))}, ValueError, r"lm has shape \(2, 2, 4\): 2 on axis 1, U\+1; allowed: 3 or more"),
+        ({"labels": [[1, 4], [1, 1]]}, ValueError, r"labels\[0\]\[1\] is 4; allowed: 0 to 3, except 0, which"),
         ({"labels": [[1, 2]]}, ValueError, "labels has 1 sequences; allowed: 2, as in lm"),
         ({"logit_lengths": [6, 1]}, ValueError, r"logit_lengths\[0\] is 6; allowed: 0 to 5"),
         ({"label_lengths": [1, 3]}, ValueError, r"label_lengths\[1\] is 3; allowed: 0 to 2"),
@@ -280,4 +280,6 @@ def test_gradients_must_not_overwrite_the_other_argument():
         fsl.rnnt_simple_loss(am, lm, [[1, 2], [3, 1]], grad_out=(lm, None))
     room = np.zeros(30)
     with pytest.raises(ValueError, match=r"grad_out.lm overlaps the input; allowed: the input itself or apart"):
-        fsl.rnnt_simple_loss(am, room[:24].reshape(2, 3, 4), [[1, 2], [3, 1]], grad_out=(None, room[4:28].reshape(2, 3, 4)))
+        fsl.rnnt_simple_loss(
+            am, room[:24].reshape(2, 3, 4), [[1, 2], [3, 1]], grad_out=(None, room[4:28].reshape(2, 3, 4))
+        )

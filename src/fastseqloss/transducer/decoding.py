@@ -244,7 +244,7 @@ class _Search:
         if self.predictions is None and predictions.ndim:
             self.predictions = np.empty((len(self.frames), *predictions.shape[1:]), predictions.dtype)
         inner = () if self.predictions is None else self.predictions.shape[1:]
-        if predictions.ndim == 0 or predictions.shape != (len(rows), *inner):
+        if predictions.shape[:1] != (len(rows),) or predictions.shape[1:] != inner:
             allowed = ", ".join(map(str, (len(rows), *inner))) if inner else f"{len(rows)}, ..."
             raise ValueError(f"predictions of predict has shape {predictions.shape}; allowed: ({allowed})")
         if len(states) != len(rows):

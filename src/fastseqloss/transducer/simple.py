@@ -255,9 +255,7 @@ def rnnt_simple_loss(
     emission = 1.0 + as_number("fastemit", fastemit, 0.0, np.inf)
     weight = as_weights("sample_weight", sample_weight, len(joiner.frames))
     check_num_threads(num_threads)
-    gradients = as_argument_gradients(
-        {"am": joiner.am, "lm": joiner.lm}, return_grad, grad_out, RNNTSimpleGradient
-    )
+    gradients = as_argument_gradients({"am": joiner.am, "lm": joiner.lm}, return_grad, grad_out, RNNTSimpleGradient)
     scale = length_scale(reduction, joiner.labels.lengths, normalizer, weight)
     loss = np.empty(len(joiner.frames))
     for b in range(len(loss)):

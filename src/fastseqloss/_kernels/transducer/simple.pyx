@@ -1,11 +1,12 @@
 """Transducer with an additive joiner, z[t, u] = am[t] + lm[u]: the steps around the matrix products, one sequence each.
 
-With the exponentials a = exp(am - max) and l = exp(lm - max), the normalisers are N = a l^T; with the occupancies gamma of
-the nodes, the gradient of am is a * ((gamma / N) l), less the occupancies of the arcs, and that of lm likewise. Where N is
-too small for its digits, because am and lm disagree, a cell is computed by itself.
+With the exponentials a = exp(am - max) and l = exp(lm - max), the normalisers are N = a l^T; with the occupancies gamma
+of the nodes, the gradient of am is a * ((gamma / N) l), less the occupancies of the arcs, and that of lm likewise.
+Where N is too small for its digits, because am and lm disagree, a cell is computed by itself.
 
-The two classes of the arcs of a node are left out of the products, by zeros in l, and added in float64: where one of them
-has a probability near 1, the others keep their digits, and gamma * p - occupancy is a difference of float64 numbers.
+The two classes of the arcs of a node are left out of the products, by zeros in l, and added in float64: where one of
+them has a probability near 1, the others keep their digits, and gamma * p - occupancy is a difference of float64
+numbers.
 """
 
 from cython cimport floating
@@ -232,8 +233,8 @@ cdef void put_slopes(const Joiner *s, double emission, floating *norms, const fl
                      double *label) noexcept nogil:
     """Slopes of the scores of the arcs, in the place of their probabilities, and gamma over the normalisers.
 
-    The slope of the blank, gamma p - b, is l p - b (1 - p), without cancellation near p = 1. For a cell that is computed
-    by itself, the ratio is -gamma over the normaliser.
+    The slope of the blank, gamma p - b, is l p - b (1 - p), without cancellation near p = 1. The ratio of a cell that
+    is computed by itself is -gamma.
     """
     cdef Py_ssize_t t, u, i, k = 0
     cdef double b, l, p, y
@@ -250,7 +251,10 @@ cdef void put_slopes(const Joiner *s, double emission, floating *norms, const fl
 
 cdef int solve(Joiner *s, const floating *am, const floating *lm, floating *norms, floating *rest, double emission,
                double *blank, double *label, double *log_p) except -1 nogil:
-    """Log of the total of all paths, -inf if there is none; unless blank is NULL, slopes, or occupancies without rest."""
+    """Log of the total of all paths, -inf if there is none.
+
+    Unless blank is NULL, sets the slopes of the arcs, or the occupancies if rest is NULL.
+    """
     cdef bint slopes = rest != NULL
     cdef double total = 0, total_e = 0
     log_p[0] = -INFINITY
