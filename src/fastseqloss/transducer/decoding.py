@@ -294,7 +294,7 @@ def _best(logits: NDArray[Any], barred: NDArray[np.bool_]) -> tuple[Integers, Fl
         log_probs = x - (most + np.log(np.exp(x - most[:, None]).sum(axis=1)))[:, None]
     log_probs[x == -np.inf] = -np.inf
     best = np.where(barred, -np.inf, log_probs).argmax(axis=1)
-    # Where no class has a probability, argmax is the first one, which may be barred.
+    # If no class has a probability, argmax is the first one, which may be barred.
     best = np.where(barred[np.arange(len(x)), best], (~barred).argmax(axis=1), best)
     picked = log_probs[np.arange(len(x)), best]
     picked[bad] = np.nan
