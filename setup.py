@@ -24,6 +24,7 @@ KERNELS = [
     "ctc.loss",
     "ctc.alignment",
     "transducer.loss",
+    "transducer.simple",
     "steps.classification",
     "steps.margin",
     "steps.pointwise",

@@ -168,6 +168,8 @@ def error_table(rows: list[Row], limits: Limits) -> int:
                 | {f"loss: {side}": f"{e[1]:.1e}" for side, e in errors.items()}
                 | {"": "" if good else "over"}
             )
+    if not lines:
+        return 0
     print("\n### Largest errors of the float32 results against PyTorch in float64\n")
     print_table(lines)
     allowed = ", ".join(f"{limit:g} at scale {scale}" for scale, limit in limits.gradient.items())

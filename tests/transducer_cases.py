@@ -10,7 +10,7 @@ import cases as ctc_cases
 from cases import HALF, JUNK, assert_close
 from reference import transducer as reference
 
-__all__ = ["HALF", "Case", "TDTCase", "cases", "random_case", "random_ranges", "random_tdt", "tdt_cases"]
+__all__ = ["HALF", "Case", "TDTCase", "additive", "cases", "random_case", "random_ranges", "random_tdt", "tdt_cases"]
 
 SCALES = (0.1, 1.0, 10.0, 1e2, 1e4)
 VARIANTS = (  # input, blank_model, topology
@@ -205,7 +205,16 @@ def cases(
     )
 
 
-DURATIONS = ((0, 1, 2), (0, 1, 2, 3, 4), (1,), (0, 1), (1, 2), (2, 0, 1), (0, 3))
+def additive(rng, case: Case, dtype=np.float64, scale=1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Scores am [B, T, V] and lm [B, U + 1, V] for the labels of a case, NaN in the padding."""
+    batch, frames, columns, classes = case.scores.shape
+    am, lm = (rng.normal(scale=scale, size=(batch, n, classes)).astype(dtype) for n in (frames, columns))
+    for b, n in enumerate(case.lengths):
+        am[b, n:], lm[b, len(case.tokens[b]) + 1 :] = np.nan, np.nan
+    return am, lm
+
+
+DURATIONS = ((0, 1, 2), (0, 1, 2, 3, 4), (1,), (0, 1), (1, 2), (0, 3), (2, 5))
 
 
 @dataclass
@@ -221,9 +230,16 @@ class TDTCase:
     sigma: float = 0.0
 
     @property
+    def label_lengths(self) -> np.ndarray:
+        return Case(self.logits, self.tokens, self.lengths, self.blank).label_lengths
+
+    @property
+    def labels(self) -> np.ndarray:
+        return Case(self.logits, self.tokens, self.lengths, self.blank).labels
+
+    @property
     def arguments(self) -> tuple[np.ndarray, ...]:
-        case = Case(self.logits, self.tokens, self.lengths, self.blank)
-        return self.logits, self.duration_logits, *case.arguments[1:]
+        return self.logits, self.duration_logits, self.labels, self.lengths, self.label_lengths
 
     @property
     def options(self) -> dict:

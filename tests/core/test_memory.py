@@ -139,6 +139,7 @@ CALLS = {
     "transducer, classes": "fsl.rnnt_loss(wide[:, None], [[]] * 400",
     "transducer, lattice": "fsl.rnnt_loss(nodes, labels",
     "transducer, path": "fsl.rnnt_align(nodes, labels",
+    "transducer, durations": "fsl.tdt_loss(nodes, nodes, labels, durations=[0, 1, 2, 3]",
     "cross entropy": "fsl.softmax_cross_entropy(wide, classes",
     "nll": "fsl.nll_loss(wide, classes",
     "hinge": "fsl.multiclass_hinge_loss(wide, classes",

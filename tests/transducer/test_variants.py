@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastseqloss as fsl
 from cases import assert_same_loss
 from reference import ctc as reference_ctc
 from reference import transducer as reference
-from transducer_cases import DURATIONS, HALF, random_case, random_tdt, tdt_cases
+from transducer_cases import DURATIONS, HALF, additive, random_case, random_tdt, tdt_cases
 
 THREADS = st.sampled_from((1, 2, 4))
 
@@ -47,10 +47,10 @@ def test_tdt_matches_enumeration(level, case):
 @pytest.mark.parametrize("durations", DURATIONS)
 @pytest.mark.parametrize("sigma", [0.0, 0.2])
 def test_gradients_of_tdt_are_central_differences(durations, sigma):
-    case = random_tdt(np.random.default_rng(1), (2, 6, 3, 4), durations, sigma=sigma, full=True)
+    case = random_tdt(np.random.default_rng(1), (2, 12, 2, 3), durations, sigma=sigma, full=True)
     arguments = case.arguments[2:]
     loss, gradient = run(case, reduction="sum")
-    assume(np.isfinite(loss))
+    assert np.isfinite(loss)
     for i in range(2):
         given = list(case.arguments[:2])
 
@@ -91,14 +91,10 @@ def test_tdt_is_independent_of_threads_and_batch(level, threads):
 # ---- the additive joiner ------------------------------------------------------------------
 
 
-def additive(rng, shape, dtype=np.float64, scale=1.0, full=False):
-    """am [B, T, V] and lm [B, U + 1, V], NaN in the padding, and the case of lengths and labels."""
+def random_scores(rng, shape, dtype=np.float64, scale=1.0, full=False):
+    """am [B, T, V] and lm [B, U + 1, V], and the case of lengths and labels."""
     case = random_case(rng, shape, full=full)
-    am = rng.normal(scale=scale, size=(shape[0], shape[1], shape[3])).astype(dtype)
-    lm = rng.normal(scale=scale, size=(shape[0], case.scores.shape[2], shape[3])).astype(dtype)
-    for b, n in enumerate(case.lengths):
-        am[b, n:], lm[b, len(case.tokens[b]) + 1 :] = np.nan, np.nan
-    return am, lm, case
+    return *additive(rng, case, dtype, scale), case
 
 
 def simple(am, lm, case, **options):
@@ -111,8 +107,9 @@ def check_simple(am, lm, case, loss, gradient, allowed, **options):
         exact, *slopes = reference.simple(am[b, :n], lm[b, : len(y) + 1], y, **options)
         assert loss[b] == pytest.approx(exact, rel=allowed, abs=allowed)
         for found, slope, rows in zip(gradient, slopes, (n, len(y) + 1), strict=True):
-            size = max(1e-300, np.abs(slope).max(initial=0))
-            assert np.abs(found[b, :rows] - slope).max(initial=0) <= allowed * size
+            size = np.abs(slope).max(initial=0)
+            rounding = 1e-18  # of the reference: gamma p - b in long double
+            assert np.abs(found[b, :rows] - slope).max(initial=0) <= allowed * size + rounding
             assert not found[b, rows:].any()
 
 
@@ -125,7 +122,7 @@ def check_simple(am, lm, case, loss, gradient, allowed, **options):
 def test_simple_matches_reference(level, seed, dtype, scale, threads):
     rng = np.random.default_rng(seed)
     shape = tuple(rng.integers([1, 0, 0, 2], [4, 9, 6, 9]))
-    am, lm, case = additive(rng, shape, dtype, scale)
+    am, lm, case = random_scores(rng, shape, dtype, scale)
     loss, gradient = simple(am, lm, case, num_threads=threads)
     check_simple(am, lm, case, loss, gradient, 1e-6 if dtype == np.float32 else 1e-10)
     assert_same_loss(simple(am, lm, case, return_grad=False), loss)
@@ -135,12 +132,12 @@ def test_simple_matches_reference(level, seed, dtype, scale, threads):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_simple_of_larger_shapes(level, dtype, scale):
     """Of large scores am and lm disagree: the sum over the classes underflows where it is not computed directly."""
-    am, lm, case = additive(np.random.default_rng(4), (2, 60, 15, 128), dtype, scale, full=True)
+    am, lm, case = random_scores(np.random.default_rng(4), (2, 60, 15, 128), dtype, scale, full=True)
     check_simple(am, lm, case, *simple(am, lm, case), 1e-6 if dtype == np.float32 else 1e-10)
 
 
 def test_simple_is_the_loss_of_the_sums():
-    am, lm, case = additive(np.random.default_rng(5), (3, 9, 4, 6), full=True)
+    am, lm, case = random_scores(np.random.default_rng(5), (3, 9, 4, 6), full=True)
     loss, gradient = simple(am, lm, case)
     expected, whole = fsl.rnnt_loss(
         am[:, :, None] + lm[:, None], *case.arguments[1:], reduction="none", return_grad=True
@@ -151,7 +148,7 @@ def test_simple_is_the_loss_of_the_sums():
 
 
 def test_gradients_of_the_additive_joiner_are_central_differences():
-    am, lm, case = additive(np.random.default_rng(6), (2, 5, 3, 4), full=True)
+    am, lm, case = random_scores(np.random.default_rng(6), (2, 5, 3, 4), full=True)
     _, gradient = simple(am, lm, case, reduction="sum")
     options = {"reduction": "sum", "return_grad": False}
     for found, numeric in (
@@ -164,7 +161,7 @@ def test_gradients_of_the_additive_joiner_are_central_differences():
 @pytest.mark.parametrize("threads", [2, 3, 64])
 def test_simple_is_independent_of_threads_and_batch(level, threads):
     for dtype in (np.float32, np.float64):
-        am, lm, case = additive(np.random.default_rng(7), (6, 40, 9, 130), dtype)
+        am, lm, case = random_scores(np.random.default_rng(7), (6, 40, 9, 130), dtype)
         loss, gradient = simple(am, lm, case, num_threads=1)
         found, slopes = simple(am, lm, case, num_threads=threads)
         same([found, *slopes], [loss, *gradient])

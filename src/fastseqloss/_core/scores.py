@@ -43,11 +43,14 @@ class Scores(NamedTuple):
         return array if is_kernel_ready(array) else np.empty(values.shape, values.dtype)
 
 
-def as_scores(name: str, value: Any) -> Scores:
-    """Check an array of scores [B, T, V], or [T, V] of a single sequence; half precision is converted."""
+def as_scores(name: str, value: Any, steps: str = "T") -> Scores:
+    """Check an array of scores [B, T, V], or [T, V] of a single sequence; half precision is converted.
+
+    `steps` is the name of the axis T in messages.
+    """
     given = as_array(name, value)
     if given.ndim not in (2, 3):
-        raise ValueError(f"{name} has shape {given.shape}; allowed: [B, T, V], or [T, V] for one sequence")
+        raise ValueError(f"{name} has shape {given.shape}; allowed: [B, {steps}, V], or [{steps}, V] for one sequence")
     _check_classes(name, given)
     values = as_floats(name, given)
     if values.itemsize == 2:
@@ -55,14 +58,14 @@ def as_scores(name: str, value: Any) -> Scores:
     return Scores(kernel_ready(values[None] if given.ndim == 2 else values), given)
 
 
-def as_grid_scores(name: str, value: Any, nodes: str = "U+1") -> Scores:
+def as_grid_scores(name: str, value: Any, nodes: str = "U+1", classes: str = "V") -> Scores:
     """Check an array of scores [B, T, U+1, V], or [T, U+1, V] of a single sequence; half precision stays as it is.
 
-    `nodes` is the name of the third axis in messages.
+    `nodes` and `classes` are the names of the last two axes in messages.
     """
     given = as_array(name, value)
     if given.ndim not in (3, 4):
-        allowed = f"[B, T, {nodes}, V], or [T, {nodes}, V] for one sequence"
+        allowed = f"[B, T, {nodes}, {classes}], or [T, {nodes}, {classes}] for one sequence"
         raise ValueError(f"{name} has shape {given.shape}; allowed: {allowed}")
     _check_classes(name, given)
     values = as_floats(name, given)

@@ -48,6 +48,23 @@ class RNNTOptions(CTCOptions, total=False):
     ranges: ArrayLike | None
 
 
+class TDTOptions(LossOptions, total=False):
+    """Options of `tdt_loss`."""
+
+    blank: int
+    sigma: float
+    infeasible: Infeasible
+
+
+class RNNTSimpleOptions(LossOptions, total=False):
+    """Options of `rnnt_simple_loss`."""
+
+    blank: int
+    topology: Topology
+    fastemit: float
+    infeasible: Infeasible
+
+
 class ChainOptions(TypedDict, total=False):
     """Options of every function of a linear chain."""
 

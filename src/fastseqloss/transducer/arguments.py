@@ -85,17 +85,20 @@ def as_lattice(
     checked = check_labels(read, label_lengths, batch, alphabet, single=scores.single)
     bands = None
     if ranges is None:
-        _check_columns(scores, checked, read, full=label_lengths is None)
+        check_columns("logits", scores, checked, read, full=label_lengths is None)
     else:
         bands = _as_ranges(ranges, scores, frames, checked.lengths)
     if infeasible == "raise":
-        _require_feasible(frames, checked.lengths, modified)
+        require_feasible(frames, checked.lengths, modified)
     return Lattice(scores, frames, checked, bands, alphabet.blank, kind, hat, modified, infeasible)
 
 
-def _check_columns(scores: Scores, labels: Labels, read: Integers | list[Integers], *, full: bool) -> None:
-    """Raise ValueError unless the lattice has a column for each number of labels from 0 to U."""
-    width = scores.values.shape[2]
+def check_columns(name: str, scores: Scores, labels: Labels, read: Integers | list[Integers], *, full: bool) -> None:
+    """Raise ValueError unless the lattice has a column for each number of labels from 0 to U.
+
+    `scores` [..., U+1, V] are called `name` in the message; `full` says that labels have no lengths.
+    """
+    width = scores.values.shape[-2]
     most = int(labels.lengths.max(initial=0))
     exact = full and isinstance(read, Integers) and len(labels.lengths) > 0
     if width == most + 1 or (width > most and not exact):
@@ -103,7 +106,7 @@ def _check_columns(scores: Scores, labels: Labels, read: Integers | list[Integer
     axis = scores.given.ndim - 2
     allowed = f"{most + 1}" if exact else f"{most + 1} or more"
     shape = scores.given.shape
-    text = f"logits has shape {shape}: {width} on axis {axis}, U+1; allowed: {allowed}, for U = {most} labels"
+    text = f"{name} has shape {shape}: {width} on axis {axis}, U+1; allowed: {allowed}, for U = {most} labels"
     if width == most:
         text += ": a column for each number of labels from 0 to U"
     elif width > most:
@@ -146,7 +149,7 @@ def _as_ranges(
     raise ValueError(f"{where} is {read.shown(b * n_frames + t)}; allowed: {allowed}")
 
 
-def _require_feasible(frames: NDArray[np.int64], label_lengths: NDArray[np.int64], modified: bool) -> None:
+def require_feasible(frames: NDArray[np.int64], label_lengths: NDArray[np.int64], modified: bool) -> None:
     """Raise ValueError if sequences are too short for their labels, naming them."""
     needed = np.maximum(label_lengths, 1) if modified else np.ones_like(frames)
     bad = np.flatnonzero(frames < needed)

@@ -46,3 +46,22 @@ def rnnt_align(
     log_probs: Floats,
     num_threads: int,
 ) -> None: ...
+def tdt_loss(
+    scores: NDArray[Any],
+    kind: int,
+    labels: Integers,
+    starts: Integers,
+    logit_lengths: Integers,
+    label_lengths: Integers,
+    order: Integers,
+    scale: Floats,
+    blank: int,
+    duration_scores: NDArray[Any],
+    duration_kind: int,
+    durations: Integers,
+    sigma: float,
+    loss: Floats,
+    grad: NDArray[Any] | None,
+    duration_grad: NDArray[Any] | None,
+    num_threads: int,
+) -> None: ...

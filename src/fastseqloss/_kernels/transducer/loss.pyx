@@ -26,6 +26,10 @@ from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_o
 from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Held, hold, let_go, load, store
 from fastseqloss._kernels.simd.rows cimport load_max, row_exp, row_gradient
 from fastseqloss._kernels.simd.softmax cimport exp64
+from fastseqloss._kernels.transducer.durations cimport (
+    DurationLattice, Durations, duration_backward, duration_forward, fill_durations, lay_out_durations, put_durations,
+    read_durations, set_factor,
+)
 from fastseqloss._kernels.transducer.exact cimport score_of_label, solve_exactly
 from fastseqloss._kernels.transducer.nodes cimport (
     Problem, Rows, Sequence, first_column, last_column, lay_out, lay_out_rows, least_column, open_frames, position,
@@ -50,6 +54,7 @@ cdef enum Phase:
 # Arguments of a call, and its workspace.
 cdef struct Batch:
     Problem problem
+    Durations durations
     Py_ssize_t n
     double emit                            # factor of the occupancies of labels in the gradient
     bint backward
@@ -203,9 +208,34 @@ cdef void trace(const Batch *a, const Sequence *s) noexcept nogil:
             u += 1
 
 
-cdef void solve(const Batch *a, Sequence *s) noexcept nogil:
+cdef void solve_durations(const Batch *a, Sequence *s, uintptr_t scratch) noexcept nogil:
+    """Loss of a sequence with durations, and the gradient of their logits; weights of tokens become occupancies."""
+    cdef DurationLattice lattice
+    cdef double log_p
+    lay_out_durations(&a.durations, &lattice, s.frames, s.n_labels, scratch)
+    if s.has_path and read_durations(&a.durations, &lattice, &s.grid, s.b):
+        s.is_nan = True
+    if s.is_nan:
+        a.loss[s.b], s.has_path = NAN, False
+    if s.has_path:
+        log_p = duration_forward(&lattice, &s.grid)
+        s.has_path = log_p > -INFINITY
+        a.loss[s.b] = max(-log_p, 0.0)  # negative by rounding only
+    if a.durations.g.data == NULL:
+        return
+    if s.has_path:
+        duration_backward(&lattice, &s.grid)
+        put_durations(&a.durations, &lattice, &s.grid, s.b, a.scale[s.b])
+    else:
+        fill_durations(&a.durations, s.b, s.frames, s.n_labels + 1, NAN if s.is_nan else 0)
+
+
+cdef void solve(const Batch *a, Sequence *s, uintptr_t scratch) noexcept nogil:
     """Loss of a sequence from the weights of its arcs, which become occupancies; or of its best path."""
     cdef double total = 0, v = 0, e = 0
+    if a.durations.n:
+        solve_durations(a, s, scratch)
+        return
     if not s.has_path:
         return
     if s.is_nan:
@@ -246,7 +276,7 @@ cdef void run_sequences(const Batch *a, floating tag, Loop *loop, int worker) no
             set_rows(&a.problem, &s)
             if s.has_path:
                 open_frames(&a.problem, &s, 0, s.frames, rows, buffer)
-            solve(a, &s)
+            solve(a, &s, scratch)
             if a.problem.g.data != NULL:
                 close_frames(a, &s, 0, a.problem.n_frames, buffer)
             if a.of_blank != NULL:
@@ -264,7 +294,7 @@ cdef void run_phase(const Batch *a, Sequence *group, Phase phase, Py_ssize_t ste
         for i in range(first, last):
             start = i % pieces * step
             if phase == SOLVE:
-                solve(a, group + i)
+                solve(a, group + i, scratch)
                 if a.of_blank != NULL:
                     put_occupancies(a, group + i)
             elif phase == CLOSE:
@@ -342,7 +372,8 @@ cdef Status run_batch(Batch *a, int num_threads) noexcept nogil:
     cdef Sequence s
     cdef Status status = DONE
     cdef size_t common = 0, own = 0
-    cdef uintptr_t rows = 0
+    cdef DurationLattice lattice
+    cdef uintptr_t rows = 0, end = 0
     cdef Py_ssize_t i, last, largest = 0, least = SMALL
     cdef bint in_phases
     for i in range(a.n):
@@ -355,8 +386,11 @@ cdef Status run_batch(Batch *a, int num_threads) noexcept nogil:
         common, i = max(common, lay_out_group(a, i, last, NULL, 0)), last
     take(&rows, 1, sizeof(Rows))
     lay_out_rows(&a.problem, &rows)
+    for i in range(a.n):
+        end = max(end, lay_out_durations(&a.durations, &lattice, a.problem.logit_lengths[i],
+                                         a.problem.label_lengths[i], rows))
     if not (allocate(&a.arrays, common, 0 if in_phases else own, num_threads, False)
-            and allocate(&a.rows, 0, rows, num_threads, False)):
+            and allocate(&a.rows, 0, end, num_threads, False)):
         status = NO_MEMORY
     elif not in_phases:
         status = run_one_by_one(a, num_threads)
@@ -422,6 +456,7 @@ def rnnt_loss(object scores, int kind, const int64_t[::1] labels, const int64_t[
         read_arrays(&batch, &held, scores, kind, grad, loss)
         read_labels(&batch, labels, starts, logit_lengths, label_lengths, ranges, order)
         batch.problem.input, batch.problem.blank, batch.no_memory = <Input> input_kind, blank, &no_memory
+        batch.problem.with_exact = True
         batch.problem.hat, batch.problem.modified = hat, modified
         batch.scale, batch.emit, batch.backward = &scale[0], 1 + fastemit, grad is not None or of_blank is not None
         batch.use = SLOPES if input_kind == PROBS and grad is not None else OCCUPANCIES
@@ -453,6 +488,7 @@ def rnnt_align(object scores, int kind, const int64_t[::1] labels, const int64_t
         read_arrays(&batch, &held, scores, kind, None, loss)
         read_labels(&batch, labels, starts, logit_lengths, label_lengths, ranges, order)
         batch.problem.input, batch.problem.blank, batch.no_memory = <Input> input_kind, blank, &no_memory
+        batch.problem.with_exact = True
         batch.problem.hat, batch.problem.modified = hat, modified
         batch.scale, batch.use, batch.most_labels = &scale[0], BEST_PATH, frames.shape[1]
         if frames.shape[1]:
@@ -460,5 +496,38 @@ def rnnt_align(object scores, int kind, const int64_t[::1] labels, const int64_t
         with nogil:
             status = run_batch(&batch, num_threads)
         check_memory(&batch, status)
+    finally:
+        let_go(&held)
+
+
+def tdt_loss(object scores, int kind, const int64_t[::1] labels, const int64_t[::1] starts,
+             const int64_t[::1] logit_lengths, const int64_t[::1] label_lengths, const int64_t[::1] order,
+             const double[::1] scale, Py_ssize_t blank, object duration_scores, int duration_kind,
+             const int64_t[::1] durations, double sigma, double[::1] loss, object grad, object duration_grad,
+             int num_threads):
+    """Losses with durations and, unless grad is None, gradients times scale; arguments as of rnnt_loss.
+
+    IN   scores [B, T, U+1, V] and duration_scores [B, T, U+1, D], logits; durations [D]; sigma >= 0, taken from the
+         log-probability of every arc.
+    OUT  loss [B]; grad and duration_grad, both or neither None, of the shapes of the scores, and may be these.
+    """
+    cdef Held held
+    cdef Batch batch
+    cdef Status status
+    memset(&batch, 0, sizeof(Batch))
+    memset(&held, 0, sizeof(Held))
+    try:
+        read_arrays(&batch, &held, scores, kind, grad, loss)
+        read_labels(&batch, labels, starts, logit_lengths, label_lengths, None, order)
+        batch.problem.input, batch.problem.blank = LOGITS, blank
+        batch.scale, batch.emit, batch.use = &scale[0], 1, OCCUPANCIES
+        batch.durations.x = hold(&held, duration_scores, duration_kind, False)
+        batch.durations.size = held.buffers[2].itemsize
+        batch.durations.g = hold(&held, duration_grad, duration_kind, True)
+        batch.durations.n, batch.durations.values = durations.shape[0], &durations[0]
+        set_factor(&batch.durations, -sigma)
+        with nogil:
+            status = run_batch(&batch, num_threads)
+        check(status, size_sum(batch.arrays.size, batch.rows.size))
     finally:
         let_go(&held)
