@@ -24,6 +24,8 @@ KERNELS = [
     "ctc.loss",
     "ctc.alignment",
     "ctc.decoding",
+    "transducer.loss",
+    "transducer.simple",
     "steps.classification",
     "steps.margin",
     "steps.pointwise",

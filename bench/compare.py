@@ -6,6 +6,7 @@
     python bench/compare.py elementwise ...      regression, hinge, binary: with NumPy and memory traffic
     python bench/compare.py crf ...              the same options
     python bench/compare.py policy ...           the same options
+    python bench/compare.py transducer ...       the same options
     python bench/compare.py adapters ...         PyTorch tensors and JAX arrays: [--threads] [--only] [--quick]
     python bench/compare.py overhead
     python bench/compare.py memory [--data DIR]
@@ -28,7 +29,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import contest, peers, resident, sides_adapters, sides_align, sides_crf, sides_ctc, sides_policy, sides_steps
+from bench import (
+    contest,
+    peers,
+    resident,
+    sides_adapters,
+    sides_align,
+    sides_crf,
+    sides_ctc,
+    sides_policy,
+    sides_steps,
+    sides_transducer,
+)
 from bench.contest import OURS, TORCH, print_table
 from fastseqloss._core import levels
 
@@ -82,6 +94,23 @@ def crf(options: argparse.Namespace) -> int:
 def policy(options: argparse.Namespace) -> int:
     """Time and check the clipped policy loss with entropy and divergence."""
     return contest.compare(sides_policy.rows(), sides_policy.LIMITS, options)
+
+
+def transducer(options: argparse.Namespace) -> int:
+    """Time and check the transducer losses; measure the working memory and the gain of a second thread."""
+    if options.side:
+        print(sides_transducer.growth_in_place(options.side))
+        return 0
+    status = sides_transducer.compare(options)
+    if not options.accuracy_only:
+        names = [name for name in sides_transducer.WORKLOADS if name in (options.only or sides_transducer.WORKLOADS)]
+        lines = []
+        for name in names:
+            command = [sys.executable, __file__, "transducer", "--side", name]
+            lines.append(sides_transducer.memory_line(name, resident.printed_by(command)))
+        print("\n### Working memory of rnnt_loss, the gradient over the logits, 1 thread\n")
+        print_table(lines)
+    return status
 
 
 def adapters(options: argparse.Namespace) -> int:
@@ -210,6 +239,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "overhead": overhead,
         "memory": memory,
         "policy": policy,
+        "transducer": transducer,
     }
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=commands, help="what to measure")

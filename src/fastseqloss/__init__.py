@@ -36,6 +36,21 @@ from .rewards import (
 from .steps.classification import binary_cross_entropy, nll_loss, softmax_cross_entropy
 from .steps.margin import hinge_loss, multiclass_hinge_loss
 from .steps.regression import huber_loss, mae_loss, mse_loss, quantile_loss
+from .transducer import (
+    RNNTAlignment,
+    RNNTDecoding,
+    RNNTPosteriors,
+    RNNTSimpleGradient,
+    TDTGradient,
+    rnnt_align,
+    rnnt_greedy_decode,
+    rnnt_loss,
+    rnnt_posteriors,
+    rnnt_prune_ranges,
+    rnnt_simple_loss,
+    rnnt_simple_posteriors,
+    tdt_loss,
+)
 
 __version__ = "0.1.0"
 __all__ = [
@@ -44,6 +59,11 @@ __all__ = [
     "CRFPath",
     "CTCAlignment",
     "GreedyDecoding",
+    "RNNTAlignment",
+    "RNNTDecoding",
+    "RNNTPosteriors",
+    "RNNTSimpleGradient",
+    "TDTGradient",
     "TokenSpan",
     "binary_cross_entropy",
     "check_grad",
@@ -73,9 +93,17 @@ __all__ = [
     "policy_gradient_loss",
     "quantile_loss",
     "recurrent",
+    "rnnt_align",
+    "rnnt_greedy_decode",
+    "rnnt_loss",
+    "rnnt_posteriors",
+    "rnnt_prune_ranges",
+    "rnnt_simple_loss",
+    "rnnt_simple_posteriors",
     "set_num_threads",
     "show_config",
     "softmax_cross_entropy",
     "structured_hinge_loss",
+    "tdt_loss",
     "weighted_sum",
 ]

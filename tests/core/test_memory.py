@@ -120,6 +120,7 @@ rng = np.random.default_rng(0)
 wide, classes = np.zeros((400, 1, 30_000), np.float32), np.zeros((400, 1), int)
 numbers = np.zeros((400, 1))
 long, labels = np.broadcast_to(np.float32(0), (400, 2000, 4)), np.ones((400, 400), int)
+nodes = np.broadcast_to(np.zeros(4, np.float32), (400, 60, 401, 4))
 tags, between = np.zeros((400, 2000), int), np.zeros((4, 4))
 lengths = np.full(400, 9)
 lengths[7] = 2000
@@ -138,6 +139,10 @@ calls = {
     "ctc, lattice": lambda: fsl.ctc_loss(long, labels, infeasible="zero", num_threads=400),
     "posteriors": lambda: fsl.ctc_posteriors(wide, [[1]] * 400, num_threads=400),
     "align, classes": lambda: fsl.ctc_align(wide, [[1]] * 400, num_threads=400),
+    "transducer, classes": lambda: fsl.rnnt_loss(wide[:, None], [[]] * 400, num_threads=400),
+    "transducer, lattice": lambda: fsl.rnnt_loss(nodes, labels, num_threads=400),
+    "transducer, path": lambda: fsl.rnnt_align(nodes, labels, num_threads=400),
+    "transducer, durations": lambda: fsl.tdt_loss(nodes, nodes, labels, durations=[0, 1, 2, 3], num_threads=400),
     "cross entropy": lambda: fsl.softmax_cross_entropy(wide, classes, num_threads=400),
     "nll": lambda: fsl.nll_loss(wide, classes, num_threads=400),
     "hinge": lambda: fsl.multiclass_hinge_loss(wide, classes, num_threads=400),

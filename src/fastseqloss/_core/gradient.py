@@ -68,8 +68,8 @@ class Gradient(NamedTuple):
 _UNWANTED = Gradient((), None)
 
 
-def as_gradient(argument: Differentiable, return_grad: bool, grad_out: Any) -> Gradient:
-    """Allocate the gradient, or check the array given for it."""
+def as_gradient(argument: Differentiable, return_grad: bool, grad_out: Any, name: str = "grad_out") -> Gradient:
+    """Allocate the gradient, or check the array given for it, called `name` in messages."""
     wanted = flag("return_grad", return_grad)
     if grad_out is None and not wanted:
         return _UNWANTED
@@ -77,12 +77,41 @@ def as_gradient(argument: Differentiable, return_grad: bool, grad_out: Any) -> G
     if grad_out is None:
         return Gradient(shape, dtype, argument.empty())
     grad_out = as_output(grad_out)
-    same = check_grad_out(grad_out, argument.given)
+    same = check_grad_out(grad_out, argument.given, name)
     folded = argument.fold(grad_out.view(np.ndarray))
     if folded is None or folded.dtype != argument.values.dtype:
         return Gradient(shape, dtype, argument.empty(), grad_out)
     in_place = same and np.may_share_memory(folded, argument.values)
     return Gradient(shape, dtype, folded, grad_out, direct=True, in_place=in_place)
+
+
+def as_argument_gradients(
+    arguments: dict[str, Differentiable], return_grad: bool, grad_out: Any, result: Any
+) -> tuple[Gradient, ...]:
+    """Allocate the gradients with respect to several arguments, or check the arrays given for them.
+
+    `result` is the class of the named tuple of all gradients, and `grad_out` may be such a tuple, with None for omitted
+    arrays.
+    """
+    if grad_out is None:
+        return tuple([as_gradient(argument, return_grad, None) for argument in arguments.values()])
+    flag("return_grad", return_grad)
+    if not isinstance(grad_out, tuple) or len(grad_out) != len(arguments):
+        kind = f"a tuple of {len(grad_out)}" if isinstance(grad_out, tuple) else f"of type {type(grad_out).__name__}"
+        allowed = f"a {result.__name__} of {len(arguments)} arrays, with None for those to be allocated"
+        raise TypeError(f"grad_out is {kind}; allowed: {allowed}")
+    outs = tuple([None if out is None else as_output(out) for out in grad_out])
+    gradients = []
+    for k, (name, argument) in enumerate(arguments.items()):
+        field = f"grad_out.{result._fields[k]}"
+        gradients.append(as_gradient(argument, True, outs[k], field))
+        out = outs[k]
+        if out is not None:
+            _check_apart(result._fields, outs, k)
+            for other, read in arguments.items():
+                if other != name and shares_memory(out, read.given):
+                    raise ValueError(f"{field} shares memory with {other}; allowed: {name} itself or apart")
+    return tuple(gradients)
 
 
 def as_gradients(
@@ -130,9 +159,9 @@ def _check_apart(names: tuple[str, ...], outs: tuple[Any, ...], k: int) -> None:
             raise ValueError(f"grad_out.{names[k]} shares memory with grad_out.{name}; allowed: arrays apart")
 
 
-def check_grad_out(grad_out: Any, wanted: NDArray[Any]) -> bool:
+def check_grad_out(grad_out: Any, wanted: NDArray[Any], name: str = "grad_out") -> bool:
     """Check the array given for a gradient; return True if it is the input itself."""
-    _check_array("grad_out", grad_out, wanted.shape, wanted.dtype)
+    _check_array(name, grad_out, wanted.shape, wanted.dtype)
     if not wanted.size or not np.may_share_memory(grad_out, wanted):
         return False
     same: bool = (
@@ -140,7 +169,7 @@ def check_grad_out(grad_out: Any, wanted: NDArray[Any]) -> bool:
         and grad_out.strides == wanted.strides
     )
     if not same and shares_memory(grad_out, wanted):
-        raise ValueError("grad_out overlaps the input; allowed: the input itself or apart")
+        raise ValueError(f"{name} overlaps the input; allowed: the input itself or apart")
     return same
 
 
