@@ -53,9 +53,9 @@ def nodes_that_count(clean: dict[str, Any]) -> dict[str, np.ndarray]:
         axes = (1, *shape) if single else shape
         counted = np.ones(axes, bool)
         if name != "lm":
-            counted &= (np.arange(axes[1]) < frames).reshape(-1, axes[1], *[1] * (len(axes) - 2))
+            counted &= np.expand_dims(np.arange(axes[1]) < frames, tuple(range(2, len(axes))))
         if name != "am":
-            counted &= (np.arange(axes[-1]) <= counts).reshape(-1, *[1] * (len(axes) - 2), axes[-1])
+            counted &= np.expand_dims(np.arange(axes[-1]) <= counts, tuple(range(1, len(axes) - 1)))
         found[name] = counted[0] if single else _weighed(counted, clean)
     return found
 

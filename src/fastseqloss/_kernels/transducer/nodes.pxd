@@ -236,7 +236,7 @@ cdef inline bint weigh(const Problem *p, Rows *rows) noexcept nogil:
 cdef inline bint is_huge(const Problem *p, const Rows *rows, int k) noexcept nogil:
     """Return True if the logarithm of a weight is too large for the reduction of exponentials to be exact."""
     cdef double b = rows.of_blank[k], l = rows.of_label[k], m = rows.m[k]
-    if p.input == PROBS:
+    if fabs(rows.stay_e[k]) <= HUGE and fabs(rows.move_e[k]) <= HUGE or p.input == PROBS:
         return False
     if p.input == LOGITS and not p.hat:
         return b > -INFINITY and b - m < -HUGE or l > -INFINITY and l - m < -HUGE
