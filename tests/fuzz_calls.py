@@ -400,7 +400,7 @@ def _rnnt_greedy(random) -> Call:
     table, blank = rng.normal(size=(classes, classes)), random.randint(0, classes - 1)
     arguments = {
         "frames": rng.normal(size=(*frames, classes)).astype(random.choice(FLOATS)),
-        "predict": lambda labels, states: (table[labels], states),
+        "predict": lambda labels, states: (table[labels % classes], states),
         "join": lambda rows, predictions: rows + predictions,
         "blank": blank,
     }

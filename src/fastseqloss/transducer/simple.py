@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, get_args, ov
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._core.arrays import as_lengths, as_weights, check_output
+from .._core.arrays import as_lengths, as_weights, check_output, kernel_ready
 from .._core.gradient import Gradient, as_argument_gradients
 from .._core.labels import Alphabet, Labels, Names, check_labels, read_label_array, read_labels
 from .._core.levels import load
@@ -337,7 +337,7 @@ def rnnt_simple_posteriors(
         elif np.isnan(log_p):
             posteriors.blank[b, :frames, :nodes] = posteriors.label[b, :frames, :nodes] = np.nan
     first = 0 if joiner.am.single else slice(None)
-    with np.errstate(under="ignore"):
+    with np.errstate(all="ignore"):
         return RNNTPosteriors(*(x[first].astype(joiner.am.given.dtype, copy=False) for x in posteriors))
 
 
@@ -366,8 +366,16 @@ def _as_joiner(
     if infeasible == "raise":
         require_feasible(frames, checked.lengths, modified)
     wide = np.result_type(of_frames.values, of_nodes.values, np.float64 if n_classes <= _FEW else np.float32)
-    of_frames, of_nodes = (Scores(x.values.astype(wide, copy=False), x.given) for x in (of_frames, of_nodes))
+    of_frames, of_nodes = (_widened(x, wide) for x in (of_frames, of_nodes))
     return _Joiner(of_frames, of_nodes, frames, checked, alphabet.blank, modified, infeasible)
+
+
+def _widened(scores: Scores, dtype: np.dtype[Any]) -> Scores:
+    """Return the scores in the type of the arithmetic."""
+    if scores.values.dtype == dtype:
+        return scores
+    with np.errstate(all="ignore"):
+        return Scores(kernel_ready(scores.values.astype(dtype)), scores.given)
 
 
 def _check_shapes(am: Scores, lm: Scores) -> None:
