@@ -137,7 +137,7 @@ def rnnt_greedy_decode(
     >>> decoded.labels, decoded.frames
     (array([1, 2]), array([0, 2]))
     >>> round(decoded.log_prob, 3)
-    -0.508
+    -0.45
     """
     given = as_real("frames", frames)
     if given.ndim not in (2, 3):
