@@ -213,7 +213,7 @@ def test_all_classes_forbidden():
         ({"durations": [[0, 1, 2]]}, ValueError, r"durations has shape \(1, 3\); allowed: one dimension"),
         ({"durations": []}, ValueError, r"durations is \[\]; allowed: at least one above 0"),
         ({"durations": [0]}, ValueError, r"durations is \[0\]; allowed: at least one above 0"),
-        ({"labels": [[1, 4], [1, 1]]}, ValueError, r"labels\[0, 1\] is 4; allowed: 0 to 3, except 0"),
+        ({"labels": [[1, 4], [1, 1]]}, ValueError, r"labels\[0\]\[1\] is 4; allowed: 0 to 3, except 0"),
         ({"logit_lengths": [6, 1]}, ValueError, r"logit_lengths\[0\] is 6; allowed: 0 to 5"),
         ({"blank": 4}, ValueError, "blank is 4; allowed: -4 to 3"),
         ({"sigma": -0.1}, ValueError, "sigma is -0.1; allowed: finite, 0 or more"),
@@ -244,5 +244,5 @@ def test_gradients_must_not_overwrite_the_other_argument():
     fsl.tdt_loss(logits, of_durations, [[1, 2], [3, 1]], durations=[0, 1, 2], grad_out=(logits, of_durations))
     assert room[0, 0, 0].any()
     four = np.zeros((2, 5, 3, 4))
-    with pytest.raises(ValueError, match="grad_out.logits shares memory with duration_logits"):
+    with pytest.raises(ValueError, match=r"grad_out.logits shares memory with duration_logits"):
         fsl.tdt_loss(np.ones_like(four), four, [[1, 2], [3, 1]], durations=[0, 1, 2, 3], grad_out=(four, None))

@@ -99,6 +99,19 @@ def test_dtypes(level, dtypes):
         np.testing.assert_allclose(own.astype(float), slope, rtol=2.0**-8, atol=2e-6)
 
 
+def test_scores_that_share_memory(level):
+    am, lm = np.random.default_rng(5).normal(size=(7, 5)), np.random.default_rng(6).normal(size=(4, 5))
+    for dtype in (np.float32, np.float64):
+        arrays = [np.broadcast_to(x.astype(dtype), (3, *x.shape)) for x in (am, lm)]
+        found, gradient = fsl.rnnt_simple_loss(*arrays, LABELS[:1] * 3, reduction="none", return_grad=True)
+        plain, slopes = fsl.rnnt_simple_loss(
+            *(x.copy() for x in arrays), LABELS[:1] * 3, reduction="none", return_grad=True
+        )
+        np.testing.assert_array_equal(found, plain)
+        for own, slope in zip(gradient, slopes, strict=True):
+            np.testing.assert_array_equal(own, slope)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.dtype(">f8")])
 def test_layouts(level, dtype):
     am, lm = scores(dtype=np.float32)
@@ -232,13 +245,9 @@ def test_posteriors_are_those_of_the_sums(level, topology, dtype):
         ({"lm": np.zeros((2, 3, 5))}, ValueError, r"lm has shape \(2, 3, 5\); allowed: \[2, U\+1, 4\], as am has"),
         ({"lm": np.zeros((3, 4))}, ValueError, r"lm has shape \(3, 4\); allowed: \[2, U\+1, 4\], as am has"),
         ({"am": np.zeros((2, 5, 4), int)}, TypeError, "am has dtype int64; allowed: float16, bfloat16"),
-        (
-            {"lm": np.zeros((2, 2, 4))},
-            ValueError,
-            r"lm has shape \(2, 2, 4\): 2 on axis 1, U\+1; allowed: 3, for U = 2",
-        ),
-        ({"labels": [[1, 4], [1, 1]]}, ValueError, r"labels\[0, 1\] is 4; allowed: 0 to 3, except 0, which is the bl"),
-        ({"labels": [[1, 2]]}, ValueError, r"labels has shape \(1, 2\); allowed: \[B, S\] with B = 2"),
+        ({"lm": np.zeros((2, 2, 4))}, ValueError, r"lm has shape \(2, 2, 4\): 2 on axis 1, U\+1; allowed: 3 or more"),
+        ({"labels": [[1, 4], [1, 1]]}, ValueError, r"labels\[0\]\[1\] is 4; allowed: 0 to 3, except 0, which"),
+        ({"labels": [[1, 2]]}, ValueError, "labels has 1 sequences; allowed: 2, as in lm"),
         ({"logit_lengths": [6, 1]}, ValueError, r"logit_lengths\[0\] is 6; allowed: 0 to 5"),
         ({"label_lengths": [1, 3]}, ValueError, r"label_lengths\[1\] is 3; allowed: 0 to 2"),
         ({"blank": 4}, ValueError, "blank is 4; allowed: -4 to 3"),

@@ -105,10 +105,11 @@ def as_argument_gradients(
     for k, (name, argument) in enumerate(arguments.items()):
         field = f"grad_out.{result._fields[k]}"
         gradients.append(as_gradient(argument, True, outs[k], field))
-        if outs[k] is not None:
+        out = outs[k]
+        if out is not None:
             _check_apart(result._fields, outs, k)
             for other, read in arguments.items():
-                if other != name and shares_memory(outs[k], read.given):
+                if other != name and shares_memory(out, read.given):
                     raise ValueError(f"{field} shares memory with {other}; allowed: {name} itself or apart")
     return tuple(gradients)
 

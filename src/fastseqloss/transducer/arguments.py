@@ -93,9 +93,7 @@ def as_lattice(
     return Lattice(scores, frames, checked, bands, alphabet.blank, kind, hat, modified, infeasible)
 
 
-def check_columns(
-    name: str, scores: Scores, labels: Labels, read: Integers | list[Integers], *, full: bool
-) -> None:
+def check_columns(name: str, scores: Scores, labels: Labels, read: Integers | list[Integers], *, full: bool) -> None:
     """Raise ValueError unless the lattice has a column for each number of labels from 0 to U.
 
     `scores` [..., U+1, V] are called `name` in the message; `full` says that labels have no lengths.

@@ -15,6 +15,9 @@ from .durations import as_durations
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+_MOST_SYMBOLS = 10_000
+_MOST_CLASSES = 2**31 - 1
+
 Predictor = Callable[[Integers, list[Any]], tuple[ArrayLike, Any]]
 Joiner = Callable[[NDArray[Any], NDArray[Any]], Any]
 
@@ -82,7 +85,7 @@ def rnnt_greedy_decode(
         The durations of a token-and-duration transducer, as of `tdt_loss`: the best duration is the
         number of frames to move on. For the blank, the best one above 0.
     max_symbols : int
-        Largest number of labels at a frame, 0 or more; the blank follows after that many, and a
+        Largest number of labels at a frame, 0 to 10000; the blank follows after that many, and a
         model that never chooses the blank comes to an end.
 
     Returns
@@ -146,9 +149,10 @@ def rnnt_greedy_decode(
         if not callable(function):
             raise TypeError(f"{name} must be a function, got {type(function).__name__}")
     most = as_integer("max_symbols", max_symbols)
-    if most < 0:
-        raise ValueError(f"max_symbols is {most}; allowed: 0 or more")
+    if not 0 <= most <= _MOST_SYMBOLS:
+        raise ValueError(f"max_symbols is {most}; allowed: 0 to {_MOST_SYMBOLS}")
     steps = None if durations is None else as_durations(durations)
+    np.empty((batch, n_frames), np.int64)  # no memory for a label at each frame: an error now instead of after hours
     search = _Search(given[None] if single else given, ends, predict, join, _as_blank(blank), steps, most)
     while search.advance():
         pass
@@ -158,8 +162,8 @@ def rnnt_greedy_decode(
 def _as_blank(blank: Any) -> int:
     """Return the class of the blank, which the predictor needs before the number of classes is known."""
     number = as_integer("blank", blank)
-    if number < 0:
-        raise ValueError(f"blank is {number}; allowed: 0 or more")
+    if not 0 <= number <= _MOST_CLASSES:
+        raise ValueError(f"blank is {number}; allowed: 0 to {_MOST_CLASSES}")
     return number
 
 
@@ -244,7 +248,7 @@ class _Search:
         if self.predictions is None and predictions.ndim:
             self.predictions = np.empty((len(self.frames), *predictions.shape[1:]), predictions.dtype)
         inner = () if self.predictions is None else self.predictions.shape[1:]
-        if predictions.ndim == 0 or predictions.shape != (len(rows), *inner):
+        if predictions.shape[:1] != (len(rows),) or predictions.shape[1:] != inner:
             allowed = ", ".join(map(str, (len(rows), *inner))) if inner else f"{len(rows)}, ..."
             raise ValueError(f"predictions of predict has shape {predictions.shape}; allowed: ({allowed})")
         if len(states) != len(rows):
@@ -294,7 +298,7 @@ def _best(logits: NDArray[Any], barred: NDArray[np.bool_]) -> tuple[Integers, Fl
         log_probs = x - (most + np.log(np.exp(x - most[:, None]).sum(axis=1)))[:, None]
     log_probs[x == -np.inf] = -np.inf
     best = np.where(barred, -np.inf, log_probs).argmax(axis=1)
-    # Where no class has a probability, argmax is the first one, which may be barred.
+    # If no class has a probability, argmax is the first one, which may be barred.
     best = np.where(barred[np.arange(len(x)), best], (~barred).argmax(axis=1), best)
     picked = log_probs[np.arange(len(x)), best]
     picked[bad] = np.nan

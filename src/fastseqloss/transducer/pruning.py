@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._core.arrays import as_array, as_doubles, as_lengths, as_real, check_output
+from .._core.arrays import as_doubles, as_lengths, as_real
 from .._core.messages import listed
 from .._core.options import as_integer
 

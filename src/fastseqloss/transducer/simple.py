@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, get_args, ov
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._core.arrays import as_lengths, as_weights, check_output
+from .._core.arrays import as_lengths, as_weights, check_output, kernel_ready
 from .._core.gradient import Gradient, as_argument_gradients
 from .._core.labels import Alphabet, Labels, Names, check_labels, read_label_array, read_labels
 from .._core.levels import load
@@ -33,6 +33,8 @@ else:
 
 # Normalisers that are smaller lack digits: below the normal numbers, products count as 0.
 _LEAST = {np.dtype(np.float32): 1e-25, np.dtype(np.float64): 1e-250}
+
+_FEW = 64  # classes: float64 takes little longer than float32, and its errors cannot be seen
 
 _NAMES = Names(logits="lm")
 
@@ -253,9 +255,7 @@ def rnnt_simple_loss(
     emission = 1.0 + as_number("fastemit", fastemit, 0.0, np.inf)
     weight = as_weights("sample_weight", sample_weight, len(joiner.frames))
     check_num_threads(num_threads)
-    gradients = as_argument_gradients(
-        {"am": joiner.am, "lm": joiner.lm}, return_grad, grad_out, RNNTSimpleGradient
-    )
+    gradients = as_argument_gradients({"am": joiner.am, "lm": joiner.lm}, return_grad, grad_out, RNNTSimpleGradient)
     scale = length_scale(reduction, joiner.labels.lengths, normalizer, weight)
     loss = np.empty(len(joiner.frames))
     for b in range(len(loss)):
@@ -337,7 +337,7 @@ def rnnt_simple_posteriors(
         elif np.isnan(log_p):
             posteriors.blank[b, :frames, :nodes] = posteriors.label[b, :frames, :nodes] = np.nan
     first = 0 if joiner.am.single else slice(None)
-    with np.errstate(under="ignore"):
+    with np.errstate(all="ignore"):
         return RNNTPosteriors(*(x[first].astype(joiner.am.given.dtype, copy=False) for x in posteriors))
 
 
@@ -365,9 +365,17 @@ def _as_joiner(
     check_columns("lm", of_nodes, checked, read, full=label_lengths is None)
     if infeasible == "raise":
         require_feasible(frames, checked.lengths, modified)
-    wide = np.result_type(of_frames.values, of_nodes.values)
-    of_frames, of_nodes = (Scores(x.values.astype(wide, copy=False), x.given) for x in (of_frames, of_nodes))
+    wide = np.result_type(of_frames.values, of_nodes.values, np.float64 if n_classes <= _FEW else np.float32)
+    of_frames, of_nodes = (_widened(x, wide) for x in (of_frames, of_nodes))
     return _Joiner(of_frames, of_nodes, frames, checked, alphabet.blank, modified, infeasible)
+
+
+def _widened(scores: Scores, dtype: np.dtype[Any]) -> Scores:
+    """Return the scores in the type of the arithmetic."""
+    if scores.values.dtype == dtype:
+        return scores
+    with np.errstate(all="ignore"):
+        return Scores(kernel_ready(scores.values.astype(dtype)), scores.given)
 
 
 def _check_shapes(am: Scores, lm: Scores) -> None:
@@ -410,25 +418,25 @@ class _Sequence:
         self.lm_exps, self.lm_most = self._exponentials(self.lm)
         if np.isnan(self.am_most).any() or np.isnan(self.lm_most).any():
             return np.nan
+        self.lm_exps[:, self.blank] = 0.0
+        self.lm_exps[np.arange(len(self.labels)), self.labels] = 0.0
         self.norms = self._product(self.am_exps, self.lm_exps.T)
-        least = _LEAST[self.norms.dtype]
-        self.has_small = bool((self.norms < least).any())
         wanted = gradient or posteriors
         self.of_blank, self.of_label = (np.empty(self.norms.shape) if wanted else None for _ in range(2))
-        log_p: float = _kernel.occupancies[self.type_name](
+        log_p: float = _kernel.lattice[self.type_name](
             self.am,
             self.lm,
             self.am_most,
             self.lm_most,
             self.norms,
+            np.empty_like(self.norms) if gradient else None,
             labels=self.labels,
             blank=self.blank,
-            least=least,
+            least=_LEAST[self.norms.dtype],
             modified=self.modified,
             emission=emission,
-            with_ratios=gradient,
-            blank_out=self.of_blank,
-            label_out=self.of_label,
+            of_blank=self.of_blank,
+            of_label=self.of_label,
         )
         return log_p
 
@@ -450,7 +458,7 @@ class _Sequence:
         """Write the gradients of am and lm, after `solve`."""
         assert self.of_blank is not None
         assert self.of_label is not None
-        more_am, more_lm = self._small_cells() if self.has_small else (None, None)
+        more_am, more_lm = self._cells() if (self.norms < 0).any() else (None, None)
         classes, slots = np.unique(self.labels, return_inverse=True)
         _kernel.gradient[self.type_name](
             self._product(self.norms, self.lm_exps),
@@ -479,18 +487,17 @@ class _Sequence:
             num_threads=self._threads(self.lm),
         )
 
-    def _small_cells(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the parts of the gradients from cells whose normalisers lack digits."""
+    def _cells(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the parts of the gradients from cells that were computed by themselves."""
         more_am, more_lm = np.zeros(self.am.shape), np.zeros(self.lm.shape)
-        _kernel.gradients_of_cells[self.type_name](
+        _kernel.cell_gradients[self.type_name](
             self.am,
             self.lm,
             self.am_most,
             self.lm_most,
+            self.labels,
+            self.blank,
             ratios=self.norms,
-            blank=self.of_blank,
-            label=self.of_label,
-            cell_scratch=np.empty(self.am.shape[1]),
             more_am=more_am,
             more_lm=more_lm,
         )

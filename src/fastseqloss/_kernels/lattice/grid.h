@@ -106,7 +106,7 @@ FSL_INLINE void fsl_grid_pass(double a, double ea, double *w, double x, double *
 }
 
 /* Sets the shares of the arcs from row n - 1 that lead to no node of row n to 0. */
-FSL_INLINE void fsl_grid_close(const fsl_grid *grid, ptrdiff_t n)
+FSL_UNUSED static void fsl_grid_close(const fsl_grid *grid, ptrdiff_t n)
 {
     const ptrdiff_t from = grid->first[n - 1], to = grid->last[n - 1] + 1, lo = grid->first[n], hi = grid->last[n];
     double *stay = grid->stay + grid->at[n - 1], *move = grid->move + grid->at[n - 1];
@@ -256,6 +256,17 @@ FSL_INLINE void fsl_grid_choose(const double *restrict a, const double *restrict
     }
 }
 
+/* Columns of the best path, from the moves into each node. */
+FSL_UNUSED static void fsl_grid_trace(const fsl_grid *grid)
+{
+    ptrdiff_t u = grid->column[grid->rows] = grid->end;
+    for (ptrdiff_t n = grid->rows - 1; n >= 0; n--) {
+        const int inner = u > grid->first[n] && u <= grid->last[n];
+        u -= inner ? grid->moved[grid->at[n] + u] : u > grid->last[n];
+        grid->column[n] = u;
+    }
+}
+
 /* Value v * 2^e of the best path, and its columns. The weights are kept. Of two equal paths into a node the one that
  * stays is taken. */
 FSL_UNUSED static void fsl_grid_best(fsl_grid *grid, double *total, double *total_e)
@@ -284,12 +295,7 @@ FSL_UNUSED static void fsl_grid_best(fsl_grid *grid, double *total, double *tota
     }
     *total = v[grid->end];
     *total_e = e[grid->end];
-    ptrdiff_t u = grid->column[grid->rows] = grid->end;
-    for (ptrdiff_t n = grid->rows - 1; n >= 0; n--) {
-        const int inner = u > grid->first[n] && u <= grid->last[n];
-        u -= inner ? grid->moved[grid->at[n] + u] : u > grid->last[n];
-        grid->column[n] = u;
-    }
+    fsl_grid_trace(grid);
 }
 
 #endif

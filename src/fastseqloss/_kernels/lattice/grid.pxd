@@ -23,6 +23,8 @@ cdef extern from "lattice/grid.h" nogil:
         double *e[2]
     Py_ssize_t grid_rows "fsl_grid_rows"(Grid *grid, Py_ssize_t frames, Py_ssize_t end, bint modified,
                                          const int64_t *start, Py_ssize_t width) noexcept
+    void close_shares "fsl_grid_close"(const Grid *grid, Py_ssize_t n) noexcept
+    void trace_back "fsl_grid_trace"(const Grid *grid) noexcept
     void grid_forward "fsl_grid_forward"(Grid *grid, double *total, double *total_e) noexcept
     void grid_backward "fsl_grid_backward"(Grid *grid) noexcept
     void grid_slopes "fsl_grid_slopes"(Grid *grid, double *total, double *total_e) noexcept

@@ -60,57 +60,64 @@ cdef inline uintptr_t lay_out_durations(const Durations *d, DurationLattice *s, 
     return cursor
 
 
+cdef inline double *logits_of(const DurationLattice *s, const Grid *grid) noexcept nogil:
+    """Buffer of three times the logits of a frame, behind the scratch of the lattice."""
+    return s.scratch + 3 * (grid.end + 1)
+
+
+cdef inline char *node_of(const Array *x, Py_ssize_t b, Py_ssize_t t, Py_ssize_t u) noexcept nogil:
+    return x.data + b * x.strides[0] + t * x.strides[1] + u * x.strides[2]
+
+
 cdef inline bint read_durations(const Durations *d, DurationLattice *s, Grid *grid, Py_ssize_t b) noexcept nogil:
     """Probabilities of the durations of sequence b; returns True if there is NaN or inf."""
     cdef Py_ssize_t t, u, k, at, nodes = grid.end + 1
-    cdef double *x = s.scratch + 3 * nodes
+    cdef bint together = d.x.strides[2] == d.n * d.size, bad = False
+    cdef double *x = logits_of(s, grid)
     cdef double *m = x + d.n * nodes
     cdef double *e = m + d.n * nodes
-    cdef const char *row
-    cdef bint bad = False
     for t in range(s.frames):
-        row = d.x.data + b * d.x.strides[0] + t * d.x.strides[1]
-        for u in range(nodes):
-            load(d.x.kind, row + u * d.x.strides[2], d.size, d.n, x + u * d.n)
+        for u in range(1 if together else nodes):
+            load(d.x.kind, node_of(&d.x, b, t, u), d.size, d.n * nodes if together else d.n, x + u * d.n)
         bad |= duration_softmax(x, nodes, d.n, m, e, s.scratch)
-        for k in range(d.n):
-            for u in range(nodes):
-                at = k * s.arcs + grid.at[t + u] + u
-                s.q[at], s.q_e[at] = m[k * nodes + u], e[k * nodes + u]
-    for at in range(s.arcs):
-        grid.stay[at] *= d.weight
-        grid.stay_e[at] = max(grid.stay_e[at] + d.weight_e, DEAD)
-        grid.move[at] *= d.weight
-        grid.move_e[at] = max(grid.move_e[at] + d.weight_e, DEAD)
+        for u in range(nodes):
+            at = grid.at[t + u] + u
+            for k in range(d.n):
+                s.q[k * s.arcs + at], s.q_e[k * s.arcs + at] = m[k * nodes + u], e[k * nodes + u]
+    if d.weight != 1 or d.weight_e != 0:
+        for at in range(s.arcs):
+            grid.stay[at] *= d.weight
+            grid.stay_e[at] = max(grid.stay_e[at] + d.weight_e, DEAD)
+            grid.move[at] *= d.weight
+            grid.move_e[at] = max(grid.move_e[at] + d.weight_e, DEAD)
     return bad
 
 
 cdef inline void put_durations(const Durations *d, const DurationLattice *s, const Grid *grid, Py_ssize_t b,
                                double scale) noexcept nogil:
     """Gradient of sequence b times scale, after the backward sweep; 0 in the padding."""
-    cdef Py_ssize_t t, u, k
-    cdef double *row = s.scratch + 3 * (grid.end + 1)
-    cdef char *g
-    clear_durations(d, b, s.frames, grid.end + 1)
+    cdef Py_ssize_t t, u, k, at, nodes = grid.end + 1
+    cdef bint together = d.g.strides[2] == d.n * d.size
+    cdef double *x = logits_of(s, grid)
+    clear_durations(d, b, s.frames, nodes)
     for t in range(s.frames):
-        for u in range(grid.end + 1):
+        for u in range(nodes):
+            at = grid.at[t + u] + u
             for k in range(d.n):
-                row[k] = scale * s.q[k * s.arcs + grid.at[t + u] + u]
-            g = d.g.data + b * d.g.strides[0] + t * d.g.strides[1] + u * d.g.strides[2]
-            store(d.g.kind, row, 1.0, d.n, g, d.size)
+                x[u * d.n + k] = scale * s.q[k * s.arcs + at]
+        for u in range(1 if together else nodes):
+            store(d.g.kind, x + u * d.n, 1.0, d.n * nodes if together else d.n, node_of(&d.g, b, t, u), d.size)
 
 
 cdef inline void fill_durations(const Durations *d, Py_ssize_t b, Py_ssize_t frames, Py_ssize_t nodes,
                                 double value) noexcept nogil:
     """Gradient `value` in the given frames and nodes of sequence b, 0 in the padding."""
     cdef Py_ssize_t t, u, k
-    cdef char *g
     clear_durations(d, b, frames, nodes)
     for t in range(frames):
         for u in range(nodes):
-            g = d.g.data + b * d.g.strides[0] + t * d.g.strides[1] + u * d.g.strides[2]
             for k in range(d.n):
-                store(d.g.kind, &value, 1.0, 1, g + k * d.size, d.size)
+                store(d.g.kind, &value, 1.0, 1, node_of(&d.g, b, t, u) + k * d.size, d.size)
 
 
 cdef inline void clear_durations(const Durations *d, Py_ssize_t b, Py_ssize_t frames, Py_ssize_t nodes) noexcept nogil:
@@ -118,4 +125,4 @@ cdef inline void clear_durations(const Durations *d, Py_ssize_t b, Py_ssize_t fr
     cdef Py_ssize_t t, u
     for t in range(d.g.shape[1]):
         for u in range(nodes if t < frames else 0, d.g.shape[2]):
-            memset(d.g.data + b * d.g.strides[0] + t * d.g.strides[1] + u * d.g.strides[2], 0, d.n * d.size)
+            memset(node_of(&d.g, b, t, u), 0, d.n * d.size)

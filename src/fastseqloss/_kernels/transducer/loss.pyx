@@ -30,6 +30,7 @@ from fastseqloss._kernels.transducer.durations cimport (
     DurationLattice, Durations, duration_backward, duration_forward, fill_durations, lay_out_durations, put_durations,
     read_durations, set_factor,
 )
+from fastseqloss._kernels.transducer.exact cimport score_of_label, solve_exactly
 from fastseqloss._kernels.transducer.nodes cimport (
     Problem, Rows, Sequence, first_column, last_column, lay_out, lay_out_rows, least_column, open_frames, position,
     rows_of_block, set_rows,
@@ -61,6 +62,7 @@ cdef struct Batch:
     const int64_t *order
     const double *scale
     double *loss
+    bint *no_memory                        # set if memory is exhausted on the exact path
     double *of_blank                       # [B, T, U+1] occupancies, or NULL
     double *of_label
     Py_ssize_t most_labels
@@ -121,11 +123,10 @@ cdef inline void differentiate(const Problem *p, floating *e, double sums, doubl
         e[label] = <floating> at_label
 
 
-cdef inline void close_row(const Batch *a, const Sequence *s, Py_ssize_t t, Py_ssize_t u, const char *x, char *g,
+cdef inline void close_row(const Batch *a, const Sequence *s, Py_ssize_t at, Py_ssize_t label, const char *x, char *g,
                            floating *buffer) noexcept nogil:
-    """Gradient of the row of a node."""
+    """Gradient of the row of a node whose arcs are at position `at`; label is -1 in the last column."""
     cdef const Problem *p = &a.problem
-    cdef Py_ssize_t at = position(p, s, t, u), label = s.labels[u] if u < s.n_labels else -1
     cdef double b = s.grid.stay[at], l = a.emit * s.grid.move[at], scale = a.scale[s.b], sums, of_blank = 0
     cdef floating *row = <floating *> g
     if p.input != LOGITS:
@@ -133,7 +134,7 @@ cdef inline void close_row(const Batch *a, const Sequence *s, Py_ssize_t t, Py_s
     elif b + l < NEGLIGIBLE:
         put_zeros(p, g)
     elif p.native:
-        sums = (<floating *> s.rest)[at] + <double> 1
+        sums = 1 + fabs((<floating *> s.rest)[at])
         differentiate(p, row, sums, row[p.blank], label, finite(scale * b), finite(scale * l))
     else:
         sums = exponentials_again(p, x, buffer, &of_blank)
@@ -152,22 +153,23 @@ cdef void close_frames(const Batch *a, const Sequence *s, Py_ssize_t start, Py_s
                        floating *buffer) noexcept nogil:
     """Gradient of frames `start` to `stop` - 1, padding included."""
     cdef const Problem *p = &a.problem
-    cdef Py_ssize_t t, u, shift, lo, hi
+    cdef Py_ssize_t t, u, shift, lo, hi, x_step = p.x.strides[2], g_step = p.g.strides[2]
     cdef const char *x
     cdef char *g
     for t in range(start, min(stop, p.n_frames)):
         lo, hi, shift = 0, -1, 0
         if t < s.frames and (s.has_path or s.is_nan):
             lo, hi, shift = least_column(p, s, t), last_column(p, s, t), first_column(s, t)
+        x = p.x.data + s.b * p.x.strides[0] + t * p.x.strides[1]
+        g = p.g.data + s.b * p.g.strides[0] + t * p.g.strides[1]
         for u in range(shift, shift + p.width):
-            x = p.x.data + s.b * p.x.strides[0] + t * p.x.strides[1] + (u - shift) * p.x.strides[2]
-            g = p.g.data + s.b * p.g.strides[0] + t * p.g.strides[1] + (u - shift) * p.g.strides[2]
             if not lo <= u <= hi:
                 put_zeros(p, g)
             elif s.is_nan:
                 put_nan(p, g, buffer)
             else:
-                close_row(a, s, t, u, x, g, buffer)
+                close_row(a, s, position(p, s, t, u), s.labels[u] if u < s.n_labels else -1, x, g, buffer)
+            x, g = x + x_step, g + g_step
 
 
 cdef void put_occupancies(const Batch *a, const Sequence *s) noexcept nogil:
@@ -202,7 +204,7 @@ cdef void trace(const Batch *a, const Sequence *s) noexcept nogil:
         if s.grid.column[n + 1] > u:
             at = s.b * a.most_labels + u
             a.frames[at] = n if a.problem.modified else n - u
-            a.log_probs[at] = log_extended(s.grid.move[s.grid.at[n] + u], s.grid.move_e[s.grid.at[n] + u])
+            a.log_probs[at] = score_of_label(&a.problem, s, s.grid.at[n] + u)
             u += 1
 
 
@@ -230,7 +232,7 @@ cdef void solve_durations(const Batch *a, Sequence *s, uintptr_t scratch) noexce
 
 cdef void solve(const Batch *a, Sequence *s, uintptr_t scratch) noexcept nogil:
     """Loss of a sequence from the weights of its arcs, which become occupancies; or of its best path."""
-    cdef double v, e, loss
+    cdef double total = 0, v = 0, e = 0
     if a.durations.n:
         solve_durations(a, s, scratch)
         return
@@ -239,21 +241,26 @@ cdef void solve(const Batch *a, Sequence *s, uintptr_t scratch) noexcept nogil:
     if s.is_nan:
         a.loss[s.b], s.has_path = NAN, False
         return
-    if a.use == BEST_PATH:
-        grid_best(&s.grid, &v, &e)
-        if v > 0 and a.frames != NULL:
-            trace(a, s)
-    elif a.use == SLOPES:
-        grid_slopes(&s.grid, &v, &e)
+    if s.is_huge:
+        if not solve_exactly(&a.problem, s, a.use, &s.has_path, &total):
+            a.no_memory[0], s.has_path = True, False
     else:
-        grid_forward(&s.grid, &v, &e)
-        if v > 0 and a.backward:
-            grid_backward(&s.grid)
-    s.has_path = v > 0
-    if v > 0:
-        loss = -log_extended(v, e)
-        # Negative by rounding only.
-        a.loss[s.b] = 0 if a.problem.input == LOGITS and loss < 0 else loss
+        if a.use == BEST_PATH:
+            grid_best(&s.grid, &v, &e)
+        elif a.use == SLOPES:
+            grid_slopes(&s.grid, &v, &e)
+        else:
+            grid_forward(&s.grid, &v, &e)
+        s.has_path = v > 0
+        total = log_extended(v, e)
+    if not s.has_path:
+        return
+    if a.frames != NULL:
+        trace(a, s)
+    if a.backward and a.use == OCCUPANCIES:
+        grid_backward(&s.grid)
+    # Positive by rounding only.
+    a.loss[s.b] = 0 if a.problem.input == LOGITS and total > 0 else -total
 
 
 cdef void run_sequences(const Batch *a, floating tag, Loop *loop, int worker) noexcept nogil:
@@ -420,6 +427,13 @@ cdef void read_labels(Batch *batch, const int64_t[::1] labels, const int64_t[::1
     batch.order = &order[0]
 
 
+cdef int check_memory(const Batch *batch, Status status) except -1:
+    check(status, size_sum(batch.arrays.size, batch.rows.size))
+    if batch.no_memory[0]:
+        raise MemoryError("no memory for the exact sums of a sequence with very large scores")
+    return 0
+
+
 def rnnt_loss(object scores, int kind, const int64_t[::1] labels, const int64_t[::1] starts,
               const int64_t[::1] logit_lengths, const int64_t[::1] label_lengths, const int64_t[:, ::1] ranges,
               const int64_t[::1] order, const double[::1] scale, int input_kind, Py_ssize_t blank, bint hat,
@@ -435,12 +449,14 @@ def rnnt_loss(object scores, int kind, const int64_t[::1] labels, const int64_t[
     cdef Held held
     cdef Batch batch
     cdef Status status
+    cdef bint no_memory = False
     memset(&batch, 0, sizeof(Batch))
     memset(&held, 0, sizeof(Held))
     try:
         read_arrays(&batch, &held, scores, kind, grad, loss)
         read_labels(&batch, labels, starts, logit_lengths, label_lengths, ranges, order)
-        batch.problem.input, batch.problem.blank = <Input> input_kind, blank
+        batch.problem.input, batch.problem.blank, batch.no_memory = <Input> input_kind, blank, &no_memory
+        batch.problem.with_exact = True
         batch.problem.hat, batch.problem.modified = hat, modified
         batch.scale, batch.emit, batch.backward = &scale[0], 1 + fastemit, grad is not None or of_blank is not None
         batch.use = SLOPES if input_kind == PROBS and grad is not None else OCCUPANCIES
@@ -448,7 +464,7 @@ def rnnt_loss(object scores, int kind, const int64_t[::1] labels, const int64_t[
             batch.of_blank, batch.of_label = &of_blank[0, 0, 0], &of_label[0, 0, 0]
         with nogil:
             status = run_batch(&batch, num_threads)
-        check(status, size_sum(batch.arrays.size, batch.rows.size))
+        check_memory(&batch, status)
     finally:
         let_go(&held)
 
@@ -465,19 +481,21 @@ def rnnt_align(object scores, int kind, const int64_t[::1] labels, const int64_t
     cdef Held held
     cdef Batch batch
     cdef Status status
+    cdef bint no_memory = False
     memset(&batch, 0, sizeof(Batch))
     memset(&held, 0, sizeof(Held))
     try:
         read_arrays(&batch, &held, scores, kind, None, loss)
         read_labels(&batch, labels, starts, logit_lengths, label_lengths, ranges, order)
-        batch.problem.input, batch.problem.blank = <Input> input_kind, blank
+        batch.problem.input, batch.problem.blank, batch.no_memory = <Input> input_kind, blank, &no_memory
+        batch.problem.with_exact = True
         batch.problem.hat, batch.problem.modified = hat, modified
         batch.scale, batch.use, batch.most_labels = &scale[0], BEST_PATH, frames.shape[1]
         if frames.shape[1]:
             batch.frames, batch.log_probs = &frames[0, 0], &log_probs[0, 0]
         with nogil:
             status = run_batch(&batch, num_threads)
-        check(status, size_sum(batch.arrays.size, batch.rows.size))
+        check_memory(&batch, status)
     finally:
         let_go(&held)
 

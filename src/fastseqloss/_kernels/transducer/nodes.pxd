@@ -5,13 +5,15 @@ their sum. Scores of blank and label are gathered before exponentials overwrite 
 """
 
 from cython cimport floating
-from libc.math cimport INFINITY, isnan
+from libc.math cimport INFINITY, fabs, isnan, signbit
 from libc.stdint cimport int64_t, uintptr_t
+from libc.string cimport memset
 
-from fastseqloss._kernels.codes cimport LOGITS, LOG_PROBS, Input
+from fastseqloss._kernels.codes cimport LOGITS, LOG_PROBS, PROBS, Input
 from fastseqloss._kernels.lattice.grid cimport Grid, Use, grid_rows, lay_out_grid
 from fastseqloss._kernels.parallel.workspace cimport size_product, take
 from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Array, load
+from fastseqloss._kernels.simd.softmax cimport log64
 from fastseqloss._kernels.simd.rows cimport (
     LANES, MOST_ROWS, SHORT, load_max, row_exp, short_exp, short_max, tile_exp, tile_in, tile_max, tile_out,
 )
@@ -26,7 +28,8 @@ cdef extern from "transducer/arcs.h" nogil:
     void plain_weights "fsl_plain_weights"(int n, const double *p, double *w, double *e) noexcept
 
 cdef enum:
-    BLOCK = 4096  # elements of a block of rows, unless a single row has more
+    BLOCK = 4096      # elements of a block of rows, unless a single row has more
+    HUGE = 1 << 26    # least size of a logarithm for the exact path
 
 
 # Arguments of a call that all its sequences share.
@@ -34,6 +37,7 @@ cdef struct Problem:
     Array x, g                             # scores and gradient [B, T, U+1, V]; g.data may be NULL
     Input input
     bint hat, modified
+    bint with_exact                        # huge scores are kept for the exact path
     bint native                            # float32 or float64: scores are read and written in place
     bint keep                              # exponentials of logits are kept in g
     Py_ssize_t size                        # bytes of a score
@@ -52,8 +56,9 @@ cdef struct Sequence:
     Py_ssize_t b, frames, n_labels
     const int64_t *labels
     const int64_t *first                   # [T] first column of each frame, or NULL
-    void *rest                             # [arcs] sum of the exponentials of a row, less the maximum's: sum - 1
-    bint has_path, is_nan
+    void *rest                             # [arcs] sum of the exponentials of a row, less the maximum's: sum - 1; the
+                                           # sign is negative if the node's arcs hold scores for the exact path
+    bint has_path, is_nan, is_huge         # is_huge: some do
 
 
 # Rows of a block.
@@ -81,11 +86,11 @@ cdef inline uintptr_t lay_out(const Problem *p, Sequence *s, Py_ssize_t b, Use u
     s.b, s.frames, s.n_labels = b, p.logit_lengths[b], p.label_lengths[b]
     s.labels = p.labels + p.starts[b]
     s.first = p.ranges + b * p.n_frames if p.ranges != NULL else NULL
-    s.is_nan = False
+    s.is_nan = s.is_huge = False
     s.has_path = s.frames > 0 and (not p.modified or s.n_labels <= s.frames)
     if s.has_path:
         lay_out_grid(&s.grid, s.frames, s.n_labels, p.modified, p.width, use, &cursor)
-        s.rest = take(&cursor, size_product(s.frames, min(p.width, s.n_labels + 1)) if p.g.data != NULL else 0, p.real)
+        s.rest = take(&cursor, size_product(s.frames, min(p.width, s.n_labels + 1)), p.real)
     return cursor
 
 
@@ -119,6 +124,13 @@ cdef inline Py_ssize_t least_column(const Problem *p, const Sequence *s, Py_ssiz
 cdef inline Py_ssize_t last_column(const Problem *p, const Sequence *s, Py_ssize_t t) noexcept nogil:
     """Last column of a frame in the lattice."""
     return s.grid.last[t] if p.modified else min(s.n_labels, first_column(s, t) + p.width - 1)
+
+
+cdef inline char *row_of(const Array *array, const Sequence *s, Py_ssize_t t, Py_ssize_t u) noexcept nogil:
+    """Address of the row of a node, or NULL."""
+    if array.data == NULL:
+        return NULL
+    return array.data + s.b * array.strides[0] + t * array.strides[1] + (u - first_column(s, t)) * array.strides[2]
 
 
 cdef inline Py_ssize_t position(const Problem *p, const Sequence *s, Py_ssize_t t, Py_ssize_t u) noexcept nogil:
@@ -183,6 +195,7 @@ cdef inline void dense_pass(const Problem *p, Rows *rows, floating *buffer) noex
     cdef Py_ssize_t v = p.n_classes
     read_rows(p, rows, x, buffer)
     if p.input != LOGITS:
+        memset(rows.m, 0, rows.n * sizeof(double))
         return
     for k in range(rows.n):
         e[k] = <floating *> rows.g[k] if p.keep else NULL
@@ -220,43 +233,70 @@ cdef inline bint weigh(const Problem *p, Rows *rows) noexcept nogil:
     return bad
 
 
+cdef inline bint is_huge(const Problem *p, const Rows *rows, int k) noexcept nogil:
+    """Return True if the logarithm of a weight is too large for the reduction of exponentials to be exact."""
+    cdef double b = rows.of_blank[k], l = rows.of_label[k], m = rows.m[k]
+    if fabs(rows.stay_e[k]) <= HUGE and fabs(rows.move_e[k]) <= HUGE or p.input == PROBS:
+        return False
+    if p.input == LOGITS and not p.hat:
+        return b > -INFINITY and b - m < -HUGE or l > -INFINITY and l - m < -HUGE
+    return b > -INFINITY and fabs(b) > HUGE or l > -INFINITY and fabs(l - m) > HUGE
+
+
+cdef inline bint is_exact(const Problem *p, const Sequence *s, Py_ssize_t at) noexcept nogil:
+    """Return True if the arcs of a node hold scores for the exact path.
+
+    `stay` is the score of the blank, `move` that of the label, `stay_e` the maximum m of the row, and `move_e` the
+    logarithm of the sum of exp(x - m); 0 both if the scores are log-probabilities.
+    """
+    if p.real == sizeof(double):
+        return signbit((<double *> s.rest)[at])
+    return signbit((<float *> s.rest)[at])
+
+
 cdef inline void open_rows(const Problem *p, Sequence *s, Rows *rows, floating *buffer) noexcept nogil:
     """Dense pass over a block of rows, whose weights are put into the lattice."""
     cdef int k
+    cdef bint exact
     cdef Py_ssize_t at
+    cdef double sums
     dense_pass(p, rows, buffer)
     if weigh(p, rows):
         s.is_nan = True
+        return
     for k in range(rows.n):
-        at = rows.at[k]
+        at, exact = rows.at[k], p.with_exact and is_huge(p, rows, k)
+        sums = max(rows.sum[k], 1) if p.input == LOGITS else 1
+        (<floating *> s.rest)[at] = <floating> (1 - sums if exact else sums - 1)
+        if exact:
+            if sums == 1:
+                (<floating *> s.rest)[at] = <floating> -0.0
+            s.is_huge = True
+            rows.stay[k], rows.move[k] = rows.of_blank[k], rows.of_label[k]
+            rows.stay_e[k], rows.move_e[k] = rows.m[k], log64(sums)
         s.grid.stay[at], s.grid.stay_e[at] = rows.stay[k], rows.stay_e[k]
         s.grid.move[at], s.grid.move_e[at] = rows.move[k], rows.move_e[k]
-    if p.keep and p.input == LOGITS:
-        for k in range(rows.n):
-            (<floating *> s.rest)[rows.at[k]] = <floating> (rows.sum[k] - 1)
-
-
-cdef inline void add_row(const Problem *p, const Sequence *s, Py_ssize_t t, Py_ssize_t u, Rows *rows) noexcept nogil:
-    """Append the row of a node to a block."""
-    cdef int k = rows.n
-    cdef Py_ssize_t column = u - first_column(s, t)
-    rows.x[k] = p.x.data + s.b * p.x.strides[0] + t * p.x.strides[1] + column * p.x.strides[2]
-    rows.g[k] = NULL
-    if p.g.data != NULL:
-        rows.g[k] = p.g.data + s.b * p.g.strides[0] + t * p.g.strides[1] + column * p.g.strides[2]
-    rows.at[k] = position(p, s, t, u)
-    rows.label[k] = s.labels[u] if u < s.n_labels else -1
-    rows.n = k + 1
 
 
 cdef inline void open_frames(const Problem *p, Sequence *s, Py_ssize_t start, Py_ssize_t stop, Rows *rows,
                              floating *buffer) noexcept nogil:
     """Set the weights of the arcs of frames `start` to `stop` - 1 of a sequence with a path."""
-    cdef Py_ssize_t t, u
+    cdef Py_ssize_t t, u, k, x_step = p.x.strides[2], g_step = p.g.strides[2], by_row = 0 if p.modified else 1
+    cdef const char *x
+    cdef char *g
+    cdef const Py_ssize_t *at
     rows.n = 0
     for t in range(start, min(stop, s.frames)):
-        for u in range(least_column(p, s, t), last_column(p, s, t) + 1):
-            add_row(p, s, t, u, rows)
+        u = least_column(p, s, t)
+        x = row_of(&p.x, s, t, u)
+        g = row_of(&p.g, s, t, u)
+        at = s.grid.at + (t if p.modified else t + u)
+        for u in range(u, last_column(p, s, t) + 1):
+            k = rows.n
+            rows.x[k], rows.g[k], rows.at[k] = x, g, at[0] + u
+            rows.label[k] = s.labels[u] if u < s.n_labels else -1
+            x, g, at = x + x_step, g + g_step, at + by_row
+            rows.n = <int> k + 1
             if rows.n == p.block:
                 open_rows(p, s, rows, buffer)
                 rows.n = 0

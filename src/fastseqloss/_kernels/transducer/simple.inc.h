@@ -15,26 +15,22 @@ FSL_UNUSED static int FSL_NAME(fsl_simple_exps)(const FSL_REAL *restrict x, ptrd
     return bad;
 }
 
-/* One cell by itself: e = exp(z - max z) for z = am + lm, relative to the maxima of both; the maximum of z, 0 if all are
- * -inf; returns the sum of e. */
+/* One cell by itself: e = exp(z - max z) for z = am + lm, relative to the maxima of both; returns the maximum of z, 0
+ * if all are -inf. */
 FSL_UNUSED static double FSL_NAME(fsl_simple_cell)(const FSL_REAL *restrict am, double am_most,
                                                    const FSL_REAL *restrict lm, double lm_most, ptrdiff_t n,
-                                                   double *restrict e, double *most)
+                                                   double *restrict e)
 {
-    double m = -INFINITY, sum = 0;
+    double m = -INFINITY;
     FSL_SIMD(reduction(FSL_MAX : m))
     for (ptrdiff_t c = 0; c < n; c++) {
         e[c] = ((double)am[c] - am_most) + ((double)lm[c] - lm_most);
         m = e[c] > m ? e[c] : m;
     }
     m = m == -INFINITY ? 0 : m;
-    FSL_SIMD(reduction(+ : sum))
-    for (ptrdiff_t c = 0; c < n; c++) {
-        e[c] = e[c] == -INFINITY ? 0 : fsl_exp64(e[c] - m);
-        sum += e[c];
-    }
-    *most = m;
-    return sum;
+    FSL_SIMD()
+    for (ptrdiff_t c = 0; c < n; c++) e[c] = fsl_exp64(e[c] - m);
+    return m;
 }
 
 /* out = scale (product e + more); `more` may be NULL. */

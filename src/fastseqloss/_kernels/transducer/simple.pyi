@@ -11,7 +11,7 @@ Floats = NDArray[Any]  # float32 or float64
 class _Exponentials(Protocol):
     def __call__(self, scores: Floats, out: Floats, most: Doubles, num_threads: int) -> None: ...
 
-class _Occupancies(Protocol):
+class _Lattice(Protocol):
     def __call__(
         self,
         am: Floats,
@@ -19,27 +19,26 @@ class _Occupancies(Protocol):
         am_most: Doubles,
         lm_most: Doubles,
         norms: Floats,
+        rest: Floats | None,
         labels: Integers,
         blank: int,
         least: float,
         modified: bool,
         emission: float,
-        with_ratios: bool,
-        blank_out: Doubles | None,
-        label_out: Doubles | None,
+        of_blank: Doubles | None,
+        of_label: Doubles | None,
     ) -> float: ...
 
-class _GradientsOfCells(Protocol):
+class _CellGradients(Protocol):
     def __call__(
         self,
         am: Floats,
         lm: Floats,
         am_most: Doubles,
         lm_most: Doubles,
+        labels: Integers,
+        blank: int,
         ratios: Floats,
-        blank: Doubles,
-        label: Doubles,
-        cell_scratch: Doubles,
         more_am: Doubles,
         more_lm: Doubles,
     ) -> None: ...
@@ -62,6 +61,6 @@ class _Gradient(Protocol):
 
 # Functions by the name of an element type, float or double.
 exponentials: Mapping[str, _Exponentials]
-occupancies: Mapping[str, _Occupancies]
-gradients_of_cells: Mapping[str, _GradientsOfCells]
+lattice: Mapping[str, _Lattice]
+cell_gradients: Mapping[str, _CellGradients]
 gradient: Mapping[str, _Gradient]
