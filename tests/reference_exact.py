@@ -120,7 +120,9 @@ def _arcs_of_a_node(row: np.ndarray, kind: str, hat: bool) -> tuple[list[Fractio
 def rnnt(scores: np.ndarray, labels: Sequence[int], kind: str, topology: str, hat: bool = False) -> RNNT:
     """Blank 0; without a path the loss is inf and there is no gradient. The gradient is that of "softmax" alone."""
     frames, columns, _ = scores.shape
-    nodes = [[_arcs_of_a_node(row, kind, hat) for row in rows] for rows in scores.astype(float)]
+    with np.errstate(divide="ignore"):
+        values = np.log(scores.astype(float)) if kind == "probs" else scores.astype(float)
+    nodes = [[_arcs_of_a_node(row, kind, hat) for row in rows] for rows in values]
     paths = list(transducer.paths(frames, columns, transducer.TOPOLOGIES[topology]))
     sums: list[Fraction | None] = []
     for path in paths:
@@ -139,6 +141,8 @@ def rnnt(scores: np.ndarray, labels: Sequence[int], kind: str, topology: str, ha
         gradient[t, u, 0] -= occupancies[transducer.BLANK, t, u]
         if u < len(labels):
             gradient[t, u, labels[u]] -= occupancies[transducer.LABEL, t, u]
+    if kind == "probs":
+        gradient /= np.where(scores > 0, scores.astype(float), np.nan)
     possible = {path: s for path, s in zip(paths, sums, strict=True) if s is not None}
     return RNNT(rounded(-best - Fraction(log_sum)), *occupancies, gradient, possible)
 
@@ -170,47 +174,3 @@ def crf(emissions, transitions, start, end) -> CRF:
         pairwise[np.arange(frames - 1), list(path[:-1]), list(path[1:])] += weight
     possible = {path: s for path, s in zip(paths, sums, strict=True) if s is not None}
     return CRF(rounded(best + Fraction(log_sum)), unary, pairwise, log_sum, possible)
-
-
-class Transducer(NamedTuple):
-    loss: float
-    blank: np.ndarray  # [T, U + 1] occupancies
-    label: np.ndarray
-    gradient: np.ndarray  # [T, U + 1, V]
-    scores: dict[tuple[transducer.Arc, ...], Fraction]  # of each possible path
-
-
-def rnnt(scores: np.ndarray, labels: Sequence[int], kind: str, topology: str = "regular") -> Transducer:
-    """Blank 0; of a sequence without a path loss inf and no gradient."""
-    shape = scores.shape
-    with np.errstate(divide="ignore"):
-        values = np.log(scores.astype(float)) if kind == "probs" else scores.astype(float)
-    norms = {
-        node: log_normalizer(values[node]) if kind == "logits" else (Fraction(0), 0.0) for node in np.ndindex(shape[:2])
-    }
-    paths = list(transducer.paths(*shape[:2], transducer.TOPOLOGIES[topology]))
-    classes = [[0 if arc.kind == transducer.BLANK else labels[arc.u] for arc in path] for path in paths]
-    sums = []
-    for path, chosen in zip(paths, classes, strict=True):
-        own = exact_sum(values[arc.t, arc.u, c] for arc, c in zip(path, chosen, strict=True))
-        crossed = [norms[arc.t, arc.u] for arc in path]
-        possible = own is not None and None not in crossed
-        sums.append(own - sum(most + Fraction(log) for most, log in crossed) if possible else None)
-    found = shares(sums)
-    occupancies, gradient = np.zeros((2, *shape[:2])), np.zeros(shape)
-    if found is None:
-        return Transducer(math.inf, *occupancies, gradient, {})
-    best, log_sum, share = found
-    for path, chosen, weight in zip(paths, classes, share, strict=True):
-        for arc, c in zip(path, chosen, strict=True):
-            occupancies[arc.kind, arc.t, arc.u] += weight
-            gradient[arc.t, arc.u, c] -= weight
-    for node in np.ndindex(shape[:2]):
-        if kind == "logits" and norms[node] is not None:
-            most, log_norm = norms[node]
-            softmax = [0.0 if x == -np.inf else exponential(Fraction(x) - most) for x in values[node]]
-            gradient[node] += occupancies[:, *node].sum() * np.array(softmax) / math.exp(log_norm)
-        if kind == "probs":
-            gradient[node] /= np.where(scores[node] > 0, scores[node].astype(float), np.nan)
-    possible = {path: s for path, s in zip(paths, sums, strict=True) if s is not None}
-    return Transducer(rounded(Fraction(-log_sum) - best), *occupancies, gradient, possible)

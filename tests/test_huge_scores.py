@@ -137,12 +137,15 @@ def test_ctc_long_with_checkpoints():
 @st.composite
 def transducer_problems(draw):
     dtype = draw(st.sampled_from([np.float32, np.float64]))
-    kind = draw(st.sampled_from(["logits", "log_probs"]))
+    kind = draw(st.sampled_from(["logits", "log_probs", "probs"]))
     hat = kind == "logits" and draw(st.booleans())
     frames, count, classes = draw(st.integers(1, 4)), draw(st.integers(0, 3)), draw(st.integers(2, 4))
     labels = draw(st.lists(st.integers(1, classes - 1), min_size=count, max_size=count))
     topology = draw(st.sampled_from(["regular", "modified"]))
-    return scores(draw, (frames, count + 1, classes), dtype), labels, kind, topology, hat
+    x = scores(draw, (frames, count + 1, classes), dtype)
+    if kind == "probs":
+        x = np.exp(-np.abs(np.clip(x.astype(float), -700, 700))).astype(dtype)
+    return x, labels, kind, topology, hat
 
 
 @settings(max_examples=200, deadline=None)
@@ -157,8 +160,11 @@ def test_rnnt(problem):
     blank, label = fsl.rnnt_posteriors(x, labels, **options)
     assert np.abs(blank - right.by_blank).max() <= tolerance(x.dtype)
     assert np.abs(label - right.by_label).max() <= tolerance(x.dtype)
-    if not hat:
-        assert np.abs(gradient - right.gradient).max() <= 2 * tolerance(x.dtype)
+    known = ~np.isnan(right.gradient) & (not hat)
+    with np.errstate(over="ignore"):
+        expected = right.gradient[known].astype(x.dtype)
+    allowed = 2 * tolerance(x.dtype) * np.maximum(np.abs(right.gradient[known]), 1)
+    assert ((np.abs(gradient[known] - expected) <= allowed) | (gradient[known] == expected)).all()
     over = x.copy()
     fsl.rnnt_loss(over, labels, **options, grad_out=over)
     np.testing.assert_array_equal(over, gradient)
@@ -275,59 +281,3 @@ def test_crf_with_a_mask_that_every_path_crosses(mask, place):
     for a, b in zip(found, right, strict=True):
         assert np.abs(a - b).max() < 1e-9
     assert list(fsl.crf_decode(**masked)[0]) == list(fsl.crf_decode(**parts)[0])
-
-
-@st.composite
-def transducer_problems(draw):
-    dtype = draw(st.sampled_from([np.float32, np.float64]))
-    kind = draw(st.sampled_from(["logits", "log_probs", "probs"]))
-    frames, count, classes = draw(st.integers(1, 3)), draw(st.integers(0, 2)), draw(st.integers(2, 4))
-    labels = draw(st.lists(st.integers(1, classes - 1), min_size=count, max_size=count))
-    x = scores(draw, (frames, count + 1, classes), dtype)
-    if kind == "probs":
-        x = np.exp(-np.abs(np.clip(x.astype(float), -700, 700))).astype(dtype)
-    return x, labels, kind, draw(st.sampled_from(["regular", "modified"]))
-
-
-@settings(max_examples=100, deadline=None)
-@given(transducer_problems())
-def test_transducer(problem):
-    x, labels, kind, topology = problem
-    right = exact.rnnt(x, labels, kind, topology)
-    options = {"input": kind, "topology": topology}
-    loss, gradient = fsl.rnnt_loss(x, labels, **options, return_grad=True)
-    posteriors = fsl.rnnt_posteriors(x, labels, **options)
-    assert_loss(loss, right.loss, tolerance(x.dtype))
-    assert np.abs(posteriors.blank - right.blank).max() <= tolerance(x.dtype)
-    assert np.abs(posteriors.label - right.label).max() <= tolerance(x.dtype)
-    known = ~np.isnan(right.gradient)
-    with np.errstate(over="ignore"):
-        expected = right.gradient[known].astype(x.dtype)
-    close = np.abs(gradient[known] - expected) <= tolerance(x.dtype) * np.maximum(np.abs(right.gradient[known]), 1)
-    assert (close | (gradient[known] == expected)).all()
-
-
-@settings(max_examples=100, deadline=None)
-@given(transducer_problems())
-def test_transducer_align(problem):
-    x, labels, kind, topology = problem
-    right = exact.rnnt(x, labels, kind, topology)
-    found = fsl.rnnt_align(x, labels, input=kind, topology=topology)
-    if not right.scores or found.log_prob == -np.inf:
-        assert exact.rounded(max(right.scores.values(), default=Fraction(-(10**400)))) < -1e308
-        return
-    frames = {tuple(arc.t for arc in path if arc.kind == 1): s for path, s in right.scores.items()}
-    assert max(right.scores.values()) - frames[tuple(found.frames.tolist())] <= tolerance(x.dtype)
-
-
-@pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("kind", ["logits", "log_probs"])
-def test_transducer_with_a_masked_label(mask, dtype, kind):
-    """The mask is paid once by every path."""
-    x = np.random.default_rng(0).normal(size=(20, 4, 5)).astype(dtype)
-    x[:, 1, 2] = mask
-    posteriors = fsl.rnnt_posteriors(x, [1, 2, 3], input=kind)
-    x[:, 1, 2] = -1000
-    for found, right in zip(posteriors, fsl.rnnt_posteriors(x, [1, 2, 3], input=kind), strict=True):
-        assert np.abs(found - right).max() <= tolerance(dtype)

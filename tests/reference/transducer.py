@@ -249,10 +249,11 @@ def rnnt_weights(
     blank_model: str = "softmax",
 ) -> Weights:
     """Log-weights of the arcs, one duration each; -inf for rows of NaN, which a pruned lattice does not have."""
+    blank %= scores.shape[2]
     kept = np.where(np.isnan(scores), 0, scores)
     log_probs = hat_log_probs(kept, blank) if blank_model == "hat" else log_emissions(kept, kind)
     log_probs = np.where(np.isnan(scores), -np.inf, log_probs)
-    return Weights(*(w[None] for w in picked(log_probs, labels, blank % scores.shape[2])))
+    return Weights(*(w[None] for w in picked(log_probs, labels, blank)))
 
 
 def _rnnt(scores, labels, blank, kind, blank_model, topology, fastemit, solver) -> tuple[float, np.ndarray]:

@@ -170,11 +170,11 @@ def rnnt_align(
     loss = filled(batch, np.inf)
     if not lattice.empty:
         _kernel.rnnt_align(
-            *lattice.kernel_arguments(order, filled(batch, 1.0)),
-            loss,
-            frames,
-            label_log_probs,
-            threads,
+            **lattice.kernel_arguments(order, filled(batch, 1.0)),
+            loss=loss,
+            frames=frames,
+            log_probs=label_log_probs,
+            num_threads=threads,
         )
     placed = frames >= 0
     index = np.arange(shape[1]) + checked.starts[:, None]

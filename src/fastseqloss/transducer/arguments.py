@@ -35,26 +35,26 @@ class Lattice(NamedTuple):
     @property
     def empty(self) -> bool:
         """True if there are no frames."""
-        batch, n_frames, _, _ = self.scores.values.shape
-        return batch == 0 or n_frames == 0
+        return 0 in self.scores.values.shape[:2]
 
-    def kernel_arguments(self, order: NDArray[np.int64], scale: NDArray[np.float64]) -> tuple[Any, ...]:
-        """Return the arguments that the kernels have in common."""
-        labels = self.labels
-        return (
-            *stored(self.scores.values),
-            labels.values,
-            labels.starts,
-            self.frames,
-            labels.lengths,
-            self.ranges,
-            order,
-            scale,
-            self.input,
-            self.blank,
-            self.hat,
-            self.modified,
-        )
+    def kernel_arguments(self, order: NDArray[np.int64], scale: NDArray[np.float64]) -> dict[str, Any]:
+        """Return the arguments that the kernels have in common, by name."""
+        scores, kind = stored(self.scores.values)
+        return {
+            "scores": scores,
+            "kind": kind,
+            "labels": self.labels.values,
+            "starts": self.labels.starts,
+            "logit_lengths": self.frames,
+            "label_lengths": self.labels.lengths,
+            "ranges": self.ranges,
+            "order": order,
+            "scale": scale,
+            "input_kind": self.input,
+            "blank": self.blank,
+            "hat": self.hat,
+            "modified": self.modified,
+        }
 
 
 def as_lattice(

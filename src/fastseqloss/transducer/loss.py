@@ -282,13 +282,13 @@ def rnnt_loss(
     loss = filled(batch, np.inf)
     if not lattice.empty:
         _kernel.rnnt_loss(
-            *lattice.kernel_arguments(order, scale),
-            fastemit,
-            loss,
-            stored_or_none(gradient.values)[0],
-            None,
-            None,
-            threads,
+            **lattice.kernel_arguments(order, scale),
+            fastemit=fastemit,
+            loss=loss,
+            grad=stored_or_none(gradient.values)[0],
+            of_blank=None,
+            of_label=None,
+            num_threads=threads,
         )
     if infeasible == "zero":
         loss[loss == np.inf] = 0.0
@@ -388,12 +388,13 @@ def rnnt_posteriors(
     occupancies = np.zeros(shape), np.zeros(shape)
     if not lattice.empty:
         _kernel.rnnt_loss(
-            *lattice.kernel_arguments(order, filled(shape[0], 1.0)),
-            0.0,
-            np.empty(shape[0]),
-            None,
-            *occupancies,
-            threads,
+            **lattice.kernel_arguments(order, filled(shape[0], 1.0)),
+            fastemit=0.0,
+            loss=np.empty(shape[0]),
+            grad=None,
+            of_blank=occupancies[0],
+            of_label=occupancies[1],
+            num_threads=threads,
         )
     with np.errstate(under="ignore"):
         blanks, of_labels = (x.astype(scores.given.dtype, copy=False) for x in occupancies)

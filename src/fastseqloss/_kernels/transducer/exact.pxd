@@ -143,7 +143,8 @@ cdef inline void open_row(Exact *e, const Problem *p, const Sequence *s, Py_ssiz
 
 cdef inline void join(Exact *e, Sequence *s, Py_ssize_t n, Py_ssize_t u, bint best) noexcept nogil:
     """Node u of row n from row n - 1: shares of its arcs, or the better one of the two."""
-    cdef Py_ssize_t levels = e.levels.n, first = s.grid.first[n - 1], last = s.grid.last[n - 1], at = s.grid.at[n - 1] + u
+    cdef Py_ssize_t levels = e.levels.n, first = s.grid.first[n - 1], last = s.grid.last[n - 1]
+    cdef Py_ssize_t at = s.grid.at[n - 1] + u
     cdef double stay = -INFINITY, move = -INFINITY, apart
     cdef double *moved = e.sums + levels
     if first <= u <= last:

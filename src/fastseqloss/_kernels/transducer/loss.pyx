@@ -22,7 +22,7 @@ from fastseqloss._kernels.lattice.grid cimport (
     BEST_PATH, OCCUPANCIES, SLOPES, Use, grid_backward, grid_best, grid_forward, grid_slopes,
 )
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, DONE, Loop, Status, begin, check, enter, next_items
-from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release, size_product, size_sum, take
+from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release, size_sum, take
 from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Held, hold, let_go, load, store
 from fastseqloss._kernels.simd.rows cimport load_max, row_exp, row_gradient
 from fastseqloss._kernels.simd.softmax cimport exp64

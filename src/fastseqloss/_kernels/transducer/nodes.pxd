@@ -56,8 +56,9 @@ cdef struct Sequence:
     Py_ssize_t b, frames, n_labels
     const int64_t *labels
     const int64_t *first                   # [T] first column of each frame, or NULL
-    void *rest                             # [arcs] sum of the exponentials of a row, less the maximum's: sum - 1; the
-                                           # sign is negative if the node's arcs hold scores for the exact path
+    # [arcs] sum of the exponentials of a row, less 1 for the maximum; negated if the arcs of the node hold scores for
+    # the exact path
+    void *rest
     bint has_path, is_nan, is_huge         # is_huge: some do
 
 
