@@ -157,9 +157,9 @@ def _join(frames, predictions):
         ({"lengths": [1, 4]}, ValueError, r"lengths\[1\] is 4; allowed: 0 to 3"),
         ({"predict": None}, TypeError, "predict must be a function, got NoneType"),
         ({"join": 3}, TypeError, "join must be a function, got int"),
-        ({"blank": -1}, ValueError, "blank is -1; allowed: 0 or more"),
+        ({"blank": -1}, ValueError, "blank is -1; allowed: 0 to 2147483647"),
         ({"blank": 3}, ValueError, r"logits of join has shape \(2, 3\); allowed: \(2, V\) with V = 4 or more"),
-        ({"max_symbols": -1}, ValueError, "max_symbols is -1; allowed: 0 or more"),
+        ({"max_symbols": -1}, ValueError, "max_symbols is -1; allowed: 0 to 10000"),
         ({"durations": [0]}, ValueError, r"durations is \[0\]; allowed: at least one above 0"),
         ({"durations": [0, 1]}, TypeError, "join returned an object of type ndarray; allowed: a tuple"),
         (

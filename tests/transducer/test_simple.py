@@ -99,6 +99,19 @@ def test_dtypes(level, dtypes):
         np.testing.assert_allclose(own.astype(float), slope, rtol=2.0**-8, atol=2e-6)
 
 
+def test_scores_that_share_memory(level):
+    am, lm = np.random.default_rng(5).normal(size=(7, 5)), np.random.default_rng(6).normal(size=(4, 5))
+    for dtype in (np.float32, np.float64):
+        arrays = [np.broadcast_to(x.astype(dtype), (3, *x.shape)) for x in (am, lm)]
+        found, gradient = fsl.rnnt_simple_loss(*arrays, LABELS[:1] * 3, reduction="none", return_grad=True)
+        plain, slopes = fsl.rnnt_simple_loss(
+            *(x.copy() for x in arrays), LABELS[:1] * 3, reduction="none", return_grad=True
+        )
+        np.testing.assert_array_equal(found, plain)
+        for own, slope in zip(gradient, slopes, strict=True):
+            np.testing.assert_array_equal(own, slope)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.dtype(">f8")])
 def test_layouts(level, dtype):
     am, lm = scores(dtype=np.float32)

