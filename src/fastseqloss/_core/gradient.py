@@ -68,8 +68,8 @@ class Gradient(NamedTuple):
 _UNWANTED = Gradient((), None)
 
 
-def as_gradient(argument: Differentiable, return_grad: bool, grad_out: Any) -> Gradient:
-    """Allocate the gradient, or check the array given for it."""
+def as_gradient(argument: Differentiable, return_grad: bool, grad_out: Any, name: str = "grad_out") -> Gradient:
+    """Allocate the gradient, or check the array given for it; `name` is that of the array in messages."""
     wanted = flag("return_grad", return_grad)
     if grad_out is None and not wanted:
         return _UNWANTED
@@ -77,12 +77,41 @@ def as_gradient(argument: Differentiable, return_grad: bool, grad_out: Any) -> G
     if grad_out is None:
         return Gradient(shape, dtype, argument.empty())
     grad_out = as_output(grad_out)
-    same = check_grad_out(grad_out, argument.given)
+    same = check_grad_out(grad_out, argument.given, name)
     folded = argument.fold(grad_out.view(np.ndarray))
     if folded is None or folded.dtype != argument.values.dtype:
         return Gradient(shape, dtype, argument.empty(), grad_out)
     in_place = same and np.may_share_memory(folded, argument.values)
     return Gradient(shape, dtype, folded, grad_out, direct=True, in_place=in_place)
+
+
+def as_gradients_of(
+    arguments: Sequence[Differentiable], return_grad: bool, grad_out: Any, result: Any
+) -> tuple[Gradient, ...]:
+    """Allocate the gradients with respect to several arguments that have a batch axis each, or check those given.
+
+    `result` is the class of the named tuple of all gradients, whose fields are the names of the arguments. `grad_out`
+    is such a tuple, with None for gradients that are not wanted.
+    """
+    wanted = flag("return_grad", return_grad)
+    names = result._fields
+    if grad_out is None:
+        return tuple(as_gradient(argument, wanted, None) for argument in arguments)
+    allowed = f"a {result.__name__}, or a tuple of {len(names)}, of arrays and None"
+    if not isinstance(grad_out, tuple):
+        raise TypeError(f"grad_out must be {allowed}, got {type(grad_out).__name__}")
+    if len(grad_out) != len(names):
+        raise ValueError(f"grad_out has {len(grad_out)} arrays; allowed: {allowed}")
+    outs = tuple([None if out is None else as_output(out) for out in grad_out])
+    gradients = []
+    for k, (name, argument) in enumerate(zip(names, arguments, strict=True)):
+        gradients.append(as_gradient(argument, False, outs[k], f"grad_out.{name}"))
+        if outs[k] is not None:
+            for other, input_ in zip(names, arguments, strict=True):
+                if other != name and shares_memory(outs[k], input_.given):
+                    raise ValueError(f"grad_out.{name} shares memory with {other}; allowed: {name} itself, or apart")
+            _check_apart(names, outs, k)
+    return tuple(gradients)
 
 
 def as_gradients(
@@ -130,9 +159,9 @@ def _check_apart(names: tuple[str, ...], outs: tuple[Any, ...], k: int) -> None:
             raise ValueError(f"grad_out.{names[k]} shares memory with grad_out.{name}; allowed: arrays apart")
 
 
-def check_grad_out(grad_out: Any, wanted: NDArray[Any]) -> bool:
+def check_grad_out(grad_out: Any, wanted: NDArray[Any], name: str = "grad_out") -> bool:
     """Check the array given for a gradient; return True if it is the input itself."""
-    _check_array("grad_out", grad_out, wanted.shape, wanted.dtype)
+    _check_array(name, grad_out, wanted.shape, wanted.dtype)
     if not wanted.size or not np.may_share_memory(grad_out, wanted):
         return False
     same: bool = (
@@ -140,7 +169,7 @@ def check_grad_out(grad_out: Any, wanted: NDArray[Any]) -> bool:
         and grad_out.strides == wanted.strides
     )
     if not same and shares_memory(grad_out, wanted):
-        raise ValueError("grad_out overlaps the input; allowed: the input itself or apart")
+        raise ValueError(f"{name} overlaps the input; allowed: the input itself or apart")
     return same
 
 
