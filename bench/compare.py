@@ -6,6 +6,7 @@
     python bench/compare.py elementwise ...      regression, hinge, binary: with NumPy and memory traffic
     python bench/compare.py crf ...              the same options
     python bench/compare.py policy ...           the same options
+    python bench/compare.py soft_dtw ...         the same options: with soft-dtw, pysdtw and tslearn, as far as installed
     python bench/compare.py adapters ...         PyTorch tensors and JAX arrays: [--threads] [--only] [--quick]
     python bench/compare.py overhead
     python bench/compare.py memory [--data DIR]
@@ -28,7 +29,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import contest, peers, resident, sides_adapters, sides_align, sides_crf, sides_ctc, sides_policy, sides_steps
+from bench import (
+    contest,
+    peers,
+    resident,
+    sides_adapters,
+    sides_align,
+    sides_crf,
+    sides_ctc,
+    sides_policy,
+    sides_soft_dtw,
+    sides_steps,
+)
 from bench.contest import OURS, TORCH, print_table
 from fastseqloss._core import levels
 
@@ -82,6 +94,11 @@ def crf(options: argparse.Namespace) -> int:
 def policy(options: argparse.Namespace) -> int:
     """Time and check the clipped policy loss with entropy and divergence."""
     return contest.compare(sides_policy.rows(), sides_policy.LIMITS, options)
+
+
+def soft_dtw(options: argparse.Namespace) -> int:
+    """Time and check soft-DTW: costs with posteriors, costs alone, a band, series, divergences."""
+    return sides_soft_dtw.compare(options)
 
 
 def adapters(options: argparse.Namespace) -> int:
@@ -192,7 +209,7 @@ def _growth(side: str, batch: sides_ctc.Batch) -> int:
 def machine() -> str:
     """Describe the software and hardware."""
     versions = [f"Python {platform.python_version()}"]
-    for name in ("fastseqloss", "numpy", "torch", "pytorch-crf", "optax", "jax"):
+    for name in ("fastseqloss", "numpy", "torch", "pytorch-crf", "optax", "jax", "pysdtw", "soft-dtw", "tslearn"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{name} {importlib.metadata.version(name)}")
     return ", ".join([*versions, f"level {levels.level}", f"{os.cpu_count()} CPUs"])
@@ -210,6 +227,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "overhead": overhead,
         "memory": memory,
         "policy": policy,
+        "soft_dtw": soft_dtw,
     }
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=commands, help="what to measure")

@@ -21,15 +21,18 @@ cdef enum:
     PAD = 16  # columns on both sides of a series that the last block of a diagonal may read
 
 
-# Arrays of a pair of series: their values, forward and in reverse, and the gradients in the order that they are summed.
+# Arrays of a pair of series: their values, forward and in reverse, and the gradients of the loss and of the losses of
+# either series with itself, in the order in which they are summed. Those are apart, so that they cancel if x equals y.
 cdef struct Pair:
     Py_ssize_t x_pitch, y_pitch
     double *x
     double *x_reversed
     double *grad_x
+    double *own_x
     double *y
     double *y_reversed
-    double *grad_y_reversed
+    double *grad_y                          # reversed, too
+    double *own_y
 
 
 # Arguments of a call, and its workspace. Strides are in elements, from pair to pair and from step to step.
@@ -100,7 +103,8 @@ cdef void run_costs(Batch *batch, Py_ssize_t b, const floating *costs, floating 
 
 # ---- costs of series ------------------------------------------------------------------------
 
-cdef uintptr_t lay_out_pair(Pair *p, Py_ssize_t features, Py_ssize_t n, Py_ssize_t m, uintptr_t base) noexcept nogil:
+cdef uintptr_t lay_out_pair(Pair *p, Py_ssize_t features, Py_ssize_t n, Py_ssize_t m, bint divergence,
+                            uintptr_t base) noexcept nogil:
     cdef uintptr_t cursor = base
     cdef size_t x_row, y_row
     p.x_pitch, p.y_pitch = round_up(n + 2 * PAD, 8), round_up(m + 2 * PAD, 8)
@@ -108,9 +112,11 @@ cdef uintptr_t lay_out_pair(Pair *p, Py_ssize_t features, Py_ssize_t n, Py_ssize
     p.x = <double *> take(&cursor, features, x_row)
     p.x_reversed = <double *> take(&cursor, features, x_row)
     p.grad_x = <double *> take(&cursor, features, x_row)
+    p.own_x = <double *> take(&cursor, features if divergence else 0, x_row)
     p.y = <double *> take(&cursor, features, y_row)
     p.y_reversed = <double *> take(&cursor, features, y_row)
-    p.grad_y_reversed = <double *> take(&cursor, features, y_row)
+    p.grad_y = <double *> take(&cursor, features, y_row)
+    p.own_y = <double *> take(&cursor, features if divergence else 0, y_row)
     return cursor
 
 
@@ -125,32 +131,40 @@ cdef void read_series(const floating *series, Py_ssize_t stride, Py_ssize_t n, P
             forward[d * pitch + PAD + i] = reverse[d * pitch + PAD + n - 1 - i] = series[i * stride + d]
 
 
-cdef void write_gradient(const double *gradient, Py_ssize_t pitch, Py_ssize_t n, Py_ssize_t features, bint reverse,
-                         double total, floating *out, Py_ssize_t stride, Py_ssize_t n_steps) noexcept nogil:
-    """Write the gradient of a series of n steps, and zeros to its padding."""
+cdef void write_gradient(const double *gradient, const double *own, Py_ssize_t pitch, Py_ssize_t n,
+                         Py_ssize_t features, bint reverse, double total, floating *out, Py_ssize_t stride,
+                         Py_ssize_t n_steps) noexcept nogil:
+    """Write the gradient of a series of n steps, less `own` unless that is NULL, and zeros to its padding."""
     cdef Py_ssize_t i, d, at
+    cdef double value
     for i in range(n_steps):
         at = PAD + (n - 1 - i if reverse else i)
         for d in range(features):
-            if i >= n or total == INFINITY:
-                out[i * stride + d] = 0
-            else:
-                out[i * stride + d] = <floating> (NAN if isnan(total) else gradient[d * pitch + at])
+            value = 0
+            if i < n and isnan(total):
+                value = NAN
+            elif i < n and isfinite(total):
+                value = gradient[d * pitch + at] - (own[d * pitch + at] if own != NULL else 0)
+            out[i * stride + d] = <floating> value
 
 
-cdef double run_pair(Grid *g, Pair *p, bint x_x, bint y_y, double factor, bint to_x, bint to_y, floating *out,
+cdef double *zeros(double *x, Py_ssize_t n) noexcept nogil:
+    memset(x, 0, n * sizeof(double))
+    return x
+
+
+cdef double run_pair(const Grid *g, const Pair *p, bint x_x, bint y_y, double *grad_x, double *grad_y, floating *out,
                      Py_ssize_t rows, Py_ssize_t columns, uintptr_t memory) noexcept nogil:
-    """Soft minimum for x and y, or for one of them and itself; gradients times `factor` are added where wanted."""
+    """Soft minimum for x and y, or for x_x or y_y for one of them and itself; gradients unless NULL."""
     cdef Grid pair = g[0]
     cdef Series *s = &pair.series
-    cdef double total
     s.x, s.x_pitch = (p.y if y_y else p.x) + PAD, p.y_pitch if y_y else p.x_pitch
     s.y, s.y_pitch = (p.x_reversed if x_x else p.y_reversed) + PAD, p.x_pitch if x_x else p.y_pitch
-    s.grad_x = p.grad_x + PAD if to_x else NULL
-    s.grad_y = p.grad_y_reversed + PAD if to_y else NULL
-    s.factor = 2 * factor * g.scale
+    s.grad_x = zeros(grad_x, s.features * s.x_pitch) + PAD if grad_x != NULL else NULL
+    s.grad_y = zeros(grad_y, s.features * s.y_pitch) + PAD if grad_y != NULL else NULL
+    s.factor = 2 * g.scale
     pair.rows, pair.columns = g.columns if y_y else g.rows, g.rows if x_x else g.columns
-    pair.with_grad = to_x or to_y or out != NULL
+    pair.with_grad = grad_x != NULL or grad_y != NULL or out != NULL
     lay_out(&pair, memory)
     return run_grid(&pair, <const floating *> NULL, out, rows, columns)
 
@@ -161,33 +175,30 @@ cdef void run_series(Batch *batch, Py_ssize_t b, const floating *x, const floati
     cdef Grid g = batch.common
     cdef Pair p
     cdef Py_ssize_t n = batch.lengths_x[b], m = batch.lengths_y[b], features = batch.features
-    cdef double total = 0, others
-    cdef uintptr_t rest
-    g.rows, g.columns, g.scale = n, m, batch.scale[b]
-    g.series.features = features
-    rest = lay_out_pair(&p, features, n, m, memory)
+    cdef double total = 0, own
+    cdef uintptr_t rest = lay_out_pair(&p, features, n, m, batch.divergence, memory)
+    g.rows, g.columns, g.scale, g.series.features = n, m, batch.scale[b], features
+    p.grad_x, p.own_x = p.grad_x if grad_x != NULL else NULL, p.own_x if grad_x != NULL else NULL
+    p.grad_y, p.own_y = p.grad_y if grad_y != NULL else NULL, p.own_y if grad_y != NULL else NULL
     if g.scale == 0:
-        total = INFINITY  # which has gradient 0
-        batch.loss[b] = 0
+        batch.loss[b], total = 0, INFINITY  # which has gradient 0
     else:
         read_series(x + b * batch.x_step, batch.x_stride, n, features, p.x_pitch, p.x, p.x_reversed)
         read_series(y + b * batch.y_step, batch.y_stride, m, features, p.y_pitch, p.y, p.y_reversed)
-        memset(p.grad_x, 0, features * p.x_pitch * sizeof(double))
-        memset(p.grad_y_reversed, 0, features * p.y_pitch * sizeof(double))
-        total = run_pair(&g, &p, False, False, 1, grad_x != NULL, grad_y != NULL,
-                         out + b * batch.out_step if out != NULL else NULL, batch.rows, batch.columns, rest)
+        total = run_pair(&g, &p, False, False, p.grad_x, p.grad_y, out + b * batch.out_step if out != NULL else NULL,
+                         batch.rows, batch.columns, rest)
         if batch.divergence and isfinite(total):
-            # The derivative with respect to both arguments is twice that of one: half of it is subtracted.
-            others = run_pair(&g, &p, True, False, -1, grad_x != NULL, False, <floating *> NULL, 0, 0, rest)
-            others += run_pair(&g, &p, False, True, -1, False, grad_y != NULL, <floating *> NULL, 0, 0, rest)
-            total -= 0.5 * others
+            # The derivative with respect to both arguments is twice that with respect to one.
+            own = run_pair(&g, &p, True, False, p.own_x, NULL, <floating *> NULL, 0, 0, rest)
+            own += run_pair(&g, &p, False, True, NULL, p.own_y, <floating *> NULL, 0, 0, rest)
+            total -= 0.5 * own
         batch.loss[b] = total
     if grad_x != NULL:
-        write_gradient(p.grad_x, p.x_pitch, n, features, False, total, grad_x + b * batch.grad_x_step,
-                       batch.grad_x_stride, batch.rows)
+        write_gradient(p.grad_x, p.own_x if batch.divergence else NULL, p.x_pitch, n, features, False, total,
+                       grad_x + b * batch.grad_x_step, batch.grad_x_stride, batch.rows)
     if grad_y != NULL:
-        write_gradient(p.grad_y_reversed, p.y_pitch, m, features, True, total, grad_y + b * batch.grad_y_step,
-                       batch.grad_y_stride, batch.columns)
+        write_gradient(p.grad_y, p.own_y if batch.divergence else NULL, p.y_pitch, m, features, True, total,
+                       grad_y + b * batch.grad_y_step, batch.grad_y_stride, batch.columns)
 
 
 # ---- batches --------------------------------------------------------------------------------
@@ -205,7 +216,7 @@ cdef size_t own_size(const Batch *batch) noexcept nogil:
         if batch.divergence:
             g.band, g.rows, g.columns = batch.common.band, max(n, m), max(n, m)
             size = max(size, <size_t> lay_out(&g, 0))
-        most = max(most, size_sum(size, lay_out_pair(&p, batch.features, n, m, 0)))
+        most = max(most, size_sum(size, lay_out_pair(&p, batch.features, n, m, batch.divergence, 0)))
     return most
 
 
