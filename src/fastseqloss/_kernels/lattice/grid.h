@@ -25,6 +25,17 @@ FSL_INLINE double fsl_grid_factor(double n)
     return fsl_from64(fsl_bits64(n + (6755399441055744.0 + 1023.0)) << 52);
 }
 
+/* Fetches n bytes that will be read, or written. */
+FSL_INLINE void fsl_grid_fetch(const void *from, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n; i += 64) FSL_PREFETCH((const char *)from + i);
+}
+
+FSL_INLINE void fsl_grid_fetch_to_write(void *to, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n; i += 64) FSL_PREFETCH_WRITE((char *)to + i);
+}
+
 /* ---- three arcs into a cell: from above, from the left, and from above left ------------------- */
 
 /* Values of a diagonal: the sum over the three predecessors, times 2^(-rate * cost). v1, e1 are those of the diagonal

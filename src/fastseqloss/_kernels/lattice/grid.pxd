@@ -7,6 +7,8 @@ cdef extern from "lattice/grid.h" nogil:
     const double LOG2_E "FSL_GRID_LOG2E"
     const double MOST "FSL_GRID_MOST"
     const double NEGATIVE "FSL_GRID_NEGATIVE"
+    void fetch "fsl_grid_fetch"(const void *source, Py_ssize_t n) noexcept
+    void fetch_to_write "fsl_grid_fetch_to_write"(void *to, Py_ssize_t n) noexcept
     void sum3 "fsl_grid_sum3"(const double *cost, double rate, const double *v1, const double *e1, const double *v2,
                               const double *e2, double *v, double *e, Py_ssize_t lo, Py_ssize_t hi) noexcept
     void share3 "fsl_grid_share3"(const double *cost, double rate, const double *v1, const double *e1,

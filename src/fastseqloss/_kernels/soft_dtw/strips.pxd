@@ -12,7 +12,7 @@ from libc.string cimport memset
 
 from fastseqloss._kernels.lattice.extended_range cimport DEAD
 from fastseqloss._kernels.lattice.grid cimport (
-    LANES, LOG2_E, MOST, NEGATIVE, best3, grid_range, posteriors3, share3, sum3,
+    LANES, LOG2_E, MOST, NEGATIVE, best3, fetch, fetch_to_write, grid_range, posteriors3, share3, sum3,
 )
 from fastseqloss._kernels.parallel.workspace cimport size_product, take
 from fastseqloss._kernels.simd.softmax cimport log64
@@ -32,7 +32,8 @@ cdef enum:
     WIDTH = ROWS + LANES    # of a diagonal in a tile
     LINE = ROWS + 3 * LANES
     LINES = 9
-    KEEP = 1 << 18          # bytes of shares to keep
+    AHEAD = 4               # diagonals whose shares are fetched early
+    KEEP = 1 << 21          # bytes of shares to keep
 
 
 # Series as the diagonals read them; costs come from an array if there are no features.
@@ -142,6 +143,7 @@ cdef inline void read_tile(Grid *g, const floating *costs, Py_ssize_t top, Py_ss
         end = min(last_column(g, top + r) + 1, stop - r)
         row = costs + (top + r) * g.cost_stride
         out = g.tile + (r - start) * WIDTH + r
+        fetch(row + end, TILE * sizeof(floating))
         for j in range(j, end):
             out[j * WIDTH] = row[j]
 
@@ -156,7 +158,6 @@ cdef inline void set_costs(Grid *g, const Diagonal *d, Py_ssize_t top, Py_ssize_
         cost[r] = INFINITY
     for r in range(max(d.hi, d.start), d.stop):
         cost[r] = INFINITY
-    grid_range(cost, d.start, d.stop, &g.least, &g.most)
 
 
 # ---- down -----------------------------------------------------------------------------------
@@ -175,8 +176,12 @@ cdef inline void value_above(Grid *g, Py_ssize_t strip, Py_ssize_t column, doubl
         v[0], e[0] = edge[column], edge[g.edge + column]
 
 
-cdef inline void forward_strip(Grid *g, const floating *costs, Py_ssize_t strip, double *shares) noexcept nogil:
-    """Values of a strip: its last row to `edges`, the shares of all cells to `shares` unless it is NULL."""
+cdef inline void forward_strip(Grid *g, const floating *costs, Py_ssize_t strip, double *shares,
+                               bint first_time) noexcept nogil:
+    """Values of a strip: its last row to `edges`, the shares of all cells to `shares` unless it is NULL.
+
+    The range of the costs is extended the first time.
+    """
     cdef Py_ssize_t top = strip * ROWS, rows = min(ROWS, g.rows - top), n, k
     cdef Py_ssize_t first = first_column(g, top), last = rows - 1 + last_column(g, top + rows - 1)
     cdef Py_ssize_t base = rows - 1 + first_column(g, top + rows - 1), tile_stop = first
@@ -200,6 +205,8 @@ cdef inline void forward_strip(Grid *g, const floating *costs, Py_ssize_t strip,
                 read_tile(g, costs, top, rows, n, tile_stop)
         cost = g.tile + (n - first) % TILE * WIDTH
         set_costs(g, &d, top, n, cost)
+        if first_time:
+            grid_range(cost, d.start, d.stop, &g.least, &g.most)
         value_above(g, strip, n, v[0] - 1, e[0] - 1)
         share = shares + (n - first) * 2 * ROWS
         # v[0] is the diagonal before, v[1] the one before that, v[2] this one.
@@ -229,7 +236,7 @@ cdef inline void forward(Grid *g, const floating *costs) noexcept nogil:
     cdef Py_ssize_t strip
     g.least, g.most = INFINITY, 0
     for strip in range(g.n_strips):
-        forward_strip(g, costs, strip, shares_of(g, strip))
+        forward_strip(g, costs, strip, shares_of(g, strip), True)
 
 
 cdef inline double solve(Grid *g, const floating *costs) noexcept nogil:
@@ -266,6 +273,7 @@ cdef inline void write_tile(Grid *g, floating *out, Py_ssize_t top, Py_ssize_t r
         end = min(last_column(g, top + r) + 1, stop - r)
         row = out + (top + r) * g.out_stride
         tile = g.tile + (r - start) * WIDTH + r
+        fetch_to_write(row + j - TILE, TILE * sizeof(floating))
         for j in range(j, end):
             row[j] = <floating> (tile[j * WIDTH] * g.scale)
 
@@ -308,6 +316,7 @@ cdef inline void backward_strip(Grid *g, floating *out, Py_ssize_t strip, const 
             # The next diagonal and the one after it: [0] and [1].
             ups[0][rows], corners[1][rows] = above[j], corner[j + 1]
         share = shares + (n - first) * 2 * ROWS
+        fetch(share - AHEAD * 2 * ROWS, 2 * ROWS * sizeof(double))
         p = g.tile + (n - first) % TILE * WIDTH
         posteriors3(lefts[0], ups[0], corners[1], share, share + ROWS, p, lefts[1], ups[1], corners[2],
                     d.start, d.stop)
@@ -336,7 +345,7 @@ cdef inline void backward(Grid *g, const floating *costs, floating *out) noexcep
         shares = shares_of(g, strip)
         if shares == NULL:
             shares = g.shares
-            forward_strip(g, costs, strip, shares)
+            forward_strip(g, costs, strip, shares, False)
         backward_strip(g, out, strip, shares)
         if out != NULL:
             for row in range(strip * ROWS, min(g.rows, (strip + 1) * ROWS)):
