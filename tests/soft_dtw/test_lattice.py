@@ -123,6 +123,22 @@ def test_costs_of_any_size(level, power, sign):
     assert (posteriors <= 1 + 1e-14).all()
 
 
+@pytest.mark.parametrize("power", [3, 9, 14, 16, 20, 25])
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("shape", [(9, 7), (90, 75)])
+def test_walls_that_every_path_crosses(level, power, sign, shape):
+    """Costs far larger than the differences between paths change no posterior by more than they should."""
+    costs = np.random.default_rng(power).normal(size=shape)
+    costs[4] = np.inf
+    toll = sign * 10.0**power
+    costs[4, [1, 4]] = 0  # two gates, each of them crossed by a single step
+    expected, shares = solve(costs, 1.0)
+    costs[4, [1, 4]] = toll
+    loss, posteriors = solve(costs, 1.0)
+    assert loss == pytest.approx(expected + toll, rel=1e-15)
+    np.testing.assert_allclose(posteriors, shares, atol=1e-11)
+
+
 @pytest.mark.parametrize("gamma", [1e-300, 1e-100, 1e-20, 1e20, 1e300])
 def test_gamma_of_any_size(level, gamma):
     """Far below the costs, the best path; far above them, all paths alike."""

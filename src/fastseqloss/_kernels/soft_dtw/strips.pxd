@@ -11,8 +11,9 @@ from libc.stdint cimport uintptr_t
 from libc.string cimport memset
 
 from fastseqloss._kernels.lattice.extended_range cimport DEAD
-from fastseqloss._kernels.lattice.grid cimport (
-    LANES, LOG2_E, MOST, NEGATIVE, best3, fetch, fetch_to_write, grid_range, posteriors3, share3, sum3,
+from fastseqloss._kernels.lattice.diagonals cimport (
+    LANES, LOG2_E, cost_range, diagonal_best, diagonal_posteriors, diagonal_share, diagonal_share_wide, diagonal_sum,
+    fetch, fetch_to_write,
 )
 from fastseqloss._kernels.parallel.workspace cimport size_product, take
 from fastseqloss._kernels.simd.softmax cimport log64
@@ -31,9 +32,16 @@ cdef enum:
     TILE = 32               # diagonals whose costs or posteriors are held
     WIDTH = ROWS + LANES    # of a diagonal in a tile
     LINE = ROWS + 3 * LANES
-    LINES = 9
+    LINES = 11
     AHEAD = 4               # diagonals whose shares are fetched early
     KEEP = 1 << 21          # bytes of shares to keep
+
+
+# Arithmetic of the values.
+cdef enum Mode:
+    SUM     # soft minimum
+    WIDE    # the same, with exponents of twice as many bits
+    BEST    # minimum
 
 
 # Series as the diagonals read them; costs come from an array if there are no features.
@@ -58,15 +66,16 @@ cdef struct Grid:
     Py_ssize_t out_stride           # and of an array for posteriors
     double scale                    # of posteriors that are written
     # the recursion
-    bint best                       # least cost instead of the soft minimum
+    Mode mode
     double rate                     # of costs: binary orders of magnitude for each unit
+    double limit                    # largest cost that a path may cross, in binary orders of magnitude
     double least, most              # range of the costs seen
     Py_ssize_t n_strips, n_kept     # strips, and those whose shares are kept, the last ones
     Py_ssize_t span, edge           # most diagonals of a strip, most columns of a row
     # workspace
     double *tile                    # [TILE, WIDTH]
     double *lines                   # [LINES, LINE] of recent diagonals
-    double *edges                   # [n_strips or 2, 2, edge] last rows of the strips, mantissas and exponents
+    double *edges                   # [n_strips or 2, 3, edge] last rows of the strips: v, e, f
     double *shares                  # [n_kept, span, 2, ROWS]
     double *handed                  # [2, 2, columns + 2] posteriors of arcs that leave a strip, above and to the corner
 
@@ -99,7 +108,7 @@ cdef inline uintptr_t lay_out(Grid *g, uintptr_t base) noexcept nogil:
     g.n_kept = min(g.n_strips, max(1, <Py_ssize_t> (KEEP // strip))) if g.with_grad else 0
     g.tile = <double *> take(&cursor, TILE, WIDTH * sizeof(double))
     g.lines = <double *> take(&cursor, LINES, LINE * sizeof(double))
-    g.edges = <double *> take(&cursor, 2 * (g.n_strips if g.with_grad else min(g.n_strips, 2)),
+    g.edges = <double *> take(&cursor, 3 * (g.n_strips if g.with_grad else min(g.n_strips, 2)),
                               size_product(g.edge, sizeof(double)))
     g.shares = <double *> take(&cursor, g.n_kept, strip)
     g.handed = <double *> take(&cursor, 4 if g.with_grad else 0, size_product(g.columns + 2, sizeof(double)))
@@ -117,7 +126,7 @@ cdef inline double *line(Grid *g, Py_ssize_t k) noexcept nogil:
 
 
 cdef inline double *edge_of(Grid *g, Py_ssize_t strip) noexcept nogil:
-    return g.edges + (strip if g.with_grad else strip % 2) * 2 * g.edge
+    return g.edges + (strip if g.with_grad else strip % 2) * 3 * g.edge
 
 
 cdef inline Diagonal diagonal_at(const Grid *g, Py_ssize_t top, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
@@ -162,18 +171,71 @@ cdef inline void set_costs(Grid *g, const Diagonal *d, Py_ssize_t top, Py_ssize_
 
 # ---- down -----------------------------------------------------------------------------------
 
-cdef inline void value_above(Grid *g, Py_ssize_t strip, Py_ssize_t column, double *v, double *e) noexcept nogil:
+# v * 2^(e + f); the cost of the best path instead, v, in mode BEST.
+cdef struct Value:
+    double v, e, f
+
+
+cdef inline Value value_above(Grid *g, Py_ssize_t strip, Py_ssize_t column) noexcept nogil:
     """Value in the row above a strip; the origin is above and left of the grid."""
     cdef Py_ssize_t row = min(strip * ROWS, g.rows) - 1
     cdef double *edge
-    v[0], e[0] = INFINITY if g.best else 0, DEAD
+    cdef Value value
+    value.v, value.e, value.f = INFINITY if g.mode == BEST else 0, DEAD, 0
     if strip == 0:
         if column == -1:
-            v[0], e[0] = 0 if g.best else 1, 0
+            value.v, value.e = 0 if g.mode == BEST else 1, 0
     elif first_column(g, row) <= column <= last_column(g, row):
-        edge = edge_of(g, strip - 1)
-        column -= first_column(g, row)
-        v[0], e[0] = edge[column], edge[g.edge + column]
+        edge = edge_of(g, strip - 1) + column - first_column(g, row)
+        value.v, value.e, value.f = edge[0], edge[g.edge], edge[2 * g.edge]
+    return value
+
+
+# The last three diagonals of a strip, latest first.
+cdef struct Recent:
+    double *v[3]
+    double *e[3]
+    double *f[3]
+
+
+cdef inline void set_value(Recent *recent, Py_ssize_t k, Py_ssize_t r, Value value) noexcept nogil:
+    recent.v[k][r], recent.e[k][r], recent.f[k][r] = value.v, value.e, value.f
+
+
+cdef inline void begin_strip(Grid *g, Recent *recent) noexcept nogil:
+    cdef Py_ssize_t k
+    for k in range(3):
+        recent.v[k], recent.e[k], recent.f[k] = line(g, 3 * k), line(g, 3 * k + 1), line(g, 3 * k + 2)
+        fill(recent.v[k] - LANES, LINE, INFINITY if g.mode == BEST else 0)
+        fill(recent.e[k] - LANES, LINE, DEAD)
+        fill(recent.f[k] - LANES, LINE, 0)
+
+
+cdef inline void next_diagonal(Grid *g, Recent *recent, const Diagonal *d, const double *cost,
+                               double *shares) noexcept nogil:
+    """Values of a diagonal, and its shares unless they are NULL; cells beside it have no value."""
+    cdef double *v = recent.v[2]
+    cdef double *e = recent.e[2]
+    cdef double *f = recent.f[2]
+    cdef double *corners = line(g, 9) if shares == NULL else shares
+    cdef double *ups = line(g, 10) if shares == NULL else shares + ROWS
+    cdef double nothing = INFINITY if g.mode == BEST else 0
+    if g.mode == BEST:
+        diagonal_best(cost, g.rate, recent.v[0], recent.v[1], v, corners, ups, d.start, d.stop)
+    elif g.mode == WIDE:
+        diagonal_share_wide(cost, g.rate, g.limit, recent.v[0], recent.e[0], recent.f[0], recent.v[1], recent.e[1],
+                            recent.f[1], v, e, f, corners, ups, d.start, d.stop)
+    elif shares != NULL:
+        diagonal_share(cost, g.rate, g.limit, recent.v[0], recent.e[0], recent.v[1], recent.e[1], v, e, corners, ups,
+                       d.start, d.stop)
+    else:
+        diagonal_sum(cost, g.rate, g.limit, recent.v[0], recent.e[0], recent.v[1], recent.e[1], v, e, d.start, d.stop)
+    v[d.start - 1], e[d.start - 1], f[d.start - 1] = nothing, DEAD, 0
+    fill(v + d.stop, LANES, nothing)
+    fill(e + d.stop, LANES, DEAD)
+    recent.v[0], recent.v[1], recent.v[2] = v, recent.v[0], recent.v[1]
+    recent.e[0], recent.e[1], recent.e[2] = e, recent.e[0], recent.e[1]
+    recent.f[0], recent.f[1], recent.f[2] = f, recent.f[0], recent.f[1]
 
 
 cdef inline void forward_strip(Grid *g, const floating *costs, Py_ssize_t strip, double *shares,
@@ -182,21 +244,15 @@ cdef inline void forward_strip(Grid *g, const floating *costs, Py_ssize_t strip,
 
     The range of the costs is extended the first time.
     """
-    cdef Py_ssize_t top = strip * ROWS, rows = min(ROWS, g.rows - top), n, k
+    cdef Py_ssize_t top = strip * ROWS, rows = min(ROWS, g.rows - top), n
     cdef Py_ssize_t first = first_column(g, top), last = rows - 1 + last_column(g, top + rows - 1)
     cdef Py_ssize_t base = rows - 1 + first_column(g, top + rows - 1), tile_stop = first
     cdef double *edge = edge_of(g, strip)
-    cdef double nothing = INFINITY if g.best else 0
-    cdef double *v[3]
-    cdef double *e[3]
     cdef double *cost
-    cdef double *share
+    cdef Recent recent
     cdef Diagonal d
-    for k in range(3):
-        v[k], e[k] = line(g, 2 * k), line(g, 2 * k + 1)
-        fill(v[k] - LANES, LINE, nothing)
-        fill(e[k] - LANES, LINE, DEAD)
-    value_above(g, strip, first - 1, v[1] - 1, e[1] - 1)
+    begin_strip(g, &recent)
+    set_value(&recent, 1, -1, value_above(g, strip, first - 1))
     for n in range(first, last + 1):
         d = diagonal_at(g, top, rows, n)
         if n == tile_stop:
@@ -206,24 +262,12 @@ cdef inline void forward_strip(Grid *g, const floating *costs, Py_ssize_t strip,
         cost = g.tile + (n - first) % TILE * WIDTH
         set_costs(g, &d, top, n, cost)
         if first_time:
-            grid_range(cost, d.start, d.stop, &g.least, &g.most)
-        value_above(g, strip, n, v[0] - 1, e[0] - 1)
-        share = shares + (n - first) * 2 * ROWS
-        # v[0] is the diagonal before, v[1] the one before that, v[2] this one.
-        if g.best:
-            best3(cost, g.rate, v[0], v[1], v[2], share if shares != NULL else line(g, 6),
-                  share + ROWS if shares != NULL else line(g, 7), d.start, d.stop)
-        elif shares != NULL:
-            share3(cost, g.rate, v[0], e[0], v[1], e[1], v[2], e[2], share, share + ROWS, d.start, d.stop)
-        else:
-            sum3(cost, g.rate, v[0], e[0], v[1], e[1], v[2], e[2], d.start, d.stop)
-        v[2][d.start - 1], e[2][d.start - 1] = nothing, DEAD
-        fill(v[2] + d.stop, LANES, nothing)
-        fill(e[2] + d.stop, LANES, DEAD)
+            cost_range(cost, d.start, d.stop, &g.least, &g.most)
+        set_value(&recent, 0, -1, value_above(g, strip, n))
+        next_diagonal(g, &recent, &d, cost, shares + (n - first) * 2 * ROWS if shares != NULL else NULL)
         if n >= base:
-            edge[n - base], edge[g.edge + n - base] = v[2][rows - 1], e[2][rows - 1]
-        v[0], v[1], v[2] = v[2], v[0], v[1]
-        e[0], e[1], e[2] = e[2], e[0], e[1]
+            edge[n - base], edge[g.edge + n - base] = recent.v[0][rows - 1], recent.e[0][rows - 1]
+            edge[2 * g.edge + n - base] = recent.f[0][rows - 1]
 
 
 cdef inline double *shares_of(Grid *g, Py_ssize_t strip) noexcept nogil:
@@ -232,32 +276,50 @@ cdef inline double *shares_of(Grid *g, Py_ssize_t strip) noexcept nogil:
     return g.shares + k * g.span * 2 * ROWS if k >= 0 else NULL
 
 
-cdef inline void forward(Grid *g, const floating *costs) noexcept nogil:
+cdef inline Value forward(Grid *g, const floating *costs, Mode mode, double rate, double limit) noexcept nogil:
+    """Value of the last cell."""
     cdef Py_ssize_t strip
     g.least, g.most = INFINITY, 0
+    g.mode, g.rate, g.limit = mode, rate, limit
     for strip in range(g.n_strips):
         forward_strip(g, costs, strip, shares_of(g, strip), True)
+    return value_above(g, g.n_strips, g.columns - 1)
+
+
+cdef inline bint is_exact(const Grid *g, Value total) noexcept nogil:
+    """Return True if exponents were exact, and no cell beyond the limit can matter.
+
+    A path through such a cell costs more than all others together if they cost 1100 binary orders of magnitude less,
+    and two more for each step, since the number of paths grows by less than 4.
+    """
+    cdef double steps = <double> g.rows + g.columns, negative = max(0, -g.least * g.rate)
+    if negative > g.limit:
+        return False
+    return g.most * g.rate <= g.limit or (
+        total.v > 0 and -(total.e + total.f) < g.limit - negative * steps - 2 * steps - 1100)
 
 
 cdef inline double solve(Grid *g, const floating *costs) noexcept nogil:
     """Soft minimum of the costs of all paths: INFINITY without a path, NAN if a cost is NaN or -inf.
 
-    Costs so large that their sums would overflow leave only the best path.
+    Exponents are sums of integers, exact up to 2^53, or up to 2^106 in mode WIDE. Beyond that, or if sums could
+    overflow, the best path alone counts.
     """
-    cdef double v, e
-    g.best = g.gamma == 0
-    g.rate = 1 if g.best else LOG2_E / g.gamma
-    forward(g, costs)
+    cdef double steps = <double> g.rows + g.columns
+    cdef Value total
+    if g.gamma > 0:
+        total = forward(g, costs, SUM, LOG2_E / g.gamma, 2.0 ** 50 / steps)
+        if g.least > -INFINITY and not is_exact(g, total):
+            total = forward(g, costs, WIDE, LOG2_E / g.gamma, 2.0 ** 94 / steps)
+    else:
+        total = forward(g, costs, BEST, 1, INFINITY)
     if g.least == -INFINITY:
         return NAN
-    value_above(g, g.n_strips, g.columns - 1, &v, &e)
-    if g.least * g.rate < -NEGATIVE or (g.most * g.rate > MOST and (v == 0 or not e > -0.5 * MOST)):
-        g.best, g.rate = True, 2.0 ** -64
-        forward(g, costs)
-        value_above(g, g.n_strips, g.columns - 1, &v, &e)
-    if g.best:
-        return v / g.rate
-    return -(log64(v) * LOG2_E + e) / g.rate if v > 0 else INFINITY
+    if not is_exact(g, total) if g.mode == WIDE else g.mode == BEST and max(g.most, -g.least) > 2.0 ** 950:
+        total = forward(g, costs, BEST, 2.0 ** -64, INFINITY)
+    if g.mode == BEST:
+        return total.v / g.rate
+    return -((log64(total.v) * LOG2_E + total.f) + total.e) / g.rate if total.v > 0 else INFINITY
 
 
 # ---- up -------------------------------------------------------------------------------------
@@ -303,7 +365,7 @@ cdef inline void backward_strip(Grid *g, floating *out, Py_ssize_t strip, const 
     cdef double *corners[3]
     cdef double *p
     cdef Diagonal d
-    for k in range(LINES):
+    for k in range(7):
         fill(line(g, k) - LANES, LINE, 0)
     ups[0], ups[1], lefts[0], lefts[1] = line(g, 0), line(g, 1), line(g, 2), line(g, 3)
     corners[0], corners[1], corners[2] = line(g, 4), line(g, 5), line(g, 6)
@@ -318,7 +380,7 @@ cdef inline void backward_strip(Grid *g, floating *out, Py_ssize_t strip, const 
         share = shares + (n - first) * 2 * ROWS
         fetch(share - AHEAD * 2 * ROWS, 2 * ROWS * sizeof(double))
         p = g.tile + (n - first) % TILE * WIDTH
-        posteriors3(lefts[0], ups[0], corners[1], share, share + ROWS, p, lefts[1], ups[1], corners[2],
+        diagonal_posteriors(lefts[0], ups[0], corners[1], share, share + ROWS, p, lefts[1], ups[1], corners[2],
                     d.start, d.stop)
         for k in range(d.start - LANES, d.start):
             lefts[1][k] = ups[1][k] = corners[2][k] = 0
