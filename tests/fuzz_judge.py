@@ -113,6 +113,8 @@ def _judge_result(call: Call, result: Any, clean: dict[str, Any]) -> None:
     huge = [v for v in call.arguments.values() if isinstance(v, np.ndarray) and v.nbytes > 10**8]
     if not huge:
         again = call.function(**clean | options)
+        if isinstance(result, tuple) and isinstance(result[1], fsl.SoftDTWGradient):
+            again = again[0], tuple(b for a, b in zip(result[1], again[1], strict=True) if a is not None)
         assert_same(result, again, "of plain arrays")
         if has_gradient and options["return_grad"]:
             loss = call.function(**clean | {"grad_out": None, "return_grad": False})
@@ -152,6 +154,9 @@ def _judge_gradient(call: Call, gradient: Any, clean: dict[str, Any]) -> None:
         gradients = dict(zip(gradient._fields, gradient, strict=True))
         outs = dict(zip(gradient._fields, outs if isinstance(outs, tuple) else (outs, None, None, None), strict=True))
         assert (gradient.start is None, gradient.end is None) == tuple(clean.get(k) is None for k in ("start", "end"))
+    elif isinstance(gradient, fsl.SoftDTWGradient):
+        gradients = gradient._asdict()
+        outs = dict(zip(gradients, (None, None) if outs is None else outs, strict=True))
     else:
         name = next(iter(call.arguments))
         gradients, outs = {name: gradient}, {name: outs}
@@ -163,6 +168,9 @@ def _judge_gradient(call: Call, gradient: Any, clean: dict[str, Any]) -> None:
         assert found.shape == given.shape, f"gradient of {name} has shape {found.shape}"
         assert found.dtype.newbyteorder("=") == given.dtype, f"gradient of {name} has dtype {found.dtype}"
         assert outs[name] is None or found is outs[name], f"gradient of {name} is not in grad_out"
+    if call.name in fuzz_answers.SOFT_DTW:
+        fuzz_answers.check_padding_of_pairs(gradients, clean)
+        return
     if call.name == "ctc_loss" or call.name in fuzz_answers.CRF:
         counted = fuzz_answers.frames_that_count(clean)
     elif call.name in STEP_LOSSES:
@@ -175,7 +183,7 @@ def _judge_gradient(call: Call, gradient: Any, clean: dict[str, Any]) -> None:
 
 
 STEP_LOSSES = {name for name in STRATEGIES if "grad_out" in parameters(name)} - {"ctc_loss", "expected_risk_loss"}
-STEP_LOSSES -= set(fuzz_answers.CRF)
+STEP_LOSSES -= {*fuzz_answers.CRF, *fuzz_answers.SOFT_DTW}
 
 
 def _may_be_nan(call: Call, clean: dict[str, Any]) -> bool:
@@ -233,7 +241,7 @@ class _Watched:
         self.outs = []
         self.rooms = []
         for name, value in call.arguments.items():
-            for array in value if type(value) in (list, tuple, fsl.CRFGradient) else (value,):
+            for array in value if type(value) in (list, tuple, fsl.CRFGradient, fsl.SoftDTWGradient) else (value,):
                 array = array.array if isinstance(array, (Foreign, Capsule)) else array
                 if isinstance(array, np.ndarray):
                     if name == "grad_out":

@@ -62,6 +62,9 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
         "expected_risk_loss": (log_p[:, 0], np.abs(y[:, :classes]), gradient),
         "generalized_advantages": (y, shares, lengths, {"discount": 0.9, "decay": 0.9}),
         "policy_gradient_loss": (x, classes_of, y, lengths, {**gradient, "entropy_coef": 0.1}),
+        "soft_dtw_cost": (x**2, np.full(batch, steps), np.full(batch, classes), gradient),
+        "soft_dtw_loss": (x, log_p[:, ::-1], lengths, lengths, {**gradient, "divergence": True, "band": 9}),
+        "soft_dtw_posteriors": (x, log_p[:, ::-1], lengths, lengths),
         "structured_hinge_loss": scored,
     }
 

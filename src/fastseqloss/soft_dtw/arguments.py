@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._core.arrays import as_array, as_floats, as_lengths, kernel_ready
+from .._core.arrays import as_array, as_floats, as_lengths, kernel_ready, native
 from .._core.options import as_integer, as_number
 from .._core.scores import Scores
 from .._core.threads import Schedule, schedule
@@ -37,8 +37,8 @@ class Series(NamedTuple):
     @property
     def result_type(self) -> np.dtype[Any]:
         """The dtype of an array that depends on both series."""
-        same = self.x.given.dtype == self.y.given.dtype
-        return self.x.given.dtype if same else self.x.values.dtype
+        x, y = native(self.x.given.dtype), native(self.y.given.dtype)
+        return x if x == y else self.x.values.dtype
 
 
 class Paths(NamedTuple):
