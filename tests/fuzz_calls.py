@@ -459,6 +459,11 @@ def _plot(name: str, random) -> Call:
             arguments["waveform"] = rng.normal(size=random.randint(0, 9))
         elif random.random() < 0.3:
             arguments["image"] = rng.random((3, 4))
+    elif name == "plot.plot_alignment_path":
+        arguments = {"posteriors": rng.random((frames, count))}
+        if frames and count:
+            _maybe(random, arguments, "path", lambda: rng.integers(0, (frames, count), (random.randint(0, 4), 2)))
+        return Call(name, arguments | {"ax": axes})
     else:
         arguments = {"losses": rng.random(frames)}
         _maybe(random, arguments, "validation", lambda: rng.random(count))
@@ -469,6 +474,7 @@ def _plot(name: str, random) -> Call:
     return Call(name, arguments | {"ax": axes})
 
 
+PLOTS = ("plot.plot_posteriors", "plot.plot_alignment", "plot.plot_alignment_path", "plot.plot_loss")
 STRATEGIES: dict[str, Callable[[Any], Call]] = {
     **{name: partial(_steps_loss, name) for name in step_cases.NAMES},
     **{name: partial(_ctc, name) for name in ("ctc_loss", "ctc_posteriors", "ctc_align", "ctc_greedy_decode")},
@@ -486,6 +492,6 @@ STRATEGIES: dict[str, Callable[[Any], Call]] = {
     "weighted_sum": _weighted_sum,
     "check_grad": _check_grad,
     **{name: partial(_runtime, name) for name in ("get_num_threads", "set_num_threads", "show_config")},
-    **{name: partial(_plot, name) for name in ("plot.plot_posteriors", "plot.plot_alignment", "plot.plot_loss")},
+    **{name: partial(_plot, name) for name in PLOTS},
 }
-SELDOM = {"show_config", "get_num_threads", "plot.plot_posteriors", "plot.plot_alignment", "plot.plot_loss"}
+SELDOM = {"show_config", "get_num_threads", *PLOTS}
