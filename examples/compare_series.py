@@ -94,7 +94,8 @@ def draw(path: Path, training: Recordings, averages: dict[str, Recordings], resu
         panel.set_xlabel("step")
     axes["1"].legend(frameon=False, fontsize=9)
     first = averages["mean"].classes[0]
-    pair = training.series[training.classes == first][:2]
+    group = training.series[training.classes == first]
+    pair = group[0], group[distances(group[:1], group, False).argmax()]
     best = fsl.soft_dtw_posteriors(*pair, gamma=0, band=BAND)
     fsl.plot.plot_alignment_path(
         fsl.soft_dtw_posteriors(*pair, gamma=GAMMA, band=BAND), np.argwhere(best), ax=axes["path"]
@@ -105,7 +106,7 @@ def draw(path: Path, training: Recordings, averages: dict[str, Recordings], resu
         panel.spines[["top", "right"]].set_visible(False)
         panel.tick_params(colors="#4a5568")
         panel.set_title(panel.get_title(loc="left"), loc="left", fontsize=10.5, color=INK)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=100)
 
 
 def draw_bars(axes: Any, results: dict[str, list[float]]) -> None:
