@@ -6,7 +6,7 @@
     python bench/compare.py elementwise ...      regression, hinge, binary: with NumPy and memory traffic
     python bench/compare.py crf ...              the same options
     python bench/compare.py policy ...           the same options
-    python bench/compare.py soft_dtw ...         the same options: with soft-dtw, pysdtw and tslearn, as far as installed
+    python bench/compare.py soft_dtw ...         the same options; with the peers that are installed
     python bench/compare.py adapters ...         PyTorch tensors and JAX arrays: [--threads] [--only] [--quick]
     python bench/compare.py overhead
     python bench/compare.py memory [--data DIR]

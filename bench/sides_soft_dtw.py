@@ -147,7 +147,9 @@ def compare(options: argparse.Namespace) -> int:
     if not options.accuracy_only:
         for threads in options.threads:
             _timing_table(chosen, threads, options)
-        print("- gradient: the soft minimum of float64 costs and its posteriors, in a given array (others: a fresh one)")
+        print(
+            "- gradient: the soft minimum of float64 costs and its posteriors, in a given array (others: a fresh one)"
+        )
         print(f"- loss: without posteriors; band: posteriors with a band of {BAND}")
         print("- series, divergence: gradients of float32 series, in fresh arrays")
         print("- the ratio is the peer's time over ours; each time is the minimum over the rounds")

@@ -27,6 +27,7 @@ OTHER_MEANINGS = {
     ("ctc", "label_lengths"): {"ctc_feasible"},
     ("ctc", "labels"): {"ctc_feasible"},
     ("ctc", "logit_lengths"): {"ctc_feasible"},
+    ("plot.py", "posteriors"): {"plot_alignment_path"},
     ("recurrent", "input_size"): {"Linear"},
     ("recurrent", "rng"): {"Embedding", "Linear"},
     ("rewards", "grad_out"): {"expected_risk_loss"},

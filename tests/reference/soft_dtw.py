@@ -1,6 +1,7 @@
 """Slow, readable oracles of soft-DTW: one pair of series at a time, in long double."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
@@ -89,7 +90,7 @@ def is_path(cells: np.ndarray) -> bool:
     found = [tuple(cell) for cell in np.argwhere(cells)]
     if not found or found[0] != (0, 0) or found[-1] != tuple(np.subtract(cells.shape, 1)):
         return False
-    return all(tuple(np.subtract(b, a)) in STEPS for a, b in zip(found, found[1:], strict=False))
+    return all(tuple(np.subtract(b, a)) in STEPS for a, b in pairwise(found))
 
 
 def series_loss(

@@ -112,9 +112,7 @@ def test_weights_of_zero(level):
     expected, right = fsl.soft_dtw_loss(*case.take([0, 2]).arguments, return_grad=True)
     case.x[1], case.y[1] = np.nan, np.inf
     for reduction in REDUCTIONS[1:]:
-        loss, grad = fsl.soft_dtw_loss(
-            *case.arguments, sample_weight=[1, 0, 1], return_grad=True, reduction=reduction
-        )
+        loss, grad = fsl.soft_dtw_loss(*case.arguments, sample_weight=[1, 0, 1], return_grad=True, reduction=reduction)
         assert np.isfinite(loss)
         assert not grad.x[1].any()
         assert not grad.y[1].any()

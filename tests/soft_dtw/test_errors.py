@@ -48,11 +48,10 @@ def test_the_valid_call_is_valid():
 @pytest.mark.parametrize("shape", [(B, N, D, 1), (), (N,)])
 def test_series_of_a_wrong_shape(shape):
     hint = "; a univariate series is x[:, None]" if len(shape) == 1 else ""
-    assert_raises(ValueError, f"x has shape {shape}; allowed: [B, N, D], or [N, D] for one series{hint}", x=RNG.normal(size=shape))
-    costs = np.zeros((*shape, 1, 1)[:4]) if len(shape) != 1 else np.zeros(3)
-    if costs.ndim not in (2, 3):
-        with pytest.raises(ValueError, match=re.escape(f"costs has shape {costs.shape}; allowed: [B, N, M]")):
-            fsl.soft_dtw_cost(costs)
+    said = f"x has shape {shape}; allowed: [B, N, D], or [N, D] for one series{hint}"
+    assert_raises(ValueError, said, x=RNG.normal(size=shape))
+    with pytest.raises(ValueError, match=re.escape(f"costs has shape {shape}; allowed: [B, N, M], or [N, M]")):
+        fsl.soft_dtw_cost(np.zeros(shape))
 
 
 def test_series_that_do_not_fit():
@@ -82,7 +81,9 @@ def test_lengths(name):
 
 
 def test_one_empty_series():
-    said = "lengths_y[2] is 0 and lengths_x[2] is 4: no path aligns a series with an empty one; allowed: 1 or more, or 0"
+    said = (
+        "lengths_y[2] is 0 and lengths_x[2] is 4: no path aligns a series with an empty one; allowed: 1 or more, or 0"
+    )
     assert_raises(ValueError, said, lengths_y=[5, 5, 0])
     assert_raises(ValueError, "lengths_x[0] is 0 and lengths_y[0] is 5", lengths_x=[0, 5, 4])
     with pytest.raises(ValueError, match=r"lengths_y\[0\] is 0 and lengths_x\[0\] is 6"):
@@ -159,7 +160,8 @@ def test_gradients_that_share_memory():
     out = np.full_like(square, 7)
     said = "grad_out.y shares memory with grad_out.x; allowed: arrays apart"
     assert_raises(ValueError, said, **both, grad_out=(out, out))
-    assert_raises(ValueError, "grad_out.x shares memory with y; allowed: x itself, or apart", **both, grad_out=(square, None))
+    said = "grad_out.x shares memory with y; allowed: x itself, or apart"
+    assert_raises(ValueError, said, **both, grad_out=(square, None))
     room = np.zeros(B * N * D + 1)
     room[1:] = VALID["x"].ravel()
     shifted = room[1:].reshape(B, N, D)

@@ -77,7 +77,9 @@ def test_half_precision(level, case, divergence):
     case.check(*run(case, divergence=divergence), reference.divergence if divergence else reference.series_loss)
 
 
-@pytest.mark.parametrize("shape", [(3, 70, 65, 1), (2, 130, 200, 3), (2, 64, 128, 9), (1, 300, 300, 2), (9, 20, 30, 40)])
+@pytest.mark.parametrize(
+    "shape", [(3, 70, 65, 1), (2, 130, 200, 3), (2, 64, 128, 9), (1, 300, 300, 2), (9, 20, 30, 40)]
+)
 @pytest.mark.parametrize("gamma", [0.01, 1.0])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_larger_shapes(level, shape, gamma, dtype):

@@ -105,12 +105,14 @@ def as_gradients_of(
     outs = tuple([None if out is None else as_output(out) for out in grad_out])
     gradients = []
     for k, (name, argument) in enumerate(zip(names, arguments, strict=True)):
-        gradients.append(as_gradient(argument, False, outs[k], f"grad_out.{name}"))
-        if outs[k] is not None:
-            for other, input_ in zip(names, arguments, strict=True):
-                if other != name and shares_memory(outs[k], input_.given):
-                    raise ValueError(f"grad_out.{name} shares memory with {other}; allowed: {name} itself, or apart")
-            _check_apart(names, outs, k)
+        out: Any = outs[k]
+        gradients.append(as_gradient(argument, False, out, f"grad_out.{name}"))
+        if out is None:
+            continue
+        for other, input_ in zip(names, arguments, strict=True):
+            if other != name and shares_memory(out, input_.given):
+                raise ValueError(f"grad_out.{name} shares memory with {other}; allowed: {name} itself, or apart")
+        _check_apart(names, outs, k)
     return tuple(gradients)
 
 

@@ -51,9 +51,8 @@ class Paths(NamedTuple):
 
     def schedule(self, num_threads: int | None, features: int = 0, grids: int = 1) -> Schedule:
         """Return the order of the pairs, those with most work first, and the number of threads."""
-        widths = np.minimum(self.lengths_y, 2.0 * self.band + 1.0)
-        # Nanoseconds of a cell, roughly.
-        return schedule(self.lengths_x * widths * (6.0 + features) * grids, num_threads)
+        cells = self.lengths_x.astype(np.float64) * np.minimum(self.lengths_y, 2 * self.band + 1)
+        return schedule(cells * ((6.0 + features) * grids), num_threads)  # nanoseconds, roughly
 
 
 def as_series(x: ArrayLike, y: ArrayLike) -> Series:

@@ -381,7 +381,7 @@ cdef inline void backward_strip(Grid *g, floating *out, Py_ssize_t strip, const 
         fetch(share - AHEAD * 2 * ROWS, 2 * ROWS * sizeof(double))
         p = g.tile + (n - first) % TILE * WIDTH
         diagonal_posteriors(lefts[0], ups[0], corners[1], share, share + ROWS, p, lefts[1], ups[1], corners[2],
-                    d.start, d.stop)
+                            d.start, d.stop)
         for k in range(d.start - LANES, d.start):
             lefts[1][k] = ups[1][k] = corners[2][k] = 0
         lefts[1][d.stop] = ups[1][d.stop] = corners[2][d.stop] = 0
