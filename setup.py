@@ -32,6 +32,7 @@ KERNELS = [
     "crf.loss",
     "rewards.policy",
     "rewards.returns",
+    "soft_dtw.loss",
 ]
 BASELINE = ["arguments", "codes", "cpu", "parallel.threads"]
 PACKAGE = "fastseqloss._kernels"

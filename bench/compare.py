@@ -7,6 +7,7 @@
     python bench/compare.py crf ...              the same options
     python bench/compare.py policy ...           the same options
     python bench/compare.py transducer ...       the same options
+    python bench/compare.py soft_dtw ...         the same options; with the peers that are installed
     python bench/compare.py adapters ...         PyTorch tensors and JAX arrays: [--threads] [--only] [--quick]
     python bench/compare.py overhead
     python bench/compare.py memory [--data DIR]
@@ -38,6 +39,7 @@ from bench import (
     sides_crf,
     sides_ctc,
     sides_policy,
+    sides_soft_dtw,
     sides_steps,
     sides_transducer,
 )
@@ -111,6 +113,11 @@ def transducer(options: argparse.Namespace) -> int:
         print("\n### Working memory of rnnt_loss, the gradient over the logits, 1 thread\n")
         print_table(lines)
     return status
+
+
+def soft_dtw(options: argparse.Namespace) -> int:
+    """Time and check soft-DTW: costs with posteriors, costs alone, a band, series, divergences."""
+    return sides_soft_dtw.compare(options)
 
 
 def adapters(options: argparse.Namespace) -> int:
@@ -221,7 +228,7 @@ def _growth(side: str, batch: sides_ctc.Batch) -> int:
 def machine() -> str:
     """Describe the software and hardware."""
     versions = [f"Python {platform.python_version()}"]
-    for name in ("fastseqloss", "numpy", "torch", "pytorch-crf", "optax", "jax"):
+    for name in ("fastseqloss", "numpy", "torch", "pytorch-crf", "optax", "jax", "pysdtw", "soft-dtw", "tslearn"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{name} {importlib.metadata.version(name)}")
     return ", ".join([*versions, f"level {levels.level}", f"{os.cpu_count()} CPUs"])
@@ -240,6 +247,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "memory": memory,
         "policy": policy,
         "transducer": transducer,
+        "soft_dtw": soft_dtw,
     }
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=commands, help="what to measure")

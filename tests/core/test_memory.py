@@ -149,6 +149,7 @@ calls = {
     "policy": lambda: fsl.policy_gradient_loss(wide, classes, numbers, num_threads=400),
     "crf": lambda: fsl.crf_loss(long, tags, between, lengths, num_threads=400),
     "crf, partition": lambda: fsl.crf_log_partition(long, between, lengths, num_threads=400),
+    "soft-DTW": lambda: fsl.soft_dtw_loss(long[:, :, :1], long[:, :, :1], num_threads=400),
     "structured hinge": lambda: fsl.structured_hinge_loss(long, tags, between, lengths, num_threads=400),
 }
 """

@@ -114,6 +114,37 @@ def as_argument_gradients(
     return tuple(gradients)
 
 
+def as_gradients_of(
+    arguments: Sequence[Differentiable], return_grad: bool, grad_out: Any, result: Any
+) -> tuple[Gradient, ...]:
+    """Allocate the gradients with respect to several arguments that have a batch axis each, or check those given.
+
+    `result` is the class of the named tuple of all gradients, whose fields are the names of the arguments. `grad_out`
+    is such a tuple, with None for gradients that are not wanted.
+    """
+    wanted = flag("return_grad", return_grad)
+    names = result._fields
+    if grad_out is None:
+        return tuple(as_gradient(argument, wanted, None) for argument in arguments)
+    allowed = f"a {result.__name__}, or a tuple of {len(names)}, of arrays and None"
+    if not isinstance(grad_out, tuple):
+        raise TypeError(f"grad_out must be {allowed}, got {type(grad_out).__name__}")
+    if len(grad_out) != len(names):
+        raise ValueError(f"grad_out has {len(grad_out)} arrays; allowed: {allowed}")
+    outs = tuple([None if out is None else as_output(out) for out in grad_out])
+    gradients = []
+    for k, (name, argument) in enumerate(zip(names, arguments, strict=True)):
+        out: Any = outs[k]
+        gradients.append(as_gradient(argument, False, out, f"grad_out.{name}"))
+        if out is None:
+            continue
+        for other, input_ in zip(names, arguments, strict=True):
+            if other != name and shares_memory(out, input_.given):
+                raise ValueError(f"grad_out.{name} shares memory with {other}; allowed: {name} itself, or apart")
+        _check_apart(names, outs, k)
+    return tuple(gradients)
+
+
 def as_gradients(
     argument: Differentiable,
     parameters: Sequence[SharedParameter],
