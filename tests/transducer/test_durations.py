@@ -188,6 +188,45 @@ def test_infeasible(durations, frames, count, feasible):
             fsl.tdt_loss(*arguments, durations=durations, infeasible="raise")
 
 
+@pytest.mark.parametrize("where", ["logits", "duration_logits"])
+@pytest.mark.parametrize(("mask", "grain"), [(-(2.0**30), 8), (-(2.0**40), 8), (-(2.0**100), 0), (-1e300, 0)])
+def test_a_mask_that_every_path_crosses(level, where, mask, grain):
+    """Paths that cross huge scores are told apart by the small ones: as with a mask of -2000, whose digits are kept."""
+    rng = np.random.default_rng(7)
+    logits, of_durations = rng.normal(size=(6, 4, 5)), rng.normal(size=(6, 4, 3))
+    small = rng.integers(-16, 16, (4, 5)) / grain if grain else np.zeros((4, 5))
+    labels, durations = [1, 2, 3], [0, 1, 2]
+    results = []
+    for size in (mask, -2000.0):
+        x, d = logits.copy(), of_durations.copy()
+        if where == "logits":  # class 4, which no arc has, takes all the probability of two frames
+            x[2:4, :, :4] = size + small[:, :4]
+            x[2:4, :, 4] = 0
+        else:  # the durations that lead out of two frames
+            d[2:4, :, 1:] = size + small[:, 1:3]
+            d[2:4, :, 0] = 0
+        results.append(fsl.tdt_loss(x, d, labels, durations=durations, return_grad=True))
+        assert fsl.tdt_loss(x, d, labels, durations=durations) == results[-1][0]
+    (loss, gradient), (_, right) = results
+    assert loss == pytest.approx(-mask, rel=1e-7)
+    for own, slope in zip(gradient, right, strict=True):
+        np.testing.assert_allclose(own, slope, atol=1e-9)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.1])
+def test_exact_path_agrees_with_the_other(level, sigma):
+    """A huge score that no path has to cross sends the sequence there."""
+    for seed in range(5):
+        case = case_of(seed, sigma=sigma)
+        case.logits[:, 1, 2, 0] = -1e9
+        with_mask, gradient = run(case, reduction="none")
+        case.logits[:, 1, 2, 0] = -5000.0
+        right, slopes = run(case, reduction="none")
+        np.testing.assert_allclose(with_mask, right, rtol=1e-13)
+        for own, slope in zip(gradient, slopes, strict=True):
+            np.testing.assert_allclose(own, slope, atol=1e-12)
+
+
 def test_all_classes_forbidden():
     case = case_of()
     case.logits[1, 0, 0] = -np.inf

@@ -18,7 +18,7 @@ Integers = NDArray[np.int64]
 _MOST_SYMBOLS = 10_000
 _MOST_CLASSES = 2**31 - 1
 
-Predictor = Callable[[Integers, list[Any]], tuple[ArrayLike, Any]]
+Predictor = Callable[[Integers, list[Any]], Any]
 Joiner = Callable[[NDArray[Any], NDArray[Any]], Any]
 
 
@@ -137,7 +137,7 @@ def rnnt_greedy_decode(
     >>> decoded.labels, decoded.frames
     (array([1, 2]), array([0, 2]))
     >>> round(decoded.log_prob, 3)
-    -0.508
+    -0.45
     """
     given = as_real("frames", frames)
     if given.ndim not in (2, 3):
@@ -245,15 +245,14 @@ class _Search:
         if not isinstance(updated, tuple) or len(updated) != 2:
             raise TypeError(f"predict returned {_kind(updated)}; allowed: a tuple (predictions, states)")
         predictions, states = as_array("predictions of predict", updated[0]), list(updated[1])
-        if self.predictions is None and predictions.ndim:
-            self.predictions = np.empty((len(self.frames), *predictions.shape[1:]), predictions.dtype)
-        inner = () if self.predictions is None else self.predictions.shape[1:]
-        if predictions.shape[:1] != (len(rows),) or predictions.shape[1:] != inner:
+        inner = predictions.shape[1:] if self.predictions is None else self.predictions.shape[1:]
+        if predictions.shape != (len(rows), *inner):
             allowed = ", ".join(map(str, (len(rows), *inner))) if inner else f"{len(rows)}, ..."
             raise ValueError(f"predictions of predict has shape {predictions.shape}; allowed: ({allowed})")
         if len(states) != len(rows):
             raise ValueError(f"predict returned {len(states)} states; allowed: {len(rows)}, one for each sequence")
-        assert self.predictions is not None
+        if self.predictions is None:
+            self.predictions = np.empty((len(self.frames), *inner), predictions.dtype)
         self.predictions[rows] = predictions
         for b, state in zip(rows, states, strict=True):
             self.states[b] = state

@@ -78,7 +78,7 @@ def rnnt_prune_ranges(
     >>> am, lm, labels = rng.normal(size=(6, 8)), rng.normal(size=(4, 8)), [3, 1, 4]
     >>> ranges = fsl.rnnt_prune_ranges(fsl.rnnt_simple_posteriors(am, lm, labels), width=2)
     >>> ranges
-    array([0, 0, 0, 1, 1, 2])
+    array([0, 0, 0, 0, 1, 2])
     >>> nodes = ranges[:, None] + np.arange(2)
     >>> logits = np.tanh(am[:, None] + lm[nodes])  # the joiner, [T, R, V]
     >>> loss, grad = fsl.rnnt_loss(logits, labels, ranges=ranges, return_grad=True)

@@ -163,8 +163,8 @@ def rnnt_simple_loss(
         bfloat16 are computed in float32. Any strides; a class axis that is not contiguous is copied.
         Padding (frames from a sequence's length on) is never read.
     lm : array_like [B, U+1, V], or [U+1, V]
-        Scores of V classes after 0 to U labels, from the predictor. If one of `am` and `lm` is float64,
-        the computation is.
+        Scores of V classes after 0 to U labels, from the predictor. The computation is in float64 if one
+        of `am` and `lm` is, or if there are at most 64 classes.
     labels : array_like of int
         Padded [B, U] with any values in the padding, or concatenated in one dimension with
         `label_lengths`, or a list or column of B one-dimensional sequences; [U] for one sequence.
@@ -222,9 +222,10 @@ def rnnt_simple_loss(
     Notes
     -----
     The result does not depend on `num_threads` nor on the other sequences of the batch, not even by a
-    bit. A cell whose normaliser is below 1e-25 of what the maxima of its am and lm would give is computed
-    by itself, in float64, so that the result is correct for scores of any size. NaN or +inf among the
-    scores of a valid frame or node makes loss and gradients of that sequence NaN.
+    bit. The classes of blank and label are computed apart, in float64: gradients near 0 keep their digits.
+    A node whose normaliser is below 1e-25 of what the maxima of its am and lm would give is computed by
+    itself, in float64, so that results are correct if the two disagree. NaN or +inf among the scores of a
+    valid frame or node makes loss and gradients of that sequence NaN.
 
     The working memory is that of one sequence: two to three arrays of the size of its scores, and 60 bytes
     for each frame and node.
@@ -243,12 +244,15 @@ def rnnt_simple_loss(
     >>> am, lm = np.log([[1.0, 3], [2, 1]]), np.log([[1.0, 1], [2, 1]])
     >>> loss, grad = fsl.rnnt_simple_loss(am, lm, [1], return_grad=True)
     >>> round(loss, 6)
-    1.021651
+    1.181994
     >>> grad.am.round(4)
-    array([[ 0.0267, -0.0267],
-           [-0.0267,  0.0267]])
-    >>> fsl.rnnt_loss(am[:, None] + lm, [1]).round(6)
-    1.021651
+    array([[-0.437 ,  0.437 ],
+           [-0.0551,  0.0551]])
+
+    The loss of the sums is the same:
+
+    >>> round(fsl.rnnt_loss(am[:, None] + lm, [1]), 6)
+    1.181994
     """
     normalizer = check_reduction(reduction, SEQUENCE_REDUCTIONS, normalizer)
     joiner = _as_joiner(am, lm, labels, logit_lengths, label_lengths, blank, topology, infeasible)

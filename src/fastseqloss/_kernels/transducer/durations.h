@@ -24,12 +24,13 @@ typedef struct {
     double *ends;              /* [n] occupancies of the arcs to the end */
 } fsl_tdt;
 
-/* Softmax of logits x [nodes, n], as m * 2^e, arrays [n, nodes]. Returns 1 if there is NaN or inf. */
-FSL_UNUSED static int fsl_tdt_softmax(const double *restrict x, ptrdiff_t nodes, ptrdiff_t n, double *restrict m,
-                                      double *restrict e, double *restrict scratch)
+/* Softmax of logits x [nodes, n], as m * 2^e, arrays [n, nodes]. Returns 1 if there is NaN or inf, or else 2 if a
+ * finite logit is further below others than `huge`. */
+FSL_UNUSED static int fsl_tdt_softmax(const double *restrict x, ptrdiff_t nodes, ptrdiff_t n, double huge,
+                                      double *restrict m, double *restrict e, double *restrict scratch)
 {
     double *restrict most = scratch, *restrict sum = scratch + nodes;
-    int bad = 0;
+    int bad = 0, far = 0;
     for (ptrdiff_t u = 0; u < nodes; u++) {
         most[u] = -INFINITY;
         sum[u] = 0;
@@ -45,9 +46,10 @@ FSL_UNUSED static int fsl_tdt_softmax(const double *restrict x, ptrdiff_t nodes,
     }
     for (ptrdiff_t k = 0; k < n; k++) {
         double *restrict mk = m + k * nodes, *restrict ek = e + k * nodes;
-        FSL_SIMD()
+        FSL_SIMD(reduction(| : far))
         for (ptrdiff_t u = 0; u < nodes; u++) {
             const double z = mk[u] - (most[u] == -INFINITY ? 0.0 : most[u]);
+            far |= (z < -huge) & (mk[u] > -INFINITY);
             ek[u] = fsl_split_exponent(z);
             mk[u] = fsl_split_mantissa(z, ek[u]);
             sum[u] += mk[u] * fsl_pow2(ek[u]);
@@ -60,7 +62,7 @@ FSL_UNUSED static int fsl_tdt_softmax(const double *restrict x, ptrdiff_t nodes,
         FSL_SIMD()
         for (ptrdiff_t u = 0; u < nodes; u++) mk[u] *= sum[u];
     }
-    return bad;
+    return bad ? 1 : far ? 2 : 0;
 }
 
 /* ---- forward ------------------------------------------------------------------------------- */

@@ -7,6 +7,7 @@ from fastseqloss._kernels.lattice.extended_range cimport DEAD
 from fastseqloss._kernels.lattice.grid cimport Grid
 from fastseqloss._kernels.parallel.workspace cimport size_product, take
 from fastseqloss._kernels.simd.elements cimport Array, load, store
+from fastseqloss._kernels.transducer.nodes cimport HUGE, Sequence
 
 
 cdef extern from "transducer/durations.h" nogil:
@@ -19,8 +20,8 @@ cdef extern from "transducer/durations.h" nogil:
         double *q_e
         double *scratch
         double *ends
-    bint duration_softmax "fsl_tdt_softmax"(const double *x, Py_ssize_t nodes, Py_ssize_t n, double *m, double *e,
-                                            double *scratch) noexcept
+    int duration_softmax "fsl_tdt_softmax"(const double *x, Py_ssize_t nodes, Py_ssize_t n, double huge, double *m,
+                                           double *e, double *scratch) noexcept
     double duration_forward "fsl_tdt_forward"(const DurationLattice *s, const Grid *grid) noexcept
     void duration_backward "fsl_tdt_backward"(const DurationLattice *s, const Grid *grid) noexcept
 
@@ -35,11 +36,7 @@ cdef struct Durations:
     const int64_t *values
     Array x, g                  # logits and gradient [B, T, U+1, n]; g.data may be NULL
     Py_ssize_t size             # bytes of a logit
-    double weight, weight_e     # factor of every arc, weight * 2^weight_e
-
-
-cdef inline void set_factor(Durations *d, double log_weight) noexcept nogil:
-    log_weights(1, &log_weight, &d.weight, &d.weight_e)
+    double sigma                # minus the logarithm of a factor of every arc
 
 
 cdef inline uintptr_t lay_out_durations(const Durations *d, DurationLattice *s, Py_ssize_t frames, Py_ssize_t n_labels,
@@ -69,28 +66,37 @@ cdef inline char *node_of(const Array *x, Py_ssize_t b, Py_ssize_t t, Py_ssize_t
     return x.data + b * x.strides[0] + t * x.strides[1] + u * x.strides[2]
 
 
-cdef inline bint read_durations(const Durations *d, DurationLattice *s, Grid *grid, Py_ssize_t b) noexcept nogil:
-    """Probabilities of the durations of sequence b; returns True if there is NaN or inf."""
-    cdef Py_ssize_t t, u, k, at, nodes = grid.end + 1
-    cdef bint together = d.x.strides[2] == d.n * d.size, bad = False
-    cdef double *x = logits_of(s, grid)
+cdef inline void read_durations(const Durations *d, DurationLattice *s, Sequence *sequence) noexcept nogil:
+    """Probabilities of the durations of a sequence; notes NaN or inf, and huge logits."""
+    cdef Py_ssize_t t, u, k, at, nodes = sequence.grid.end + 1
+    cdef bint together = d.x.strides[2] == d.n * d.size
+    cdef double *x = logits_of(s, &sequence.grid)
     cdef double *m = x + d.n * nodes
     cdef double *e = m + d.n * nodes
+    cdef int state
     for t in range(s.frames):
         for u in range(1 if together else nodes):
-            load(d.x.kind, node_of(&d.x, b, t, u), d.size, d.n * nodes if together else d.n, x + u * d.n)
-        bad |= duration_softmax(x, nodes, d.n, m, e, s.scratch)
+            load(d.x.kind, node_of(&d.x, sequence.b, t, u), d.size, d.n * nodes if together else d.n, x + u * d.n)
+        state = duration_softmax(x, nodes, d.n, HUGE, m, e, s.scratch)
+        sequence.is_nan |= state == 1
+        sequence.is_huge |= state == 2
         for u in range(nodes):
-            at = grid.at[t + u] + u
+            at = sequence.grid.at[t + u] + u
             for k in range(d.n):
                 s.q[k * s.arcs + at], s.q_e[k * s.arcs + at] = m[k * nodes + u], e[k * nodes + u]
-    if d.weight != 1 or d.weight_e != 0:
-        for at in range(s.arcs):
-            grid.stay[at] *= d.weight
-            grid.stay_e[at] = max(grid.stay_e[at] + d.weight_e, DEAD)
-            grid.move[at] *= d.weight
-            grid.move_e[at] = max(grid.move_e[at] + d.weight_e, DEAD)
-    return bad
+    sequence.is_huge |= d.sigma > HUGE
+
+
+cdef inline void apply_sigma(const Durations *d, const DurationLattice *s, Grid *grid) noexcept nogil:
+    """Multiply the weights of all arcs by exp(-sigma)."""
+    cdef double z = -d.sigma, weight, weight_e
+    cdef Py_ssize_t at
+    log_weights(1, &z, &weight, &weight_e)
+    for at in range(s.arcs if z else 0):
+        grid.stay[at] *= weight
+        grid.stay_e[at] = max(grid.stay_e[at] + weight_e, DEAD)
+        grid.move[at] *= weight
+        grid.move_e[at] = max(grid.move_e[at] + weight_e, DEAD)
 
 
 cdef inline void put_durations(const Durations *d, const DurationLattice *s, const Grid *grid, Py_ssize_t b,

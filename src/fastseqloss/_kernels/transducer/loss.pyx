@@ -27,10 +27,11 @@ from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Held, hold, le
 from fastseqloss._kernels.simd.rows cimport load_max, row_exp, row_gradient
 from fastseqloss._kernels.simd.softmax cimport exp64
 from fastseqloss._kernels.transducer.durations cimport (
-    DurationLattice, Durations, duration_backward, duration_forward, fill_durations, lay_out_durations, put_durations,
-    read_durations, set_factor,
+    DurationLattice, Durations, apply_sigma, duration_backward, duration_forward, fill_durations, lay_out_durations,
+    put_durations, read_durations,
 )
 from fastseqloss._kernels.transducer.exact cimport score_of_label, solve_exactly
+from fastseqloss._kernels.transducer.exact_durations cimport solve_durations_exactly
 from fastseqloss._kernels.transducer.nodes cimport (
     Problem, Rows, Sequence, first_column, last_column, lay_out, lay_out_rows, least_column, open_frames, position,
     rows_of_block, set_rows,
@@ -211,22 +212,27 @@ cdef void trace(const Batch *a, const Sequence *s) noexcept nogil:
 cdef void solve_durations(const Batch *a, Sequence *s, uintptr_t scratch) noexcept nogil:
     """Loss of a sequence with durations, and the gradient of their logits; weights of tokens become occupancies."""
     cdef DurationLattice lattice
-    cdef double log_p
+    cdef double total = 0
+    cdef bint backward = a.durations.g.data != NULL
     lay_out_durations(&a.durations, &lattice, s.frames, s.n_labels, scratch)
-    if s.has_path and read_durations(&a.durations, &lattice, &s.grid, s.b):
-        s.is_nan = True
+    if s.has_path:
+        read_durations(&a.durations, &lattice, s)
     if s.is_nan:
         a.loss[s.b], s.has_path = NAN, False
+    if s.has_path and s.is_huge:
+        if not solve_durations_exactly(&a.durations, &lattice, &a.problem, s, backward, &total):
+            a.no_memory[0], s.has_path = True, False
+    elif s.has_path:
+        apply_sigma(&a.durations, &lattice, &s.grid)
+        total = duration_forward(&lattice, &s.grid)
+        s.has_path = total > -INFINITY
+        if s.has_path and backward:
+            duration_backward(&lattice, &s.grid)
     if s.has_path:
-        log_p = duration_forward(&lattice, &s.grid)
-        s.has_path = log_p > -INFINITY
-        a.loss[s.b] = max(-log_p, 0.0)  # negative by rounding only
-    if a.durations.g.data == NULL:
-        return
-    if s.has_path:
-        duration_backward(&lattice, &s.grid)
+        a.loss[s.b] = max(-total, 0.0)  # negative by rounding only
+    if backward and s.has_path:
         put_durations(&a.durations, &lattice, &s.grid, s.b, a.scale[s.b])
-    else:
+    elif backward:
         fill_durations(&a.durations, s.b, s.frames, s.n_labels + 1, NAN if s.is_nan else 0)
 
 
@@ -456,7 +462,6 @@ def rnnt_loss(object scores, int kind, const int64_t[::1] labels, const int64_t[
         read_arrays(&batch, &held, scores, kind, grad, loss)
         read_labels(&batch, labels, starts, logit_lengths, label_lengths, ranges, order)
         batch.problem.input, batch.problem.blank, batch.no_memory = <Input> input_kind, blank, &no_memory
-        batch.problem.with_exact = True
         batch.problem.hat, batch.problem.modified = hat, modified
         batch.scale, batch.emit, batch.backward = &scale[0], 1 + fastemit, grad is not None or of_blank is not None
         batch.use = SLOPES if input_kind == PROBS and grad is not None else OCCUPANCIES
@@ -488,7 +493,6 @@ def rnnt_align(object scores, int kind, const int64_t[::1] labels, const int64_t
         read_arrays(&batch, &held, scores, kind, None, loss)
         read_labels(&batch, labels, starts, logit_lengths, label_lengths, ranges, order)
         batch.problem.input, batch.problem.blank, batch.no_memory = <Input> input_kind, blank, &no_memory
-        batch.problem.with_exact = True
         batch.problem.hat, batch.problem.modified = hat, modified
         batch.scale, batch.use, batch.most_labels = &scale[0], BEST_PATH, frames.shape[1]
         if frames.shape[1]:
@@ -514,20 +518,21 @@ def tdt_loss(object scores, int kind, const int64_t[::1] labels, const int64_t[:
     cdef Held held
     cdef Batch batch
     cdef Status status
+    cdef bint no_memory = False
     memset(&batch, 0, sizeof(Batch))
     memset(&held, 0, sizeof(Held))
     try:
         read_arrays(&batch, &held, scores, kind, grad, loss)
         read_labels(&batch, labels, starts, logit_lengths, label_lengths, None, order)
-        batch.problem.input, batch.problem.blank = LOGITS, blank
+        batch.problem.input, batch.problem.blank, batch.no_memory = LOGITS, blank, &no_memory
         batch.scale, batch.emit, batch.use = &scale[0], 1, OCCUPANCIES
         batch.durations.x = hold(&held, duration_scores, duration_kind, False)
         batch.durations.size = held.buffers[2].itemsize
         batch.durations.g = hold(&held, duration_grad, duration_kind, True)
         batch.durations.n, batch.durations.values = durations.shape[0], &durations[0]
-        set_factor(&batch.durations, -sigma)
+        batch.durations.sigma = sigma
         with nogil:
             status = run_batch(&batch, num_threads)
-        check(status, size_sum(batch.arrays.size, batch.rows.size))
+        check_memory(&batch, status)
     finally:
         let_go(&held)

@@ -37,7 +37,6 @@ cdef struct Problem:
     Array x, g                             # scores and gradient [B, T, U+1, V]; g.data may be NULL
     Input input
     bint hat, modified
-    bint with_exact                        # huge scores are kept for the exact path
     bint native                            # float32 or float64: scores are read and written in place
     bint keep                              # exponentials of logits are kept in g
     Py_ssize_t size                        # bytes of a score
@@ -266,7 +265,7 @@ cdef inline void open_rows(const Problem *p, Sequence *s, Rows *rows, floating *
         s.is_nan = True
         return
     for k in range(rows.n):
-        at, exact = rows.at[k], p.with_exact and is_huge(p, rows, k)
+        at, exact = rows.at[k], is_huge(p, rows, k)
         sums = max(rows.sum[k], 1) if p.input == LOGITS else 1
         (<floating *> s.rest)[at] = <floating> (1 - sums if exact else sums - 1)
         if exact:
