@@ -93,7 +93,7 @@ def test_exp_normal_float32(kernel):
         exact = np.exp(x.astype(np.float64))
         error = np.abs(evaluate(kernel.exp_normal, x) - exact)
         assert error.max() <= 8e-8
-        assert (error <= exact * (2.0**-23 - x * 2.0**-24) + np.finfo(np.float32).smallest_normal).all()
+        assert (error <= exact * (2.0**-23 - x * 1.25 * 2.0**-24) + np.finfo(np.float32).smallest_normal).all()
     np.testing.assert_array_equal(evaluate(kernel.exp_normal, np.zeros(40, np.float32)), 1)
 
 

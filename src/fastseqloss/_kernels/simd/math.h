@@ -73,8 +73,9 @@ FSL_INLINE double fsl_exp_normal64(double x)
 }
 
 /* exp(x) = 2^k 2^t for -88 <= x <= 88, t = x log2(e) - k, with two operations fewer. Relative to exp(x), the error is
- * at most |x| 2^-24, from the rounding of x log2(e), plus 2^-23; it stays under 8e-8 for x <= 0, and the result at 0 is
- * exactly 1. Below -87.68, k is -127, and the factor 2^k has exponent bits 0 and is 0. */
+ * at most 1.25 |x| 2^-24, from the rounding of log2(e) and of its product with x, plus 2^-23; it stays under 8e-8 for
+ * x <= 0, and the result at 0 is exactly 1. Below -87.68, k is -127, and the factor 2^k has exponent
+ * bits 0 and is 0. */
 FSL_INLINE float fsl_exp_normal32(float x)
 {
     const float z = x * 1.44269504f + (12582912.0f + 127.0f);
