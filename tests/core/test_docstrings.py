@@ -34,7 +34,8 @@ OTHER_MEANINGS = {
     ("rewards", "mask"): {"expected_risk_loss"},
     ("rewards", "num_threads"): {"expected_risk_loss"},
     ("rewards", "reduction"): {"expected_risk_loss"},
-    ("torch", "logits"): {"softmax_cross_entropy"},
+    ("jax", "logits"): {"rnnt_loss"},
+    ("torch", "logits"): {"rnnt_loss", "softmax_cross_entropy"},
     ("torch", "targets"): {"softmax_cross_entropy"},
 }
 

@@ -275,3 +275,44 @@ def test_advantages_add_up_to_nothing():
     np.testing.assert_allclose(advantages.sum(axis=1), 0, atol=1e-12)
     assert np.ptp(advantages) > 0
     assert (drawn.log_probs <= 0).all()
+
+
+def test_transducer_reads_as_a_stream():
+    """What has been read up to a column does not depend on the columns behind it, nor on other strings."""
+    names = names_of("transduce_digits.py")
+    rng = np.random.default_rng(0)
+    strings = names["demo"].make_strings(names["demo"].split_digits(rng)[1], 6, rng)
+    model = names["Transducer"](names["Encoder"](rng), rng)
+    model.output.parameters["weight"] *= 20  # best classes that differ from column to column
+    model.output.parameters["bias"][:] = 0
+    whole = model.decode(strings)
+    assert whole.label_lengths.sum() > 10
+    for b, n in enumerate(strings.lengths):
+        one = names["first"](strings, b)
+        for cut in (1, n // 2, n):
+            part = model.decode(one._replace(columns=one.columns[:, :cut], lengths=np.array([cut])))
+            seen = whole.frames[b, : whole.label_lengths[b]] < cut
+            np.testing.assert_array_equal(part.labels[0], whole.labels[b, : whole.label_lengths[b]][seen])
+
+
+def test_gradients_of_the_transducer():
+    """Of every layer, beside central differences."""
+    names = names_of("transduce_digits.py")
+    rng = np.random.default_rng(0)
+    strings = names["demo"].make_strings(names["demo"].split_digits(rng)[0], 4, rng)
+    model = names["Transducer"](names["Encoder"](rng), rng)
+
+    class Everything:
+        def random(self, shape, dtype):
+            return np.ones(shape, dtype)
+
+    _, gradients = model.learn(strings, Everything())
+    assert gradients.keys() == model.parameters.keys()
+    for name, parameter in model.parameters.items():
+        place = np.unravel_index(np.abs(gradients[name]).argmax(), parameter.shape)
+        kept, losses = parameter[place].copy(), []
+        for step in (1e-2, -1e-2):
+            parameter[place] = kept + step
+            losses.append(model.learn(strings, Everything())[0])
+        parameter[place] = kept
+        assert gradients[name][place] == pytest.approx((losses[0] - losses[1]) / 2e-2, rel=1e-2)
