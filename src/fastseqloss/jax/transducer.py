@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -91,7 +91,7 @@ def rnnt_loss(
         Scores of V classes for every frame and every number of labels before it: float32, float64, float16 or
         bfloat16.
     labels : array of int [B, U], or [U]
-        Labels, with any values in the padding.
+        Classes, with any values in the padding.
     logit_lengths, label_lengths : array of int [B], optional
         Lengths of each sequence; the full ones by default.
     blank, input, blank_model, topology, fastemit, ranges, infeasible
@@ -151,7 +151,7 @@ def tdt_loss(
     logit_lengths: Any = None,
     label_lengths: Any = None,
     *,
-    durations: Sequence[int],
+    durations: Any,
     blank: int = 0,
     sigma: float = 0.0,
     infeasible: Infeasible = "inf",

@@ -137,7 +137,7 @@ def tdt_loss(
     Parameters
     ----------
     logits : Tensor [B, T, U + 1, V], or [T, U + 1, V] for one sequence
-        Scores of V classes, on the CPU: float32, float64, float16 or bfloat16.
+        As of `rnnt_loss`.
     duration_logits : Tensor [B, T, U + 1, D]
         Scores of the durations, of the dtype of `logits`.
     labels, logit_lengths, label_lengths, durations, blank, sigma, infeasible
