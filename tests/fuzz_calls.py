@@ -444,17 +444,9 @@ def _soft_dtw(name: str, random) -> Call:
     _maybe(random, arguments, "divergence", lambda: random.choice((True, False)), 0.4)
     call = _outputs(random, Call(name, arguments, None if single else case))
     if "grad_out" in call.arguments:
-        call.arguments["grad_out"] = _soft_dtw_grad_out(random, call.arguments)
+        kind = fsl.SoftDTWGradient
+        call.arguments["grad_out"] = _grad_out_tuple(random, call.arguments, kind, kind._fields)
     return call
-
-
-def _soft_dtw_grad_out(random, arguments) -> tuple[Any, ...]:
-    layouts = (np.copy, step_cases.strided, fuzz_values.subclassed)
-    outs = [
-        None if random.random() < 0.2 else random.choice(layouts)(np.full_like(arguments[name], 7))
-        for name in fsl.SoftDTWGradient._fields
-    ]
-    return random.choice((fsl.SoftDTWGradient._make, tuple))(outs)
 
 
 def _policy(name: str, random) -> Call:

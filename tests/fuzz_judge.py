@@ -150,10 +150,7 @@ def assert_same(result: Any, expected: Any, which: str, rtol: float = 0.0) -> No
 def _judge_gradient(call: Call, gradient: Any, clean: dict[str, Any]) -> None:
     """Of the right type, in the right place, and 0 where nothing counts."""
     outs = call.arguments.get("grad_out")
-    if isinstance(gradient, fsl.SoftDTWGradient):
-        gradients = gradient._asdict()
-        outs = dict(zip(gradients, (None, None) if outs is None else outs, strict=True))
-    elif isinstance(gradient, tuple):
+    if isinstance(gradient, tuple):
         names = fuzz_answers.SCORES.get(call.name, getattr(gradient, "_fields", ()))
         gradients = dict(zip(names, gradient, strict=True))
         rest = (None,) * (len(gradients) - 1)
@@ -173,6 +170,8 @@ def _judge_gradient(call: Call, gradient: Any, clean: dict[str, Any]) -> None:
         assert outs[name] is None or found is outs[name], f"gradient of {name} is not in grad_out"
     if call.name in fuzz_answers.SCORES:
         for name, counted in fuzz_answers.nodes_that_count(clean).items():
+            if gradients[name] is None:
+                continue
             assert not np.asarray(gradients[name])[~counted].astype(np.float64).any(), "gradient where nothing counts"
         return
     if call.name in fuzz_answers.SOFT_DTW:

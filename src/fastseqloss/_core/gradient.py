@@ -85,64 +85,40 @@ def as_gradient(argument: Differentiable, return_grad: bool, grad_out: Any, name
     return Gradient(shape, dtype, folded, grad_out, direct=True, in_place=in_place)
 
 
-def as_argument_gradients(
+def as_gradients_of(
     arguments: dict[str, Differentiable], return_grad: bool, grad_out: Any, result: Any
 ) -> tuple[Gradient, ...]:
     """Allocate the gradients with respect to several arguments, or check the arrays given for them.
 
-    `result` is the class of the named tuple of all gradients, and `grad_out` may be such a tuple, with None for omitted
-    arrays.
+    `result` is the class of the named tuple of all gradients, and `grad_out` may be such a tuple, with None for
+    gradients that are not wanted.
     """
+    wanted = flag("return_grad", return_grad)
     if grad_out is None:
-        return tuple([as_gradient(argument, return_grad, None) for argument in arguments.values()])
-    flag("return_grad", return_grad)
-    if not isinstance(grad_out, tuple) or len(grad_out) != len(arguments):
-        kind = f"a tuple of {len(grad_out)}" if isinstance(grad_out, tuple) else f"of type {type(grad_out).__name__}"
-        allowed = f"a {result.__name__} of {len(arguments)} arrays, with None for those to be allocated"
-        raise TypeError(f"grad_out is {kind}; allowed: {allowed}")
+        return tuple([as_gradient(argument, wanted, None) for argument in arguments.values()])
+    allowed = f"a {result.__name__}, or a tuple of {len(arguments)}, of arrays and None"
+    if not isinstance(grad_out, tuple):
+        raise TypeError(f"grad_out must be {allowed}, got {type(grad_out).__name__}")
+    if len(grad_out) != len(arguments):
+        raise ValueError(f"grad_out has {len(grad_out)} arrays; allowed: {allowed}")
     outs = tuple([None if out is None else as_output(out) for out in grad_out])
     gradients = []
     for k, (name, argument) in enumerate(arguments.items()):
         field = f"grad_out.{result._fields[k]}"
-        gradients.append(as_gradient(argument, True, outs[k], field))
-        out = outs[k]
-        if out is not None:
-            _check_apart(result._fields, outs, k)
-            for other, read in arguments.items():
-                if other != name and shares_memory(out, read.given):
-                    raise ValueError(f"{field} shares memory with {other}; allowed: {name} itself or apart")
-    return tuple(gradients)
-
-
-def as_gradients_of(
-    arguments: Sequence[Differentiable], return_grad: bool, grad_out: Any, result: Any
-) -> tuple[Gradient, ...]:
-    """Allocate the gradients with respect to several arguments that have a batch axis each, or check those given.
-
-    `result` is the class of the named tuple of all gradients, whose fields are the names of the arguments. `grad_out`
-    is such a tuple, with None for gradients that are not wanted.
-    """
-    wanted = flag("return_grad", return_grad)
-    names = result._fields
-    if grad_out is None:
-        return tuple(as_gradient(argument, wanted, None) for argument in arguments)
-    allowed = f"a {result.__name__}, or a tuple of {len(names)}, of arrays and None"
-    if not isinstance(grad_out, tuple):
-        raise TypeError(f"grad_out must be {allowed}, got {type(grad_out).__name__}")
-    if len(grad_out) != len(names):
-        raise ValueError(f"grad_out has {len(grad_out)} arrays; allowed: {allowed}")
-    outs = tuple([None if out is None else as_output(out) for out in grad_out])
-    gradients = []
-    for k, (name, argument) in enumerate(zip(names, arguments, strict=True)):
         out: Any = outs[k]
-        gradients.append(as_gradient(argument, False, out, f"grad_out.{name}"))
+        gradients.append(as_gradient(argument, False, out, field))
         if out is None:
             continue
-        for other, input_ in zip(names, arguments, strict=True):
-            if other != name and shares_memory(out, input_.given):
-                raise ValueError(f"grad_out.{name} shares memory with {other}; allowed: {name} itself, or apart")
-        _check_apart(names, outs, k)
+        for other, read in arguments.items():
+            if other != name and shares_memory(out, read.given):
+                raise ValueError(f"{field} shares memory with {other}; allowed: {name} itself, or apart")
+        _check_apart(result._fields, outs, k)
     return tuple(gradients)
+
+
+def finished(gradients: tuple[Gradient, ...]) -> list[NDArray[Any] | None]:
+    """Return the arrays to return, None for gradients that are not wanted."""
+    return [None if gradient.values is None else gradient.finish() for gradient in gradients]
 
 
 def as_gradients(

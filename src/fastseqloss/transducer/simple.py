@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_lengths, as_weights, check_output, kernel_ready
-from .._core.gradient import Gradient, as_argument_gradients
+from .._core.gradient import Gradient, as_gradients_of, finished
 from .._core.labels import Alphabet, Labels, Names, check_labels, read_label_array, read_labels
 from .._core.levels import load
 from .._core.options import as_index, as_number, choice
@@ -44,12 +44,12 @@ class RNNTSimpleGradient(NamedTuple):
 
     Attributes
     ----------
-    am : ndarray [B, T, V]
-    lm : ndarray [B, U+1, V]
+    am : ndarray [B, T, V], or None if `grad_out` was given without it
+    lm : ndarray [B, U+1, V], or None if `grad_out` was given without it
     """
 
-    am: NDArray[Any]
-    lm: NDArray[Any]
+    am: NDArray[Any] | None
+    lm: NDArray[Any] | None
 
 
 GradOut = RNNTSimpleGradient | tuple[NDArray[Any] | None, NDArray[Any] | None]
@@ -192,8 +192,9 @@ def rnnt_simple_loss(
     return_grad : bool
         Whether to return the gradients too.
     grad_out : RNNTSimpleGradient, optional
-        Arrays of the shapes and dtypes of `am` and `lm` to write the gradients to, or None for one to be
-        allocated; each may be the argument itself. Implies `return_grad`.
+        Arrays of the shapes and dtypes of `am` and `lm` to write the gradients to; each may be the
+        argument itself. None in place of an array means that this gradient is not wanted. Implies
+        `return_grad`.
     num_threads : int, optional
         Threads to use; see `set_num_threads` for the default. Those of NumPy's products of matrices are
         set by its BLAS.
@@ -204,8 +205,8 @@ def rnnt_simple_loss(
         The loss in nats.
     grad : RNNTSimpleGradient
         Named tuple ``(am, lm)`` of the gradients of the reduced loss (of the sum of the losses, with
-        "none"), each of the shape and dtype of its argument; exactly 0 in the padding. Only with
-        `return_grad` or `grad_out`.
+        "none"), each of the shape and dtype of its argument, or None if not wanted; exactly 0 in the
+        padding. Only with `return_grad` or `grad_out`.
 
     Raises
     ------
@@ -260,7 +261,7 @@ def rnnt_simple_loss(
     emission = 1.0 + as_number("fastemit", fastemit, 0.0, np.inf)
     weight = as_weights("sample_weight", sample_weight, len(joiner.frames))
     check_num_threads(num_threads)
-    gradients = as_argument_gradients({"am": joiner.am, "lm": joiner.lm}, return_grad, grad_out, RNNTSimpleGradient)
+    gradients = as_gradients_of({"am": joiner.am, "lm": joiner.lm}, return_grad, grad_out, RNNTSimpleGradient)
     scale = length_scale(reduction, joiner.labels.lengths, normalizer, weight)
     loss = np.empty(len(joiner.frames))
     for b in range(len(loss)):
@@ -270,9 +271,9 @@ def rnnt_simple_loss(
     reduced = reduce_sequences(reduction, loss, scale)
     if joiner.am.single and reduction == "none":
         reduced = float(np.asarray(reduced)[0])
-    if gradients[0].values is None:
+    if grad_out is None and not return_grad:
         return reduced
-    return reduced, RNNTSimpleGradient(*(gradient.finish() for gradient in gradients))
+    return reduced, RNNTSimpleGradient(*finished(gradients))
 
 
 def rnnt_simple_posteriors(
@@ -406,15 +407,16 @@ class _Sequence:
 
     def run(self, gradients: tuple[Gradient, ...], scale: float, emission: float) -> float:
         """Return the loss; write the gradients, including the padding."""
-        outs = [gradient.values[self.b] for gradient in gradients if gradient.values is not None]
-        for out, scores in zip(outs, (self.am, self.lm), strict=False):
-            out[len(scores) :] = 0.0
-        log_p = self.solve(emission, gradient=bool(outs)) if scale and len(self.am) else -np.inf
-        if np.isfinite(log_p) and outs:
-            self._write(outs, scale)
-        for out, scores in zip(outs, (self.am, self.lm), strict=False):
+        outs = [None if gradient.values is None else gradient.values[self.b] for gradient in gradients]
+        wanted = [(out, len(scores)) for out, scores in zip(outs, (self.am, self.lm), strict=True) if out is not None]
+        for out, count in wanted:
+            out[count:] = 0.0
+        log_p = self.solve(emission, gradient=bool(wanted)) if scale and len(self.am) else -np.inf
+        if np.isfinite(log_p) and wanted:
+            self._write(*outs, scale)
+        for out, count in wanted:
             if not np.isfinite(log_p):
-                out[: len(scores)] = 0.0 if log_p == -np.inf else np.nan
+                out[:count] = 0.0 if log_p == -np.inf else np.nan
         return max(-log_p, 0.0) if scale else 0.0  # negative by rounding only
 
     def solve(self, emission: float = 1.0, *, gradient: bool = False, posteriors: bool = False) -> float:
@@ -459,38 +461,40 @@ class _Sequence:
         with np.errstate(all="ignore"):
             return np.matmul(a, b, out=product)
 
-    def _write(self, outs: list[NDArray[Any]], scale: float) -> None:
-        """Write the gradients of am and lm, after `solve`."""
+    def _write(self, am_out: NDArray[Any] | None, lm_out: NDArray[Any] | None, scale: float) -> None:
+        """Write the gradients of am and lm, unless None, after `solve`."""
         assert self.of_blank is not None
         assert self.of_label is not None
         more_am, more_lm = self._cells() if (self.norms < 0).any() else (None, None)
-        classes, slots = np.unique(self.labels, return_inverse=True)
-        _kernel.gradient[self.type_name](
-            self._product(self.norms, self.lm_exps),
-            self.am_exps,
-            more_am,
-            arcs=self.of_label,
-            slot=slots.astype(np.int64, copy=False),
-            classes=classes,
-            of_blank=self.of_blank.sum(axis=1),
-            blank=self.blank,
-            scale=scale,
-            grad=outs[0],
-            num_threads=self._threads(self.am),
-        )
-        _kernel.gradient[self.type_name](
-            self._product(self.norms.T, self.am_exps),
-            self.lm_exps,
-            more_lm,
-            arcs=self.of_label.sum(axis=0)[:, None],
-            slot=None,
-            classes=self.labels,
-            of_blank=self.of_blank.sum(axis=0),
-            blank=self.blank,
-            scale=scale,
-            grad=outs[1],
-            num_threads=self._threads(self.lm),
-        )
+        if am_out is not None:
+            classes, slots = np.unique(self.labels, return_inverse=True)
+            _kernel.gradient[self.type_name](
+                self._product(self.norms, self.lm_exps),
+                self.am_exps,
+                more_am,
+                arcs=self.of_label,
+                slot=slots.astype(np.int64, copy=False),
+                classes=classes,
+                of_blank=self.of_blank.sum(axis=1),
+                blank=self.blank,
+                scale=scale,
+                grad=am_out,
+                num_threads=self._threads(self.am),
+            )
+        if lm_out is not None:
+            _kernel.gradient[self.type_name](
+                self._product(self.norms.T, self.am_exps),
+                self.lm_exps,
+                more_lm,
+                arcs=self.of_label.sum(axis=0)[:, None],
+                slot=None,
+                classes=self.labels,
+                of_blank=self.of_blank.sum(axis=0),
+                blank=self.blank,
+                scale=scale,
+                grad=lm_out,
+                num_threads=self._threads(self.lm),
+            )
 
     def _cells(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the parts of the gradients from cells that were computed by themselves."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_weights, filled, stored, stored_or_none
-from .._core.gradient import as_argument_gradients
+from .._core.gradient import as_gradients_of, finished
 from .._core.levels import load
 from .._core.messages import listed
 from .._core.options import as_number, choice
@@ -29,12 +29,12 @@ class TDTGradient(NamedTuple):
 
     Attributes
     ----------
-    logits : ndarray [B, T, U+1, V]
-    durations : ndarray [B, T, U+1, D], of `duration_logits`
+    logits : ndarray [B, T, U+1, V], or None if `grad_out` was given without it
+    durations : ndarray [B, T, U+1, D], of `duration_logits`, or None if `grad_out` was given without it
     """
 
-    logits: NDArray[Any]
-    durations: NDArray[Any]
+    logits: NDArray[Any] | None
+    durations: NDArray[Any] | None
 
 
 GradOut = TDTGradient | tuple[NDArray[Any] | None, NDArray[Any] | None]
@@ -174,8 +174,9 @@ def tdt_loss(
     return_grad : bool
         Whether to return the gradients too.
     grad_out : TDTGradient, optional
-        Arrays of the shapes and dtypes of `logits` and `duration_logits` to write the gradients to, or
-        None for one to be allocated; each may be the argument itself. Implies `return_grad`.
+        Arrays of the shapes and dtypes of `logits` and `duration_logits` to write the gradients to; each
+        may be the argument itself. None in place of an array means that this gradient is not wanted.
+        Implies `return_grad`.
     num_threads : int, optional
         Threads to use, also for a single sequence; see `set_num_threads` for the default.
 
@@ -186,7 +187,8 @@ def tdt_loss(
     grad : TDTGradient
         Named tuple ``(logits, durations)`` of the gradients of the reduced loss (of the sum of the
         losses, with "none") with respect to `logits` and `duration_logits`, each of the shape and dtype
-        of its argument; exactly 0 in the padding. Only with `return_grad` or `grad_out`.
+        of its argument, or None if not wanted; exactly 0 in the padding. Only with `return_grad` or
+        `grad_out`.
 
     Raises
     ------
@@ -258,12 +260,16 @@ def tdt_loss(
     weight = as_weights("sample_weight", sample_weight, len(lattice.frames))
     if infeasible == "raise":
         _require_feasible(lattice, steps)
-    gradients = as_argument_gradients(
+    gradients = as_gradients_of(
         {"logits": lattice.scores, "duration_logits": of_durations}, return_grad, grad_out, TDTGradient
     )
     scale = length_scale(reduction, lattice.labels.lengths, normalizer, weight)
     order, threads = schedule_frames(lattice, num_threads)
     loss = filled(len(lattice.frames), np.inf)
+    grads = [gradient.values for gradient in gradients]
+    if any(grad is not None for grad in grads):  # the kernel computes both
+        both = zip(grads, (lattice.scores, of_durations), strict=True)
+        grads = [scores.empty() if grad is None else grad for grad, scores in both]
     if not lattice.empty:
         _kernel.tdt_loss(
             *stored(lattice.scores.values),
@@ -278,8 +284,8 @@ def tdt_loss(
             durations=steps,
             sigma=sigma,
             loss=loss,
-            grad=stored_or_none(gradients[0].values)[0],
-            duration_grad=stored_or_none(gradients[1].values)[0],
+            grad=stored_or_none(grads[0])[0],
+            duration_grad=stored_or_none(grads[1])[0],
             num_threads=threads,
         )
     if infeasible == "zero":
@@ -287,9 +293,9 @@ def tdt_loss(
     reduced = reduce_sequences(reduction, loss, scale)
     if lattice.scores.single and reduction == "none":
         reduced = float(np.asarray(reduced)[0])
-    if gradients[0].values is None:
+    if grad_out is None and not return_grad:
         return reduced
-    return reduced, TDTGradient(*(gradient.finish() for gradient in gradients))
+    return reduced, TDTGradient(*finished(gradients))
 
 
 def _as_duration_scores(duration_logits: Any, lattice: Lattice, n_durations: int) -> Scores:
