@@ -23,6 +23,8 @@ from setuptools.errors import CompileError, LinkError
 KERNELS = [
     "ctc.loss",
     "ctc.alignment",
+    "transducer.loss",
+    "transducer.simple",
     "steps.classification",
     "steps.margin",
     "steps.pointwise",

@@ -7,6 +7,7 @@
     python bench/compare.py crf ...              the same options
     python bench/compare.py policy ...           the same options
     python bench/compare.py soft_dtw ...         the same options; with the peers that are installed
+    python bench/compare.py transducer ...       the same options
     python bench/compare.py adapters ...         PyTorch tensors and JAX arrays: [--threads] [--only] [--quick]
     python bench/compare.py overhead
     python bench/compare.py memory [--data DIR]
@@ -40,6 +41,7 @@ from bench import (
     sides_policy,
     sides_soft_dtw,
     sides_steps,
+    sides_transducer,
 )
 from bench.contest import OURS, TORCH, print_table
 from fastseqloss._core import levels
@@ -99,6 +101,23 @@ def policy(options: argparse.Namespace) -> int:
 def soft_dtw(options: argparse.Namespace) -> int:
     """Time and check soft-DTW: costs with posteriors, costs alone, a band, series, divergences."""
     return sides_soft_dtw.compare(options)
+
+
+def transducer(options: argparse.Namespace) -> int:
+    """Time and check the transducer losses; measure the working memory and the gain of a second thread."""
+    if options.side:
+        print(sides_transducer.growth_in_place(options.side))
+        return 0
+    status = sides_transducer.compare(options)
+    if not options.accuracy_only:
+        names = [name for name in sides_transducer.WORKLOADS if name in (options.only or sides_transducer.WORKLOADS)]
+        lines = []
+        for name in names:
+            command = [sys.executable, __file__, "transducer", "--side", name]
+            lines.append(sides_transducer.memory_line(name, resident.printed_by(command)))
+        print("\n### Working memory of rnnt_loss, the gradient over the logits, 1 thread\n")
+        print_table(lines)
+    return status
 
 
 def adapters(options: argparse.Namespace) -> int:
@@ -228,6 +247,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "memory": memory,
         "policy": policy,
         "soft_dtw": soft_dtw,
+        "transducer": transducer,
     }
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=commands, help="what to measure")

@@ -10,6 +10,10 @@ from fastseqloss._kernels import parallel
 
 # The modules with a kernel, and its name.
 KERNELS = {
+    "transducer.loss": "transducer.loss",
+    "transducer.alignment": "transducer.loss",
+    "transducer.simple": "transducer.simple",
+    "transducer.tdt": "transducer.loss",
     "crf.decoding": "crf.loss",
     "crf.loss": "crf.loss",
     "crf.structured_hinge": "crf.loss",

@@ -10,7 +10,7 @@ import fastseqloss as fsl
 from fuzz_calls import STRATEGIES
 
 HALF = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
-SCORES = ("logits", "emissions", "transitions", "start", "end")
+SCORES = ("logits", "duration_logits", "am", "lm", "emissions", "transitions", "start", "end")
 EXPECTED = (ValueError, TypeError, RuntimeError, NotImplementedError, MemoryError)
 SLOPES = (1.0, 0.0, -0.5, 3.0, 1024.0)
 OURS = ("num_threads", "return_grad", "grad_out")
@@ -35,9 +35,13 @@ class Problem:
         """The gradient of the losses times their slopes, in float64, not rounded to half precision."""
         wide = {name: x.astype(np.float32) if x.dtype in HALF else x for name, x in self.scores.items()}
         if self.function != "crf_loss":
-            gradient = self.run(wide, return_grad=True)[1].astype(np.float64)
+            found = self.run(wide, return_grad=True)[1]
+            found = found if isinstance(found, tuple) else (found,)
             with np.errstate(invalid="ignore"):  # infinite gradients times slopes of 0
-                return {"logits": gradient * slope.reshape(slope.shape + (1,) * (gradient.ndim - slope.ndim))}
+                return {
+                    name: gradient.astype(np.float64) * slope.reshape(slope.shape + (1,) * (gradient.ndim - slope.ndim))
+                    for name, gradient in zip(self.scores, found, strict=True)
+                }
         if slope.ndim == 0:
             return self._crf_gradients(self, wide, slope)
         totals = {name: np.zeros(x.shape) for name, x in wide.items()}
@@ -68,7 +72,7 @@ def problem(random: Any, function: str, **wanted: Any) -> Problem:
             break
     scores = {name: given.pop(name) for name in SCORES if name in given}
     arrays = ("labels", "label_lengths", "logit_lengths", "targets", "tags", "lengths", "mask", "class_weight",
-              "sample_weight")  # fmt: skip
+              "sample_weight", "ranges")  # fmt: skip
     constants = {name: given.pop(name) for name in arrays if name in given}
     return Problem(function, scores, constants, given)
 

@@ -9,6 +9,7 @@ import crf_cases
 import fastseqloss as fsl
 import soft_dtw_cases
 import step_cases
+import transducer_cases
 from reference import crf as reference_crf
 from reference import ctc as reference
 from reference import soft_dtw as reference_soft_dtw
@@ -16,6 +17,11 @@ from reference.steps import counting
 
 CRF = ("crf_loss", "structured_hinge_loss")
 SOFT_DTW = ("soft_dtw_loss", "soft_dtw_cost")
+SCORES = {  # of transducers
+    "rnnt_loss": ("logits",),
+    "tdt_loss": ("logits", "duration_logits"),
+    "rnnt_simple_loss": ("am", "lm"),
+}
 
 
 def frames_that_count(clean: dict[str, Any]) -> np.ndarray | None:
@@ -30,6 +36,31 @@ def frames_that_count(clean: dict[str, Any]) -> np.ndarray | None:
     if mask is not None:
         inside &= _truths(mask, shape)
     return _weighed(inside, clean) if len(shape) > 1 else inside
+
+
+def nodes_that_count(clean: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Of the gradients of a transducer, by name: frames within the lengths, columns within the number of labels."""
+    names = [name for name in ("logits", "duration_logits", "am", "lm") if name in clean]
+    shapes = {name: np.shape(clean[name])[:-1] for name in names}
+    if any(np.prod(shape, dtype=float) > 10**6 for shape in shapes.values()):
+        return {}
+    single = len(shapes[names[0]]) == (1 if "am" in clean else 2)
+    counts = clean.get("label_lengths")
+    if counts is None:
+        labels = clean["labels"]
+        counts = len(labels) if single else [len(row) for row in labels]
+    counts = np.reshape(_integers(counts), (-1, 1))
+    frames = np.reshape(_integers(clean.get("logit_lengths", 2**62)), (-1, 1))
+    found = {}
+    for name, shape in shapes.items():
+        axes = (1, *shape) if single else shape
+        counted = np.ones(axes, bool)
+        if name != "lm":
+            counted &= np.expand_dims(np.arange(axes[1]) < frames, tuple(range(2, len(axes))))
+        if name != "am":
+            counted &= np.expand_dims(np.arange(axes[-1]) <= counts, tuple(range(1, len(axes) - 1)))
+        found[name] = counted[0] if single else _weighed(counted, clean)
+    return found
 
 
 def _integers(value: Any) -> np.ndarray:
@@ -102,6 +133,13 @@ def check(call: Any, case: Any, result: Any, clean: dict[str, Any]) -> None:
         if clean.get("infeasible") == "zero":
             losses = np.where(losses == np.inf, 0, losses)
         lengths = case.label_lengths
+    elif isinstance(case, (transducer_cases.Case, transducer_cases.TDTCase)):
+        losses, gradient = call.function(**clean | reducing | {"infeasible": "inf"})
+        case.check(losses, gradient)
+        if clean.get("infeasible") == "zero":
+            losses = np.where(losses == np.inf, 0, losses)
+        gradient = gradient[0] if isinstance(gradient, tuple) else gradient
+        lengths = case.label_lengths
     else:
         assert isinstance(case, crf_cases.Case)
         losses, gradients = call.function(**clean | reducing)
@@ -121,7 +159,7 @@ def check(call: Any, case: Any, result: Any, clean: dict[str, Any]) -> None:
     loss = result[0] if isinstance(result, tuple) else result
     np.testing.assert_allclose(loss, expected, rtol=1e-12, atol=1e-12)
     if isinstance(result, tuple):
-        found = result[1] if isinstance(case, cases.Case) else result[1].emissions
+        found = result[1][0] if isinstance(result[1], tuple) else result[1]
         allowed = crf_cases.tolerance(gradient.dtype)
         size = np.maximum(1, np.abs(slope))
         with np.errstate(invalid="ignore"):

@@ -15,6 +15,7 @@ import fastseqloss as fsl
 import fuzz_values
 import soft_dtw_cases
 import step_cases
+import transducer_cases
 from fastseqloss._core.arrays import overlaps_itself
 from fastseqloss.steps.registry import LOSSES, SIGNS
 from step_cases import CLASSIFICATION, FIRST, REDUCTIONS, TARGETS, Capsule, Foreign
@@ -25,10 +26,20 @@ OPTIONS = {
     "blank", "input", "infeasible", "reduction", "normalizer", "return_grad", "num_threads", "ignore_index",
     "squared", "label_smoothing", "z_loss", "entropy_coef", "kl_coef", "clip", "discount", "decay",
     "sharpness", "star", "star_log_prob", "prior_scale", "pairwise", "frame_seconds", "frames", "smooth", "kind",
+    "blank_model", "topology", "fastemit", "sigma", "width", "max_symbols",
     "unit", "gamma", "band", "divergence", "ax", "loss_fn", "rng", "file", "terms", "spans", "names",
 }  # fmt: skip
 OPTIONS |= {row.parameter.name for row in LOSSES.values() if row.parameter and not row.parameter.per_feature}
-FREE = {"ax", "file", "names", "unit", "loss_fn", "rng"}  # anything goes there, or it is not ours to judge
+FREE = {
+    "ax",
+    "file",
+    "names",
+    "unit",
+    "loss_fn",
+    "rng",
+    "predict",
+    "join",
+}  # anything goes there, or it is not ours to judge
 
 
 @dataclass
@@ -284,21 +295,119 @@ def _crf(name: str, random) -> Call:
         arguments |= _reducing(random, batch, SEQUENCE_REDUCTIONS)
         call = _outputs(random, Call(name, arguments, None if single else case))
         if "grad_out" in call.arguments and random.random() < 0.3:
-            call.arguments["grad_out"] = _crf_grad_out(random, call.arguments)
+            call.arguments["grad_out"] = _grad_out_tuple(
+                random, call.arguments, fsl.CRFGradient, fsl.CRFGradient._fields
+            )
         return call
     _maybe(random, arguments, "num_threads", lambda: random.choice((1, 2, None)), 0.2)
     return Call(name, arguments)
 
 
-def _crf_grad_out(random, arguments) -> tuple[Any, ...]:
+def _grad_out_tuple(random, arguments, kind, names) -> tuple[Any, ...]:
+    """Arrays for the gradients of the arguments of these names, or None, as a named tuple or not."""
     outs = []
-    for name in fsl.CRFGradient._fields:
+    for name in names:
         given = arguments.get(name)
         if given is None or random.random() < 0.3:
             outs.append(None)
         else:
             outs.append(random.choice((np.copy, step_cases.strided, fuzz_values.subclassed))(np.full_like(given, 7)))
-    return random.choice((fsl.CRFGradient._make, tuple))(outs)
+    return random.choice((kind._make, tuple))(outs)
+
+
+def _rnnt(name: str, random) -> Call:
+    classes = random.choice((1, 2, 3, 5, 9, 17))
+    case = transducer_cases.random_case(
+        numbers(random), (random.randint(0, 3), random.randint(0, 5), random.randint(0, 4), classes),
+        blank=random.randint(-classes, classes - 1), variant=random.choice(transducer_cases.VARIANTS),
+        dtype=random.choice(FLOATS), scale=random.choice((0.1, 1.0, 10.0)), forbidden=random.choice((0, 0, 0.1)),
+        width=random.choice((None, None, 1, 2, 3)), full=random.random() < 0.5,
+    )  # fmt: skip
+    single = len(case.tokens) == 1 and random.random() < 0.5
+    if single:  # without a batch axis
+        case = case.sequence(0)
+        arguments = {"logits": case.scores[0], "labels": case.tokens[0], "logit_lengths": int(case.lengths[0])}
+    else:
+        arguments = {"logits": case.scores} | _ctc_labels(random, case) | {"logit_lengths": case.lengths}
+    arguments |= case.lattice_options
+    if case.ranges is not None:
+        arguments["ranges"] = case.ranges[0] if single else case.ranges
+    _maybe(random, arguments, "infeasible", lambda: random.choice(("inf", "zero")))
+    if name == "rnnt_loss":
+        case.fastemit = random.choice((0.0, 0.5, 1))
+        arguments["fastemit"] = case.fastemit
+        reducing = _reducing(random, len(case.tokens), SEQUENCE_REDUCTIONS)
+        return _outputs(random, Call(name, arguments | reducing, None if single else case))
+    _maybe(random, arguments, "num_threads", lambda: random.choice((1, 2, None)), 0.2)
+    return Call(name, arguments)
+
+
+def _tdt(random) -> Call:
+    shape = (random.randint(0, 3), random.randint(0, 5), random.randint(0, 4), random.choice((1, 2, 3, 5, 9)))
+    case = transducer_cases.random_tdt(
+        numbers(random), shape, random.choice(transducer_cases.DURATIONS), dtype=random.choice(FLOATS),
+        scale=random.choice((0.1, 1.0, 10.0)), sigma=random.choice((0.0, 0.05)), full=random.random() < 0.5,
+        blank=random.randint(-shape[3], shape[3] - 1),
+    )  # fmt: skip
+    arguments = {"logits": case.logits, "duration_logits": case.duration_logits}
+    arguments |= _ctc_labels(random, case) | {"logit_lengths": case.lengths} | case.options
+    _maybe(random, arguments, "infeasible", lambda: random.choice(("inf", "zero")))
+    return _paired_outputs(random, Call("tdt_loss", arguments | _reducing(random, shape[0], SEQUENCE_REDUCTIONS), case))
+
+
+def _simple(name: str, random) -> Call:
+    rng, classes = numbers(random), random.choice((1, 2, 3, 5, 9, 17))
+    shape = (random.randint(0, 3), random.randint(0, 5), random.randint(0, 4), classes)
+    case = transducer_cases.random_case(rng, shape, full=random.random() < 0.5, blank=random.randint(0, classes - 1))
+    am, lm = transducer_cases.additive(rng, case, random.choice(FLOATS), random.choice((0.1, 1.0, 10.0)))
+    if random.random() < 0.2:
+        lm = lm.astype(random.choice(FLOATS))
+    arguments = {"am": am, "lm": lm} | _ctc_labels(random, case) | {"logit_lengths": case.lengths, "blank": case.blank}
+    _maybe(random, arguments, "topology", lambda: random.choice(("regular", "modified")))
+    _maybe(random, arguments, "infeasible", lambda: random.choice(("inf", "zero")))
+    if name == "rnnt_simple_loss":
+        _maybe(random, arguments, "fastemit", lambda: random.choice((0.0, 0.5, 1)))
+        reducing = _reducing(random, shape[0], SEQUENCE_REDUCTIONS)
+        return _paired_outputs(random, Call(name, arguments | reducing))
+    _maybe(random, arguments, "num_threads", lambda: random.choice((1, 2, None)), 0.2)
+    return Call(name, arguments)
+
+
+def _paired_outputs(random, call: Call) -> Call:
+    """With gradients of two arguments, into arrays or not."""
+    kind = {"tdt_loss": fsl.TDTGradient, "rnnt_simple_loss": fsl.RNNTSimpleGradient}[call.name]
+    call = _outputs(random, call)
+    if "grad_out" in call.arguments:
+        call.arguments["grad_out"] = _grad_out_tuple(random, call.arguments, kind, [*call.arguments][:2])
+    return call
+
+
+def _prune_ranges(random) -> Call:
+    rng, shape = numbers(random), (random.randint(0, 3), random.randint(0, 6), random.randint(1, 5))
+    lengths = rng.integers(0, shape[1], shape[0], endpoint=True)
+    width = random.randint(2, 4)
+    most = np.minimum(shape[2] - 1, np.maximum(lengths, 1) * (width - 1))
+    arguments = {
+        "posteriors": (rng.random(shape).astype(random.choice(FLOATS)), rng.random(shape)),
+        "width": width,
+        "logit_lengths": lengths,
+        "label_lengths": rng.integers(0, most, endpoint=True),
+    }
+    return Call("rnnt_prune_ranges", arguments)
+
+
+def _rnnt_greedy(random) -> Call:
+    rng, classes, frames = numbers(random), random.randint(1, 5), (random.randint(0, 3), random.randint(0, 5))
+    table, blank = rng.normal(size=(classes, classes)), random.randint(0, classes - 1)
+    arguments = {
+        "frames": rng.normal(size=(*frames, classes)).astype(random.choice(FLOATS)),
+        "predict": lambda labels, states: (table[labels], states),
+        "join": lambda rows, predictions: rows + predictions,
+        "blank": blank,
+    }
+    _maybe(random, arguments, "lengths", lambda: rng.integers(0, frames[1], frames[0], endpoint=True))
+    _maybe(random, arguments, "max_symbols", lambda: random.choice((0, 1, 3)))
+    return Call("rnnt_greedy_decode", arguments)
 
 
 def _soft_dtw(name: str, random) -> Call:
@@ -328,17 +437,8 @@ def _soft_dtw(name: str, random) -> Call:
     _maybe(random, arguments, "divergence", lambda: random.choice((True, False)), 0.4)
     call = _outputs(random, Call(name, arguments, None if single else case))
     if "grad_out" in call.arguments:
-        call.arguments["grad_out"] = _soft_dtw_grad_out(random, call.arguments)
+        call.arguments["grad_out"] = _grad_out_tuple(random, call.arguments, fsl.SoftDTWGradient, ["x", "y"])
     return call
-
-
-def _soft_dtw_grad_out(random, arguments) -> tuple[Any, ...]:
-    layouts = (np.copy, step_cases.strided, fuzz_values.subclassed)
-    outs = [
-        None if random.random() < 0.2 else random.choice(layouts)(np.full_like(arguments[name], 7))
-        for name in fsl.SoftDTWGradient._fields
-    ]
-    return random.choice((fsl.SoftDTWGradient._make, tuple))(outs)
 
 
 def _policy(name: str, random) -> Call:
@@ -479,6 +579,11 @@ STRATEGIES: dict[str, Callable[[Any], Call]] = {
     **{name: partial(_steps_loss, name) for name in step_cases.NAMES},
     **{name: partial(_ctc, name) for name in ("ctc_loss", "ctc_posteriors", "ctc_align", "ctc_greedy_decode")},
     "ctc_feasible": _ctc_feasible,
+    **{name: partial(_rnnt, name) for name in ("rnnt_loss", "rnnt_posteriors", "rnnt_align")},
+    **{name: partial(_simple, name) for name in ("rnnt_simple_loss", "rnnt_simple_posteriors")},
+    "tdt_loss": _tdt,
+    "rnnt_prune_ranges": _prune_ranges,
+    "rnnt_greedy_decode": _rnnt_greedy,
     "ctc_collapse": _ctc_collapse,
     "ctc_alignment_log_prob": _ctc_alignment_log_prob,
     **{

@@ -21,6 +21,8 @@ from step_cases import LAYOUTS
 
 FUNCTIONS = {name: getattr(fsj, name) for name in fsj.__all__}
 GUISES = (*LAYOUTS, read_only, as_list, memmapped, jnp.asarray, jnp.asarray, jnp.asarray)
+TRANSDUCERS = ("rnnt_loss", "rnnt_simple_loss", "tdt_loss")
+REDUCED = ("ctc_loss_with_lengths", *TRANSDUCERS)
 _made = 0
 
 
@@ -57,7 +59,7 @@ class JaxCall(Judged):
         if self.wrongs:
             assert loss.dtype in (np.float32, np.float64)
             return "right"
-        reduced = self.name == "jax.ctc_loss_with_lengths" and loss.ndim == 0  # by JAX
+        reduced = self.name.split(".")[1] in REDUCED and loss.ndim == 0  # by JAX
         assert_loss(loss, self.problem.loss(), half, 1e-14 if not half else 2e-6 if reduced else 0.0)
         self._judge_gradients(random, loss)
         return "right"
@@ -167,7 +169,8 @@ def make(random, name: str) -> JaxCall:
     if _made % 200 == 0:  # every shape is a program of its own
         jax.clear_caches()
     kind = name.split(".")[1]
-    problem = {"ctc_loss": _optax, "ctc_loss_with_lengths": _ctc}.get(kind, _same)(random, kind)
+    makers = {"ctc_loss": _optax, "ctc_loss_with_lengths": _ctc} | dict.fromkeys(TRANSDUCERS, _transducer)
+    problem = makers.get(kind, _same)(random, kind)
     arguments = problem.scores | {key: value for key, value in problem.constants.items() if value is not None}
     if kind == "ctc_loss":
         arguments = {"logits": arguments["logits"], "logit_paddings": _paddings(random, arguments["logit_lengths"],
@@ -203,6 +206,14 @@ def _ctc(random, kind: str) -> Problem:
     while True:
         problem = fuzz_adapters.problem(random, "ctc_loss", **wanted)
         if problem.constants["labels"].ndim == problem.scores["logits"].ndim - 1:
+            return problem
+
+
+def _transducer(random, kind: str) -> Problem:
+    while True:
+        problem = fuzz_adapters.problem(random, kind)
+        scores = next(iter(problem.scores.values()))
+        if problem.constants["labels"].ndim == scores.ndim - (1 if kind == "rnnt_simple_loss" else 2):
             return problem
 
 

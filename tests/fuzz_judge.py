@@ -150,16 +150,16 @@ def assert_same(result: Any, expected: Any, which: str, rtol: float = 0.0) -> No
 def _judge_gradient(call: Call, gradient: Any, clean: dict[str, Any]) -> None:
     """Of the right type, in the right place, and 0 where nothing counts."""
     outs = call.arguments.get("grad_out")
-    if isinstance(gradient, fsl.CRFGradient):
-        gradients = dict(zip(gradient._fields, gradient, strict=True))
-        outs = dict(zip(gradient._fields, outs if isinstance(outs, tuple) else (outs, None, None, None), strict=True))
-        assert (gradient.start is None, gradient.end is None) == tuple(clean.get(k) is None for k in ("start", "end"))
-    elif isinstance(gradient, fsl.SoftDTWGradient):
-        gradients = gradient._asdict()
-        outs = dict(zip(gradients, (None, None) if outs is None else outs, strict=True))
+    if isinstance(gradient, tuple):
+        names = fuzz_answers.SCORES.get(call.name, getattr(gradient, "_fields", ()))
+        gradients = dict(zip(names, gradient, strict=True))
+        rest = (None,) * (len(gradients) - 1)
+        outs = dict(zip(gradients, outs if isinstance(outs, tuple) else (outs, *rest), strict=True))
     else:
         name = next(iter(call.arguments))
         gradients, outs = {name: gradient}, {name: outs}
+    if isinstance(gradient, fsl.CRFGradient):
+        assert (gradient.start is None, gradient.end is None) == tuple(clean.get(k) is None for k in ("start", "end"))
     for name, found in gradients.items():
         if found is None:
             continue
@@ -170,6 +170,10 @@ def _judge_gradient(call: Call, gradient: Any, clean: dict[str, Any]) -> None:
         assert outs[name] is None or found is outs[name], f"gradient of {name} is not in grad_out"
     if call.name in fuzz_answers.SOFT_DTW:
         fuzz_answers.check_padding_of_pairs(gradients, clean)
+        return
+    if call.name in fuzz_answers.SCORES:
+        for name, counted in fuzz_answers.nodes_that_count(clean).items():
+            assert not np.asarray(gradients[name])[~counted].astype(np.float64).any(), "gradient where nothing counts"
         return
     if call.name == "ctc_loss" or call.name in fuzz_answers.CRF:
         counted = fuzz_answers.frames_that_count(clean)
@@ -183,7 +187,7 @@ def _judge_gradient(call: Call, gradient: Any, clean: dict[str, Any]) -> None:
 
 
 STEP_LOSSES = {name for name in STRATEGIES if "grad_out" in parameters(name)} - {"ctc_loss", "expected_risk_loss"}
-STEP_LOSSES -= {*fuzz_answers.CRF, *fuzz_answers.SOFT_DTW}
+STEP_LOSSES -= {*fuzz_answers.CRF, *fuzz_answers.SCORES, *fuzz_answers.SOFT_DTW}
 
 
 def _may_be_nan(call: Call, clean: dict[str, Any]) -> bool:
@@ -241,7 +245,7 @@ class _Watched:
         self.outs = []
         self.rooms = []
         for name, value in call.arguments.items():
-            for array in value if type(value) in (list, tuple, fsl.CRFGradient, fsl.SoftDTWGradient) else (value,):
+            for array in value if isinstance(value, (list, tuple)) else (value,):
                 array = array.array if isinstance(array, (Foreign, Capsule)) else array
                 if isinstance(array, np.ndarray):
                     if name == "grad_out":

@@ -100,6 +100,8 @@ def strange_grad_out(random, call: Call) -> Any:
         lambda: fuzz_values.swapped(x),
         lambda: fuzz_values.memmapped(x) if x.dtype.kind == "f" else x,
         lambda: (x,),
+        lambda: (x.copy(), None),
+        lambda: (x, x),
         lambda: (x.copy(), None, None, None),
         lambda: (x.copy(), x, x, x),
         lambda: tuple(fuzz_values.wrong(random, x) for _ in range(4)),

@@ -22,6 +22,15 @@ def flat(result) -> tuple[np.ndarray, ...]:
     return () if result is None else (np.asarray(result),)
 
 
+def _predict(labels, states):
+    """A predictor without a state, one number for the last label."""
+    return labels[:, None] % 3 - 1.0, states
+
+
+def _join(frames, predictions):
+    return frames * predictions
+
+
 def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dict[str, tuple]:
     """Arguments by the name of the function; a dictionary at their end is of keywords."""
     rng = np.random.default_rng(0)
@@ -34,6 +43,10 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
     labels = rng.integers(1, classes, (batch, steps // 4))
     between = rng.normal(size=(classes, classes)).astype(np.float32)
     taken = np.take_along_axis(log_p, classes_of[..., None], -1)[..., 0]
+    columns = min(4, labels.shape[1])
+    nodes = rng.normal(size=(batch, steps, columns + 1, classes)).astype(np.float32)
+    of_columns = rng.normal(size=(batch, columns + 1, classes)).astype(np.float32)
+    of_durations = rng.normal(size=(*nodes.shape[:3], 3)).astype(np.float32)
     gradient = {"return_grad": True, "reduction": "none"}
     scored = (x, classes_of, between, lengths, gradient)
     targets = {SIGNS: np.where(y > 0, 1.0, -1.0), SHARES: shares}
@@ -62,10 +75,18 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
         "expected_risk_loss": (log_p[:, 0], np.abs(y[:, :classes]), gradient),
         "generalized_advantages": (y, shares, lengths, {"discount": 0.9, "decay": 0.9}),
         "policy_gradient_loss": (x, classes_of, y, lengths, {**gradient, "entropy_coef": 0.1}),
+        "rnnt_align": (nodes, labels[:, :columns], lengths),
+        "rnnt_greedy_decode": (x, _predict, _join, lengths),
+        "rnnt_loss": (nodes, labels[:, :columns], lengths, {**gradient, "fastemit": 0.1}),
+        "rnnt_posteriors": (nodes, labels[:, :columns], lengths),
+        "rnnt_prune_ranges": ((np.exp(nodes[..., 0]), np.exp(nodes[..., 1])), 3, lengths),
+        "rnnt_simple_loss": (x, of_columns, labels[:, :columns], lengths, gradient),
+        "rnnt_simple_posteriors": (x, of_columns, labels[:, :columns], lengths),
         "soft_dtw_cost": (x**2, np.full(batch, steps), np.full(batch, classes), gradient),
         "soft_dtw_loss": (x, log_p[:, ::-1], lengths, lengths, {**gradient, "divergence": True, "band": 9}),
         "soft_dtw_posteriors": (x, log_p[:, ::-1], lengths, lengths),
         "structured_hinge_loss": scored,
+        "tdt_loss": (nodes, of_durations, labels[:, :columns], lengths, {**gradient, "durations": [0, 1, 2]}),
     }
 
 

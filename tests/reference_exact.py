@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from reference import alignment as reference_alignment
+from reference import transducer
 
 
 def exact_sum(terms: Iterable[float]) -> Fraction | None:
@@ -86,6 +87,64 @@ def ctc(scores: np.ndarray, labels: Sequence[int], kind: str) -> CTC:
             gradient[t] /= np.where(scores[t] > 0, scores[t].astype(float), np.nan)
     possible = {path: s for path, s in zip(paths, sums, strict=True) if s is not None}
     return CTC(rounded(loss + Fraction(rest)), posteriors, gradient, possible)
+
+
+class RNNT(NamedTuple):
+    loss: float
+    by_blank: np.ndarray  # [T, U + 1] occupancies
+    by_label: np.ndarray
+    gradient: np.ndarray  # [T, U + 1, V]
+    scores: dict[tuple[transducer.Arc, ...], Fraction]  # of each possible path
+
+
+def _arcs_of_a_node(row: np.ndarray, kind: str, hat: bool) -> tuple[list[Fraction | None], np.ndarray]:
+    """Log-probability of each class at a node, blank 0, and the expectation of each class, given that it is passed."""
+    terms = [exact_sum([x]) for x in row]
+    expected = np.zeros(len(row))
+    if kind != "logits":
+        return terms, expected
+    found = log_normalizer(np.where(np.arange(len(row)) == 0, -np.inf, row) if hat else row)
+    for c, x in enumerate(terms):
+        if found is not None and x is not None and not (hat and c == 0):
+            expected[c] = exponential(x - found[0]) / math.exp(found[1])
+            terms[c] = x - found[0] - Fraction(found[1])
+    if hat:
+        z = terms[0]
+        small = 0.0 if z is None else exponential(-abs(z))
+        rest = -Fraction(math.log1p(small))
+        terms = [None if x is None else x + rest - (max(z, 0) if z is not None else 0) for x in terms]
+        terms[0] = None if z is None else min(z, 0) + rest
+    return terms, expected
+
+
+def rnnt(scores: np.ndarray, labels: Sequence[int], kind: str, topology: str, hat: bool = False) -> RNNT:
+    """Blank 0; without a path the loss is inf and there is no gradient. The gradient is that of "softmax" alone."""
+    frames, columns, _ = scores.shape
+    with np.errstate(divide="ignore"):
+        values = np.log(scores.astype(float)) if kind == "probs" else scores.astype(float)
+    nodes = [[_arcs_of_a_node(row, kind, hat) for row in rows] for rows in values]
+    paths = list(transducer.paths(frames, columns, transducer.TOPOLOGIES[topology]))
+    sums: list[Fraction | None] = []
+    for path in paths:
+        terms = [nodes[arc.t][arc.u][0][0 if arc.kind == transducer.BLANK else labels[arc.u]] for arc in path]
+        sums.append(None if None in terms else sum(terms, Fraction(0)))
+    found = shares(sums)
+    occupancies, gradient = np.zeros((2, frames, columns)), np.zeros(scores.shape)
+    if found is None:
+        return RNNT(math.inf, *occupancies, gradient, {})
+    best, log_sum, share = found
+    for path, weight in zip(paths, share, strict=True):
+        for arc in path:
+            occupancies[arc.kind, arc.t, arc.u] += weight
+    for t, u in np.ndindex(frames, columns):
+        gradient[t, u] = occupancies[:, t, u].sum() * nodes[t][u][1]
+        gradient[t, u, 0] -= occupancies[transducer.BLANK, t, u]
+        if u < len(labels):
+            gradient[t, u, labels[u]] -= occupancies[transducer.LABEL, t, u]
+    if kind == "probs":
+        gradient /= np.where(scores > 0, scores.astype(float), np.nan)
+    possible = {path: s for path, s in zip(paths, sums, strict=True) if s is not None}
+    return RNNT(rounded(-best - Fraction(log_sum)), *occupancies, gradient, possible)
 
 
 class CRF(NamedTuple):

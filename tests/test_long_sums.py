@@ -34,6 +34,18 @@ def test_ctc_loss(row, kind, each):
     assert_total(fsl.ctc_loss(np.tile(row, (STEPS, 1)), [], input=kind), each)
 
 
+@pytest.mark.parametrize("topology", ["regular", "modified"])
+def test_transducer(topology):
+    for row, kind, each in (
+        (ROW, "logits", LOG_SUM),
+        (np.array([[-0.1, -50.0]]), "log_probs", Fraction(0.1)),
+        (np.array([[-0.1, -1e30]]), "log_probs", Fraction(0.1)),
+    ):
+        x = np.tile(row, (STEPS, 1, 1))
+        assert_total(fsl.rnnt_loss(x, [], input=kind, topology=topology), each)
+        assert_total(-fsl.rnnt_align(x, [], input=kind, topology=topology).log_prob, each)
+
+
 def test_ctc_align_and_greedy_decode():
     x = np.tile([[-0.1, -50.0]], (STEPS, 1))
     assert_total(fsl.ctc_align(x, [], input="log_probs").log_prob, Fraction(-0.1))

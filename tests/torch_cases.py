@@ -40,6 +40,10 @@ LOSSES = {
     "ctc_loss_from_logits": lambda x: fst.ctc_loss_from_logits(x, *PROBLEM),
     "softmax_cross_entropy": lambda x: fst.softmax_cross_entropy(x, ones),
     "softmax_cross_entropy, none": lambda x: fst.softmax_cross_entropy(x, ones, reduction="none").sum(),
+    "rnnt_loss": lambda x: fst.rnnt_loss(x, [1, 2, 2]),  # one sequence of T frames and B - 1 labels
+    "rnnt_loss, none": lambda x: fst.rnnt_loss(x[None], torch.tensor([[1, 2, 2]]), reduction="none").sum(),
+    "rnnt_simple_loss": lambda x: fst.rnnt_simple_loss(x, x[:, 1:], ones[:, 2:]),
+    "tdt_loss": lambda x: fst.tdt_loss(x, x[..., :3], [1, 2, 2], durations=[0, 1, 2]),
     "crf_loss": lambda x: fst.crf_loss(x, ones, zeros),
     "crf_loss, none": lambda x: fst.crf_loss(x, ones, zeros, reduction="none").sum(),
 }

@@ -37,6 +37,21 @@ from .soft_dtw import SoftDTWGradient, soft_dtw_cost, soft_dtw_loss, soft_dtw_po
 from .steps.classification import binary_cross_entropy, nll_loss, softmax_cross_entropy
 from .steps.margin import hinge_loss, multiclass_hinge_loss
 from .steps.regression import huber_loss, mae_loss, mse_loss, quantile_loss
+from .transducer import (
+    RNNTAlignment,
+    RNNTDecoding,
+    RNNTPosteriors,
+    RNNTSimpleGradient,
+    TDTGradient,
+    rnnt_align,
+    rnnt_greedy_decode,
+    rnnt_loss,
+    rnnt_posteriors,
+    rnnt_prune_ranges,
+    rnnt_simple_loss,
+    rnnt_simple_posteriors,
+    tdt_loss,
+)
 
 __version__ = "0.1.0"
 __all__ = [
@@ -45,7 +60,12 @@ __all__ = [
     "CRFPath",
     "CTCAlignment",
     "GreedyDecoding",
+    "RNNTAlignment",
+    "RNNTDecoding",
+    "RNNTPosteriors",
+    "RNNTSimpleGradient",
     "SoftDTWGradient",
+    "TDTGradient",
     "TokenSpan",
     "binary_cross_entropy",
     "check_grad",
@@ -75,6 +95,13 @@ __all__ = [
     "policy_gradient_loss",
     "quantile_loss",
     "recurrent",
+    "rnnt_align",
+    "rnnt_greedy_decode",
+    "rnnt_loss",
+    "rnnt_posteriors",
+    "rnnt_prune_ranges",
+    "rnnt_simple_loss",
+    "rnnt_simple_posteriors",
     "set_num_threads",
     "show_config",
     "soft_dtw_cost",
@@ -82,5 +109,6 @@ __all__ = [
     "soft_dtw_posteriors",
     "softmax_cross_entropy",
     "structured_hinge_loss",
+    "tdt_loss",
     "weighted_sum",
 ]

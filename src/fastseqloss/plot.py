@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._core.arrays import as_doubles, as_real, is_bfloat16, read_integers
 from ._core.options import as_integer, as_number, choice
-from .ctc.alignment import TokenSpan
+from ._core.spans import TokenSpan
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

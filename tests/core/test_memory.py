@@ -118,6 +118,7 @@ rng = np.random.default_rng(0)
 wide, classes = np.zeros((400, 1, 30_000), np.float32), np.zeros((400, 1), int)
 numbers = np.zeros((400, 1))
 long, labels = np.broadcast_to(np.float32(0), (400, 2000, 4)), np.ones((400, 400), int)
+nodes = np.broadcast_to(np.zeros(4, np.float32), (400, 60, 401, 4))
 tags, between = np.zeros((400, 2000), int), np.zeros((4, 4))
 lengths = np.full(400, 9)
 lengths[7] = 2000
@@ -135,6 +136,10 @@ CALLS = {
     "ctc, lattice": "fsl.ctc_loss(long, labels, infeasible='zero'",
     "posteriors": "fsl.ctc_posteriors(wide, [[1]] * 400",
     "align, classes": "fsl.ctc_align(wide, [[1]] * 400",
+    "transducer, classes": "fsl.rnnt_loss(wide[:, None], [[]] * 400",
+    "transducer, lattice": "fsl.rnnt_loss(nodes, labels",
+    "transducer, path": "fsl.rnnt_align(nodes, labels",
+    "transducer, durations": "fsl.tdt_loss(nodes, nodes, labels, durations=[0, 1, 2, 3]",
     "cross entropy": "fsl.softmax_cross_entropy(wide, classes",
     "nll": "fsl.nll_loss(wide, classes",
     "hinge": "fsl.multiclass_hinge_loss(wide, classes",

@@ -11,7 +11,7 @@ from fastseqloss.steps.registry import LOSSES
 from processes import python
 from public_calls import OTHERS
 
-# F and N: arrays of zeros of that shape that are one element in memory. K has classes of its own.
+# F and N: arrays of zeros of that shape that are one element in memory. K and D have classes of their own.
 GIVEN = """
 import numpy as np
 import fastseqloss as fsl
@@ -21,6 +21,8 @@ def N(*shape, dtype=np.int8):
     return F(*shape, dtype=dtype)
 def K(batch, steps, classes):
     return np.broadcast_to(np.zeros(classes, np.float32), (batch, steps, classes))
+def D(batch, steps, columns, classes):
+    return np.broadcast_to(np.zeros(classes, np.float32), (batch, steps, columns, classes))
 """
 
 # Calls of every function that fail, and how: "M" MemoryError, "V" ValueError, "?" either.
@@ -142,6 +144,39 @@ FAIL = {
         "M (F(2**59, 1, 1), N(2**59, 1), F(2**59))",
     ],
     "quantile_loss": ["M (F(1, 2**59), F(1, 2**59), q=F(2**61 - 1))", "M (F(1, 1, 2**58), F(1, 1, 2**58), q=F(2**58))"],
+    "rnnt_align": ["M (F(1, 2**60, 1, 1), [[]])", "M (D(1, 2**58, 2, 2), [[1]])", "M (F(1, 1, 1, 2**60), [[]])"],
+    "rnnt_loss": [
+        "M (F(1, 2**60, 1, 1), [[]])",
+        "M (D(1, 2**58, 2, 2), [[1]])",
+        "M (D(1, 2**58, 2, 2), [[1]], [3], return_grad=True)",
+        "M (D(1, 2**40, 2, 2), [[1]], return_grad=True)",
+        "M (F(1, 1, 1, 2**61 - 1), [[]])",
+        "M (F(1, 1, 1, 2**60, dtype=np.float16), [[]])",
+        "M (D(2**58, 1, 1, 2), N(2**58, 0))",
+        "M (F(1, 4, 4, 4), N(1, 2**62))",
+        "M (D(1, 2**58, 2, 2), [[1]], ranges=N(1, 2**58))",
+        "V (D(1, 2, 2**50, 2), N(1, 1) + np.int8(1))",
+        "V (F(1, 4, 4, 4), [[1]], label_lengths=[2**62])",
+    ],
+    "rnnt_posteriors": ["M (D(1, 2**56, 2, 2), [[1]])", "M (D(1, 2**58, 2, 2), [[1]], [3])"],
+    "rnnt_greedy_decode": ["M (F(1, 2**60, 1), print, print)", "V (F(1, 2, 1), print, print, [2**62])"],
+    "rnnt_prune_ranges": ["M ((F(1, 2**56, 2), F(1, 2**56, 2)), 2)", "V ((F(1, 2, 2), F(1, 2, 2)), 2, [2**62])"],
+    "rnnt_simple_loss": [
+        "M (F(1, 2**60, 1), F(1, 1, 1), [[]])",
+        "M (K(1, 2**50, 2), K(1, 2, 2), [[1]])",
+        "M (K(1, 2**50, 2), K(1, 2, 2), [[1]], [3], return_grad=True)",
+        "M (F(1, 1, 2**60), F(1, 1, 2**60), [[]])",
+        "V (K(1, 2, 2), K(1, 2**50, 2), N(1, 1) + np.int8(1))",
+    ],
+    "rnnt_simple_posteriors": ["M (K(1, 2**56, 2), K(1, 2, 2), [[1]])", "M (K(1, 2**58, 2), K(1, 2, 2), [[1]], [3])"],
+    "tdt_loss": [
+        "M (F(1, 2**60, 1, 1), F(1, 2**60, 1, 1), [[]], durations=[1])",
+        "M (D(1, 2**56, 2, 2), D(1, 2**56, 2, 1), [[1]], durations=[1])",
+        "M (D(1, 2**56, 2, 2), D(1, 2**56, 2, 1), [[1]], [3], durations=[1], return_grad=True)",
+        "M (D(1, 2**40, 2, 2), D(1, 2**40, 2, 2), [[1]], durations=[1, 2], return_grad=True)",
+        "M (D(1, 2, 2, 2), D(1, 2, 2, 2**58), [[1]], durations=np.broadcast_to(np.int8(1), 2**58))",
+        "V (D(1, 4, 2, 2), D(1, 4, 2, 1), [[1]], label_lengths=[2**62], durations=[1])",
+    ],
     "soft_dtw_cost": [
         "M (F(1, 2**60, 1),)",
         "M (F(1, 1, 2**60), return_grad=True)",

@@ -167,7 +167,9 @@ def reduce(
     if reduction == "sequence_mean":
         share = share / np.maximum(label_lengths, 1)
     weighted = np.multiply(share, losses, where=share != 0, out=np.zeros(len(losses)))
-    return (weighted if reduction == "none" else weighted.sum()), gradient * share[:, None, None]
+    return (weighted if reduction == "none" else weighted.sum()), gradient * share.reshape(
+        -1, *[1] * (gradient.ndim - 1)
+    )
 
 
 def central_differences(function: Callable[[np.ndarray], float], x: np.ndarray, step: float = 1e-5) -> np.ndarray:

@@ -26,6 +26,11 @@ def ctc(loss, x, lengths, **options):
     return loss(x.transpose(0, 1), TARGETS, lengths, [3, 2], **options)
 
 
+def pairs(x):
+    """Logits of an additive joiner."""
+    return x[:, :, None] + x[:, None, :4]
+
+
 class Model(torch.nn.Module):
     """A network whose loss is a module inside of it."""
 
@@ -54,6 +59,7 @@ def compiled_cases():
     yield "cross-entropy, mask", lambda x, n: fst.softmax_cross_entropy(x * 2, TAGS, mask=MASK)
     yield "cross-entropy, distributions", lambda x, n: fst.softmax_cross_entropy(x * 2, MIXED, n)
     for reduction in (*REDUCTIONS, "sequence_mean"):
+        yield f"rnnt, {reduction}", lambda x, n, r=reduction: fst.rnnt_loss(pairs(x), TARGETS, n, [3, 2], reduction=r)
         yield f"crf, {reduction}", lambda x, n, r=reduction: fst.crf_loss(x * 2, TAGS, x[0, :4] + 1, n, reduction=r)
 
 

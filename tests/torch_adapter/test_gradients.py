@@ -102,6 +102,35 @@ def test_loss_alone(loss, monkeypatch):
 # ---- derivatives of other kinds -------------------------------------------------------------------------------------
 
 
+def transducers(labels, lengths, sizes, weight, reduction):
+    given = {"sample_weight": weight, "reduction": reduction}
+    yield (
+        f"rnnt_loss, {reduction}",
+        lambda x: fst.rnnt_loss(x, labels, lengths, sizes, **given),
+        [logits((3, 4, 3, 3))],
+    )
+    yield (
+        f"rnnt_loss of one, {reduction}",
+        lambda x: fst.rnnt_loss(x, labels[0], topology="modified", blank_model="hat", reduction=reduction),
+        [logits((4, 3, 3))],
+    )
+    yield (
+        f"rnnt_loss, pruned, {reduction}",
+        lambda x: fst.rnnt_loss(x, labels.clamp(min=1), ranges=torch.tensor([[0, 0, 1, 1]] * 3), **given),
+        [logits((3, 4, 2, 3))],
+    )
+    yield (
+        f"tdt_loss, {reduction}",
+        lambda x, d: fst.tdt_loss(x, d, labels, lengths, sizes, durations=[0, 1, 2], sigma=0.1, **given),
+        [logits((3, 4, 3, 3)), logits((3, 4, 3, 3), seed=1)],
+    )
+    yield (
+        f"rnnt_simple_loss, {reduction}",
+        lambda am, lm: fst.rnnt_simple_loss(am, lm, labels, lengths, sizes, **given),
+        [logits((3, 4, 3)), logits((3, 3, 3), seed=1)],
+    )
+
+
 def differentiable():
     """Losses of every reduction, as functions of scores that are free, with the scores."""
     tags = torch.from_numpy(np.random.default_rng(0).integers(0, 3, (3, 4)))
@@ -126,6 +155,7 @@ def differentiable():
             [logits((3, 4, 3))],
         )
     for reduction in (*REDUCTIONS, "sequence_mean"):
+        yield from transducers(labels, lengths, sizes, weight, reduction)
         yield (
             f"crf_loss, {reduction}",
             lambda x, a, s, e, r=reduction: fst.crf_loss(

@@ -121,6 +121,7 @@ def is_kernel_ready(array: NDArray[Any]) -> bool:
         and array.flags.aligned
         and strides[0] % size == 0
         and strides[1] % size == 0
+        and strides[-2] % size == 0
     )
 
 

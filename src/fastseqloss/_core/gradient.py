@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -69,7 +69,7 @@ _UNWANTED = Gradient((), None)
 
 
 def as_gradient(argument: Differentiable, return_grad: bool, grad_out: Any, name: str = "grad_out") -> Gradient:
-    """Allocate the gradient, or check the array given for it; `name` is that of the array in messages."""
+    """Allocate the gradient, or check the array given for it, called `name` in messages."""
     wanted = flag("return_grad", return_grad)
     if grad_out is None and not wanted:
         return _UNWANTED
@@ -85,34 +85,33 @@ def as_gradient(argument: Differentiable, return_grad: bool, grad_out: Any, name
     return Gradient(shape, dtype, folded, grad_out, direct=True, in_place=in_place)
 
 
-def as_gradients_of(
-    arguments: Sequence[Differentiable], return_grad: bool, grad_out: Any, result: Any
+def as_argument_gradients(
+    arguments: Mapping[str, Differentiable], return_grad: bool, grad_out: Any, result: Any, *, all_wanted: bool = True
 ) -> tuple[Gradient, ...]:
-    """Allocate the gradients with respect to several arguments that have a batch axis each, or check those given.
+    """Allocate the gradients with respect to several arguments, or check the arrays given for them.
 
-    `result` is the class of the named tuple of all gradients, whose fields are the names of the arguments. `grad_out`
-    is such a tuple, with None for gradients that are not wanted.
+    `result` is the class of the named tuple of all gradients, and `grad_out` may be such a tuple. None in it means that
+    a gradient is to be allocated, or that it is not wanted unless `all_wanted`.
     """
-    wanted = flag("return_grad", return_grad)
-    names = result._fields
     if grad_out is None:
-        return tuple(as_gradient(argument, wanted, None) for argument in arguments)
-    allowed = f"a {result.__name__}, or a tuple of {len(names)}, of arrays and None"
-    if not isinstance(grad_out, tuple):
-        raise TypeError(f"grad_out must be {allowed}, got {type(grad_out).__name__}")
-    if len(grad_out) != len(names):
-        raise ValueError(f"grad_out has {len(grad_out)} arrays; allowed: {allowed}")
+        return tuple([as_gradient(argument, return_grad, None) for argument in arguments.values()])
+    flag("return_grad", return_grad)
+    if not isinstance(grad_out, tuple) or len(grad_out) != len(arguments):
+        kind = f"a tuple of {len(grad_out)}" if isinstance(grad_out, tuple) else f"of type {type(grad_out).__name__}"
+        omitted = "to be allocated" if all_wanted else "that are not wanted"
+        allowed = f"a {result.__name__} of {len(arguments)} arrays, with None for those {omitted}"
+        raise TypeError(f"grad_out is {kind}; allowed: {allowed}")
     outs = tuple([None if out is None else as_output(out) for out in grad_out])
     gradients = []
-    for k, (name, argument) in enumerate(zip(names, arguments, strict=True)):
-        out: Any = outs[k]
-        gradients.append(as_gradient(argument, False, out, f"grad_out.{name}"))
-        if out is None:
-            continue
-        for other, input_ in zip(names, arguments, strict=True):
-            if other != name and shares_memory(out, input_.given):
-                raise ValueError(f"grad_out.{name} shares memory with {other}; allowed: {name} itself, or apart")
-        _check_apart(names, outs, k)
+    for k, (name, argument) in enumerate(arguments.items()):
+        field = f"grad_out.{result._fields[k]}"
+        gradients.append(as_gradient(argument, all_wanted, outs[k], field))
+        out = outs[k]
+        if out is not None:
+            _check_apart(result._fields, outs, k)
+            for other, read in arguments.items():
+                if other != name and shares_memory(out, read.given):
+                    raise ValueError(f"{field} shares memory with {other}; allowed: {name} itself or apart")
     return tuple(gradients)
 
 

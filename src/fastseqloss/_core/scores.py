@@ -12,7 +12,7 @@ from .arrays import TYPE_NAMES, as_array, as_floats, is_kernel_ready, kernel_rea
 
 
 class Scores(NamedTuple):
-    """Scores [B, T, V] in the form that kernels take: class axis contiguous, native dtype."""
+    """Scores [B, T, V], or [B, T, U+1, V], in the form that kernels take: class axis contiguous, native byte order."""
 
     values: NDArray[Any]
     given: NDArray[Any]  # the scores as they were passed
@@ -25,7 +25,7 @@ class Scores(NamedTuple):
     @property
     def single(self) -> bool:
         """True if there was no batch axis."""
-        return self.given.ndim == 2
+        return self.given.ndim < self.values.ndim
 
     def fold(self, array: NDArray[Any]) -> NDArray[Any] | None:
         """Return a view, in the shape of `values`, of an array of the shape of `given`; None if it needs a copy."""
@@ -43,16 +43,33 @@ class Scores(NamedTuple):
         return array if is_kernel_ready(array) else np.empty(values.shape, values.dtype)
 
 
-def as_scores(name: str, value: Any) -> Scores:
-    """Check an array of scores [B, T, V], or [T, V] of a single sequence; half precision is converted."""
+def as_scores(name: str, value: Any, steps: str = "T") -> Scores:
+    """Check an array of scores [B, T, V], or [T, V] of a single sequence; half precision is converted.
+
+    `steps` is the name of the axis T in messages.
+    """
     given = as_array(name, value)
     if given.ndim not in (2, 3):
-        raise ValueError(f"{name} has shape {given.shape}; allowed: [B, T, V], or [T, V] for one sequence")
+        raise ValueError(f"{name} has shape {given.shape}; allowed: [B, {steps}, V], or [{steps}, V] for one sequence")
     _check_classes(name, given)
     values = as_floats(name, given)
     if values.itemsize == 2:
         values = values.astype(np.float32)
     return Scores(kernel_ready(values[None] if given.ndim == 2 else values), given)
+
+
+def as_grid_scores(name: str, value: Any, nodes: str = "U+1", classes: str = "V") -> Scores:
+    """Check an array of scores [B, T, U+1, V], or [T, U+1, V] of a single sequence; half precision stays as it is.
+
+    `nodes` and `classes` are the names of the last two axes in messages.
+    """
+    given = as_array(name, value)
+    if given.ndim not in (3, 4):
+        allowed = f"[B, T, {nodes}, {classes}], or [T, {nodes}, {classes}] for one sequence"
+        raise ValueError(f"{name} has shape {given.shape}; allowed: {allowed}")
+    _check_classes(name, given)
+    values = as_floats(name, given)
+    return Scores(kernel_ready(values[None] if given.ndim == 3 else values), given)
 
 
 def as_step_scores(name: str, value: Any) -> Scores:

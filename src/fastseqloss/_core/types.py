@@ -12,6 +12,8 @@ LossAndGradient = tuple[Loss, NDArray[Any]]
 
 Input = Literal["logits", "log_probs", "probs"]
 Infeasible = Literal["inf", "zero", "raise"]
+BlankModel = Literal["softmax", "hat"]
+Topology = Literal["regular", "modified"]
 
 # For each family, the reductions to a float, and all of them.
 ScalarReduction = Literal["sum", "mean", "sequence_mean", "batch_mean"]
@@ -34,6 +36,32 @@ class CTCOptions(LossOptions, total=False):
 
     blank: int
     input: Input
+    infeasible: Infeasible
+
+
+class RNNTOptions(CTCOptions, total=False):
+    """Options of `rnnt_loss`."""
+
+    blank_model: BlankModel
+    topology: Topology
+    fastemit: float
+    ranges: ArrayLike | None
+
+
+class TDTOptions(LossOptions, total=False):
+    """Options of `tdt_loss`."""
+
+    blank: int
+    sigma: float
+    infeasible: Infeasible
+
+
+class RNNTSimpleOptions(LossOptions, total=False):
+    """Options of `rnnt_simple_loss`."""
+
+    blank: int
+    topology: Topology
+    fastemit: float
     infeasible: Infeasible
 
 

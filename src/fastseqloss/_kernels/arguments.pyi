@@ -10,7 +10,7 @@ def find_bad_label(
     label_lengths: Integers,
     n_classes: int,
     blank: int,
-    frames_needed: Integers,
+    frames_needed: Integers | None,
 ) -> tuple[int, int] | None: ...
 def count_targets(
     targets: Integers,

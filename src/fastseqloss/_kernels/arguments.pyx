@@ -31,17 +31,16 @@ def first_outside(const int64_t[::1] values, int64_t least, int64_t most):
 
 
 cdef Py_ssize_t bad_label(const int64_t *labels, Py_ssize_t n, Py_ssize_t n_classes, Py_ssize_t blank,
-                          int64_t *needed, Py_ssize_t *done) except -2 nogil:
-    """Position of the first of n labels out of range or equal to blank, or -1; sets the number of frames they need."""
+                          int64_t *repeats, Py_ssize_t *done) except -2 nogil:
+    """Position of the first of n labels out of range or equal to blank, or -1; adds up equal neighbours in repeats."""
     cdef Py_ssize_t first, last, i
-    needed[0] = n
     last = 0
     while last < n:
         first, last = last, min(n, last + STRETCH)
         for i in range(first, last):
             if not (0 <= labels[i] < n_classes) or labels[i] == blank:
                 return i
-            needed[0] += i > 0 and labels[i] == labels[i - 1]
+            repeats[0] += i > 0 and labels[i] == labels[i - 1]
         advance(done, last - first)
     advance(done, 1)
     return -1
@@ -51,15 +50,19 @@ def find_bad_label(const int64_t[::1] labels, const int64_t[::1] starts, const i
                    Py_ssize_t n_classes, Py_ssize_t blank, int64_t[::1] frames_needed):
     """First (sequence, position) of a label out of range or equal to blank, or None.
 
-    Sets frames_needed to the number of labels plus one blank between each two equal neighbours.
+    Sets frames_needed, unless None, to the number of labels plus one blank between each two equal neighbours.
     """
     cdef Py_ssize_t b, bad = -1, done = 0
+    cdef int64_t repeats
     cdef const int64_t *values = &labels[0] if labels.shape[0] else NULL
     with nogil:
         for b in range(starts.shape[0]):
-            bad = bad_label(values + starts[b], label_lengths[b], n_classes, blank, &frames_needed[b], &done)
+            repeats = 0
+            bad = bad_label(values + starts[b], label_lengths[b], n_classes, blank, &repeats, &done)
             if bad >= 0:
                 break
+            if frames_needed is not None:
+                frames_needed[b] = label_lengths[b] + repeats
     return None if bad < 0 else (b, bad)
 
 

@@ -1,6 +1,7 @@
 """Connectionist temporal classification: loss, alignment, posteriors, decoding."""
 
-from .alignment import CTCAlignment, TokenSpan, ctc_align, ctc_alignment_log_prob
+from .._core.spans import TokenSpan
+from .alignment import CTCAlignment, ctc_align, ctc_alignment_log_prob
 from .decoding import GreedyDecoding, ctc_collapse, ctc_greedy_decode
 from .loss import ctc_feasible, ctc_loss, ctc_posteriors
 

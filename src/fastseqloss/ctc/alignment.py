@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from .._core.arrays import as_array, as_real
 from .._core.levels import load
 from .._core.options import as_number
+from .._core.spans import TokenSpan
 from .._core.threads import schedule
 from .._core.types import Infeasible, Input
 from .arguments import as_classes, as_lattice, as_log_prior
@@ -23,30 +24,6 @@ else:
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
-
-
-class TokenSpan(NamedTuple):
-    """The frames of one label.
-
-    Attributes
-    ----------
-    label : int
-        The class.
-    start, end : int
-        Its frames: the first one, and the one after the last.
-    log_prob : float
-        Sum, in nats, of the log-probabilities of the label at those frames.
-    """
-
-    label: int
-    start: int
-    end: int
-    log_prob: float
-
-    @property
-    def mean_log_prob(self) -> float:
-        """Log-probability per frame; its exponential, from 0 to 1, serves as a confidence."""
-        return self.log_prob / (self.end - self.start)
 
 
 class CTCAlignment(NamedTuple):
@@ -240,7 +217,7 @@ def ctc_align(
             checked.starts,
             lattice.frames,
             checked.lengths,
-            checked.frames_needed,
+            lattice.frames_needed,
             order,
             lattice.input,
             lattice.alphabet.blank,

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import Integers, as_array, as_lengths, as_weights, check_output, read_integers
 from .._core.gradient import as_gradient
+from .._core.labels import NAMES, Alphabet, Names, check_labels, read_labels
 from .._core.levels import load
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
 from .._core.threads import Schedule, schedule
@@ -21,7 +22,7 @@ from .._core.types import (
     ScalarSequenceReduction,
     SequenceReduction,
 )
-from .arguments import NAMES, Alphabet, Lattice, Names, as_lattice, check_labels, read_labels
+from .arguments import Lattice, as_lattice
 
 if TYPE_CHECKING:
     from .._kernels.ctc import loss as _kernel
@@ -261,7 +262,7 @@ def named_ctc_loss(
             checked.starts,
             lattice.frames,
             checked.lengths,
-            checked.frames_needed,
+            lattice.frames_needed,
             scale,
             order,
             lattice.input,
@@ -371,7 +372,7 @@ def ctc_posteriors(
             checked.starts,
             lattice.frames,
             checked.lengths,
-            checked.frames_needed,
+            lattice.frames_needed,
             np.ones(batch),
             order,
             lattice.input,
@@ -432,6 +433,7 @@ def ctc_feasible(
     single = given.ndim == 0 and isinstance(read, Integers) and read.values.ndim == 1
     longest = int(np.iinfo(np.int64).max)
     frames = as_lengths("logit_lengths", given, given.size, longest, single)
-    checked = check_labels(read, label_lengths, len(frames), Alphabet(longest, blank=-1), single=single)
-    feasible: NDArray[np.bool_] = frames >= checked.frames_needed
+    needed = np.empty(len(frames), np.int64)
+    check_labels(read, label_lengths, len(frames), Alphabet(longest, blank=-1), single=single, frames_needed=needed)
+    feasible: NDArray[np.bool_] = frames >= needed
     return bool(feasible[0]) if single else feasible

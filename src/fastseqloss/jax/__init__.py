@@ -28,16 +28,23 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError(needs, name=error.name) from error
 from .._core.options import as_index, choice
 from .._core.reduction import SEQUENCE_REDUCTIONS, STEP_REDUCTIONS
-from .._core.types import Input, StepReduction
+from .._core.types import Input, SequenceReduction, StepReduction
 from ..crf.loss import crf_loss as _crf_loss
 from ..ctc.loss import ctc_loss as _ctc_loss
 from ..steps.classification import softmax_cross_entropy as _softmax_cross_entropy
 from .callback import HostLoss, apply, as_constant, as_operand, as_options, as_per_sequence, as_scores, ndims
+from .reduction import reduce_sequences
+from .transducer import rnnt_loss, rnnt_simple_loss, tdt_loss
 
-__all__ = ["crf_loss", "ctc_loss", "ctc_loss_with_lengths", "softmax_cross_entropy"]
-
-
-SequenceReduction = Literal["none", "sum", "mean", "sequence_mean"]
+__all__ = [
+    "crf_loss",
+    "ctc_loss",
+    "ctc_loss_with_lengths",
+    "rnnt_loss",
+    "rnnt_simple_loss",
+    "softmax_cross_entropy",
+    "tdt_loss",
+]
 
 
 def ctc_loss(
@@ -216,12 +223,7 @@ def ctc_loss_with_lengths(
         options=as_options(blank=blank, input=input, infeasible=infeasible, reduction="none", num_threads=num_threads),
     )
     losses = apply(host, (scores,), constants)
-    if reduction == "sequence_mean":
-        lengths = constants[0].shape[-1] if label_lengths is None else constants[2]
-        losses = losses / jnp.maximum(lengths, 1).astype(losses.dtype)
-    if reduction == "none":
-        return losses
-    return losses.sum() if reduction == "sum" else losses.sum() / max(losses.size, 1)
+    return reduce_sequences(losses, constants[0].shape[-1] if constants[2] is None else constants[2], reduction)
 
 
 def softmax_cross_entropy(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_weights, check_output
-from .._core.gradient import as_gradient, as_gradients_of
+from .._core.gradient import as_argument_gradients, as_gradient
 from .._core.levels import load
 from .._core.options import flag
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
@@ -224,8 +224,8 @@ def soft_dtw_loss(
     paths = as_paths(shape, series.x.single, lengths_x, lengths_y, gamma, band)
     divergence = flag("divergence", divergence)
     weight = as_weights("sample_weight", sample_weight, batch)
-    given = return_grad if grad_out is None else True
-    gradients = as_gradients_of((series.x, series.y), given, grad_out, SoftDTWGradient)
+    arguments = {"x": series.x, "y": series.y}
+    gradients = as_argument_gradients(arguments, return_grad, grad_out, SoftDTWGradient, all_wanted=False)
     scale = length_scale(reduction, np.maximum(paths.lengths_x, paths.lengths_y), normalizer, weight)
     order, threads = paths.schedule(num_threads, features=first.shape[2], grids=3 if divergence else 1)
     loss = np.empty(batch)
@@ -249,7 +249,7 @@ def soft_dtw_loss(
     reduced = reduce_sequences(reduction, loss, scale)
     if series.x.single and reduction == "none":
         reduced = float(np.asarray(reduced)[0])
-    if not given:
+    if grad_out is None and not return_grad:
         return reduced
     finished = [None if gradient.values is None else gradient.finish() for gradient in gradients]
     return reduced, SoftDTWGradient(*finished)

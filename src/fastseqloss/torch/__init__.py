@@ -15,7 +15,7 @@ gradients in its own dtype, rounded after scaling. The number of threads is limi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Any, Literal, NoReturn
 
 try:
     import torch
@@ -23,21 +23,29 @@ try:
 except ModuleNotFoundError as error:
     needs = f"fastseqloss.torch needs {error.name}, of the extra `torch`; pytorch.org has builds for CPUs alone"
     raise ModuleNotFoundError(needs, name=error.name) from error
+from .._core.labels import Names
 from .._core.options import choice, flag
 from .._core.reduction import SEQUENCE_REDUCTIONS
 from .._core.types import Input, StepReduction
 from ..crf.loss import crf_loss as _crf_loss
-from ..ctc.arguments import Names
 from ..ctc.loss import named_ctc_loss
 from ..steps.classification import softmax_cross_entropy as _softmax_cross_entropy
-from .autograd import Loss, apply, as_array, outside_graphs, threads
+from .autograd import Lengths, Loss, apply, as_array, outside_graphs, threads
+from .transducer import rnnt_loss, rnnt_simple_loss, tdt_loss
 
-__all__ = ["CTCLoss", "crf_loss", "ctc_loss", "ctc_loss_from_logits", "softmax_cross_entropy"]
+__all__ = [
+    "CTCLoss",
+    "crf_loss",
+    "ctc_loss",
+    "ctc_loss_from_logits",
+    "rnnt_loss",
+    "rnnt_simple_loss",
+    "softmax_cross_entropy",
+    "tdt_loss",
+]
 
 
 _REDUCTIONS = {"none": "none", "mean": "sequence_mean", "sum": "sum"}  # PyTorch's names and ours
-
-Lengths: TypeAlias = "Tensor | Sequence[int] | int"  # quoted: the documentation is built without PyTorch
 
 
 @outside_graphs

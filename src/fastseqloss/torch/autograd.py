@@ -31,7 +31,9 @@ _DTYPES = {  # of scores: of their losses, and of their gradients before the cot
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-Tensors: TypeAlias = "Sequence[Tensor | None]"  # quoted: the documentation is built without PyTorch, too
+# Quoted: the documentation is built without PyTorch, too.
+Tensors: TypeAlias = "Sequence[Tensor | None]"
+Lengths: TypeAlias = "Tensor | Sequence[int] | int"
 
 _NUMBERS = (int, float, np.generic)
 _ONCE = "losses of fastseqloss.torch can be differentiated once, not twice"

@@ -54,20 +54,28 @@ FSL_INLINE double fsl_log_total(double a, double ea, double b, double eb)
 
 /* ---- emissions ----------------------------------------------------------------------------- */
 
-/* exp(x - shift) as m * 2^e; the power of two is not computed. */
+/* exp(z) is fsl_split_mantissa(z, k) * 2^k with k = fsl_split_exponent(z); the power of two is not computed. It is 0 if
+ * k is DEAD. */
+FSL_INLINE double fsl_split_exponent(double z) { return fsl_max64(rint(z * 1.442695040888963407), FSL_DEAD); }
+
+FSL_INLINE double fsl_split_mantissa(double z, double k)
+{
+    /* beyond 2^27 neither this reduction nor a difference z of large scores is exact */
+    double r = fsl_reduce64(z, k);
+    r = r > 0.35 ? 0.35 : r;
+    r = r < -0.35 ? -0.35 : r;
+    return FSL_ALIVE(k) ? fsl_exp_reduced64(r) : 0.0;
+}
+
+/* exp(x - shift) as m * 2^e, whose exponent is 0 if it is 0. */
 FSL_UNUSED static void fsl_split_exp(const double *restrict x, ptrdiff_t n, double shift, double *restrict m,
                                      double *restrict e)
 {
     for (ptrdiff_t i = 0; i < n; i++) {
         const double z = x[i] - (shift == -INFINITY ? 0.0 : shift);
-        const double k = rint(z * 1.442695040888963407);
-        const int none = !(k > 0.5 * FSL_DEAD);
-        /* beyond 2^27 neither this reduction nor the difference above is exact */
-        double r = fsl_reduce64(z, k);
-        r = r > 0.35 ? 0.35 : r;
-        r = r < -0.35 ? -0.35 : r;
-        m[i] = none ? 0.0 : fsl_exp_reduced64(r);
-        e[i] = none ? 0.0 : k;
+        const double k = fsl_split_exponent(z);
+        m[i] = fsl_split_mantissa(z, k);
+        e[i] = FSL_ALIVE(k) ? k : 0.0;
     }
 }
 

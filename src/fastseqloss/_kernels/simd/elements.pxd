@@ -35,24 +35,24 @@ cdef inline void store(Stored kind, const floating *source, floating scale, Py_s
 
 
 cdef struct Array:
-    # Three axes; strides in bytes. data is NULL if no array is given.
+    # At most four axes; strides in bytes. data is NULL if no array is given.
     char *data
-    Py_ssize_t shape[3]
-    Py_ssize_t strides[3]
+    Py_ssize_t shape[4]
+    Py_ssize_t strides[4]
     Stored kind
 
 
 cdef inline Array acquire(object array, int kind, Py_buffer *held, bint writable) except *:
-    """View an array of three axes, or None. Its buffer is held until PyBuffer_Release(held)."""
+    """View an array of at most four axes, or None. Its buffer is held until PyBuffer_Release(held)."""
     cdef Array view
     cdef int i
     view.data, view.kind = NULL, <Stored> kind
     memset(held, 0, sizeof(Py_buffer))
     if array is not None:
         PyObject_GetBuffer(array, held, PyBUF_STRIDED if writable else PyBUF_STRIDED_RO)
-        assert held.ndim == 3
+        assert held.ndim <= 4
         view.data = <char *> held.buf
-        for i in range(3):
+        for i in range(held.ndim):
             view.shape[i], view.strides[i] = held.shape[i], held.strides[i]
     return view
 
@@ -64,7 +64,7 @@ cdef struct Held:
 
 
 cdef inline Array hold(Held *held, object array, int kind, bint writable) except *:
-    """View an array of three axes, or None, until `let_go`."""
+    """View an array of at most four axes, or None, until `let_go`."""
     held.n += 1
     return acquire(array, kind, &held.buffers[held.n - 1], writable)
 

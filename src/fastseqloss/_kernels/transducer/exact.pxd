@@ -1,0 +1,205 @@
+"""The exact path, for sequences with scores so far below others that float64 does not hold both in one sum.
+
+The logarithm of an arc's weight is a sum of scores, which is carried without rounding (lattice/exact_sums.h), and a
+rest of moderate size. Each node keeps the sum of its best path, and the logarithm of the sum over all paths to it
+relative to that: rounding affects the difference between two paths that meet, and never their common part. Shares
+follow from it, and the way back is that of other sequences.
+"""
+
+from libc.math cimport INFINITY, fabs
+from libc.stdlib cimport free
+from libc.string cimport memcpy, memset
+
+from fastseqloss._kernels.codes cimport LOGITS
+from fastseqloss._kernels.lattice.exact_sums cimport (
+    Levels, add_digits, add_sums, balance, log_add, note, rows_of, settle,
+)
+from fastseqloss._kernels.lattice.extended_range cimport log_extended
+from fastseqloss._kernels.lattice.grid cimport BEST_PATH, Use, close_shares, trace_back
+from fastseqloss._kernels.simd.softmax cimport exp64, log64
+from fastseqloss._kernels.transducer.nodes cimport Problem, Sequence, is_exact
+
+
+# Logarithm of the weight of an arc: the sum of `n` scores, signs included, and a rest. -inf if no score is finite.
+cdef struct Score:
+    int n
+    double terms[3]
+    double rest
+
+
+cdef struct Exact:
+    Levels levels
+    double *memory
+    double *best                           # [U + 1, levels] scores of the best paths to a row
+    double *next_best
+    double *stay                           # [U + 1, levels] scores of the arcs from the row
+    double *move
+    double *sums                           # [2, levels] scores of the two paths into a node
+    double *zero                           # [levels]
+    double *a                              # [U + 1] log of the sum over all paths, relative to the best
+    double *next_a
+    double *stay_rest                      # [U + 1] rests of the arcs; -inf for weights of 0
+    double *move_rest
+
+
+# ---- arcs -----------------------------------------------------------------------------------
+
+cdef inline double log_sigmoid(double z) noexcept nogil:
+    """log(sigmoid(z)), less z if z is negative."""
+    return -log64(1 + exp64(-fabs(z)))
+
+
+cdef inline Score score_of(const Problem *p, const Sequence *s, Py_ssize_t at, bint moves) noexcept nogil:
+    """Score of an arc, before shares overwrite it."""
+    cdef Score score
+    cdef double of_blank, value
+    memset(&score, 0, sizeof(Score))
+    if not is_exact(p, s, at):
+        value = s.grid.move[at] if moves else s.grid.stay[at]
+        score.rest = -INFINITY
+        if value > 0:
+            score.n, score.rest = 1, 0
+            score.terms[0] = log_extended(value, s.grid.move_e[at] if moves else s.grid.stay_e[at])
+        return score
+    of_blank, value = s.grid.stay[at], s.grid.move[at] if moves else s.grid.stay[at]
+    if value == -INFINITY:
+        score.rest = -INFINITY
+        return score
+    if moves or not p.hat:
+        score.terms[0], score.terms[1], score.n = value, -s.grid.stay_e[at], 2
+        score.rest = -s.grid.move_e[at]
+    if p.hat:
+        score.rest += log_sigmoid(of_blank)
+        if moves == (of_blank > 0):
+            score.terms[score.n] = -of_blank if moves else of_blank
+            score.n += 1
+    return score
+
+
+cdef inline double score_of_label(const Problem *p, const Sequence *s, Py_ssize_t at) noexcept nogil:
+    """Log-probability of the label of an arc."""
+    cdef Score score = score_of(p, s, at, True)
+    cdef double total = score.rest
+    cdef int i
+    for i in range(score.n - 1, -1, -1):
+        total += score.terms[i]
+    return total
+
+
+cdef inline void split(const Levels *levels, const Score *score, double *sums, double *rest) noexcept nogil:
+    cdef int i
+    memset(sums, 0, levels.n * sizeof(double))
+    for i in range(score.n):
+        add_digits(levels, score.terms[i], 1, sums)
+    rest[0] = score.rest
+
+
+cdef inline void read_levels(Exact *e, const Problem *p, const Sequence *s) noexcept nogil:
+    """Note the scores of all arcs."""
+    cdef Py_ssize_t n, u
+    cdef int moves, i
+    cdef Score score
+    memset(&e.levels, 0, sizeof(Levels))
+    for n in range(s.grid.rows):
+        for u in range(s.grid.first[n], s.grid.last[n] + 1):
+            for moves in range(2):
+                score = score_of(p, s, s.grid.at[n] + u, moves)
+                for i in range(score.n):
+                    note(&e.levels, score.terms[i])
+    settle(&e.levels)
+
+
+cdef inline bint reserve(Exact *e, const Sequence *s) noexcept nogil:
+    cdef Py_ssize_t levels = e.levels.n, width = s.grid.end + 1
+    e.memory = rows_of(4 * width + 3, levels + 1)
+    if e.memory == NULL:
+        return False
+    e.best = e.memory
+    e.next_best = e.best + width * levels
+    e.stay = e.next_best + width * levels
+    e.move = e.stay + width * levels
+    e.sums = e.move + width * levels
+    e.zero = e.sums + 2 * levels
+    e.a = e.zero + levels
+    e.next_a = e.a + width
+    e.stay_rest = e.next_a + width
+    e.move_rest = e.stay_rest + width
+    memset(e.memory, 0, (4 * width + 3) * (levels + 1) * sizeof(double))
+    return True
+
+
+# ---- rows -----------------------------------------------------------------------------------
+
+cdef inline void open_row(Exact *e, const Problem *p, const Sequence *s, Py_ssize_t n) noexcept nogil:
+    """Scores of the arcs from row n."""
+    cdef Py_ssize_t u, levels = e.levels.n
+    cdef Score score
+    for u in range(s.grid.first[n], s.grid.last[n] + 1):
+        score = score_of(p, s, s.grid.at[n] + u, False)
+        split(&e.levels, &score, e.stay + u * levels, &e.stay_rest[u])
+        score = score_of(p, s, s.grid.at[n] + u, True)
+        split(&e.levels, &score, e.move + u * levels, &e.move_rest[u])
+
+
+cdef inline void join(Exact *e, Sequence *s, Py_ssize_t n, Py_ssize_t u, bint best) noexcept nogil:
+    """Node u of row n from row n - 1: shares of its arcs, or the better one of the two."""
+    cdef Py_ssize_t levels = e.levels.n, first = s.grid.first[n - 1], last = s.grid.last[n - 1]
+    cdef Py_ssize_t at = s.grid.at[n - 1] + u
+    cdef double stay = -INFINITY, move = -INFINITY, apart
+    cdef double *moved = e.sums + levels
+    if first <= u <= last:
+        stay = e.a[u] + e.stay_rest[u]
+        add_sums(&e.levels, e.best + u * levels, e.stay + u * levels, e.sums)
+    if first <= u - 1 <= last:
+        move = e.a[u - 1] + e.move_rest[u - 1]
+        add_sums(&e.levels, e.best + (u - 1) * levels, e.move + (u - 1) * levels, moved)
+    e.next_a[u] = max(stay, move)
+    if e.next_a[u] > -INFINITY:
+        # The difference of the scores is beyond float64 only if one of the two does not count.
+        apart = INFINITY if move == -INFINITY else -INFINITY if stay == -INFINITY else \
+            balance(&e.levels, e.sums, e.zero, moved)
+        memcpy(e.next_best + u * levels, e.sums if apart >= 0 else moved, levels * sizeof(double))
+        if apart >= 0:
+            move -= apart
+        else:
+            stay += apart
+        e.next_a[u] = max(stay, move) if best else log_add(stay, move)
+    if best:
+        if first <= u <= last:
+            s.grid.moved[at] = move > stay
+        return
+    if first <= u <= last:
+        s.grid.stay[at] = exp64(stay - e.next_a[u]) if stay > -INFINITY else 0
+    if first <= u - 1 <= last:
+        s.grid.move[at - 1] = exp64(move - e.next_a[u]) if move > -INFINITY else 0
+
+
+cdef inline bint solve_exactly(const Problem *p, Sequence *s, Use use, bint *has_path, double *total) noexcept nogil:
+    """Logarithm of the sum over all paths, -inf without a path or beyond the range of float64; weights become shares.
+
+    For `BEST_PATH` that of the best path, which is traced. Returns False if memory is exhausted.
+    """
+    cdef Exact e
+    cdef Py_ssize_t n, u
+    cdef double *swap
+    read_levels(&e, p, s)
+    if not reserve(&e, s):
+        return False
+    for n in range(1, s.grid.rows + 1):
+        open_row(&e, p, s, n - 1)
+        for u in range(s.grid.first[n], s.grid.last[n] + 1):
+            join(&e, s, n, u, use == BEST_PATH)
+        if use != BEST_PATH:
+            close_shares(&s.grid, n)
+        swap = e.best
+        e.best, e.next_best = e.next_best, swap
+        swap = e.a
+        e.a, e.next_a = e.next_a, swap
+    u = s.grid.end
+    has_path[0], total[0] = e.a[u] > -INFINITY, e.a[u]
+    if has_path[0]:
+        total[0] += balance(&e.levels, e.best + u * e.levels.n, e.zero, e.zero)
+    if use == BEST_PATH:
+        trace_back(&s.grid)
+    free(e.memory)
+    return True

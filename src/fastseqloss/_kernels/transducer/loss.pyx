@@ -1,0 +1,533 @@
+"""Transducer loss and gradient, occupancies of the arcs, best paths.
+
+A sequence takes three passes. The dense pass over the rows of logits stores exponentials in the gradient and the
+weights of the arcs in the lattice; the lattice turns weights into occupancies; a second dense pass turns exponentials
+into the gradient, which at a node is gamma * softmax, less the occupancies of the arcs at their classes.
+
+The dense passes take nearly all the time and may take frames in any order. Small sequences are processed one by one,
+as many at once as there are workers. Large sequences, and those of a small batch, are processed in groups, and workers
+share the frames of a group in each dense pass.
+"""
+
+from cython cimport floating
+from cython.parallel cimport parallel, threadid
+from libc.float cimport DBL_MAX
+from libc.math cimport INFINITY, NAN, fabs
+from libc.stdint cimport int64_t, uintptr_t
+from libc.string cimport memset
+
+from fastseqloss._kernels.codes cimport LOGITS, PROBS, Input
+from fastseqloss._kernels.lattice.extended_range cimport log_extended
+from fastseqloss._kernels.lattice.grid cimport (
+    BEST_PATH, OCCUPANCIES, SLOPES, Use, grid_backward, grid_best, grid_forward, grid_slopes,
+)
+from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, DONE, Loop, Status, begin, check, enter, next_items
+from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release, size_sum, take
+from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Held, hold, let_go, load, store
+from fastseqloss._kernels.simd.rows cimport load_max, row_exp, row_gradient
+from fastseqloss._kernels.simd.softmax cimport exp64
+from fastseqloss._kernels.transducer.durations cimport (
+    DurationLattice, Durations, duration_backward, duration_forward, fill_durations, lay_out_durations, put_durations,
+    read_durations, set_factor,
+)
+from fastseqloss._kernels.transducer.exact cimport score_of_label, solve_exactly
+from fastseqloss._kernels.transducer.nodes cimport (
+    Problem, Rows, Sequence, first_column, last_column, lay_out, lay_out_rows, least_column, open_frames, position,
+    rows_of_block, set_rows,
+)
+
+
+cdef double NEGLIGIBLE = 2.0 ** -120  # rows of the gradient with a smaller gamma are 0
+
+cdef enum:
+    SMALL = 1 << 22   # most elements of a sequence that is processed in one piece, and least of a group
+    PIECE = 1 << 16   # elements of the frames that a worker takes at once
+    CROWD = 16        # sequences for each worker from which on they are processed one by one
+
+
+cdef enum Phase:
+    OPEN
+    SOLVE
+    CLOSE
+
+
+# Arguments of a call, and its workspace.
+cdef struct Batch:
+    Problem problem
+    Durations durations
+    Py_ssize_t n
+    double emit                            # factor of the occupancies of labels in the gradient
+    bint backward
+    Use use
+    const int64_t *order
+    const double *scale
+    double *loss
+    bint *no_memory                        # set if memory is exhausted on the exact path
+    double *of_blank                       # [B, T, U+1] occupancies, or NULL
+    double *of_label
+    Py_ssize_t most_labels
+    int64_t *frames                        # [B, most_labels] frame and log-probability of each label of the best path,
+    double *log_probs                      # or NULL
+    Workspace arrays, rows
+
+
+# ---- gradient -------------------------------------------------------------------------------
+
+cdef inline void put_zeros(const Problem *p, char *g) noexcept nogil:
+    memset(g, 0, p.n_classes * p.size)
+
+
+cdef inline void put_arcs(const Problem *p, char *g, double of_blank, Py_ssize_t label, double of_label,
+                          floating tag) noexcept nogil:
+    """Row of the gradient with respect to log-probabilities or probabilities: only the arcs' classes count."""
+    cdef floating blank = <floating> of_blank, other = <floating> of_label
+    put_zeros(p, g)
+    store(p.x.kind, &blank, 1, 1, g + p.blank * p.size, p.size)
+    if label >= 0:
+        store(p.x.kind, &other, 1, 1, g + label * p.size, p.size)
+
+
+cdef inline double exponentials_again(const Problem *p, const char *x, floating *row, double *of_blank) noexcept nogil:
+    """Row of exponentials of half precision, whose storage has no room for them; returns their sum."""
+    cdef floating m
+    load(p.x.kind, x, p.size, p.n_classes, row)
+    of_blank[0] = row[p.blank]
+    if p.hat:
+        row[p.blank] = -INFINITY
+    m = load_max(FLOAT32 if floating is float else FLOAT64, <const char *> row, p.n_classes, row)
+    return row_exp(<const floating *> row, p.n_classes, m, row, x + p.x.strides[2], NULL, p.size)
+
+
+cdef inline double finite(double x) noexcept nogil:
+    return min(x, DBL_MAX)
+
+
+cdef inline void differentiate(const Problem *p, floating *e, double sums, double of_blank, Py_ssize_t label, double b,
+                               double l) noexcept nogil:
+    """Turn a row of exponentials into the gradient, for the scaled occupancies b and l of its arcs.
+
+    of_blank is the logit of the blank in a HAT.
+    """
+    cdef double factor = 0, at_blank, at_label = 0, below
+    if sums > 0:
+        factor = finite((l if p.hat else b + l) / sums)
+    at_blank = factor * e[p.blank] - b
+    if label >= 0:
+        at_label = factor * e[label] - l
+    if p.hat:
+        below = exp64(-fabs(of_blank))
+        at_blank = (l - b * below if of_blank >= 0 else l * below - b) / (1 + below)
+    row_gradient(e, p.n_classes, factor, 0, <floating *> NULL)
+    e[p.blank] = <floating> at_blank
+    if label >= 0:
+        e[label] = <floating> at_label
+
+
+cdef inline void close_row(const Batch *a, const Sequence *s, Py_ssize_t at, Py_ssize_t label, const char *x, char *g,
+                           floating *buffer) noexcept nogil:
+    """Gradient of the row of a node whose arcs are at position `at`; label is -1 in the last column."""
+    cdef const Problem *p = &a.problem
+    cdef double b = s.grid.stay[at], l = a.emit * s.grid.move[at], scale = a.scale[s.b], sums, of_blank = 0
+    cdef floating *row = <floating *> g
+    if p.input != LOGITS:
+        put_arcs(p, g, -scale * b, label, -scale * l, <floating> 0)
+    elif b + l < NEGLIGIBLE:
+        put_zeros(p, g)
+    elif p.native:
+        sums = 1 + fabs((<floating *> s.rest)[at])
+        differentiate(p, row, sums, row[p.blank], label, finite(scale * b), finite(scale * l))
+    else:
+        sums = exponentials_again(p, x, buffer, &of_blank)
+        differentiate(p, buffer, sums, of_blank, label, finite(scale * b), finite(scale * l))
+        store(p.x.kind, buffer, 1, p.n_classes, g, p.size)
+
+
+cdef inline void put_nan(const Problem *p, char *g, floating *buffer) noexcept nogil:
+    cdef Py_ssize_t c
+    for c in range(p.n_classes):
+        buffer[c] = <floating> NAN
+    store(p.x.kind, buffer, 1, p.n_classes, g, p.size)
+
+
+cdef void close_frames(const Batch *a, const Sequence *s, Py_ssize_t start, Py_ssize_t stop,
+                       floating *buffer) noexcept nogil:
+    """Gradient of frames `start` to `stop` - 1, padding included."""
+    cdef const Problem *p = &a.problem
+    cdef Py_ssize_t t, u, shift, lo, hi, x_step = p.x.strides[2], g_step = p.g.strides[2]
+    cdef const char *x
+    cdef char *g
+    for t in range(start, min(stop, p.n_frames)):
+        lo, hi, shift = 0, -1, 0
+        if t < s.frames and (s.has_path or s.is_nan):
+            lo, hi, shift = least_column(p, s, t), last_column(p, s, t), first_column(s, t)
+        x = p.x.data + s.b * p.x.strides[0] + t * p.x.strides[1]
+        g = p.g.data + s.b * p.g.strides[0] + t * p.g.strides[1]
+        for u in range(shift, shift + p.width):
+            if not lo <= u <= hi:
+                put_zeros(p, g)
+            elif s.is_nan:
+                put_nan(p, g, buffer)
+            else:
+                close_row(a, s, position(p, s, t, u), s.labels[u] if u < s.n_labels else -1, x, g, buffer)
+            x, g = x + x_step, g + g_step
+
+
+cdef void put_occupancies(const Batch *a, const Sequence *s) noexcept nogil:
+    """Occupancies of a sequence; those of other columns and frames are 0 already."""
+    cdef const Problem *p = &a.problem
+    cdef Py_ssize_t t, u, at, to
+    for t in range(s.frames if s.has_path or s.is_nan else 0):
+        for u in range(least_column(p, s, t), last_column(p, s, t) + 1):
+            at, to = position(p, s, t, u), (s.b * p.n_frames + t) * p.width + u - first_column(s, t)
+            a.of_blank[to], a.of_label[to] = s.grid.stay[at], s.grid.move[at]
+            if s.is_nan:
+                a.of_blank[to] = a.of_label[to] = NAN
+
+
+# ---- sequences ------------------------------------------------------------------------------
+
+cdef uintptr_t set_up(const Batch *a, Sequence *s, Py_ssize_t i, uintptr_t base) noexcept nogil:
+    """Lay out the i-th sequence from `base` on; a sequence that does not count has no path."""
+    cdef Py_ssize_t b = a.order[i]
+    cdef uintptr_t end = lay_out(&a.problem, s, b, a.use, base)
+    a.loss[b] = INFINITY
+    if a.scale[b] == 0:
+        s.has_path = False
+        a.loss[b] = 0
+    return end
+
+
+cdef void trace(const Batch *a, const Sequence *s) noexcept nogil:
+    """Frames and log-probabilities of the labels on the best path."""
+    cdef Py_ssize_t n, u = 0, at
+    for n in range(s.grid.rows):
+        if s.grid.column[n + 1] > u:
+            at = s.b * a.most_labels + u
+            a.frames[at] = n if a.problem.modified else n - u
+            a.log_probs[at] = score_of_label(&a.problem, s, s.grid.at[n] + u)
+            u += 1
+
+
+cdef void solve_durations(const Batch *a, Sequence *s, uintptr_t scratch) noexcept nogil:
+    """Loss of a sequence with durations, and the gradient of their logits; weights of tokens become occupancies."""
+    cdef DurationLattice lattice
+    cdef double log_p
+    lay_out_durations(&a.durations, &lattice, s.frames, s.n_labels, scratch)
+    if s.has_path and read_durations(&a.durations, &lattice, &s.grid, s.b):
+        s.is_nan = True
+    if s.is_nan:
+        a.loss[s.b], s.has_path = NAN, False
+    if s.has_path:
+        log_p = duration_forward(&lattice, &s.grid)
+        s.has_path = log_p > -INFINITY
+        a.loss[s.b] = max(-log_p, 0.0)  # negative by rounding only
+    if a.durations.g.data == NULL:
+        return
+    if s.has_path:
+        duration_backward(&lattice, &s.grid)
+        put_durations(&a.durations, &lattice, &s.grid, s.b, a.scale[s.b])
+    else:
+        fill_durations(&a.durations, s.b, s.frames, s.n_labels + 1, NAN if s.is_nan else 0)
+
+
+cdef void solve(const Batch *a, Sequence *s, uintptr_t scratch) noexcept nogil:
+    """Loss of a sequence from the weights of its arcs, which become occupancies; or of its best path."""
+    cdef double total = 0, v = 0, e = 0
+    if a.durations.n:
+        solve_durations(a, s, scratch)
+        return
+    if not s.has_path:
+        return
+    if s.is_nan:
+        a.loss[s.b], s.has_path = NAN, False
+        return
+    if s.is_huge:
+        if not solve_exactly(&a.problem, s, a.use, &s.has_path, &total):
+            a.no_memory[0], s.has_path = True, False
+    else:
+        if a.use == BEST_PATH:
+            grid_best(&s.grid, &v, &e)
+        elif a.use == SLOPES:
+            grid_slopes(&s.grid, &v, &e)
+        else:
+            grid_forward(&s.grid, &v, &e)
+        s.has_path = v > 0
+        total = log_extended(v, e)
+    if not s.has_path:
+        return
+    if a.frames != NULL:
+        trace(a, s)
+    if a.backward and a.use == OCCUPANCIES:
+        grid_backward(&s.grid)
+    # Positive by rounding only.
+    a.loss[s.b] = 0 if a.problem.input == LOGITS and total > 0 else -total
+
+
+cdef void run_sequences(const Batch *a, floating tag, Loop *loop, int worker) noexcept nogil:
+    """Process sequences one by one."""
+    cdef Py_ssize_t first, last = 0, i
+    cdef Sequence s
+    cdef uintptr_t scratch = part_of(&a.rows, worker)
+    cdef Rows *rows = <Rows *> take(&scratch, 1, sizeof(Rows))
+    cdef floating *buffer = <floating *> lay_out_rows(&a.problem, &scratch)
+    while next_items(loop, worker, &first, &last):
+        for i in range(first, last):
+            set_up(a, &s, i, part_of(&a.arrays, worker))
+            set_rows(&a.problem, &s)
+            if s.has_path:
+                open_frames(&a.problem, &s, 0, s.frames, rows, buffer)
+            solve(a, &s, scratch)
+            if a.problem.g.data != NULL:
+                close_frames(a, &s, 0, a.problem.n_frames, buffer)
+            if a.of_blank != NULL:
+                put_occupancies(a, &s)
+
+
+cdef void run_phase(const Batch *a, Sequence *group, Phase phase, Py_ssize_t step, floating tag, Loop *loop,
+                    int worker) noexcept nogil:
+    """Process items of a phase of a group: sequences, or `step` frames of one in the dense passes."""
+    cdef Py_ssize_t first, last = 0, i, start, pieces = (a.problem.n_frames + step - 1) // step
+    cdef uintptr_t scratch = part_of(&a.rows, worker)
+    cdef Rows *rows = <Rows *> take(&scratch, 1, sizeof(Rows))
+    cdef floating *buffer = <floating *> lay_out_rows(&a.problem, &scratch)
+    while next_items(loop, worker, &first, &last):
+        for i in range(first, last):
+            start = i % pieces * step
+            if phase == SOLVE:
+                solve(a, group + i, scratch)
+                if a.of_blank != NULL:
+                    put_occupancies(a, group + i)
+            elif phase == CLOSE:
+                close_frames(a, group + i // pieces, start, start + step, buffer)
+            elif group[i // pieces].has_path:
+                open_frames(&a.problem, group + i // pieces, start, start + step, rows, buffer)
+
+
+# ---- batches --------------------------------------------------------------------------------
+
+cdef inline Py_ssize_t elements(const Batch *a, Py_ssize_t i) noexcept nogil:
+    """Scores of the i-th sequence."""
+    cdef Py_ssize_t b = a.order[i]
+    return (a.problem.logit_lengths[b] * min(a.problem.width, a.problem.label_lengths[b] + 1) + 1) * a.problem.n_classes
+
+
+cdef Py_ssize_t end_of_group(const Batch *a, Py_ssize_t first, Py_ssize_t *most) noexcept nogil:
+    """Index after the last sequence of the group that begins at `first`."""
+    cdef Py_ssize_t i = first, total = 0
+    while i < a.n and total < most[0]:
+        total += elements(a, i)
+        i += 1
+    return i
+
+
+cdef uintptr_t lay_out_group(const Batch *a, Py_ssize_t first, Py_ssize_t last, Sequence *group,
+                             uintptr_t base) noexcept nogil:
+    """Lay out the sequences of a group, after an array of them at `base`; returns the end address."""
+    cdef uintptr_t cursor = base
+    cdef Py_ssize_t i
+    cdef Sequence unused
+    take(&cursor, last - first, sizeof(Sequence))
+    for i in range(first, last):
+        cursor = set_up(a, &unused if group == NULL else group + (i - first), i, cursor)
+    return cursor
+
+
+cdef Status run_in_phases(const Batch *a, Py_ssize_t first, Py_ssize_t last, int num_threads) noexcept nogil:
+    """Process a group of sequences, whose frames the workers share."""
+    cdef Loop loop
+    cdef Sequence *group = <Sequence *> a.arrays.common
+    cdef Py_ssize_t step = max(1, PIECE // (a.problem.width * a.problem.n_classes)), i
+    cdef Py_ssize_t pieces = (a.problem.n_frames + step - 1) // step
+    cdef int phase
+    lay_out_group(a, first, last, group, a.arrays.common)
+    for i in range(last - first):
+        set_rows(&a.problem, group + i)
+    for phase in range(OPEN, CLOSE + (1 if a.problem.g.data != NULL else 0)):
+        begin(&loop, last - first if phase == SOLVE else (last - first) * pieces, num_threads)
+        while enter(&loop):
+            with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
+                if a.problem.x.kind == FLOAT64:
+                    run_phase(a, group, <Phase> phase, step, <double> 0, &loop, threadid())
+                else:
+                    run_phase(a, group, <Phase> phase, step, <float> 0, &loop, threadid())
+        if loop.status != DONE:
+            return loop.status
+    return DONE
+
+
+cdef Status run_one_by_one(const Batch *a, int num_threads) noexcept nogil:
+    cdef Loop loop
+    begin(&loop, a.n, num_threads)
+    while enter(&loop):
+        with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
+            if a.problem.x.kind == FLOAT64:
+                run_sequences(a, <double> 0, &loop, threadid())
+            else:
+                run_sequences(a, <float> 0, &loop, threadid())
+    return loop.status
+
+
+cdef Status run_batch(Batch *a, int num_threads) noexcept nogil:
+    """Run all sequences. Allocates the workspace; does not need the GIL."""
+    cdef Sequence s
+    cdef Status status = DONE
+    cdef size_t common = 0, own = 0
+    cdef DurationLattice lattice
+    cdef uintptr_t rows = 0, end = 0
+    cdef Py_ssize_t i, last, largest = 0, least = SMALL
+    cdef bint in_phases
+    for i in range(a.n):
+        largest = max(largest, elements(a, i))
+        own = max(own, set_up(a, &s, i, 0))
+    in_phases = largest > SMALL or 1 < num_threads and a.n < CROWD * num_threads
+    i = 0
+    while in_phases and i < a.n:
+        last = end_of_group(a, i, &least)
+        common, i = max(common, lay_out_group(a, i, last, NULL, 0)), last
+    take(&rows, 1, sizeof(Rows))
+    lay_out_rows(&a.problem, &rows)
+    for i in range(a.n):
+        end = max(end, lay_out_durations(&a.durations, &lattice, a.problem.logit_lengths[i],
+                                         a.problem.label_lengths[i], rows))
+    if not (allocate(&a.arrays, common, 0 if in_phases else own, num_threads, False)
+            and allocate(&a.rows, 0, end, num_threads, False)):
+        status = NO_MEMORY
+    elif not in_phases:
+        status = run_one_by_one(a, num_threads)
+    i = 0
+    while in_phases and status == DONE and i < a.n:
+        last = end_of_group(a, i, &least)
+        status, i = run_in_phases(a, i, last, num_threads), last
+    release(&a.arrays)
+    release(&a.rows)
+    return status
+
+
+cdef void read_arrays(Batch *batch, Held *held, object scores, int kind, object grad, double[::1] loss) except *:
+    """View the scores and the gradient, or None."""
+    cdef Problem *p = &batch.problem
+    p.x = hold(held, scores, kind, False)
+    p.size = held.buffers[0].itemsize
+    p.g = hold(held, grad, kind, True)
+    p.native = kind == FLOAT32 or kind == FLOAT64
+    p.real = sizeof(double) if kind == FLOAT64 else sizeof(float)
+    p.keep = p.native and grad is not None
+    p.n_frames, p.width, p.n_classes = p.x.shape[1], p.x.shape[2], p.x.shape[3]
+    p.block = rows_of_block(p.n_classes)
+    batch.n, batch.loss = loss.shape[0], &loss[0]
+
+
+cdef void read_labels(Batch *batch, const int64_t[::1] labels, const int64_t[::1] starts,
+                      const int64_t[::1] logit_lengths, const int64_t[::1] label_lengths,
+                      const int64_t[:, ::1] ranges, const int64_t[::1] order) noexcept:
+    cdef Problem *p = &batch.problem
+    p.labels, p.starts = &labels[0] if labels.shape[0] else NULL, &starts[0]
+    p.logit_lengths, p.label_lengths = &logit_lengths[0], &label_lengths[0]
+    p.ranges = &ranges[0, 0] if ranges is not None else NULL
+    batch.order = &order[0]
+
+
+cdef int check_memory(const Batch *batch, Status status) except -1:
+    check(status, size_sum(batch.arrays.size, batch.rows.size))
+    if batch.no_memory[0]:
+        raise MemoryError("no memory for the exact sums of a sequence with very large scores")
+    return 0
+
+
+def rnnt_loss(object scores, int kind, const int64_t[::1] labels, const int64_t[::1] starts,
+              const int64_t[::1] logit_lengths, const int64_t[::1] label_lengths, const int64_t[:, ::1] ranges,
+              const int64_t[::1] order, const double[::1] scale, int input_kind, Py_ssize_t blank, bint hat,
+              bint modified, double fastemit, double[::1] loss, object grad, double[:, :, ::1] of_blank,
+              double[:, :, ::1] of_label, int num_threads):
+    """Losses and, unless grad is None, gradients times scale, of a checked batch with one frame or more.
+
+    IN   scores [B, T, U+1, V], class axis contiguous; labels of sequence b from starts[b] on; ranges [B, T], the first
+         column of each frame, or None; order: sequences, longest first.
+    OUT  loss [B], inf without a path; grad [B, T, U+1, V], which may be scores; of_blank and of_label [B, T, U+1],
+         or None: occupancies of the arcs, where a path exists.
+    """
+    cdef Held held
+    cdef Batch batch
+    cdef Status status
+    cdef bint no_memory = False
+    memset(&batch, 0, sizeof(Batch))
+    memset(&held, 0, sizeof(Held))
+    try:
+        read_arrays(&batch, &held, scores, kind, grad, loss)
+        read_labels(&batch, labels, starts, logit_lengths, label_lengths, ranges, order)
+        batch.problem.input, batch.problem.blank, batch.no_memory = <Input> input_kind, blank, &no_memory
+        batch.problem.with_exact = True
+        batch.problem.hat, batch.problem.modified = hat, modified
+        batch.scale, batch.emit, batch.backward = &scale[0], 1 + fastemit, grad is not None or of_blank is not None
+        batch.use = SLOPES if input_kind == PROBS and grad is not None else OCCUPANCIES
+        if of_blank is not None:
+            batch.of_blank, batch.of_label = &of_blank[0, 0, 0], &of_label[0, 0, 0]
+        with nogil:
+            status = run_batch(&batch, num_threads)
+        check_memory(&batch, status)
+    finally:
+        let_go(&held)
+
+
+def rnnt_align(object scores, int kind, const int64_t[::1] labels, const int64_t[::1] starts,
+               const int64_t[::1] logit_lengths, const int64_t[::1] label_lengths, const int64_t[:, ::1] ranges,
+               const int64_t[::1] order, const double[::1] scale, int input_kind, Py_ssize_t blank, bint hat,
+               bint modified, double[::1] loss, int64_t[:, ::1] frames, double[:, ::1] log_probs, int num_threads):
+    """Best paths of a checked batch with one frame or more; arguments as of rnnt_loss.
+
+    OUT  loss [B], minus the log-probability of the path, inf without a path; frames and log_probs [B, U] of the labels,
+         where a path exists.
+    """
+    cdef Held held
+    cdef Batch batch
+    cdef Status status
+    cdef bint no_memory = False
+    memset(&batch, 0, sizeof(Batch))
+    memset(&held, 0, sizeof(Held))
+    try:
+        read_arrays(&batch, &held, scores, kind, None, loss)
+        read_labels(&batch, labels, starts, logit_lengths, label_lengths, ranges, order)
+        batch.problem.input, batch.problem.blank, batch.no_memory = <Input> input_kind, blank, &no_memory
+        batch.problem.with_exact = True
+        batch.problem.hat, batch.problem.modified = hat, modified
+        batch.scale, batch.use, batch.most_labels = &scale[0], BEST_PATH, frames.shape[1]
+        if frames.shape[1]:
+            batch.frames, batch.log_probs = &frames[0, 0], &log_probs[0, 0]
+        with nogil:
+            status = run_batch(&batch, num_threads)
+        check_memory(&batch, status)
+    finally:
+        let_go(&held)
+
+
+def tdt_loss(object scores, int kind, const int64_t[::1] labels, const int64_t[::1] starts,
+             const int64_t[::1] logit_lengths, const int64_t[::1] label_lengths, const int64_t[::1] order,
+             const double[::1] scale, Py_ssize_t blank, object duration_scores, int duration_kind,
+             const int64_t[::1] durations, double sigma, double[::1] loss, object grad, object duration_grad,
+             int num_threads):
+    """Losses with durations and, unless grad is None, gradients times scale; arguments as of rnnt_loss.
+
+    IN   scores [B, T, U+1, V] and duration_scores [B, T, U+1, D], logits; durations [D]; sigma >= 0, taken from the
+         log-probability of every arc.
+    OUT  loss [B]; grad and duration_grad, both or neither None, of the shapes of the scores, and may be these.
+    """
+    cdef Held held
+    cdef Batch batch
+    cdef Status status
+    memset(&batch, 0, sizeof(Batch))
+    memset(&held, 0, sizeof(Held))
+    try:
+        read_arrays(&batch, &held, scores, kind, grad, loss)
+        read_labels(&batch, labels, starts, logit_lengths, label_lengths, None, order)
+        batch.problem.input, batch.problem.blank = LOGITS, blank
+        batch.scale, batch.emit, batch.use = &scale[0], 1, OCCUPANCIES
+        batch.durations.x = hold(&held, duration_scores, duration_kind, False)
+        batch.durations.size = held.buffers[2].itemsize
+        batch.durations.g = hold(&held, duration_grad, duration_kind, True)
+        batch.durations.n, batch.durations.values = durations.shape[0], &durations[0]
+        set_factor(&batch.durations, -sigma)
+        with nogil:
+            status = run_batch(&batch, num_threads)
+        check(status, size_sum(batch.arrays.size, batch.rows.size))
+    finally:
+        let_go(&held)

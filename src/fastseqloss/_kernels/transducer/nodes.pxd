@@ -1,0 +1,305 @@
+"""Nodes of a transducer's lattice: rows of scores in, weights of the arcs out.
+
+The dense pass takes the rows of frame t, one for each column u, in blocks that stay in cache: maximum, exponentials,
+their sum. Scores of blank and label are gathered before exponentials overwrite them.
+"""
+
+from cython cimport floating
+from libc.math cimport INFINITY, fabs, isnan, signbit
+from libc.stdint cimport int64_t, uintptr_t
+from libc.string cimport memset
+
+from fastseqloss._kernels.codes cimport LOGITS, LOG_PROBS, PROBS, Input
+from fastseqloss._kernels.lattice.grid cimport Grid, Use, grid_rows, lay_out_grid
+from fastseqloss._kernels.parallel.workspace cimport size_product, take
+from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Array, load
+from fastseqloss._kernels.simd.softmax cimport log64
+from fastseqloss._kernels.simd.rows cimport (
+    LANES, MOST_ROWS, SHORT, load_max, row_exp, short_exp, short_max, tile_exp, tile_in, tile_max, tile_out,
+)
+
+
+cdef extern from "transducer/arcs.h" nogil:
+    void softmax_weights "fsl_softmax_weights"(int n, const double *z, const double *m, const double *sums, double *w,
+                                               double *e) noexcept
+    void sigmoid_weights "fsl_sigmoid_weights"(int n, const double *z, double *w, double *e, double *label,
+                                               double *label_e) noexcept
+    void log_weights "fsl_log_weights"(int n, const double *z, double *w, double *e) noexcept
+    void plain_weights "fsl_plain_weights"(int n, const double *p, double *w, double *e) noexcept
+
+cdef enum:
+    BLOCK = 4096      # elements of a block of rows, unless a single row has more
+    HUGE = 1 << 26    # least size of a logarithm for the exact path
+
+
+# Arguments of a call that all its sequences share.
+cdef struct Problem:
+    Array x, g                             # scores and gradient [B, T, U+1, V]; g.data may be NULL
+    Input input
+    bint hat, modified
+    bint with_exact                        # huge scores are kept for the exact path
+    bint native                            # float32 or float64: scores are read and written in place
+    bint keep                              # exponentials of logits are kept in g
+    Py_ssize_t size                        # bytes of a score
+    size_t real                            # bytes of a number of the arithmetic: float32 for half precision
+    Py_ssize_t n_frames, width, n_classes  # frames, columns of a frame and classes, padding included
+    Py_ssize_t blank, block                # rows in a block
+    const int64_t *labels
+    const int64_t *starts
+    const int64_t *logit_lengths
+    const int64_t *label_lengths
+    const int64_t *ranges                  # [B, T] first column of each frame, or NULL
+
+
+cdef struct Sequence:
+    Grid grid
+    Py_ssize_t b, frames, n_labels
+    const int64_t *labels
+    const int64_t *first                   # [T] first column of each frame, or NULL
+    # [arcs] sum of the exponentials of a row, less 1 for the maximum; negated if the arcs of the node hold scores for
+    # the exact path
+    void *rest
+    bint has_path, is_nan, is_huge         # is_huge: some do
+
+
+# Rows of a block.
+cdef struct Rows:
+    int n
+    const char *x[MOST_ROWS]
+    char *g[MOST_ROWS]
+    Py_ssize_t at[MOST_ROWS]               # position of the node among the arcs
+    int64_t label[MOST_ROWS]               # -1 in the last column
+    double m[MOST_ROWS]
+    double sum[MOST_ROWS]
+    double of_blank[MOST_ROWS]             # scores
+    double of_label[MOST_ROWS]
+    double stay[MOST_ROWS]                 # weights
+    double stay_e[MOST_ROWS]
+    double move[MOST_ROWS]
+    double move_e[MOST_ROWS]
+
+
+# ---- layout ---------------------------------------------------------------------------------
+
+cdef inline uintptr_t lay_out(const Problem *p, Sequence *s, Py_ssize_t b, Use use, uintptr_t base) noexcept nogil:
+    """Set sequence b and lay out its arrays from `base` on; returns the end address."""
+    cdef uintptr_t cursor = base
+    s.b, s.frames, s.n_labels = b, p.logit_lengths[b], p.label_lengths[b]
+    s.labels = p.labels + p.starts[b]
+    s.first = p.ranges + b * p.n_frames if p.ranges != NULL else NULL
+    s.is_nan = s.is_huge = False
+    s.has_path = s.frames > 0 and (not p.modified or s.n_labels <= s.frames)
+    if s.has_path:
+        lay_out_grid(&s.grid, s.frames, s.n_labels, p.modified, p.width, use, &cursor)
+        s.rest = take(&cursor, size_product(s.frames, min(p.width, s.n_labels + 1)), p.real)
+    return cursor
+
+
+cdef inline void set_rows(const Problem *p, Sequence *s) noexcept nogil:
+    """Set the rows of the lattice of a sequence, unless it has no path."""
+    if s.has_path:
+        s.has_path = grid_rows(&s.grid, s.frames, s.n_labels, p.modified, s.first, p.width) >= 0
+
+
+cdef inline uintptr_t lay_out_rows(const Problem *p, uintptr_t *cursor) noexcept nogil:
+    """Lay out the buffer of a block of rows, and a tile, at the cursor."""
+    return <uintptr_t> take(cursor, p.block + (LANES if p.n_classes < LANES else 0), size_product(p.n_classes, p.real))
+
+
+cdef inline Py_ssize_t rows_of_block(Py_ssize_t n_classes) noexcept nogil:
+    return min(LANES if n_classes < LANES else MOST_ROWS, max(1, BLOCK // n_classes))
+
+
+# ---- columns of a frame ---------------------------------------------------------------------
+
+cdef inline Py_ssize_t first_column(const Sequence *s, Py_ssize_t t) noexcept nogil:
+    """Column of the first row of scores of a frame."""
+    return s.first[t] if s.first != NULL else 0
+
+
+cdef inline Py_ssize_t least_column(const Problem *p, const Sequence *s, Py_ssize_t t) noexcept nogil:
+    """First column of a frame in the lattice."""
+    return s.grid.first[t] if p.modified else first_column(s, t)
+
+
+cdef inline Py_ssize_t last_column(const Problem *p, const Sequence *s, Py_ssize_t t) noexcept nogil:
+    """Last column of a frame in the lattice."""
+    return s.grid.last[t] if p.modified else min(s.n_labels, first_column(s, t) + p.width - 1)
+
+
+cdef inline char *row_of(const Array *array, const Sequence *s, Py_ssize_t t, Py_ssize_t u) noexcept nogil:
+    """Address of the row of a node, or NULL."""
+    if array.data == NULL:
+        return NULL
+    return array.data + s.b * array.strides[0] + t * array.strides[1] + (u - first_column(s, t)) * array.strides[2]
+
+
+cdef inline Py_ssize_t position(const Problem *p, const Sequence *s, Py_ssize_t t, Py_ssize_t u) noexcept nogil:
+    """Position of a node among the arcs."""
+    return s.grid.at[t if p.modified else t + u] + u
+
+
+# ---- the dense pass -------------------------------------------------------------------------
+
+cdef inline void read_rows(const Problem *p, Rows *rows, const floating **x, floating *buffer) noexcept nogil:
+    """Gather the scores of blank and labels; set x to the rows of logits, without the blank in a HAT.
+
+    Rows of half precision of more than SHORT classes are loaded with their maximum.
+    """
+    cdef int k
+    cdef Py_ssize_t v = p.n_classes
+    cdef floating *own
+    for k in range(rows.n):
+        x[k] = <const floating *> rows.x[k]
+        if not p.native or p.hat and p.input == LOGITS:
+            own = buffer + k * v
+            load(p.x.kind, rows.x[k], p.size, v, own)
+            x[k] = own
+    for k in range(rows.n):
+        rows.of_blank[k] = x[k][p.blank]
+        rows.of_label[k] = x[k][rows.label[k]] if rows.label[k] >= 0 else -INFINITY
+    if p.hat:
+        for k in range(rows.n):
+            (buffer + k * v)[p.blank] = -INFINITY
+
+
+cdef inline void exponentials(const Problem *p, Rows *rows, const floating **x, floating **e,
+                              floating *buffer) noexcept nogil:
+    """Maxima of rows, sums of exp(x - maximum), and these numbers in e, unless NULL."""
+    cdef int k
+    cdef Py_ssize_t v = p.n_classes, ahead
+    cdef floating *tile = buffer + p.block * v
+    cdef floating m[MOST_ROWS]
+    if v < LANES:
+        tile_in(x, rows.n, v, tile)
+        tile_max(tile, v, m)
+        tile_exp(tile, v, m, rows.sum)
+        if e[0] != NULL:
+            tile_out(tile, rows.n, v, e)
+    elif v <= SHORT:
+        ahead = (x[1] - x[0]) * rows.n if rows.n > 1 else 0
+        short_max(x, rows.n, v, m)
+        short_exp(x, rows.n, v, m, e, ahead, rows.sum)
+    else:
+        for k in range(rows.n):
+            m[k] = load_max(FLOAT32 if floating is float else FLOAT64, <const char *> x[k], v, <floating *> x[k])
+            rows.sum[k] = row_exp(x[k], v, m[k], e[k], rows.x[k] + p.x.strides[2], rows.g[k], p.size)
+    for k in range(rows.n):
+        rows.m[k] = m[k]
+
+
+cdef inline void dense_pass(const Problem *p, Rows *rows, floating *buffer) noexcept nogil:
+    """Scores of the arcs of a block of rows, maxima and sums; exponentials are stored in g if they are kept."""
+    cdef const floating *x[MOST_ROWS]
+    cdef floating *e[MOST_ROWS]
+    cdef int k
+    cdef Py_ssize_t v = p.n_classes
+    read_rows(p, rows, x, buffer)
+    if p.input != LOGITS:
+        memset(rows.m, 0, rows.n * sizeof(double))
+        return
+    for k in range(rows.n):
+        e[k] = <floating *> rows.g[k] if p.keep else NULL
+        if not p.keep and LANES <= v <= SHORT:
+            e[k] = buffer + k * v
+    exponentials(p, rows, x, e, buffer)
+    if p.keep and p.hat:
+        for k in range(rows.n):
+            e[k][p.blank] = <floating> rows.of_blank[k]
+
+
+cdef inline bint weigh(const Problem *p, Rows *rows) noexcept nogil:
+    """Weights of the arcs of a block of rows; returns True if scores are not valid."""
+    cdef int k
+    cdef bint bad = False
+    if p.input == LOGITS:
+        softmax_weights(rows.n, rows.of_label, rows.m, rows.sum, rows.move, rows.move_e)
+        if p.hat:
+            sigmoid_weights(rows.n, rows.of_blank, rows.stay, rows.stay_e, rows.move, rows.move_e)
+        else:
+            softmax_weights(rows.n, rows.of_blank, rows.m, rows.sum, rows.stay, rows.stay_e)
+        for k in range(rows.n):
+            bad |= isnan(rows.sum[k]) or p.hat and not rows.of_blank[k] < INFINITY
+        return bad
+    if p.input == LOG_PROBS:
+        log_weights(rows.n, rows.of_blank, rows.stay, rows.stay_e)
+        log_weights(rows.n, rows.of_label, rows.move, rows.move_e)
+    else:
+        plain_weights(rows.n, rows.of_blank, rows.stay, rows.stay_e)
+        plain_weights(rows.n, rows.of_label, rows.move, rows.move_e)
+    for k in range(rows.n):
+        bad |= not rows.of_blank[k] < INFINITY or not rows.of_label[k] < INFINITY
+        if p.input != LOG_PROBS:
+            bad |= rows.of_blank[k] < 0 or rows.label[k] >= 0 and rows.of_label[k] < 0
+    return bad
+
+
+cdef inline bint is_huge(const Problem *p, const Rows *rows, int k) noexcept nogil:
+    """Return True if the logarithm of a weight is too large for the reduction of exponentials to be exact."""
+    cdef double b = rows.of_blank[k], l = rows.of_label[k], m = rows.m[k]
+    if fabs(rows.stay_e[k]) <= HUGE and fabs(rows.move_e[k]) <= HUGE or p.input == PROBS:
+        return False
+    if p.input == LOGITS and not p.hat:
+        return b > -INFINITY and b - m < -HUGE or l > -INFINITY and l - m < -HUGE
+    return b > -INFINITY and fabs(b) > HUGE or l > -INFINITY and fabs(l - m) > HUGE
+
+
+cdef inline bint is_exact(const Problem *p, const Sequence *s, Py_ssize_t at) noexcept nogil:
+    """Return True if the arcs of a node hold scores for the exact path.
+
+    `stay` is the score of the blank, `move` that of the label, `stay_e` the maximum m of the row, and `move_e` the
+    logarithm of the sum of exp(x - m); 0 both if the scores are log-probabilities.
+    """
+    if p.real == sizeof(double):
+        return signbit((<double *> s.rest)[at])
+    return signbit((<float *> s.rest)[at])
+
+
+cdef inline void open_rows(const Problem *p, Sequence *s, Rows *rows, floating *buffer) noexcept nogil:
+    """Dense pass over a block of rows, whose weights are put into the lattice."""
+    cdef int k
+    cdef bint exact
+    cdef Py_ssize_t at
+    cdef double sums
+    dense_pass(p, rows, buffer)
+    if weigh(p, rows):
+        s.is_nan = True
+        return
+    for k in range(rows.n):
+        at, exact = rows.at[k], p.with_exact and is_huge(p, rows, k)
+        sums = max(rows.sum[k], 1) if p.input == LOGITS else 1
+        (<floating *> s.rest)[at] = <floating> (1 - sums if exact else sums - 1)
+        if exact:
+            if sums == 1:
+                (<floating *> s.rest)[at] = <floating> -0.0
+            s.is_huge = True
+            rows.stay[k], rows.move[k] = rows.of_blank[k], rows.of_label[k]
+            rows.stay_e[k], rows.move_e[k] = rows.m[k], log64(sums)
+        s.grid.stay[at], s.grid.stay_e[at] = rows.stay[k], rows.stay_e[k]
+        s.grid.move[at], s.grid.move_e[at] = rows.move[k], rows.move_e[k]
+
+
+cdef inline void open_frames(const Problem *p, Sequence *s, Py_ssize_t start, Py_ssize_t stop, Rows *rows,
+                             floating *buffer) noexcept nogil:
+    """Set the weights of the arcs of frames `start` to `stop` - 1 of a sequence with a path."""
+    cdef Py_ssize_t t, u, k, x_step = p.x.strides[2], g_step = p.g.strides[2], by_row = 0 if p.modified else 1
+    cdef const char *x
+    cdef char *g
+    cdef const Py_ssize_t *at
+    rows.n = 0
+    for t in range(start, min(stop, s.frames)):
+        u = least_column(p, s, t)
+        x = row_of(&p.x, s, t, u)
+        g = row_of(&p.g, s, t, u)
+        at = s.grid.at + (t if p.modified else t + u)
+        for u in range(u, last_column(p, s, t) + 1):
+            k = rows.n
+            rows.x[k], rows.g[k], rows.at[k] = x, g, at[0] + u
+            rows.label[k] = s.labels[u] if u < s.n_labels else -1
+            x, g, at = x + x_step, g + g_step, at + by_row
+            rows.n = <int> k + 1
+            if rows.n == p.block:
+                open_rows(p, s, rows, buffer)
+                rows.n = 0
+    if rows.n:
+        open_rows(p, s, rows, buffer)

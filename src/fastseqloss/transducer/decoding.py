@@ -1,0 +1,301 @@
+"""Greedy decoding of transducers whose predictor and joiner are functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .._core.arrays import as_array, as_lengths, as_real
+from .._core.options import as_integer
+from .durations import as_durations
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+Predictor = Callable[[Integers, list[Any]], tuple[ArrayLike, Any]]
+Joiner = Callable[[NDArray[Any], NDArray[Any]], Any]
+
+
+class RNNTDecoding(NamedTuple):
+    """Result of `rnnt_greedy_decode`; without B for a single sequence.
+
+    Attributes
+    ----------
+    labels : ndarray of int64 [B, U]
+        Labels, -1 in the padding.
+    label_lengths : ndarray of int64 [B], or int for one sequence
+        Number of labels.
+    frames : ndarray of int64 [B, U]
+        Frame at which each label was emitted, -1 in the padding.
+    log_prob : ndarray of float64 [B], or float for one sequence
+        Log-probability of the choices, in nats.
+    """
+
+    labels: Integers
+    label_lengths: int | Integers
+    frames: Integers
+    log_prob: float | Floats
+
+
+def rnnt_greedy_decode(
+    frames: ArrayLike,
+    predict: Predictor,
+    join: Joiner,
+    lengths: ArrayLike | None = None,
+    *,
+    blank: int = 0,
+    durations: ArrayLike | None = None,
+    max_symbols: int = 10,
+) -> RNNTDecoding:
+    r"""Decode a transducer greedily: take the best class at each node of the lattice.
+
+    A label keeps the frame and advances the predictor; the blank moves on to the next frame [1]_:
+
+    .. math::
+        k = \arg\max_v z_{t,u,v}, \qquad
+        (t, u) \to \begin{cases} (t + 1, u) & k \text{ is the blank} \\ (t, u + 1) & \text{else} \end{cases}
+
+    Sequences are decoded side by side: every call of `predict` and `join` has one row for each
+    sequence that needs it.
+
+    Parameters
+    ----------
+    frames : array_like [B, T, D], or [T, D] for one sequence
+        Output of the encoder, of any real dtype. Padding (frames from a sequence's length on) is not
+        passed on.
+    predict : callable
+        The predictor, ``predict(labels, states) -> (predictions, states)``: the last label of n
+        sequences, an array of int64 [n], and a list of their n states become an array of predictions
+        [n, ...] and a list of n new states. A state is any object. Each sequence begins with the
+        blank and the state None.
+    join : callable
+        The joiner, ``join(frames, predictions) -> logits``, of arrays [n, D] and [n, ...] to [n, V].
+        With `durations`, the tuple ``(logits, duration_logits)``.
+    lengths : array_like of int [B], optional
+        Frames of each sequence; T by default. An int for one sequence.
+    blank : int
+        Class of the blank; negative counts from the end.
+    durations : array_like of int [D], optional
+        The durations of a token-and-duration transducer, as of `tdt_loss`: the best duration is the
+        number of frames to move on. For the blank, the best one above 0.
+    max_symbols : int
+        Largest number of labels at a frame, 0 or more; the blank follows after that many, and a
+        model that never chooses the blank comes to an end.
+
+    Returns
+    -------
+    RNNTDecoding
+        ``labels`` [B, U] with -1 in the padding, ``label_lengths`` [B], the frame of each label,
+        ``frames`` [B, U], and ``log_prob`` [B], the sum of the log-probabilities of the choices, in
+        nats. For a single sequence [U], an int, [U] and a float.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes, lengths or options are not as above, or if `predict` or `join` returns
+        arrays of other shapes. Errors of the two functions are passed on.
+
+    See Also
+    --------
+    rnnt_loss, tdt_loss : losses to train the model with.
+    rnnt_align : frames of known labels.
+
+    Notes
+    -----
+    Of classes with equal scores the first one is taken. A sequence with NaN or +inf among its logits
+    has a ``log_prob`` of NaN and no labels.
+
+    A state belongs to one sequence, so that a subset of the sequences can move on. For an LSTM of an
+    ONNX model with states [layers, n, H], `predict` joins them by ``np.stack(states, 1)``, puts zeros
+    for None, and returns ``list(np.moveaxis(new_states, 1, 0))``. For a predictor that sees the last
+    two labels, the state is the label before the last.
+
+    References
+    ----------
+    .. [1] A. Graves, "Sequence transduction with recurrent neural networks", arXiv:1211.3711, 2012.
+
+    Examples
+    --------
+    A joiner that adds the scores of the frame to those of the last label, whose row of ``lm`` speaks
+    against a repetition:
+
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> am = 5.0 * np.eye(3)[[1, 0, 2, 2]]
+    >>> lm = np.array([[0.0, 0, 0], [2, -9, 0], [2, 0, -9]])
+    >>> decoded = fsl.rnnt_greedy_decode(
+    ...     am,
+    ...     predict=lambda labels, states: (lm[labels], states),
+    ...     join=lambda frames, predictions: frames + predictions,
+    ... )
+    >>> decoded.labels, decoded.frames
+    (array([1, 2]), array([0, 2]))
+    >>> round(decoded.log_prob, 3)
+    -0.508
+    """
+    given = as_real("frames", frames)
+    if given.ndim not in (2, 3):
+        raise ValueError(f"frames has shape {given.shape}; allowed: [B, T, D], or [T, D] for one sequence")
+    single = given.ndim == 2
+    batch, n_frames = given.shape[:2] if not single else (1, len(given))
+    ends = as_lengths("lengths", lengths, batch, n_frames, single)
+    for name, function in (("predict", predict), ("join", join)):
+        if not callable(function):
+            raise TypeError(f"{name} must be a function, got {type(function).__name__}")
+    most = as_integer("max_symbols", max_symbols)
+    if most < 0:
+        raise ValueError(f"max_symbols is {most}; allowed: 0 or more")
+    steps = None if durations is None else as_durations(durations)
+    search = _Search(given[None] if single else given, ends, predict, join, _as_blank(blank), steps, most)
+    while search.advance():
+        pass
+    return search.decoding(single)
+
+
+def _as_blank(blank: Any) -> int:
+    """Return the class of the blank, which the predictor needs before the number of classes is known."""
+    number = as_integer("blank", blank)
+    if number < 0:
+        raise ValueError(f"blank is {number}; allowed: 0 or more")
+    return number
+
+
+class _Search:
+    """Decoding of a batch: the node where each sequence is, its prediction and state, and the labels so far."""
+
+    def __init__(
+        self,
+        frames: NDArray[Any],
+        ends: Integers,
+        predict: Predictor,
+        join: Joiner,
+        blank: int,
+        durations: Integers | None,
+        max_symbols: int,
+    ) -> None:
+        batch = len(frames)
+        self.frames, self.ends, self.blank, self.max_symbols = frames, ends, blank, max_symbols
+        self.predict, self.join, self.durations = predict, join, durations
+        self.t = np.zeros(batch, np.int64)
+        self.here = np.zeros(batch, np.int64)  # labels at the frame
+        self.log_prob = np.zeros(batch)
+        self.states: list[Any] = [None] * batch
+        self.predictions: NDArray[Any] | None = None
+        self.emitted: list[tuple[Integers, Integers, Integers]] = []  # sequences, labels, frames
+        begun = np.flatnonzero(ends)
+        self._update(begun, np.full(len(begun), blank, np.int64))
+
+    def advance(self) -> bool:
+        """Move every sequence on by one arc; return False if all are at their ends."""
+        rows = np.flatnonzero(self.t < self.ends)
+        if not rows.size:
+            return False
+        assert self.predictions is not None
+        logits, duration_logits = self._joined(rows)
+        full = (self.here[rows] >= self.max_symbols)[:, None] & (np.arange(logits.shape[1]) != self.blank)
+        best, log_prob = _best(logits, full)
+        is_label = best != self.blank
+        steps = np.where(is_label, 0, 1)
+        if duration_logits is not None:
+            assert self.durations is not None
+            which, more = _best(duration_logits, ~is_label[:, None] & (self.durations == 0))
+            steps, log_prob = self.durations[which], log_prob + more
+        self.log_prob[rows] += log_prob
+        is_bad = np.isnan(log_prob)
+        steps, is_label = np.where(is_bad, self.ends[rows], steps), is_label & ~is_bad
+        labels, spoken = best[is_label], rows[is_label]
+        self.emitted.append((spoken, labels, self.t[spoken]))
+        self.here[rows] = np.where(steps > 0, 0, self.here[rows] + is_label)
+        self.t[rows] += np.minimum(steps, self.ends[rows] - self.t[rows])
+        goes_on = self.t[spoken] < self.ends[spoken]
+        self._update(spoken[goes_on], labels[goes_on])
+        return True
+
+    def _joined(self, rows: Integers) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """Return the logits of the nodes of these sequences, and those of the durations."""
+        assert self.predictions is not None
+        joined = self.join(self.frames[rows, self.t[rows]], self.predictions[rows])
+        if self.durations is None:
+            return _checked("logits of join", joined, len(rows), self.blank + 1), None
+        if not isinstance(joined, tuple) or len(joined) != 2:
+            raise TypeError(
+                f"join returned {_kind(joined)}; allowed: a tuple (logits, duration_logits), as durations is given"
+            )
+        logits = _checked("logits of join", joined[0], len(rows), self.blank + 1)
+        duration_logits = _checked("duration_logits of join", joined[1], len(rows), len(self.durations))
+        if duration_logits.shape[1] != len(self.durations):
+            raise ValueError(
+                f"duration_logits of join has shape {duration_logits.shape}; allowed: "
+                f"({len(rows)}, {len(self.durations)})"
+            )
+        return logits, duration_logits
+
+    def _update(self, rows: Integers, labels: Integers) -> None:
+        """Advance the predictor of these sequences by a label each."""
+        if not rows.size:
+            return
+        updated = self.predict(labels, [self.states[b] for b in rows])
+        if not isinstance(updated, tuple) or len(updated) != 2:
+            raise TypeError(f"predict returned {_kind(updated)}; allowed: a tuple (predictions, states)")
+        predictions, states = as_array("predictions of predict", updated[0]), list(updated[1])
+        if self.predictions is None and predictions.ndim:
+            self.predictions = np.empty((len(self.frames), *predictions.shape[1:]), predictions.dtype)
+        inner = () if self.predictions is None else self.predictions.shape[1:]
+        if predictions.shape[:1] != (len(rows),) or predictions.shape[1:] != inner:
+            allowed = ", ".join(map(str, (len(rows), *inner))) if inner else f"{len(rows)}, ..."
+            raise ValueError(f"predictions of predict has shape {predictions.shape}; allowed: ({allowed})")
+        if len(states) != len(rows):
+            raise ValueError(f"predict returned {len(states)} states; allowed: {len(rows)}, one for each sequence")
+        assert self.predictions is not None
+        self.predictions[rows] = predictions
+        for b, state in zip(rows, states, strict=True):
+            self.states[b] = state
+
+    def decoding(self, single: bool) -> RNNTDecoding:
+        """Return the labels of all sequences, padded; none for those with NaN."""
+        batch = len(self.frames)
+        spoken, labels, frames = (
+            np.concatenate([np.empty(0, np.int64), *(part[k] for part in self.emitted)]) for k in range(3)
+        )
+        kept = ~np.isnan(self.log_prob)[spoken]
+        spoken, labels, frames = spoken[kept], labels[kept], frames[kept]
+        lengths = np.bincount(spoken, minlength=batch)
+        order = np.argsort(spoken, kind="stable")
+        position = np.arange(len(spoken)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        padded = np.full((2, batch, int(lengths.max(initial=0))), -1, np.int64)
+        padded[:, spoken[order], position] = labels[order], frames[order]
+        if single:
+            return RNNTDecoding(padded[0, 0], int(lengths[0]), padded[1, 0], float(self.log_prob[0]))
+        return RNNTDecoding(padded[0], lengths, padded[1], self.log_prob)
+
+
+def _kind(value: Any) -> str:
+    return f"a tuple of {len(value)}" if isinstance(value, tuple) else f"an object of type {type(value).__name__}"
+
+
+def _checked(name: str, value: Any, rows: int, least: int) -> NDArray[Any]:
+    """Return logits [rows, V] with V of at least `least`, which the joiner returned."""
+    logits = as_real(name, value)
+    if logits.ndim != 2 or len(logits) != rows or logits.shape[1] < least:
+        raise ValueError(f"{name} has shape {logits.shape}; allowed: ({rows}, V) with V = {least} or more")
+    return logits
+
+
+def _best(logits: NDArray[Any], barred: NDArray[np.bool_]) -> tuple[Integers, Floats]:
+    """Return the best class of each row that is not barred, and its log-probability among all; NaN for bad rows."""
+    x = logits.astype(np.float64)
+    bad = ~(x < np.inf).all(axis=1)
+    with np.errstate(all="ignore"):
+        most = x.max(axis=1)
+        most[most == -np.inf] = 0.0
+        log_probs = x - (most + np.log(np.exp(x - most[:, None]).sum(axis=1)))[:, None]
+    log_probs[x == -np.inf] = -np.inf
+    best = np.where(barred, -np.inf, log_probs).argmax(axis=1)
+    # If no class has a probability, argmax is the first one, which may be barred.
+    best = np.where(barred[np.arange(len(x)), best], (~barred).argmax(axis=1), best)
+    picked = log_probs[np.arange(len(x)), best]
+    picked[bad] = np.nan
+    return best, picked

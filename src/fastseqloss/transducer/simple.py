@@ -1,0 +1,496 @@
+"""Transducer with an additive joiner, whose logits are never formed: loss, gradients, posteriors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, get_args, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .._core.arrays import as_lengths, as_weights, check_output
+from .._core.gradient import Gradient, as_argument_gradients
+from .._core.labels import Alphabet, Labels, Names, check_labels, read_label_array, read_labels
+from .._core.levels import load
+from .._core.options import as_index, as_number, choice
+from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
+from .._core.scores import Scores, as_scores
+from .._core.threads import check_num_threads, threads_for
+from .._core.types import (
+    Infeasible,
+    Loss,
+    RNNTSimpleOptions,
+    ScalarSequenceReduction,
+    SequenceReduction,
+    Topology,
+)
+from .arguments import check_columns, require_feasible
+from .loss import RNNTPosteriors
+
+if TYPE_CHECKING:
+    from .._kernels.transducer import simple as _kernel
+else:
+    _kernel = load("transducer.simple")
+
+# Normalisers that are smaller lack digits: below the normal numbers, products count as 0.
+_LEAST = {np.dtype(np.float32): 1e-25, np.dtype(np.float64): 1e-250}
+
+_FEW = 64  # classes: float64 takes little longer than float32, and its errors cannot be seen
+
+_NAMES = Names(logits="lm")
+
+
+class RNNTSimpleGradient(NamedTuple):
+    """Gradients of the loss of an additive joiner, each of the shape and dtype of the argument of its name.
+
+    Attributes
+    ----------
+    am : ndarray [B, T, V]
+    lm : ndarray [B, U+1, V]
+    """
+
+    am: NDArray[Any]
+    lm: NDArray[Any]
+
+
+GradOut = RNNTSimpleGradient | tuple[NDArray[Any] | None, NDArray[Any] | None]
+LossAndGradients = tuple[Loss, RNNTSimpleGradient]
+
+
+class _Joiner(NamedTuple):
+    """Checked scores and labels of a batch."""
+
+    am: Scores
+    lm: Scores
+    frames: NDArray[np.int64]
+    labels: Labels
+    blank: int
+    modified: bool
+    infeasible: Infeasible
+
+
+@overload
+def rnnt_simple_loss(
+    am: ArrayLike,
+    lm: ArrayLike,
+    labels: ArrayLike,
+    logit_lengths: ArrayLike | None = ...,
+    label_lengths: ArrayLike | None = ...,
+    *,
+    reduction: ScalarSequenceReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    **options: Unpack[RNNTSimpleOptions],
+) -> float: ...
+
+
+@overload
+def rnnt_simple_loss(
+    am: ArrayLike,
+    lm: ArrayLike,
+    labels: ArrayLike,
+    logit_lengths: ArrayLike | None = ...,
+    label_lengths: ArrayLike | None = ...,
+    *,
+    reduction: SequenceReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    **options: Unpack[RNNTSimpleOptions],
+) -> Loss: ...
+
+
+@overload
+def rnnt_simple_loss(
+    am: ArrayLike,
+    lm: ArrayLike,
+    labels: ArrayLike,
+    logit_lengths: ArrayLike | None = ...,
+    label_lengths: ArrayLike | None = ...,
+    *,
+    reduction: SequenceReduction = ...,
+    return_grad: Literal[True],
+    grad_out: GradOut | None = ...,
+    **options: Unpack[RNNTSimpleOptions],
+) -> LossAndGradients: ...
+
+
+@overload
+def rnnt_simple_loss(
+    am: ArrayLike,
+    lm: ArrayLike,
+    labels: ArrayLike,
+    logit_lengths: ArrayLike | None = ...,
+    label_lengths: ArrayLike | None = ...,
+    *,
+    reduction: SequenceReduction = ...,
+    return_grad: bool = ...,
+    grad_out: GradOut,
+    **options: Unpack[RNNTSimpleOptions],
+) -> LossAndGradients: ...
+
+
+def rnnt_simple_loss(
+    am: ArrayLike,
+    lm: ArrayLike,
+    labels: ArrayLike,
+    logit_lengths: ArrayLike | None = None,
+    label_lengths: ArrayLike | None = None,
+    *,
+    blank: int = 0,
+    topology: Topology = "regular",
+    fastemit: float = 0.0,
+    infeasible: Infeasible = "inf",
+    reduction: SequenceReduction = "mean",
+    normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    return_grad: bool = False,
+    grad_out: GradOut | None = None,
+    num_threads: int | None = None,
+) -> Loss | LossAndGradients:
+    r"""Transducer loss of an additive joiner, and its gradients.
+
+    The loss of `rnnt_loss` for logits that are sums of a score of the frame and a score of the node,
+
+    .. math:: z_{b,t,u,v} = \mathrm{am}_{b,t,v} + \mathrm{lm}_{b,u,v},
+
+    without an array of logits [1]_: their normalisers are one product of matrices,
+    :math:`\sum_v e^{\mathrm{am}_{t,v}} e^{\mathrm{lm}_{u,v}}`, and the gradients are two more. It trains the
+    projections by which `rnnt_prune_ranges` chooses the nodes of a pruned transducer.
+
+    Parameters
+    ----------
+    am : array_like [B, T, V], or [T, V] for one sequence
+        Scores of V classes at T frames, from the encoder. float32 and float64 are native, float16 and
+        bfloat16 are computed in float32. Any strides; a class axis that is not contiguous is copied.
+        Padding (frames from a sequence's length on) is never read.
+    lm : array_like [B, U+1, V], or [U+1, V]
+        Scores of V classes after 0 to U labels, from the predictor. If one of `am` and `lm` is float64,
+        the computation is.
+    labels : array_like of int
+        Padded [B, U] with any values in the padding, or concatenated in one dimension with
+        `label_lengths`, or a list or column of B one-dimensional sequences; [U] for one sequence.
+    logit_lengths, label_lengths : array_like of int [B], optional
+        Frames and labels of each sequence; the full ones by default. An int for one sequence.
+    blank : int
+        Class of the blank; negative counts from the end.
+    topology : {"regular", "modified"}
+        "modified" moves on to the next frame after a label, too: at most one label a frame.
+    fastemit : float
+        Factor 1 + `fastemit` of the gradients of the labels' arcs, as of `rnnt_loss`; 0 or more. The
+        loss stays the same.
+    infeasible : {"inf", "zero", "raise"}
+        Result for a sequence without a path, for want of frames: loss inf, loss 0, or ValueError. "inf"
+        and "zero" also apply to a sequence of probability 0 because of scores of -inf. The gradient of
+        such a sequence is 0.
+    reduction : {"mean", "sequence_mean", "sum", "none"}
+        "mean" divides the sum of the losses by B; "sequence_mean" divides each loss by its number of
+        labels (at least 1) first; "none" gives [B]. With `sample_weight`, averages divide by the sum of
+        the weights instead of B.
+    normalizer : float, optional
+        With ``reduction="sum"``, divides the sum.
+    sample_weight : array_like [B], optional
+        Weight of each sequence, finite and not negative. A sequence of weight 0 is left out.
+    return_grad : bool
+        Whether to return the gradients too.
+    grad_out : RNNTSimpleGradient, optional
+        Arrays of the shapes and dtypes of `am` and `lm` to write the gradients to, or None for one to be
+        allocated; each may be the argument itself. Implies `return_grad`.
+    num_threads : int, optional
+        Threads to use; see `set_num_threads` for the default. Those of NumPy's products of matrices are
+        set by its BLAS.
+
+    Returns
+    -------
+    loss : float, or ndarray of float64 [B] with ``reduction="none"``
+        The loss in nats.
+    grad : RNNTSimpleGradient
+        Named tuple ``(am, lm)`` of the gradients of the reduced loss (of the sum of the losses, with
+        "none"), each of the shape and dtype of its argument; exactly 0 in the padding. Only with
+        `return_grad` or `grad_out`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes, lengths, labels, weights or options are not as above. The message names the
+        argument, the position, the value and what is allowed; nothing has been written then. If
+        ``infeasible="raise"`` and sequences have no path; the message names them.
+
+    See Also
+    --------
+    rnnt_simple_posteriors : the occupancies, for `rnnt_prune_ranges`.
+    rnnt_loss : the loss of any joiner.
+
+    Notes
+    -----
+    The result does not depend on `num_threads` nor on the other sequences of the batch, not even by a
+    bit. A cell whose normaliser is below 1e-25 of what the maxima of its am and lm would give is computed
+    by itself, in float64, so that the result is correct for scores of any size. NaN or +inf among the
+    scores of a valid frame or node makes loss and gradients of that sequence NaN.
+
+    The working memory is that of one sequence: two to three arrays of the size of its scores, and 60 bytes
+    for each frame and node.
+
+    Replaces ``k2.rnnt_loss_simple(lm, am, symbols, 0, boundary)``.
+
+    References
+    ----------
+    .. [1] F. Kuang, L. Guo, W. Kang, L. Lin, M. Luo, Z. Yao, D. Povey, "Pruned RNN-T for fast,
+       memory-efficient ASR training", Interspeech 2022.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> am, lm = np.log([[1.0, 3], [2, 1]]), np.log([[1.0, 1], [2, 1]])
+    >>> loss, grad = fsl.rnnt_simple_loss(am, lm, [1], return_grad=True)
+    >>> round(loss, 6)
+    1.021651
+    >>> grad.am.round(4)
+    array([[ 0.0267, -0.0267],
+           [-0.0267,  0.0267]])
+    >>> fsl.rnnt_loss(am[:, None] + lm, [1]).round(6)
+    1.021651
+    """
+    normalizer = check_reduction(reduction, SEQUENCE_REDUCTIONS, normalizer)
+    joiner = _as_joiner(am, lm, labels, logit_lengths, label_lengths, blank, topology, infeasible)
+    emission = 1.0 + as_number("fastemit", fastemit, 0.0, np.inf)
+    weight = as_weights("sample_weight", sample_weight, len(joiner.frames))
+    check_num_threads(num_threads)
+    gradients = as_argument_gradients({"am": joiner.am, "lm": joiner.lm}, return_grad, grad_out, RNNTSimpleGradient)
+    scale = length_scale(reduction, joiner.labels.lengths, normalizer, weight)
+    loss = np.empty(len(joiner.frames))
+    for b in range(len(loss)):
+        loss[b] = _Sequence(joiner, b, num_threads).run(gradients, scale[b], emission)
+    if infeasible == "zero":
+        loss[loss == np.inf] = 0.0
+    reduced = reduce_sequences(reduction, loss, scale)
+    if joiner.am.single and reduction == "none":
+        reduced = float(np.asarray(reduced)[0])
+    if gradients[0].values is None:
+        return reduced
+    return reduced, RNNTSimpleGradient(*(gradient.finish() for gradient in gradients))
+
+
+def rnnt_simple_posteriors(
+    am: ArrayLike,
+    lm: ArrayLike,
+    labels: ArrayLike,
+    logit_lengths: ArrayLike | None = None,
+    label_lengths: ArrayLike | None = None,
+    *,
+    blank: int = 0,
+    topology: Topology = "regular",
+    infeasible: Infeasible = "inf",
+    num_threads: int | None = None,
+) -> RNNTPosteriors:
+    r"""Occupation probabilities of the arcs of a transducer with an additive joiner.
+
+    Those of `rnnt_posteriors` for the logits of `rnnt_simple_loss`, which are not formed. They are what
+    `rnnt_prune_ranges` needs.
+
+    Parameters
+    ----------
+    am, lm, labels, logit_lengths, label_lengths, blank, topology
+        As of `rnnt_simple_loss`.
+    infeasible : {"inf", "zero", "raise"}
+        Result for a sequence without a path: posteriors of 0, or ValueError with "raise". A sequence of
+        probability 0 has posteriors of 0, too.
+    num_threads : int, optional
+        As of `rnnt_simple_loss`.
+
+    Returns
+    -------
+    RNNTPosteriors
+        Named tuple ``(blank, label)`` of arrays [B, T, U+1], without B for one sequence, of the dtype of `am`:
+        probability that a path leaves node u of frame t by the blank, and by label u; 0 in the padding,
+        NaN in a sequence with NaN or +inf.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `rnnt_simple_loss`.
+
+    See Also
+    --------
+    rnnt_prune_ranges : the nodes of a pruned transducer, with an example.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> fsl.rnnt_simple_posteriors(np.zeros((2, 2)), np.zeros((2, 2)), [1]).blank
+    array([[0.5, 0.5],
+           [0. , 1. ]])
+    """
+    joiner = _as_joiner(am, lm, labels, logit_lengths, label_lengths, blank, topology, infeasible)
+    check_num_threads(num_threads)
+    batch, n_frames, _ = joiner.am.values.shape
+    shape = (batch, n_frames, joiner.lm.values.shape[1])
+    check_output("the posteriors", shape, 8)
+    posteriors = RNNTPosteriors(np.zeros(shape), np.zeros(shape))
+    for b in range(batch):
+        frames, nodes = joiner.frames[b], joiner.labels.lengths[b] + 1
+        sequence = _Sequence(joiner, b, num_threads)
+        log_p = sequence.solve(posteriors=True) if frames else -np.inf
+        if log_p > -np.inf:
+            posteriors.blank[b, :frames, :nodes] = sequence.of_blank
+            posteriors.label[b, :frames, :nodes] = sequence.of_label
+        elif np.isnan(log_p):
+            posteriors.blank[b, :frames, :nodes] = posteriors.label[b, :frames, :nodes] = np.nan
+    first = 0 if joiner.am.single else slice(None)
+    with np.errstate(under="ignore"):
+        return RNNTPosteriors(*(x[first].astype(joiner.am.given.dtype, copy=False) for x in posteriors))
+
+
+def _as_joiner(
+    am: Any,
+    lm: Any,
+    labels: Any,
+    logit_lengths: Any,
+    label_lengths: Any,
+    blank: Any,
+    topology: Any,
+    infeasible: Any,
+) -> _Joiner:
+    """Check the arguments that the loss and the posteriors have in common."""
+    modified = bool(choice("topology", topology, get_args(Topology)))
+    choice("infeasible", infeasible, get_args(Infeasible))
+    of_frames, of_nodes = as_scores("am", am), as_scores("lm", lm, "U+1")
+    _check_shapes(of_frames, of_nodes)
+    batch, n_frames, n_classes = of_frames.values.shape
+    single = of_frames.single
+    frames = as_lengths("logit_lengths", logit_lengths, batch, n_frames, single)
+    alphabet = Alphabet(n_classes, as_index("blank", blank, n_classes))
+    read = read_label_array(labels, _NAMES) if single else read_labels(labels, _NAMES)
+    checked = check_labels(read, label_lengths, batch, alphabet, single=single, names=_NAMES)
+    check_columns("lm", of_nodes, checked, read, full=label_lengths is None)
+    if infeasible == "raise":
+        require_feasible(frames, checked.lengths, modified)
+    wide = np.result_type(of_frames.values, of_nodes.values, np.float64 if n_classes <= _FEW else np.float32)
+    of_frames, of_nodes = (Scores(x.values.astype(wide, copy=False), x.given) for x in (of_frames, of_nodes))
+    return _Joiner(of_frames, of_nodes, frames, checked, alphabet.blank, modified, infeasible)
+
+
+def _check_shapes(am: Scores, lm: Scores) -> None:
+    """Check that am [B, T, V] and lm [B, U+1, V] have the same axes B and V, and lm one node or more."""
+    shape, of_nodes = am.given.shape, lm.given.shape
+    allowed = ", ".join([*map(str, shape[:-2]), "U+1", str(shape[-1])])
+    if len(of_nodes) != len(shape) or of_nodes[:-2] != shape[:-2] or of_nodes[-1] != shape[-1]:
+        raise ValueError(f"lm has shape {of_nodes}; allowed: [{allowed}], as am has shape {shape}")
+    if of_nodes[-2] == 0:
+        raise ValueError(f"lm has shape {of_nodes}: no nodes; allowed: [{allowed}], one more than labels")
+
+
+class _Sequence:
+    """One sequence of an additive joiner, computed by NumPy's products of matrices and the kernel."""
+
+    def __init__(self, joiner: _Joiner, b: int, num_threads: int | None) -> None:
+        frames, n_labels = int(joiner.frames[b]), int(joiner.labels.lengths[b])
+        start = int(joiner.labels.starts[b])
+        self.am, self.lm = joiner.am.values[b, :frames], joiner.lm.values[b, : n_labels + 1]
+        self.labels = joiner.labels.values[start : start + n_labels]
+        self.b, self.blank, self.modified = b, joiner.blank, joiner.modified
+        self.type_name, self.num_threads = joiner.am.type_name, num_threads
+
+    def run(self, gradients: tuple[Gradient, ...], scale: float, emission: float) -> float:
+        """Return the loss; write the gradients, including the padding."""
+        outs = [gradient.values[self.b] for gradient in gradients if gradient.values is not None]
+        for out, scores in zip(outs, (self.am, self.lm), strict=False):
+            out[len(scores) :] = 0.0
+        log_p = self.solve(emission, gradient=bool(outs)) if scale and len(self.am) else -np.inf
+        if np.isfinite(log_p) and outs:
+            self._write(outs, scale)
+        for out, scores in zip(outs, (self.am, self.lm), strict=False):
+            if not np.isfinite(log_p):
+                out[: len(scores)] = 0.0 if log_p == -np.inf else np.nan
+        return max(-log_p, 0.0) if scale else 0.0  # negative by rounding only
+
+    def solve(self, emission: float = 1.0, *, gradient: bool = False, posteriors: bool = False) -> float:
+        """Return the log-probability of the labels, NaN for scores of NaN or +inf; keep what the gradient needs."""
+        self.am_exps, self.am_most = self._exponentials(self.am)
+        self.lm_exps, self.lm_most = self._exponentials(self.lm)
+        if np.isnan(self.am_most).any() or np.isnan(self.lm_most).any():
+            return np.nan
+        self.lm_exps[:, self.blank] = 0.0
+        self.lm_exps[np.arange(len(self.labels)), self.labels] = 0.0
+        self.norms = self._product(self.am_exps, self.lm_exps.T)
+        wanted = gradient or posteriors
+        self.of_blank, self.of_label = (np.empty(self.norms.shape) if wanted else None for _ in range(2))
+        log_p: float = _kernel.lattice[self.type_name](
+            self.am,
+            self.lm,
+            self.am_most,
+            self.lm_most,
+            self.norms,
+            np.empty_like(self.norms) if gradient else None,
+            labels=self.labels,
+            blank=self.blank,
+            least=_LEAST[self.norms.dtype],
+            modified=self.modified,
+            emission=emission,
+            of_blank=self.of_blank,
+            of_label=self.of_label,
+        )
+        return log_p
+
+    def _exponentials(self, scores: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        exps, most = np.empty(scores.shape, scores.dtype), np.empty(len(scores))
+        _kernel.exponentials[self.type_name](scores, exps, most, self._threads(scores))
+        return exps, most
+
+    def _threads(self, array: NDArray[Any]) -> int:
+        return threads_for(self.num_threads, float(array.size), len(array))
+
+    @staticmethod
+    def _product(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+        product = np.empty((len(a), b.shape[1]), a.dtype)
+        with np.errstate(all="ignore"):
+            return np.matmul(a, b, out=product)
+
+    def _write(self, outs: list[NDArray[Any]], scale: float) -> None:
+        """Write the gradients of am and lm, after `solve`."""
+        assert self.of_blank is not None
+        assert self.of_label is not None
+        more_am, more_lm = self._cells() if (self.norms < 0).any() else (None, None)
+        classes, slots = np.unique(self.labels, return_inverse=True)
+        _kernel.gradient[self.type_name](
+            self._product(self.norms, self.lm_exps),
+            self.am_exps,
+            more_am,
+            arcs=self.of_label,
+            slot=slots.astype(np.int64, copy=False),
+            classes=classes,
+            of_blank=self.of_blank.sum(axis=1),
+            blank=self.blank,
+            scale=scale,
+            grad=outs[0],
+            num_threads=self._threads(self.am),
+        )
+        _kernel.gradient[self.type_name](
+            self._product(self.norms.T, self.am_exps),
+            self.lm_exps,
+            more_lm,
+            arcs=self.of_label.sum(axis=0)[:, None],
+            slot=None,
+            classes=self.labels,
+            of_blank=self.of_blank.sum(axis=0),
+            blank=self.blank,
+            scale=scale,
+            grad=outs[1],
+            num_threads=self._threads(self.lm),
+        )
+
+    def _cells(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the parts of the gradients from cells that were computed by themselves."""
+        more_am, more_lm = np.zeros(self.am.shape), np.zeros(self.lm.shape)
+        _kernel.cell_gradients[self.type_name](
+            self.am,
+            self.lm,
+            self.am_most,
+            self.lm_most,
+            self.labels,
+            self.blank,
+            ratios=self.norms,
+            more_am=more_am,
+            more_lm=more_lm,
+        )
+        return more_am, more_lm
