@@ -160,7 +160,7 @@ def test_gradients_that_share_memory():
     out = np.full_like(square, 7)
     said = "grad_out.y shares memory with grad_out.x; allowed: arrays apart"
     assert_raises(ValueError, said, **both, grad_out=(out, out))
-    said = "grad_out.x shares memory with y; allowed: x itself, or apart"
+    said = "grad_out.x shares memory with y; allowed: x itself or apart"
     assert_raises(ValueError, said, **both, grad_out=(square, None))
     room = np.zeros(B * N * D + 1)
     room[1:] = VALID["x"].ravel()

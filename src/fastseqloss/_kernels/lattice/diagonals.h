@@ -1,9 +1,9 @@
 /* Diagonals of a grid with three arcs into a cell: from above, from the left, and from above left.
  *
- * Cells of a diagonal depend on earlier diagonals only, so that a diagonal is a loop without branches. A cell's value is
- * v * 2^e with an exponent of its own. When it is formed, each incoming arc gets the share of the value that it brings,
- * a number from 0 to 1; on the way back the posterior of a cell is divided among its incoming arcs by their shares, with
- * neither exponents nor betas. What underflows is a posterior below 1e-308.
+ * Cells of a diagonal depend on earlier diagonals only, so that a diagonal is a loop without branches. A cell's value
+ * is v * 2^e with an exponent of its own. When it is formed, each incoming arc gets the share of the value that it
+ * brings, a number from 0 to 1; on the way back the posterior of a cell is divided among its incoming arcs by their
+ * shares, with neither exponents nor betas. What underflows is a posterior below 1e-308.
  *
  * Arrays are indexed by the row r of the grid. v1, e1 are values of the diagonal before, v2, e2 of the one before that.
  * Loops run over blocks of FSL_DIAGONAL_LANES rows, lo and hi being multiples of it; lanes of cells that do not exist
