@@ -261,7 +261,11 @@ def test_all_classes_forbidden():
         ({"reduction": "max"}, ValueError, "reduction is 'max'; allowed"),
         ({"sample_weight": [1, -1]}, ValueError, r"sample_weight\[1\] is -1.0; allowed: finite, 0 or more"),
         ({"num_threads": 0}, ValueError, "num_threads is 0; allowed: 1 or more"),
-        ({"grad_out": np.zeros((2, 5, 3, 4))}, TypeError, "grad_out must be a TDTGradient, or a tuple of 2, of arrays and None, got ndarray"),
+        (
+            {"grad_out": np.zeros((2, 5, 3, 4))},
+            TypeError,
+            "grad_out must be a TDTGradient, or a tuple of 2, of arrays and None, got ndarray",
+        ),
         ({"grad_out": (None, np.zeros((2, 5, 3, 2)))}, ValueError, r"grad_out.durations has shape \(2, 5, 3, 2\)"),
         ({"grad_out": (np.zeros((2, 5, 3, 4), "f"), None)}, TypeError, "grad_out.logits has dtype float32; allowed"),
     ],

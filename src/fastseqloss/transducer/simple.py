@@ -413,7 +413,7 @@ class _Sequence:
             out[count:] = 0.0
         log_p = self.solve(emission, gradient=bool(wanted)) if scale and len(self.am) else -np.inf
         if np.isfinite(log_p) and wanted:
-            self._write(*outs, scale)
+            self._write(outs[0], outs[1], scale)
         for out, count in wanted:
             if not np.isfinite(log_p):
                 out[:count] = 0.0 if log_p == -np.inf else np.nan

@@ -72,6 +72,30 @@ FSL_INLINE double fsl_exp_normal64(double x)
     return fsl_exp_reduced64(fsl_reduce64(x, k)) * fsl_from64(fsl_bits64(z) << 52);
 }
 
+FSL_INLINE float fsl_exp_reduced32(float x, float k)
+{
+    float r = x - k * 0.693145751953125f;
+    r = r - k * 1.42860682e-6f;
+    float p = 0.0001979030853524496f;
+    p = p * r + 0.001394470495551538f;
+    p = p * r + 0.008333497329347442f;
+    p = p * r + 0.041666294341781f;
+    p = p * r + 0.16666665867008154f;
+    p = p * r + 0.5000000067847867f;
+    return 1.0f + (r + r * r * p); /* in this order, because Horner's scheme without FMA loses 1.2 ULP */
+}
+
+FSL_INLINE float fsl_exp32(float x)
+{
+    x = x < -104.0f ? -104.0f : x;
+    x = x > 89.0f ? 89.0f : x;
+    const float k = rintf(x * 1.44269504f);
+    const float half = rintf(k * 0.5f);
+    const float first = fsl_from32(fsl_bits32(half + (12582912.0f + 127.0f)) << 23);
+    const float second = fsl_from32(fsl_bits32(k - half + (12582912.0f + 127.0f)) << 23);
+    return fsl_exp_reduced32(x, k) * first * second;
+}
+
 /* exp(x) = 2^k 2^t for -88 <= x <= 88, t = x log2(e) - k, with two operations fewer. Relative to exp(x), the error is
  * at most 1.25 |x| 2^-24, from the rounding of log2(e) and of its product with x, plus 2^-23; it stays under 8e-8 for
  * x <= 0, and the result at 0 is exactly 1. Below -87.68, k is -127, and the factor 2^k has exponent
