@@ -290,7 +290,7 @@ def test_errors_of_grad_out(grad_out, error, message):
 
 def test_gradients_must_not_overwrite_the_other_argument():
     am, lm = np.zeros((2, 3, 4)), np.zeros((2, 3, 4))
-    with pytest.raises(ValueError, match=r"grad_out.am shares memory with lm; allowed: am itself, or apart"):
+    with pytest.raises(ValueError, match=r"grad_out.am shares memory with lm; allowed: am itself or apart"):
         fsl.rnnt_simple_loss(am, lm, [[1, 2], [3, 1]], grad_out=(lm, None))
     room = np.zeros(30)
     with pytest.raises(ValueError, match=r"grad_out.lm overlaps the input; allowed: the input itself or apart"):

@@ -111,7 +111,7 @@ def as_gradients_of(
             continue
         for other, read in arguments.items():
             if other != name and shares_memory(out, read.given):
-                raise ValueError(f"{field} shares memory with {other}; allowed: {name} itself, or apart")
+                raise ValueError(f"{field} shares memory with {other}; allowed: {name} itself or apart")
         _check_apart(result._fields, outs, k)
     return tuple(gradients)
 
