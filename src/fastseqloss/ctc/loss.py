@@ -12,7 +12,7 @@ from .._core.gradient import as_gradient
 from .._core.labels import NAMES, Alphabet, Names, check_labels, read_labels
 from .._core.levels import load
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
-from .._core.threads import Schedule, schedule
+from .._core.threads import Schedule, schedule, threads_for
 from .._core.types import (
     CTCOptions,
     Infeasible,
@@ -283,13 +283,15 @@ def named_ctc_loss(
 
 
 def _schedule(lattice: Lattice, num_threads: int | None) -> Schedule:
-    """Return the order of the sequences, longest first, and the number of threads."""
-    frames = lattice.frames
-    if len(frames) < 2:
-        return schedule(frames, num_threads)
+    """Return the order of the sequences, longest first for several threads, and the number of threads."""
+    frames, labels = lattice.frames, lattice.labels
+    batch, n_frames, n_classes = lattice.scores.values.shape
     # Nanoseconds, roughly: the pass over all classes, and the lattice in both directions.
-    work = frames * (lattice.scores.values.shape[2] * 0.5 + lattice.labels.lengths * 4.0 + 50.0)
-    return schedule(work, num_threads)
+    per_frame, per_label = n_classes * 0.5 + 50.0, 4.0
+    most = n_frames * (batch * per_frame + len(labels.values) * per_label)
+    if threads_for(num_threads, most, batch) == 1:
+        return Schedule(np.arange(batch), 1)
+    return schedule(frames * (per_frame + labels.lengths * per_label), num_threads)
 
 
 def ctc_posteriors(
