@@ -30,6 +30,7 @@ KERNELS = [
     "steps.pointwise",
     "crf.loss",
     "rewards.policy",
+    "soft_dtw.loss",
 ]
 BASELINE = ["arguments", "codes", "cpu", "parallel.threads"]
 PACKAGE = "fastseqloss._kernels"

@@ -6,6 +6,7 @@
     python bench/compare.py elementwise ...      regression, hinge, binary: with NumPy and memory traffic
     python bench/compare.py crf ...              the same options
     python bench/compare.py policy ...           the same options
+    python bench/compare.py soft_dtw ...         the same options; with the peers that are installed
     python bench/compare.py transducer ...       the same options
     python bench/compare.py adapters ...         PyTorch tensors and JAX arrays: [--threads] [--only] [--quick]
     python bench/compare.py overhead
@@ -38,6 +39,7 @@ from bench import (
     sides_crf,
     sides_ctc,
     sides_policy,
+    sides_soft_dtw,
     sides_steps,
     sides_transducer,
 )
@@ -94,6 +96,11 @@ def crf(options: argparse.Namespace) -> int:
 def policy(options: argparse.Namespace) -> int:
     """Time and check the clipped policy loss with entropy and divergence."""
     return contest.compare(sides_policy.rows(), sides_policy.LIMITS, options)
+
+
+def soft_dtw(options: argparse.Namespace) -> int:
+    """Time and check soft-DTW: costs with posteriors, costs alone, a band, series, divergences."""
+    return sides_soft_dtw.compare(options)
 
 
 def transducer(options: argparse.Namespace) -> int:
@@ -221,7 +228,7 @@ def _growth(side: str, batch: sides_ctc.Batch) -> int:
 def machine() -> str:
     """Describe the software and hardware."""
     versions = [f"Python {platform.python_version()}"]
-    for name in ("fastseqloss", "numpy", "torch", "pytorch-crf", "optax", "jax"):
+    for name in ("fastseqloss", "numpy", "torch", "pytorch-crf", "optax", "jax", "pysdtw", "soft-dtw", "tslearn"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{name} {importlib.metadata.version(name)}")
     return ", ".join([*versions, f"level {levels.level}", f"{os.cpu_count()} CPUs"])
@@ -239,6 +246,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "overhead": overhead,
         "memory": memory,
         "policy": policy,
+        "soft_dtw": soft_dtw,
         "transducer": transducer,
     }
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

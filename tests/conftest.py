@@ -22,6 +22,7 @@ KERNELS = {
     "ctc.loss": "ctc.loss",
     "rewards.policy": "rewards.policy",
     "rewards.returns": "rewards.policy",
+    "soft_dtw.loss": "soft_dtw.loss",
     "steps.classification": "steps.classification",
     "steps.margin": "steps.margin",
     "steps.engine": "steps.pointwise",

@@ -7,13 +7,16 @@ import numpy as np
 import cases
 import crf_cases
 import fastseqloss as fsl
+import soft_dtw_cases
 import step_cases
 import transducer_cases
 from reference import crf as reference_crf
 from reference import ctc as reference
+from reference import soft_dtw as reference_soft_dtw
 from reference.steps import counting
 
 CRF = ("crf_loss", "structured_hinge_loss")
+SOFT_DTW = ("soft_dtw_loss", "soft_dtw_cost")
 SCORES = {  # of transducers
     "rnnt_loss": ("logits",),
     "tdt_loss": ("logits", "duration_logits"),
@@ -90,6 +93,29 @@ def _weighed(counts: np.ndarray, clean: dict[str, Any]) -> np.ndarray:
     return counts
 
 
+def check_padding_of_pairs(gradients: dict[str, Any], clean: dict[str, Any]) -> None:
+    """Gradients of series [B, N, D] or of costs [B, N, M], or of a pair without B, are 0 in the padding."""
+    weight = clean.get("sample_weight")
+    for name, gradient in gradients.items():
+        if gradient is None or gradient.size > 10**6:
+            continue
+        found = np.asarray(gradient).astype(np.float64)
+        found = found[None] if found.ndim == 2 else found
+        for axis, key in ((1, "lengths_y" if name == "y" else "lengths_x"), (2, "lengths_y")):
+            if clean.get(key) is not None and (axis == 1 or name == "costs"):
+                padding = np.arange(found.shape[axis]) >= np.reshape(_integers(clean[key]), (-1, 1))
+                padding = np.broadcast_to(padding, (len(found), found.shape[axis]))
+                assert not np.moveaxis(found, axis, 1)[padding].any(), f"gradient of {name} in the padding"
+        if weight is not None:
+            left_out = np.reshape(np.asarray(weight), -1).astype(np.float64) == 0
+            assert not found[left_out].any(), f"gradient of {name} for a weight of 0"
+
+
+def _check_soft_dtw(case: Any, clean: dict[str, Any], reducing: dict[str, Any]) -> None:
+    function = reference_soft_dtw.divergence if clean.get("divergence") else reference_soft_dtw.series_loss
+    case.check(*fsl.soft_dtw_loss(**clean | reducing), function)
+
+
 def check(call: Any, case: Any, result: Any, clean: dict[str, Any]) -> None:
     """Compare with the reference; the loss of each sequence first, then its reduction."""
     if isinstance(case, step_cases.Case):
@@ -98,6 +124,9 @@ def check(call: Any, case: Any, result: Any, clean: dict[str, Any]) -> None:
             case.check(result[0], gradient.astype(gradient.dtype.newbyteorder("=")))
         return
     reducing = {"reduction": "none", "sample_weight": None, "normalizer": None, "grad_out": None, "return_grad": True}
+    if isinstance(case, soft_dtw_cases.Case):
+        _check_soft_dtw(case, clean, reducing)
+        return
     if isinstance(case, cases.Case):
         losses, gradient = fsl.ctc_loss(**clean | reducing | {"infeasible": "inf"})
         case.check(losses, gradient)

@@ -13,6 +13,7 @@ import cases
 import crf_cases
 import fastseqloss as fsl
 import fuzz_values
+import soft_dtw_cases
 import step_cases
 import transducer_cases
 from fastseqloss._core.arrays import overlaps_itself
@@ -26,7 +27,7 @@ OPTIONS = {
     "squared", "label_smoothing", "z_loss", "entropy_coef", "kl_coef", "clip", "discount", "decay",
     "sharpness", "star", "star_log_prob", "prior_scale", "pairwise", "frame_seconds", "frames", "smooth", "kind",
     "blank_model", "topology", "fastemit", "sigma", "width", "max_symbols",
-    "unit",    "ax", "loss_fn", "rng", "file", "terms", "spans", "names",
+    "unit", "gamma", "band", "divergence", "ax", "loss_fn", "rng", "file", "terms", "spans", "names",
 }  # fmt: skip
 OPTIONS |= {row.parameter.name for row in LOSSES.values() if row.parameter and not row.parameter.per_feature}
 FREE = {
@@ -416,6 +417,37 @@ def _rnnt_greedy(random) -> Call:
     return Call("rnnt_greedy_decode", arguments)
 
 
+def _soft_dtw(name: str, random) -> Call:
+    case = soft_dtw_cases.random_case(
+        numbers(random), (random.randint(0, 3), random.randint(1, 9), random.randint(1, 9), random.randint(1, 4)),
+        dtype=random.choice(FLOATS), scale=random.choice((0.1, 1.0, 5.0)), gamma=random.choice((0.1, 1.0, 10.0)),
+        band=random.choice((None, None, 0, 2, 4)), full=random.random() < 0.3,
+    )  # fmt: skip
+    if random.random() < 0.3:
+        case.y = case.y.astype(random.choice(FLOATS))
+    arguments: dict[str, Any] = {"x": case.x, "y": case.y}
+    if name == "soft_dtw_cost":
+        arguments = {"costs": case.costs.astype(case.x.dtype)}
+    lengths = {"lengths_x": case.lengths_x, "lengths_y": case.lengths_y}
+    batch, single = len(case.x), len(case.x) == 1 and random.random() < 0.5
+    if single:
+        arguments = {key: value[0] for key, value in arguments.items()}
+        lengths = {key: int(value[0]) for key, value in lengths.items()}
+    arguments |= lengths | {"gamma": case.gamma}
+    _maybe(random, arguments, "band", lambda: case.band, 1.0 if case.band is not None else 0.3)
+    if name == "soft_dtw_posteriors":
+        _maybe(random, arguments, "num_threads", lambda: random.choice((1, 2, None)), 0.2)
+        return Call(name, arguments)
+    arguments |= _reducing(random, batch, SEQUENCE_REDUCTIONS)
+    if name == "soft_dtw_cost":
+        return _outputs(random, Call(name, arguments))
+    _maybe(random, arguments, "divergence", lambda: random.choice((True, False)), 0.4)
+    call = _outputs(random, Call(name, arguments, None if single else case))
+    if "grad_out" in call.arguments:
+        call.arguments["grad_out"] = _grad_out_tuple(random, call.arguments, fsl.SoftDTWGradient, ["x", "y"])
+    return call
+
+
 def _policy(name: str, random) -> Call:
     rng = numbers(random)
     steps = tuple(random.randint(0, 3) for _ in range(random.choice((2, 2, 1, 3))))
@@ -534,6 +566,11 @@ def _plot(name: str, random) -> Call:
             arguments["waveform"] = rng.normal(size=random.randint(0, 9))
         elif random.random() < 0.3:
             arguments["image"] = rng.random((3, 4))
+    elif name == "plot.plot_alignment_path":
+        arguments = {"posteriors": rng.random((frames, count))}
+        if frames and count:
+            _maybe(random, arguments, "path", lambda: rng.integers(0, (frames, count), (random.randint(0, 4), 2)))
+        return Call(name, arguments | {"ax": axes})
     else:
         arguments = {"losses": rng.random(frames)}
         _maybe(random, arguments, "validation", lambda: rng.random(count))
@@ -544,6 +581,7 @@ def _plot(name: str, random) -> Call:
     return Call(name, arguments | {"ax": axes})
 
 
+PLOTS = ("plot.plot_posteriors", "plot.plot_alignment", "plot.plot_alignment_path", "plot.plot_loss")
 STRATEGIES: dict[str, Callable[[Any], Call]] = {
     **{name: partial(_steps_loss, name) for name in step_cases.NAMES},
     **{name: partial(_ctc, name) for name in ("ctc_loss", "ctc_posteriors", "ctc_align", "ctc_greedy_decode")},
@@ -559,12 +597,13 @@ STRATEGIES: dict[str, Callable[[Any], Call]] = {
         name: partial(_crf, name)
         for name in ("crf_loss", "structured_hinge_loss", "crf_log_partition", "crf_marginals", "crf_decode")
     },
+    **{name: partial(_soft_dtw, name) for name in ("soft_dtw_loss", "soft_dtw_cost", "soft_dtw_posteriors")},
     **{name: partial(_policy, name) for name in ("policy_gradient_loss", "clipped_policy_loss")},
     "expected_risk_loss": _risk,
     **{name: partial(_returns, name) for name in ("discounted_returns", "generalized_advantages")},
     "weighted_sum": _weighted_sum,
     "check_grad": _check_grad,
     **{name: partial(_runtime, name) for name in ("get_num_threads", "set_num_threads", "show_config")},
-    **{name: partial(_plot, name) for name in ("plot.plot_posteriors", "plot.plot_alignment", "plot.plot_loss")},
+    **{name: partial(_plot, name) for name in PLOTS},
 }
-SELDOM = {"show_config", "get_num_threads", "plot.plot_posteriors", "plot.plot_alignment", "plot.plot_loss"}
+SELDOM = {"show_config", "get_num_threads", *PLOTS}

@@ -142,3 +142,26 @@ def test_formulas_of_keras(offset):
     terms = np.maximum(0, 1 - signs * scores)
     close(fsl.hinge_loss(scores, signs), terms.mean())
     close(fsl.hinge_loss(scores, signs, squared=True), (terms**2).mean())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_soft_dtw_of_tslearn():
+    metrics = pytest.importorskip("tslearn.metrics", reason="the extra `peers` installs it")
+    x, y = X.numpy(), X.numpy()[::-1, :7]
+    losses = fsl.soft_dtw_loss(x, y, gamma=0.5, reduction="none")
+    close(losses, [metrics.soft_dtw(a, b, gamma=0.5) for a, b in zip(x, y, strict=True)])
+    close(fsl.soft_dtw_loss(x[0], y[0], gamma=0) ** 0.5, metrics.dtw(x[0], y[0]))
+    table = metrics.cdist_soft_dtw_normalized(x, y, gamma=0.5)
+    close(fsl.soft_dtw_loss(x, y, gamma=0.5, divergence=True, reduction="none"), np.diag(table))
+    theirs = metrics.SoftDTWLossPyTorch(gamma=0.5, normalize=True)(X, X[[2, 1, 0], :7])
+    close(fsl.soft_dtw_loss(x, y, gamma=0.5, divergence=True, reduction="none"), theirs)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_soft_dtw_of_pysdtw():
+    pysdtw = pytest.importorskip("pysdtw", reason="the extra `peers` installs it")
+    y = X[[2, 1, 0], :7].contiguous()
+    theirs = pysdtw.SoftDTW(gamma=0.5, use_cuda=False)(X, y)
+    np.testing.assert_allclose(fsl.soft_dtw_loss(X, y, gamma=0.5, reduction="none"), theirs, rtol=1e-5)
+    theirs = pysdtw.SoftDTW(gamma=0.5, use_cuda=False, bandwidth=3)(X[:, :7], y)
+    np.testing.assert_allclose(fsl.soft_dtw_loss(X[:, :7], y, gamma=0.5, band=3, reduction="none"), theirs, rtol=1e-5)

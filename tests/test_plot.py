@@ -155,9 +155,29 @@ def test_axes_of_the_caller():
     pixels(above)
 
 
+@pytest.mark.parametrize("shape", [(30, 40), (3, 2), (1000, 7)])
+def test_alignment_path(shape):
+    x, y = (np.sin(np.linspace(0, 6, n))[:, None] for n in shape)
+    posteriors = fsl.soft_dtw_posteriors(x, y, gamma=0.1)
+    path = np.argwhere(fsl.soft_dtw_posteriors(x, y, gamma=0))
+    ax = fsl.plot.plot_alignment_path(posteriors, path)
+    assert is_coloured(ax)
+    (line,) = ax.lines
+    np.testing.assert_array_equal(line.get_xydata(), path[:, ::-1] + 0.5)
+    assert (ax.get_xlim(), ax.get_ylim()) == ((0, shape[1]), (0, shape[0]))
+    # The first pair is at the bottom left, whatever the orientation of the image.
+    image = ax.images[0].get_array()
+    assert image[-1, 0] == pytest.approx(1)
+    assert not fsl.plot.plot_alignment_path(np.zeros((3, 0))).lines
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
+        (lambda: fsl.plot.plot_alignment_path([0.5]), r"posteriors has shape \(1,\); allowed: \[N, M\]"),
+        (lambda: fsl.plot.plot_alignment_path([[0.5, 2]]), r"posteriors\[0, 1\] is 2.0; allowed: probabilities"),
+        (lambda: fsl.plot.plot_alignment_path([[0.5]], [0]), r"path has shape \(1,\); allowed: \[K, 2\]"),
+        (lambda: fsl.plot.plot_alignment_path([[0.5]], [[0, 1]]), r"path\[0, 1\] is 1; allowed: 0 to 0"),
         (lambda: fsl.plot.plot_posteriors(np.zeros((4, 3)), [1, 2]), r"posteriors has shape \(4, 3\); .* 5\]"),
         (lambda: fsl.plot.plot_posteriors(np.zeros(4), [1]), "posteriors has shape"),
         (lambda: fsl.plot.plot_posteriors(np.zeros((4, 3)), [[1]]), "labels has shape"),

@@ -33,6 +33,7 @@ from .rewards import (
     generalized_advantages,
     policy_gradient_loss,
 )
+from .soft_dtw import SoftDTWGradient, soft_dtw_cost, soft_dtw_loss, soft_dtw_posteriors
 from .steps.classification import binary_cross_entropy, nll_loss, softmax_cross_entropy
 from .steps.margin import hinge_loss, multiclass_hinge_loss
 from .steps.regression import huber_loss, mae_loss, mse_loss, quantile_loss
@@ -63,6 +64,7 @@ __all__ = [
     "RNNTDecoding",
     "RNNTPosteriors",
     "RNNTSimpleGradient",
+    "SoftDTWGradient",
     "TDTGradient",
     "TokenSpan",
     "binary_cross_entropy",
@@ -102,6 +104,9 @@ __all__ = [
     "rnnt_simple_posteriors",
     "set_num_threads",
     "show_config",
+    "soft_dtw_cost",
+    "soft_dtw_loss",
+    "soft_dtw_posteriors",
     "softmax_cross_entropy",
     "structured_hinge_loss",
     "tdt_loss",

@@ -195,20 +195,25 @@ def _draw_curves(ax: Axes, shares: NDArray[np.float64], labels: list[int], texts
 
 
 def _draw_image(ax: Axes, shares: NDArray[np.float64], texts: list[str], unit: float) -> None:
-    from matplotlib.colors import LinearSegmentedColormap
-
     frames, count = shares.shape
-    shades = LinearSegmentedColormap.from_list("posterior", ["white", "#9cc5d3", _PALETTE[1], _INK])
-    # The square root makes small probabilities visible. Each of about 400 columns shows the largest
-    # of its frames, so that a label of a single frame stays visible.
+    # Each of about 400 columns shows the largest of its frames, so that a label of a single frame stays visible.
     step = max(1, frames // 400)
     starts = np.arange(0, frames, step)
     extent = (0.0, max(len(starts), 1) * step * unit, max(float(count), 1.0), 0.0)
     image = np.maximum.reduceat(shares, starts, axis=0).T if shares.size else np.zeros((1, 1))
-    ax.imshow(np.sqrt(image), cmap=shades, vmin=0, vmax=1, aspect="auto", extent=extent, interpolation="nearest")
+    _show(ax, image, extent)
     ticks = np.unique(np.linspace(0, max(count - 1, 0), min(count, 12)).astype(int))
     ax.set_yticks(ticks + 0.5, [texts[i] for i in ticks])
     ax.set_ylabel("label", color=_INK)
+
+
+def _show(ax: Axes, image: NDArray[np.float64], extent: tuple[float, float, float, float]) -> None:
+    """Draw posteriors as an image."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    shades = LinearSegmentedColormap.from_list("posterior", ["white", "#9cc5d3", _PALETTE[1], _INK])
+    # The square root makes small probabilities visible.
+    ax.imshow(np.sqrt(image), cmap=shades, vmin=0, vmax=1, aspect="auto", extent=extent, interpolation="nearest")
 
 
 def plot_alignment(
@@ -335,6 +340,84 @@ def _draw_waveform(ax: Axes, samples: NDArray[np.float64], width: float) -> None
     ax.fill_between(times, low, high, color=_WAVE, linewidth=0.6, edgecolor=_WAVE)
     loudest = float(np.abs(samples).max()) or 1.0
     ax.set_ylim(-1.05 * loudest, 1.05 * loudest)
+
+
+def plot_alignment_path(
+    posteriors: ArrayLike,
+    path: ArrayLike | None = None,
+    *,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw how two series are aligned: posteriors of their pairs of steps, and a path through them.
+
+    Parameters
+    ----------
+    posteriors : array_like [N, M]
+        Probabilities of the pairs, 0 to 1: those of `soft_dtw_posteriors` for one pair of series, or
+        the gradient of `soft_dtw_cost`. In general, of the cells of any grid that a path crosses.
+    path : array_like of int [K, 2], optional
+        Pairs (i, j) to be joined by a line: ``np.argwhere(posteriors)`` of posteriors with `gamma` 0.
+    ax : matplotlib Axes, optional
+        Axes to draw into; a new figure by default.
+
+    Returns
+    -------
+    matplotlib Axes
+        The first series runs upwards, the second one to the right.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes do not fit, or if posteriors or a pair are out of range.
+    ModuleNotFoundError
+        If matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> x, y = np.sin(np.arange(30) / 5)[:, None], np.sin(np.arange(40) / 7)[:, None]
+    >>> best = fsl.soft_dtw_posteriors(x, y, gamma=0)
+    >>> ax = fsl.plot.plot_alignment_path(fsl.soft_dtw_posteriors(x, y, gamma=0.1), np.argwhere(best))
+    >>> ax.get_xlabel()
+    'step of the second series'
+    """
+    shares = _numbers("posteriors", posteriors)
+    if shares.ndim != 2:
+        raise ValueError(f"posteriors has shape {shares.shape}; allowed: [N, M]")
+    bad = np.argwhere(~((shares >= 0) & (shares <= 1.01)))
+    if len(bad):
+        i, j = bad[0].tolist()
+        raise ValueError(f"posteriors[{i}, {j}] is {shares[i, j]}; allowed: probabilities, 0 to 1")
+    cells = None if path is None else _as_cells(path, shares.shape)
+    ax = _axes(ax, (5, 4.5))
+    _draw_grid(ax, shares)
+    if cells is not None:
+        ax.plot(cells[:, 1] + 0.5, cells[:, 0] + 0.5, color=_PALETTE[0], linewidth=1.2)
+    return ax
+
+
+def _as_cells(path: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    cells = read_integers("path", path).values
+    if cells.ndim != 2 or cells.shape[1] != 2:
+        raise ValueError(f"path has shape {cells.shape}; allowed: [K, 2]")
+    bad = np.argwhere((cells < 0) | (cells >= shape))
+    if len(bad):
+        k, axis = bad[0].tolist()
+        raise ValueError(f"path[{k}, {axis}] is {cells[k, axis]}; allowed: 0 to {shape[axis] - 1}")
+    return cells
+
+
+def _draw_grid(ax: Axes, shares: NDArray[np.float64]) -> None:
+    """Draw posteriors as an image of at most about 400 pixels a side, each the largest of its cells."""
+    rows, columns = shares.shape
+    image = shares if shares.size else np.zeros((1, 1))
+    for axis, length in enumerate(image.shape):
+        image = np.maximum.reduceat(image, np.arange(0, length, max(1, length // 400)), axis=axis)
+    extent = (0.0, max(float(columns), 1.0), 0.0, max(float(rows), 1.0))
+    _show(ax, image[::-1], extent)
+    ax.set_xlabel("step of the second series", color=_INK)
+    ax.set_ylabel("step of the first series", color=_INK)
 
 
 def plot_loss(

@@ -18,7 +18,7 @@ SOURCES = Path(fastseqloss.__file__).parent
 # Folders whose prose is checked: the whole package.
 CHECKED = ["."]
 
-FAMILIES = ["crf", "ctc", "jax", "plot.py", "recurrent", "rewards", "torch"]
+FAMILIES = ["crf", "ctc", "jax", "plot.py", "recurrent", "rewards", "soft_dtw", "torch"]
 
 # Parameters of one name and several meanings, by family: functions whose description differs from that of the others.
 OTHER_MEANINGS = {
@@ -27,6 +27,7 @@ OTHER_MEANINGS = {
     ("ctc", "label_lengths"): {"ctc_feasible"},
     ("ctc", "labels"): {"ctc_feasible"},
     ("ctc", "logit_lengths"): {"ctc_feasible"},
+    ("plot.py", "posteriors"): {"plot_alignment_path"},
     ("recurrent", "input_size"): {"Linear"},
     ("recurrent", "rng"): {"Embedding", "Linear"},
     ("rewards", "grad_out"): {"expected_risk_loss"},
@@ -35,6 +36,9 @@ OTHER_MEANINGS = {
     ("rewards", "num_threads"): {"expected_risk_loss"},
     ("rewards", "reduction"): {"expected_risk_loss"},
     ("jax", "logits"): {"rnnt_loss"},
+    ("soft_dtw", "grad_out"): {"soft_dtw_cost"},
+    ("soft_dtw", "lengths_x"): {"soft_dtw_cost"},
+    ("soft_dtw", "lengths_y"): {"soft_dtw_cost"},
     ("torch", "logits"): {"rnnt_loss", "softmax_cross_entropy"},
     ("torch", "targets"): {"softmax_cross_entropy"},
 }

@@ -146,6 +146,7 @@ CALLS = {
     "policy": "fsl.policy_gradient_loss(wide, classes, numbers",
     "crf": "fsl.crf_loss(long, tags, between, lengths",
     "crf, partition": "fsl.crf_log_partition(long, between, lengths",
+    "soft-DTW": "fsl.soft_dtw_loss(long[:, :, :1], long[:, :, :1]",
     "structured hinge": "fsl.structured_hinge_loss(long, tags, between, lengths",
 }
 

@@ -196,6 +196,31 @@ def test_forecast_persistence_has_no_skill_over_itself():
     assert list(report.coverage.values()) == [unchanged, unchanged]
 
 
+def test_recordings_are_the_same_for_both_distances():
+    """The table of warped distances has the Euclidean ones as bounds, and pairs of equal recordings at 0."""
+    names = names_of("compare_series.py")
+    training, test = names["load"]()
+    assert training.series.shape == test.series.shape == (100, 275, 1)
+    a, b = training.series[:5], training.series[3:9]
+    plain, warped = (names["distances"](a, b, by_time) for by_time in (False, True))
+    assert (warped <= plain * (1 + 1e-6) + 1e-9).all()
+    assert warped[3, 0] == warped[4, 1] == 0
+    assert names["accuracy"](training, training, False) == names["accuracy"](training, training, True) == 1
+
+
+def test_soft_dtw_averages_have_less_loss_than_means():
+    names = names_of("compare_series.py")
+    training, _ = names["load"]()
+    group = training.series[training.classes == 2]
+    with names["tqdm"](disable=True) as bar:
+        average = names["soft_dtw_average"](group, 8, bar)
+    losses = [
+        np.mean([names["fsl"].soft_dtw_loss(center, one, gamma=names["GAMMA"], band=names["BAND"]) for one in group])
+        for center in (group.mean(axis=0), average)
+    ]
+    assert losses[1] < 0.8 * losses[0]
+
+
 def witten_bell(training, held_out, size, order):
     """The probability of each held-out number but the first two, by plain counting."""
     found = []

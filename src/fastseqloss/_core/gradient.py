@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -86,25 +86,26 @@ def as_gradient(argument: Differentiable, return_grad: bool, grad_out: Any, name
 
 
 def as_argument_gradients(
-    arguments: dict[str, Differentiable], return_grad: bool, grad_out: Any, result: Any
+    arguments: Mapping[str, Differentiable], return_grad: bool, grad_out: Any, result: Any, *, all_wanted: bool = True
 ) -> tuple[Gradient, ...]:
     """Allocate the gradients with respect to several arguments, or check the arrays given for them.
 
-    `result` is the class of the named tuple of all gradients, and `grad_out` may be such a tuple, with None for omitted
-    arrays.
+    `result` is the class of the named tuple of all gradients, and `grad_out` may be such a tuple. None in it means that
+    a gradient is to be allocated, or that it is not wanted unless `all_wanted`.
     """
     if grad_out is None:
         return tuple([as_gradient(argument, return_grad, None) for argument in arguments.values()])
     flag("return_grad", return_grad)
     if not isinstance(grad_out, tuple) or len(grad_out) != len(arguments):
         kind = f"a tuple of {len(grad_out)}" if isinstance(grad_out, tuple) else f"of type {type(grad_out).__name__}"
-        allowed = f"a {result.__name__} of {len(arguments)} arrays, with None for those to be allocated"
+        omitted = "to be allocated" if all_wanted else "that are not wanted"
+        allowed = f"a {result.__name__} of {len(arguments)} arrays, with None for those {omitted}"
         raise TypeError(f"grad_out is {kind}; allowed: {allowed}")
     outs = tuple([None if out is None else as_output(out) for out in grad_out])
     gradients = []
     for k, (name, argument) in enumerate(arguments.items()):
         field = f"grad_out.{result._fields[k]}"
-        gradients.append(as_gradient(argument, True, outs[k], field))
+        gradients.append(as_gradient(argument, all_wanted, outs[k], field))
         out = outs[k]
         if out is not None:
             _check_apart(result._fields, outs, k)

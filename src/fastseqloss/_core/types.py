@@ -87,6 +87,19 @@ class StructuredHingeOptions(CRFOptions, total=False):
     cost: Literal["hamming"] | ArrayLike
 
 
+class SoftDTWOptions(LossOptions, total=False):
+    """Options of `soft_dtw_cost`."""
+
+    gamma: float
+    band: int | None
+
+
+class SeriesOptions(SoftDTWOptions, total=False):
+    """Options of `soft_dtw_loss`."""
+
+    divergence: bool
+
+
 class StepOptions(LossOptions, total=False):
     """Options of every per-step loss."""
 
