@@ -49,6 +49,12 @@ def test_mapped():
     np.testing.assert_allclose(jax.vmap(one)(x, y, *LENGTHS), expected, rtol=1e-14)
 
 
+def test_loss_beyond_float32():
+    """Inf, without a warning."""
+    x, y = jnp.zeros((2, 1), jnp.float32), jnp.full((2, 1), 1e30, jnp.float32)
+    assert fsj.soft_dtw_loss(x, y) == np.inf
+
+
 def test_errors():
     with pytest.raises(ValueError, match=r"x has shape \(5,\); allowed"):
         fsj.soft_dtw_loss(jnp.zeros(5), jnp.zeros(5))
