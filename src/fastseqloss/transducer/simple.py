@@ -224,8 +224,9 @@ def rnnt_simple_loss(
     The result does not depend on `num_threads` nor on the other sequences of the batch, not even by a
     bit. The classes of blank and label are computed apart, in float64: gradients near 0 keep their digits.
     A node whose normaliser is below 1e-25 of what the maxima of its am and lm would give is computed by
-    itself, in float64, so that results are correct if the two disagree. NaN or +inf among the scores of a
-    valid frame or node makes loss and gradients of that sequence NaN.
+    itself, in float64, so that results are correct if the two disagree. The scores of the arcs are sums in
+    float64: if every path crosses one of -1e12, say, paths are told apart by differences above 1e-4 only.
+    NaN or +inf among the scores of a valid frame or node makes loss and gradients of that sequence NaN.
 
     The working memory is that of one sequence: two to three arrays of the size of its scores, and 60 bytes
     for each frame and node.
