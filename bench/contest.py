@@ -54,7 +54,7 @@ class Timing:
     rounds: int
 
 
-def compare(rows: list[Row], limits: Limits, options: argparse.Namespace) -> int:
+def compare(rows: list[Row], limits: Limits, options: argparse.Namespace, reference: str = TORCH) -> int:
     """Print the tables that the options select; return 1 if our errors exceed the limits."""
     if options.only:
         rows = [row for row in rows if row.name in options.only]
@@ -65,7 +65,7 @@ def compare(rows: list[Row], limits: Limits, options: argparse.Namespace) -> int
         for threads in options.threads:
             columns = timing_table(timed, threads, options)
         print_legend(columns)
-    return error_table(rows, limits)
+    return error_table(rows, limits, reference)
 
 
 def alternate(
@@ -151,14 +151,14 @@ def print_legend(columns: list[str]) -> None:
         print(f"- {TRAFFIC}: one NumPy call that reads and writes as many arrays; its ratio is our time over it")
 
 
-def error_table(rows: list[Row], limits: Limits) -> int:
+def error_table(rows: list[Row], limits: Limits, reference: str = TORCH) -> int:
     """Print the errors of every side, by scale of the scores; return 1 if ours exceed the limits."""
     lines = []
     passed = failed = 0
     for row in (row for row in rows if row.reference):
         for scale, limit in limits.gradient.items():
-            reference = row.reference(scale)
-            errors = {k: _errors(v, *reference) for k, v in row.results(scale).items()}
+            exact = row.reference(scale)
+            errors = {k: _errors(v, *exact) for k, v in row.results(scale).items()}
             of_gradient, of_loss = errors[OURS]
             good = of_gradient <= limit and of_loss <= limits.loss  # false for NaN
             passed, failed = passed + good, failed + (not good)
@@ -170,7 +170,7 @@ def error_table(rows: list[Row], limits: Limits) -> int:
             )
     if not lines:
         return 0
-    print("\n### Largest errors of the float32 results against PyTorch in float64\n")
+    print(f"\n### Largest errors of the float32 results against {reference} in float64\n")
     print_table(lines)
     allowed = ", ".join(f"{limit:g} at scale {scale}" for scale, limit in limits.gradient.items())
     print(f"- gradient: of the summed loss, divided by max(1, |gradient|); limit {allowed}")

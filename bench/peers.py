@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 
 from bench.contest import Call
 
-EXTRAS = {"matplotlib": "plot", "ml_dtypes": "test"} | dict.fromkeys(("jax", "optax", "torch", "torchcrf"), "peers")
+EXTRAS = {"matplotlib": "plot", "ml_dtypes": "test", "threadpoolctl": "test"} | dict.fromkeys(
+    ("jax", "optax", "torch", "torchcrf"), "peers"
+)
 
 
 @contextlib.contextmanager

@@ -170,10 +170,21 @@ def simple_rows() -> list[Row]:
 
 def _simple_row(name: str, batch: Simple, shape: tuple[int, ...]) -> Row:
     def calls(threads: int) -> Calls:
+        from threadpoolctl import ThreadpoolController
+
+        blas = ThreadpoolController()
         options = {"reduction": "sum", "return_grad": True, "num_threads": threads}
+
+        def confined(call: Call) -> Call:
+            def run() -> None:
+                with blas.limit(limits=threads, user_api="blas"):
+                    call()
+
+            return run
+
         return {
-            (OURS, "fresh"): lambda: fsl.rnnt_simple_loss(batch.am, batch.lm, batch.labels, **options),
-            (NUMPY, "fresh"): lambda: numpy_simple(batch, np.float32),
+            (OURS, "fresh"): confined(lambda: fsl.rnnt_simple_loss(batch.am, batch.lm, batch.labels, **options)),
+            (NUMPY, "fresh"): confined(lambda: numpy_simple(batch, np.float32)),
         }
 
     def result(scale: int, compute: Callable[[Simple], tuple]) -> Result:

@@ -10,7 +10,7 @@ import fastseqloss as fsl
 from fuzz_calls import STRATEGIES
 
 HALF = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
-SCORES = ("logits", "duration_logits", "am", "lm", "emissions", "transitions", "start", "end")
+SCORES = ("logits", "duration_logits", "am", "lm", "x", "y", "emissions", "transitions", "start", "end")
 EXPECTED = (ValueError, TypeError, RuntimeError, NotImplementedError, MemoryError)
 SLOPES = (1.0, 0.0, -0.5, 3.0, 1024.0)
 OURS = ("num_threads", "return_grad", "grad_out")
@@ -72,7 +72,8 @@ def problem(random: Any, function: str, **wanted: Any) -> Problem:
             break
     scores = {name: given.pop(name) for name in SCORES if name in given}
     arrays = ("labels", "label_lengths", "logit_lengths", "targets", "tags", "lengths", "mask", "class_weight",
-              "sample_weight", "ranges")  # fmt: skip
+              "sample_weight", "ranges",
+              "lengths_x", "lengths_y")  # fmt: skip
     constants = {name: given.pop(name) for name in arrays if name in given}
     return Problem(function, scores, constants, given)
 

@@ -34,6 +34,7 @@ from ..ctc.loss import ctc_loss as _ctc_loss
 from ..steps.classification import softmax_cross_entropy as _softmax_cross_entropy
 from .callback import HostLoss, apply, as_constant, as_operand, as_options, as_per_sequence, as_scores, ndims
 from .reduction import reduce_sequences
+from .soft_dtw import soft_dtw_loss
 from .transducer import rnnt_loss, rnnt_simple_loss, tdt_loss
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "ctc_loss_with_lengths",
     "rnnt_loss",
     "rnnt_simple_loss",
+    "soft_dtw_loss",
     "softmax_cross_entropy",
     "tdt_loss",
 ]

@@ -96,7 +96,9 @@ class HostLoss:
             gradients = (gradients,)
         if self.by_targets is not None and self.names[1] in self.wanted:
             gradients = (*gradients, self.by_targets(**given).astype(arrays[self.names[1]].dtype))
-        return (np.asarray(loss, arrays[self.names[0]].dtype), *self._chosen(gradients))
+        with np.errstate(over="ignore"):  # a loss beyond the range of float32 is inf
+            rounded = np.asarray(loss, arrays[self.names[0]].dtype)
+        return (rounded, *self._chosen(gradients))
 
     def _chosen(self, gradients: tuple[NDArray[Any] | None, ...]) -> tuple[NDArray[Any], ...]:
         chosen = zip(self.names, gradients, strict=False)

@@ -31,6 +31,7 @@ from ..crf.loss import crf_loss as _crf_loss
 from ..ctc.loss import named_ctc_loss
 from ..steps.classification import softmax_cross_entropy as _softmax_cross_entropy
 from .autograd import Lengths, Loss, apply, as_array, outside_graphs, threads
+from .soft_dtw import soft_dtw_loss
 from .transducer import rnnt_loss, rnnt_simple_loss, tdt_loss
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "ctc_loss_from_logits",
     "rnnt_loss",
     "rnnt_simple_loss",
+    "soft_dtw_loss",
     "softmax_cross_entropy",
     "tdt_loss",
 ]

@@ -165,10 +165,11 @@ def require_feasible(frames: NDArray[np.int64], label_lengths: NDArray[np.int64]
 def schedule_frames(lattice: Lattice, num_threads: int | None) -> Schedule:
     """Return the order of the sequences, and the number of threads, which may share the frames of a sequence."""
     frames = lattice.frames
-    _, _, width, n_classes = lattice.scores.values.shape
+    batch, n_frames, width, n_classes = lattice.scores.values.shape
     # Nanoseconds, roughly: the passes over all classes, and the lattice.
-    dense = n_classes * 0.6 if lattice.input == InputKind.LOGITS else n_classes * 0.1
-    work = frames * np.minimum(lattice.labels.lengths + 1, width) * (dense + 20.0)
+    per_node = n_classes * (0.6 if lattice.input == InputKind.LOGITS else 0.1) + 20.0
+    if threads_for(num_threads, batch * n_frames * width * per_node, batch * n_frames) == 1:
+        return Schedule(np.arange(batch), 1)
+    work = frames * np.minimum(lattice.labels.lengths + 1, width) * per_node
     threads = threads_for(num_threads, float(work.sum()), int(frames.sum()))
-    order = np.argsort(-work, kind="stable") if threads > 1 else np.arange(len(frames))
-    return Schedule(order, threads)
+    return Schedule(np.argsort(-work, kind="stable") if threads > 1 else np.arange(batch), threads)
