@@ -54,8 +54,8 @@ def test_long_durations_are_not_taken(level):
     right, slopes = run(case)
     assert found == right
     np.testing.assert_array_equal(gradient.logits, slopes.logits)
-    np.testing.assert_array_equal(gradient.durations[..., :4], slopes.durations)
-    assert not gradient.durations[..., 4:].any()
+    np.testing.assert_array_equal(gradient.duration_logits[..., :4], slopes.duration_logits)
+    assert not gradient.duration_logits[..., 4:].any()
 
 
 def test_sigma_is_taken_from_every_arc():
@@ -266,7 +266,11 @@ def test_all_classes_forbidden():
             TypeError,
             "grad_out must be a TDTGradient, or a tuple of 2, of arrays and None, got ndarray",
         ),
-        ({"grad_out": (None, np.zeros((2, 5, 3, 2)))}, ValueError, r"grad_out.durations has shape \(2, 5, 3, 2\)"),
+        (
+            {"grad_out": (None, np.zeros((2, 5, 3, 2)))},
+            ValueError,
+            r"grad_out.duration_logits has shape \(2, 5, 3, 2\)",
+        ),
         ({"grad_out": (np.zeros((2, 5, 3, 4), "f"), None)}, TypeError, "grad_out.logits has dtype float32; allowed"),
     ],
 )

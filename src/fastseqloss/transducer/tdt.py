@@ -30,11 +30,11 @@ class TDTGradient(NamedTuple):
     Attributes
     ----------
     logits : ndarray [B, T, U+1, V], or None if `grad_out` was given without it
-    durations : ndarray [B, T, U+1, D], of `duration_logits`, or None if `grad_out` was given without it
+    duration_logits : ndarray [B, T, U+1, D], or None if `grad_out` was given without it
     """
 
     logits: NDArray[Any] | None
-    durations: NDArray[Any] | None
+    duration_logits: NDArray[Any] | None
 
 
 GradOut = TDTGradient | tuple[NDArray[Any] | None, NDArray[Any] | None]
@@ -185,7 +185,7 @@ def tdt_loss(
     loss : float, or ndarray of float64 [B] with ``reduction="none"``
         The loss in nats.
     grad : TDTGradient
-        Named tuple ``(logits, durations)`` of the gradients of the reduced loss (of the sum of the
+        Named tuple ``(logits, duration_logits)`` of the gradients of the reduced loss (of the sum of the
         losses, with "none") with respect to `logits` and `duration_logits`, each of the shape and dtype
         of its argument, or None if not wanted; exactly 0 in the padding. Only with `return_grad` or
         `grad_out`.
@@ -236,7 +236,7 @@ def tdt_loss(
     >>> loss, grad = fsl.tdt_loss(logits, of_durations, [], durations=[0, 1, 2], return_grad=True)
     >>> round(float(np.exp(-loss)), 6)  # 1/2 1/4 1/2 1/2 + 1/2 1/2
     0.28125
-    >>> grad.durations[:, 0].round(4)
+    >>> grad.duration_logits[:, 0].round(4)
     array([[ 0.25  ,  0.1389, -0.3889],
            [ 0.0278, -0.0556,  0.0278]])
     """
