@@ -297,3 +297,26 @@ def test_gradients_must_not_overwrite_the_other_argument():
         fsl.rnnt_simple_loss(
             am, room[:24].reshape(2, 3, 4), [[1, 2], [3, 1]], grad_out=(None, room[4:28].reshape(2, 3, 4))
         )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("topology", ["regular", "modified"])
+def test_nodes_on_no_path_have_no_gradient(dtype, topology, level):
+    """Whatever their scores are: those of the modified topology are neither read nor computed by themselves."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(1, 100, 7)
+    for size in (30.0, 50.0, 1000.0):
+        am, lm = (size * rng.normal(size=(n, 100)).astype(dtype) for n in (20, 8))
+        lm[3, 40:90] = -np.inf
+        lm[3, labels] = lm[3, 0] = 0
+        value, gradient = fsl.rnnt_simple_loss(am, lm, labels, topology=topology, return_grad=True)
+        right, whole = fsl.rnnt_loss(
+            am.astype(float)[:, None] + lm.astype(float), labels, topology=topology, return_grad=True
+        )
+        assert value == pytest.approx(right, rel=2e-7)
+        for found, expected in zip(gradient, (whole.sum(axis=1), whole.sum(axis=0)), strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max())
+    lm = np.array([[0.0, 0.0], [-np.inf, -np.inf]], dtype)
+    gradient = fsl.rnnt_simple_loss(np.zeros((1, 2), dtype), lm, [1], topology="modified", return_grad=True)[1]
+    np.testing.assert_array_equal(gradient.lm, [[0.5, -0.5], [0, 0]])
+    np.testing.assert_array_equal(gradient.am, [[0.5, -0.5]])

@@ -241,11 +241,13 @@ cdef void put_slopes(const Joiner *s, double emission, floating *norms, const fl
     for t in range(s.n_frames):
         for u in range(s.n_labels + 1):
             i = place(s, t, u)
-            b, l = (s.grid.stay[i], s.grid.move[i] * emission) if i >= 0 else (0.0, 0.0)
-            p, y = blank[k], label[k]
-            blank[k] = l * p - b * (rest[k] + y)
-            label[k] = b * y - l * (rest[k] + p)
-            norms[k] = <floating> ((b + l) / norms[k])
+            if i >= 0:
+                b, l, p, y = s.grid.stay[i], s.grid.move[i] * emission, blank[k], label[k]
+                blank[k] = l * p - b * (rest[k] + y)
+                label[k] = b * y - l * (rest[k] + p)
+                norms[k] = <floating> ((b + l) / norms[k])
+            else:  # on no path, and its normaliser may be 0
+                blank[k] = label[k] = norms[k] = 0
             k += 1
 
 
