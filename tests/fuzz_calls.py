@@ -407,12 +407,12 @@ def _rnnt_greedy(random) -> Call:
         return table[labels % classes] + full, counts
 
     arguments = {
-        "frames": rng.normal(size=(*frames, classes)).astype(random.choice(FLOATS)),
+        "encoded": rng.normal(size=(*frames, classes)).astype(random.choice(FLOATS)),
         "predict": predict,
         "join": lambda rows, predictions: rows + predictions,
         "blank": blank,
     }
-    _maybe(random, arguments, "lengths", lambda: rng.integers(0, frames[1], frames[0], endpoint=True))
+    _maybe(random, arguments, "logit_lengths", lambda: rng.integers(0, frames[1], frames[0], endpoint=True))
     _maybe(random, arguments, "max_symbols", lambda: random.choice((0, 1, 3)))
     return Call("rnnt_greedy_decode", arguments)
 
