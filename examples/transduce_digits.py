@@ -132,13 +132,13 @@ class Transducer:
 
     def decode(self, strings: Strings) -> fsl.RNNTDecoding:
         """Read strings column by column."""
-        frames = self.projection.forward(self.encoder.forward(strings.columns, strings.lengths))
+        encoded = self.projection.forward(self.encoder.forward(strings.columns, strings.lengths))
         table = self.predictor.parameters["weight"]
         return fsl.rnnt_greedy_decode(
-            frames,
+            encoded,
             predict=lambda last, states: (table[last], states),
             join=self.join,
-            lengths=strings.lengths,
+            logit_lengths=strings.lengths,
             blank=BLANK,
             max_symbols=1,
         )

@@ -406,13 +406,18 @@ def _rnnt_greedy(random) -> Call:
         full = 99 * (np.array(counts)[:, None] >= 3) * (np.arange(classes) == blank)
         return table[labels % classes] + full, counts
 
+    def join(rows, predictions):
+        """Of rows of any width and values, as wrong arrays have others."""
+        with np.errstate(all="ignore"):
+            return np.array([np.resize(row, classes) for row in rows]) + predictions
+
     arguments = {
-        "frames": rng.normal(size=(*frames, classes)).astype(random.choice(FLOATS)),
+        "encoded": rng.normal(size=(*frames, classes)).astype(random.choice(FLOATS)),
         "predict": predict,
-        "join": lambda rows, predictions: rows + predictions,
+        "join": join,
         "blank": blank,
     }
-    _maybe(random, arguments, "lengths", lambda: rng.integers(0, frames[1], frames[0], endpoint=True))
+    _maybe(random, arguments, "logit_lengths", lambda: rng.integers(0, frames[1], frames[0], endpoint=True))
     _maybe(random, arguments, "max_symbols", lambda: random.choice((0, 1, 3)))
     return Call("rnnt_greedy_decode", arguments)
 

@@ -121,6 +121,11 @@ def test_pages_are_read():
     assert {"fsl.ctc_loss", "np.spacing", "torch.get_num_threads", "optax.losses.ctc_loss"} <= names
 
 
+def test_reference_has_every_name():
+    listed = re.findall(r"^   (\w+)(?:\.\w+)?$", (ROOT / "docs/api.rst").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(fsl.__all__) - set(listed) == set()
+
+
 def test_names_here():
     assert not unknown(here=True)
 

@@ -55,7 +55,9 @@ def test_series_of_a_wrong_shape(shape):
 
 
 def test_series_that_do_not_fit():
-    assert_raises(ValueError, "x has shape (3, 6, 2) and y (5, 2); allowed: as many axes", y=np.zeros((5, 2)))
+    assert_raises(
+        ValueError, "x has shape (3, 6, 2) and y (5, 2); allowed: the same number of axes", y=np.zeros((5, 2))
+    )
     said = "y has shape (3, 5, 3): 3 features; allowed: 2, as x; a batch of univariate series is [B, N, 1]"
     assert_raises(ValueError, said, y=np.zeros((3, 5, 3)))
     said = "y has shape (1, 5, 2): 1 series; allowed: 3, as x; numpy.broadcast_to repeats a series"
@@ -109,7 +111,7 @@ def test_band():
     assert_raises(ValueError, "band is -1; allowed: 0 or more, or None", band=-1)
     assert_raises(TypeError, "band must be an integer, got float", band=2.0)
     said = (
-        "band is 0, but lengths_x[0] is 6 and lengths_y[0] is 5: no path from corner to corner stays within; "
+        "band is 0, but lengths_x[0] is 6 and lengths_y[0] is 5: no path stays within the band; "
         "allowed: 1 or more, the largest difference of lengths"
     )
     assert_raises(ValueError, said, band=0)

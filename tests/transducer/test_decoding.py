@@ -152,28 +152,28 @@ def _join(frames, predictions):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"frames": np.zeros(3)}, ValueError, r"frames has shape \(3,\); allowed: \[B, T, D\]"),
-        ({"frames": np.zeros((2, 3, 4), complex)}, TypeError, "frames has dtype complex128; allowed: real numbers"),
-        ({"lengths": [1, 4]}, ValueError, r"lengths\[1\] is 4; allowed: 0 to 3"),
+        ({"encoded": np.zeros(3)}, ValueError, r"encoded has shape \(3,\); allowed: \[B, T, D\]"),
+        ({"encoded": np.zeros((2, 3, 4), complex)}, TypeError, "encoded has dtype complex128; allowed: real numbers"),
+        ({"logit_lengths": [1, 4]}, ValueError, r"logit_lengths\[1\] is 4; allowed: 0 to 3"),
         ({"predict": None}, TypeError, "predict must be a function, got NoneType"),
         ({"join": 3}, TypeError, "join must be a function, got int"),
         ({"blank": -1}, ValueError, "blank is -1; allowed: 0 to 2147483647"),
-        ({"blank": 3}, ValueError, r"logits of join has shape \(2, 3\); allowed: \(2, V\) with V = 4 or more"),
+        ({"blank": 3}, ValueError, r"join returned logits of shape \(2, 3\); allowed: \(2, V\) with V = 4 or more"),
         ({"max_symbols": -1}, ValueError, "max_symbols is -1; allowed: 0 to 10000"),
         ({"durations": [0]}, ValueError, r"durations is \[0\]; allowed: at least one above 0"),
         ({"durations": [0, 1]}, TypeError, "join returned an object of type ndarray; allowed: a tuple"),
         (
             {"durations": [0, 1], "join": lambda f, p: (np.zeros((2, 3)), np.zeros((2, 3)))},
             ValueError,
-            r"duration_logits of join has shape \(2, 3\); allowed: \(2, 2\)",
+            r"join returned duration_logits of shape \(2, 3\); allowed: \(2, 2\)",
         ),
-        ({"join": lambda f, p: np.zeros((1, 3))}, ValueError, r"logits of join has shape \(1, 3\)"),
-        ({"join": lambda f, p: np.zeros((2, 3), "U1")}, TypeError, "logits of join has dtype <U1"),
+        ({"join": lambda f, p: np.zeros((1, 3))}, ValueError, r"join returned logits of shape \(1, 3\)"),
+        ({"join": lambda f, p: np.zeros((2, 3), "U1")}, TypeError, "logits that join returned has dtype <U1"),
         ({"predict": lambda y, s: np.zeros((2, 2))}, TypeError, "predict returned an object of type ndarray; allowed"),
         (
             {"predict": lambda y, s: (np.zeros(3), s)},
             ValueError,
-            r"predictions of predict has shape \(3,\); allowed: \(2, ...\)",
+            r"predict returned predictions of shape \(3,\); allowed: \(2, ...\)",
         ),
         (
             {"predict": lambda y, s: (np.zeros((2, 2)), [1])},
@@ -183,6 +183,6 @@ def _join(frames, predictions):
     ],
 )
 def test_errors(changes, error, message):
-    arguments = {"frames": np.zeros((2, 3, 4)), "predict": _predict, "join": _join} | changes
+    arguments = {"encoded": np.zeros((2, 3, 4)), "predict": _predict, "join": _join} | changes
     with pytest.raises(error, match=message):
         fsl.rnnt_greedy_decode(**arguments)

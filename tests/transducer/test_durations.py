@@ -184,7 +184,8 @@ def test_infeasible(durations, frames, count, feasible):
     if feasible:
         assert fsl.tdt_loss(*arguments, durations=durations, infeasible="raise") == loss
     else:
-        with pytest.raises(ValueError, match=rf"logit_lengths\[0\] is {frames}; allowed: .* infeasible sequences: 0"):
+        said = rf"logit_lengths\[0\] is {frames}; allowed: a sum of .* positive durations.*; infeasible sequences: 0"
+        with pytest.raises(ValueError, match=said):
             fsl.tdt_loss(*arguments, durations=durations, infeasible="raise")
 
 
@@ -255,6 +256,16 @@ def test_all_classes_forbidden():
         ({"labels": [[1, 4], [1, 1]]}, ValueError, r"labels\[0\]\[1\] is 4; allowed: 0 to 3, except 0"),
         ({"logit_lengths": [6, 1]}, ValueError, r"logit_lengths\[0\] is 6; allowed: 0 to 5"),
         ({"blank": 4}, ValueError, "blank is 4; allowed: -4 to 3"),
+        (
+            {"durations": [1, 2, 3], "logit_lengths": [2, 5], "infeasible": "raise"},
+            ValueError,
+            r"logit_lengths\[0\] is 2; allowed: a sum of 3 or more positive durations, as sequence 0 has 2 labels; inf",
+        ),
+        (
+            {"durations": [0, 3, 4], "logit_lengths": [4, 5], "infeasible": "raise"},
+            ValueError,
+            r"logit_lengths\[1\] is 5; allowed: a sum of 1 or more positive durations; infeasible sequences: 1",
+        ),
         ({"sigma": -0.1}, ValueError, "sigma is -0.1; allowed: finite, 0 or more"),
         ({"sigma": np.nan}, ValueError, "sigma is nan; allowed"),
         ({"infeasible": "skip"}, ValueError, "infeasible is 'skip'; allowed: 'inf', 'zero', 'raise'"),

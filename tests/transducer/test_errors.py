@@ -165,11 +165,11 @@ def ranged(*said, kind=ValueError, **wrong):
 
 def test_ranges_out_of_range():
     ranged("ranges[0, 0]", "1", "allowed: 0", "first frame", ranges=changed(RANGES, (0, 0), 1))
-    ranged("ranges[1, 3]", "2", "0", "to 1", "R = 2", ranges=changed(RANGES, (1, 3), 2))
-    ranged("ranges[0, 4]", "0", "1", "to 2", "R = 2", ranges=changed(RANGES, (0, 4), 0))
+    ranged("ranges[1, 3]", "2", "allowed: 0 to 1", "R - 1", ranges=changed(RANGES, (1, 3), 2))
+    ranged("ranges[0, 4]", "0", "allowed: 1 to 2", "R - 1", ranges=changed(RANGES, (0, 4), 0))
     ranged("ranges[0, 5]", "3", "allowed: 2", "last frame", "U = 3", ranges=changed(RANGES, (0, 5), 3))
     ranged("ranges[2, 3]", "1", "allowed: 0", "last frame", "U = 1", ranges=changed(RANGES, (2, 3), 1))
-    ranged("ranges[0, 2]", "-1", "0", "to 1", ranges=changed(RANGES, (0, 2), -1))
+    ranged("ranges[0, 2]", "-1", "allowed: 0 to 1", ranges=changed(RANGES, (0, 2), -1))
     big = RANGES.astype(np.uint64)
     big[0, 2] = 2**64 - 1
     ranged("ranges[0, 2]", 2**64 - 1, ranges=big)

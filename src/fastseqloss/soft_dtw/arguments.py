@@ -59,7 +59,7 @@ def as_series(x: ArrayLike, y: ArrayLike) -> Series:
     """Check series [B, N, D] and [B, M, D], or [N, D] and [M, D]; half precision is converted."""
     first, second = _as_one("x", x), _as_one("y", y)
     if first.ndim != second.ndim:
-        raise ValueError(f"x has shape {first.shape} and y {second.shape}; allowed: as many axes")
+        raise ValueError(f"x has shape {first.shape} and y {second.shape}; allowed: the same number of axes")
     if first.shape[-1] != second.shape[-1]:
         raise ValueError(
             f"y has shape {second.shape}: {second.shape[-1]} features; allowed: {first.shape[-1]}, as x; "
@@ -140,7 +140,7 @@ def _as_band(band: int | None, n: NDArray[np.int64], m: NDArray[np.int64]) -> in
     if len(bad):
         b = int(bad[0])
         raise ValueError(
-            f"band is {width}, but lengths_x[{b}] is {n[b]} and lengths_y[{b}] is {m[b]}: no path from corner to "
-            f"corner stays within; allowed: {int(apart.max())} or more, the largest difference of lengths"
+            f"band is {width}, but lengths_x[{b}] is {n[b]} and lengths_y[{b}] is {m[b]}: no path stays within "
+            f"the band; allowed: {int(apart.max())} or more, the largest difference of lengths"
         )
     return min(width, longest)

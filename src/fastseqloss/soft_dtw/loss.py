@@ -160,7 +160,7 @@ def soft_dtw_loss(
     Returns
     -------
     loss : float, or ndarray of float64 [B] with ``reduction="none"``
-        The loss, in the unit of the costs. Negative values are right: the soft minimum lies below the
+        The loss, in the unit of the costs. The loss may be negative: the soft minimum lies below the
         minimum, by up to `gamma` times the logarithm of the number of paths. Divergences are
         usually, but not provably, at least 0.
     grad : SoftDTWGradient
@@ -186,9 +186,9 @@ def soft_dtw_loss(
     libraries call DTW.
 
     The result of a pair does not depend, not even by a bit, on the number of threads or on the other
-    pairs of the batch. Memory grows with N and M; neither the array of all costs nor that of the
-    posteriors is stored. Sums are float64 numbers, each with its own exponent, so results are right
-    for any `gamma`, however small in comparison with the costs.
+    pairs of the batch. Working memory is O(N + M) for the loss; with gradients, about a twentieth of an
+    [N, M] array of float64 is added. Sums are float64 numbers, each with its own exponent, so results
+    are right for any `gamma`, however small in comparison with the costs.
 
     NaN in a valid step makes loss and gradients of that pair NaN. A squared distance beyond float64
     counts as infinite; a pair without a path of finite cost has loss inf and gradient 0.
@@ -319,7 +319,7 @@ def soft_dtw_cost(
     grad_out: NDArray[Any] | None = None,
     num_threads: int | None = None,
 ) -> Loss | LossAndGradient:
-    r"""Soft minimum of the costs of all alignments, for costs of one's own, and its gradient.
+    r"""Soft minimum of the costs of all alignments, for arbitrary costs, and its gradient.
 
     .. math::
         L_b = -\gamma \log \sum_\pi \exp\Bigl(-\frac{1}{\gamma} \sum_{(i,j) \in \pi} C_{b,ij}\Bigr)
@@ -350,7 +350,7 @@ def soft_dtw_cost(
     Returns
     -------
     loss : float, or ndarray of float64 [B] with ``reduction="none"``
-        The loss, in the unit of the costs; negative values are right. inf if every path crosses an
+        The loss, in the unit of the costs; the loss may be negative. inf if every path crosses an
         infinite cost.
     grad : ndarray, shape and dtype of `costs`
         Gradient of the reduced loss (of the sum of the losses, with "none"). Exactly 0 in the
@@ -437,8 +437,8 @@ def soft_dtw_posteriors(
         E_{b,ij} = \sum_{\pi \ni (i,j)} \exp\Bigl(\frac{1}{\gamma}
         \Bigl(L_b - \sum_{(k,l) \in \pi} \lVert x_{b,k} - y_{b,l} \rVert^2\Bigr)\Bigr)
 
-    with the paths :math:`\pi` and the loss :math:`L_b` of `soft_dtw_loss` [1]_. For costs of one's own
-    it is the gradient of `soft_dtw_cost` with ``reduction="sum"``.
+    with the paths :math:`\pi` and the loss :math:`L_b` of `soft_dtw_loss` [1]_. For arbitrary costs it
+    is the gradient of `soft_dtw_cost` with ``reduction="sum"``.
 
     Parameters
     ----------

@@ -76,7 +76,7 @@ def as_lattice(
     modified = choice("topology", topology, _TOPOLOGIES) == 1
     choice("infeasible", infeasible, _INFEASIBLE)
     if hat and kind != InputKind.LOGITS:
-        raise ValueError(f"blank_model is 'hat', a model of logits; allowed: 'softmax' with input={input!r}")
+        raise ValueError(f"blank_model='hat' needs input='logits', got {input!r}")
     scores = as_grid_scores("logits", logits, "U+1" if ranges is None else "R")
     batch, n_frames, _, n_classes = scores.values.shape
     alphabet = Alphabet(n_classes, as_index("blank", blank, n_classes))
@@ -135,7 +135,7 @@ def _as_ranges(
         b, t = (int(i) for i in np.argwhere(bad)[0])
         allowed = "0 at the first frame"
         if t:
-            allowed = f"{least[b, t]}, as at the frame before, to {most[b, t]}, less than R = {width} more"
+            allowed = f"{least[b, t]} to {most[b, t]} (the range of the frame before, plus up to R - 1)"
     else:
         last = np.maximum(label_lengths - (width - 1), 0)
         some = np.flatnonzero(frames)

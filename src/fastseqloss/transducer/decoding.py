@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._core.arrays import as_array, as_lengths, as_real
+from .._core.arrays import as_array, as_lengths, as_real, check_output
 from .._core.options import as_integer
 from .durations import as_durations
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-_MOST_SYMBOLS = 10_000
+_MOST_SYMBOLS = 10_000  # bounds the calls of a model that never chooses the blank
 _MOST_CLASSES = 2**31 - 1
 
 Predictor = Callable[[Integers, list[Any]], Any]
@@ -44,10 +44,10 @@ class RNNTDecoding(NamedTuple):
 
 
 def rnnt_greedy_decode(
-    frames: ArrayLike,
+    encoded: ArrayLike,
     predict: Predictor,
     join: Joiner,
-    lengths: ArrayLike | None = None,
+    logit_lengths: ArrayLike | None = None,
     *,
     blank: int = 0,
     durations: ArrayLike | None = None,
@@ -66,7 +66,7 @@ def rnnt_greedy_decode(
 
     Parameters
     ----------
-    frames : array_like [B, T, D], or [T, D] for one sequence
+    encoded : array_like [B, T, D], or [T, D] for one sequence
         Output of the encoder, of any real dtype. Padding (frames from a sequence's length on) is not
         passed on.
     predict : callable
@@ -75,12 +75,13 @@ def rnnt_greedy_decode(
         [n, ...] and a list of n new states. A state is any object. Each sequence begins with the
         blank and the state None.
     join : callable
-        The joiner, ``join(frames, predictions) -> logits``, of arrays [n, D] and [n, ...] to [n, V].
+        The joiner, ``join(encoded, predictions) -> logits``, of arrays [n, D] and [n, ...] to [n, V].
         With `durations`, the tuple ``(logits, duration_logits)``.
-    lengths : array_like of int [B], optional
+    logit_lengths : array_like of int [B], optional
         Frames of each sequence; T by default. An int for one sequence.
     blank : int
-        Class of the blank; negative counts from the end.
+        Class of the blank, 0 or more; it is needed before the number of classes is known, so negative
+        values are not accepted.
     durations : array_like of int [D], optional
         The durations of a token-and-duration transducer, as of `tdt_loss`: the best duration is the
         number of frames to move on. For the blank, the best one above 0.
@@ -111,6 +112,10 @@ def rnnt_greedy_decode(
     Of classes with equal scores the first one is taken. A sequence with NaN or +inf among its logits
     has a ``log_prob`` of NaN and no labels.
 
+    For a model that was trained with the modified topology, in which a label takes a frame, pass
+    ``max_symbols=1``: the labels and frames are then those of this topology, and ``log_prob`` includes
+    the forced blank after each label, which the topology does not have.
+
     A state belongs to one sequence, so that a subset of the sequences can move on. For an LSTM of an
     ONNX model with states [layers, n, H], `predict` joins them by ``np.stack(states, 1)``, puts zeros
     for None, and returns ``list(np.moveaxis(new_states, 1, 0))``. For a predictor that sees the last
@@ -132,19 +137,19 @@ def rnnt_greedy_decode(
     >>> decoded = fsl.rnnt_greedy_decode(
     ...     am,
     ...     predict=lambda labels, states: (lm[labels], states),
-    ...     join=lambda frames, predictions: frames + predictions,
+    ...     join=lambda encoded, predictions: encoded + predictions,
     ... )
     >>> decoded.labels, decoded.frames
     (array([1, 2]), array([0, 2]))
     >>> round(decoded.log_prob, 3)
     -0.45
     """
-    given = as_real("frames", frames)
+    given = as_real("encoded", encoded)
     if given.ndim not in (2, 3):
-        raise ValueError(f"frames has shape {given.shape}; allowed: [B, T, D], or [T, D] for one sequence")
+        raise ValueError(f"encoded has shape {given.shape}; allowed: [B, T, D], or [T, D] for one sequence")
     single = given.ndim == 2
     batch, n_frames = given.shape[:2] if not single else (1, len(given))
-    ends = as_lengths("lengths", lengths, batch, n_frames, single)
+    ends = as_lengths("logit_lengths", logit_lengths, batch, n_frames, single)
     for name, function in (("predict", predict), ("join", join)):
         if not callable(function):
             raise TypeError(f"{name} must be a function, got {type(function).__name__}")
@@ -152,11 +157,17 @@ def rnnt_greedy_decode(
     if not 0 <= most <= _MOST_SYMBOLS:
         raise ValueError(f"max_symbols is {most}; allowed: 0 to {_MOST_SYMBOLS}")
     steps = None if durations is None else as_durations(durations)
-    np.empty((batch, n_frames), np.int64)  # no memory for a label at each frame: an error now instead of after hours
+    _require_memory((batch, n_frames))
     search = _Search(given[None] if single else given, ends, predict, join, _as_blank(blank), steps, most)
     while search.advance():
         pass
     return search.decoding(single)
+
+
+def _require_memory(shape: tuple[int, int]) -> None:
+    """Raise MemoryError now, instead of after hours, unless memory has room for a label at each frame [B, T]."""
+    check_output("the labels", shape, 8)
+    np.empty(shape, np.int64)
 
 
 def _as_blank(blank: Any) -> int:
@@ -172,7 +183,7 @@ class _Search:
 
     def __init__(
         self,
-        frames: NDArray[Any],
+        encoded: NDArray[Any],
         ends: Integers,
         predict: Predictor,
         join: Joiner,
@@ -180,11 +191,11 @@ class _Search:
         durations: Integers | None,
         max_symbols: int,
     ) -> None:
-        batch = len(frames)
-        self.frames, self.ends, self.blank, self.max_symbols = frames, ends, blank, max_symbols
+        batch = len(encoded)
+        self.encoded, self.ends, self.blank, self.max_symbols = encoded, ends, blank, max_symbols
         self.predict, self.join, self.durations = predict, join, durations
         self.t = np.zeros(batch, np.int64)
-        self.here = np.zeros(batch, np.int64)  # labels at the frame
+        self.labels_at_frame = np.zeros(batch, np.int64)
         self.log_prob = np.zeros(batch)
         self.states: list[Any] = [None] * batch
         self.predictions: NDArray[Any] | None = None
@@ -199,8 +210,8 @@ class _Search:
             return False
         assert self.predictions is not None
         logits, duration_logits = self._joined(rows)
-        full = (self.here[rows] >= self.max_symbols)[:, None] & (np.arange(logits.shape[1]) != self.blank)
-        best, log_prob = _best(logits, full)
+        is_full = self.labels_at_frame[rows] >= self.max_symbols
+        best, log_prob = _best(logits, is_full[:, None] & (np.arange(logits.shape[1]) != self.blank))
         is_label = best != self.blank
         steps = np.where(is_label, 0, 1)
         if duration_logits is not None:
@@ -210,29 +221,29 @@ class _Search:
         self.log_prob[rows] += log_prob
         is_bad = np.isnan(log_prob)
         steps, is_label = np.where(is_bad, self.ends[rows], steps), is_label & ~is_bad
-        labels, spoken = best[is_label], rows[is_label]
-        self.emitted.append((spoken, labels, self.t[spoken]))
-        self.here[rows] = np.where(steps > 0, 0, self.here[rows] + is_label)
+        labels, emitting = best[is_label], rows[is_label]
+        self.emitted.append((emitting, labels, self.t[emitting]))
+        self.labels_at_frame[rows] = np.where(steps > 0, 0, self.labels_at_frame[rows] + is_label)
         self.t[rows] += np.minimum(steps, self.ends[rows] - self.t[rows])
-        goes_on = self.t[spoken] < self.ends[spoken]
-        self._update(spoken[goes_on], labels[goes_on])
+        goes_on = self.t[emitting] < self.ends[emitting]
+        self._update(emitting[goes_on], labels[goes_on])
         return True
 
     def _joined(self, rows: Integers) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """Return the logits of the nodes of these sequences, and those of the durations."""
         assert self.predictions is not None
-        joined = self.join(self.frames[rows, self.t[rows]], self.predictions[rows])
+        joined = self.join(self.encoded[rows, self.t[rows]], self.predictions[rows])
         if self.durations is None:
-            return _checked("logits of join", joined, len(rows), self.blank + 1), None
+            return _checked("logits", joined, len(rows), self.blank + 1), None
         if not isinstance(joined, tuple) or len(joined) != 2:
             raise TypeError(
                 f"join returned {_kind(joined)}; allowed: a tuple (logits, duration_logits), as durations is given"
             )
-        logits = _checked("logits of join", joined[0], len(rows), self.blank + 1)
-        duration_logits = _checked("duration_logits of join", joined[1], len(rows), len(self.durations))
+        logits = _checked("logits", joined[0], len(rows), self.blank + 1)
+        duration_logits = _checked("duration_logits", joined[1], len(rows), len(self.durations))
         if duration_logits.shape[1] != len(self.durations):
             raise ValueError(
-                f"duration_logits of join has shape {duration_logits.shape}; allowed: "
+                f"join returned duration_logits of shape {duration_logits.shape}; allowed: "
                 f"({len(rows)}, {len(self.durations)})"
             )
         return logits, duration_logits
@@ -244,32 +255,32 @@ class _Search:
         updated = self.predict(labels, [self.states[b] for b in rows])
         if not isinstance(updated, tuple) or len(updated) != 2:
             raise TypeError(f"predict returned {_kind(updated)}; allowed: a tuple (predictions, states)")
-        predictions, states = as_array("predictions of predict", updated[0]), list(updated[1])
+        predictions, states = as_array("predictions that predict returned", updated[0]), list(updated[1])
         inner = predictions.shape[1:] if self.predictions is None else self.predictions.shape[1:]
         if predictions.shape != (len(rows), *inner):
             allowed = ", ".join(map(str, (len(rows), *inner))) if inner else f"{len(rows)}, ..."
-            raise ValueError(f"predictions of predict has shape {predictions.shape}; allowed: ({allowed})")
+            raise ValueError(f"predict returned predictions of shape {predictions.shape}; allowed: ({allowed})")
         if len(states) != len(rows):
             raise ValueError(f"predict returned {len(states)} states; allowed: {len(rows)}, one for each sequence")
         if self.predictions is None:
-            self.predictions = np.empty((len(self.frames), *inner), predictions.dtype)
+            self.predictions = np.empty((len(self.encoded), *inner), predictions.dtype)
         self.predictions[rows] = predictions
         for b, state in zip(rows, states, strict=True):
             self.states[b] = state
 
     def decoding(self, single: bool) -> RNNTDecoding:
         """Return the labels of all sequences, padded; none for those with NaN."""
-        batch = len(self.frames)
-        spoken, labels, frames = (
+        batch = len(self.encoded)
+        emitting, labels, frames = (
             np.concatenate([np.empty(0, np.int64), *(part[k] for part in self.emitted)]) for k in range(3)
         )
-        kept = ~np.isnan(self.log_prob)[spoken]
-        spoken, labels, frames = spoken[kept], labels[kept], frames[kept]
-        lengths = np.bincount(spoken, minlength=batch)
-        order = np.argsort(spoken, kind="stable")
-        position = np.arange(len(spoken)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        kept = ~np.isnan(self.log_prob)[emitting]
+        emitting, labels, frames = emitting[kept], labels[kept], frames[kept]
+        lengths = np.bincount(emitting, minlength=batch)
+        order = np.argsort(emitting, kind="stable")
+        position = np.arange(len(emitting)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         padded = np.full((2, batch, int(lengths.max(initial=0))), -1, np.int64)
-        padded[:, spoken[order], position] = labels[order], frames[order]
+        padded[:, emitting[order], position] = labels[order], frames[order]
         if single:
             return RNNTDecoding(padded[0, 0], int(lengths[0]), padded[1, 0], float(self.log_prob[0]))
         return RNNTDecoding(padded[0], lengths, padded[1], self.log_prob)
@@ -281,14 +292,14 @@ def _kind(value: Any) -> str:
 
 def _checked(name: str, value: Any, rows: int, least: int) -> NDArray[Any]:
     """Return logits [rows, V] with V of at least `least`, which the joiner returned."""
-    logits = as_real(name, value)
+    logits = as_real(f"{name} that join returned", value)
     if logits.ndim != 2 or len(logits) != rows or logits.shape[1] < least:
-        raise ValueError(f"{name} has shape {logits.shape}; allowed: ({rows}, V) with V = {least} or more")
+        raise ValueError(f"join returned {name} of shape {logits.shape}; allowed: ({rows}, V) with V = {least} or more")
     return logits
 
 
-def _best(logits: NDArray[Any], barred: NDArray[np.bool_]) -> tuple[Integers, Floats]:
-    """Return the best class of each row that is not barred, and its log-probability among all; NaN for bad rows."""
+def _best(logits: NDArray[Any], excluded: NDArray[np.bool_]) -> tuple[Integers, Floats]:
+    """Return the best class of each row that is not excluded, and its log-probability among all; NaN for bad rows."""
     x = logits.astype(np.float64)
     bad = ~(x < np.inf).all(axis=1)
     with np.errstate(all="ignore"):
@@ -296,9 +307,9 @@ def _best(logits: NDArray[Any], barred: NDArray[np.bool_]) -> tuple[Integers, Fl
         most[most == -np.inf] = 0.0
         log_probs = x - (most + np.log(np.exp(x - most[:, None]).sum(axis=1)))[:, None]
     log_probs[x == -np.inf] = -np.inf
-    best = np.where(barred, -np.inf, log_probs).argmax(axis=1)
-    # If no class has a probability, argmax is the first one, which may be barred.
-    best = np.where(barred[np.arange(len(x)), best], (~barred).argmax(axis=1), best)
+    best = np.where(excluded, -np.inf, log_probs).argmax(axis=1)
+    # If no class has a probability, argmax is the first one, which may be excluded.
+    best = np.where(excluded[np.arange(len(x)), best], (~excluded).argmax(axis=1), best)
     picked = log_probs[np.arange(len(x)), best]
     picked[bad] = np.nan
     return best, picked

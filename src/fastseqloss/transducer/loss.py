@@ -163,8 +163,8 @@ def rnnt_loss(
         :math:`L = -\log \alpha(T,U)`.
     fastemit : float
         FastEmit's weight :math:`\lambda`, 0 or more: the gradient is computed with the occupancies
-        of labels times :math:`1 + \lambda`, which makes a model emit labels earlier [3]_. It is the
-        gradient of no loss in closed form; the loss returned is the plain one.
+        of labels times :math:`1 + \lambda`, which makes a model emit labels earlier [3]_. It is
+        not the gradient of a closed-form loss; the loss returned is the plain one.
     ranges : array_like of int [B, T], or [T] for one sequence, optional
         For a pruned lattice [4]_: the number of labels s[t] of the first column of each frame of
         `logits`, which is then [B, T, R, V]. s[0] is 0, s[t] is at least s[t-1] and less than
@@ -224,9 +224,10 @@ def rnnt_loss(
     and gradient of that sequence NaN, as does a negative probability; for log-probabilities and
     probabilities only the blank and the labels matter.
 
-    The working memory is 36 bytes for each node of a sequence and thread (of float32 logits), under
-    2 % of the logits of 500 classes: with ``grad_out=logits`` the call needs nothing else. Replaces
-    ``torchaudio.functional.rnnt_loss``, ``warp_rnnt`` and ``k2.rnnt_loss_pruned``.
+    The working memory is 36 bytes (40 for float64) for each node of the sequences in progress: one
+    per thread, or a group with about 4 million scores. With ``grad_out=logits`` the call needs no
+    other large array. Replaces ``torchaudio.functional.rnnt_loss``, ``warp_rnnt`` and
+    ``k2.rnnt_loss_pruned``.
 
     References
     ----------
@@ -257,7 +258,7 @@ def rnnt_loss(
     >>> rng = np.random.default_rng(0)
     >>> x = rng.normal(size=(2, 5, 3, 4)).astype(np.float32)
     >>> fsl.rnnt_loss(x, [[1, 2], [3, 0]], [5, 3], [2, 1], reduction="none").round(4)
-    array([6.4671, 3.5806])
+    array([9.209 , 7.5672])
     """
     normalizer = check_reduction(reduction, SEQUENCE_REDUCTIONS, normalizer)
     lattice = as_lattice(
@@ -322,8 +323,8 @@ def rnnt_posteriors(
     .. math:: b(t,u) = \frac{\alpha(t,u)\,\phi(t,u)\,\beta(t+1,u)}{P}, \qquad
               l(t,u) = \frac{\alpha(t,u)\,y(t,u)\,\beta(t,u+1)}{P}
 
-    where :math:`\beta` sums over the ways from a node to the end, as :math:`\alpha` of `rnnt_loss`
-    does over those to it.
+    where :math:`\beta(t,u)` is the sum over all paths from the node to the end, as :math:`\alpha(t,u)`
+    of `rnnt_loss` is the sum over those from the beginning to the node.
 
     Parameters
     ----------
@@ -340,7 +341,8 @@ def rnnt_posteriors(
     -------
     RNNTPosteriors
         ``blank`` and ``label`` [B, T, U+1], or [B, T, R] with `ranges`, in the dtype of `logits`;
-        without B for a single sequence. The blanks of a frame add up to 1, and so does a label over
+        without B for a single sequence. With the regular topology the blanks of a frame add up to 1;
+        with the modified one, the blanks and labels of a frame together. Each label adds up to 1 over
         the frames. 0 in the padding.
 
     Raises

@@ -173,14 +173,17 @@ def rnnt_simple_loss(
     blank : int
         Class of the blank; negative counts from the end.
     topology : {"regular", "modified"}
-        "modified" moves on to the next frame after a label, too: at most one label a frame.
+        With "modified" a label goes on to the next frame, so that a frame has at most one label:
+        :math:`\alpha(t,u) = \alpha(t-1,u)\,\phi(t-1,u) + \alpha(t-1,u-1)\,y(t-1,u-1)` and
+        :math:`L = -\log \alpha(T,U)`, with the probabilities :math:`\phi` of the blank and y of the next
+        label, as of `rnnt_loss`.
     fastemit : float
         Factor 1 + `fastemit` of the gradients of the labels' arcs, as of `rnnt_loss`; 0 or more. The
         loss stays the same.
     infeasible : {"inf", "zero", "raise"}
-        Result for a sequence without a path, for want of frames: loss inf, loss 0, or ValueError. "inf"
-        and "zero" also apply to a sequence of probability 0 because of scores of -inf. The gradient of
-        such a sequence is 0.
+        Result for a sequence that has no path because it has too few frames: loss inf, loss 0, or
+        ValueError. "inf" and "zero" also apply to a sequence of probability 0 because of scores of
+        -inf. The gradient of such a sequence is 0.
     reduction : {"mean", "sequence_mean", "sum", "none"}
         "mean" divides the sum of the losses by B; "sequence_mean" divides each loss by its number of
         labels (at least 1) first; "none" gives [B]. With `sample_weight`, averages divide by the sum of
@@ -226,11 +229,12 @@ def rnnt_simple_loss(
     bit. The classes of blank and label are computed apart, in float64: gradients near 0 keep their digits.
     A node whose normaliser is below 1e-25 of what the maxima of its am and lm would give is computed by
     itself, in float64, so that results are correct if the two disagree. The scores of the arcs are sums in
-    float64: if every path crosses one of -1e12, say, paths are told apart by differences above 1e-4 only.
+    float64: if every path crosses a score of -1e12, for instance, differences below 1e-4 between paths are
+    lost.
     NaN or +inf among the scores of a valid frame or node makes loss and gradients of that sequence NaN.
 
     The working memory is that of one sequence: two to three arrays of the size of its scores, and 60 bytes
-    for each frame and node.
+    for each node.
 
     Replaces ``k2.rnnt_loss_simple(lm, am, symbols, 0, boundary)``.
 
@@ -288,10 +292,16 @@ def rnnt_simple_posteriors(
     infeasible: Infeasible = "inf",
     num_threads: int | None = None,
 ) -> RNNTPosteriors:
-    r"""Occupation probabilities of the arcs of a transducer with an additive joiner.
+    r"""Compute the posteriors of the arcs of a transducer with an additive joiner.
 
-    Those of `rnnt_posteriors` for the logits of `rnnt_simple_loss`, which are not formed. They are what
-    `rnnt_prune_ranges` needs.
+    They are the probabilities, given scores and labels, that an alignment takes the blank or the next
+    label at frame t after u labels:
+
+    .. math:: b(t,u) = \frac{\alpha(t,u)\,\phi(t,u)\,\beta(t+1,u)}{P}, \qquad
+              l(t,u) = \frac{\alpha(t,u)\,y(t,u)\,\beta(t,u+1)}{P}
+
+    with the sums and probabilities of `rnnt_posteriors` for the logits :math:`\mathrm{am}_t + \mathrm{lm}_u`,
+    which are not formed. `rnnt_prune_ranges` chooses the nodes of a pruned transducer by them [1]_.
 
     Parameters
     ----------
@@ -307,8 +317,8 @@ def rnnt_simple_posteriors(
     -------
     RNNTPosteriors
         Named tuple ``(blank, label)`` of arrays [B, T, U+1], without B for one sequence, of the dtype of `am`:
-        probability that a path leaves node u of frame t by the blank, and by label u; 0 in the padding,
-        NaN in a sequence with NaN or +inf.
+        probability that a path leaves node u of frame t by the blank, and by label u + 1; 0 in the
+        padding, NaN in a sequence with NaN or +inf.
 
     Raises
     ------
@@ -318,6 +328,11 @@ def rnnt_simple_posteriors(
     See Also
     --------
     rnnt_prune_ranges : the nodes of a pruned transducer, with an example.
+
+    References
+    ----------
+    .. [1] F. Kuang, L. Guo, W. Kang, L. Lin, M. Luo, Z. Yao, D. Povey, "Pruned RNN-T for fast,
+       memory-efficient ASR training", Interspeech 2022.
 
     Examples
     --------

@@ -125,18 +125,18 @@ def tdt_loss(
 ) -> Loss | LossAndGradients:
     r"""Loss of a token-and-duration transducer (TDT), and its gradients.
 
-    A transducer that predicts at each node, frame t after u labels, a token and how many frames to
-    move on, independently of each other [1]_. The loss is the negative log-likelihood of the labels, in
-    nats, summed over all alignments and durations. With the probabilities :math:`\phi` of the blank, y of
-    the next label and :math:`q_d` of the durations d, all of the node,
+    At each node (t, u) a TDT predicts a token and, independently, a duration: the number of frames to
+    advance [1]_. The loss is the negative log-likelihood of the labels, in nats, summed over all
+    alignments and durations. With the probabilities :math:`\phi` of the blank, y of the next label and
+    :math:`q_d` of the durations d, all of the node,
 
     .. math::
         \alpha(t,u) &= \sum_{d>0} \alpha(t-d,u)\,\phi(t-d,u)\,q_d(t-d,u)
                      + \sum_{d} \alpha(t-d,u-1)\,y(t-d,u-1)\,q_d(t-d,u-1) \\
         L &= -\log \sum_{d>0} \alpha(T-d,U)\,\phi(T-d,U)\,q_d(T-d,U)
 
-    from :math:`\alpha(0,0) = 1`, over the nodes t < T; a duration of 0 is one of labels alone, and the
-    blank comes last. Every term is multiplied by :math:`e^{-\sigma}`.
+    from :math:`\alpha(0,0) = 1`, over the nodes t < T. Only labels may have duration 0. A path ends with a
+    blank whose duration reaches frame T. The weight of every arc is multiplied by :math:`e^{-\sigma}`.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def tdt_loss(
     grad_out : TDTGradient, optional
         Arrays of the shapes and dtypes of `logits` and `duration_logits` to write the gradients to; each
         may be the argument itself. None in place of an array means that this gradient is not wanted.
-        Implies `return_grad`.
+        Both are computed; a gradient that is not wanted takes temporary memory. Implies `return_grad`.
     num_threads : int, optional
         Threads to use, also for a single sequence; see `set_num_threads` for the default.
 
@@ -214,12 +214,12 @@ def tdt_loss(
     The result does not depend, not even by a bit, on the number of threads or on the other sequences of
     the batch. NaN or +inf among the scores of a valid node makes loss and gradients of that sequence NaN.
 
-    The working memory is 52 + 16 D bytes a node of a sequence and thread.
+    The working memory is 52 + 16 D bytes for each node of the sequences in progress, as of `rnnt_loss`.
 
     Replaces ``nemo.collections.asr.losses.rnnt_pytorch.TDTLossPytorch(blank, durations, reduction,
-    sigma)``, whose logits and duration logits are one array: pass ``x[..., :-D]`` and ``x[..., -D:]``. Its
-    ``omega``, the probability with which a batch is trained by the loss without durations, is the caller's:
-    ``rnnt_loss(x[..., :-D], ...)``.
+    sigma)``, whose logits and duration logits are one array: pass ``x[..., :-D]`` and ``x[..., -D:]``. With
+    probability ``omega``, NeMo's ``TDTLossNumba`` trains a batch by the loss without durations; here the
+    caller makes this choice: ``rnnt_loss(x[..., :-D], ...)``.
 
     References
     ----------
@@ -325,7 +325,8 @@ def _require_feasible(lattice: Lattice, durations: NDArray[np.int64]) -> None:
     bad = np.flatnonzero((lattice.frames == 0) | (most[lattice.frames] < needed))
     if bad.size:
         b = bad[0]
+        why = f", as sequence {b} has {lattice.labels.lengths[b]} labels" if needed[b] > 1 else ""
         raise ValueError(
-            f"logit_lengths[{b}] is {lattice.frames[b]}; allowed: numbers that {needed[b]} or more of the durations "
-            f"above 0 add up to, for {lattice.labels.lengths[b]} labels; infeasible sequences: {listed(bad)}"
+            f"logit_lengths[{b}] is {lattice.frames[b]}; allowed: a sum of {needed[b]} or more positive durations"
+            f"{why}; infeasible sequences: {listed(bad)}"
         )
