@@ -134,3 +134,14 @@ def test_gradient_of_fastemit():
 def test_errors(error, message, call):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_forms_of_durations():
+    x, d = scores(6, 4, 5), scores(6, 4, 3)
+    right = fsj.tdt_loss(x, d, LABELS[0], durations=DURATIONS)
+    for form in (list, np.array, jnp.array):
+        assert fsj.tdt_loss(x, d, LABELS[0], durations=form(DURATIONS)) == right
+    with pytest.raises(TypeError, match=r"durations is \{0: 1\}; allowed: integers in one dimension"):
+        fsj.tdt_loss(x, d, LABELS[0], durations={0: 1})
+    with pytest.raises(TypeError, match="durations is traced by JAX"):
+        jax.jit(lambda durations: fsj.tdt_loss(x, d, LABELS[0], durations=durations))(jnp.array(DURATIONS))

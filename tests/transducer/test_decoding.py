@@ -186,3 +186,23 @@ def test_errors(changes, error, message):
     arguments = {"encoded": np.zeros((2, 3, 4)), "predict": _predict, "join": _join} | changes
     with pytest.raises(error, match=message):
         fsl.rnnt_greedy_decode(**arguments)
+
+
+def test_predictions_of_several_dtypes_are_not_rounded():
+    rows = np.array([[0.0, 0, 0], [2, -9, 0], [2, 0, -9]])
+
+    def decode(start):
+        def predict(labels, states):
+            chosen = [start if state is None else 0.55 * rows[k] for k, state in zip(labels, states, strict=True)]
+            return np.stack(chosen), [1] * len(labels)
+
+        return fsl.rnnt_greedy_decode(5.0 * np.eye(3)[[1, 0, 2, 2]], predict, lambda f, p: f + p)
+
+    right = decode(np.zeros(3))
+    for dtype in (int, np.float32, np.float16):
+        assert decode(np.zeros(3, dtype)).log_prob == right.log_prob
+
+
+def test_predict_without_states():
+    with pytest.raises(TypeError, match="predict returned states of type NoneType; allowed: one for each sequence"):
+        fsl.rnnt_greedy_decode(np.eye(3), lambda labels, states: (np.eye(3)[labels], None), lambda f, p: f + p)

@@ -257,12 +257,15 @@ def _as_static(name: str, value: Any) -> Any:
     if isinstance(value, jax.core.Tracer):
         hint = "; divide the loss of reduction='sum' by it" if name == "normalizer" else ""
         raise TypeError(f"{name} is traced by JAX; allowed: a value that is known when the program is traced{hint}")
-    if isinstance(value, (np.ndarray, jax.Array)) and value.ndim == 0:
-        return value.item()
+    if isinstance(value, (np.ndarray, jax.Array)):
+        value = value.tolist()
+    if name == "durations" and isinstance(value, (list, tuple)):
+        return tuple(_as_static(name, each) for each in value)
     try:
         hash(value)
     except TypeError:
-        raise TypeError(f"{name} is {value!r}; allowed: one value") from None
+        allowed = "integers in one dimension" if name == "durations" else "one value"
+        raise TypeError(f"{name} is {value!r}; allowed: {allowed}") from None
     return value
 
 

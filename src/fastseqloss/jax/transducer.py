@@ -206,7 +206,7 @@ def tdt_loss(
         reduction,
         normalizer,
         sample_weight,
-        durations=tuple(durations) if np.iterable(durations) else durations,
+        durations=durations,
         blank=blank,
         sigma=sigma,
         infeasible=infeasible,

@@ -188,7 +188,8 @@ def soft_dtw_loss(
     The result of a pair does not depend, not even by a bit, on the number of threads or on the other
     pairs of the batch. Working memory is O(N + M) for the loss; with gradients, about a twentieth of an
     [N, M] array of float64 is added. Sums are float64 numbers, each with its own exponent, so results
-    are right for any `gamma`, however small in comparison with the costs.
+    are right for any `gamma`, however small in comparison with the costs. Each step of a path adds an error of
+    about 1e-16 times `gamma`, so a `gamma` far above the costs loses them.
 
     NaN in a valid step makes loss and gradients of that pair NaN. A squared distance beyond float64
     counts as infinite; a pair without a path of finite cost has loss inf and gradient 0.

@@ -255,15 +255,19 @@ class _Search:
         updated = self.predict(labels, [self.states[b] for b in rows])
         if not isinstance(updated, tuple) or len(updated) != 2:
             raise TypeError(f"predict returned {_kind(updated)}; allowed: a tuple (predictions, states)")
-        predictions, states = as_array("predictions that predict returned", updated[0]), list(updated[1])
+        predictions, states = as_array("predictions that predict returned", updated[0]), updated[1]
         inner = predictions.shape[1:] if self.predictions is None else self.predictions.shape[1:]
         if predictions.shape != (len(rows), *inner):
             allowed = ", ".join(map(str, (len(rows), *inner))) if inner else f"{len(rows)}, ..."
             raise ValueError(f"predict returned predictions of shape {predictions.shape}; allowed: ({allowed})")
+        if not np.iterable(states):
+            raise TypeError(f"predict returned states of type {type(states).__name__}; allowed: one for each sequence")
+        states = list(states)
         if len(states) != len(rows):
             raise ValueError(f"predict returned {len(states)} states; allowed: {len(rows)}, one for each sequence")
         if self.predictions is None:
             self.predictions = np.empty((len(self.encoded), *inner), predictions.dtype)
+        self.predictions = self.predictions.astype(np.result_type(self.predictions, predictions), copy=False)
         self.predictions[rows] = predictions
         for b, state in zip(rows, states, strict=True):
             self.states[b] = state
