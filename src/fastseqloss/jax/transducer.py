@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction
 from .._core.types import BlankModel, Infeasible, Input, SequenceReduction, Topology
