@@ -91,7 +91,7 @@ def judge_error(call: Call, error: Exception, names: tuple[str, ...] = (), expec
 
 def names_argument(message: str, names: tuple[str, ...]) -> bool:
     """Whether a message says something of one of the arguments."""
-    return re.search(rf"(^|\W)({'|'.join(names)})(\[[^\]]*\]|\.\w+)*,? (\(.*\) )?{SAID}", message) is not None
+    return re.search(rf"(^|\W)({'|'.join(names)})(\[[^\]]*\]|\.\w+|='\w+')*,? (\(.*\) )?{SAID}", message) is not None
 
 
 def _plain(value: Any) -> Any:
