@@ -11,7 +11,7 @@ from .._core.arrays import as_weights, check_output, filled, stored_or_none
 from .._core.gradient import as_gradient
 from .._core.levels import load
 from .._core.options import as_number
-from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
+from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
 from .._core.types import (
     BlankModel,
     Infeasible,
@@ -290,11 +290,7 @@ def rnnt_loss(
             of_label=None,
             num_threads=threads,
         )
-    if infeasible == "zero":
-        loss[loss == np.inf] = 0.0
-    reduced = reduce_sequences(reduction, loss, scale)
-    if scores.single and reduction == "none":
-        reduced = float(np.asarray(reduced)[0])
+    reduced = finish_sequences(reduction, loss, scale, single=scores.single, infeasible=infeasible)
     if gradient.values is None:
         return reduced
     return reduced, gradient.finish()

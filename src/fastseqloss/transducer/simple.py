@@ -12,7 +12,7 @@ from .._core.gradient import Gradient, as_gradients_of, finished
 from .._core.labels import Alphabet, Labels, Names, check_labels, read_label_array, read_labels
 from .._core.levels import load
 from .._core.options import as_index, as_number, choice
-from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
+from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
 from .._core.scores import Scores, as_scores
 from .._core.threads import check_num_threads, threads_for
 from .._core.types import (
@@ -266,11 +266,7 @@ def rnnt_simple_loss(
     loss = np.empty(len(joiner.frames))
     for b in range(len(loss)):
         loss[b] = _Sequence(joiner, b, num_threads).run(gradients, scale[b], emission)
-    if infeasible == "zero":
-        loss[loss == np.inf] = 0.0
-    reduced = reduce_sequences(reduction, loss, scale)
-    if joiner.am.single and reduction == "none":
-        reduced = float(np.asarray(reduced)[0])
+    reduced = finish_sequences(reduction, loss, scale, single=joiner.am.single, infeasible=infeasible)
     if grad_out is None and not return_grad:
         return reduced
     return reduced, RNNTSimpleGradient(*finished(gradients))
