@@ -128,7 +128,7 @@ cdef inline void close_row(const Batch *a, const Sequence *s, Py_ssize_t at, Py_
                            floating *buffer) noexcept nogil:
     """Gradient of the row of a node whose arcs are at position `at`; label is -1 in the last column."""
     cdef const Problem *p = &a.problem
-    cdef double b = s.grid.stay[at], l = a.emit * s.grid.move[at], scale = a.scale[s.b], sums, of_blank = 0
+    cdef double b = s.grid.blank[at], l = a.emit * s.grid.label[at], scale = a.scale[s.b], sums, of_blank = 0
     cdef floating *row = <floating *> g
     if p.input != LOGITS:
         put_arcs(p, g, -scale * b, label, -scale * l, <floating> 0)
@@ -180,7 +180,7 @@ cdef void put_occupancies(const Batch *a, const Sequence *s) noexcept nogil:
     for t in range(s.frames if s.has_path or s.is_nan else 0):
         for u in range(least_column(p, s, t), last_column(p, s, t) + 1):
             at, to = position(p, s, t, u), (s.b * p.n_frames + t) * p.width + u - first_column(s, t)
-            a.of_blank[to], a.of_label[to] = s.grid.stay[at], s.grid.move[at]
+            a.of_blank[to], a.of_label[to] = s.grid.blank[at], s.grid.label[at]
             if s.is_nan:
                 a.of_blank[to] = a.of_label[to] = NAN
 

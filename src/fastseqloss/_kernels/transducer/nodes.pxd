@@ -72,10 +72,10 @@ cdef struct Rows:
     double sum[MOST_ROWS]
     double of_blank[MOST_ROWS]             # scores
     double of_label[MOST_ROWS]
-    double stay[MOST_ROWS]                 # weights
-    double stay_e[MOST_ROWS]
-    double move[MOST_ROWS]
-    double move_e[MOST_ROWS]
+    double blank_weight[MOST_ROWS]         # as weight * 2^e
+    double blank_e[MOST_ROWS]
+    double label_weight[MOST_ROWS]
+    double label_e[MOST_ROWS]
 
 
 # ---- layout ---------------------------------------------------------------------------------
@@ -212,20 +212,20 @@ cdef inline bint weigh(const Problem *p, Rows *rows) noexcept nogil:
     cdef int k
     cdef bint bad = False
     if p.input == LOGITS:
-        softmax_weights(rows.n, rows.of_label, rows.m, rows.sum, rows.move, rows.move_e)
+        softmax_weights(rows.n, rows.of_label, rows.m, rows.sum, rows.label_weight, rows.label_e)
         if p.hat:
-            sigmoid_weights(rows.n, rows.of_blank, rows.stay, rows.stay_e, rows.move, rows.move_e)
+            sigmoid_weights(rows.n, rows.of_blank, rows.blank_weight, rows.blank_e, rows.label_weight, rows.label_e)
         else:
-            softmax_weights(rows.n, rows.of_blank, rows.m, rows.sum, rows.stay, rows.stay_e)
+            softmax_weights(rows.n, rows.of_blank, rows.m, rows.sum, rows.blank_weight, rows.blank_e)
         for k in range(rows.n):
             bad |= isnan(rows.sum[k]) or p.hat and not rows.of_blank[k] < INFINITY
         return bad
     if p.input == LOG_PROBS:
-        log_weights(rows.n, rows.of_blank, rows.stay, rows.stay_e)
-        log_weights(rows.n, rows.of_label, rows.move, rows.move_e)
+        log_weights(rows.n, rows.of_blank, rows.blank_weight, rows.blank_e)
+        log_weights(rows.n, rows.of_label, rows.label_weight, rows.label_e)
     else:
-        plain_weights(rows.n, rows.of_blank, rows.stay, rows.stay_e)
-        plain_weights(rows.n, rows.of_label, rows.move, rows.move_e)
+        plain_weights(rows.n, rows.of_blank, rows.blank_weight, rows.blank_e)
+        plain_weights(rows.n, rows.of_label, rows.label_weight, rows.label_e)
     for k in range(rows.n):
         bad |= not rows.of_blank[k] < INFINITY or not rows.of_label[k] < INFINITY
         if p.input != LOG_PROBS:
@@ -236,7 +236,7 @@ cdef inline bint weigh(const Problem *p, Rows *rows) noexcept nogil:
 cdef inline bint is_huge(const Problem *p, const Rows *rows, int k) noexcept nogil:
     """Return True if the logarithm of a weight is too large for the reduction of exponentials to be exact."""
     cdef double b = rows.of_blank[k], l = rows.of_label[k], m = rows.m[k]
-    if fabs(rows.stay_e[k]) <= HUGE and fabs(rows.move_e[k]) <= HUGE or p.input == PROBS:
+    if fabs(rows.blank_e[k]) <= HUGE and fabs(rows.label_e[k]) <= HUGE or p.input == PROBS:
         return False
     if p.input == LOGITS and not p.hat:
         return b > -INFINITY and b - m < -HUGE or l > -INFINITY and l - m < -HUGE
@@ -246,7 +246,7 @@ cdef inline bint is_huge(const Problem *p, const Rows *rows, int k) noexcept nog
 cdef inline bint is_exact(const Problem *p, const Sequence *s, Py_ssize_t at) noexcept nogil:
     """Return True if the arcs of a node hold scores for the exact path.
 
-    `stay` is the score of the blank, `move` that of the label, `stay_e` the maximum m of the row, and `move_e` the
+    `blank` is the score of the blank, `label` that of the label, `blank_e` the maximum m of the row, and `label_e` the
     logarithm of the sum of exp(x - m); 0 both if the scores are log-probabilities.
     """
     if p.real == sizeof(double):
@@ -272,10 +272,10 @@ cdef inline void open_rows(const Problem *p, Sequence *s, Rows *rows, floating *
             if sums == 1:
                 (<floating *> s.rest)[at] = <floating> -0.0
             s.is_huge = True
-            rows.stay[k], rows.move[k] = rows.of_blank[k], rows.of_label[k]
-            rows.stay_e[k], rows.move_e[k] = rows.m[k], log64(sums)
-        s.grid.stay[at], s.grid.stay_e[at] = rows.stay[k], rows.stay_e[k]
-        s.grid.move[at], s.grid.move_e[at] = rows.move[k], rows.move_e[k]
+            rows.blank_weight[k], rows.label_weight[k] = rows.of_blank[k], rows.of_label[k]
+            rows.blank_e[k], rows.label_e[k] = rows.m[k], log64(sums)
+        s.grid.blank[at], s.grid.blank_e[at] = rows.blank_weight[k], rows.blank_e[k]
+        s.grid.label[at], s.grid.label_e[at] = rows.label_weight[k], rows.label_e[k]
 
 
 cdef inline void open_frames(const Problem *p, Sequence *s, Py_ssize_t start, Py_ssize_t stop, Rows *rows,

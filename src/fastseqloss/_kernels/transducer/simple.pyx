@@ -24,8 +24,8 @@ from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_o
 
 cdef extern from "transducer/simple.h" nogil:
     void arc_weights "fsl_simple_weights"(Py_ssize_t n, const double *z_blank, const double *z_label,
-                                          const double *most, const double *rest, double *norms, double *stay,
-                                          double *stay_e, double *move, double *move_e) noexcept
+                                          const double *most, const double *rest, double *norms, double *blank_weight,
+                                          double *blank_e, double *label_weight, double *label_e) noexcept
     void extended_values "fsl_simple_values"(Py_ssize_t n, const double *m, const double *e, double *out) noexcept
     bint exps_f32 "fsl_simple_exps_f32"(const float *x, Py_ssize_t n, float *out, double *most) noexcept
     bint exps_f64 "fsl_simple_exps_f64"(const double *x, Py_ssize_t n, double *out, double *most) noexcept
@@ -96,10 +96,10 @@ cdef struct Joiner:
     double *most
     double *rest
     double *sums
-    double *stay
-    double *stay_e
-    double *move
-    double *move_e
+    double *blank_weight
+    double *blank_e
+    double *label_weight
+    double *label_e
     double *cell      # [n_classes]
 
 
@@ -115,10 +115,10 @@ cdef uintptr_t lay_out(Joiner *s, bint with_grid, uintptr_t base) noexcept nogil
     s.most = <double *> take(&cursor, nodes, sizeof(double))
     s.rest = <double *> take(&cursor, nodes, sizeof(double))
     s.sums = <double *> take(&cursor, nodes, sizeof(double))
-    s.stay = <double *> take(&cursor, nodes, sizeof(double))
-    s.stay_e = <double *> take(&cursor, nodes, sizeof(double))
-    s.move = <double *> take(&cursor, nodes, sizeof(double))
-    s.move_e = <double *> take(&cursor, nodes, sizeof(double))
+    s.blank_weight = <double *> take(&cursor, nodes, sizeof(double))
+    s.blank_e = <double *> take(&cursor, nodes, sizeof(double))
+    s.label_weight = <double *> take(&cursor, nodes, sizeof(double))
+    s.label_e = <double *> take(&cursor, nodes, sizeof(double))
     s.cell = <double *> take(&cursor, s.n_classes, sizeof(double))
     return cursor
 
@@ -173,8 +173,8 @@ cdef inline void weigh_frame(Joiner *s, const floating *am, Py_ssize_t t, Py_ssi
     for i in range(u, u + n):
         s.z_blank[i] = of_blank + s.lm_blank[i]
         s.z_label[i] = s.lm_label[i] + (<double> row[s.labels[i]] - most if i < s.n_labels else 0)
-    arc_weights(n, s.z_blank + u, s.z_label + u, s.most + u, s.rest + u, s.sums + u, s.stay + u, s.stay_e + u,
-                s.move + u, s.move_e + u)
+    arc_weights(n, s.z_blank + u, s.z_label + u, s.most + u, s.rest + u, s.sums + u, s.blank_weight + u, s.blank_e + u,
+                s.label_weight + u, s.label_e + u)
 
 
 cdef inline void weigh_cell(Joiner *s, const floating *am, const floating *lm, Py_ssize_t t,
@@ -207,14 +207,14 @@ cdef int weigh(Joiner *s, const floating *am, const floating *lm, floating *norm
                 weigh_cell(s, am, lm, t, u)
                 advance(&done, s.n_classes)
             if i >= 0:
-                s.grid.stay[i], s.grid.stay_e[i] = s.stay[u], s.stay_e[u]
-                s.grid.move[i], s.grid.move_e[i] = s.move[u], s.move_e[u]
+                s.grid.blank[i], s.grid.blank_e[i] = s.blank_weight[u], s.blank_e[u]
+                s.grid.label[i], s.grid.label_e[i] = s.label_weight[u], s.label_e[u]
             if rest != NULL:
                 norms[k + u] = -1 if alone else <floating> s.sums[u]
                 rest[k + u] = <floating> (s.rest[u] / s.sums[u]) if s.sums[u] > 0 else 0
         if rest != NULL:
-            extended_values(nodes, s.stay, s.stay_e, blank + k)
-            extended_values(nodes, s.move, s.move_e, label + k)
+            extended_values(nodes, s.blank_weight, s.blank_e, blank + k)
+            extended_values(nodes, s.label_weight, s.label_e, label + k)
         k += nodes
     return 0
 
@@ -224,8 +224,8 @@ cdef void put_occupancies(const Joiner *s, double *blank, double *label) noexcep
     for t in range(s.n_frames):
         for u in range(s.n_labels + 1):
             i = place(s, t, u)
-            blank[k] = s.grid.stay[i] if i >= 0 else 0
-            label[k] = s.grid.move[i] if i >= 0 else 0
+            blank[k] = s.grid.blank[i] if i >= 0 else 0
+            label[k] = s.grid.label[i] if i >= 0 else 0
             k += 1
 
 
@@ -241,7 +241,7 @@ cdef void put_slopes(const Joiner *s, double emission, floating *norms, const fl
     for t in range(s.n_frames):
         for u in range(s.n_labels + 1):
             i = place(s, t, u)
-            b, l = (s.grid.stay[i], s.grid.move[i] * emission) if i >= 0 else (0.0, 0.0)
+            b, l = (s.grid.blank[i], s.grid.label[i] * emission) if i >= 0 else (0.0, 0.0)
             p, y = blank[k], label[k]
             blank[k] = l * p - b * (rest[k] + y)
             label[k] = b * y - l * (rest[k] + p)
