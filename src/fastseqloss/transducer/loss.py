@@ -286,8 +286,8 @@ def rnnt_loss(
             fastemit=fastemit,
             loss=loss,
             grad=stored_or_none(gradient.values)[0],
-            of_blank=None,
-            of_label=None,
+            blank_occupancy=None,
+            label_occupancy=None,
             num_threads=threads,
         )
     reduced = finish_sequences(reduction, loss, scale, single=scores.single, infeasible=infeasible)
@@ -388,10 +388,12 @@ def rnnt_posteriors(
             fastemit=0.0,
             loss=np.empty(shape[0]),
             grad=None,
-            of_blank=occupancies[0],
-            of_label=occupancies[1],
+            blank_occupancy=occupancies[0],
+            label_occupancy=occupancies[1],
             num_threads=threads,
         )
     with np.errstate(under="ignore"):
-        blanks, of_labels = (x.astype(scores.given.dtype, copy=False) for x in occupancies)
-    return RNNTPosteriors(blanks[0], of_labels[0]) if scores.single else RNNTPosteriors(blanks, of_labels)
+        blank_arcs, label_arcs = (x.astype(scores.given.dtype, copy=False) for x in occupancies)
+    if scores.single:
+        return RNNTPosteriors(blank_arcs[0], label_arcs[0])
+    return RNNTPosteriors(blank_arcs, label_arcs)

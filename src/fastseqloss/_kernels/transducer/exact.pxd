@@ -52,7 +52,7 @@ cdef inline double log_sigmoid(double z) noexcept nogil:
 cdef inline Score score_of(const Problem *p, const Sequence *s, Py_ssize_t at, bint label) noexcept nogil:
     """Score of an arc, before shares overwrite it."""
     cdef Score score
-    cdef double of_blank, value
+    cdef double blank_logit, value
     memset(&score, 0, sizeof(Score))
     if not is_exact(p, s, at):
         value = s.grid.label[at] if label else s.grid.blank[at]
@@ -61,7 +61,7 @@ cdef inline Score score_of(const Problem *p, const Sequence *s, Py_ssize_t at, b
             score.n, score.rest = 1, 0
             score.terms[0] = log_extended(value, s.grid.label_e[at] if label else s.grid.blank_e[at])
         return score
-    of_blank, value = s.grid.blank[at], s.grid.label[at] if label else s.grid.blank[at]
+    blank_logit, value = s.grid.blank[at], s.grid.label[at] if label else s.grid.blank[at]
     if value == -INFINITY:
         score.rest = -INFINITY
         return score
@@ -69,9 +69,9 @@ cdef inline Score score_of(const Problem *p, const Sequence *s, Py_ssize_t at, b
         score.terms[0], score.terms[1], score.n = value, -s.grid.blank_e[at], 2
         score.rest = -s.grid.label_e[at]
     if p.hat:
-        score.rest += log_sigmoid(of_blank)
-        if label == (of_blank > 0):
-            score.terms[score.n] = -of_blank if label else of_blank
+        score.rest += log_sigmoid(blank_logit)
+        if label == (blank_logit > 0):
+            score.terms[score.n] = -blank_logit if label else blank_logit
             score.n += 1
     return score
 

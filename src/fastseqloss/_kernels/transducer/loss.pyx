@@ -57,15 +57,15 @@ cdef struct Batch:
     Problem problem
     Durations durations
     Py_ssize_t n
-    double emit                            # factor of the occupancies of labels in the gradient
+    double label_factor                    # factor of the occupancies of labels in the gradient
     bint backward
     Use use
     const int64_t *order
     const double *scale
     double *loss
     bint *no_memory                        # set if memory is exhausted on the exact path
-    double *of_blank                       # [B, T, U+1] occupancies, or NULL
-    double *of_label
+    double *blank_occupancy                # [B, T, U+1], or NULL
+    double *label_occupancy
     Py_ssize_t most_labels
     int64_t *frames                        # [B, most_labels] frame and log-probability of each label of the best path,
     double *log_probs                      # or NULL
@@ -78,21 +78,22 @@ cdef inline void put_zeros(const Problem *p, char *g) noexcept nogil:
     memset(g, 0, p.n_classes * p.size)
 
 
-cdef inline void put_arcs(const Problem *p, char *g, double of_blank, Py_ssize_t label, double of_label,
+cdef inline void put_arcs(const Problem *p, char *g, double blank_slope, Py_ssize_t label, double label_slope,
                           floating tag) noexcept nogil:
     """Row of the gradient with respect to log-probabilities or probabilities: only the arcs' classes count."""
-    cdef floating blank = <floating> of_blank, other = <floating> of_label
+    cdef floating at_blank = <floating> blank_slope, at_label = <floating> label_slope
     put_zeros(p, g)
-    store(p.x.kind, &blank, 1, 1, g + p.blank * p.size, p.size)
+    store(p.x.kind, &at_blank, 1, 1, g + p.blank * p.size, p.size)
     if label >= 0:
-        store(p.x.kind, &other, 1, 1, g + label * p.size, p.size)
+        store(p.x.kind, &at_label, 1, 1, g + label * p.size, p.size)
 
 
-cdef inline double exponentials_again(const Problem *p, const char *x, floating *row, double *of_blank) noexcept nogil:
+cdef inline double exponentials_again(const Problem *p, const char *x, floating *row,
+                                      double *blank_logit) noexcept nogil:
     """Row of exponentials of half precision, whose storage has no room for them; returns their sum."""
     cdef floating m
     load(p.x.kind, x, p.size, p.n_classes, row)
-    of_blank[0] = row[p.blank]
+    blank_logit[0] = row[p.blank]
     if p.hat:
         row[p.blank] = -INFINITY
     m = load_max(FLOAT32 if floating is float else FLOAT64, <const char *> row, p.n_classes, row)
@@ -103,11 +104,11 @@ cdef inline double finite(double x) noexcept nogil:
     return min(x, DBL_MAX)
 
 
-cdef inline void differentiate(const Problem *p, floating *e, double sums, double of_blank, Py_ssize_t label, double b,
-                               double l) noexcept nogil:
+cdef inline void differentiate(const Problem *p, floating *e, double sums, double blank_logit, Py_ssize_t label,
+                               double b, double l) noexcept nogil:
     """Turn a row of exponentials into the gradient, for the scaled occupancies b and l of its arcs.
 
-    of_blank is the logit of the blank in a HAT.
+    Only a HAT takes the logit of the blank.
     """
     cdef double factor = 0, at_blank, at_label = 0, below
     if sums > 0:
@@ -116,8 +117,8 @@ cdef inline void differentiate(const Problem *p, floating *e, double sums, doubl
     if label >= 0:
         at_label = factor * e[label] - l
     if p.hat:
-        below = exp64(-fabs(of_blank))
-        at_blank = (l - b * below if of_blank >= 0 else l * below - b) / (1 + below)
+        below = exp64(-fabs(blank_logit))
+        at_blank = (l - b * below if blank_logit >= 0 else l * below - b) / (1 + below)
     row_gradient(e, p.n_classes, factor, 0, <floating *> NULL)
     e[p.blank] = <floating> at_blank
     if label >= 0:
@@ -128,7 +129,8 @@ cdef inline void close_row(const Batch *a, const Sequence *s, Py_ssize_t at, Py_
                            floating *buffer) noexcept nogil:
     """Gradient of the row of a node whose arcs are at position `at`; label is -1 in the last column."""
     cdef const Problem *p = &a.problem
-    cdef double b = s.grid.blank[at], l = a.emit * s.grid.label[at], scale = a.scale[s.b], sums, of_blank = 0
+    cdef double b = s.grid.blank[at], l = a.label_factor * s.grid.label[at], scale = a.scale[s.b]
+    cdef double sums, blank_logit = 0
     cdef floating *row = <floating *> g
     if p.input != LOGITS:
         put_arcs(p, g, -scale * b, label, -scale * l, <floating> 0)
@@ -138,8 +140,8 @@ cdef inline void close_row(const Batch *a, const Sequence *s, Py_ssize_t at, Py_
         sums = 1 + fabs((<floating *> s.rest)[at])
         differentiate(p, row, sums, row[p.blank], label, finite(scale * b), finite(scale * l))
     else:
-        sums = exponentials_again(p, x, buffer, &of_blank)
-        differentiate(p, buffer, sums, of_blank, label, finite(scale * b), finite(scale * l))
+        sums = exponentials_again(p, x, buffer, &blank_logit)
+        differentiate(p, buffer, sums, blank_logit, label, finite(scale * b), finite(scale * l))
         store(p.x.kind, buffer, 1, p.n_classes, g, p.size)
 
 
@@ -180,9 +182,9 @@ cdef void put_occupancies(const Batch *a, const Sequence *s) noexcept nogil:
     for t in range(s.frames if s.has_path or s.is_nan else 0):
         for u in range(least_column(p, s, t), last_column(p, s, t) + 1):
             at, to = position(p, s, t, u), (s.b * p.n_frames + t) * p.width + u - first_column(s, t)
-            a.of_blank[to], a.of_label[to] = s.grid.blank[at], s.grid.label[at]
+            a.blank_occupancy[to], a.label_occupancy[to] = s.grid.blank[at], s.grid.label[at]
             if s.is_nan:
-                a.of_blank[to] = a.of_label[to] = NAN
+                a.blank_occupancy[to] = a.label_occupancy[to] = NAN
 
 
 # ---- sequences ------------------------------------------------------------------------------
@@ -285,7 +287,7 @@ cdef void run_sequences(const Batch *a, floating tag, Loop *loop, int worker) no
             solve(a, &s, scratch)
             if a.problem.g.data != NULL:
                 close_frames(a, &s, 0, a.problem.n_frames, buffer)
-            if a.of_blank != NULL:
+            if a.blank_occupancy != NULL:
                 put_occupancies(a, &s)
 
 
@@ -301,7 +303,7 @@ cdef void run_phase(const Batch *a, Sequence *group, Phase phase, Py_ssize_t ste
             start = i % pieces * step
             if phase == SOLVE:
                 solve(a, group + i, scratch)
-                if a.of_blank != NULL:
+                if a.blank_occupancy != NULL:
                     put_occupancies(a, group + i)
             elif phase == CLOSE:
                 close_frames(a, group + i // pieces, start, start + step, buffer)
@@ -443,14 +445,14 @@ cdef int check_memory(const Batch *batch, Status status) except -1:
 def rnnt_loss(object scores, int kind, const int64_t[::1] labels, const int64_t[::1] starts,
               const int64_t[::1] logit_lengths, const int64_t[::1] label_lengths, const int64_t[:, ::1] ranges,
               const int64_t[::1] order, const double[::1] scale, int input_kind, Py_ssize_t blank, bint hat,
-              bint modified, double fastemit, double[::1] loss, object grad, double[:, :, ::1] of_blank,
-              double[:, :, ::1] of_label, int num_threads):
+              bint modified, double fastemit, double[::1] loss, object grad, double[:, :, ::1] blank_occupancy,
+              double[:, :, ::1] label_occupancy, int num_threads):
     """Losses and, unless grad is None, gradients times scale, of a checked batch with one frame or more.
 
     IN   scores [B, T, U+1, V], class axis contiguous; labels of sequence b from starts[b] on; ranges [B, T], the first
          column of each frame, or None; order: sequences, longest first.
-    OUT  loss [B], inf without a path; grad [B, T, U+1, V], which may be scores; of_blank and of_label [B, T, U+1],
-         or None: occupancies of the arcs, where a path exists.
+    OUT  loss [B], inf without a path; grad [B, T, U+1, V], which may be scores; blank_occupancy and
+         label_occupancy [B, T, U+1], or None, where a path exists.
     """
     cdef Held held
     cdef Batch batch
@@ -463,10 +465,11 @@ def rnnt_loss(object scores, int kind, const int64_t[::1] labels, const int64_t[
         read_labels(&batch, labels, starts, logit_lengths, label_lengths, ranges, order)
         batch.problem.input, batch.problem.blank, batch.no_memory = <Input> input_kind, blank, &no_memory
         batch.problem.hat, batch.problem.modified = hat, modified
-        batch.scale, batch.emit, batch.backward = &scale[0], 1 + fastemit, grad is not None or of_blank is not None
+        batch.scale, batch.label_factor = &scale[0], 1 + fastemit
+        batch.backward = grad is not None or blank_occupancy is not None
         batch.use = SLOPES if input_kind == PROBS and grad is not None else OCCUPANCIES
-        if of_blank is not None:
-            batch.of_blank, batch.of_label = &of_blank[0, 0, 0], &of_label[0, 0, 0]
+        if blank_occupancy is not None:
+            batch.blank_occupancy, batch.label_occupancy = &blank_occupancy[0, 0, 0], &label_occupancy[0, 0, 0]
         with nogil:
             status = run_batch(&batch, num_threads)
         check_memory(&batch, status)
@@ -525,7 +528,7 @@ def tdt_loss(object scores, int kind, const int64_t[::1] labels, const int64_t[:
         read_arrays(&batch, &held, scores, kind, grad, loss)
         read_labels(&batch, labels, starts, logit_lengths, label_lengths, None, order)
         batch.problem.input, batch.problem.blank, batch.no_memory = LOGITS, blank, &no_memory
-        batch.scale, batch.emit, batch.use = &scale[0], 1, OCCUPANCIES
+        batch.scale, batch.label_factor, batch.use = &scale[0], 1, OCCUPANCIES
         batch.durations.x = hold(&held, duration_scores, duration_kind, False)
         batch.durations.size = held.buffers[2].itemsize
         batch.durations.g = hold(&held, duration_grad, duration_kind, True)

@@ -70,8 +70,8 @@ cdef struct Rows:
     int64_t label[MOST_ROWS]               # -1 in the last column
     double m[MOST_ROWS]
     double sum[MOST_ROWS]
-    double of_blank[MOST_ROWS]             # scores
-    double of_label[MOST_ROWS]
+    double blank_score[MOST_ROWS]
+    double label_score[MOST_ROWS]
     double blank_weight[MOST_ROWS]         # as weight * 2^e
     double blank_e[MOST_ROWS]
     double label_weight[MOST_ROWS]
@@ -155,8 +155,8 @@ cdef inline void read_rows(const Problem *p, Rows *rows, const floating **x, flo
             load(p.x.kind, rows.x[k], p.size, v, own)
             x[k] = own
     for k in range(rows.n):
-        rows.of_blank[k] = x[k][p.blank]
-        rows.of_label[k] = x[k][rows.label[k]] if rows.label[k] >= 0 else -INFINITY
+        rows.blank_score[k] = x[k][p.blank]
+        rows.label_score[k] = x[k][rows.label[k]] if rows.label[k] >= 0 else -INFINITY
     if p.hat:
         for k in range(rows.n):
             (buffer + k * v)[p.blank] = -INFINITY
@@ -204,7 +204,7 @@ cdef inline void dense_pass(const Problem *p, Rows *rows, floating *buffer) noex
     exponentials(p, rows, x, e, buffer)
     if p.keep and p.hat:
         for k in range(rows.n):
-            e[k][p.blank] = <floating> rows.of_blank[k]
+            e[k][p.blank] = <floating> rows.blank_score[k]
 
 
 cdef inline bint weigh(const Problem *p, Rows *rows) noexcept nogil:
@@ -212,30 +212,30 @@ cdef inline bint weigh(const Problem *p, Rows *rows) noexcept nogil:
     cdef int k
     cdef bint bad = False
     if p.input == LOGITS:
-        softmax_weights(rows.n, rows.of_label, rows.m, rows.sum, rows.label_weight, rows.label_e)
+        softmax_weights(rows.n, rows.label_score, rows.m, rows.sum, rows.label_weight, rows.label_e)
         if p.hat:
-            sigmoid_weights(rows.n, rows.of_blank, rows.blank_weight, rows.blank_e, rows.label_weight, rows.label_e)
+            sigmoid_weights(rows.n, rows.blank_score, rows.blank_weight, rows.blank_e, rows.label_weight, rows.label_e)
         else:
-            softmax_weights(rows.n, rows.of_blank, rows.m, rows.sum, rows.blank_weight, rows.blank_e)
+            softmax_weights(rows.n, rows.blank_score, rows.m, rows.sum, rows.blank_weight, rows.blank_e)
         for k in range(rows.n):
-            bad |= isnan(rows.sum[k]) or p.hat and not rows.of_blank[k] < INFINITY
+            bad |= isnan(rows.sum[k]) or p.hat and not rows.blank_score[k] < INFINITY
         return bad
     if p.input == LOG_PROBS:
-        log_weights(rows.n, rows.of_blank, rows.blank_weight, rows.blank_e)
-        log_weights(rows.n, rows.of_label, rows.label_weight, rows.label_e)
+        log_weights(rows.n, rows.blank_score, rows.blank_weight, rows.blank_e)
+        log_weights(rows.n, rows.label_score, rows.label_weight, rows.label_e)
     else:
-        plain_weights(rows.n, rows.of_blank, rows.blank_weight, rows.blank_e)
-        plain_weights(rows.n, rows.of_label, rows.label_weight, rows.label_e)
+        plain_weights(rows.n, rows.blank_score, rows.blank_weight, rows.blank_e)
+        plain_weights(rows.n, rows.label_score, rows.label_weight, rows.label_e)
     for k in range(rows.n):
-        bad |= not rows.of_blank[k] < INFINITY or not rows.of_label[k] < INFINITY
+        bad |= not rows.blank_score[k] < INFINITY or not rows.label_score[k] < INFINITY
         if p.input != LOG_PROBS:
-            bad |= rows.of_blank[k] < 0 or rows.label[k] >= 0 and rows.of_label[k] < 0
+            bad |= rows.blank_score[k] < 0 or rows.label[k] >= 0 and rows.label_score[k] < 0
     return bad
 
 
 cdef inline bint is_huge(const Problem *p, const Rows *rows, int k) noexcept nogil:
     """Return True if the logarithm of a weight is too large for the reduction of exponentials to be exact."""
-    cdef double b = rows.of_blank[k], l = rows.of_label[k], m = rows.m[k]
+    cdef double b = rows.blank_score[k], l = rows.label_score[k], m = rows.m[k]
     if fabs(rows.blank_e[k]) <= HUGE and fabs(rows.label_e[k]) <= HUGE or p.input == PROBS:
         return False
     if p.input == LOGITS and not p.hat:
@@ -272,7 +272,7 @@ cdef inline void open_rows(const Problem *p, Sequence *s, Rows *rows, floating *
             if sums == 1:
                 (<floating *> s.rest)[at] = <floating> -0.0
             s.is_huge = True
-            rows.blank_weight[k], rows.label_weight[k] = rows.of_blank[k], rows.of_label[k]
+            rows.blank_weight[k], rows.label_weight[k] = rows.blank_score[k], rows.label_score[k]
             rows.blank_e[k], rows.label_e[k] = rows.m[k], log64(sums)
         s.grid.blank[at], s.grid.blank_e[at] = rows.blank_weight[k], rows.blank_e[k]
         s.grid.label[at], s.grid.label_e[at] = rows.label_weight[k], rows.label_e[k]
