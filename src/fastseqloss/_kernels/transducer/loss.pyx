@@ -41,9 +41,10 @@ from fastseqloss._kernels.transducer.nodes cimport (
 cdef double NEGLIGIBLE = 2.0 ** -120  # rows of the gradient with a smaller gamma are 0
 
 cdef enum:
-    SMALL = 1 << 22   # most elements of a sequence that is processed in one piece, and least of a group
-    PIECE = 1 << 16   # elements of the frames that a worker takes at once
-    CROWD = 16        # sequences for each worker from which on they are processed one by one
+    SMALL = 1 << 22           # most elements of a sequence that is processed in one piece
+    GROUP_ELEMENTS = 1 << 22  # least number of elements of a group, except for the last one
+    PIECE = 1 << 16           # elements of the frames that a worker takes at once
+    CROWD = 16                # least number of small sequences per worker for processing them one by one
 
 
 cdef enum Phase:
@@ -319,10 +320,10 @@ cdef inline Py_ssize_t elements(const Batch *a, Py_ssize_t i) noexcept nogil:
     return (a.problem.logit_lengths[b] * min(a.problem.width, a.problem.label_lengths[b] + 1) + 1) * a.problem.n_classes
 
 
-cdef Py_ssize_t end_of_group(const Batch *a, Py_ssize_t first, Py_ssize_t *most) noexcept nogil:
+cdef Py_ssize_t end_of_group(const Batch *a, Py_ssize_t first) noexcept nogil:
     """Index after the last sequence of the group that begins at `first`."""
     cdef Py_ssize_t i = first, total = 0
-    while i < a.n and total < most[0]:
+    while i < a.n and total < GROUP_ELEMENTS:
         total += elements(a, i)
         i += 1
     return i
@@ -382,7 +383,7 @@ cdef Status run_batch(Batch *a, int num_threads) noexcept nogil:
     cdef size_t common = 0, own = 0
     cdef DurationLattice lattice
     cdef uintptr_t rows = 0, end = 0
-    cdef Py_ssize_t i, last, largest = 0, least = SMALL
+    cdef Py_ssize_t i, last, largest = 0
     cdef bint in_phases
     for i in range(a.n):
         largest = max(largest, elements(a, i))
@@ -390,7 +391,7 @@ cdef Status run_batch(Batch *a, int num_threads) noexcept nogil:
     in_phases = largest > SMALL or 1 < num_threads and a.n < CROWD * num_threads
     i = 0
     while in_phases and i < a.n:
-        last = end_of_group(a, i, &least)
+        last = end_of_group(a, i)
         common, i = max(common, lay_out_group(a, i, last, NULL, 0)), last
     take(&rows, 1, sizeof(Rows))
     lay_out_rows(&a.problem, &rows)
@@ -404,7 +405,7 @@ cdef Status run_batch(Batch *a, int num_threads) noexcept nogil:
         status = run_one_by_one(a, num_threads)
     i = 0
     while in_phases and status == DONE and i < a.n:
-        last = end_of_group(a, i, &least)
+        last = end_of_group(a, i)
         status, i = run_in_phases(a, i, last, num_threads), last
     release(&a.arrays)
     release(&a.rows)
