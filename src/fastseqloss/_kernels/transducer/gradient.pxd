@@ -10,7 +10,7 @@ from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, load, store
 from fastseqloss._kernels.simd.rows cimport load_max, row_exp, row_gradient
 from fastseqloss._kernels.simd.softmax cimport exp64
 from fastseqloss._kernels.transducer.nodes cimport (
-    Problem, Sequence, first_column, last_column, least_column, position,
+    Problem, Sequence, first_lattice_column, first_scored_column, last_lattice_column, position,
 )
 
 
@@ -106,7 +106,7 @@ cdef inline void close_frames(const Problem *p, const Sequence *s, double scale,
     for t in range(start, min(stop, p.n_frames)):
         lo, hi, shift = 0, -1, 0
         if t < s.frames and (s.has_path or s.is_nan):
-            lo, hi, shift = least_column(p, s, t), last_column(p, s, t), first_column(s, t)
+            lo, hi, shift = first_lattice_column(p, s, t), last_lattice_column(p, s, t), first_scored_column(s, t)
         x = p.x.data + s.b * p.x.strides[0] + t * p.x.strides[1]
         g = p.g.data + s.b * p.g.strides[0] + t * p.g.strides[1]
         for u in range(shift, shift + p.width):
@@ -124,8 +124,8 @@ cdef inline void put_occupancies(const Problem *p, const Sequence *s, double *bl
     """Occupancies of a sequence; those of other columns and frames are 0 already."""
     cdef Py_ssize_t t, u, at, to
     for t in range(s.frames if s.has_path or s.is_nan else 0):
-        for u in range(least_column(p, s, t), last_column(p, s, t) + 1):
-            at, to = position(p, s, t, u), (s.b * p.n_frames + t) * p.width + u - first_column(s, t)
+        for u in range(first_lattice_column(p, s, t), last_lattice_column(p, s, t) + 1):
+            at, to = position(p, s, t, u), (s.b * p.n_frames + t) * p.width + u - first_scored_column(s, t)
             blank[to], label[to] = s.grid.blank[at], s.grid.label[at]
             if s.is_nan:
                 blank[to] = label[to] = NAN

@@ -111,26 +111,27 @@ cdef inline Py_ssize_t rows_of_block(Py_ssize_t n_classes) noexcept nogil:
 
 # ---- columns of a frame ---------------------------------------------------------------------
 
-cdef inline Py_ssize_t first_column(const Sequence *s, Py_ssize_t t) noexcept nogil:
+cdef inline Py_ssize_t first_scored_column(const Sequence *s, Py_ssize_t t) noexcept nogil:
     """Column of the first row of scores of a frame."""
     return s.first[t] if s.first != NULL else 0
 
 
-cdef inline Py_ssize_t least_column(const Problem *p, const Sequence *s, Py_ssize_t t) noexcept nogil:
+cdef inline Py_ssize_t first_lattice_column(const Problem *p, const Sequence *s, Py_ssize_t t) noexcept nogil:
     """First column of a frame in the lattice."""
-    return s.grid.first[t] if p.modified else first_column(s, t)
+    return s.grid.first[t] if p.modified else first_scored_column(s, t)
 
 
-cdef inline Py_ssize_t last_column(const Problem *p, const Sequence *s, Py_ssize_t t) noexcept nogil:
+cdef inline Py_ssize_t last_lattice_column(const Problem *p, const Sequence *s, Py_ssize_t t) noexcept nogil:
     """Last column of a frame in the lattice."""
-    return s.grid.last[t] if p.modified else min(s.n_labels, first_column(s, t) + p.width - 1)
+    return s.grid.last[t] if p.modified else min(s.n_labels, first_scored_column(s, t) + p.width - 1)
 
 
 cdef inline char *row_of(const Array *array, const Sequence *s, Py_ssize_t t, Py_ssize_t u) noexcept nogil:
     """Address of the row of a node, or NULL."""
     if array.data == NULL:
         return NULL
-    return array.data + s.b * array.strides[0] + t * array.strides[1] + (u - first_column(s, t)) * array.strides[2]
+    u -= first_scored_column(s, t)
+    return array.data + s.b * array.strides[0] + t * array.strides[1] + u * array.strides[2]
 
 
 cdef inline Py_ssize_t position(const Problem *p, const Sequence *s, Py_ssize_t t, Py_ssize_t u) noexcept nogil:
@@ -287,11 +288,11 @@ cdef inline void open_frames(const Problem *p, Sequence *s, Py_ssize_t start, Py
     cdef const Py_ssize_t *at
     rows.n = 0
     for t in range(start, min(stop, s.frames)):
-        u = least_column(p, s, t)
+        u = first_lattice_column(p, s, t)
         x = row_of(&p.x, s, t, u)
         g = row_of(&p.g, s, t, u)
         at = s.grid.at + (t if p.modified else t + u)
-        for u in range(u, last_column(p, s, t) + 1):
+        for u in range(u, last_lattice_column(p, s, t) + 1):
             k = rows.n
             rows.x[k], rows.g[k], rows.at[k] = x, g, at[0] + u
             rows.label[k] = s.labels[u] if u < s.n_labels else -1
