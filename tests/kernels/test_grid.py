@@ -31,19 +31,19 @@ class Grid:
         given = [*map(ctypes.c_ssize_t, (frames, end)), int(modified), _address(start), ctypes.c_ssize_t(width)]
         return self.library.rows(*given, *map(_address, (at, first, last))), at, first, last
 
-    def solve(self, kind, stay, move, end, modified=False, start=None):
+    def solve(self, kind, blank, label, end, modified=False, start=None):
         """Log of the total, and two arrays like the weights, or the columns of the best path."""
-        frames, width = stay.shape
+        frames, width = blank.shape
         start = None if start is None else np.ascontiguousarray(start, np.int64)
         arcs, at, first, last = self.rows(frames, end, modified, start, width)
-        t, r = np.indices(stay.shape)
+        t, r = np.indices(blank.shape)
         u = r + (0 if start is None else start[:, None])
         row = np.minimum(t if modified else t + u, len(at) - 1)
         inside = (u >= first[row]) & (u <= last[row])
         place = (at[row] + u)[inside]
         assert sorted(place) == list(range(arcs))
         skewed = np.empty((2, arcs))
-        skewed[:, place] = stay[inside], move[inside]
+        skewed[:, place] = blank[inside], label[inside]
         memory, column = np.empty(9 * (arcs + end + 2)), np.zeros(len(at), np.intp)
         given = [*map(ctypes.c_ssize_t, (frames, end)), int(modified), _address(start), ctypes.c_ssize_t(width)]
         arrays = map(_address, (skewed[0], skewed[1], memory, at, first, last, column))
@@ -67,10 +67,10 @@ def grid(request, tmp_path_factory):
 
 
 def weights(rng, frames, columns, scale, forbidden):
-    stay, move = rng.normal(scale=scale, size=(2, frames, columns))
-    for w in (stay, move):
+    blank, label = rng.normal(scale=scale, size=(2, frames, columns))
+    for w in (blank, label):
         w[rng.random(w.shape) < forbidden] = -np.inf
-    return stay, move
+    return blank, label
 
 
 def whole(w, start, columns):
@@ -101,14 +101,14 @@ def problems(draw):
 
 
 def solution(problem):
-    stay, move, end, modified, start = problem
-    arcs = reference.Weights(*(whole(w, start, end + 1)[None] for w in (stay, move)))
+    blank, label, end, modified, start = problem
+    arcs = reference.Weights(*(whole(w, start, end + 1)[None] for w in (blank, label)))
     return arcs, reference.TOPOLOGIES["modified" if modified else "regular"]
 
 
 @given(problems())
 def test_enumeration(grid, problem):
-    stay, move, end, _, start = problem
+    blank, label, end, _, start = problem
     arcs, topology = solution(problem)
     exact = reference.by_enumeration(arcs, topology)
     total, occupancies = grid.solve(OCCUPANCIES, *problem)
@@ -117,17 +117,17 @@ def test_enumeration(grid, problem):
     assert again == pytest.approx(total, rel=1e-14, abs=1e-13)
     if exact.log_p == -np.inf:
         return
-    allowed = 1e-12 * max(1, np.abs(np.where(np.isfinite([stay, move]), [stay, move], 0)).max() * 1e-3)
+    allowed = 1e-12 * max(1, np.abs(np.where(np.isfinite([blank, label]), [blank, label], 0)).max() * 1e-3)
     with np.errstate(over="ignore"):
         derivatives = exact.occupancies(reference.Weights(*(np.zeros_like(w) for w in arcs)))
-    inside = np.ones(stay.shape, bool)
+    inside = np.ones(blank.shape, bool)
     if start is not None:
-        inside = np.arange(stay.shape[1]) + start[:, None] <= end
+        inside = np.arange(blank.shape[1]) + start[:, None] <= end
     for k in range(2):
-        expected = _banded(exact.occupancies(arcs)[k][0], start, stay.shape)
+        expected = _banded(exact.occupancies(arcs)[k][0], start, blank.shape)
         np.testing.assert_allclose(occupancies[k][inside], expected[inside], atol=allowed)
         with np.errstate(over="ignore"):
-            expected = _banded(derivatives[k][0].astype(float), start, stay.shape)[inside]
+            expected = _banded(derivatives[k][0].astype(float), start, blank.shape)[inside]
         np.testing.assert_allclose(slopes[k][inside], expected, rtol=1e3 * allowed, atol=1e-300)
 
 
@@ -153,14 +153,14 @@ def test_best_path(grid, problem):
     assert path == pytest.approx(total, rel=1e-13, abs=1e-12)
 
 
-def log_space(stay, move):
+def log_space(blank, label):
     """Total and occupancies of the regular grid by alphas and betas in float64 log space, row by row."""
-    frames, columns = stay.shape
+    frames, columns = blank.shape
     to, after = np.full((2, frames + columns, columns + 1), -np.inf)
     to[0, 0] = 0
     skew = np.full((2, frames + columns, columns), -np.inf)
-    t, u = np.indices(stay.shape)
-    skew[:, t + u, u] = stay, move
+    t, u = np.indices(blank.shape)
+    skew[:, t + u, u] = blank, label
     skew[0, frames - 1 + np.arange(columns - 1), np.arange(columns - 1)] = -np.inf  # they leave the grid
     skew[1, t[:, -1] + columns - 1, columns - 1] = -np.inf
     for n in range(frames + columns - 1):
@@ -178,24 +178,24 @@ def log_space(stay, move):
 
 
 @pytest.mark.parametrize(
-    ("frames", "end", "scale", "on_stay"),
+    ("frames", "end", "scale", "on_blank"),
     [(600, 60, 1, 0), (600, 60, 1e6, 0), (1000, 150, 1, 20), (1000, 150, 10, 0), (500, 400, 1, -20)],
 )
-def test_long(grid, frames, end, scale, on_stay):
-    _check_long(grid, frames, end, scale, on_stay)
+def test_long(grid, frames, end, scale, on_blank):
+    _check_long(grid, frames, end, scale, on_blank)
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(("scale", "on_stay"), [(1, 0), (1e6, 0), (1, 20), (10, 0)])
-def test_very_long(grid, scale, on_stay):
-    _check_long(grid, 6000, 600, scale, on_stay)
+@pytest.mark.parametrize(("scale", "on_blank"), [(1, 0), (1e6, 0), (1, 20), (10, 0)])
+def test_very_long(grid, scale, on_blank):
+    _check_long(grid, 6000, 600, scale, on_blank)
 
 
-def _check_long(grid, frames, end, scale, on_stay):
-    stay, move = weights(np.random.default_rng(frames), frames, end + 1, 1.0, 0.0)
-    stay, move = stay * scale + on_stay, move * scale
-    total, occupancies = grid.solve(OCCUPANCIES, stay, move, end)
-    exact, expected = log_space(stay, move)
+def _check_long(grid, frames, end, scale, on_blank):
+    blank, label = weights(np.random.default_rng(frames), frames, end + 1, 1.0, 0.0)
+    blank, label = blank * scale + on_blank, label * scale
+    total, occupancies = grid.solve(OCCUPANCIES, blank, label, end)
+    exact, expected = log_space(blank, label)
     assert total == pytest.approx(exact, rel=1e-12)
     assert abs(occupancies[1].sum() - end) < 1e-9 * end  # no mass is lost on the way
     assert abs(occupancies[0].sum() - frames) < 1e-9 * frames

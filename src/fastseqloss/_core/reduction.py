@@ -119,6 +119,16 @@ def reduce_sequences(
     return _small_sum(loss, scale) if math.isnan(total) else total
 
 
+def finish_sequences(
+    reduction: str, loss: NDArray[np.float64], scale: NDArray[np.float64], *, single: bool, infeasible: str = "inf"
+) -> NDArray[np.float64] | float:
+    """Return the reduced loss, a number for a single sequence; for infeasible="zero", losses of inf are set to 0."""
+    if infeasible == "zero":
+        loss[loss == np.inf] = 0.0
+    reduced = reduce_sequences(reduction, loss, scale)
+    return float(np.asarray(reduced)[0]) if single and reduction == "none" else reduced
+
+
 def _small_sum(values: NDArray[np.float64], weights: NDArray[np.float64] | float = 1.0) -> float:
     """Return the weighted sum of terms whose partial sums may overflow with both signs; NaN if a value is NaN."""
     with np.errstate(all="ignore"):

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from .._core.arrays import as_weights, check_output
 from .._core.levels import load
 from .._core.options import flag
-from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
+from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
 from .._core.types import ChainOptions, CRFOptions, Loss, ScalarSequenceReduction, SequenceReduction
 from .arguments import (
     CRFGradient,
@@ -255,9 +255,7 @@ def crf_loss(
         pairwise=None,
         num_threads=threads,
     )
-    reduced = reduce_sequences(reduction, loss, scale)
-    if potentials.single and reduction == "none":
-        reduced = float(np.asarray(reduced)[0])
+    reduced = finish_sequences(reduction, loss, scale, single=potentials.single)
     if gradients[0].values is None:
         return reduced
     return reduced, finish(gradients)

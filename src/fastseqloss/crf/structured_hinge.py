@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from .._core.arrays import as_weights
 from .._core.levels import load
-from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
+from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
 from .._core.types import Loss, ScalarSequenceReduction, SequenceReduction, StructuredHingeOptions
 from .arguments import (
     as_cost,
@@ -187,9 +187,7 @@ def structured_hinge_loss(
         grad_end=grad_end,
         num_threads=threads,
     )
-    reduced = reduce_sequences(reduction, loss, scale)
-    if potentials.single and reduction == "none":
-        reduced = float(np.asarray(reduced)[0])
+    reduced = finish_sequences(reduction, loss, scale, single=potentials.single)
     if gradients[0].values is None:
         return reduced
     return reduced, finish(gradients)

@@ -11,7 +11,7 @@ from .._core.arrays import Integers, as_array, as_lengths, as_weights, check_out
 from .._core.gradient import as_gradient
 from .._core.labels import NAMES, Alphabet, Names, check_labels, read_labels
 from .._core.levels import load
-from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
+from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
 from .._core.threads import Schedule, schedule, threads_for
 from .._core.types import (
     CTCOptions,
@@ -272,11 +272,7 @@ def named_ctc_loss(
             gradient.in_place,
             threads,
         )
-    if lattice.infeasible == "zero":
-        loss[loss == np.inf] = 0.0
-    reduced = reduce_sequences(reduction, loss, scale)
-    if scores.single and reduction == "none":
-        reduced = float(np.asarray(reduced)[0])
+    reduced = finish_sequences(reduction, loss, scale, single=scores.single, infeasible=lattice.infeasible)
     if gradient.values is None:
         return reduced
     return reduced, gradient.finish()

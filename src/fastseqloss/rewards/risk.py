@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from .._core.arrays import as_array, as_doubles, as_lengths, as_mask, as_weights
 from .._core.gradient import as_gradient
 from .._core.options import as_number
-from .._core.reduction import check_reduction, reduce_sequences, sequence_scale
+from .._core.reduction import check_reduction, finish_sequences, sequence_scale
 from .._core.scores import as_step_scores
 from .._core.steps import Steps
 from .._core.threads import check_num_threads
@@ -177,9 +177,7 @@ def expected_risk_loss(
     gradient = as_gradient(checked, return_grad, grad_out)
     x = np.where(counts, as_doubles(checked.values).reshape(batch, n), -np.inf)
     risk, derivatives = _expected_risk(x, costs, alpha)
-    loss = reduce_sequences(reduction, risk, scale)
-    if given.ndim == 1 and reduction == "none":
-        loss = float(np.asarray(loss)[0])
+    loss = finish_sequences(reduction, risk, scale, single=given.ndim == 1)
     if gradient.values is None:
         return loss
     with np.errstate(all="ignore"):

@@ -11,7 +11,7 @@ from .._core.arrays import as_weights, check_output
 from .._core.gradient import as_gradient, as_gradients_of, finished
 from .._core.levels import load
 from .._core.options import flag
-from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
+from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
 from .._core.types import (
     Loss,
     LossAndGradient,
@@ -246,9 +246,7 @@ def soft_dtw_loss(
             None,
             threads,
         )
-    reduced = reduce_sequences(reduction, loss, scale)
-    if series.x.single and reduction == "none":
-        reduced = float(np.asarray(reduced)[0])
+    reduced = finish_sequences(reduction, loss, scale, single=series.x.single)
     if grad_out is None and not return_grad:
         return reduced
     return reduced, SoftDTWGradient(*finished(gradients))
@@ -414,9 +412,7 @@ def soft_dtw_cost(
             gradient.values,
             threads,
         )
-    reduced = reduce_sequences(reduction, loss, scale)
-    if scores.single and reduction == "none":
-        reduced = float(np.asarray(reduced)[0])
+    reduced = finish_sequences(reduction, loss, scale, single=scores.single)
     if gradient.values is None:
         return reduced
     return reduced, gradient.finish()

@@ -11,7 +11,7 @@ from .._core.arrays import as_weights, check_output, filled, stored_or_none
 from .._core.gradient import as_gradient
 from .._core.levels import load
 from .._core.options import as_number
-from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
+from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
 from .._core.types import (
     BlankModel,
     Infeasible,
@@ -287,15 +287,11 @@ def rnnt_loss(
             fastemit=fastemit,
             loss=loss,
             grad=stored_or_none(gradient.values)[0],
-            of_blank=None,
-            of_label=None,
+            blank_occupancy=None,
+            label_occupancy=None,
             num_threads=threads,
         )
-    if infeasible == "zero":
-        loss[loss == np.inf] = 0.0
-    reduced = reduce_sequences(reduction, loss, scale)
-    if scores.single and reduction == "none":
-        reduced = float(np.asarray(reduced)[0])
+    reduced = finish_sequences(reduction, loss, scale, single=scores.single, infeasible=infeasible)
     if gradient.values is None:
         return reduced
     return reduced, gradient.finish()
@@ -394,10 +390,12 @@ def rnnt_posteriors(
             fastemit=0.0,
             loss=np.empty(shape[0]),
             grad=None,
-            of_blank=occupancies[0],
-            of_label=occupancies[1],
+            blank_occupancy=occupancies[0],
+            label_occupancy=occupancies[1],
             num_threads=threads,
         )
     with np.errstate(under="ignore"):
-        blanks, of_labels = (x.astype(scores.given.dtype, copy=False) for x in occupancies)
-    return RNNTPosteriors(blanks[0], of_labels[0]) if scores.single else RNNTPosteriors(blanks, of_labels)
+        blank_arcs, label_arcs = (x.astype(scores.given.dtype, copy=False) for x in occupancies)
+    if scores.single:
+        return RNNTPosteriors(blank_arcs[0], label_arcs[0])
+    return RNNTPosteriors(blank_arcs, label_arcs)

@@ -12,7 +12,7 @@ from .._core.gradient import Gradient, as_gradients_of, finished
 from .._core.labels import Alphabet, Labels, Names, check_labels, read_label_array, read_labels
 from .._core.levels import load
 from .._core.options import as_index, as_number, choice
-from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
+from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
 from .._core.scores import Scores, as_scores
 from .._core.threads import check_num_threads, threads_for
 from .._core.types import (
@@ -262,19 +262,15 @@ def rnnt_simple_loss(
     """
     normalizer = check_reduction(reduction, SEQUENCE_REDUCTIONS, normalizer)
     joiner = _as_joiner(am, lm, labels, logit_lengths, label_lengths, blank, topology, infeasible)
-    emission = 1.0 + as_number("fastemit", fastemit, 0.0, np.inf)
+    label_factor = 1.0 + as_number("fastemit", fastemit, 0.0, np.inf)
     weight = as_weights("sample_weight", sample_weight, len(joiner.frames))
     check_num_threads(num_threads)
     gradients = as_gradients_of({"am": joiner.am, "lm": joiner.lm}, return_grad, grad_out, RNNTSimpleGradient)
     scale = length_scale(reduction, joiner.labels.lengths, normalizer, weight)
     loss = np.empty(len(joiner.frames))
     for b in range(len(loss)):
-        loss[b] = _Sequence(joiner, b, num_threads).run(gradients, scale[b], emission)
-    if infeasible == "zero":
-        loss[loss == np.inf] = 0.0
-    reduced = reduce_sequences(reduction, loss, scale)
-    if joiner.am.single and reduction == "none":
-        reduced = float(np.asarray(reduced)[0])
+        loss[b] = _Sequence(joiner, b, num_threads).run(gradients, scale[b], label_factor)
+    reduced = finish_sequences(reduction, loss, scale, single=joiner.am.single, infeasible=infeasible)
     if grad_out is None and not return_grad:
         return reduced
     return reduced, RNNTSimpleGradient(*finished(gradients))
@@ -353,8 +349,8 @@ def rnnt_simple_posteriors(
         sequence = _Sequence(joiner, b, num_threads)
         log_p = sequence.solve(posteriors=True) if frames else -np.inf
         if log_p > -np.inf:
-            posteriors.blank[b, :frames, :nodes] = sequence.of_blank
-            posteriors.label[b, :frames, :nodes] = sequence.of_label
+            posteriors.blank[b, :frames, :nodes] = sequence.blank_out
+            posteriors.label[b, :frames, :nodes] = sequence.label_out
         elif np.isnan(log_p):
             posteriors.blank[b, :frames, :nodes] = posteriors.label[b, :frames, :nodes] = np.nan
     first = 0 if joiner.am.single else slice(None)
@@ -420,13 +416,13 @@ class _Sequence:
         self.b, self.blank, self.modified = b, joiner.blank, joiner.modified
         self.type_name, self.num_threads = joiner.am.type_name, num_threads
 
-    def run(self, gradients: tuple[Gradient, ...], scale: float, emission: float) -> float:
+    def run(self, gradients: tuple[Gradient, ...], scale: float, label_factor: float) -> float:
         """Return the loss; write the gradients, including the padding."""
         outs = [None if gradient.values is None else gradient.values[self.b] for gradient in gradients]
         wanted = [(out, len(scores)) for out, scores in zip(outs, (self.am, self.lm), strict=True) if out is not None]
         for out, count in wanted:
             out[count:] = 0.0
-        log_p = self.solve(emission, gradient=bool(wanted)) if scale and len(self.am) else -np.inf
+        log_p = self.solve(label_factor, gradient=bool(wanted)) if scale and len(self.am) else -np.inf
         if np.isfinite(log_p) and wanted:
             self._write(outs[0], outs[1], scale)
         for out, count in wanted:
@@ -434,7 +430,7 @@ class _Sequence:
                 out[:count] = 0.0 if log_p == -np.inf else np.nan
         return max(-log_p, 0.0) if scale else 0.0  # negative by rounding only
 
-    def solve(self, emission: float = 1.0, *, gradient: bool = False, posteriors: bool = False) -> float:
+    def solve(self, label_factor: float = 1.0, *, gradient: bool = False, posteriors: bool = False) -> float:
         """Return the log-probability of the labels, NaN for scores of NaN or +inf; keep what the gradient needs."""
         self.am_exps, self.am_most = self._exponentials(self.am)
         self.lm_exps, self.lm_most = self._exponentials(self.lm)
@@ -444,7 +440,7 @@ class _Sequence:
         self.lm_exps[np.arange(len(self.labels)), self.labels] = 0.0
         self.norms = self._product(self.am_exps, self.lm_exps.T)
         wanted = gradient or posteriors
-        self.of_blank, self.of_label = (np.empty(self.norms.shape) if wanted else None for _ in range(2))
+        self.blank_out, self.label_out = (np.empty(self.norms.shape) if wanted else None for _ in range(2))
         log_p: float = _kernel.lattice[self.type_name](
             self.am,
             self.lm,
@@ -456,9 +452,9 @@ class _Sequence:
             blank=self.blank,
             least=_LEAST[self.norms.dtype],
             modified=self.modified,
-            emission=emission,
-            of_blank=self.of_blank,
-            of_label=self.of_label,
+            label_factor=label_factor,
+            blank_out=self.blank_out,
+            label_out=self.label_out,
         )
         return log_p
 
@@ -478,8 +474,8 @@ class _Sequence:
 
     def _write(self, am_out: NDArray[Any] | None, lm_out: NDArray[Any] | None, scale: float) -> None:
         """Write the gradients of am and lm, unless None, after `solve`."""
-        assert self.of_blank is not None
-        assert self.of_label is not None
+        assert self.blank_out is not None
+        assert self.label_out is not None
         more_am, more_lm = self._cells() if (self.norms < 0).any() else (None, None)
         if am_out is not None:
             classes, slots = np.unique(self.labels, return_inverse=True)
@@ -487,10 +483,10 @@ class _Sequence:
                 self._product(self.norms, self.lm_exps),
                 self.am_exps,
                 more_am,
-                arcs=self.of_label,
+                label_slopes=self.label_out,
                 slot=slots.astype(np.int64, copy=False),
                 classes=classes,
-                of_blank=self.of_blank.sum(axis=1),
+                blank_slopes=self.blank_out.sum(axis=1),
                 blank=self.blank,
                 scale=scale,
                 grad=am_out,
@@ -501,10 +497,10 @@ class _Sequence:
                 self._product(self.norms.T, self.am_exps),
                 self.lm_exps,
                 more_lm,
-                arcs=self.of_label.sum(axis=0)[:, None],
+                label_slopes=self.label_out.sum(axis=0)[:, None],
                 slot=None,
                 classes=self.labels,
-                of_blank=self.of_blank.sum(axis=0),
+                blank_slopes=self.blank_out.sum(axis=0),
                 blank=self.blank,
                 scale=scale,
                 grad=lm_out,

@@ -12,7 +12,7 @@ from .._core.gradient import as_gradients_of, finished
 from .._core.levels import load
 from .._core.messages import listed
 from .._core.options import as_number, choice
-from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, length_scale, reduce_sequences
+from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
 from .._core.scores import Scores, as_grid_scores
 from .._core.types import Infeasible, Loss, ScalarSequenceReduction, SequenceReduction, TDTOptions
 from .arguments import Lattice, as_lattice, schedule_frames
@@ -288,11 +288,7 @@ def tdt_loss(
             duration_grad=stored_or_none(grads[1])[0],
             num_threads=threads,
         )
-    if infeasible == "zero":
-        loss[loss == np.inf] = 0.0
-    reduced = reduce_sequences(reduction, loss, scale)
-    if lattice.scores.single and reduction == "none":
-        reduced = float(np.asarray(reduced)[0])
+    reduced = finish_sequences(reduction, loss, scale, single=lattice.scores.single, infeasible=infeasible)
     if grad_out is None and not return_grad:
         return reduced
     return reduced, TDTGradient(*finished(gradients))

@@ -1,9 +1,9 @@
 /* Lattices on a grid, for the sum over all paths from one corner to the opposite one.
  *
  * Nodes (n, u) lie in rows n = 0 to N and columns u. Every node of a row depends on the row before it alone: row n of a
- * transducer holds the nodes t + u = n, an anti-diagonal. Two arcs leave a node: one stays in its column, to (n+1, u),
- * one moves to the next column, to (n+1, u+1). The value of a node is the sum over its incoming arcs of value(origin) *
- * weight(arc); the value of (0, 0) is 1, and the total is the value of (N, end).
+ * transducer holds the nodes t + u = n, an anti-diagonal. Two arcs leave a node: the blank's leads to (n+1, u), in the
+ * same column, and the label's to (n+1, u+1), in the next one. The value of a node is the sum over its incoming arcs of
+ * value(origin) * weight(arc); the value of (0, 0) is 1, and the total is the value of (N, end).
  *
  * Numbers are in extended range: mantissa and exponent, each value and each weight with an exponent of its own, because
  * those of one row may differ by more than the range of float64.
@@ -22,11 +22,12 @@ typedef struct {
     ptrdiff_t *first;      /* [N + 1] first and last column of each row; neither decreases from row to row */
     ptrdiff_t *last;
     ptrdiff_t *at;         /* [N + 1] position of column 0 of a row in the arrays of arcs: column u is at[n] + u */
-    double *stay;          /* weights of the arcs to (n+1, u), then their shares, then their occupancies */
-    double *stay_e;        /* exponents of the weights; FSL_DEAD for weights of 0 */
-    double *move;          /* the same of the arcs to (n+1, u+1) */
-    double *move_e;
-    unsigned char *moved;  /* 1 if the best path into (n+1, u) moves, at the position of (n, u); for fsl_grid_best */
+    double *blank;         /* weights of the arcs to (n+1, u), then their shares, then their occupancies */
+    double *blank_e;       /* exponents of the weights; FSL_DEAD for weights of 0 */
+    double *label;         /* the same of the arcs to (n+1, u+1) */
+    double *label_e;
+    unsigned char *by_label; /* 1 if the label's arc is the better one into (n+1, u), at the position of (n, u); for
+                              * fsl_grid_best */
     ptrdiff_t *column;     /* [N + 1] columns of the best path */
     double *values;        /* values of all nodes, and their exponents; for fsl_grid_slopes */
     double *values_e;
@@ -109,11 +110,11 @@ FSL_INLINE void fsl_grid_pass(double a, double ea, double *w, double x, double *
 FSL_UNUSED static void fsl_grid_close(const fsl_grid *grid, ptrdiff_t n)
 {
     const ptrdiff_t from = grid->first[n - 1], to = grid->last[n - 1] + 1, lo = grid->first[n], hi = grid->last[n];
-    double *stay = grid->stay + grid->at[n - 1], *move = grid->move + grid->at[n - 1];
-    for (ptrdiff_t u = from; u < fsl_least(lo, to); u++) stay[u] = 0;
-    for (ptrdiff_t u = fsl_most(hi + 1, from); u < to; u++) stay[u] = 0;
-    for (ptrdiff_t u = from; u < fsl_least(lo - 1, to); u++) move[u] = 0;
-    for (ptrdiff_t u = fsl_most(hi, from); u < to; u++) move[u] = 0;
+    double *blank = grid->blank + grid->at[n - 1], *label = grid->label + grid->at[n - 1];
+    for (ptrdiff_t u = from; u < fsl_least(lo, to); u++) blank[u] = 0;
+    for (ptrdiff_t u = fsl_most(hi + 1, from); u < to; u++) blank[u] = 0;
+    for (ptrdiff_t u = from; u < fsl_least(lo - 1, to); u++) label[u] = 0;
+    for (ptrdiff_t u = fsl_most(hi, from); u < to; u++) label[u] = 0;
 }
 
 /* Total v * 2^e of all paths; weights become shares. */
@@ -125,14 +126,14 @@ FSL_UNUSED static void fsl_grid_forward(fsl_grid *grid, double *total, double *t
     for (ptrdiff_t n = 1; n <= grid->rows; n++) {
         const ptrdiff_t from = grid->first[n - 1], to = grid->last[n - 1], lo = grid->first[n], hi = grid->last[n];
         const ptrdiff_t at = grid->at[n - 1], both = fsl_most(lo, from + 1);
-        double *stay = grid->stay + at, *stay_e = grid->stay_e + at;
-        double *move = grid->move + at, *move_e = grid->move_e + at;
+        double *blank = grid->blank + at, *blank_e = grid->blank_e + at;
+        double *label = grid->label + at, *label_e = grid->label_e + at;
         if (from >= lo && from <= hi)
-            fsl_grid_pass(v[from], e[from], stay + from, stay_e[from], next + from, next_e + from);
-        fsl_grid_join(v + both, e + both, stay + both, stay_e + both, v + both - 1, e + both - 1, move + both - 1,
-                      move_e + both - 1, next + both, next_e + both, fsl_least(to, hi) - both + 1);
+            fsl_grid_pass(v[from], e[from], blank + from, blank_e[from], next + from, next_e + from);
+        fsl_grid_join(v + both, e + both, blank + both, blank_e + both, v + both - 1, e + both - 1, label + both - 1,
+                      label_e + both - 1, next + both, next_e + both, fsl_least(to, hi) - both + 1);
         if (to + 1 >= lo && to + 1 <= hi)
-            fsl_grid_pass(v[to], e[to], move + to, move_e[to], next + to + 1, next_e + to + 1);
+            fsl_grid_pass(v[to], e[to], label + to, label_e[to], next + to + 1, next_e + to + 1);
         for (ptrdiff_t u = fsl_most(lo, to + 2); u <= hi; u++) {
             next[u] = 0;
             next_e[u] = FSL_DEAD;
@@ -154,10 +155,10 @@ FSL_INLINE void fsl_grid_spread(const double *restrict a, double *restrict sa, c
 {
     FSL_SIMD()
     for (ptrdiff_t i = 0; i < n; i++) {
-        const double stay = a[i] * sa[i], move = b[i] * sb[i];
-        sa[i] = stay;
-        sb[i] = move;
-        g[i] = stay + move;
+        const double blank = a[i] * sa[i], label = b[i] * sb[i];
+        sa[i] = blank;
+        sb[i] = label;
+        g[i] = blank + label;
     }
 }
 
@@ -170,7 +171,7 @@ FSL_UNUSED static void fsl_grid_backward(fsl_grid *grid)
     g[grid->end] = 1;
     for (ptrdiff_t n = grid->rows - 1; n >= 0; n--) {
         const ptrdiff_t lo = grid->first[n], at = grid->at[n] + lo;
-        fsl_grid_spread(g + lo, grid->stay + at, g + lo + 1, grid->move + at, before + lo, grid->last[n] - lo + 1);
+        fsl_grid_spread(g + lo, grid->blank + at, g + lo + 1, grid->label + at, before + lo, grid->last[n] - lo + 1);
         double *swap = g; g = before; before = swap;
     }
 }
@@ -200,9 +201,9 @@ FSL_INLINE void fsl_grid_values(const fsl_grid *grid, double *v, double *e)
             const ptrdiff_t from = grid->at[n - 1] + u, to = grid->at[n] + u;
             double a = 0, ea = FSL_DEAD, b = 0, eb = FSL_DEAD;
             if (u >= grid->first[n - 1] && u <= grid->last[n - 1])
-                a = v[from] * grid->stay[from], ea = e[from] + grid->stay_e[from];
+                a = v[from] * grid->blank[from], ea = e[from] + grid->blank_e[from];
             if (u - 1 >= grid->first[n - 1] && u - 1 <= grid->last[n - 1])
-                b = v[from - 1] * grid->move[from - 1], eb = e[from - 1] + grid->move_e[from - 1];
+                b = v[from - 1] * grid->label[from - 1], eb = e[from - 1] + grid->label_e[from - 1];
             fsl_grid_add(a, ea, b, eb, v + to, e + to);
         }
 }
@@ -224,23 +225,23 @@ FSL_UNUSED static void fsl_grid_slopes(fsl_grid *grid, double *total, double *to
         const ptrdiff_t lo = grid->first[n + 1], hi = grid->last[n + 1];
         for (ptrdiff_t u = grid->first[n]; u <= grid->last[n]; u++) { /* beta[u + 1] is still that of row n + 1 */
             const ptrdiff_t at = grid->at[n] + u;
-            const double stay = u >= lo && u <= hi ? beta[u] : 0, move = u + 1 >= lo && u + 1 <= hi ? beta[u + 1] : 0;
-            const double w = grid->stay[at], x = grid->move[at];
-            grid->stay[at] = fsl_grid_number(v[at] * stay / *total, e[at] + beta_e[u] - *total_e);
-            grid->move[at] = fsl_grid_number(v[at] * move / *total, e[at] + beta_e[u + 1] - *total_e);
-            fsl_grid_add(stay * w, beta_e[u] + grid->stay_e[at], move * x, beta_e[u + 1] + grid->move_e[at], beta + u,
-                         beta_e + u);
+            const double blank = u >= lo && u <= hi ? beta[u] : 0, label = u + 1 >= lo && u + 1 <= hi ? beta[u + 1] : 0;
+            const double w = grid->blank[at], x = grid->label[at];
+            grid->blank[at] = fsl_grid_number(v[at] * blank / *total, e[at] + beta_e[u] - *total_e);
+            grid->label[at] = fsl_grid_number(v[at] * label / *total, e[at] + beta_e[u + 1] - *total_e);
+            fsl_grid_add(blank * w, beta_e[u] + grid->blank_e[at], label * x, beta_e[u + 1] + grid->label_e[at],
+                         beta + u, beta_e + u);
         }
     }
 }
 
 /* ---- best path ----------------------------------------------------------------------------- */
 
-/* Values max(a * wa, b * wb); moved is 1 where the second is the greater one. */
+/* Values max(a * wa, b * wb); by_label is 1 where the second is the greater one. */
 FSL_INLINE void fsl_grid_choose(const double *restrict a, const double *restrict ea, const double *restrict wa,
                                 const double *restrict xa, const double *restrict b, const double *restrict eb,
                                 const double *restrict wb, const double *restrict xb, double *restrict v,
-                                double *restrict e, unsigned char *restrict moved, ptrdiff_t n)
+                                double *restrict e, unsigned char *restrict by_label, ptrdiff_t n)
 {
     FSL_SIMD()
     for (ptrdiff_t i = 0; i < n; i++) {
@@ -250,25 +251,25 @@ FSL_INLINE void fsl_grid_choose(const double *restrict a, const double *restrict
         const double fa = apart >= 0 ? first : first * below, fb = apart >= 0 ? second * below : second;
         const int second_wins = fb > fa;
         const double most = second_wins ? second : first;
-        moved[i] = (unsigned char)second_wins;
+        by_label[i] = (unsigned char)second_wins;
         v[i] = most > 0 ? fsl_mantissa(most) : 0.0;
         e[i] = fsl_own_exponent(most, second_wins ? unit_b : unit_a);
     }
 }
 
-/* Columns of the best path, from the moves into each node. */
+/* Columns of the best path, from the better arc into each node. */
 FSL_UNUSED static void fsl_grid_trace(const fsl_grid *grid)
 {
     ptrdiff_t u = grid->column[grid->rows] = grid->end;
     for (ptrdiff_t n = grid->rows - 1; n >= 0; n--) {
         const int inner = u > grid->first[n] && u <= grid->last[n];
-        u -= inner ? grid->moved[grid->at[n] + u] : u > grid->last[n];
+        u -= inner ? grid->by_label[grid->at[n] + u] : u > grid->last[n];
         grid->column[n] = u;
     }
 }
 
-/* Value v * 2^e of the best path, and its columns. The weights are kept. Of two equal paths into a node the one that
- * stays is taken. */
+/* Value v * 2^e of the best path, and its columns. The weights are kept. Of two equal paths into a node the one by the
+ * blank is taken. */
 FSL_UNUSED static void fsl_grid_best(fsl_grid *grid, double *total, double *total_e)
 {
     double *v = grid->v[0], *e = grid->e[0], *next = grid->v[1], *next_e = grid->e[1];
@@ -277,15 +278,15 @@ FSL_UNUSED static void fsl_grid_best(fsl_grid *grid, double *total, double *tota
     for (ptrdiff_t n = 1; n <= grid->rows; n++) {
         const ptrdiff_t from = grid->first[n - 1], to = grid->last[n - 1], lo = grid->first[n], hi = grid->last[n];
         const ptrdiff_t at = grid->at[n - 1], both = fsl_most(lo, from + 1);
-        const double *stay = grid->stay + at, *stay_e = grid->stay_e + at;
-        const double *move = grid->move + at, *move_e = grid->move_e + at;
+        const double *blank = grid->blank + at, *blank_e = grid->blank_e + at;
+        const double *label = grid->label + at, *label_e = grid->label_e + at;
         if (from >= lo && from <= hi)
-            fsl_grid_times(v[from], e[from], stay[from], stay_e[from], next + from, next_e + from);
-        fsl_grid_choose(v + both, e + both, stay + both, stay_e + both, v + both - 1, e + both - 1, move + both - 1,
-                        move_e + both - 1, next + both, next_e + both, grid->moved + at + both,
+            fsl_grid_times(v[from], e[from], blank[from], blank_e[from], next + from, next_e + from);
+        fsl_grid_choose(v + both, e + both, blank + both, blank_e + both, v + both - 1, e + both - 1, label + both - 1,
+                        label_e + both - 1, next + both, next_e + both, grid->by_label + at + both,
                         fsl_least(to, hi) - both + 1);
         if (to + 1 >= lo && to + 1 <= hi)
-            fsl_grid_times(v[to], e[to], move[to], move_e[to], next + to + 1, next_e + to + 1);
+            fsl_grid_times(v[to], e[to], label[to], label_e[to], next + to + 1, next_e + to + 1);
         for (ptrdiff_t u = fsl_most(lo, to + 2); u <= hi; u++) {
             next[u] = 0;
             next_e[u] = FSL_DEAD;

@@ -11,11 +11,11 @@ cdef extern from "lattice/grid.h" nogil:
         Py_ssize_t *first
         Py_ssize_t *last
         Py_ssize_t *at
-        double *stay
-        double *stay_e
-        double *move
-        double *move_e
-        unsigned char *moved
+        double *blank
+        double *blank_e
+        double *label
+        double *label_e
+        unsigned char *by_label
         Py_ssize_t *column
         double *values
         double *values_e
@@ -45,11 +45,11 @@ cdef inline void lay_out_grid(Grid *grid, Py_ssize_t frames, Py_ssize_t end, bin
     grid.first = <Py_ssize_t *> take(cursor, rows, sizeof(Py_ssize_t))
     grid.last = <Py_ssize_t *> take(cursor, rows, sizeof(Py_ssize_t))
     grid.at = <Py_ssize_t *> take(cursor, rows, sizeof(Py_ssize_t))
-    grid.stay = <double *> take(cursor, arcs, sizeof(double))
-    grid.stay_e = <double *> take(cursor, arcs, sizeof(double))
-    grid.move = <double *> take(cursor, arcs, sizeof(double))
-    grid.move_e = <double *> take(cursor, arcs, sizeof(double))
-    grid.moved = <unsigned char *> take(cursor, arcs if use == BEST_PATH else 0, 1)
+    grid.blank = <double *> take(cursor, arcs, sizeof(double))
+    grid.blank_e = <double *> take(cursor, arcs, sizeof(double))
+    grid.label = <double *> take(cursor, arcs, sizeof(double))
+    grid.label_e = <double *> take(cursor, arcs, sizeof(double))
+    grid.by_label = <unsigned char *> take(cursor, arcs if use == BEST_PATH else 0, 1)
     grid.column = <Py_ssize_t *> take(cursor, rows if use == BEST_PATH else 0, sizeof(Py_ssize_t))
     grid.values = <double *> take(cursor, arcs + 1 if use == SLOPES else 0, sizeof(double))
     grid.values_e = <double *> take(cursor, arcs + 1 if use == SLOPES else 0, sizeof(double))

@@ -14,7 +14,9 @@ from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begi
 from fastseqloss._kernels.parallel.workspace cimport (
     Workspace, allocate, part_of, release, round_up, size_product, size_sum, take,
 )
-from fastseqloss._kernels.soft_dtw.strips cimport Grid, Series, backward, first_column, last_column, lay_out, solve
+from fastseqloss._kernels.soft_dtw.strips cimport (
+    CostGrid, Series, backward, first_column, last_column, lay_out, solve,
+)
 
 
 cdef enum:
@@ -37,7 +39,7 @@ cdef struct Pair:
 
 # Arguments of a call, and its workspace. Strides are in elements, from pair to pair and from step to step.
 cdef struct Batch:
-    Grid common
+    CostGrid common
     Py_ssize_t n, features
     bint divergence
     Py_ssize_t rows, columns                # of all arrays, padding included
@@ -55,7 +57,7 @@ cdef struct Batch:
 
 # ---- costs of an array ----------------------------------------------------------------------
 
-cdef void fill_out(const Grid *g, floating *out, Py_ssize_t rows, Py_ssize_t columns, double value) noexcept nogil:
+cdef void fill_out(const CostGrid *g, floating *out, Py_ssize_t rows, Py_ssize_t columns, double value) noexcept nogil:
     """Set the posteriors of cells in the grid and in the band to a value, and all others to 0."""
     cdef Py_ssize_t i, j
     for i in range(rows):
@@ -67,14 +69,15 @@ cdef void fill_out(const Grid *g, floating *out, Py_ssize_t rows, Py_ssize_t col
                 out[i * g.out_stride + j] = <floating> value
 
 
-cdef void clear_padding(const Grid *g, floating *out, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
+cdef void clear_padding(const CostGrid *g, floating *out, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
     cdef Py_ssize_t i, j
     for i in range(rows):
         for j in range(g.columns if i < g.rows else 0, columns):
             out[i * g.out_stride + j] = 0
 
 
-cdef double run_grid(Grid *g, const floating *costs, floating *out, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
+cdef double run_grid(CostGrid *g, const floating *costs, floating *out, Py_ssize_t rows,
+                     Py_ssize_t columns) noexcept nogil:
     """Soft minimum of a grid. Posteriors, including padding, go to `out` unless it is NULL, gradients to the series."""
     cdef double total = 0 if g.rows == 0 else solve(g, costs)
     cdef bint has_path = g.rows > 0 and isfinite(total)
@@ -89,7 +92,7 @@ cdef double run_grid(Grid *g, const floating *costs, floating *out, Py_ssize_t r
 
 
 cdef void run_costs(Batch *batch, Py_ssize_t b, const floating *costs, floating *grad, uintptr_t memory) noexcept nogil:
-    cdef Grid g = batch.common
+    cdef CostGrid g = batch.common
     cdef floating *out = grad + b * batch.out_step if g.with_grad else NULL
     g.rows, g.columns, g.scale = batch.lengths_x[b], batch.lengths_y[b], batch.scale[b]
     if g.scale == 0:
@@ -153,10 +156,10 @@ cdef double *zeros(double *x, Py_ssize_t n) noexcept nogil:
     return x
 
 
-cdef double run_pair(const Grid *g, const Pair *p, bint x_x, bint y_y, double *grad_x, double *grad_y, floating *out,
-                     Py_ssize_t rows, Py_ssize_t columns, uintptr_t memory) noexcept nogil:
+cdef double run_pair(const CostGrid *g, const Pair *p, bint x_x, bint y_y, double *grad_x, double *grad_y,
+                     floating *out, Py_ssize_t rows, Py_ssize_t columns, uintptr_t memory) noexcept nogil:
     """Soft minimum for x and y, or for x_x or y_y for one of them and itself; gradients unless NULL."""
-    cdef Grid pair = g[0]
+    cdef CostGrid pair = g[0]
     cdef Series *s = &pair.series
     s.x, s.x_pitch = (p.y if y_y else p.x) + PAD, p.y_pitch if y_y else p.x_pitch
     s.y, s.y_pitch = (p.x_reversed if x_x else p.y_reversed) + PAD, p.x_pitch if x_x else p.y_pitch
@@ -172,7 +175,7 @@ cdef double run_pair(const Grid *g, const Pair *p, bint x_x, bint y_y, double *g
 cdef void run_series(Batch *batch, Py_ssize_t b, const floating *x, const floating *y, floating *grad_x,
                      floating *grad_y, floating *out, uintptr_t memory) noexcept nogil:
     """Loss of one pair of series; its gradients, including padding, are written last: they may overwrite the series."""
-    cdef Grid g = batch.common
+    cdef CostGrid g = batch.common
     cdef Pair p
     cdef Py_ssize_t n = batch.lengths_x[b], m = batch.lengths_y[b], features = batch.features
     cdef double total = 0, own
@@ -205,7 +208,7 @@ cdef void run_series(Batch *batch, Py_ssize_t b, const floating *x, const floati
 
 cdef size_t own_size(const Batch *batch) noexcept nogil:
     """Bytes of the workspace of a worker: the most that a pair needs."""
-    cdef Grid g = batch.common
+    cdef CostGrid g = batch.common
     cdef Pair p
     cdef Py_ssize_t b, n, m
     cdef size_t most = 0, size

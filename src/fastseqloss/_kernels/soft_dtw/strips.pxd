@@ -55,7 +55,7 @@ cdef struct Series:
     double factor           # of the gradient
 
 
-cdef struct Grid:
+cdef struct CostGrid:
     # the problem
     Py_ssize_t rows, columns
     Py_ssize_t band                 # largest |i - j|
@@ -88,15 +88,15 @@ cdef struct Diagonal:
 
 # ---- layout ---------------------------------------------------------------------------------
 
-cdef inline Py_ssize_t first_column(const Grid *g, Py_ssize_t row) noexcept nogil:
+cdef inline Py_ssize_t first_column(const CostGrid *g, Py_ssize_t row) noexcept nogil:
     return max(0, row - g.band)
 
 
-cdef inline Py_ssize_t last_column(const Grid *g, Py_ssize_t row) noexcept nogil:
+cdef inline Py_ssize_t last_column(const CostGrid *g, Py_ssize_t row) noexcept nogil:
     return min(g.columns - 1, row + g.band)
 
 
-cdef inline uintptr_t lay_out(Grid *g, uintptr_t base) noexcept nogil:
+cdef inline uintptr_t lay_out(CostGrid *g, uintptr_t base) noexcept nogil:
     """Set the sizes of a grid and lay out its arrays from `base` on; returns the end address."""
     cdef uintptr_t cursor = base
     cdef size_t strip
@@ -121,15 +121,15 @@ cdef inline void fill(double *x, Py_ssize_t n, double value) noexcept nogil:
         x[i] = value
 
 
-cdef inline double *line(Grid *g, Py_ssize_t k) noexcept nogil:
+cdef inline double *line(CostGrid *g, Py_ssize_t k) noexcept nogil:
     return g.lines + k * LINE + LANES
 
 
-cdef inline double *edge_of(Grid *g, Py_ssize_t strip) noexcept nogil:
+cdef inline double *edge_of(CostGrid *g, Py_ssize_t strip) noexcept nogil:
     return g.edges + (strip if g.with_grad else strip % 2) * 3 * g.edge
 
 
-cdef inline Diagonal diagonal_at(const Grid *g, Py_ssize_t top, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
+cdef inline Diagonal diagonal_at(const CostGrid *g, Py_ssize_t top, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
     """Rows of diagonal n that lie in the grid and in the band; there may be none."""
     cdef Diagonal d
     d.lo = max(max(0, n - (g.columns - 1)), (n - top - g.band + 1) >> 1)
@@ -141,7 +141,7 @@ cdef inline Diagonal diagonal_at(const Grid *g, Py_ssize_t top, Py_ssize_t rows,
 
 # ---- costs ----------------------------------------------------------------------------------
 
-cdef inline void read_tile(Grid *g, const floating *costs, Py_ssize_t top, Py_ssize_t rows, Py_ssize_t start,
+cdef inline void read_tile(CostGrid *g, const floating *costs, Py_ssize_t top, Py_ssize_t rows, Py_ssize_t start,
                            Py_ssize_t stop) noexcept nogil:
     """Costs of the diagonals from `start` to `stop`, from an array."""
     cdef Py_ssize_t r, j, end
@@ -157,7 +157,7 @@ cdef inline void read_tile(Grid *g, const floating *costs, Py_ssize_t top, Py_ss
             out[j * WIDTH] = row[j]
 
 
-cdef inline void set_costs(Grid *g, const Diagonal *d, Py_ssize_t top, Py_ssize_t n, double *cost) noexcept nogil:
+cdef inline void set_costs(CostGrid *g, const Diagonal *d, Py_ssize_t top, Py_ssize_t n, double *cost) noexcept nogil:
     """Costs of a diagonal, infinite outside the grid and the band."""
     cdef const Series *s = &g.series
     cdef Py_ssize_t r
@@ -176,7 +176,7 @@ cdef struct Value:
     double v, e, f
 
 
-cdef inline Value value_above(Grid *g, Py_ssize_t strip, Py_ssize_t column) noexcept nogil:
+cdef inline Value value_above(CostGrid *g, Py_ssize_t strip, Py_ssize_t column) noexcept nogil:
     """Value in the row above a strip; the origin is above and left of the grid."""
     cdef Py_ssize_t row = min(strip * ROWS, g.rows) - 1
     cdef double *edge
@@ -202,7 +202,7 @@ cdef inline void set_value(Recent *recent, Py_ssize_t k, Py_ssize_t r, Value val
     recent.v[k][r], recent.e[k][r], recent.f[k][r] = value.v, value.e, value.f
 
 
-cdef inline void begin_strip(Grid *g, Recent *recent) noexcept nogil:
+cdef inline void begin_strip(CostGrid *g, Recent *recent) noexcept nogil:
     cdef Py_ssize_t k
     for k in range(3):
         recent.v[k], recent.e[k], recent.f[k] = line(g, 3 * k), line(g, 3 * k + 1), line(g, 3 * k + 2)
@@ -211,7 +211,7 @@ cdef inline void begin_strip(Grid *g, Recent *recent) noexcept nogil:
         fill(recent.f[k] - LANES, LINE, 0)
 
 
-cdef inline void next_diagonal(Grid *g, Recent *recent, const Diagonal *d, const double *cost,
+cdef inline void next_diagonal(CostGrid *g, Recent *recent, const Diagonal *d, const double *cost,
                                double *shares) noexcept nogil:
     """Values of a diagonal, and its shares unless they are NULL; cells beside it have no value."""
     cdef double *v = recent.v[2]
@@ -238,7 +238,7 @@ cdef inline void next_diagonal(Grid *g, Recent *recent, const Diagonal *d, const
     recent.f[0], recent.f[1], recent.f[2] = f, recent.f[0], recent.f[1]
 
 
-cdef inline void forward_strip(Grid *g, const floating *costs, Py_ssize_t strip, double *shares,
+cdef inline void forward_strip(CostGrid *g, const floating *costs, Py_ssize_t strip, double *shares,
                                bint first_time) noexcept nogil:
     """Values of a strip: its last row to `edges`, the shares of all cells to `shares` unless it is NULL.
 
@@ -270,13 +270,13 @@ cdef inline void forward_strip(Grid *g, const floating *costs, Py_ssize_t strip,
             edge[2 * g.edge + n - base] = recent.f[0][rows - 1]
 
 
-cdef inline double *shares_of(Grid *g, Py_ssize_t strip) noexcept nogil:
+cdef inline double *shares_of(CostGrid *g, Py_ssize_t strip) noexcept nogil:
     """Array for the shares of a strip; NULL if they are not kept on the way down."""
     cdef Py_ssize_t k = strip - (g.n_strips - g.n_kept)
     return g.shares + k * g.span * 2 * ROWS if k >= 0 else NULL
 
 
-cdef inline Value forward(Grid *g, const floating *costs, Mode mode, double rate, double limit) noexcept nogil:
+cdef inline Value forward(CostGrid *g, const floating *costs, Mode mode, double rate, double limit) noexcept nogil:
     """Value of the last cell."""
     cdef Py_ssize_t strip
     g.least, g.most = INFINITY, 0
@@ -286,7 +286,7 @@ cdef inline Value forward(Grid *g, const floating *costs, Mode mode, double rate
     return value_above(g, g.n_strips, g.columns - 1)
 
 
-cdef inline bint is_exact(const Grid *g, Value total) noexcept nogil:
+cdef inline bint is_exact(const CostGrid *g, Value total) noexcept nogil:
     """Return True if exponents were exact, and no cell beyond the limit can matter.
 
     A path through such a cell costs more than all others together if they cost 1100 binary orders of magnitude less,
@@ -299,7 +299,7 @@ cdef inline bint is_exact(const Grid *g, Value total) noexcept nogil:
         total.v > 0 and -(total.e + total.f) < g.limit - negative * steps - 2 * steps - 1100)
 
 
-cdef inline double solve(Grid *g, const floating *costs) noexcept nogil:
+cdef inline double solve(CostGrid *g, const floating *costs) noexcept nogil:
     """Soft minimum of the costs of all paths: INFINITY without a path, NAN if a cost is NaN or -inf.
 
     Exponents are sums of integers, exact up to 2^53, or up to 2^106 in mode WIDE. Beyond that, or if sums could
@@ -324,7 +324,7 @@ cdef inline double solve(Grid *g, const floating *costs) noexcept nogil:
 
 # ---- up -------------------------------------------------------------------------------------
 
-cdef inline void write_tile(Grid *g, floating *out, Py_ssize_t top, Py_ssize_t rows, Py_ssize_t start,
+cdef inline void write_tile(CostGrid *g, floating *out, Py_ssize_t top, Py_ssize_t rows, Py_ssize_t start,
                             Py_ssize_t stop) noexcept nogil:
     """Posteriors of the diagonals from `start` to `stop`, to an array."""
     cdef Py_ssize_t r, j, end
@@ -340,11 +340,11 @@ cdef inline void write_tile(Grid *g, floating *out, Py_ssize_t top, Py_ssize_t r
             row[j] = <floating> (tile[j * WIDTH] * g.scale)
 
 
-cdef inline double *handed_by(Grid *g, Py_ssize_t strip, Py_ssize_t kind) noexcept nogil:
+cdef inline double *handed_by(CostGrid *g, Py_ssize_t strip, Py_ssize_t kind) noexcept nogil:
     return g.handed + (strip % 2 * 2 + kind) * (g.columns + 2)
 
 
-cdef inline void clear_handed(Grid *g, Py_ssize_t strip) noexcept nogil:
+cdef inline void clear_handed(CostGrid *g, Py_ssize_t strip) noexcept nogil:
     """Zeros where the strip above reads what this one hands up."""
     cdef Py_ssize_t row = strip * ROWS - 1 if strip < g.n_strips else g.rows - 1, k
     cdef Py_ssize_t column = first_column(g, row), n = last_column(g, row) + 2 - column
@@ -352,7 +352,7 @@ cdef inline void clear_handed(Grid *g, Py_ssize_t strip) noexcept nogil:
         memset(handed_by(g, strip, k) + column, 0, n * sizeof(double))
 
 
-cdef inline void backward_strip(Grid *g, floating *out, Py_ssize_t strip, const double *shares) noexcept nogil:
+cdef inline void backward_strip(CostGrid *g, floating *out, Py_ssize_t strip, const double *shares) noexcept nogil:
     """Posteriors of a strip: to `out` unless it is NULL, and to the gradients of the series."""
     cdef Py_ssize_t top = strip * ROWS, rows = min(ROWS, g.rows - top), n, k, j
     cdef Py_ssize_t first = first_column(g, top), last = rows - 1 + last_column(g, top + rows - 1)
@@ -397,7 +397,7 @@ cdef inline void backward_strip(Grid *g, floating *out, Py_ssize_t strip, const 
         corners[0], corners[1], corners[2] = corners[2], corners[0], corners[1]
 
 
-cdef inline void backward(Grid *g, const floating *costs, floating *out) noexcept nogil:
+cdef inline void backward(CostGrid *g, const floating *costs, floating *out) noexcept nogil:
     """Posteriors after `solve`, which has found a path. `out` may be `costs`."""
     cdef Py_ssize_t strip = g.n_strips, row, j
     cdef double *shares

@@ -1,13 +1,13 @@
 /* The lattice of the token-and-duration transducer (TDT): a grid whose arcs take d frames, d one of the durations.
  *
  * Row n of the grid holds the nodes t + u = n. An arc of the blank with duration d comes from row n - d, one of a label
- * from row n - d - 1: all from earlier rows. The weight of an arc is that of its token, grid->stay or grid->move, times
- * the probability q of its duration.
+ * from row n - d - 1: all from earlier rows. The weight of an arc is that of its token, grid->blank or grid->label,
+ * times the probability q of its duration.
  *
  * Forward, the weights of the tokens are multiplied by the value of their node. Backward, the share of an arc in the
- * value of its target is computed again from these products: occupancy = stay * q * r(target), r = occupancy / value of
- * the target. The terms are those that were added up, so no mass is lost. At the end, grid->stay and grid->move are the
- * occupancies of the two kinds of arc of a node, and q of each duration is the gradient of its logit. */
+ * value of its target is computed again from these products: occupancy = blank * q * r(target), r = occupancy / value
+ * of the target. The terms are those that were added up, so no mass is lost. At the end, grid->blank and grid->label
+ * are the occupancies of the two kinds of arc of a node, and q of each duration is the gradient of its logit. */
 #ifndef FASTSEQLOSS_DURATIONS_H
 #define FASTSEQLOSS_DURATIONS_H
 
@@ -95,8 +95,8 @@ FSL_INLINE void fsl_tdt_arrive(const fsl_tdt *s, const fsl_grid *grid, ptrdiff_t
                 const ptrdiff_t from = n - (ptrdiff_t)s->durations[k] - label, at = grid->at[from] - label;
                 const ptrdiff_t lo = fsl_most(grid->first[n], grid->first[from] + label);
                 const ptrdiff_t hi = fsl_least(grid->last[n], grid->last[from] + label);
-                const double *m = (label ? grid->move : grid->stay) + at;
-                const double *e = (label ? grid->move_e : grid->stay_e) + at;
+                const double *m = (label ? grid->label : grid->blank) + at;
+                const double *e = (label ? grid->label_e : grid->blank_e) + at;
                 if (pass) fsl_tdt_add(m, e, s->q + k * s->arcs + at, s->q_e + k * s->arcs + at, most, sum, lo, hi);
                 else fsl_tdt_largest(e, s->q_e + k * s->arcs + at, most, lo, hi);
             }
@@ -115,13 +115,13 @@ FSL_INLINE void fsl_tdt_leave(const fsl_tdt *s, const fsl_grid *grid, ptrdiff_t 
 {
     const ptrdiff_t at = grid->at[n];
     double *restrict v = s->node + at, *restrict e = s->node_e + at;
-    double *restrict stay = grid->stay + at, *restrict stay_e = grid->stay_e + at;
-    double *restrict move = grid->move + at, *restrict move_e = grid->move_e + at;
+    double *restrict blank = grid->blank + at, *restrict blank_e = grid->blank_e + at;
+    double *restrict label = grid->label + at, *restrict label_e = grid->label_e + at;
     FSL_SIMD()
     for (ptrdiff_t u = grid->first[n]; u <= grid->last[n]; u++) {
         fsl_normalise(sum[u], most[u], v + u, e + u);
-        fsl_tdt_times(stay + u, stay_e + u, v[u], e[u]);
-        fsl_tdt_times(move + u, move_e + u, v[u], e[u]);
+        fsl_tdt_times(blank + u, blank_e + u, v[u], e[u]);
+        fsl_tdt_times(label + u, label_e + u, v[u], e[u]);
     }
 }
 
@@ -132,8 +132,8 @@ FSL_INLINE double fsl_tdt_last_arc(const fsl_tdt *s, const fsl_grid *grid, ptrdi
     *m = 0;
     if (d == 0 || d > s->frames) return FSL_DEAD;
     const ptrdiff_t at = grid->at[s->frames - (ptrdiff_t)d + grid->end] + grid->end;
-    *m = grid->stay[at] * s->q[k * s->arcs + at];
-    return fsl_max64(grid->stay_e[at] + s->q_e[k * s->arcs + at], FSL_DEAD);
+    *m = grid->blank[at] * s->q[k * s->arcs + at];
+    return fsl_max64(grid->blank_e[at] + s->q_e[k * s->arcs + at], FSL_DEAD);
 }
 
 /* Log of the total of all paths, -inf if there is none; sets the occupancies of the arcs to the end. */
@@ -181,7 +181,7 @@ FSL_INLINE void fsl_tdt_depart(const fsl_tdt *s, const fsl_grid *grid, ptrdiff_t
     for (int kind = d == 0; kind < 2; kind++) {
         if (d > grid->rows - 1 - n - kind) continue;
         const ptrdiff_t to = n + (ptrdiff_t)d + kind, there = grid->at[to] + kind;
-        const double *m = (kind ? grid->move : grid->stay) + at, *e = (kind ? grid->move_e : grid->stay_e) + at;
+        const double *m = (kind ? grid->label : grid->blank) + at, *e = (kind ? grid->label_e : grid->blank_e) + at;
         fsl_tdt_occupy(m, e, q, qe, s->node + there, s->node_e + there, kind ? label : blank, own,
                        fsl_most(first, grid->first[to] - kind), fsl_least(last, grid->last[to] - kind));
     }
@@ -217,8 +217,8 @@ FSL_UNUSED static void fsl_tdt_backward(const fsl_tdt *s, const fsl_grid *grid)
             r[u] = alive ? (blank[u] + label[u]) / r[u] : 0.0;
             re[u] = alive ? -re[u] : 0.0;
         }
-        memcpy(grid->stay + at + first, blank + first, (size_t)(last - first + 1) * sizeof(double));
-        memcpy(grid->move + at + first, label + first, (size_t)(last - first + 1) * sizeof(double));
+        memcpy(grid->blank + at + first, blank + first, (size_t)(last - first + 1) * sizeof(double));
+        memcpy(grid->label + at + first, label + first, (size_t)(last - first + 1) * sizeof(double));
     }
 }
 

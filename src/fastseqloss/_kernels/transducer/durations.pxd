@@ -93,10 +93,10 @@ cdef inline void apply_sigma(const Durations *d, const DurationLattice *s, Grid 
     cdef Py_ssize_t at
     log_weights(1, &z, &weight, &weight_e)
     for at in range(s.arcs if z else 0):
-        grid.stay[at] *= weight
-        grid.stay_e[at] = max(grid.stay_e[at] + weight_e, DEAD)
-        grid.move[at] *= weight
-        grid.move_e[at] = max(grid.move_e[at] + weight_e, DEAD)
+        grid.blank[at] *= weight
+        grid.blank_e[at] = max(grid.blank_e[at] + weight_e, DEAD)
+        grid.label[at] *= weight
+        grid.label_e[at] = max(grid.label_e[at] + weight_e, DEAD)
 
 
 cdef inline void put_durations(const Durations *d, const DurationLattice *s, const Grid *grid, Py_ssize_t b,

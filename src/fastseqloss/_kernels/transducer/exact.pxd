@@ -32,14 +32,14 @@ cdef struct Exact:
     double *memory
     double *best                           # [U + 1, levels] scores of the best paths to a row
     double *next_best
-    double *stay                           # [U + 1, levels] scores of the arcs from the row
-    double *move
+    double *blank                          # [U + 1, levels] scores of the arcs from the row
+    double *label
     double *sums                           # [2, levels] scores of the two paths into a node
     double *zero                           # [levels]
     double *a                              # [U + 1] log of the sum over all paths, relative to the best
     double *next_a
-    double *stay_rest                      # [U + 1] rests of the arcs; -inf for weights of 0
-    double *move_rest
+    double *blank_rest                     # [U + 1] rests of the arcs; -inf for weights of 0
+    double *label_rest
 
 
 # ---- arcs -----------------------------------------------------------------------------------
@@ -49,29 +49,29 @@ cdef inline double log_sigmoid(double z) noexcept nogil:
     return -log64(1 + exp64(-fabs(z)))
 
 
-cdef inline Score score_of(const Problem *p, const Sequence *s, Py_ssize_t at, bint moves) noexcept nogil:
+cdef inline Score score_of(const Problem *p, const Sequence *s, Py_ssize_t at, bint label) noexcept nogil:
     """Score of an arc, before shares overwrite it."""
     cdef Score score
-    cdef double of_blank, value
+    cdef double blank_logit, value
     memset(&score, 0, sizeof(Score))
     if not is_exact(p, s, at):
-        value = s.grid.move[at] if moves else s.grid.stay[at]
+        value = s.grid.label[at] if label else s.grid.blank[at]
         score.rest = -INFINITY
         if value > 0:
             score.n, score.rest = 1, 0
-            score.terms[0] = log_extended(value, s.grid.move_e[at] if moves else s.grid.stay_e[at])
+            score.terms[0] = log_extended(value, s.grid.label_e[at] if label else s.grid.blank_e[at])
         return score
-    of_blank, value = s.grid.stay[at], s.grid.move[at] if moves else s.grid.stay[at]
+    blank_logit, value = s.grid.blank[at], s.grid.label[at] if label else s.grid.blank[at]
     if value == -INFINITY:
         score.rest = -INFINITY
         return score
-    if moves or not p.hat:
-        score.terms[0], score.terms[1], score.n = value, -s.grid.stay_e[at], 2
-        score.rest = -s.grid.move_e[at]
+    if label or not p.hat:
+        score.terms[0], score.terms[1], score.n = value, -s.grid.blank_e[at], 2
+        score.rest = -s.grid.label_e[at]
     if p.hat:
-        score.rest += log_sigmoid(of_blank)
-        if moves == (of_blank > 0):
-            score.terms[score.n] = -of_blank if moves else of_blank
+        score.rest += log_sigmoid(blank_logit)
+        if label == (blank_logit > 0):
+            score.terms[score.n] = -blank_logit if label else blank_logit
             score.n += 1
     return score
 
@@ -97,13 +97,13 @@ cdef inline void split(const Levels *levels, const Score *score, double *sums, d
 cdef inline void read_levels(Exact *e, const Problem *p, const Sequence *s) noexcept nogil:
     """Note the scores of all arcs."""
     cdef Py_ssize_t n, u
-    cdef int moves, i
+    cdef int label, i
     cdef Score score
     memset(&e.levels, 0, sizeof(Levels))
     for n in range(s.grid.rows):
         for u in range(s.grid.first[n], s.grid.last[n] + 1):
-            for moves in range(2):
-                score = score_of(p, s, s.grid.at[n] + u, moves)
+            for label in range(2):
+                score = score_of(p, s, s.grid.at[n] + u, label)
                 for i in range(score.n):
                     note(&e.levels, score.terms[i])
     settle(&e.levels)
@@ -116,14 +116,14 @@ cdef inline bint reserve(Exact *e, const Sequence *s) noexcept nogil:
         return False
     e.best = e.memory
     e.next_best = e.best + width * levels
-    e.stay = e.next_best + width * levels
-    e.move = e.stay + width * levels
-    e.sums = e.move + width * levels
+    e.blank = e.next_best + width * levels
+    e.label = e.blank + width * levels
+    e.sums = e.label + width * levels
     e.zero = e.sums + 2 * levels
     e.a = e.zero + levels
     e.next_a = e.a + width
-    e.stay_rest = e.next_a + width
-    e.move_rest = e.stay_rest + width
+    e.blank_rest = e.next_a + width
+    e.label_rest = e.blank_rest + width
     memset(e.memory, 0, (4 * width + 3) * (levels + 1) * sizeof(double))
     return True
 
@@ -136,42 +136,42 @@ cdef inline void open_row(Exact *e, const Problem *p, const Sequence *s, Py_ssiz
     cdef Score score
     for u in range(s.grid.first[n], s.grid.last[n] + 1):
         score = score_of(p, s, s.grid.at[n] + u, False)
-        split(&e.levels, &score, e.stay + u * levels, &e.stay_rest[u])
+        split(&e.levels, &score, e.blank + u * levels, &e.blank_rest[u])
         score = score_of(p, s, s.grid.at[n] + u, True)
-        split(&e.levels, &score, e.move + u * levels, &e.move_rest[u])
+        split(&e.levels, &score, e.label + u * levels, &e.label_rest[u])
 
 
 cdef inline void join(Exact *e, Sequence *s, Py_ssize_t n, Py_ssize_t u, bint best) noexcept nogil:
     """Node u of row n from row n - 1: shares of its arcs, or the better one of the two."""
     cdef Py_ssize_t levels = e.levels.n, first = s.grid.first[n - 1], last = s.grid.last[n - 1]
     cdef Py_ssize_t at = s.grid.at[n - 1] + u
-    cdef double stay = -INFINITY, move = -INFINITY, apart
-    cdef double *moved = e.sums + levels
+    cdef double blank = -INFINITY, label = -INFINITY, apart
+    cdef double *by_label = e.sums + levels
     if first <= u <= last:
-        stay = e.a[u] + e.stay_rest[u]
-        add_sums(&e.levels, e.best + u * levels, e.stay + u * levels, e.sums)
+        blank = e.a[u] + e.blank_rest[u]
+        add_sums(&e.levels, e.best + u * levels, e.blank + u * levels, e.sums)
     if first <= u - 1 <= last:
-        move = e.a[u - 1] + e.move_rest[u - 1]
-        add_sums(&e.levels, e.best + (u - 1) * levels, e.move + (u - 1) * levels, moved)
-    e.next_a[u] = max(stay, move)
+        label = e.a[u - 1] + e.label_rest[u - 1]
+        add_sums(&e.levels, e.best + (u - 1) * levels, e.label + (u - 1) * levels, by_label)
+    e.next_a[u] = max(blank, label)
     if e.next_a[u] > -INFINITY:
         # The difference of the scores is beyond float64 only if one of the two does not count.
-        apart = INFINITY if move == -INFINITY else -INFINITY if stay == -INFINITY else \
-            balance(&e.levels, e.sums, e.zero, moved)
-        memcpy(e.next_best + u * levels, e.sums if apart >= 0 else moved, levels * sizeof(double))
+        apart = INFINITY if label == -INFINITY else -INFINITY if blank == -INFINITY else \
+            balance(&e.levels, e.sums, e.zero, by_label)
+        memcpy(e.next_best + u * levels, e.sums if apart >= 0 else by_label, levels * sizeof(double))
         if apart >= 0:
-            move -= apart
+            label -= apart
         else:
-            stay += apart
-        e.next_a[u] = max(stay, move) if best else log_add(stay, move)
+            blank += apart
+        e.next_a[u] = max(blank, label) if best else log_add(blank, label)
     if best:
         if first <= u <= last:
-            s.grid.moved[at] = move > stay
+            s.grid.by_label[at] = label > blank
         return
     if first <= u <= last:
-        s.grid.stay[at] = exp64(stay - e.next_a[u]) if stay > -INFINITY else 0
+        s.grid.blank[at] = exp64(blank - e.next_a[u]) if blank > -INFINITY else 0
     if first <= u - 1 <= last:
-        s.grid.move[at - 1] = exp64(move - e.next_a[u]) if move > -INFINITY else 0
+        s.grid.label[at - 1] = exp64(label - e.next_a[u]) if label > -INFINITY else 0
 
 
 cdef inline bint solve_exactly(const Problem *p, Sequence *s, Use use, bint *has_path, double *total) noexcept nogil:

@@ -167,7 +167,7 @@ cdef inline void depart_from(ExactDurations *e, const Durations *d, const Durati
     for k in range(d.n if common.n else 0):
         lattice.q[k * e.arcs + at] += (kinds[0] + kinds[1]) * exp64(e.logits[k] + common.terms[0] + common.rest)
     e.value[at] = kinds[0] + kinds[1]
-    s.grid.stay[at], s.grid.move[at] = kinds[0], kinds[1]
+    s.grid.blank[at], s.grid.label[at] = kinds[0], kinds[1]
 
 
 cdef inline bint solve_durations_exactly(const Durations *d, const DurationLattice *lattice, const Problem *p,

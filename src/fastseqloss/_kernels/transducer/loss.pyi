@@ -23,8 +23,8 @@ def rnnt_loss(
     fastemit: float,
     loss: Floats,
     grad: NDArray[Any] | None,
-    of_blank: Floats | None,
-    of_label: Floats | None,
+    blank_occupancy: Floats | None,
+    label_occupancy: Floats | None,
     num_threads: int,
 ) -> None: ...
 def rnnt_align(

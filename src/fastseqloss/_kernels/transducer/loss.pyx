@@ -11,8 +11,7 @@ share the frames of a group in each dense pass.
 
 from cython cimport floating
 from cython.parallel cimport parallel, threadid
-from libc.float cimport DBL_MAX
-from libc.math cimport INFINITY, NAN, fabs
+from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset
 
@@ -23,27 +22,24 @@ from fastseqloss._kernels.lattice.grid cimport (
 )
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, DONE, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release, size_sum, take
-from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Held, hold, let_go, load, store
-from fastseqloss._kernels.simd.rows cimport load_max, row_exp, row_gradient
-from fastseqloss._kernels.simd.softmax cimport exp64
+from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Held, hold, let_go
 from fastseqloss._kernels.transducer.durations cimport (
     DurationLattice, Durations, apply_sigma, duration_backward, duration_forward, fill_durations, lay_out_durations,
     put_durations, read_durations,
 )
 from fastseqloss._kernels.transducer.exact cimport score_of_label, solve_exactly
 from fastseqloss._kernels.transducer.exact_durations cimport solve_durations_exactly
+from fastseqloss._kernels.transducer.gradient cimport close_frames, put_occupancies
 from fastseqloss._kernels.transducer.nodes cimport (
-    Problem, Rows, Sequence, first_column, last_column, lay_out, lay_out_rows, least_column, open_frames, position,
-    rows_of_block, set_rows,
+    Problem, Rows, Sequence, lay_out, lay_out_rows, open_frames, rows_of_block, set_rows,
 )
 
 
-cdef double NEGLIGIBLE = 2.0 ** -120  # rows of the gradient with a smaller gamma are 0
-
 cdef enum:
-    SMALL = 1 << 22   # most elements of a sequence that is processed in one piece, and least of a group
-    PIECE = 1 << 16   # elements of the frames that a worker takes at once
-    CROWD = 16        # sequences for each worker from which on they are processed one by one
+    SMALL = 1 << 22           # most elements of a sequence that is processed in one piece
+    GROUP_ELEMENTS = 1 << 22  # least number of elements of a group, except for the last one
+    PIECE = 1 << 16           # elements of the frames that a worker takes at once
+    CROWD = 16                # least number of small sequences per worker for processing them one by one
 
 
 cdef enum Phase:
@@ -57,132 +53,19 @@ cdef struct Batch:
     Problem problem
     Durations durations
     Py_ssize_t n
-    double emit                            # factor of the occupancies of labels in the gradient
+    double label_factor                    # factor of the occupancies of labels in the gradient
     bint backward
     Use use
     const int64_t *order
     const double *scale
     double *loss
     bint *no_memory                        # set if memory is exhausted on the exact path
-    double *of_blank                       # [B, T, U+1] occupancies, or NULL
-    double *of_label
+    double *blank_occupancy                # [B, T, U+1], or NULL
+    double *label_occupancy
     Py_ssize_t most_labels
     int64_t *frames                        # [B, most_labels] frame and log-probability of each label of the best path,
     double *log_probs                      # or NULL
     Workspace arrays, rows
-
-
-# ---- gradient -------------------------------------------------------------------------------
-
-cdef inline void put_zeros(const Problem *p, char *g) noexcept nogil:
-    memset(g, 0, p.n_classes * p.size)
-
-
-cdef inline void put_arcs(const Problem *p, char *g, double of_blank, Py_ssize_t label, double of_label,
-                          floating tag) noexcept nogil:
-    """Row of the gradient with respect to log-probabilities or probabilities: only the arcs' classes count."""
-    cdef floating blank = <floating> of_blank, other = <floating> of_label
-    put_zeros(p, g)
-    store(p.x.kind, &blank, 1, 1, g + p.blank * p.size, p.size)
-    if label >= 0:
-        store(p.x.kind, &other, 1, 1, g + label * p.size, p.size)
-
-
-cdef inline double exponentials_again(const Problem *p, const char *x, floating *row, double *of_blank) noexcept nogil:
-    """Row of exponentials of half precision, whose storage has no room for them; returns their sum."""
-    cdef floating m
-    load(p.x.kind, x, p.size, p.n_classes, row)
-    of_blank[0] = row[p.blank]
-    if p.hat:
-        row[p.blank] = -INFINITY
-    m = load_max(FLOAT32 if floating is float else FLOAT64, <const char *> row, p.n_classes, row)
-    return row_exp(<const floating *> row, p.n_classes, m, row, x + p.x.strides[2], NULL, p.size)
-
-
-cdef inline double finite(double x) noexcept nogil:
-    return min(x, DBL_MAX)
-
-
-cdef inline void differentiate(const Problem *p, floating *e, double sums, double of_blank, Py_ssize_t label, double b,
-                               double l) noexcept nogil:
-    """Turn a row of exponentials into the gradient, for the scaled occupancies b and l of its arcs.
-
-    of_blank is the logit of the blank in a HAT.
-    """
-    cdef double factor = 0, at_blank, at_label = 0, below
-    if sums > 0:
-        factor = finite((l if p.hat else b + l) / sums)
-    at_blank = factor * e[p.blank] - b
-    if label >= 0:
-        at_label = factor * e[label] - l
-    if p.hat:
-        below = exp64(-fabs(of_blank))
-        at_blank = (l - b * below if of_blank >= 0 else l * below - b) / (1 + below)
-    row_gradient(e, p.n_classes, factor, 0, <floating *> NULL)
-    e[p.blank] = <floating> at_blank
-    if label >= 0:
-        e[label] = <floating> at_label
-
-
-cdef inline void close_row(const Batch *a, const Sequence *s, Py_ssize_t at, Py_ssize_t label, const char *x, char *g,
-                           floating *buffer) noexcept nogil:
-    """Gradient of the row of a node whose arcs are at position `at`; label is -1 in the last column."""
-    cdef const Problem *p = &a.problem
-    cdef double b = s.grid.stay[at], l = a.emit * s.grid.move[at], scale = a.scale[s.b], sums, of_blank = 0
-    cdef floating *row = <floating *> g
-    if p.input != LOGITS:
-        put_arcs(p, g, -scale * b, label, -scale * l, <floating> 0)
-    elif b + l < NEGLIGIBLE:
-        put_zeros(p, g)
-    elif p.native:
-        sums = 1 + fabs((<floating *> s.rest)[at])
-        differentiate(p, row, sums, row[p.blank], label, finite(scale * b), finite(scale * l))
-    else:
-        sums = exponentials_again(p, x, buffer, &of_blank)
-        differentiate(p, buffer, sums, of_blank, label, finite(scale * b), finite(scale * l))
-        store(p.x.kind, buffer, 1, p.n_classes, g, p.size)
-
-
-cdef inline void put_nan(const Problem *p, char *g, floating *buffer) noexcept nogil:
-    cdef Py_ssize_t c
-    for c in range(p.n_classes):
-        buffer[c] = <floating> NAN
-    store(p.x.kind, buffer, 1, p.n_classes, g, p.size)
-
-
-cdef void close_frames(const Batch *a, const Sequence *s, Py_ssize_t start, Py_ssize_t stop,
-                       floating *buffer) noexcept nogil:
-    """Gradient of frames `start` to `stop` - 1, padding included."""
-    cdef const Problem *p = &a.problem
-    cdef Py_ssize_t t, u, shift, lo, hi, x_step = p.x.strides[2], g_step = p.g.strides[2]
-    cdef const char *x
-    cdef char *g
-    for t in range(start, min(stop, p.n_frames)):
-        lo, hi, shift = 0, -1, 0
-        if t < s.frames and (s.has_path or s.is_nan):
-            lo, hi, shift = least_column(p, s, t), last_column(p, s, t), first_column(s, t)
-        x = p.x.data + s.b * p.x.strides[0] + t * p.x.strides[1]
-        g = p.g.data + s.b * p.g.strides[0] + t * p.g.strides[1]
-        for u in range(shift, shift + p.width):
-            if not lo <= u <= hi:
-                put_zeros(p, g)
-            elif s.is_nan:
-                put_nan(p, g, buffer)
-            else:
-                close_row(a, s, position(p, s, t, u), s.labels[u] if u < s.n_labels else -1, x, g, buffer)
-            x, g = x + x_step, g + g_step
-
-
-cdef void put_occupancies(const Batch *a, const Sequence *s) noexcept nogil:
-    """Occupancies of a sequence; those of other columns and frames are 0 already."""
-    cdef const Problem *p = &a.problem
-    cdef Py_ssize_t t, u, at, to
-    for t in range(s.frames if s.has_path or s.is_nan else 0):
-        for u in range(least_column(p, s, t), last_column(p, s, t) + 1):
-            at, to = position(p, s, t, u), (s.b * p.n_frames + t) * p.width + u - first_column(s, t)
-            a.of_blank[to], a.of_label[to] = s.grid.stay[at], s.grid.move[at]
-            if s.is_nan:
-                a.of_blank[to] = a.of_label[to] = NAN
 
 
 # ---- sequences ------------------------------------------------------------------------------
@@ -284,29 +167,30 @@ cdef void run_sequences(const Batch *a, floating tag, Loop *loop, int worker) no
                 open_frames(&a.problem, &s, 0, s.frames, rows, buffer)
             solve(a, &s, scratch)
             if a.problem.g.data != NULL:
-                close_frames(a, &s, 0, a.problem.n_frames, buffer)
-            if a.of_blank != NULL:
-                put_occupancies(a, &s)
+                close_frames(&a.problem, &s, a.scale[s.b], a.label_factor, 0, a.problem.n_frames, buffer)
+            if a.blank_occupancy != NULL:
+                put_occupancies(&a.problem, &s, a.blank_occupancy, a.label_occupancy)
 
 
 cdef void run_phase(const Batch *a, Sequence *group, Phase phase, Py_ssize_t step, floating tag, Loop *loop,
                     int worker) noexcept nogil:
     """Process items of a phase of a group: sequences, or `step` frames of one in the dense passes."""
     cdef Py_ssize_t first, last = 0, i, start, pieces = (a.problem.n_frames + step - 1) // step
+    cdef Sequence *s
     cdef uintptr_t scratch = part_of(&a.rows, worker)
     cdef Rows *rows = <Rows *> take(&scratch, 1, sizeof(Rows))
     cdef floating *buffer = <floating *> lay_out_rows(&a.problem, &scratch)
     while next_items(loop, worker, &first, &last):
         for i in range(first, last):
-            start = i % pieces * step
+            s, start = group + (i if phase == SOLVE else i // pieces), i % pieces * step
             if phase == SOLVE:
-                solve(a, group + i, scratch)
-                if a.of_blank != NULL:
-                    put_occupancies(a, group + i)
+                solve(a, s, scratch)
+                if a.blank_occupancy != NULL:
+                    put_occupancies(&a.problem, s, a.blank_occupancy, a.label_occupancy)
             elif phase == CLOSE:
-                close_frames(a, group + i // pieces, start, start + step, buffer)
-            elif group[i // pieces].has_path:
-                open_frames(&a.problem, group + i // pieces, start, start + step, rows, buffer)
+                close_frames(&a.problem, s, a.scale[s.b], a.label_factor, start, start + step, buffer)
+            elif s.has_path:
+                open_frames(&a.problem, s, start, start + step, rows, buffer)
 
 
 # ---- batches --------------------------------------------------------------------------------
@@ -317,10 +201,10 @@ cdef inline Py_ssize_t elements(const Batch *a, Py_ssize_t i) noexcept nogil:
     return (a.problem.logit_lengths[b] * min(a.problem.width, a.problem.label_lengths[b] + 1) + 1) * a.problem.n_classes
 
 
-cdef Py_ssize_t end_of_group(const Batch *a, Py_ssize_t first, Py_ssize_t *most) noexcept nogil:
+cdef Py_ssize_t end_of_group(const Batch *a, Py_ssize_t first) noexcept nogil:
     """Index after the last sequence of the group that begins at `first`."""
     cdef Py_ssize_t i = first, total = 0
-    while i < a.n and total < most[0]:
+    while i < a.n and total < GROUP_ELEMENTS:
         total += elements(a, i)
         i += 1
     return i
@@ -380,7 +264,7 @@ cdef Status run_batch(Batch *a, int num_threads) noexcept nogil:
     cdef size_t common = 0, own = 0
     cdef DurationLattice lattice
     cdef uintptr_t rows = 0, end = 0
-    cdef Py_ssize_t i, last, largest = 0, least = SMALL
+    cdef Py_ssize_t i, last, largest = 0
     cdef bint in_phases
     for i in range(a.n):
         largest = max(largest, elements(a, i))
@@ -388,7 +272,7 @@ cdef Status run_batch(Batch *a, int num_threads) noexcept nogil:
     in_phases = largest > SMALL or 1 < num_threads and a.n < CROWD * num_threads
     i = 0
     while in_phases and i < a.n:
-        last = end_of_group(a, i, &least)
+        last = end_of_group(a, i)
         common, i = max(common, lay_out_group(a, i, last, NULL, 0)), last
     take(&rows, 1, sizeof(Rows))
     lay_out_rows(&a.problem, &rows)
@@ -402,40 +286,47 @@ cdef Status run_batch(Batch *a, int num_threads) noexcept nogil:
         status = run_one_by_one(a, num_threads)
     i = 0
     while in_phases and status == DONE and i < a.n:
-        last = end_of_group(a, i, &least)
+        last = end_of_group(a, i)
         status, i = run_in_phases(a, i, last, num_threads), last
     release(&a.arrays)
     release(&a.rows)
     return status
 
 
-cdef void read_arrays(Batch *batch, Held *held, object scores, int kind, object grad, double[::1] loss) except *:
-    """View the scores and the gradient, or None."""
+# ---- calls ----------------------------------------------------------------------------------
+
+cdef void open_batch(Batch *batch, Held *held, object scores, int kind, object grad, const int64_t[::1] labels,
+                     const int64_t[::1] starts, const int64_t[::1] logit_lengths, const int64_t[::1] label_lengths,
+                     const int64_t[:, ::1] ranges, const int64_t[::1] order, const double[::1] scale, int input_kind,
+                     Py_ssize_t blank, double[::1] loss) except *:
+    """Set the arguments that all functions have; `held` is to be let go, even after an error."""
     cdef Problem *p = &batch.problem
+    memset(batch, 0, sizeof(Batch))
+    memset(held, 0, sizeof(Held))
     p.x = hold(held, scores, kind, False)
     p.size = held.buffers[0].itemsize
     p.g = hold(held, grad, kind, True)
+    p.input, p.blank = <Input> input_kind, blank
     p.native = kind == FLOAT32 or kind == FLOAT64
     p.real = sizeof(double) if kind == FLOAT64 else sizeof(float)
     p.keep = p.native and grad is not None
     p.n_frames, p.width, p.n_classes = p.x.shape[1], p.x.shape[2], p.x.shape[3]
     p.block = rows_of_block(p.n_classes)
-    batch.n, batch.loss = loss.shape[0], &loss[0]
-
-
-cdef void read_labels(Batch *batch, const int64_t[::1] labels, const int64_t[::1] starts,
-                      const int64_t[::1] logit_lengths, const int64_t[::1] label_lengths,
-                      const int64_t[:, ::1] ranges, const int64_t[::1] order) noexcept:
-    cdef Problem *p = &batch.problem
     p.labels, p.starts = &labels[0] if labels.shape[0] else NULL, &starts[0]
     p.logit_lengths, p.label_lengths = &logit_lengths[0], &label_lengths[0]
     p.ranges = &ranges[0, 0] if ranges is not None else NULL
-    batch.order = &order[0]
+    batch.n, batch.loss, batch.order, batch.scale = loss.shape[0], &loss[0], &order[0], &scale[0]
 
 
-cdef int check_memory(const Batch *batch, Status status) except -1:
+cdef int run(Batch *batch, int num_threads) except -1:
+    """Run all sequences without the GIL; raise MemoryError if memory is exhausted."""
+    cdef Status status
+    cdef bint no_memory = False
+    batch.no_memory = &no_memory
+    with nogil:
+        status = run_batch(batch, num_threads)
     check(status, size_sum(batch.arrays.size, batch.rows.size))
-    if batch.no_memory[0]:
+    if no_memory:
         raise MemoryError("no memory for the exact sums of a sequence with very large scores")
     return 0
 
@@ -443,33 +334,26 @@ cdef int check_memory(const Batch *batch, Status status) except -1:
 def rnnt_loss(object scores, int kind, const int64_t[::1] labels, const int64_t[::1] starts,
               const int64_t[::1] logit_lengths, const int64_t[::1] label_lengths, const int64_t[:, ::1] ranges,
               const int64_t[::1] order, const double[::1] scale, int input_kind, Py_ssize_t blank, bint hat,
-              bint modified, double fastemit, double[::1] loss, object grad, double[:, :, ::1] of_blank,
-              double[:, :, ::1] of_label, int num_threads):
+              bint modified, double fastemit, double[::1] loss, object grad, double[:, :, ::1] blank_occupancy,
+              double[:, :, ::1] label_occupancy, int num_threads):
     """Losses and, unless grad is None, gradients times scale, of a checked batch with one frame or more.
 
     IN   scores [B, T, U+1, V], class axis contiguous; labels of sequence b from starts[b] on; ranges [B, T], the first
          column of each frame, or None; order: sequences, longest first.
-    OUT  loss [B], inf without a path; grad [B, T, U+1, V], which may be scores; of_blank and of_label [B, T, U+1],
-         or None: occupancies of the arcs, where a path exists.
+    OUT  loss [B], inf without a path; grad [B, T, U+1, V], which may be scores; blank_occupancy and
+         label_occupancy [B, T, U+1], or None, where a path exists.
     """
     cdef Held held
     cdef Batch batch
-    cdef Status status
-    cdef bint no_memory = False
-    memset(&batch, 0, sizeof(Batch))
-    memset(&held, 0, sizeof(Held))
     try:
-        read_arrays(&batch, &held, scores, kind, grad, loss)
-        read_labels(&batch, labels, starts, logit_lengths, label_lengths, ranges, order)
-        batch.problem.input, batch.problem.blank, batch.no_memory = <Input> input_kind, blank, &no_memory
+        open_batch(&batch, &held, scores, kind, grad, labels, starts, logit_lengths, label_lengths, ranges, order,
+                   scale, input_kind, blank, loss)
         batch.problem.hat, batch.problem.modified = hat, modified
-        batch.scale, batch.emit, batch.backward = &scale[0], 1 + fastemit, grad is not None or of_blank is not None
+        batch.label_factor, batch.backward = 1 + fastemit, grad is not None or blank_occupancy is not None
         batch.use = SLOPES if input_kind == PROBS and grad is not None else OCCUPANCIES
-        if of_blank is not None:
-            batch.of_blank, batch.of_label = &of_blank[0, 0, 0], &of_label[0, 0, 0]
-        with nogil:
-            status = run_batch(&batch, num_threads)
-        check_memory(&batch, status)
+        if blank_occupancy is not None:
+            batch.blank_occupancy, batch.label_occupancy = &blank_occupancy[0, 0, 0], &label_occupancy[0, 0, 0]
+        run(&batch, num_threads)
     finally:
         let_go(&held)
 
@@ -485,21 +369,14 @@ def rnnt_align(object scores, int kind, const int64_t[::1] labels, const int64_t
     """
     cdef Held held
     cdef Batch batch
-    cdef Status status
-    cdef bint no_memory = False
-    memset(&batch, 0, sizeof(Batch))
-    memset(&held, 0, sizeof(Held))
     try:
-        read_arrays(&batch, &held, scores, kind, None, loss)
-        read_labels(&batch, labels, starts, logit_lengths, label_lengths, ranges, order)
-        batch.problem.input, batch.problem.blank, batch.no_memory = <Input> input_kind, blank, &no_memory
+        open_batch(&batch, &held, scores, kind, None, labels, starts, logit_lengths, label_lengths, ranges, order,
+                   scale, input_kind, blank, loss)
         batch.problem.hat, batch.problem.modified = hat, modified
-        batch.scale, batch.use, batch.most_labels = &scale[0], BEST_PATH, frames.shape[1]
+        batch.use, batch.most_labels = BEST_PATH, frames.shape[1]
         if frames.shape[1]:
             batch.frames, batch.log_probs = &frames[0, 0], &log_probs[0, 0]
-        with nogil:
-            status = run_batch(&batch, num_threads)
-        check_memory(&batch, status)
+        run(&batch, num_threads)
     finally:
         let_go(&held)
 
@@ -517,22 +394,15 @@ def tdt_loss(object scores, int kind, const int64_t[::1] labels, const int64_t[:
     """
     cdef Held held
     cdef Batch batch
-    cdef Status status
-    cdef bint no_memory = False
-    memset(&batch, 0, sizeof(Batch))
-    memset(&held, 0, sizeof(Held))
     try:
-        read_arrays(&batch, &held, scores, kind, grad, loss)
-        read_labels(&batch, labels, starts, logit_lengths, label_lengths, None, order)
-        batch.problem.input, batch.problem.blank, batch.no_memory = LOGITS, blank, &no_memory
-        batch.scale, batch.emit, batch.use = &scale[0], 1, OCCUPANCIES
+        open_batch(&batch, &held, scores, kind, grad, labels, starts, logit_lengths, label_lengths, None, order,
+                   scale, LOGITS, blank, loss)
+        batch.label_factor, batch.use = 1, OCCUPANCIES
         batch.durations.x = hold(&held, duration_scores, duration_kind, False)
         batch.durations.size = held.buffers[2].itemsize
         batch.durations.g = hold(&held, duration_grad, duration_kind, True)
         batch.durations.n, batch.durations.values = durations.shape[0], &durations[0]
         batch.durations.sigma = sigma
-        with nogil:
-            status = run_batch(&batch, num_threads)
-        check_memory(&batch, status)
+        run(&batch, num_threads)
     finally:
         let_go(&held)

@@ -70,12 +70,12 @@ cdef struct Rows:
     int64_t label[MOST_ROWS]               # -1 in the last column
     double m[MOST_ROWS]
     double sum[MOST_ROWS]
-    double of_blank[MOST_ROWS]             # scores
-    double of_label[MOST_ROWS]
-    double stay[MOST_ROWS]                 # weights
-    double stay_e[MOST_ROWS]
-    double move[MOST_ROWS]
-    double move_e[MOST_ROWS]
+    double blank_score[MOST_ROWS]
+    double label_score[MOST_ROWS]
+    double blank_weight[MOST_ROWS]         # as weight * 2^e
+    double blank_e[MOST_ROWS]
+    double label_weight[MOST_ROWS]
+    double label_e[MOST_ROWS]
 
 
 # ---- layout ---------------------------------------------------------------------------------
@@ -111,26 +111,27 @@ cdef inline Py_ssize_t rows_of_block(Py_ssize_t n_classes) noexcept nogil:
 
 # ---- columns of a frame ---------------------------------------------------------------------
 
-cdef inline Py_ssize_t first_column(const Sequence *s, Py_ssize_t t) noexcept nogil:
+cdef inline Py_ssize_t first_scored_column(const Sequence *s, Py_ssize_t t) noexcept nogil:
     """Column of the first row of scores of a frame."""
     return s.first[t] if s.first != NULL else 0
 
 
-cdef inline Py_ssize_t least_column(const Problem *p, const Sequence *s, Py_ssize_t t) noexcept nogil:
+cdef inline Py_ssize_t first_lattice_column(const Problem *p, const Sequence *s, Py_ssize_t t) noexcept nogil:
     """First column of a frame in the lattice."""
-    return s.grid.first[t] if p.modified else first_column(s, t)
+    return s.grid.first[t] if p.modified else first_scored_column(s, t)
 
 
-cdef inline Py_ssize_t last_column(const Problem *p, const Sequence *s, Py_ssize_t t) noexcept nogil:
+cdef inline Py_ssize_t last_lattice_column(const Problem *p, const Sequence *s, Py_ssize_t t) noexcept nogil:
     """Last column of a frame in the lattice."""
-    return s.grid.last[t] if p.modified else min(s.n_labels, first_column(s, t) + p.width - 1)
+    return s.grid.last[t] if p.modified else min(s.n_labels, first_scored_column(s, t) + p.width - 1)
 
 
 cdef inline char *row_of(const Array *array, const Sequence *s, Py_ssize_t t, Py_ssize_t u) noexcept nogil:
     """Address of the row of a node, or NULL."""
     if array.data == NULL:
         return NULL
-    return array.data + s.b * array.strides[0] + t * array.strides[1] + (u - first_column(s, t)) * array.strides[2]
+    u -= first_scored_column(s, t)
+    return array.data + s.b * array.strides[0] + t * array.strides[1] + u * array.strides[2]
 
 
 cdef inline Py_ssize_t position(const Problem *p, const Sequence *s, Py_ssize_t t, Py_ssize_t u) noexcept nogil:
@@ -155,8 +156,8 @@ cdef inline void read_rows(const Problem *p, Rows *rows, const floating **x, flo
             load(p.x.kind, rows.x[k], p.size, v, own)
             x[k] = own
     for k in range(rows.n):
-        rows.of_blank[k] = x[k][p.blank]
-        rows.of_label[k] = x[k][rows.label[k]] if rows.label[k] >= 0 else -INFINITY
+        rows.blank_score[k] = x[k][p.blank]
+        rows.label_score[k] = x[k][rows.label[k]] if rows.label[k] >= 0 else -INFINITY
     if p.hat:
         for k in range(rows.n):
             (buffer + k * v)[p.blank] = -INFINITY
@@ -204,7 +205,7 @@ cdef inline void dense_pass(const Problem *p, Rows *rows, floating *buffer) noex
     exponentials(p, rows, x, e, buffer)
     if p.keep and p.hat:
         for k in range(rows.n):
-            e[k][p.blank] = <floating> rows.of_blank[k]
+            e[k][p.blank] = <floating> rows.blank_score[k]
 
 
 cdef inline bint weigh(const Problem *p, Rows *rows) noexcept nogil:
@@ -212,31 +213,31 @@ cdef inline bint weigh(const Problem *p, Rows *rows) noexcept nogil:
     cdef int k
     cdef bint bad = False
     if p.input == LOGITS:
-        softmax_weights(rows.n, rows.of_label, rows.m, rows.sum, rows.move, rows.move_e)
+        softmax_weights(rows.n, rows.label_score, rows.m, rows.sum, rows.label_weight, rows.label_e)
         if p.hat:
-            sigmoid_weights(rows.n, rows.of_blank, rows.stay, rows.stay_e, rows.move, rows.move_e)
+            sigmoid_weights(rows.n, rows.blank_score, rows.blank_weight, rows.blank_e, rows.label_weight, rows.label_e)
         else:
-            softmax_weights(rows.n, rows.of_blank, rows.m, rows.sum, rows.stay, rows.stay_e)
+            softmax_weights(rows.n, rows.blank_score, rows.m, rows.sum, rows.blank_weight, rows.blank_e)
         for k in range(rows.n):
-            bad |= isnan(rows.sum[k]) or p.hat and not rows.of_blank[k] < INFINITY
+            bad |= isnan(rows.sum[k]) or p.hat and not rows.blank_score[k] < INFINITY
         return bad
     if p.input == LOG_PROBS:
-        log_weights(rows.n, rows.of_blank, rows.stay, rows.stay_e)
-        log_weights(rows.n, rows.of_label, rows.move, rows.move_e)
+        log_weights(rows.n, rows.blank_score, rows.blank_weight, rows.blank_e)
+        log_weights(rows.n, rows.label_score, rows.label_weight, rows.label_e)
     else:
-        plain_weights(rows.n, rows.of_blank, rows.stay, rows.stay_e)
-        plain_weights(rows.n, rows.of_label, rows.move, rows.move_e)
+        plain_weights(rows.n, rows.blank_score, rows.blank_weight, rows.blank_e)
+        plain_weights(rows.n, rows.label_score, rows.label_weight, rows.label_e)
     for k in range(rows.n):
-        bad |= not rows.of_blank[k] < INFINITY or not rows.of_label[k] < INFINITY
+        bad |= not rows.blank_score[k] < INFINITY or not rows.label_score[k] < INFINITY
         if p.input != LOG_PROBS:
-            bad |= rows.of_blank[k] < 0 or rows.label[k] >= 0 and rows.of_label[k] < 0
+            bad |= rows.blank_score[k] < 0 or rows.label[k] >= 0 and rows.label_score[k] < 0
     return bad
 
 
 cdef inline bint is_huge(const Problem *p, const Rows *rows, int k) noexcept nogil:
     """Return True if the logarithm of a weight is too large for the reduction of exponentials to be exact."""
-    cdef double b = rows.of_blank[k], l = rows.of_label[k], m = rows.m[k]
-    if fabs(rows.stay_e[k]) <= HUGE and fabs(rows.move_e[k]) <= HUGE or p.input == PROBS:
+    cdef double b = rows.blank_score[k], l = rows.label_score[k], m = rows.m[k]
+    if fabs(rows.blank_e[k]) <= HUGE and fabs(rows.label_e[k]) <= HUGE or p.input == PROBS:
         return False
     if p.input == LOGITS and not p.hat:
         return b > -INFINITY and b - m < -HUGE or l > -INFINITY and l - m < -HUGE
@@ -246,7 +247,7 @@ cdef inline bint is_huge(const Problem *p, const Rows *rows, int k) noexcept nog
 cdef inline bint is_exact(const Problem *p, const Sequence *s, Py_ssize_t at) noexcept nogil:
     """Return True if the arcs of a node hold scores for the exact path.
 
-    `stay` is the score of the blank, `move` that of the label, `stay_e` the maximum m of the row, and `move_e` the
+    `blank` is the score of the blank, `label` that of the label, `blank_e` the maximum m of the row, and `label_e` the
     logarithm of the sum of exp(x - m); 0 both if the scores are log-probabilities.
     """
     if p.real == sizeof(double):
@@ -272,10 +273,10 @@ cdef inline void open_rows(const Problem *p, Sequence *s, Rows *rows, floating *
             if sums == 1:
                 (<floating *> s.rest)[at] = <floating> -0.0
             s.is_huge = True
-            rows.stay[k], rows.move[k] = rows.of_blank[k], rows.of_label[k]
-            rows.stay_e[k], rows.move_e[k] = rows.m[k], log64(sums)
-        s.grid.stay[at], s.grid.stay_e[at] = rows.stay[k], rows.stay_e[k]
-        s.grid.move[at], s.grid.move_e[at] = rows.move[k], rows.move_e[k]
+            rows.blank_weight[k], rows.label_weight[k] = rows.blank_score[k], rows.label_score[k]
+            rows.blank_e[k], rows.label_e[k] = rows.m[k], log64(sums)
+        s.grid.blank[at], s.grid.blank_e[at] = rows.blank_weight[k], rows.blank_e[k]
+        s.grid.label[at], s.grid.label_e[at] = rows.label_weight[k], rows.label_e[k]
 
 
 cdef inline void open_frames(const Problem *p, Sequence *s, Py_ssize_t start, Py_ssize_t stop, Rows *rows,
@@ -287,11 +288,11 @@ cdef inline void open_frames(const Problem *p, Sequence *s, Py_ssize_t start, Py
     cdef const Py_ssize_t *at
     rows.n = 0
     for t in range(start, min(stop, s.frames)):
-        u = least_column(p, s, t)
+        u = first_lattice_column(p, s, t)
         x = row_of(&p.x, s, t, u)
         g = row_of(&p.g, s, t, u)
         at = s.grid.at + (t if p.modified else t + u)
-        for u in range(u, last_column(p, s, t) + 1):
+        for u in range(u, last_lattice_column(p, s, t) + 1):
             k = rows.n
             rows.x[k], rows.g[k], rows.at[k] = x, g, at[0] + u
             rows.label[k] = s.labels[u] if u < s.n_labels else -1

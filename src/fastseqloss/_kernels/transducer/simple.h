@@ -25,8 +25,9 @@ FSL_INLINE double fsl_simple_exp_f64(double x, double m)
 /* Normalisers rest + exp(z_blank - most) + exp(z_label - most), and the weights of the arcs over these, as m 2^e. */
 FSL_UNUSED static void fsl_simple_weights(ptrdiff_t n, const double *restrict z_blank, const double *restrict z_label,
                                           const double *restrict most, const double *restrict rest,
-                                          double *restrict norms, double *restrict stay, double *restrict stay_e,
-                                          double *restrict move, double *restrict move_e)
+                                          double *restrict norms, double *restrict blank_weight,
+                                          double *restrict blank_e, double *restrict label_weight,
+                                          double *restrict label_e)
 {
     FSL_SIMD()
     for (ptrdiff_t u = 0; u < n; u++) {
@@ -35,10 +36,10 @@ FSL_UNUSED static void fsl_simple_weights(ptrdiff_t n, const double *restrict z_
         const double j = fsl_split_exponent(label), l = fsl_split_mantissa(label, j);
         const double sum = rest[u] + b * fsl_pow2(k) + l * fsl_pow2(j), per = sum > 0 ? 1.0 / sum : 0.0;
         norms[u] = sum;
-        stay[u] = b * per;
-        stay_e[u] = k;
-        move[u] = l * per;
-        move_e[u] = j;
+        blank_weight[u] = b * per;
+        blank_e[u] = k;
+        label_weight[u] = l * per;
+        label_e[u] = j;
     }
 }
 

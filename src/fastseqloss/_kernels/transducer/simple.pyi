@@ -24,9 +24,9 @@ class _Lattice(Protocol):
         blank: int,
         least: float,
         modified: bool,
-        emission: float,
-        of_blank: Doubles | None,
-        of_label: Doubles | None,
+        label_factor: float,
+        blank_out: Doubles | None,
+        label_out: Doubles | None,
     ) -> float: ...
 
 class _CellGradients(Protocol):
@@ -49,10 +49,10 @@ class _Gradient(Protocol):
         product: Floats,
         exps: Floats,
         more: Doubles | None,
-        arcs: Doubles,
+        label_slopes: Doubles,
         slot: Integers | None,
         classes: Integers,
-        of_blank: Doubles,
+        blank_slopes: Doubles,
         blank: int,
         scale: float,
         grad: Floats,

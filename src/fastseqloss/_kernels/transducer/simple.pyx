@@ -24,8 +24,8 @@ from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_o
 
 cdef extern from "transducer/simple.h" nogil:
     void arc_weights "fsl_simple_weights"(Py_ssize_t n, const double *z_blank, const double *z_label,
-                                          const double *most, const double *rest, double *norms, double *stay,
-                                          double *stay_e, double *move, double *move_e) noexcept
+                                          const double *most, const double *rest, double *norms, double *blank_weight,
+                                          double *blank_e, double *label_weight, double *label_e) noexcept
     void extended_values "fsl_simple_values"(Py_ssize_t n, const double *m, const double *e, double *out) noexcept
     bint exps_f32 "fsl_simple_exps_f32"(const float *x, Py_ssize_t n, float *out, double *most) noexcept
     bint exps_f64 "fsl_simple_exps_f64"(const double *x, Py_ssize_t n, double *out, double *most) noexcept
@@ -96,10 +96,10 @@ cdef struct Joiner:
     double *most
     double *rest
     double *sums
-    double *stay
-    double *stay_e
-    double *move
-    double *move_e
+    double *blank_weight
+    double *blank_e
+    double *label_weight
+    double *label_e
     double *cell      # [n_classes]
 
 
@@ -115,10 +115,10 @@ cdef uintptr_t lay_out(Joiner *s, bint with_grid, uintptr_t base) noexcept nogil
     s.most = <double *> take(&cursor, nodes, sizeof(double))
     s.rest = <double *> take(&cursor, nodes, sizeof(double))
     s.sums = <double *> take(&cursor, nodes, sizeof(double))
-    s.stay = <double *> take(&cursor, nodes, sizeof(double))
-    s.stay_e = <double *> take(&cursor, nodes, sizeof(double))
-    s.move = <double *> take(&cursor, nodes, sizeof(double))
-    s.move_e = <double *> take(&cursor, nodes, sizeof(double))
+    s.blank_weight = <double *> take(&cursor, nodes, sizeof(double))
+    s.blank_e = <double *> take(&cursor, nodes, sizeof(double))
+    s.label_weight = <double *> take(&cursor, nodes, sizeof(double))
+    s.label_e = <double *> take(&cursor, nodes, sizeof(double))
     s.cell = <double *> take(&cursor, s.n_classes, sizeof(double))
     return cursor
 
@@ -169,12 +169,12 @@ cdef inline void weigh_frame(Joiner *s, const floating *am, Py_ssize_t t, Py_ssi
     """Normalisers and weights of the arcs of n nodes of frame t from node u on, from `most` and `rest`."""
     cdef Py_ssize_t i
     cdef const floating *row = am + t * s.am_stride
-    cdef double most = s.am_most[t], of_blank = <double> row[s.blank] - most
+    cdef double most = s.am_most[t], am_blank = <double> row[s.blank] - most
     for i in range(u, u + n):
-        s.z_blank[i] = of_blank + s.lm_blank[i]
+        s.z_blank[i] = am_blank + s.lm_blank[i]
         s.z_label[i] = s.lm_label[i] + (<double> row[s.labels[i]] - most if i < s.n_labels else 0)
-    arc_weights(n, s.z_blank + u, s.z_label + u, s.most + u, s.rest + u, s.sums + u, s.stay + u, s.stay_e + u,
-                s.move + u, s.move_e + u)
+    arc_weights(n, s.z_blank + u, s.z_label + u, s.most + u, s.rest + u, s.sums + u, s.blank_weight + u, s.blank_e + u,
+                s.label_weight + u, s.label_e + u)
 
 
 cdef inline void weigh_cell(Joiner *s, const floating *am, const floating *lm, Py_ssize_t t,
@@ -207,14 +207,14 @@ cdef int weigh(Joiner *s, const floating *am, const floating *lm, floating *norm
                 weigh_cell(s, am, lm, t, u)
                 advance(&done, s.n_classes)
             if i >= 0:
-                s.grid.stay[i], s.grid.stay_e[i] = s.stay[u], s.stay_e[u]
-                s.grid.move[i], s.grid.move_e[i] = s.move[u], s.move_e[u]
+                s.grid.blank[i], s.grid.blank_e[i] = s.blank_weight[u], s.blank_e[u]
+                s.grid.label[i], s.grid.label_e[i] = s.label_weight[u], s.label_e[u]
             if rest != NULL:
                 norms[k + u] = -1 if alone else <floating> s.sums[u]
                 rest[k + u] = <floating> (s.rest[u] / s.sums[u]) if s.sums[u] > 0 else 0
         if rest != NULL:
-            extended_values(nodes, s.stay, s.stay_e, blank + k)
-            extended_values(nodes, s.move, s.move_e, label + k)
+            extended_values(nodes, s.blank_weight, s.blank_e, blank + k)
+            extended_values(nodes, s.label_weight, s.label_e, label + k)
         k += nodes
     return 0
 
@@ -224,12 +224,12 @@ cdef void put_occupancies(const Joiner *s, double *blank, double *label) noexcep
     for t in range(s.n_frames):
         for u in range(s.n_labels + 1):
             i = place(s, t, u)
-            blank[k] = s.grid.stay[i] if i >= 0 else 0
-            label[k] = s.grid.move[i] if i >= 0 else 0
+            blank[k] = s.grid.blank[i] if i >= 0 else 0
+            label[k] = s.grid.label[i] if i >= 0 else 0
             k += 1
 
 
-cdef void put_slopes(const Joiner *s, double emission, floating *norms, const floating *rest, double *blank,
+cdef void put_slopes(const Joiner *s, double label_factor, floating *norms, const floating *rest, double *blank,
                      double *label) noexcept nogil:
     """Slopes of the scores of the arcs, in the place of their probabilities, and gamma over the normalisers.
 
@@ -242,7 +242,7 @@ cdef void put_slopes(const Joiner *s, double emission, floating *norms, const fl
         for u in range(s.n_labels + 1):
             i = place(s, t, u)
             if i >= 0:
-                b, l, p, y = s.grid.stay[i], s.grid.move[i] * emission, blank[k], label[k]
+                b, l, p, y = s.grid.blank[i], s.grid.label[i] * label_factor, blank[k], label[k]
                 blank[k] = l * p - b * (rest[k] + y)
                 label[k] = b * y - l * (rest[k] + p)
                 norms[k] = <floating> ((b + l) / norms[k])
@@ -251,7 +251,7 @@ cdef void put_slopes(const Joiner *s, double emission, floating *norms, const fl
             k += 1
 
 
-cdef int solve(Joiner *s, const floating *am, const floating *lm, floating *norms, floating *rest, double emission,
+cdef int solve(Joiner *s, const floating *am, const floating *lm, floating *norms, floating *rest, double label_factor,
                double *blank, double *label, double *log_p) except -1 nogil:
     """Log of the total of all paths, -inf if there is none.
 
@@ -270,7 +270,7 @@ cdef int solve(Joiner *s, const floating *am, const floating *lm, floating *norm
     if blank != NULL:
         grid_backward(&s.grid)
         if slopes:
-            put_slopes(s, emission, norms, rest, blank, label)
+            put_slopes(s, label_factor, norms, rest, blank, label)
         else:
             put_occupancies(s, blank, label)
     return 0
@@ -278,27 +278,27 @@ cdef int solve(Joiner *s, const floating *am, const floating *lm, floating *norm
 
 def lattice(const floating[:, :] am, const floating[:, :] lm, const double[::1] am_most, const double[::1] lm_most,
             floating[:, ::1] norms, floating[:, ::1] rest, const int64_t[::1] labels, Py_ssize_t blank, double least,
-            bint modified, double emission, double[:, ::1] of_blank, double[:, ::1] of_label):
+            bint modified, double label_factor, double[:, ::1] blank_out, double[:, ::1] label_out):
     """Log-probability of the labels of a sequence, -inf without a path; with one, the outputs are set.
 
     IN   am [T, V], lm [U + 1, V], class axes contiguous, T >= 1; their maxima by row; labels [U]; norms [T, U + 1],
          sums relative to the maxima, of all classes but those of the arcs; `least`, for complete normalisers: cells
-         with smaller ones are computed by themselves; emission: factor of the occupancies of labels for the slopes.
-    OUT  of_blank, of_label [T, U + 1], or None: occupancies of the arcs or, if rest [T, U + 1] is not None, derivatives
-         with respect to their scores. In that case, norms becomes the occupancy of a node over its normaliser, or minus
-         the occupancy of a cell that was computed by itself; rest is overwritten.
+         with smaller ones are computed by themselves; label_factor, of the occupancies of labels, for the slopes.
+    OUT  blank_out, label_out [T, U + 1], or None: occupancies of the arcs or, if rest [T, U + 1] is not None, their
+         slopes, derivatives with respect to their scores. In that case, norms becomes the occupancy of a node over its
+         normaliser, or minus the occupancy of a cell that was computed by itself; rest is overwritten.
     """
     cdef Joiner s
     cdef Workspace workspace
     cdef double log_p = 0
-    cdef bint wanted = of_blank is not None
+    cdef bint wanted = blank_out is not None
     memset(&s, 0, sizeof(Joiner))
     s.least, s.modified = least, modified
     set_up(&s, am, lm, am_most, lm_most, labels, blank, True, &workspace)
     try:
         with nogil:
-            solve(&s, &am[0, 0], &lm[0, 0], &norms[0, 0], &rest[0, 0] if rest is not None else NULL, emission,
-                  &of_blank[0, 0] if wanted else NULL, &of_label[0, 0] if wanted else NULL, &log_p)
+            solve(&s, &am[0, 0], &lm[0, 0], &norms[0, 0], &rest[0, 0] if rest is not None else NULL, label_factor,
+                  &blank_out[0, 0] if wanted else NULL, &label_out[0, 0] if wanted else NULL, &log_p)
     finally:
         release(&workspace)
     return log_p
@@ -349,41 +349,41 @@ def cell_gradients(const floating[:, :] am, const floating[:, :] lm, const doubl
 
 cdef struct Rows:
     # Gradient of n rows of n_classes; elements between rows of the gradient.
-    Py_ssize_t n_classes, g_stride, arc_stride, n_slots, n_labels
-    const double *more      # [n, n_classes] or NULL
-    const double *arcs      # slopes of labels: entry i of a row has class classes[slot[i]]
-    const int64_t *slot     # [n_slots], or NULL if row r has class classes[r] alone
-    const int64_t *classes  # [n_labels]
-    const double *of_blank  # [n]
+    Py_ssize_t n_classes, g_stride, slope_stride, n_slots, n_labels
+    const double *more          # [n, n_classes] or NULL
+    const double *label_slopes  # entry i of a row has class classes[slot[i]]
+    const int64_t *slot         # [n_slots], or NULL if row r has class classes[r] alone
+    const int64_t *classes      # [n_labels]
+    const double *blank_slopes  # [n]
     Py_ssize_t blank
     double scale
-    Workspace sums          # [n_labels] slopes by class, for each worker
+    Workspace sums              # [n_labels] slopes by class, for each worker
 
 
 cdef inline void put(const Rows *rows, const floating *product, const floating *e, const double *more,
-                     Py_ssize_t c, double arcs, floating *g) noexcept nogil:
+                     Py_ssize_t c, double slope, floating *g) noexcept nogil:
     """Gradient at a class of arcs, in float64."""
-    g[c] = <floating> (rows.scale * (<double> product[c] * <double> e[c] + (more[c] if more != NULL else 0) + arcs))
+    g[c] = <floating> (rows.scale * (<double> product[c] * <double> e[c] + (more[c] if more != NULL else 0) + slope))
 
 
 cdef void put_row(const Rows *rows, Py_ssize_t r, const floating *product, const floating *e, floating *g,
                   double *sums) noexcept nogil:
     cdef Py_ssize_t i
     cdef const double *more = rows.more + r * rows.n_classes if rows.more != NULL else NULL
-    cdef const double *arcs = rows.arcs + r * rows.arc_stride
+    cdef const double *slopes = rows.label_slopes + r * rows.slope_stride
     if floating is float:
         gradient_f32(product, e, more, rows.n_classes, rows.scale, g)
     else:
         gradient_f64(product, e, more, rows.n_classes, rows.scale, g)
-    put(rows, product, e, more, rows.blank, rows.of_blank[r], g)
+    put(rows, product, e, more, rows.blank, rows.blank_slopes[r], g)
     if rows.slot == NULL:
         if r < rows.n_labels:
-            put(rows, product, e, more, rows.classes[r], arcs[0], g)
+            put(rows, product, e, more, rows.classes[r], slopes[0], g)
         return
     for i in range(rows.n_labels):
         sums[i] = 0
     for i in range(rows.n_slots):
-        sums[rows.slot[i]] += arcs[i]
+        sums[rows.slot[i]] += slopes[i]
     for i in range(rows.n_labels):
         put(rows, product, e, more, rows.classes[i], sums[i], g)
 
@@ -411,12 +411,12 @@ cdef Status run_all_rows(Rows *rows, Py_ssize_t n, const floating *product, cons
 
 
 def gradient(const floating[:, ::1] product, const floating[:, ::1] exps, const double[:, ::1] more,
-             const double[:, ::1] arcs, const int64_t[::1] slot, const int64_t[::1] classes,
-             const double[::1] of_blank, Py_ssize_t blank, double scale, floating[:, :] grad, int num_threads):
+             const double[:, ::1] label_slopes, const int64_t[::1] slot, const int64_t[::1] classes,
+             const double[::1] blank_slopes, Py_ssize_t blank, double scale, floating[:, :] grad, int num_threads):
     """grad = scale * (product * exps + more + the slopes of the arcs at their classes), by row.
 
-    IN   product, exps [n, V]; more [n, V] or None; of_blank [n]; arcs [n, m], those of the labels. Entry i of a row has
-         class classes[slot[i]]; or, if slot is None, row r has one entry, of class classes[r], and none beyond.
+    IN   product, exps [n, V]; more [n, V] or None; blank_slopes [n]; label_slopes [n, m]. Entry i of a row has class
+         classes[slot[i]]; or, if slot is None, row r has one entry, of class classes[r], and none beyond.
     OUT  grad [n, V], class axis contiguous.
     """
     cdef Rows rows
@@ -429,9 +429,9 @@ def gradient(const floating[:, ::1] product, const floating[:, ::1] exps, const 
     rows.n_classes, rows.n_labels = product.shape[1], classes.shape[0]
     rows.g_stride = grad.strides[0] // <Py_ssize_t> sizeof(floating)
     rows.more = &more[0, 0] if more is not None else NULL
-    rows.arcs, rows.arc_stride = &arcs[0, 0], arcs.shape[1]
+    rows.label_slopes, rows.slope_stride = &label_slopes[0, 0], label_slopes.shape[1]
     rows.classes = &classes[0] if classes.shape[0] else NULL
-    rows.of_blank, rows.blank, rows.scale = &of_blank[0], blank, scale
+    rows.blank_slopes, rows.blank, rows.scale = &blank_slopes[0], blank, scale
     if slot is not None and slot.shape[0]:
         rows.slot, rows.n_slots = &slot[0], slot.shape[0]
     with nogil:
