@@ -12,30 +12,31 @@ from cases import random_tokens
 MANY = 65  # classes from which frames are not opened in tiles
 SCALES = (0.1, 1.0, 3.0, 10.0, 20.0, 30.0, 60.0, 100.0, 200.0)
 LN2 = np.log(2)
+KINDS = ("logits", "log_probs")
 
 
 def run(scores, *arguments, **options):
     return fsl.ctc_loss(scores, *arguments, reduction="none", **{"return_grad": True} | options)
 
 
-def with_many_classes(scores, *arguments):
+def with_many_classes(scores, *arguments, **options):
     """Loss and gradient in float64 by the path for many classes."""
     wide = np.full((*scores.shape[:-1], MANY), -np.inf)
     wide[..., : scores.shape[-1]] = scores
-    loss, gradient = run(wide, *arguments)
+    loss, gradient = run(wide, *arguments, **options)
     return loss, gradient[..., : scores.shape[-1]]
 
 
-def check(scores, *arguments):
+def check(scores, *arguments, **options):
     """Loss and gradient are right, and the same for all ways to call."""
-    loss, gradient = run(scores, *arguments)
-    np.testing.assert_array_equal(run(scores, *arguments, return_grad=False), loss)
+    loss, gradient = run(scores, *arguments, **options)
+    np.testing.assert_array_equal(run(scores, *arguments, **options, return_grad=False), loss)
     over = scores.copy()
-    run(over, *arguments, grad_out=over, num_threads=3)
+    run(over, *arguments, **options, grad_out=over, num_threads=3)
     np.testing.assert_array_equal(over, gradient)
     finite = np.abs(scores[np.isfinite(scores)]).max(initial=0)
     rounding = np.finfo(np.float64).eps * finite * (scores.shape[-2] + 4)
-    exact, slope = with_many_classes(scores, *arguments)
+    exact, slope = with_many_classes(scores, *arguments, **options)
     single = scores.dtype == np.float32
     size = np.where(np.isfinite(exact), np.maximum(1, np.abs(exact)), 1)
     np.testing.assert_allclose(loss / size, exact / size, rtol=0, atol=(1e-7 if single else 1e-12) + rounding)
@@ -82,17 +83,19 @@ def random_batch(seed):
     return scores.astype(dtype), tokens, rng.integers(shortest, frames, endpoint=True)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(0, 400, 100))
-def test_random_batches(level, seed):
+def test_random_batches(level, seed, kind):
     for offset in range(100):
-        check(*random_batch(seed + offset))
+        check(*random_batch(seed + offset), input=kind)
 
 
 @pytest.mark.thorough
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(1000, 13600, 100))
-def test_very_many_random_batches(seed):
+def test_very_many_random_batches(seed, kind):
     for offset in range(100):
-        check(*random_batch(seed + offset))
+        check(*random_batch(seed + offset), input=kind)
 
 
 # ---- frames that allow one class ------------------------------------------------------------
@@ -115,10 +118,11 @@ def one_class_a_frame(seed, shape=(16, 14)):
     return LN2 * scores, np.tile(tokens, (batch, 1))
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(0, 1000, 250))
-def test_one_class_a_frame(level, seed):
+def test_one_class_a_frame(level, seed, kind):
     for offset in range(250):
-        check(*one_class_a_frame(seed + offset))
+        check(*one_class_a_frame(seed + offset), input=kind)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -151,15 +155,17 @@ def test_one_class_a_frame_between_checkpoints(level, seed):
 # ---- sizes ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("classes", [1, 2, 3, 4, 5, 7, 8, 9, 17, 63, 64])
-def test_number_of_classes(level, classes, dtype):
+def test_number_of_classes(level, classes, dtype, kind):
     rng = np.random.default_rng(classes)
     for frames in (1, 7, 8, 9, 30):
         scores = rng.normal(size=(4, frames, classes)).astype(dtype)
         count = min(frames // 2, 6 if classes > 1 else 0)
         tokens = rng.integers(1, classes, (4, count)) if classes > 1 else np.zeros((4, 0), int)
-        check(scores, tokens, np.array([frames, frames, max(frames - 1, 2 * count), max(frames - 5, 2 * count)]))
+        lengths = np.array([frames, frames, max(frames - 1, 2 * count), max(frames - 5, 2 * count)])
+        check(scores, tokens, lengths, input=kind)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -207,6 +213,31 @@ def test_special_scores_of_one_sequence(level, value):
         assert np.isnan(slope[1]).all()
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e5])
+@pytest.mark.parametrize("classes", [5, 30])
+def test_log_probabilities_of_classes_without_label(level, value, classes):
+    """They do not matter, and their gradient is 0, not -0."""
+    rng = np.random.default_rng(4)
+    scores, tokens = rng.normal(size=(1, 50, classes)), rng.integers(1, classes - 1, (1, 12))
+    loss, gradient = run(scores, tokens, input="log_probs")
+    scores[..., classes - 1] = value
+    other, slope = run(scores, tokens, input="log_probs")
+    np.testing.assert_array_equal(other, loss)
+    np.testing.assert_array_equal(slope, gradient)
+    assert not np.signbit(slope[..., classes - 1]).any()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_special_log_probability(level, value):
+    rng = np.random.default_rng(5)
+    scores, tokens = rng.normal(size=(2, 20, 6)), np.array([[1, 2, 3], [4, 5, 1]])
+    scores[1, 7, 4] = value
+    loss, gradient = run(scores, tokens, input="log_probs")
+    np.testing.assert_array_equal(np.isnan(loss), [False, True])
+    assert np.isnan(gradient[1]).all()
+    assert not np.isnan(gradient[0]).any()
+
+
 # ---- checkpoints: alphas and emissions that are not kept as a whole ------------------------
 
 
@@ -217,7 +248,8 @@ def test_long_sequences(level, shape, scale, dtype):
     batch, frames, classes, count = shape
     rng = np.random.default_rng(frames)
     scores = (scale * rng.normal(size=(batch, frames, classes))).astype(dtype)
-    check(scores, rng.integers(1, classes, (batch, count)))
+    for kind in KINDS:
+        check(scores, rng.integers(1, classes, (batch, count)), input=kind)
 
 
 @pytest.mark.parametrize("kind", ["right", "drifting", "wrong", "in part", "silent"])

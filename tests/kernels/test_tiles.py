@@ -10,7 +10,8 @@ from c_compiler import STANDARD_C, shared_library
 from fastseqloss._core import levels
 
 FRAMES = 8
-EXPORTS = [f"{name}_{bits}" for name in ("open_tile", "close_tile") for bits in ("f32", "f64")] + ["shift", "transpose"]
+TYPED = ("open_tile", "close_tile", "open_classes", "close_classes")
+EXPORTS = [f"{name}_{bits}" for name in TYPED for bits in ("f32", "f64")] + ["shift", "transpose"]
 CLASSES = (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 28, 32, 63, 64)
 FLOATS = [np.float32, np.float64]
 
@@ -116,6 +117,41 @@ def test_close(kernel, dtype, classes):
         np.testing.assert_allclose(x[:frames], expected[:frames], rtol=0, atol=np.finfo(dtype).eps * 2)
         assert (around[frames:] == -7).all()
         assert (around[:, classes:] == -7).all()
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_some_of_the_classes(kernel, dtype):
+    rng = np.random.default_rng(6)
+    for classes in CLASSES[2:]:
+        x, used = rows_of(rng, 6, classes, dtype), rng.permutation(classes)[: classes // 2 + 1]
+        x[:, np.setdiff1d(np.arange(classes), used)] = np.nan
+        y, scratch = np.full((classes, FRAMES), -7.0), np.empty((classes, FRAMES), dtype)
+        total, span, most = np.empty((3, FRAMES))
+        stride = size(x.strides[0] // x.itemsize)
+        function = kernel[f"open_classes_{suffix(x)}"]
+        chosen = (address(used), size(len(used)))
+        function(address(x), stride, 6, size(classes), *chosen, *map(address, (scratch, y, total, span, most)))
+        apart = np.ascontiguousarray(x[:, used])
+        expected = open_tile(kernel, apart)
+        np.testing.assert_array_equal(y[used], expected[0])
+        np.testing.assert_array_equal(total, expected[1])
+        np.testing.assert_array_equal(span, expected[2])
+        np.testing.assert_array_equal(most[:6], apart.max(axis=1))
+        assert (np.delete(y, used, axis=0) == -7).all()
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_close_without_softmax(kernel, dtype):
+    rng = np.random.default_rng(7)
+    for classes in CLASSES:
+        post = rng.random((classes, FRAMES)) * rng.integers(0, 2, (classes, FRAMES))
+        x, scratch = np.full((FRAMES, classes), -7, dtype), np.empty((classes, FRAMES), dtype)
+        function = kernel[f"close_classes_{suffix(x)}"]
+        arguments = (size(classes), 5, size(classes), address(scratch), address(x))
+        function(address(post), ctypes.c_double(0.25), *arguments)
+        np.testing.assert_array_equal(x[:5], (-0.25 * post.T[:5]).astype(dtype))
+        assert not np.signbit(x[:5][x[:5] == 0]).any()
+        assert (x[5:] == -7).all()
 
 
 def test_vectors(kernel):

@@ -11,6 +11,16 @@
                            ptrdiff_t stride, int n, ptrdiff_t n_classes, real *scratch, real *x)                  \
     {                                                                                                             \
         fsl_close_tile_##name(y, sum, post, scale, stride, n, n_classes, scratch, x);                             \
+    }                                                                                                             \
+    void open_classes_##name(const real *x, ptrdiff_t stride, int n, ptrdiff_t n_classes, const int64_t *classes, \
+                             ptrdiff_t n_used, real *scratch, double *y, double *sum, double *range, double *m)   \
+    {                                                                                                             \
+        fsl_open_classes_##name(x, stride, n, n_classes, classes, n_used, scratch, y, sum, range, m);             \
+    }                                                                                                             \
+    void close_classes_##name(const double *post, double scale, ptrdiff_t stride, int n, ptrdiff_t n_classes,     \
+                              real *scratch, real *x)                                                             \
+    {                                                                                                             \
+        fsl_close_classes_##name(post, scale, stride, n, n_classes, scratch, x);                                  \
     }
 
 TILES(float, f32)

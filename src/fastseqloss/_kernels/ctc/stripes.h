@@ -377,7 +377,7 @@ FSL_UNUSED static int fsl_ctc_stripe_exponents(const fsl_ctc_stripes *s, const d
  * that beta cannot become too small for its bound. Sets `bad` if the factor is too large. */
 FSL_INLINE double fsl_ctc_stripe_factor(double from, double to, int *bad)
 {
-    const double power = FSL_ALIVE(from) & FSL_ALIVE(to) ? from - to : 0.0;
+    const double power = (FSL_ALIVE(from) & FSL_ALIVE(to)) ? from - to : 0.0;
     *bad |= power > FSL_CTC_STRIPE_APART;
     return fsl_pow2(power < -FSL_CTC_STRIPE_APART ? -FSL_CTC_STRIPE_APART : power);
 }

@@ -3,7 +3,7 @@
 from libc.math cimport sqrt
 from libc.stdint cimport int32_t, uintptr_t
 
-from fastseqloss._kernels.codes cimport LOGITS
+from fastseqloss._kernels.codes cimport PROBS
 from fastseqloss._kernels.ctc.labels cimport PAD
 from fastseqloss._kernels.ctc.sequence cimport KEEP, Sequence, fill
 from fastseqloss._kernels.ctc.tiles cimport FRAMES, MOST_CLASSES, Tiles, lay_out_tiles
@@ -64,7 +64,7 @@ cdef struct Striped:
 # ---- layout ---------------------------------------------------------------------------------
 
 cdef inline bint takes_stripes(const Sequence *s) noexcept nogil:
-    return s.input == LOGITS and not s.by_state and s.n_classes <= MOST_CLASSES
+    return s.input != PROBS and not s.by_state and s.n_classes <= MOST_CLASSES
 
 
 cdef inline uintptr_t lay_out_striped(Striped *z, const Sequence *s, uintptr_t base) noexcept nogil:

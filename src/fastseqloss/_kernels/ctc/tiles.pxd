@@ -1,10 +1,11 @@
-"""Frames of few classes, opened and closed in tiles: logits in, emissions; posteriors, gradient out."""
+"""Frames of few classes, opened and closed in tiles: scores in, emissions; posteriors, gradient out."""
 
 from cython cimport floating
-from libc.stdint cimport int32_t, uintptr_t
+from libc.math cimport NAN, isnan
+from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset
 
-from fastseqloss._kernels.ctc.labels cimport PAD
+from fastseqloss._kernels.codes cimport LOGITS
 from fastseqloss._kernels.ctc.sequence cimport Sequence
 from fastseqloss._kernels.lattice.extended_range cimport BUDGET
 from fastseqloss._kernels.parallel.workspace cimport size_product, take
@@ -14,11 +15,22 @@ from fastseqloss._kernels.simd.softmax cimport add_exactly, log64
 cdef extern from "ctc/stripes.h" nogil:
     enum:
         FRAMES "FSL_FRAMES"
+        MOST_CLASSES "FSL_TILE_CLASSES"
     const double LOG2E "FSL_LOG2E"
     void open_tile_f32 "fsl_open_tile_f32"(const float *x, Py_ssize_t stride, int n, Py_ssize_t n_classes, float *tile,
                                            double *y, double *sum, double *range) noexcept
     void open_tile_f64 "fsl_open_tile_f64"(const double *x, Py_ssize_t stride, int n, Py_ssize_t n_classes,
                                            double *tile, double *y, double *sum, double *range) noexcept
+    void open_classes_f32 "fsl_open_classes_f32"(const float *x, Py_ssize_t stride, int n, Py_ssize_t n_classes,
+                                                 const int64_t *classes, Py_ssize_t n_used, float *tile, double *y,
+                                                 double *sum, double *range, double *m) noexcept
+    void open_classes_f64 "fsl_open_classes_f64"(const double *x, Py_ssize_t stride, int n, Py_ssize_t n_classes,
+                                                 const int64_t *classes, Py_ssize_t n_used, double *tile, double *y,
+                                                 double *sum, double *range, double *m) noexcept
+    void close_classes_f32 "fsl_close_classes_f32"(const double *post, double scale, Py_ssize_t stride, int n,
+                                                   Py_ssize_t n_classes, float *tile, float *x) noexcept
+    void close_classes_f64 "fsl_close_classes_f64"(const double *post, double scale, Py_ssize_t stride, int n,
+                                                   Py_ssize_t n_classes, double *tile, double *x) noexcept
     void close_tile_f32 "fsl_close_tile_f32"(const double *y, const double *sum, const double *post, double scale,
                                              Py_ssize_t stride, int n, Py_ssize_t n_classes, float *tile,
                                              float *x) noexcept
@@ -27,7 +39,6 @@ cdef extern from "ctc/stripes.h" nogil:
                                              double *x) noexcept
 
 cdef enum:
-    MOST_CLASSES = 64     # of frames that are opened in tiles
     KEPT_TILES = 1 << 22  # bytes of emissions that are kept as a whole
 
 
@@ -87,17 +98,28 @@ cdef inline int frames_of(const Sequence *s, Py_ssize_t tile) noexcept nogil:
     return <int> min(<Py_ssize_t> FRAMES, s.frames - tile * FRAMES)
 
 
-cdef inline void read_tile(Tiles *z, const Sequence *s, const floating *x, Py_ssize_t tile,
-                           double *spans) noexcept nogil:
-    """Set the emissions of a tile, their sums, and the distance of the least emission
-    of each frame below 1 in binary orders of magnitude."""
+cdef inline void read_tile(Tiles *z, const Sequence *s, const floating *x, Py_ssize_t tile, double *spans,
+                           double *most) noexcept nogil:
+    """Set the emissions of a tile, their sums, and the distance of the least emission of each frame below 1.
+
+    The distance is in binary orders of magnitude. Log-probabilities are relative to the greatest of the classes that
+    occur, which is set; other classes do not matter.
+    """
     cdef const floating *first = x + tile * FRAMES * s.x_stride
     cdef double *y = emissions_of(z, s, tile)
     cdef double *sum = z.sum + tile * FRAMES
-    if floating is float:
-        open_tile_f32(first, s.x_stride, frames_of(s, tile), s.n_classes, <float *> z.scratch, y, sum, spans)
+    cdef int n = frames_of(s, tile)
+    if s.input == LOGITS:
+        if floating is float:
+            open_tile_f32(first, s.x_stride, n, s.n_classes, <float *> z.scratch, y, sum, spans)
+        else:
+            open_tile_f64(first, s.x_stride, n, s.n_classes, <double *> z.scratch, y, sum, spans)
+    elif floating is float:
+        open_classes_f32(first, s.x_stride, n, s.n_classes, s.graph.classes, s.graph.used, <float *> z.scratch, y,
+                         sum, spans, most)
     else:
-        open_tile_f64(first, s.x_stride, frames_of(s, tile), s.n_classes, <double *> z.scratch, y, sum, spans)
+        open_classes_f64(first, s.x_stride, n, s.n_classes, s.graph.classes, s.graph.used, <double *> z.scratch, y,
+                         sum, spans, most)
 
 
 cdef inline void narrow_range(Tiles *z, const Sequence *s, const floating *x, Py_ssize_t t) noexcept nogil:
@@ -115,16 +137,20 @@ cdef inline void narrow_range(Tiles *z, const Sequence *s, const floating *x, Py
 
 cdef inline void open_tiles(Tiles *z, const Sequence *s, const floating *x, Py_ssize_t stop) noexcept nogil:
     """Open the tiles before `stop` on the first visit."""
+    cdef double most[FRAMES]
     cdef double *cost
-    cdef Py_ssize_t i, n
+    cdef double *sum
+    cdef Py_ssize_t i
     while z.opened < stop:
-        n = frames_of(s, z.opened)
-        cost = z.cost + z.opened * FRAMES
-        read_tile(z, s, x, z.opened, cost)
-        for i in range(n):
-            z.product[i] *= z.sum[z.opened * FRAMES + i]
-            if not cost[i] <= BUDGET:
-                narrow_range(z, s, x, z.opened * FRAMES + i)
+        cost, sum = z.cost + z.opened * FRAMES, z.sum + z.opened * FRAMES
+        read_tile(z, s, x, z.opened, cost, most)
+        for i in range(frames_of(s, z.opened)):
+            if s.input == LOGITS:
+                z.product[i] *= sum[i]
+                if not cost[i] <= BUDGET:
+                    narrow_range(z, s, x, z.opened * FRAMES + i)
+            else:
+                add_exactly(&z.log_norm, &z.log_rest, NAN if isnan(sum[i]) else -most[i])
         z.opened += 1
         if z.opened % 64 == 0:  # a product is at most MOST_CLASSES^64
             add_logs(z)
@@ -133,10 +159,12 @@ cdef inline void open_tiles(Tiles *z, const Sequence *s, const floating *x, Py_s
 cdef inline void open_again(Tiles *z, const Sequence *s, const floating *x, Py_ssize_t start,
                             Py_ssize_t stop) noexcept nogil:
     """Compute the emissions of the tiles [start, stop) again if not all are kept."""
+    cdef double spans[FRAMES]
+    cdef double most[FRAMES]
     cdef Py_ssize_t tile
     if z.kept < z.n:
         for tile in range(start, stop):
-            read_tile(z, s, x, tile, z.post)
+            read_tile(z, s, x, tile, spans, most)
 
 
 cdef inline void write_tile(Tiles *z, const Sequence *s, floating *g, Py_ssize_t tile) noexcept nogil:
@@ -144,9 +172,13 @@ cdef inline void write_tile(Tiles *z, const Sequence *s, floating *g, Py_ssize_t
     cdef floating *first = g + tile * FRAMES * s.g_stride
     cdef double *y = emissions_of(z, s, tile)
     cdef double *sum = z.sum + tile * FRAMES
-    if floating is float:
-        close_tile_f32(y, sum, z.post, s.scale, s.g_stride, frames_of(s, tile), s.n_classes, <float *> z.scratch,
-                       first)
+    cdef int n = frames_of(s, tile)
+    if s.input == LOGITS:
+        if floating is float:
+            close_tile_f32(y, sum, z.post, s.scale, s.g_stride, n, s.n_classes, <float *> z.scratch, first)
+        else:
+            close_tile_f64(y, sum, z.post, s.scale, s.g_stride, n, s.n_classes, <double *> z.scratch, first)
+    elif floating is float:
+        close_classes_f32(z.post, s.scale, s.g_stride, n, s.n_classes, <float *> z.scratch, first)
     else:
-        close_tile_f64(y, sum, z.post, s.scale, s.g_stride, frames_of(s, tile), s.n_classes, <double *> z.scratch,
-                       first)
+        close_classes_f64(z.post, s.scale, s.g_stride, n, s.n_classes, <double *> z.scratch, first)

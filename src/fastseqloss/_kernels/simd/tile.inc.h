@@ -64,15 +64,13 @@ FSL_INLINE void FSL_NAME(fsl_frames_range)(const FSL_REAL *tile, ptrdiff_t n_cla
     for (int i = 0; i < FSL_FRAMES; i++) most[i] = hi[i], least[i] = lo[i];
 }
 
-/* Reads a tile; y = exp(x - maximum), and its sum for each frame. `tile` is scratch. Sets the distance of the least
- * y of each frame below 1 in binary orders of magnitude. */
-FSL_UNUSED static void FSL_NAME(fsl_open_tile)(const FSL_REAL *x, ptrdiff_t stride, int n, ptrdiff_t n_classes,
-                                               FSL_REAL *restrict tile, double *restrict y, double *restrict sum,
-                                               double *restrict range)
+/* y = exp(x - maximum) of the classes of a tile; `range` is the distance of the least y below 1 in binary orders of
+ * magnitude. */
+FSL_INLINE void FSL_NAME(fsl_frames_open)(const FSL_REAL *restrict tile, ptrdiff_t n_classes, double *restrict y,
+                                          double *restrict sum, double *restrict range, double *restrict maximum)
 {
     FSL_REAL most[FSL_FRAMES], least[FSL_FRAMES];
     double m[FSL_FRAMES], total[FSL_FRAMES];
-    FSL_NAME(fsl_frames_read)(x, stride, n, n_classes, tile);
     FSL_NAME(fsl_frames_range)(tile, n_classes, most, least);
     FSL_SIMD()
     for (int i = 0; i < FSL_FRAMES; i++) {
@@ -88,7 +86,33 @@ FSL_UNUSED static void FSL_NAME(fsl_open_tile)(const FSL_REAL *x, ptrdiff_t stri
             total[i] += e;
         }
     }
-    for (int i = 0; i < FSL_FRAMES; i++) sum[i] = total[i];
+    for (int i = 0; i < FSL_FRAMES; i++) sum[i] = total[i], maximum[i] = m[i];
+}
+
+/* Reads a tile; y = exp(x - maximum), and its sum for each frame. `tile` is scratch. Sets the distance of the least
+ * y of each frame below 1 in binary orders of magnitude. */
+FSL_UNUSED static void FSL_NAME(fsl_open_tile)(const FSL_REAL *x, ptrdiff_t stride, int n, ptrdiff_t n_classes,
+                                               FSL_REAL *tile, double *y, double *sum, double *range)
+{
+    double m[FSL_FRAMES];
+    FSL_NAME(fsl_frames_read)(x, stride, n, n_classes, tile);
+    FSL_NAME(fsl_frames_open)(tile, n_classes, y, sum, range, m);
+}
+
+/* The same for some of at most FSL_TILE_CLASSES classes, of which the maximum is taken and returned in m; y of the
+ * others is not set. */
+FSL_UNUSED static void FSL_NAME(fsl_open_classes)(const FSL_REAL *x, ptrdiff_t stride, int n, ptrdiff_t n_classes,
+                                                  const int64_t *classes, ptrdiff_t n_used, FSL_REAL *tile, double *y,
+                                                  double *sum, double *range, double *m)
+{
+    FSL_REAL used[FSL_TILE_CLASSES * FSL_FRAMES];
+    double e[FSL_TILE_CLASSES * FSL_FRAMES];
+    FSL_NAME(fsl_frames_read)(x, stride, n, n_classes, tile);
+    for (ptrdiff_t k = 0; k < n_used; k++)
+        memcpy(used + k * FSL_FRAMES, tile + classes[k] * FSL_FRAMES, FSL_FRAMES * sizeof(FSL_REAL));
+    FSL_NAME(fsl_frames_open)(used, n_used, e, sum, range, m);
+    for (ptrdiff_t k = 0; k < n_used; k++)
+        memcpy(y + classes[k] * FSL_FRAMES, e + k * FSL_FRAMES, FSL_FRAMES * sizeof(double));
 }
 
 /* Writes scale * (y / sum - post) to n frames; `tile` is scratch. */
@@ -104,6 +128,17 @@ FSL_UNUSED static void FSL_NAME(fsl_close_tile)(const double *restrict y, const 
         for (int i = 0; i < FSL_FRAMES; i++)
             tile[c * FSL_FRAMES + i] =
                 (FSL_REAL)(factor[i] * y[c * FSL_FRAMES + i] - scale * post[c * FSL_FRAMES + i]);
+    }
+    FSL_NAME(fsl_frames_write)(tile, stride, n, n_classes, x);
+}
+
+/* Writes -scale * post to n frames; `tile` is scratch. Zeros are not negative. */
+FSL_UNUSED static void FSL_NAME(fsl_close_classes)(const double *restrict post, double scale, ptrdiff_t stride, int n,
+                                                   ptrdiff_t n_classes, FSL_REAL *restrict tile, FSL_REAL *x)
+{
+    for (ptrdiff_t i = 0; i < n_classes * FSL_FRAMES; i += FSL_FRAMES) {
+        FSL_SIMD()
+        for (int k = 0; k < FSL_FRAMES; k++) tile[i + k] = (FSL_REAL)(0.0 - scale * post[i + k]);
     }
     FSL_NAME(fsl_frames_write)(tile, stride, n, n_classes, x);
 }
