@@ -50,10 +50,10 @@ def compile_c(source: Path, folder: Path, level: str, flags: list[str]) -> None:
     _compiler().compile([str(source)], output_dir=str(folder), extra_postargs=[*FLAGS, *LEVELS[level], *flags])
 
 
-def shared_library(source: Path, folder: Path, level: str, exports: list[str]) -> Path:
+def shared_library(source: Path, folder: Path, level: str, exports: list[str], flags: list[str] | None = None) -> Path:
     """Compile C that includes headers of the kernels to a library that exports these functions."""
     compiler = _compiler()
-    flags = [*FLAGS, *LEVELS[level]]
+    flags = [*FLAGS, *LEVELS[level], *(flags or [])]
     objects = compiler.compile([str(source)], output_dir=str(folder), extra_postargs=flags)
     library = folder / f"{source.stem}.{'dll' if MSVC else 'so'}"
     compiler.link_shared_object(objects, str(library), export_symbols=exports)

@@ -6,6 +6,8 @@ betas, posteriors, and the gradient of those few classes, in float64.
 
 Alphas are kept at checkpoints and recomputed block by block in the backward sweep; short sequences are one block.
 Frames c_j and c_j+1 bound block j, which consists of the steps between them.
+
+Sequences of few classes have a fast path of their own (striped.pxd), which opens and closes frames in tiles.
 """
 
 from cython cimport floating
@@ -20,6 +22,8 @@ from fastseqloss._kernels.ctc.labels cimport set_labels
 from fastseqloss._kernels.ctc.sequence cimport (
     LOGITS, Input, Sequence, fill_frames, lay_out_sequence, row,
 )
+from fastseqloss._kernels.ctc.striped cimport run_striped
+from fastseqloss._kernels.ctc.stripes cimport Striped, lay_out_striped, takes_stripes
 from fastseqloss._kernels.lattice.extended_range cimport DEAD, log_total
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.simd.softmax cimport add_exactly, log64
@@ -28,9 +32,11 @@ from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_o
 
 cdef double lattice(Sequence *s, const floating *x, floating *g, bint *has_path) noexcept nogil:
     """Log-likelihood of the lattice and the gradient, by the fast path or else the general path."""
-    cdef Py_ssize_t k = forward_sweep(s, x, g), r, n = s.graph.n_labels
+    cdef Py_ssize_t k, r, n = s.graph.n_labels
     cdef double b, l = 0, el = DEAD, total, norm, rest
+    memset(s.blank_u, 0, s.graph.width * sizeof(int32_t))
     has_path[0] = True
+    k = forward_sweep(s, x, g)
     if s.is_nan:
         return NAN
     if k < 0:
@@ -54,8 +60,9 @@ cdef double lattice(Sequence *s, const floating *x, floating *g, bint *has_path)
 cdef double run_sequence(Sequence *s, const floating *x, floating *g, const int64_t *labels, Py_ssize_t n_frames,
                          bint feasible) noexcept nogil:
     """Loss of one sequence; its gradient, including padding, is written to g."""
+    cdef Striped striped
     cdef double total
-    cdef bint has_path
+    cdef bint has_path = True
     fill_frames(s, g, s.frames, n_frames, 0)
     if s.scale == 0 or not feasible:
         fill_frames(s, g, 0, s.frames, 0)
@@ -63,8 +70,8 @@ cdef double run_sequence(Sequence *s, const floating *x, floating *g, const int6
     if s.frames == 0:
         return 0
     set_labels(&s.graph, labels, s.blank)
-    memset(s.blank_u, 0, s.graph.width * sizeof(int32_t))
-    total = lattice(s, x, g, &has_path)
+    if not (takes_stripes(s) and run_striped(&striped, s, x, g, &total)):
+        total = lattice(s, x, g, &has_path)
     if not has_path:
         fill_frames(s, g, 0, s.frames, 0)
         return INFINITY
@@ -112,12 +119,15 @@ cdef void run_worker(const Batch *batch, const floating *x, floating *g, Loop *l
 cdef Status run_batch(Batch *batch, const floating *x, floating *g, int num_threads) noexcept nogil:
     """Run all sequences; x and g are the first one's. Allocates the workspace; does not need the GIL."""
     cdef Loop loop
+    cdef Striped striped
     cdef Sequence *s = &batch.common
     cdef size_t own = 0
     cdef Py_ssize_t b
     for b in range(batch.n):
         s.frames, s.graph.n_labels = batch.logit_lengths[b], batch.label_lengths[b]
         own = max(own, lay_out_sequence(s, sizeof(floating), 0))
+        if takes_stripes(s):
+            own = max(own, lay_out_striped(&striped, s, s.after_graph))
     # The array that maps classes to indices, one for each worker, must be zero.
     if not (allocate(&batch.arrays, 0, own, num_threads, False)
             and allocate(&batch.positions, 0, size_product(s.n_classes, sizeof(int32_t)), num_threads, True)):

@@ -29,6 +29,7 @@ cdef struct Sequence:
     Py_ssize_t g_width                     # elements of a frame of the gradient, or of posteriors
     double scale
     # sizes
+    uintptr_t after_graph                  # address of the arrays of a path
     Py_ssize_t emission_width              # classes used, padded
     Py_ssize_t block, n_blocks             # steps of a block, and blocks
     int32_t *blank_u                       # [width] as graph.u, of the blank states: 0
@@ -70,6 +71,7 @@ cdef inline uintptr_t lay_out_sequence(Sequence *s, Py_ssize_t itemsize, uintptr
     cdef Py_ssize_t most = min(s.graph.n_labels + 1, s.n_classes)
     cdef Py_ssize_t steps = max(s.frames - 1, 1)
     lay_out_labels(&s.graph, most, &cursor)
+    s.after_graph = cursor
     s.emission_width = round_up(most + 1, STATES)
     s.block = steps
     if size_product(steps, s.graph.width * 24) > <size_t> KEEP:

@@ -1,0 +1,145 @@
+"""A sequence of few classes in tiles and stripes (ctc/stripes.h): its arrays, and their layout."""
+
+from libc.math cimport sqrt
+from libc.stdint cimport int32_t, uintptr_t
+
+from fastseqloss._kernels.codes cimport PROBS
+from fastseqloss._kernels.ctc.labels cimport PAD
+from fastseqloss._kernels.ctc.sequence cimport KEEP, Sequence, fill
+from fastseqloss._kernels.ctc.tiles cimport FRAMES, MOST_CLASSES, Tiles, lay_out_tiles
+from fastseqloss._kernels.lattice.extended_range cimport DEAD
+from fastseqloss._kernels.parallel.workspace cimport size_product, take
+
+
+cdef extern from "ctc/stripes.h" nogil:
+    enum:
+        LANES "FSL_X"
+        STRIPE_WINDOW "FSL_CTC_STRIPE_WINDOW"
+    ctypedef struct Stripes "fsl_ctc_stripes":
+        Py_ssize_t n, blocks, block, size, row
+        int32_t *place
+        int32_t *u
+        double *skip
+        double *factor
+        double *skip_factor
+        double *change
+        double *e
+        double *post
+        double *post_b
+        double *q_label
+        double *q_blank
+        double *own
+        double *behind
+        double *scratch
+    void stripe_sizes "fsl_ctc_stripe_sizes"(Stripes *s, Py_ssize_t n_labels) noexcept
+    void set_places "fsl_ctc_stripe_places"(const Stripes *s) noexcept
+    double *label_in "fsl_ctc_stripe_label"(const Stripes *s, double *row, Py_ssize_t i) noexcept
+
+
+cdef enum:
+    ROLLING = 9  # rows of alphas where they are not kept: those of a tile, and the one before
+
+
+cdef struct Segment:
+    Py_ssize_t stop    # last frame
+    Py_ssize_t lo, hi  # blocks of states
+
+
+cdef struct Striped:
+    Stripes stripes
+    Tiles tiles
+    Py_ssize_t block, n_blocks                    # steps between checkpoints, and their number
+    bint keep                                     # keep the rows of the latest block, or the last ones only
+    double *rows                                  # [block + 1 or ROLLING, row] alphas
+    double *exponents                             # [block + 2, size] of each segment
+    Segment *segment                              # [block + 2]
+    double *checkpoints                           # [n_blocks, row + size]
+    bint dropped                                  # a refresh has dropped a state
+    Py_ssize_t spread_tile, spread_lo, spread_hi  # tile and blocks that e holds
+    Py_ssize_t lo, hi                             # blocks of beta that are not 0
+    Py_ssize_t tile_lo, tile_hi                   # blocks with posteriors in the tile
+    Py_ssize_t label, blank                       # latest states that are still reachable, of betas
+
+
+# ---- layout ---------------------------------------------------------------------------------
+
+cdef inline bint takes_stripes(const Sequence *s) noexcept nogil:
+    return s.input != PROBS and not s.by_state and s.n_classes <= MOST_CLASSES
+
+
+cdef inline uintptr_t lay_out_striped(Striped *z, const Sequence *s, uintptr_t base) noexcept nogil:
+    """Set the sizes of a sequence and lay out its arrays from `base` on; returns the end address."""
+    cdef uintptr_t cursor = base
+    cdef Py_ssize_t steps = max(s.frames - 1, 1), size, row
+    cdef Stripes *stripes = &z.stripes
+    stripe_sizes(stripes, s.graph.n_labels)
+    size, row = stripes.size * sizeof(double), stripes.row * sizeof(double)
+    z.block = steps
+    if size_product(steps, row) > <size_t> KEEP:
+        z.block = max(64, <Py_ssize_t> sqrt(<double> steps) // FRAMES * FRAMES)
+        while z.block * z.block < steps:
+            z.block += FRAMES
+    z.n_blocks = (steps + z.block - 1) // z.block
+    z.keep = s.with_grad
+    lay_out_tiles(&z.tiles, s, z.block, &cursor)
+    z.rows = <double *> take(&cursor, z.block + 1 if z.keep else ROLLING, row)
+    z.exponents = <double *> take(&cursor, z.block + 2, size)
+    z.segment = <Segment *> take(&cursor, z.block + 2, sizeof(Segment))
+    z.checkpoints = <double *> take(&cursor, z.n_blocks, row + size)
+    stripes.place = <int32_t *> take(&cursor, stripes.size, sizeof(int32_t))
+    stripes.u = <int32_t *> take(&cursor, stripes.size, sizeof(int32_t))
+    stripes.skip = <double *> take(&cursor, 1, size)
+    stripes.factor = <double *> take(&cursor, 1, size)
+    stripes.skip_factor = <double *> take(&cursor, 1, size)
+    stripes.change = <double *> take(&cursor, 1, size)
+    stripes.e = <double *> take(&cursor, FRAMES, size)
+    stripes.post = <double *> take(&cursor, FRAMES, size)
+    stripes.post_b = <double *> take(&cursor, FRAMES * LANES, sizeof(double))
+    stripes.q_label = <double *> take(&cursor, 1, size)
+    stripes.q_blank = <double *> take(&cursor, 1, size)
+    stripes.own = <double *> take(&cursor, STRIPE_WINDOW + stripes.size, sizeof(double)) + STRIPE_WINDOW
+    stripes.behind = <double *> take(&cursor, STRIPE_WINDOW + stripes.size, sizeof(double)) + STRIPE_WINDOW
+    stripes.scratch = <double *> take(&cursor, STRIPE_WINDOW + stripes.size, sizeof(double)) + STRIPE_WINDOW
+    return cursor
+
+
+cdef inline void set_stripes(Stripes *stripes, const Sequence *s) noexcept nogil:
+    """Set classes and transitions of the states."""
+    cdef Py_ssize_t i, k
+    set_places(stripes)
+    for i in range(stripes.size):
+        k = stripes.place[i]
+        stripes.u[k] = <int32_t> (s.n_classes * FRAMES)
+        stripes.skip[k] = 0
+        if i < s.graph.n_labels:
+            stripes.u[k] = <int32_t> (s.graph.classes[s.graph.u[PAD + i]] * FRAMES)
+            stripes.skip[k] = s.graph.skip[PAD + i]
+
+
+cdef inline double *alphas_of(const Striped *z, Py_ssize_t r) noexcept nogil:
+    return z.rows + (r if z.keep else r % ROLLING) * z.stripes.row
+
+
+cdef inline double *exponents_of(const Striped *z, Py_ssize_t k) noexcept nogil:
+    return z.exponents + k * z.stripes.size
+
+
+cdef inline Py_ssize_t width_of(const Striped *z) noexcept nogil:
+    """Elements of a block of a row of alphas."""
+    return (2 * z.stripes.n + 1) * LANES
+
+
+cdef inline void clear(Striped *z, Py_ssize_t r, Py_ssize_t k, Py_ssize_t lo, Py_ssize_t hi) noexcept nogil:
+    """Set the blocks [lo, hi) of row r to 0 with the exponents k."""
+    if lo < hi:
+        fill(alphas_of(z, r) + lo * width_of(z), (hi - lo) * width_of(z), 0)
+        fill(exponents_of(z, k) + lo * z.stripes.block, (hi - lo) * z.stripes.block, DEAD)
+
+
+cdef inline const double *to_spread(Striped *z, double *y, Py_ssize_t tile, Py_ssize_t lo,
+                                    Py_ssize_t hi) noexcept nogil:
+    """Return NULL if the emissions of the states in the blocks [lo, hi) of the tile have been set, else y."""
+    if tile == z.spread_tile and lo >= z.spread_lo and hi <= z.spread_hi:
+        return NULL
+    z.spread_tile, z.spread_lo, z.spread_hi = tile, lo, hi
+    return y

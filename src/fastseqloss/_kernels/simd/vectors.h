@@ -1,0 +1,158 @@
+/* Vectors of FSL_X float64 numbers, for loops whose data dependences compilers do not see through: shuffles between
+ * lanes, and values carried from one vector to the next. GNU vectors, or a plain C twin with the same results. */
+#ifndef FASTSEQLOSS_VECTORS_H
+#define FASTSEQLOSS_VECTORS_H
+
+#include "simd/math.h"
+
+#define FSL_VECTORS 0
+#if FSL_GNU && defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector) && __has_builtin(__builtin_convertvector)
+#undef FSL_VECTORS
+#define FSL_VECTORS 1
+#endif
+#endif
+
+#if FSL_VECTORS
+
+#ifdef __AVX__
+#define FSL_X 4
+#else
+#define FSL_X 2
+#endif
+
+typedef double fsl_x __attribute__((vector_size(8 * FSL_X)));
+typedef double fsl_x_unaligned __attribute__((vector_size(8 * FSL_X), aligned(8), may_alias));
+typedef float fsl_xf __attribute__((vector_size(8 * FSL_X))); /* 2 FSL_X float32 numbers */
+typedef float fsl_xf_unaligned __attribute__((vector_size(8 * FSL_X), aligned(4), may_alias));
+
+FSL_INLINE fsl_x fsl_load_x(const double *p) { return *(const fsl_x_unaligned *)p; }
+FSL_INLINE void fsl_store_x(double *p, fsl_x a) { *(fsl_x_unaligned *)p = a; }
+FSL_INLINE fsl_xf fsl_load_xf(const float *p) { return *(const fsl_xf_unaligned *)p; }
+FSL_INLINE void fsl_store_xf(float *p, fsl_xf a) { *(fsl_xf_unaligned *)p = a; }
+FSL_INLINE fsl_x fsl_add_x(fsl_x a, fsl_x b) { return a + b; }
+FSL_INLINE fsl_x fsl_mul_x(fsl_x a, fsl_x b) { return a * b; }
+FSL_INLINE fsl_x fsl_mul_add_x(fsl_x a, fsl_x b, fsl_x c) { return a * b + c; }
+FSL_INLINE double fsl_first_x(fsl_x a) { return a[0]; }
+FSL_INLINE double fsl_last_x(fsl_x a) { return a[FSL_X - 1]; }
+
+#define FSL_SHUFFLE __builtin_shufflevector
+
+#if FSL_X == 4
+
+FSL_INLINE fsl_x fsl_all_x(double a) { return (fsl_x){a, a, a, a}; }
+
+/* a[i - 1], `carry` in the first lane; a[i + 1], `carry` in the last lane. */
+FSL_INLINE fsl_x fsl_shift_up_x(fsl_x a, double carry) { return FSL_SHUFFLE(a, fsl_all_x(carry), 4, 0, 1, 2); }
+FSL_INLINE fsl_x fsl_shift_down_x(fsl_x a, double carry) { return FSL_SHUFFLE(a, fsl_all_x(carry), 1, 2, 3, 4); }
+
+typedef double fsl_half_unaligned __attribute__((vector_size(16), aligned(8), may_alias));
+
+/* Vectors of the elements 0, 1, ... of FSL_X arrays. Halves are loaded one by one, which spares shuffles. */
+FSL_INLINE void fsl_load_transposed_x(const double *const *p, fsl_x r[4])
+{
+    FSL_UNROLL
+    for (int i = 0; i < 4; i += 2) {
+        const fsl_x a = FSL_SHUFFLE(*(const fsl_half_unaligned *)(p[0] + i), *(const fsl_half_unaligned *)(p[2] + i),
+                                    0, 1, 2, 3);
+        const fsl_x b = FSL_SHUFFLE(*(const fsl_half_unaligned *)(p[1] + i), *(const fsl_half_unaligned *)(p[3] + i),
+                                    0, 1, 2, 3);
+        r[i] = FSL_SHUFFLE(a, b, 0, 4, 2, 6);
+        r[i + 1] = FSL_SHUFFLE(a, b, 1, 5, 3, 7);
+    }
+}
+
+FSL_INLINE void fsl_transpose_x(fsl_x r[4])
+{
+    const fsl_x a = FSL_SHUFFLE(r[0], r[1], 0, 4, 2, 6), b = FSL_SHUFFLE(r[0], r[1], 1, 5, 3, 7);
+    const fsl_x c = FSL_SHUFFLE(r[2], r[3], 0, 4, 2, 6), d = FSL_SHUFFLE(r[2], r[3], 1, 5, 3, 7);
+    r[0] = FSL_SHUFFLE(a, c, 0, 1, 4, 5);
+    r[1] = FSL_SHUFFLE(b, d, 0, 1, 4, 5);
+    r[2] = FSL_SHUFFLE(a, c, 2, 3, 6, 7);
+    r[3] = FSL_SHUFFLE(b, d, 2, 3, 6, 7);
+}
+
+FSL_INLINE void fsl_transpose_xf(fsl_xf r[8])
+{
+    fsl_xf a[8], b[8];
+    FSL_UNROLL
+    for (int i = 0; i < 8; i += 2) {
+        a[i] = FSL_SHUFFLE(r[i], r[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        a[i + 1] = FSL_SHUFFLE(r[i], r[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+    FSL_UNROLL
+    for (int i = 0; i < 8; i += 4) {
+        b[i] = FSL_SHUFFLE(a[i], a[i + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+        b[i + 1] = FSL_SHUFFLE(a[i], a[i + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+        b[i + 2] = FSL_SHUFFLE(a[i + 1], a[i + 3], 0, 1, 8, 9, 4, 5, 12, 13);
+        b[i + 3] = FSL_SHUFFLE(a[i + 1], a[i + 3], 2, 3, 10, 11, 6, 7, 14, 15);
+    }
+    FSL_UNROLL
+    for (int i = 0; i < 4; i++) {
+        r[i] = FSL_SHUFFLE(b[i], b[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        r[i + 4] = FSL_SHUFFLE(b[i], b[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+}
+
+#else
+
+FSL_INLINE fsl_x fsl_all_x(double a) { return (fsl_x){a, a}; }
+FSL_INLINE fsl_x fsl_shift_up_x(fsl_x a, double carry) { return FSL_SHUFFLE(a, fsl_all_x(carry), 2, 0); }
+FSL_INLINE fsl_x fsl_shift_down_x(fsl_x a, double carry) { return FSL_SHUFFLE(a, fsl_all_x(carry), 1, 2); }
+
+FSL_INLINE void fsl_transpose_x(fsl_x r[2])
+{
+    const fsl_x a = r[0];
+    r[0] = FSL_SHUFFLE(a, r[1], 0, 2);
+    r[1] = FSL_SHUFFLE(a, r[1], 1, 3);
+}
+
+FSL_INLINE void fsl_load_transposed_x(const double *const *p, fsl_x r[2])
+{
+    r[0] = fsl_load_x(p[0]);
+    r[1] = fsl_load_x(p[1]);
+    fsl_transpose_x(r);
+}
+
+FSL_INLINE void fsl_transpose_xf(fsl_xf r[4])
+{
+    const fsl_xf a = FSL_SHUFFLE(r[0], r[1], 0, 4, 1, 5), b = FSL_SHUFFLE(r[0], r[1], 2, 6, 3, 7);
+    const fsl_xf c = FSL_SHUFFLE(r[2], r[3], 0, 4, 1, 5), d = FSL_SHUFFLE(r[2], r[3], 2, 6, 3, 7);
+    r[0] = FSL_SHUFFLE(a, c, 0, 1, 4, 5);
+    r[1] = FSL_SHUFFLE(a, c, 2, 3, 6, 7);
+    r[2] = FSL_SHUFFLE(b, d, 0, 1, 4, 5);
+    r[3] = FSL_SHUFFLE(b, d, 2, 3, 6, 7);
+}
+
+#endif
+
+#else /* the plain C twin */
+
+#define FSL_X 4
+typedef struct { double lane[FSL_X]; } fsl_x;
+
+#define FSL_LANEWISE(expression)                                          \
+    fsl_x out;                                                            \
+    for (int i = 0; i < FSL_X; i++) out.lane[i] = (expression);           \
+    return out
+
+FSL_INLINE fsl_x fsl_load_x(const double *p) { FSL_LANEWISE(p[i]); }
+FSL_INLINE void fsl_store_x(double *p, fsl_x a) { memcpy(p, a.lane, sizeof a.lane); }
+FSL_INLINE fsl_x fsl_all_x(double a) { FSL_LANEWISE(a); }
+FSL_INLINE fsl_x fsl_add_x(fsl_x a, fsl_x b) { FSL_LANEWISE(a.lane[i] + b.lane[i]); }
+FSL_INLINE fsl_x fsl_mul_x(fsl_x a, fsl_x b) { FSL_LANEWISE(a.lane[i] * b.lane[i]); }
+FSL_INLINE fsl_x fsl_mul_add_x(fsl_x a, fsl_x b, fsl_x c) { FSL_LANEWISE(a.lane[i] * b.lane[i] + c.lane[i]); }
+FSL_INLINE double fsl_first_x(fsl_x a) { return a.lane[0]; }
+FSL_INLINE double fsl_last_x(fsl_x a) { return a.lane[FSL_X - 1]; }
+FSL_INLINE fsl_x fsl_shift_up_x(fsl_x a, double carry) { FSL_LANEWISE(i ? a.lane[i - 1] : carry); }
+FSL_INLINE fsl_x fsl_shift_down_x(fsl_x a, double carry) { FSL_LANEWISE(i < FSL_X - 1 ? a.lane[i + 1] : carry); }
+
+FSL_INLINE void fsl_load_transposed_x(const double *const *p, fsl_x r[FSL_X])
+{
+    for (int i = 0; i < FSL_X; i++)
+        for (int k = 0; k < FSL_X; k++) r[i].lane[k] = p[k][i];
+}
+
+#endif
+
+#endif

@@ -1,0 +1,262 @@
+"""Batches of few classes, whose frames are opened in tiles, against the path for many classes.
+
+Classes of -inf do not change loss and gradient; with enough of them, a batch takes the path for many classes.
+"""
+
+import numpy as np
+import pytest
+
+import fastseqloss as fsl
+from cases import random_tokens
+
+MANY = 65  # classes from which frames are not opened in tiles
+SCALES = (0.1, 1.0, 3.0, 10.0, 20.0, 30.0, 60.0, 100.0, 200.0)
+LN2 = np.log(2)
+KINDS = ("logits", "log_probs")
+
+
+def run(scores, *arguments, **options):
+    return fsl.ctc_loss(scores, *arguments, reduction="none", **{"return_grad": True} | options)
+
+
+def with_many_classes(scores, *arguments, **options):
+    """Loss and gradient in float64 by the path for many classes."""
+    wide = np.full((*scores.shape[:-1], MANY), -np.inf)
+    wide[..., : scores.shape[-1]] = scores
+    loss, gradient = run(wide, *arguments, **options)
+    return loss, gradient[..., : scores.shape[-1]]
+
+
+def check(scores, *arguments, **options):
+    """Loss and gradient are right, and the same for all ways to call."""
+    loss, gradient = run(scores, *arguments, **options)
+    np.testing.assert_array_equal(run(scores, *arguments, **options, return_grad=False), loss)
+    over = scores.copy()
+    run(over, *arguments, **options, grad_out=over, num_threads=3)
+    np.testing.assert_array_equal(over, gradient)
+    finite = np.abs(scores[np.isfinite(scores)]).max(initial=0)
+    rounding = np.finfo(np.float64).eps * finite * (scores.shape[-2] + 4)
+    exact, slope = with_many_classes(scores, *arguments, **options)
+    single = scores.dtype == np.float32
+    size = np.where(np.isfinite(exact), np.maximum(1, np.abs(exact)), 1)
+    np.testing.assert_allclose(loss / size, exact / size, rtol=0, atol=(1e-7 if single else 1e-12) + rounding)
+    np.testing.assert_allclose(gradient, slope, rtol=0, atol=(2e-7 if single else 1e-12) + rounding)
+
+
+# ---- random batches -------------------------------------------------------------------------
+
+
+def alignment(rng, kind, tokens, frames, classes):
+    """The class that a confident model takes for best, at each frame."""
+    best = np.zeros(frames, int)
+    best[np.sort(rng.choice(frames, len(tokens), replace=False))] = tokens
+    if kind == "drifting":
+        best = np.roll(best, rng.integers(-len(tokens), len(tokens), endpoint=True))
+    elif kind == "wrong":
+        best = rng.permutation(best)
+    elif kind == "in part":
+        best[rng.random(frames) < 0.3] = rng.integers(classes)
+    elif kind == "silent":
+        best[:] = 0
+    return best
+
+
+def random_batch(seed):
+    """Sequences of 5 to 32 classes and up to 89 labels, of few or many frames, by a model that is right or is not."""
+    rng = np.random.default_rng(seed)
+    batch, classes, count = 8, int(rng.integers(5, 33)), int(rng.integers(1, 90))
+    repeats = rng.choice([0.0, 0.2, 0.5, 1.0])
+    tokens = np.stack([random_tokens(rng, count, classes, 0, repeats) for _ in range(batch)])
+    shortest = count + np.count_nonzero(tokens[:, 1:] == tokens[:, :-1], axis=1)
+    frames = int(shortest.max() + rng.choice([0, 1, 2, 5, 20, count, 4 * count]))
+    scores = rng.normal(size=(batch, frames, classes))
+    scale, kind = rng.choice(SCALES), rng.choice(["noise", "right", "drifting", "wrong", "in part", "silent"])
+    if kind == "noise":
+        scores *= scale
+    else:
+        for x, y in zip(scores, tokens, strict=True):
+            x[np.arange(frames), alignment(rng, kind, y, frames, classes)] += scale
+            x *= rng.choice([1.0, rng.uniform(1, 4)])
+    if rng.random() < 0.2:
+        scores[:, :, rng.integers(classes)] -= scale
+    dtype = rng.choice([np.float32, np.float64])
+    return scores.astype(dtype), tokens, rng.integers(shortest, frames, endpoint=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(0, 400, 100))
+def test_random_batches(level, seed, kind):
+    for offset in range(100):
+        check(*random_batch(seed + offset), input=kind)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(1000, 13600, 100))
+def test_very_many_random_batches(seed, kind):
+    for offset in range(100):
+        check(*random_batch(seed + offset), input=kind)
+
+
+# ---- frames that allow one class ------------------------------------------------------------
+
+
+def one_class_a_frame(seed, shape=(16, 14)):
+    """Every frame favours one class, by a number of bits that is nearly the same for all frames; few frames to spare.
+
+    Paths that seem lost catch up with others later. What is dropped on the way may be all that reaches the end.
+    """
+    batch, most = shape
+    rng = np.random.default_rng(seed)
+    classes, count = int(rng.integers(2, 5)), int(rng.integers(2, most))
+    tokens = random_tokens(rng, count, classes, 0, rng.choice([0.0, 0.5, 1.0]))
+    frames = count + np.count_nonzero(tokens[1:] == tokens[:-1]) + int(rng.integers(0, 6))
+    bits = rng.choice([60.0, 130.0, 180.0, 220.0, 280.0, 340.0, 390.0])
+    scores = -bits - rng.uniform(0, 8, (batch, frames, classes))
+    best = rng.choice(classes, (batch, frames), p=np.r_[0.6, np.full(classes - 1, 0.4 / (classes - 1))])
+    np.put_along_axis(scores, best[..., None], 0.0, axis=2)
+    return LN2 * scores, np.tile(tokens, (batch, 1))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(0, 1000, 250))
+def test_one_class_a_frame(level, seed, kind):
+    for offset in range(250):
+        check(*one_class_a_frame(seed + offset), input=kind)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_one_class_a_frame_and_many_labels(level, seed):
+    check(*one_class_a_frame(seed, (16, 120)))
+
+
+def between_checkpoints(seed):
+    """Such frames in the middle of a long sequence of frames that name their label, around the edge of a block."""
+    rng = np.random.default_rng(seed)
+    core, tokens = one_class_a_frame(seed, (4, 14))
+    batch, frames, classes = core.shape
+    before = 320 - int(rng.integers(frames))
+    after = 800 - before
+    others = np.tile([1, 2], 400) + classes - 1  # two more classes by turns
+    scores = np.full((batch, before + frames + after, classes + 2), -LN2 * rng.uniform(60, 340))
+    scores[:, np.arange(before), others[:before]] = 0
+    scores[:, before : before + frames, :classes] = core
+    scores[:, before + frames + np.arange(after), others[:after]] = 0
+    labels = np.concatenate([others[:before], tokens[0], others[:after]])
+    return scores, np.tile(labels, (batch, 1))
+
+
+@pytest.mark.parametrize("seed", range(0, 60, 20))
+def test_one_class_a_frame_between_checkpoints(level, seed):
+    for offset in range(20):
+        check(*between_checkpoints(seed + offset))
+
+
+# ---- sizes ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("classes", [1, 2, 3, 4, 5, 7, 8, 9, 17, 63, 64])
+def test_number_of_classes(level, classes, dtype, kind):
+    rng = np.random.default_rng(classes)
+    for frames in (1, 7, 8, 9, 30):
+        scores = rng.normal(size=(4, frames, classes)).astype(dtype)
+        count = min(frames // 2, 6 if classes > 1 else 0)
+        tokens = rng.integers(1, classes, (4, count)) if classes > 1 else np.zeros((4, 0), int)
+        lengths = np.array([frames, frames, max(frames - 1, 2 * count), max(frames - 5, 2 * count)])
+        check(scores, tokens, lengths, input=kind)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [1.0, 15.0])
+def test_number_of_labels(level, scale, dtype):
+    """One vector to many blocks, with frames to spare or not."""
+    rng = np.random.default_rng(0)
+    for count in (*range(18), 22, 23, 24, 31, 32, 46, 47, 48, 49, 63, 64, 65, 95, 96, 127, 128, 129, 200):
+        for spare in (0, 1, 40, 2 * count):
+            scores = (scale * rng.normal(size=(1, max(2 * count + spare, 1), 6))).astype(dtype)
+            check(scores, rng.integers(1, 6, (1, count)))
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 34, 63, 64, 65, 97])
+def test_windows_and_tiles_end_anywhere(level, length):
+    rng = np.random.default_rng(length)
+    for scale in (1.0, 8.0, 25.0):
+        check(scale * rng.normal(size=(2, length, 7)), rng.integers(1, 7, (2, length // 3)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_score_that_counts_for_the_softmax_alone(level, dtype):
+    """Far below or above, or -inf, in a class without label."""
+    rng = np.random.default_rng(2)
+    for extreme in (-np.inf, np.finfo(dtype).min, -1e5, -600.0, 30.0, 250.0, 1e5):
+        scores = rng.normal(size=(1, 40, 12)).astype(dtype)
+        scores[0, ::3, 11] = extreme
+        check(scores, rng.integers(1, 11, (1, 9)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_special_scores_of_one_sequence(level, value):
+    rng = np.random.default_rng(3)
+    scores, tokens = rng.normal(size=(3, 50, 9)), rng.integers(1, 9, (3, 12))
+    loss, gradient = run(scores, tokens)
+    scores[1, 20:22] = value
+    special, slope = run(scores, tokens)
+    np.testing.assert_array_equal(special[::2], loss[::2])
+    np.testing.assert_array_equal(slope[::2], gradient[::2])
+    if value == -np.inf:
+        assert special[1] == np.inf
+        assert not slope[1].any()
+    else:
+        assert np.isnan(special[1])
+        assert np.isnan(slope[1]).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e5])
+@pytest.mark.parametrize("classes", [5, 30])
+def test_log_probabilities_of_classes_without_label(level, value, classes):
+    """They do not matter, and their gradient is 0, not -0."""
+    rng = np.random.default_rng(4)
+    scores, tokens = rng.normal(size=(1, 50, classes)), rng.integers(1, classes - 1, (1, 12))
+    loss, gradient = run(scores, tokens, input="log_probs")
+    scores[..., classes - 1] = value
+    other, slope = run(scores, tokens, input="log_probs")
+    np.testing.assert_array_equal(other, loss)
+    np.testing.assert_array_equal(slope, gradient)
+    assert not np.signbit(slope[..., classes - 1]).any()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_special_log_probability(level, value):
+    rng = np.random.default_rng(5)
+    scores, tokens = rng.normal(size=(2, 20, 6)), np.array([[1, 2, 3], [4, 5, 1]])
+    scores[1, 7, 4] = value
+    loss, gradient = run(scores, tokens, input="log_probs")
+    np.testing.assert_array_equal(np.isnan(loss), [False, True])
+    assert np.isnan(gradient[1]).all()
+    assert not np.isnan(gradient[0]).any()
+
+
+# ---- checkpoints: alphas and emissions that are not kept as a whole ------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [1.0, 3.0, 12.0])
+@pytest.mark.parametrize("shape", [(1, 2800, 8, 89), (1, 9000, 64, 60), (1, 3000, 12, 1100)])
+def test_long_sequences(level, shape, scale, dtype):
+    batch, frames, classes, count = shape
+    rng = np.random.default_rng(frames)
+    scores = (scale * rng.normal(size=(batch, frames, classes))).astype(dtype)
+    for kind in KINDS:
+        check(scores, rng.integers(1, classes, (batch, count)), input=kind)
+
+
+@pytest.mark.parametrize("kind", ["right", "drifting", "wrong", "in part", "silent"])
+def test_long_sequences_of_confident_models(level, kind):
+    rng = np.random.default_rng(11)
+    for count, frames in ((89, 2900), (400, 1500)):
+        tokens = random_tokens(rng, count, 12, 0, 0.1)
+        scores = rng.normal(size=(1, frames, 12))
+        scores[0, np.arange(frames), alignment(rng, kind, tokens, frames, 12)] += 20
+        check(scores, tokens[None])

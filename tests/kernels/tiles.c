@@ -1,0 +1,44 @@
+/* Tiles of frames, and vectors: what test_tiles.py calls, compiled at every level, with and without extensions of C. */
+#include "simd/tile.h"
+
+#define TILES(real, name)                                                                                         \
+    void open_tile_##name(const real *x, ptrdiff_t stride, int n, ptrdiff_t n_classes, real *scratch, double *y,  \
+                          double *sum, double *range)                                                             \
+    {                                                                                                             \
+        fsl_open_tile_##name(x, stride, n, n_classes, scratch, y, sum, range);                                    \
+    }                                                                                                             \
+    void close_tile_##name(const double *y, const double *sum, const double *post, double scale,                  \
+                           ptrdiff_t stride, int n, ptrdiff_t n_classes, real *scratch, real *x)                  \
+    {                                                                                                             \
+        fsl_close_tile_##name(y, sum, post, scale, stride, n, n_classes, scratch, x);                             \
+    }                                                                                                             \
+    void open_classes_##name(const real *x, ptrdiff_t stride, int n, ptrdiff_t n_classes, const int64_t *classes, \
+                             ptrdiff_t n_used, real *scratch, double *y, double *sum, double *range, double *m)   \
+    {                                                                                                             \
+        fsl_open_classes_##name(x, stride, n, n_classes, classes, n_used, scratch, y, sum, range, m);             \
+    }                                                                                                             \
+    void close_classes_##name(const double *post, double scale, ptrdiff_t stride, int n, ptrdiff_t n_classes,     \
+                              real *scratch, real *x)                                                             \
+    {                                                                                                             \
+        fsl_close_classes_##name(post, scale, stride, n, n_classes, scratch, x);                                  \
+    }
+
+TILES(float, f32)
+TILES(double, f64)
+
+/* a[i - 1] and a[i + 1] of a vector, with a carry; returns the number of lanes. */
+int shift(const double *a, double carry, double *up, double *down)
+{
+    fsl_store_x(up, fsl_shift_up_x(fsl_load_x(a), carry));
+    fsl_store_x(down, fsl_shift_down_x(fsl_load_x(a), carry));
+    return FSL_X;
+}
+
+void transpose(const double *a, double *out)
+{
+    const double *rows[FSL_X];
+    fsl_x r[FSL_X];
+    for (int i = 0; i < FSL_X; i++) rows[i] = a + i * FSL_X;
+    fsl_load_transposed_x(rows, r);
+    for (int i = 0; i < FSL_X; i++) fsl_store_x(out + i * FSL_X, r[i]);
+}
