@@ -14,15 +14,7 @@
 #include "lattice/extended_range.h"
 
 #define FSL_DIAGONAL_LANES 8
-#define FSL_DIAGONAL_LOG2E 1.442695040888963407
 #define FSL_DIAGONAL_NONE 2.0 /* in place of a share: no path leads to the cell */
-
-/* 2^n for an integral n <= 0. */
-FSL_INLINE double fsl_diagonal_factor(double n)
-{
-    n = n < -1023.0 ? -1023.0 : n;
-    return fsl_from64(fsl_bits64(n + (6755399441055744.0 + 1023.0)) << 52);
-}
 
 /* Fetches n bytes that will be read, or written. */
 FSL_INLINE void fsl_diagonal_fetch(const void *from, ptrdiff_t n)
@@ -65,9 +57,9 @@ FSL_INLINE void fsl_diagonal_values(const double *restrict cost, double rate, do
             const double k = rint(cost[r] * -rate), rest = cost[r] * -rate - k;
             const double m = fsl_exp_reduced64(rest * FSL_LN2);
             const double unit = fsl_max64(fsl_max64(e1[r - 1], e1[r]), e2[r - 1]);
-            const double up = v1[r - 1] * fsl_diagonal_factor(e1[r - 1] - unit);
-            const double left = v1[r] * fsl_diagonal_factor(e1[r] - unit);
-            const double corner = v2[r - 1] * fsl_diagonal_factor(e2[r - 1] - unit);
+            const double up = v1[r - 1] * fsl_pow2_negative(e1[r - 1] - unit);
+            const double left = v1[r] * fsl_pow2_negative(e1[r] - unit);
+            const double corner = v2[r - 1] * fsl_pow2_negative(e2[r - 1] - unit);
             const double sum = up + left + corner;
             const double value = k >= -limit ? sum * m : 0.0;
             v[r] = value > 0 ? fsl_mantissa(value) : 0.0;
@@ -123,9 +115,9 @@ FSL_UNUSED static void fsl_diagonal_share_wide(const double *restrict cost, doub
         const int beside = (e2[r - 1] - unit) + (f2[r - 1] - unit_f) > 0;
         unit = beside ? e2[r - 1] : unit;
         unit_f = beside ? f2[r - 1] : unit_f;
-        const double up = v1[r - 1] * fsl_diagonal_factor((e1[r - 1] - unit) + (f1[r - 1] - unit_f));
-        const double left = v1[r] * fsl_diagonal_factor((e1[r] - unit) + (f1[r] - unit_f));
-        const double corner = v2[r - 1] * fsl_diagonal_factor((e2[r - 1] - unit) + (f2[r - 1] - unit_f));
+        const double up = v1[r - 1] * fsl_pow2_negative((e1[r - 1] - unit) + (f1[r - 1] - unit_f));
+        const double left = v1[r] * fsl_pow2_negative((e1[r] - unit) + (f1[r] - unit_f));
+        const double corner = v2[r - 1] * fsl_pow2_negative((e2[r - 1] - unit) + (f2[r - 1] - unit_f));
         const double sum = up + left + corner;
         const double value = alive ? sum * fsl_exp_reduced64(rest * FSL_LN2) : 0.0;
         double low = unit_f + k_rest + fsl_exponent(value);

@@ -4,7 +4,7 @@
 cdef extern from "lattice/diagonals.h" nogil:
     enum:
         LANES "FSL_DIAGONAL_LANES"
-    const double LOG2_E "FSL_DIAGONAL_LOG2E"
+    const double LOG2E "FSL_LOG2E"
     void fetch "fsl_diagonal_fetch"(const void *source, Py_ssize_t n) noexcept
     void fetch_to_write "fsl_diagonal_fetch_to_write"(void *to, Py_ssize_t n) noexcept
     void cost_range "fsl_diagonal_range"(const double *cost, Py_ssize_t lo, Py_ssize_t hi, double *least,

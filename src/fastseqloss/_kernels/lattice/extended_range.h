@@ -56,7 +56,7 @@ FSL_INLINE double fsl_log_total(double a, double ea, double b, double eb)
 
 /* exp(z) is fsl_split_mantissa(z, k) * 2^k with k = fsl_split_exponent(z); the power of two is not computed. It is 0 if
  * k is DEAD. */
-FSL_INLINE double fsl_split_exponent(double z) { return fsl_max64(rint(z * 1.442695040888963407), FSL_DEAD); }
+FSL_INLINE double fsl_split_exponent(double z) { return fsl_max64(rint(z * FSL_LOG2E), FSL_DEAD); }
 
 FSL_INLINE double fsl_split_mantissa(double z, double k)
 {

@@ -93,17 +93,31 @@ FSL_INLINE void fsl_grid_join(const double *restrict a, const double *restrict e
     }
 }
 
-/* Value a * w of a node with a single incoming arc. */
-FSL_INLINE void fsl_grid_times(double a, double ea, double w, double x, double *v, double *e)
+/* Value a * w of a node with a single incoming arc; unless `best`, the weight becomes the share. */
+FSL_INLINE void fsl_grid_pass(double a, double ea, double *w, double x, double *v, double *e, int best)
 {
-    fsl_normalise(a * w, fsl_max64(ea + x, FSL_DEAD), v, e);
+    fsl_normalise(a * *w, fsl_max64(ea + x, FSL_DEAD), v, e);
+    if (!best) *w = *v > 0 ? 1.0 : 0.0;
 }
 
-/* The same; the weight becomes the share. */
-FSL_INLINE void fsl_grid_pass(double a, double ea, double *w, double x, double *v, double *e)
+/* Values max(a * wa, b * wb); by_label is 1 where the second is the greater one. */
+FSL_INLINE void fsl_grid_choose(const double *restrict a, const double *restrict ea, const double *restrict wa,
+                                const double *restrict xa, const double *restrict b, const double *restrict eb,
+                                const double *restrict wb, const double *restrict xb, double *restrict v,
+                                double *restrict e, unsigned char *restrict by_label, ptrdiff_t n)
 {
-    fsl_grid_times(a, ea, *w, x, v, e);
-    *w = *v > 0 ? 1.0 : 0.0;
+    FSL_SIMD()
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const double first = a[i] * wa[i], second = b[i] * wb[i];
+        const double unit_a = fsl_max64(ea[i] + xa[i], FSL_DEAD), unit_b = fsl_max64(eb[i] + xb[i], FSL_DEAD);
+        const double apart = unit_a - unit_b, below = fsl_pow2(-fabs(apart));
+        const double fa = apart >= 0 ? first : first * below, fb = apart >= 0 ? second * below : second;
+        const int second_wins = fb > fa;
+        const double most = second_wins ? second : first;
+        by_label[i] = (unsigned char)second_wins;
+        v[i] = most > 0 ? fsl_mantissa(most) : 0.0;
+        e[i] = fsl_own_exponent(most, second_wins ? unit_b : unit_a);
+    }
 }
 
 /* Sets the shares of the arcs from row n - 1 that lead to no node of row n to 0. */
@@ -117,33 +131,44 @@ FSL_UNUSED static void fsl_grid_close(const fsl_grid *grid, ptrdiff_t n)
     for (ptrdiff_t u = fsl_most(hi, from); u < to; u++) label[u] = 0;
 }
 
-/* Total v * 2^e of all paths; weights become shares. */
-FSL_UNUSED static void fsl_grid_forward(fsl_grid *grid, double *total, double *total_e)
+/* Total v * 2^e of all paths, and weights become shares; or value of the best path. */
+FSL_INLINE void fsl_grid_sweep(fsl_grid *grid, double *total, double *total_e, int best)
 {
     double *v = grid->v[0], *e = grid->e[0], *next = grid->v[1], *next_e = grid->e[1];
     v[0] = 1;
     e[0] = 0;
     for (ptrdiff_t n = 1; n <= grid->rows; n++) {
         const ptrdiff_t from = grid->first[n - 1], to = grid->last[n - 1], lo = grid->first[n], hi = grid->last[n];
-        const ptrdiff_t at = grid->at[n - 1], both = fsl_most(lo, from + 1);
+        const ptrdiff_t at = grid->at[n - 1], both = fsl_most(lo, from + 1), count = fsl_least(to, hi) - both + 1;
         double *blank = grid->blank + at, *blank_e = grid->blank_e + at;
         double *label = grid->label + at, *label_e = grid->label_e + at;
         if (from >= lo && from <= hi)
-            fsl_grid_pass(v[from], e[from], blank + from, blank_e[from], next + from, next_e + from);
-        fsl_grid_join(v + both, e + both, blank + both, blank_e + both, v + both - 1, e + both - 1, label + both - 1,
-                      label_e + both - 1, next + both, next_e + both, fsl_least(to, hi) - both + 1);
+            fsl_grid_pass(v[from], e[from], blank + from, blank_e[from], next + from, next_e + from, best);
+        if (best)
+            fsl_grid_choose(v + both, e + both, blank + both, blank_e + both, v + both - 1, e + both - 1,
+                            label + both - 1, label_e + both - 1, next + both, next_e + both,
+                            grid->by_label + at + both, count);
+        else
+            fsl_grid_join(v + both, e + both, blank + both, blank_e + both, v + both - 1, e + both - 1,
+                          label + both - 1, label_e + both - 1, next + both, next_e + both, count);
         if (to + 1 >= lo && to + 1 <= hi)
-            fsl_grid_pass(v[to], e[to], label + to, label_e[to], next + to + 1, next_e + to + 1);
+            fsl_grid_pass(v[to], e[to], label + to, label_e[to], next + to + 1, next_e + to + 1, best);
         for (ptrdiff_t u = fsl_most(lo, to + 2); u <= hi; u++) {
             next[u] = 0;
             next_e[u] = FSL_DEAD;
         }
-        fsl_grid_close(grid, n);
+        if (!best) fsl_grid_close(grid, n);
         double *swap = v; v = next; next = swap;
         swap = e; e = next_e; next_e = swap;
     }
     *total = v[grid->end];
     *total_e = e[grid->end];
+}
+
+/* Total v * 2^e of all paths; weights become shares. */
+FSL_UNUSED static void fsl_grid_forward(fsl_grid *grid, double *total, double *total_e)
+{
+    fsl_grid_sweep(grid, total, total_e, 0);
 }
 
 /* ---- backward ------------------------------------------------------------------------------ */
@@ -237,26 +262,6 @@ FSL_UNUSED static void fsl_grid_slopes(fsl_grid *grid, double *total, double *to
 
 /* ---- best path ----------------------------------------------------------------------------- */
 
-/* Values max(a * wa, b * wb); by_label is 1 where the second is the greater one. */
-FSL_INLINE void fsl_grid_choose(const double *restrict a, const double *restrict ea, const double *restrict wa,
-                                const double *restrict xa, const double *restrict b, const double *restrict eb,
-                                const double *restrict wb, const double *restrict xb, double *restrict v,
-                                double *restrict e, unsigned char *restrict by_label, ptrdiff_t n)
-{
-    FSL_SIMD()
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const double first = a[i] * wa[i], second = b[i] * wb[i];
-        const double unit_a = fsl_max64(ea[i] + xa[i], FSL_DEAD), unit_b = fsl_max64(eb[i] + xb[i], FSL_DEAD);
-        const double apart = unit_a - unit_b, below = fsl_pow2(-fabs(apart));
-        const double fa = apart >= 0 ? first : first * below, fb = apart >= 0 ? second * below : second;
-        const int second_wins = fb > fa;
-        const double most = second_wins ? second : first;
-        by_label[i] = (unsigned char)second_wins;
-        v[i] = most > 0 ? fsl_mantissa(most) : 0.0;
-        e[i] = fsl_own_exponent(most, second_wins ? unit_b : unit_a);
-    }
-}
-
 /* Columns of the best path, from the better arc into each node. */
 FSL_UNUSED static void fsl_grid_trace(const fsl_grid *grid)
 {
@@ -272,30 +277,7 @@ FSL_UNUSED static void fsl_grid_trace(const fsl_grid *grid)
  * blank is taken. */
 FSL_UNUSED static void fsl_grid_best(fsl_grid *grid, double *total, double *total_e)
 {
-    double *v = grid->v[0], *e = grid->e[0], *next = grid->v[1], *next_e = grid->e[1];
-    v[0] = 1;
-    e[0] = 0;
-    for (ptrdiff_t n = 1; n <= grid->rows; n++) {
-        const ptrdiff_t from = grid->first[n - 1], to = grid->last[n - 1], lo = grid->first[n], hi = grid->last[n];
-        const ptrdiff_t at = grid->at[n - 1], both = fsl_most(lo, from + 1);
-        const double *blank = grid->blank + at, *blank_e = grid->blank_e + at;
-        const double *label = grid->label + at, *label_e = grid->label_e + at;
-        if (from >= lo && from <= hi)
-            fsl_grid_times(v[from], e[from], blank[from], blank_e[from], next + from, next_e + from);
-        fsl_grid_choose(v + both, e + both, blank + both, blank_e + both, v + both - 1, e + both - 1, label + both - 1,
-                        label_e + both - 1, next + both, next_e + both, grid->by_label + at + both,
-                        fsl_least(to, hi) - both + 1);
-        if (to + 1 >= lo && to + 1 <= hi)
-            fsl_grid_times(v[to], e[to], label[to], label_e[to], next + to + 1, next_e + to + 1);
-        for (ptrdiff_t u = fsl_most(lo, to + 2); u <= hi; u++) {
-            next[u] = 0;
-            next_e[u] = FSL_DEAD;
-        }
-        double *swap = v; v = next; next = swap;
-        swap = e; e = next_e; next_e = swap;
-    }
-    *total = v[grid->end];
-    *total_e = e[grid->end];
+    fsl_grid_sweep(grid, total, total_e, 1);
     fsl_grid_trace(grid);
 }
 

@@ -13,6 +13,8 @@
 
 #include "simd/compiler.h"
 
+#define FSL_LOG2E 1.442695040888963407
+
 /* ---- bit operations ----------------------------------------------------------------------- */
 
 FSL_INLINE uint64_t fsl_bits64(double x) { uint64_t b; memcpy(&b, &x, 8); return b; }
@@ -29,6 +31,13 @@ FSL_INLINE double fsl_pow2(double n)
 {
     n = n < -1023.0 ? -1023.0 : n;
     n = n > 1023.0 ? 1023.0 : n;
+    return fsl_from64(fsl_bits64(n + (6755399441055744.0 + 1023.0)) << 52);
+}
+
+/* The same for n <= 0. */
+FSL_INLINE double fsl_pow2_negative(double n)
+{
+    n = n < -1023.0 ? -1023.0 : n;
     return fsl_from64(fsl_bits64(n + (6755399441055744.0 + 1023.0)) << 52);
 }
 
@@ -58,7 +67,7 @@ FSL_INLINE double fsl_exp64(double x)
 {
     x = x < -746.0 ? -746.0 : x;
     x = x > 710.0 ? 710.0 : x;
-    const double k = rint(x * 1.442695040888963407);
+    const double k = rint(x * FSL_LOG2E);
     const double half = rint(k * 0.5);
     return fsl_exp_reduced64(fsl_reduce64(x, k)) * fsl_pow2(half) * fsl_pow2(k - half);
 }
@@ -67,7 +76,7 @@ FSL_INLINE double fsl_exp64(double x)
  * and leaves it in the low bits. */
 FSL_INLINE double fsl_exp_normal64(double x)
 {
-    const double z = x * 1.442695040888963407 + (6755399441055744.0 + 1023.0);
+    const double z = x * FSL_LOG2E + (6755399441055744.0 + 1023.0);
     const double k = z - (6755399441055744.0 + 1023.0);
     return fsl_exp_reduced64(fsl_reduce64(x, k)) * fsl_from64(fsl_bits64(z) << 52);
 }
@@ -89,7 +98,7 @@ FSL_INLINE float fsl_exp32(float x)
 {
     x = x < -104.0f ? -104.0f : x;
     x = x > 89.0f ? 89.0f : x;
-    const float k = rintf(x * 1.44269504f);
+    const float k = rintf(x * (float)FSL_LOG2E);
     const float half = rintf(k * 0.5f);
     const float first = fsl_from32(fsl_bits32(half + (12582912.0f + 127.0f)) << 23);
     const float second = fsl_from32(fsl_bits32(k - half + (12582912.0f + 127.0f)) << 23);
@@ -102,8 +111,8 @@ FSL_INLINE float fsl_exp32(float x)
  * bits 0 and is 0. */
 FSL_INLINE float fsl_exp_normal32(float x)
 {
-    const float z = x * 1.44269504f + (12582912.0f + 127.0f);
-    const float t = x * 1.44269504f - (z - (12582912.0f + 127.0f));
+    const float z = x * (float)FSL_LOG2E + (12582912.0f + 127.0f);
+    const float t = x * (float)FSL_LOG2E - (z - (12582912.0f + 127.0f));
     float p = 0.000153533557f;
     p = p * t + 0.00133988772f;
     p = p * t + 0.00961843741f;

@@ -7,8 +7,6 @@
 
 #include "simd/math.h"
 
-#define FSL_DTW_LANES 8 /* lo and hi are multiples of it */
-
 FSL_INLINE double fsl_dtw_square(const double *x, const double *y, ptrdiff_t r)
 {
     return (x[r] - y[r]) * (x[r] - y[r]);

@@ -12,7 +12,7 @@ from libc.string cimport memset
 
 from fastseqloss._kernels.lattice.extended_range cimport DEAD
 from fastseqloss._kernels.lattice.diagonals cimport (
-    LANES, LOG2_E, cost_range, diagonal_best, diagonal_posteriors, diagonal_share, diagonal_share_wide, diagonal_sum,
+    LANES, LOG2E, cost_range, diagonal_best, diagonal_posteriors, diagonal_share, diagonal_share_wide, diagonal_sum,
     fetch, fetch_to_write,
 )
 from fastseqloss._kernels.parallel.workspace cimport size_product, take
@@ -308,9 +308,9 @@ cdef inline double solve(CostGrid *g, const floating *costs) noexcept nogil:
     cdef double steps = <double> g.rows + g.columns
     cdef Value total
     if g.gamma > 0:
-        total = forward(g, costs, SUM, LOG2_E / g.gamma, 2.0 ** 50 / steps)
+        total = forward(g, costs, SUM, LOG2E / g.gamma, 2.0 ** 50 / steps)
         if g.least > -INFINITY and not is_exact(g, total):
-            total = forward(g, costs, WIDE, LOG2_E / g.gamma, 2.0 ** 94 / steps)
+            total = forward(g, costs, WIDE, LOG2E / g.gamma, 2.0 ** 94 / steps)
     else:
         total = forward(g, costs, BEST, 1, INFINITY)
     if g.least == -INFINITY:
@@ -319,7 +319,7 @@ cdef inline double solve(CostGrid *g, const floating *costs) noexcept nogil:
         total = forward(g, costs, BEST, 2.0 ** -64, INFINITY)
     if g.mode == BEST:
         return total.v / g.rate
-    return -((log64(total.v) * LOG2_E + total.f) + total.e) / g.rate if total.v > 0 else INFINITY
+    return -((log64(total.v) * LOG2E + total.f) + total.e) / g.rate if total.v > 0 else INFINITY
 
 
 # ---- up -------------------------------------------------------------------------------------

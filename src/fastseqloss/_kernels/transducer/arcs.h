@@ -6,8 +6,8 @@
 #include "lattice/extended_range.h"
 
 /* w * 2^e = exp(z - m) / sum, a probability of a softmax with maximum m and sum of exp(x - m). */
-FSL_UNUSED static void fsl_softmax_weights(int n, const double *restrict z, const double *restrict m,
-                                           const double *restrict sum, double *restrict w, double *restrict e)
+FSL_UNUSED static void fsl_rnnt_softmax_weights(int n, const double *restrict z, const double *restrict m,
+                                                const double *restrict sum, double *restrict w, double *restrict e)
 {
     FSL_SIMD()
     for (int i = 0; i < n; i++) {
@@ -18,8 +18,8 @@ FSL_UNUSED static void fsl_softmax_weights(int n, const double *restrict z, cons
 }
 
 /* w * 2^e = sigmoid(z), and weights of labels are multiplied by 1 - sigmoid(z). */
-FSL_UNUSED static void fsl_sigmoid_weights(int n, const double *restrict z, double *restrict w, double *restrict e,
-                                           double *restrict label, double *restrict label_e)
+FSL_UNUSED static void fsl_rnnt_sigmoid_weights(int n, const double *restrict z, double *restrict w, double *restrict e,
+                                                double *restrict label, double *restrict label_e)
 {
     FSL_SIMD()
     for (int i = 0; i < n; i++) {
@@ -34,7 +34,7 @@ FSL_UNUSED static void fsl_sigmoid_weights(int n, const double *restrict z, doub
 }
 
 /* w * 2^e = exp(z). */
-FSL_UNUSED static void fsl_log_weights(int n, const double *restrict z, double *restrict w, double *restrict e)
+FSL_UNUSED static void fsl_rnnt_log_weights(int n, const double *restrict z, double *restrict w, double *restrict e)
 {
     FSL_SIMD()
     for (int i = 0; i < n; i++) {
@@ -45,7 +45,7 @@ FSL_UNUSED static void fsl_log_weights(int n, const double *restrict z, double *
 }
 
 /* w * 2^e = p. */
-FSL_UNUSED static void fsl_plain_weights(int n, const double *restrict p, double *restrict w, double *restrict e)
+FSL_UNUSED static void fsl_rnnt_plain_weights(int n, const double *restrict p, double *restrict w, double *restrict e)
 {
     for (int i = 0; i < n; i++) {
         int k = 0;

@@ -7,7 +7,7 @@ from fastseqloss._kernels.lattice.extended_range cimport DEAD
 from fastseqloss._kernels.lattice.grid cimport Grid
 from fastseqloss._kernels.parallel.workspace cimport size_product, take
 from fastseqloss._kernels.simd.elements cimport Array, load, store
-from fastseqloss._kernels.transducer.nodes cimport HUGE, Sequence
+from fastseqloss._kernels.transducer.nodes cimport HUGE, Sequence, log_weights
 
 
 cdef extern from "transducer/durations.h" nogil:
@@ -24,10 +24,6 @@ cdef extern from "transducer/durations.h" nogil:
                                            double *e, double *scratch) noexcept
     double duration_forward "fsl_tdt_forward"(const DurationLattice *s, const Grid *grid) noexcept
     void duration_backward "fsl_tdt_backward"(const DurationLattice *s, const Grid *grid) noexcept
-
-
-cdef extern from "transducer/arcs.h" nogil:
-    void log_weights "fsl_log_weights"(int n, const double *z, double *w, double *e) noexcept
 
 
 # Arguments of a call; n is 0 without durations.

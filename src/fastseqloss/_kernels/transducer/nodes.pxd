@@ -20,12 +20,12 @@ from fastseqloss._kernels.simd.rows cimport (
 
 
 cdef extern from "transducer/arcs.h" nogil:
-    void softmax_weights "fsl_softmax_weights"(int n, const double *z, const double *m, const double *sums, double *w,
-                                               double *e) noexcept
-    void sigmoid_weights "fsl_sigmoid_weights"(int n, const double *z, double *w, double *e, double *label,
-                                               double *label_e) noexcept
-    void log_weights "fsl_log_weights"(int n, const double *z, double *w, double *e) noexcept
-    void plain_weights "fsl_plain_weights"(int n, const double *p, double *w, double *e) noexcept
+    void softmax_weights "fsl_rnnt_softmax_weights"(int n, const double *z, const double *m, const double *sums,
+                                                    double *w, double *e) noexcept
+    void sigmoid_weights "fsl_rnnt_sigmoid_weights"(int n, const double *z, double *w, double *e, double *label,
+                                                    double *label_e) noexcept
+    void log_weights "fsl_rnnt_log_weights"(int n, const double *z, double *w, double *e) noexcept
+    void plain_weights "fsl_rnnt_plain_weights"(int n, const double *p, double *w, double *e) noexcept
 
 cdef enum:
     BLOCK = 4096      # elements of a block of rows, unless a single row has more
