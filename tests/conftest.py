@@ -57,7 +57,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Mark as thorough what repeats a test at a level other than the one in use, or with more random examples."""
     others = set(levels.available_levels()) - {levels.level}
     for item in items:
-        if is_thorough(config) and getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+        is_random = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+        if is_random and is_thorough(config) and profile != "ci":  # CI repeats the examples of the default run
             item.add_marker(pytest.mark.thorough)
         callspec = getattr(item, "callspec", None)
         if callspec and any(isinstance(value, str) and value in others for value in callspec.params.values()):
