@@ -33,6 +33,7 @@ def assert_close(a, b, tolerance=1e-11):
     np.testing.assert_allclose(a.detach().double().numpy(), b.detach().double().numpy(), rtol=tolerance, atol=tolerance)
 
 
+LABELS = torch.tensor([[1, 2, 2]])
 PROBLEM, ones, zeros = problem(), torch.ones(T, B, dtype=torch.int64), torch.zeros(V, V)
 LOSSES = {
     "ctc_loss": lambda x: fst.ctc_loss(x, *PROBLEM),
@@ -41,7 +42,7 @@ LOSSES = {
     "softmax_cross_entropy": lambda x: fst.softmax_cross_entropy(x, ones),
     "softmax_cross_entropy, none": lambda x: fst.softmax_cross_entropy(x, ones, reduction="none").sum(),
     "rnnt_loss": lambda x: fst.rnnt_loss(x, [1, 2, 2]),  # one sequence of T frames and B - 1 labels
-    "rnnt_loss, none": lambda x: fst.rnnt_loss(x[None], torch.tensor([[1, 2, 2]]), reduction="none").sum(),
+    "rnnt_loss, none": lambda x: fst.rnnt_loss(x[None], LABELS, reduction="none").sum(),
     "rnnt_simple_loss": lambda x: fst.rnnt_simple_loss(x, x[:, 1:], ones[:, 2:]),
     "tdt_loss": lambda x: fst.tdt_loss(x, x[..., :3], [1, 2, 2], durations=[0, 1, 2]),
     "crf_loss": lambda x: fst.crf_loss(x, ones, zeros),

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.peers
 torch = pytest.importorskip("torch", reason="the extra `peers` installs it")
 
 import fastseqloss.torch as fst  # noqa: E402
+from fastseqloss.torch import transducer  # noqa: E402
 from torch_cases import FLOATS, B, T, V, every_loss, logits, problem  # noqa: E402
 
 
@@ -74,9 +75,14 @@ def test_half_precision_takes_one_array(monkeypatch, dtype, name):
 def test_scores_are_let_go(loss, monkeypatch):
     """Who keeps a loss after its backward pass keeps no scores."""
     seen = []
-    for name in ("_ctc_loss", "_softmax_cross_entropy", "_crf_loss"):
-        real = getattr(fst, name)
-        monkeypatch.setattr(fst, name, lambda x, *a, real=real, **b: (seen.append(weakref.ref(x)), real(x, *a, **b))[1])
+    wrapped = {
+        fst: ("_ctc_loss", "_softmax_cross_entropy", "_crf_loss"),
+        transducer: ("_rnnt_loss", "_tdt_loss", "_rnnt_simple_loss"),
+    }
+    for module, name in ((module, name) for module, names in wrapped.items() for name in names):
+        real = getattr(module, name)
+        watch = lambda x, *a, real=real, **b: (seen.append(weakref.ref(x)), real(x, *a, **b))[1]  # noqa: E731
+        monkeypatch.setattr(module, name, watch)
     value = loss(logits())
     value.backward()
     gc.collect()
