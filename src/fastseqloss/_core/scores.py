@@ -52,6 +52,11 @@ def as_scores(name: str, value: Any, steps: str = "T") -> Scores:
     if given.ndim not in (2, 3):
         raise ValueError(f"{name} has shape {given.shape}; allowed: [B, {steps}, V], or [{steps}, V] for one sequence")
     _check_classes(name, given)
+    return as_batch(name, given)
+
+
+def as_batch(name: str, given: NDArray[Any]) -> Scores:
+    """Return scores in float32 or float64, with a batch axis, for an array of two axes, or of three with its own."""
     values = as_floats(name, given)
     if values.itemsize == 2:
         values = values.astype(np.float32)

@@ -114,13 +114,18 @@ class Schedule(NamedTuple):
     threads: int
 
 
-def schedule(work: NDArray[np.float64] | NDArray[np.int64], num_threads: int | None) -> Schedule:
+def schedule(
+    work: NDArray[np.float64] | NDArray[np.int64], num_threads: int | None, items: int | None = None
+) -> Schedule:
     """Return the order of sequences of `work` nanoseconds, and the number of threads.
+
+    Workers share `items`, the sequences themselves by default.
 
     With several threads the longest sequences come first.
     """
     batch = len(work)
-    if batch < 2:
-        return Schedule(np.zeros(batch, np.int64), threads_for(num_threads, 0.0, batch))
-    threads = threads_for(num_threads, float(work.sum()), batch)
+    items = batch if items is None else items
+    if items < 2:
+        return Schedule(np.arange(batch), threads_for(num_threads, 0.0, items))
+    threads = threads_for(num_threads, float(work.sum()), items)
     return Schedule(np.argsort(-work, kind="stable") if threads > 1 else np.arange(batch), threads)

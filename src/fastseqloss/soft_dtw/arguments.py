@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_array, as_floats, as_lengths, kernel_ready, native
 from .._core.options import as_integer, as_number
-from .._core.scores import Scores
+from .._core.scores import Scores, as_batch
 from .._core.threads import Schedule, schedule
 
 _LEAST_GAMMA = 1e-300  # costs of any size divided by a smaller one overflow
@@ -73,12 +73,9 @@ def as_series(x: ArrayLike, y: ArrayLike) -> Series:
     values = [as_floats(name, given) for name, given in (("x", first), ("y", second))]
     double = any(array.dtype == np.float64 for array in values)
     dtype = np.float64 if double else np.float32
-    values = [kernel_ready(_in_batch(array.astype(dtype, copy=False))) for array in values]
+    values = [array.astype(dtype, copy=False) for array in values]
+    values = [kernel_ready(array[None] if array.ndim == 2 else array) for array in values]
     return Series(Scores(values[0], first), Scores(values[1], second))
-
-
-def _in_batch(array: NDArray[Any]) -> NDArray[Any]:
-    return array[None] if array.ndim == 2 else array
 
 
 def _as_one(name: str, value: ArrayLike) -> NDArray[Any]:
@@ -96,10 +93,7 @@ def as_costs(costs: ArrayLike) -> Scores:
     given = as_array("costs", costs)
     if given.ndim not in (2, 3):
         raise ValueError(f"costs has shape {given.shape}; allowed: [B, N, M], or [N, M] for one pair of series")
-    values = as_floats("costs", given)
-    if values.itemsize == 2:
-        values = values.astype(np.float32)
-    return Scores(kernel_ready(_in_batch(values)), given)
+    return as_batch("costs", given)
 
 
 def as_paths(

@@ -99,6 +99,21 @@ def apply(loss: Loss, *scores: Tensor | None) -> Tensor:
     return _as_loss(loss.bound(loss.arrays(scores))(), scores)
 
 
+def sequence_loss(
+    function: Callable[..., Any],
+    scores: dict[str, Tensor],
+    constants: dict[str, Any],
+    num_threads: int | None,
+    **options: Any,
+) -> Tensor:
+    """Return the loss of scores, of which every one has a gradient with the batch axis first."""
+    for name, value in scores.items():
+        as_array(name, value)
+    return apply(
+        Loss(function, tuple(scores), constants, options | {"num_threads": threads(num_threads)}), *scores.values()
+    )
+
+
 class _Loss(Function):
     """A loss and its gradient in float32 or float64, scaled by the cotangent before it is rounded.
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .._core.types import SequenceReduction
 from ..soft_dtw.loss import soft_dtw_loss as _soft_dtw_loss
-from .autograd import Lengths, Loss, apply, as_array, outside_graphs, threads
+from .autograd import Lengths, outside_graphs, sequence_loss
 
 
 @outside_graphs
@@ -64,19 +64,14 @@ def soft_dtw_loss(
     >>> x.grad.flatten()
     tensor([0., 0.])
     """
-    as_array("x", x)
-    as_array("y", y)
-    loss = Loss(
+    return sequence_loss(
         _soft_dtw_loss,
-        ("x", "y"),
+        {"x": x, "y": y},
         {"lengths_x": lengths_x, "lengths_y": lengths_y, "sample_weight": sample_weight},
-        {
-            "gamma": gamma,
-            "divergence": divergence,
-            "band": band,
-            "reduction": reduction,
-            "normalizer": normalizer,
-            "num_threads": threads(num_threads),
-        },
+        num_threads,
+        gamma=gamma,
+        divergence=divergence,
+        band=band,
+        reduction=reduction,
+        normalizer=normalizer,
     )
-    return apply(loss, x, y)

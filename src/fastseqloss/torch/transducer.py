@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -11,21 +11,7 @@ from .._core.types import BlankModel, Infeasible, Input, SequenceReduction, Topo
 from ..transducer.loss import rnnt_loss as _rnnt_loss
 from ..transducer.simple import rnnt_simple_loss as _rnnt_simple_loss
 from ..transducer.tdt import tdt_loss as _tdt_loss
-from .autograd import Lengths, Loss, apply, as_array, outside_graphs, threads
-
-
-def _apply(
-    function: Callable[..., Any],
-    scores: dict[str, Tensor],
-    constants: dict[str, Any],
-    num_threads: int | None,
-    **options: Any,
-) -> Tensor:
-    """Return the loss of scores, of which every one has a gradient with the batch axis first."""
-    for name, value in scores.items():
-        as_array(name, value)
-    loss = Loss(function, tuple(scores), constants, options | {"num_threads": threads(num_threads)})
-    return apply(loss, *scores.values())
+from .autograd import Lengths, outside_graphs, sequence_loss
 
 
 @outside_graphs
@@ -93,7 +79,7 @@ def rnnt_loss(
     >>> round(loss.neg().exp().item(), 4), x.grad[0, :, 0, 1]
     (0.25, tensor([ 0.0000, -0.2500]))
     """
-    return _apply(
+    return sequence_loss(
         _rnnt_loss,
         {"logits": logits},
         {
@@ -168,7 +154,7 @@ def tdt_loss(
     >>> d.grad[0, 1, 1]
     tensor([ 0.5000, -0.5000])
     """
-    return _apply(
+    return sequence_loss(
         _tdt_loss,
         {"logits": logits, "duration_logits": duration_logits},
         {
@@ -241,7 +227,7 @@ def rnnt_simple_loss(
     tensor([[ 0.2500, -0.2500],
             [-0.7500,  0.7500]])
     """
-    return _apply(
+    return sequence_loss(
         _rnnt_simple_loss,
         {"am": am, "lm": lm},
         {

@@ -12,7 +12,7 @@ from .._core.labels import Alphabet, Labels, check_labels, read_label_array, rea
 from .._core.messages import listed
 from .._core.options import as_index, as_input_kind, choice
 from .._core.scores import Scores, as_grid_scores
-from .._core.threads import Schedule, threads_for
+from .._core.threads import Schedule, schedule, threads_for
 from .._core.types import BlankModel, Infeasible, Topology
 from .._kernels.codes import Input as InputKind
 
@@ -30,7 +30,6 @@ class Lattice(NamedTuple):
     input: InputKind
     hat: bool
     modified: bool
-    infeasible: Infeasible
 
     @property
     def empty(self) -> bool:
@@ -90,7 +89,7 @@ def as_lattice(
         bands = _as_ranges(ranges, scores, frames, checked.lengths)
     if infeasible == "raise":
         require_feasible(frames, checked.lengths, modified)
-    return Lattice(scores, frames, checked, bands, alphabet.blank, kind, hat, modified, infeasible)
+    return Lattice(scores, frames, checked, bands, alphabet.blank, kind, hat, modified)
 
 
 def check_columns(name: str, scores: Scores, labels: Labels, read: Integers | list[Integers], *, full: bool) -> None:
@@ -171,5 +170,4 @@ def schedule_frames(lattice: Lattice, num_threads: int | None) -> Schedule:
     if threads_for(num_threads, batch * n_frames * width * per_node, batch * n_frames) == 1:
         return Schedule(np.arange(batch), 1)
     work = frames * np.minimum(lattice.labels.lengths + 1, width) * per_node
-    threads = threads_for(num_threads, float(work.sum()), int(frames.sum()))
-    return Schedule(np.argsort(-work, kind="stable") if threads > 1 else np.arange(batch), threads)
+    return schedule(work, num_threads, items=int(frames.sum()))

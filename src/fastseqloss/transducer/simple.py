@@ -65,7 +65,6 @@ class _Joiner(NamedTuple):
     labels: Labels
     blank: int
     modified: bool
-    infeasible: Infeasible
 
 
 @overload
@@ -384,7 +383,7 @@ def _as_joiner(
         require_feasible(frames, checked.lengths, modified)
     wide = np.result_type(of_frames.values, of_nodes.values, np.float64 if n_classes <= _FEW else np.float32)
     of_frames, of_nodes = (_widened(x, wide) for x in (of_frames, of_nodes))
-    return _Joiner(of_frames, of_nodes, frames, checked, alphabet.blank, modified, infeasible)
+    return _Joiner(of_frames, of_nodes, frames, checked, alphabet.blank, modified)
 
 
 def _widened(scores: Scores, dtype: np.dtype[Any]) -> Scores:

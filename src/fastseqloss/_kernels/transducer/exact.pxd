@@ -86,26 +86,35 @@ cdef inline double score_of_label(const Problem *p, const Sequence *s, Py_ssize_
     return total
 
 
-cdef inline void split(const Levels *levels, const Score *score, double *sums, double *rest) noexcept nogil:
+cdef inline void note_terms(Levels *levels, const Score *score) noexcept nogil:
     cdef int i
-    memset(sums, 0, levels.n * sizeof(double))
+    for i in range(score.n):
+        note(levels, score.terms[i])
+
+
+cdef inline void add_terms(const Levels *levels, const Score *score, double *sums) noexcept nogil:
+    cdef int i
     for i in range(score.n):
         add_digits(levels, score.terms[i], 1, sums)
+
+
+cdef inline void split(const Levels *levels, const Score *score, double *sums, double *rest) noexcept nogil:
+    memset(sums, 0, levels.n * sizeof(double))
+    add_terms(levels, score, sums)
     rest[0] = score.rest
 
 
 cdef inline void read_levels(Exact *e, const Problem *p, const Sequence *s) noexcept nogil:
     """Note the scores of all arcs."""
     cdef Py_ssize_t n, u
-    cdef int label, i
+    cdef int label
     cdef Score score
     memset(&e.levels, 0, sizeof(Levels))
     for n in range(s.grid.rows):
         for u in range(s.grid.first[n], s.grid.last[n] + 1):
             for label in range(2):
                 score = score_of(p, s, s.grid.at[n] + u, label)
-                for i in range(score.n):
-                    note(&e.levels, score.terms[i])
+                note_terms(&e.levels, &score)
     settle(&e.levels)
 
 

@@ -9,7 +9,7 @@ from fastseqloss._kernels.lattice.exact_sums cimport Levels, add_digits, add_sum
 from fastseqloss._kernels.simd.elements cimport load
 from fastseqloss._kernels.simd.softmax cimport exp64, log64
 from fastseqloss._kernels.transducer.durations cimport DurationLattice, Durations, node_of
-from fastseqloss._kernels.transducer.exact cimport Score, score_of, split
+from fastseqloss._kernels.transducer.exact cimport Score, add_terms, note_terms, score_of, split
 from fastseqloss._kernels.transducer.nodes cimport Problem, Sequence
 
 
@@ -49,18 +49,16 @@ cdef inline void read_logits(ExactDurations *e, const Durations *d, const Sequen
 cdef inline void read_levels(ExactDurations *e, const Durations *d, const Problem *p, const Sequence *s) noexcept nogil:
     """Note the scores of all arcs."""
     cdef Py_ssize_t n, u, k
-    cdef int kind, i
+    cdef int kind
     cdef Score score
     memset(&e.levels, 0, sizeof(Levels))
     for n in range(s.grid.rows):
         for u in range(s.grid.first[n], s.grid.last[n] + 1):
             for kind in range(2):
                 score = score_of(p, s, s.grid.at[n] + u, kind)
-                for i in range(score.n):
-                    note(&e.levels, score.terms[i])
+                note_terms(&e.levels, &score)
             read_logits(e, d, s, n, u, &score)
-            for i in range(score.n):
-                note(&e.levels, score.terms[i])
+            note_terms(&e.levels, &score)
             for k in range(d.n):
                 note(&e.levels, e.logits[k])
     settle(&e.levels)
@@ -93,13 +91,11 @@ cdef inline void arrive(ExactDurations *e, const Durations *d, const Problem *p,
     cdef Py_ssize_t at = s.grid.at[n] + u, levels = e.levels.n
     cdef double *sums = e.sums + e.n_candidates * levels
     cdef Score token = score_of(p, s, at, label), common
-    cdef int i
     read_logits(e, d, s, n, u, &common)
     if not e.value[at] + token.rest + common.rest + e.logits[k] > -INFINITY:
         return
     split(&e.levels, &token, sums, e.rest + e.n_candidates)
-    for i in range(common.n):
-        add_digits(&e.levels, common.terms[i], 1, sums)
+    add_terms(&e.levels, &common, sums)
     add_digits(&e.levels, e.logits[k], 1, sums)
     add_sums(&e.levels, sums, e.best + at * levels, sums)
     e.rest[e.n_candidates] += common.rest + e.value[at]
