@@ -69,7 +69,11 @@ def test_no_path_at_all(level, dtype):
     np.testing.assert_array_equal(loss[1:3], np.inf)
     assert not gradients.emissions[1:3].any()
     rest, slopes = run(case.take([0, 3]))
-    assert_same([loss[[0, 3]], *gradients[1:]], [rest, *slopes[1:]])
+    np.testing.assert_array_equal(loss[[0, 3]], rest)
+    # Gradients summed over the batch: the order of additions depends on its size.
+    rounding = np.finfo(dtype).eps
+    for with_others, alone in zip(gradients[1:], slopes[1:], strict=True):
+        np.testing.assert_allclose(with_others, alone, rtol=4 * rounding, atol=rounding)
     unary, pairwise = fsl.crf_marginals(*case.potentials, **case.ends, pairwise=True)
     assert not unary[1:3].any()
     assert not pairwise[1:3].any()

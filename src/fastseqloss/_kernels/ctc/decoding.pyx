@@ -1,4 +1,4 @@
-"""CTC greedy decoding: the best class of every frame, one sequence at a time."""
+"""Greedy decoding for CTC, the best class of every frame, one sequence at a time."""
 
 from cython cimport floating
 from cython.parallel cimport parallel, threadid
