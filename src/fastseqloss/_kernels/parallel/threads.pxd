@@ -32,3 +32,7 @@ cdef bint enter(Loop *loop) noexcept nogil
 
 # Raises the exception of a status; requires the GIL and runs in the calling thread.
 cdef int check(Status status, size_t workspace) except -1
+
+# Returns memory of a workspace, which need not be zero, or NULL; return_block takes it back with the same size.
+cdef void *take_block(size_t size) noexcept nogil
+cdef void return_block(void *memory, size_t size) noexcept nogil

@@ -22,6 +22,10 @@ cdef extern from "parallel/threads.h" nogil:
     void set_always_help "fsl_always_help"(bint always) noexcept
     void read_workers "fsl_read_workers"(int *most, int *running) noexcept
 
+cdef extern from "parallel/blocks.h" nogil:
+    void *take_kept "fsl_take_block"(size_t size) noexcept
+    void return_kept "fsl_return_block"(void *memory, size_t size) noexcept
+
 main_thread = threading.main_thread().ident
 if watch_forks():
     raise MemoryError("no memory for handlers of forks")
@@ -51,6 +55,14 @@ cdef int check(Status status, size_t workspace) except -1:
         more = " or more" if workspace == SIZE_MAX else ""
         raise MemoryError(f"no memory for a workspace of {workspace} bytes{more}")
     return -1 if status == INTERRUPTED else 0
+
+
+cdef void *take_block(size_t size) noexcept nogil:
+    return take_kept(size)
+
+
+cdef void return_block(void *memory, size_t size) noexcept nogil:
+    return_kept(memory, size)
 
 
 def openmp():

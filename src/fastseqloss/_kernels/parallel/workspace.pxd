@@ -1,7 +1,9 @@
 """Workspace of a call: one part shared by all workers, and one part for each worker."""
 
 from libc.stdint cimport uintptr_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free
+
+from fastseqloss._kernels.parallel.threads cimport return_block, take_block
 
 
 cdef extern from "parallel/workspace.h" nogil:
@@ -18,6 +20,7 @@ cdef enum:
 cdef struct Workspace:
     void *memory       # allocated block, or NULL
     size_t size        # bytes of the block
+    bint zeroed        # 1 if the block was all zeros at first
     uintptr_t common   # shared part
     uintptr_t own      # part of the first worker
     size_t stride      # bytes from one worker's part to the next
@@ -46,12 +49,16 @@ cdef inline bint allocate(Workspace *workspace, size_t common, size_t own, Py_ss
     """
     common, own = round_up_size(common, LINE), round_up_size(own, LINE)
     workspace.size = size_sum(size_sum(common, size_product(own, n_workers)), LINE)
-    workspace.memory = calloc(workspace.size, 1) if zeroed else malloc(workspace.size)
+    workspace.zeroed = zeroed
+    workspace.memory = calloc(workspace.size, 1) if zeroed else take_block(workspace.size)
     workspace.common = round_up_size(<uintptr_t> workspace.memory, LINE)
     workspace.own, workspace.stride = workspace.common + common, own
     return workspace.memory != NULL
 
 
 cdef inline void release(Workspace *workspace) noexcept nogil:
-    free(workspace.memory)
+    if workspace.zeroed:
+        free(workspace.memory)
+    else:
+        return_block(workspace.memory, workspace.size)
     workspace.memory = NULL
