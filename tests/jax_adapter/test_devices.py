@@ -98,24 +98,40 @@ assert len(results) == 2 and all(np.isfinite(loss) for loss in results.values())
 """)  # fmt: skip
 
 
-def test_jax_without_the_callback_of_numpy_arrays():
-    """A version of JAX that has lost it: a warning, and right results."""
-    run_child("""
+# Removes what a future version of JAX may no longer have, and expects a warning.
+WITHOUT = """
 import warnings
-import jax, jax.numpy as jnp
+import jax, jax.ffi, jax.numpy as jnp
 from jax.interpreters import mlir
-if "emit_python_callback" in vars(mlir):
+HANDLER, CALLBACK = {handler}, {callback}
+def refuse(*arguments, **options):
+    raise ValueError("an unknown version")
+if not HANDLER:
+    jax.ffi.register_ffi_target = refuse
+if not CALLBACK and "emit_python_callback" in vars(mlir):
     del mlir.emit_python_callback
-assert not hasattr(mlir, "emit_python_callback")
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     import fastseqloss.jax as fsj
-assert any("does not support JAX" in str(w.message) and w.category is RuntimeWarning for w in caught), caught
+messages = [str(w.message) for w in caught if w.category is RuntimeWarning]
+assert any("does not accept its handler" in message for message in messages) == (not HANDLER), messages
+assert any("does not support JAX" in message for message in messages) == (not HANDLER and not CALLBACK), messages
 x, labels = jnp.zeros((2, 3, 2)), jnp.array([[1], [1]])
 value, gradient = jax.jit(jax.value_and_grad(fsj.ctc_loss_with_lengths))(x, labels, jnp.array([3, 1]))
 assert gradient[1, 0, 1] == -0.25
 assert jax.vmap(jax.grad(fsj.ctc_loss_with_lengths))(x, labels).shape == x.shape
-""")  # fmt: skip
+try:
+    fsj.ctc_loss_with_lengths(x, labels + 5).block_until_ready()
+except (jax.errors.JaxRuntimeError, ValueError) as error:
+    assert "labels[0, 0] is 6" in str(error), error
+else:
+    raise AssertionError
+"""
+
+
+@pytest.mark.parametrize(("handler", "callback"), [(True, False), (False, True), (False, False)])
+def test_versions_of_jax_that_lack_an_interface(handler, callback):
+    run_child(WITHOUT.format(handler=handler, callback=callback))
 
 
 SHARDED = """
@@ -189,3 +205,42 @@ assert jax is not ours and hasattr(jax, "Array") and ours is sys.modules["fastse
 assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_subnormal_numbers_are_kept():
+    """XLA's threads flush them to zero; the losses are those of NumPy."""
+    run_child("""
+import jax, jax.numpy as jnp, numpy as np
+import fastseqloss as fsl, fastseqloss.jax as fsj
+x = np.random.default_rng(0).normal(size=(400, 50, 20)).astype(np.float32)
+targets, weight = np.zeros((400, 50), int), np.full(400, 1e-41, np.float32)
+options = {"reduction": "per_sequence"}
+weighted = jax.jit(lambda x, weight: fsj.softmax_cross_entropy(x, targets, sample_weight=weight, **options))
+expected = fsl.softmax_cross_entropy(x, targets, sample_weight=weight, **options).astype(np.float32)
+assert 0 < expected.max() < np.finfo(np.float32).tiny
+for threads in (1, 2):
+    fsl.set_num_threads(threads)
+    np.testing.assert_array_equal(np.asarray(weighted(x, weight)), expected)
+""")
+
+
+def test_programs_from_a_cache_on_disk(tmp_path):
+    """A compiled program finds its loss in another process, where another one was traced first."""
+    code = """
+import jax, jax.numpy as jnp, numpy as np
+jax.config.update("jax_compilation_cache_dir", {folder!r})
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+import fastseqloss as fsl, fastseqloss.jax as fsj
+x = np.random.default_rng(0).normal(size=(3, 8, 5)).astype(np.float32)
+labels = np.array([[1, 2], [3, 4], [1, 1]])
+for blank in {blanks}:
+    loss, gradient = jax.jit(jax.value_and_grad(lambda x: fsj.ctc_loss_with_lengths(x, labels, blank=blank)))(x)
+    expected = fsl.ctc_loss(x, labels, blank=blank, return_grad=True)
+    np.testing.assert_allclose(loss, expected[0], rtol=1e-6)
+    np.testing.assert_allclose(gradient, expected[1], rtol=1e-6, atol=1e-7)
+"""
+    for blanks in ([0], [0, -5]):
+        run_child(code.format(folder=str(tmp_path), blanks=blanks))
+    assert any(tmp_path.iterdir())
+    run_child(code.format(folder=str(tmp_path), blanks=[-5]))

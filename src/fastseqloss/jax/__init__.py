@@ -1,12 +1,12 @@
 """Losses of JAX arrays on the CPU, for use with `jax.jit`, `jax.grad` and `jax.vmap`. Needs JAX.
 
-The losses of this package as callbacks of JAX programs, with gradients by `jax.custom_vjp`. `ctc_loss` has the
+The losses of this package as custom calls in JAX programs, with gradients by `jax.custom_vjp`. `ctc_loss` has the
 arguments of `optax.losses.ctc_loss`, so a training script needs one changed import:
 
 >>> from fastseqloss.jax import ctc_loss  # instead of: from optax.losses import ctc_loss
 
-One callback computes loss and gradient. It receives NumPy arrays and never blocks; the gradient is copied once into
-JAX's memory. Mapped axes are merged into the batch if the losses of the sequences are independent. Scores of a wrong
+One call computes loss and gradient. It reads the scores and writes the gradient in JAX's memory, without a copy, and it
+never blocks. Mapped axes are merged into the batch if the losses of the sequences are independent. Scores of a wrong
 shape or dtype raise an error during tracing; a wrong value, such as a length out of range, raises an error when the
 program runs, a `jax.errors.JaxRuntimeError` or ValueError depending on the version of JAX, which ends with the message
 of this package. Only first derivatives in reverse mode are available; other derivatives, and those by weights and
@@ -32,7 +32,7 @@ from .._core.types import Input, SequenceReduction, StepReduction
 from ..crf.loss import crf_loss as _crf_loss
 from ..ctc.loss import ctc_loss as _ctc_loss
 from ..steps.classification import softmax_cross_entropy as _softmax_cross_entropy
-from .callback import HostLoss, apply, as_constant, as_operand, as_options, as_per_sequence, as_scores, ndims
+from .callback import HostLoss, apply, as_constant, as_operand, as_options, as_per_sequence, as_scores, named, ndims
 from .reduction import reduce_sequences
 from .soft_dtw import soft_dtw_loss
 from .transducer import rnnt_loss, rnnt_simple_loss, tdt_loss
@@ -115,7 +115,7 @@ def ctc_loss(
     names = ("logit_paddings", "labels", "label_paddings")
     constants = tuple(map(as_constant, names, (logit_paddings, labels, label_paddings)))
     host = HostLoss(
-        loss=_padded_ctc,
+        loss=named(_padded_ctc),
         names=("logits", *names),
         ndims=ndims(scores, *constants),
         n_scores=1,
@@ -215,7 +215,7 @@ def ctc_loss_with_lengths(
         shape = None if constants[0] is None else constants[0].shape
         raise ValueError(f"labels has shape {shape}; allowed: [B, S] as logits [B, T, V], [S] as logits [T, V]")
     host = HostLoss(
-        loss=_ctc_loss,
+        loss=named(_ctc_loss),
         names=("logits", "labels", "logit_lengths", "label_lengths"),
         ndims=ndims(scores, *constants),
         n_scores=1,
@@ -300,7 +300,7 @@ def softmax_cross_entropy(
     shapes = {"none": scores.shape[:-1], "per_sequence": batch}
     differentiable = (scores, targets) if distributions else (scores,)
     host = HostLoss(
-        loss=_softmax_cross_entropy,
+        loss=named(_softmax_cross_entropy),
         names=("logits", "targets", "lengths", "mask", "class_weight", "sample_weight"),
         ndims=ndims(*differentiable, *constants),
         n_scores=len(differentiable),
@@ -308,7 +308,7 @@ def softmax_cross_entropy(
         folds=reduction in shapes,
         shared=("class_weight",),
         options=options,
-        by_targets=_gradient_of_targets if distributions else None,
+        by_targets=named(_gradient_of_targets) if distributions else None,
     )
     return apply(host, differentiable, constants)
 
@@ -416,7 +416,7 @@ def crf_loss(
         as_per_sequence("sample_weight", sample_weight, batch),
     )
     host = HostLoss(
-        loss=_crf_loss,
+        loss=named(_crf_loss),
         names=("emissions", *parameters, "tags", "lengths", "mask", "sample_weight"),
         ndims=ndims(*scores, *constants),
         n_scores=4,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,14 +27,15 @@ _DTYPES = (*_HALVES, "float32", "float64")
 
 @dataclass(frozen=True)
 class HostLoss:
-    """A loss as a callback of JAX. Equal instances compute the same, so JAX compiles a program once.
+    """A loss as a function that JAX programs call. Equal instances compute the same, so JAX compiles a program once.
 
-    Operands are passed in the order of their names, without those that were left out; the first `n_scores` have a
-    gradient. Axes that JAX maps over precede an operand's own axes, with length 1 for an operand that is not mapped.
+    `loss` and `by_targets` are names of functions of modules, such as "fastseqloss.ctc.loss.ctc_loss". Operands are
+    passed in the order of their names, without those that were left out; the first `n_scores` have a gradient. Axes
+    that JAX maps over precede an operand's own axes, with length 1 for an operand that is not mapped. The function
     `by_targets` takes the arguments of the loss and returns the gradient by the second operand, the targets.
     """
 
-    loss: Callable[..., Any]
+    loss: str
     names: tuple[str, ...]
     ndims: tuple[int | None, ...]  # own axes of each operand
     n_scores: int
@@ -40,22 +43,43 @@ class HostLoss:
     folds: bool  # mapped axes may be merged into the batch: the losses of sequences are independent
     shared: tuple[str, ...]  # operands that all sequences of a batch share
     options: tuple[tuple[str, Any], ...]
-    by_targets: Callable[..., NDArray[Any]] | None = None
+    by_targets: str | None = None
     wanted: tuple[str, ...] = ()  # operands whose gradients are returned
     late: bool = False  # the last operand is the cotangents of the losses [B]; only gradients are returned
 
     def __call__(self, *operands: Any) -> Any:
         """Return the loss and the gradients of operands, as arrays of NumPy."""
         arrays = dict(zip(self.given, map(np.asarray, operands), strict=True))
-        ahead = {name: array.shape[: array.ndim - self._ndim(name)] for name, array in arrays.items()}
+        mapped = np.broadcast_shapes(*self._ahead(arrays).values())
+        scores = arrays[self.names[0]]
+        results = () if self.late else (np.empty(mapped + self.shape, scores.dtype),)
+        gradients = [np.empty(mapped + self._own(name, arrays[name]), arrays[name].dtype) for name in self.wanted]
+        results = (*results, *gradients)
+        self.into(tuple(arrays.values()), results)
+        return results
+
+    def into(self, operands: tuple[NDArray[Any], ...], results: tuple[NDArray[Any], ...]) -> None:
+        """Write the loss unless `late`, and the gradients, of operands of NumPy."""
+        arrays = dict(zip(self.given, operands, strict=True))
+        ahead = self._ahead(arrays)
         mapped = np.broadcast_shapes(*ahead.values())
         if not mapped:
-            return self._once(arrays)
-        if self.folds and all(math.prod(ahead[name]) == 1 for name in self.shared if name in ahead):
-            return self._folded(arrays, mapped)
-        whole = {name: np.broadcast_to(array, mapped + self._own(name, array)) for name, array in arrays.items()}
-        rows = [self._once({name: array[at] for name, array in whole.items()}) for at in np.ndindex(mapped)]
-        return tuple(np.stack(column).reshape(mapped + column[0].shape) for column in zip(*rows, strict=True))
+            self._once(arrays, results)
+        elif self.folds and all(math.prod(ahead[name]) == 1 for name in self.shared if name in ahead):
+            self._folded(arrays, mapped, results)
+        else:
+            whole = {name: np.broadcast_to(array, mapped + self._own(name, array)) for name, array in arrays.items()}
+            for at in np.ndindex(mapped):
+                self._once({name: array[at] for name, array in whole.items()}, tuple(x[(*at, ...)] for x in results))
+
+    def describe(self) -> str:
+        """Return the text from which `from_description` makes an equal loss, in another process too."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_description(cls, text: str) -> HostLoss:
+        """Return the loss that a text describes."""
+        return cls(**{name: _as_tuples(value) for name, value in json.loads(text).items()})
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -71,7 +95,13 @@ class HostLoss:
     def _own(self, name: str, array: NDArray[Any]) -> tuple[int, ...]:
         return array.shape[array.ndim - self._ndim(name) :]
 
-    def _folded(self, arrays: dict[str, NDArray[Any]], mapped: tuple[int, ...]) -> Any:
+    def _ahead(self, arrays: dict[str, NDArray[Any]]) -> dict[str, tuple[int, ...]]:
+        """Return the mapped axes of each array."""
+        return {name: array.shape[: array.ndim - self._ndim(name)] for name, array in arrays.items()}
+
+    def _folded(
+        self, arrays: dict[str, NDArray[Any]], mapped: tuple[int, ...], results: tuple[NDArray[Any], ...]
+    ) -> None:
         """Call the loss once, with mapped axes and batch axis merged."""
         batched = len(self.shape) > 0
         batch = math.prod(mapped) * (self.shape[0] if batched else 1)
@@ -82,27 +112,33 @@ class HostLoss:
                 folded[name] = array.reshape(own)
             else:
                 folded[name] = np.broadcast_to(array, mapped + own).reshape(batch, *own[batched:])
-        results = self._once(folded)
-        shapes = (self.shape, *(self._own(name, arrays[name]) for name in self.wanted))
-        return tuple(result.reshape(mapped + shape) for result, shape in zip(results, shapes, strict=True))
+        # Mapped arrays are contiguous, so these are views of the results.
+        merged = [] if self.late else [results[0].reshape(batch, *self.shape[1:])]
+        for name, gradient in zip(self.wanted, results[len(merged) :], strict=True):
+            merged.append(gradient.reshape(batch, *self._own(name, arrays[name])[batched:]))
+        self._once(folded, tuple(merged))
 
-    def _once(self, arrays: dict[str, NDArray[Any]]) -> tuple[NDArray[Any], ...]:
+    def _once(self, arrays: dict[str, NDArray[Any]], results: tuple[NDArray[Any], ...]) -> None:
         given = {name: array for name, array in arrays.items() if name != "cotangent"} | dict(self.options)
-        compute = partial(self.loss, **given)
+        compute = partial(_function(self.loss), **given)
         if self.late:
-            return self._chosen(crf_gradients(compute, np.asarray(arrays["cotangent"], np.float64)))
-        loss, gradients = compute(return_grad=True) if self.wanted else (compute(), ())
-        if isinstance(gradients, np.ndarray):
-            gradients = (gradients,)
-        if self.by_targets is not None and self.names[1] in self.wanted:
-            gradients = (*gradients, self.by_targets(**given).astype(arrays[self.names[1]].dtype))
+            gradients = crf_gradients(compute, np.asarray(arrays["cotangent"], np.float64))
+            by_name = dict(zip(self.names, gradients, strict=False))
+            for name, result in zip(self.wanted, results, strict=True):
+                result[...] = by_name[name]
+            return
+        loss = self._with_gradients(compute, dict(zip(self.wanted, results[1:], strict=True)))
         with np.errstate(over="ignore"):  # a loss beyond the range of float32 is inf
-            rounded = np.asarray(loss, arrays[self.names[0]].dtype)
-        return (rounded, *self._chosen(gradients))
+            results[0][...] = loss
+        if self.by_targets is not None and self.names[1] in self.wanted:
+            results[-1][...] = _function(self.by_targets)(**given)
 
-    def _chosen(self, gradients: tuple[NDArray[Any] | None, ...]) -> tuple[NDArray[Any], ...]:
-        chosen = zip(self.names, gradients, strict=False)
-        return tuple(gradient for name, gradient in chosen if gradient is not None and name in self.wanted)
+    def _with_gradients(self, compute: Callable[..., Any], into: dict[str, NDArray[Any]]) -> Any:
+        """Return the loss; write the gradients but those by targets into arrays."""
+        names = self.names[: self.n_scores - (self.by_targets is not None)]
+        if not any(name in into for name in names):
+            return compute()
+        return compute(grad_out=into[names[0]] if len(names) == 1 else tuple(map(into.get, names)))[0]
 
     def call(self, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> tuple[Any, ...]:
         """Bind this callback in JAX; return the loss unless `late`, and the gradients that are wanted."""
@@ -120,6 +156,23 @@ class HostLoss:
         """Return the gradient of each score, None for one that was not wanted."""
         named = dict(zip(self.wanted, results, strict=True))
         return tuple(map(named.get, self.names[: self.n_scores]))
+
+
+def named(function: Callable[..., Any]) -> str:
+    """Return the name by which a loss refers to a function of this package."""
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def _function(name: str) -> Callable[..., Any]:
+    """Return the function of a name."""
+    module, _, attribute = name.rpartition(".")
+    function: Callable[..., Any] = getattr(sys.modules[module], attribute)
+    return function
+
+
+def _as_tuples(value: Any) -> Any:
+    """Return a value read from JSON with tuples in place of lists."""
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
 def apply(host: HostLoss, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> Any:
@@ -259,6 +312,8 @@ def _as_static(name: str, value: Any) -> Any:
         raise TypeError(f"{name} is traced by JAX; allowed: a value that is known when the program is traced{hint}")
     if isinstance(value, (np.ndarray, jax.Array)):
         value = value.tolist()
+    if isinstance(value, np.generic):
+        value = value.item()
     if name == "durations" and isinstance(value, (list, tuple)):
         return tuple(_as_static(name, each) for each in value)
     try:

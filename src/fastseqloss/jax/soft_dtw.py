@@ -10,7 +10,7 @@ from .._core.options import choice
 from .._core.reduction import SEQUENCE_REDUCTIONS
 from .._core.types import SequenceReduction
 from ..soft_dtw.loss import soft_dtw_loss as _soft_dtw_loss
-from .callback import HostLoss, apply, as_options, as_per_sequence, as_scores, ndims
+from .callback import HostLoss, apply, as_options, as_per_sequence, as_scores, named, ndims
 
 
 def soft_dtw_loss(
@@ -73,7 +73,7 @@ def soft_dtw_loss(
         as_per_sequence("sample_weight", sample_weight, batch),
     )
     host = HostLoss(
-        loss=_soft_dtw_loss,
+        loss=named(_soft_dtw_loss),
         names=("x", "y", "lengths_x", "lengths_y", "sample_weight"),
         ndims=ndims(*scores, *constants),
         n_scores=2,

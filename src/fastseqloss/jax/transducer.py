@@ -12,7 +12,7 @@ from .._core.types import BlankModel, Infeasible, Input, SequenceReduction, Topo
 from ..transducer.loss import rnnt_loss as _rnnt_loss
 from ..transducer.simple import rnnt_simple_loss as _rnnt_simple_loss
 from ..transducer.tdt import tdt_loss as _tdt_loss
-from .callback import HostLoss, apply, as_constant, as_options, as_per_sequence, as_scores, ndims
+from .callback import HostLoss, apply, as_constant, as_options, as_per_sequence, as_scores, named, ndims
 from .reduction import reduce_sequences
 
 
@@ -48,7 +48,7 @@ def _apply(
     if ranges is not None:
         constants["ranges"] = as_constant("ranges", ranges)
     host = HostLoss(
-        loss=function,
+        loss=named(function),
         names=(*scores, *constants),
         ndims=ndims(*arrays, *constants.values()),
         n_scores=len(arrays),
