@@ -111,10 +111,10 @@ with multiprocessing.get_context("METHOD").Pool(2) as pool:
     run(tmp_path, body.replace("METHOD", method))
 
 
-@needs_fork
-def test_children_of_children(tmp_path):
-    """Each generation may have several workers, and leaves its parent's alone."""
-    body = """
+# Programs of one process: each begins and ends with calls of the parent on several threads.
+FORKS = {
+    # Each generation may have several workers, and leaves its parent's alone.
+    "children_of_children": """
 def grandchild():
     return 0 if child()[::2] == (1, expected) else 3
 
@@ -126,28 +126,18 @@ def middle():
     return status if status or solve() == expected else 5
 
 assert in_fork(middle) == 0
-"""
-    run(tmp_path, body)
-
-
-@needs_fork
-def test_generations(tmp_path):
-    """Children of children, each with threads of its own by `num_threads` alone."""
-    body = """
+""",
+    # Children of children, each with threads of its own by `num_threads` alone.
+    "generations": """
 def generation(left):
     if child(4) != (1, had(4), expected):
         return 3
     return in_fork(lambda: generation(left - 1)) if left else 0
 
 assert in_fork(lambda: generation(3)) == 0
-"""
-    run(tmp_path, body)
-
-
-@needs_fork
-def test_fork_by_another_thread(tmp_path):
-    """The thread that forks has had several workers, and so has the main thread, which its children do not have."""
-    body = """
+""",
+    # The thread that forks has had several workers, and so has the main thread, which its children do not have.
+    "fork_by_another_thread": """
 statuses = []
 
 def forks():
@@ -159,8 +149,26 @@ thread = threading.Thread(target=forks)
 thread.start()
 thread.join()
 assert statuses == [0, 0]
-"""
-    run(tmp_path, body)
+""",
+    # None goes back to OpenMP's own number in a child.
+    "none_goes_back_to_openmp_in_a_child": """
+before = fsl.get_num_threads()
+
+def work():
+    if fsl.get_num_threads() != 1:
+        return 3
+    fsl.set_num_threads(None)
+    return 0 if fsl.get_num_threads() == before else 4
+
+assert in_fork(work) == 0
+""",
+}
+
+
+@needs_fork
+def test_forks(tmp_path):
+    again = "assert solve(4) == expected and workers() == had(4)"
+    run(tmp_path, "\n".join(f"# {name}\n{body}\n{again}" for name, body in FORKS.items()))
 
 
 @needs_fork
@@ -198,21 +206,5 @@ if children == [0]:
     assert workers() == (1, 0), workers()
     os._exit(0 if child(4)[1:] == (had(4), expected) else 3)
 assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
-"""
-    run(tmp_path, body)
-
-
-@needs_fork
-def test_none_goes_back_to_openmp_in_a_child(tmp_path):
-    body = """
-before = fsl.get_num_threads()
-
-def work():
-    if fsl.get_num_threads() != 1:
-        return 3
-    fsl.set_num_threads(None)
-    return 0 if fsl.get_num_threads() == before else 4
-
-assert in_fork(work) == 0
 """
     run(tmp_path, body)

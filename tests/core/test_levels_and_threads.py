@@ -55,7 +55,7 @@ def test_level_by_environment(level):
     assert module.endswith(f"ctc.loss_{level}")
 
 
-@pytest.mark.parametrize("wanted", ["x86_64_v9", thorough("avx2"), thorough("V3"), "../ctc"])
+@pytest.mark.parametrize("wanted", [thorough("x86_64_v9"), thorough("avx2"), thorough("V3"), "../ctc"])
 def test_unknown_level(wanted):
     process = python("import fastseqloss", FASTSEQLOSS_ISA=wanted)
     assert process.returncode != 0
@@ -143,7 +143,7 @@ def test_number_of_threads_of_a_wrong_type(restored, threads):
         fsl.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("threads", [1, thorough(2), 64])
+@pytest.mark.parametrize("threads", [1, thorough(2), thorough(64)])
 def test_openmp_environment(threads):
     code = "import fastseqloss as fsl; print(fsl.get_num_threads())"
     assert int(printed(code, OMP_NUM_THREADS=str(threads))) == min(threads, CPUS)
