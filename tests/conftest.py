@@ -32,9 +32,9 @@ KERNELS = {
 }
 
 # Tests with random examples try a few of them by default, and most with `-m thorough`.
-settings.register_profile("fastseqloss", deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("ci", settings.get_profile("fastseqloss"), derandomize=True, print_blob=True)
-settings.register_profile("quick", settings.get_profile("fastseqloss"), max_examples=15)
+settings.register_profile("fastseqloss", deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("fastseqloss"), max_examples=20, derandomize=True, print_blob=True)
+settings.register_profile("quick", settings.get_profile("fastseqloss"), max_examples=8)
 settings.register_profile("thorough", settings.get_profile("fastseqloss"), max_examples=60)
 profile = os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "fastseqloss")
 settings.load_profile(profile)

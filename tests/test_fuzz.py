@@ -16,7 +16,7 @@ import fuzz_judge
 import fuzz_values
 import fuzz_wrongs
 from fuzz_calls import STRATEGIES
-from thoroughness import examples
+from thoroughness import examples, thorough
 
 QUICK = [name for name in STRATEGIES if not name.startswith("plot.") and name != "show_config"]
 
@@ -57,9 +57,10 @@ def throw(name, calls):
         fuzz.attempt(fuzz.make(source, name), source)
 
 
+@pytest.mark.parametrize("calls", [20, thorough(100)])
 @pytest.mark.parametrize("name", [*STRATEGIES, *fuzz.RECURRENT])
-def test_seeded_calls(name):
-    throw(name, 4 if name.startswith("plot.") else 50)
+def test_seeded_calls(name, calls):
+    throw(name, calls // 5 if name.startswith("plot.") else calls)
 
 
 @pytest.mark.peers

@@ -172,7 +172,8 @@ def test_forks(tmp_path):
 
 
 @needs_fork
-def test_fork_while_other_threads_call(tmp_path):
+@pytest.mark.parametrize("children", [2, thorough(10)])
+def test_fork_while_other_threads_call(tmp_path, children):
     """The child is born in the middle of their calls, which it knows nothing of."""
     body = """
 over, failed = threading.Event(), []
@@ -185,13 +186,13 @@ def busy():
 others = [threading.Thread(target=busy) for _ in range(3)]
 for thread in others:
     thread.start()
-statuses = [in_fork(lambda: 0 if child(threads)[2] == expected else 3) for threads in (1, 4) for _ in range(5)]
+statuses = [in_fork(lambda: 0 if child(threads)[2] == expected else 3) for threads in (1, 4) for _ in range(N)]
 over.set()
 for thread in others:
     thread.join()
-assert statuses == [0] * 10 and not failed
+assert statuses == [0] * 2 * N and not failed
 """
-    run(tmp_path, body)
+    run(tmp_path, body.replace("N", str(children)))
 
 
 @needs_fork

@@ -14,7 +14,7 @@ from processes import MANY, printed, python
 from public_calls import public_calls, public_names
 from thoroughness import thorough
 
-CALLS = public_calls(24, 200, 11)
+CALLS = public_calls(24, 120, 11)
 needs_openmp = pytest.mark.skipif(parallel.threads.openmp() == 0, reason="built without OpenMP")
 needs_gnu = pytest.mark.skipif(
     "gomp" not in parallel.threads.openmp_runtime(), reason="GNU's runtime shows its settings"
