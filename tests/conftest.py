@@ -1,6 +1,9 @@
+import gc
 import importlib
 import os
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -29,9 +32,9 @@ KERNELS = {
 }
 
 # Tests with random examples try a few of them by default, and most with `-m thorough`.
-settings.register_profile("fastseqloss", deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("ci", settings.get_profile("fastseqloss"), derandomize=True, print_blob=True)
-settings.register_profile("quick", settings.get_profile("fastseqloss"), max_examples=15)
+settings.register_profile("fastseqloss", deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("fastseqloss"), max_examples=20, derandomize=True, print_blob=True)
+settings.register_profile("quick", settings.get_profile("fastseqloss"), max_examples=8)
 settings.register_profile("thorough", settings.get_profile("fastseqloss"), max_examples=60)
 profile = os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "fastseqloss")
 settings.load_profile(profile)
@@ -46,6 +49,28 @@ def pytest_configure(config: pytest.Config) -> None:
     """Try more examples in a thorough run, unless a profile was chosen."""
     if is_thorough(config) and "HYPOTHESIS_PROFILE" not in os.environ:
         settings.load_profile("thorough")
+
+
+def pytest_collection() -> None:
+    """Collect without looking for garbage: there is next to none among so many objects."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Leave what has been collected out of every later search."""
+    gc.freeze()
+    gc.enable()
+
+
+OPTIONAL = re.compile(r"^pytestmark = (?:\[\s*)?pytest\.mark\.(peers|corpus|onnx)\b", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Ignore modules all of whose tests the marks leave out: importing PyTorch and JAX takes seconds."""
+    if collection_path.suffix != ".py":
+        return None
+    marker = OPTIONAL.search(collection_path.read_text(encoding="utf-8"))
+    return True if marker and f"not {marker[1]}" in config.getoption("markexpr") else None
 
 
 # The quick profile, for builds that check what the compiler did not, is content with the level in use.

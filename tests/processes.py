@@ -18,14 +18,21 @@ parallel.threads.always_help(True)
 """
 
 
+def _environment(**changes):
+    """The environment with changes, None for what is unset; tests/ is on Python's path."""
+    path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
+    variables = {**os.environ, "PYTHONPATH": path, **changes}
+    return {name: value for name, value in variables.items() if value is not None}
+
+
 def python(code, timeout=120, warnings="error", **environment):
     """Run code in a fresh interpreter; returns the completed process. The time limit means that it hangs.
 
-    What of the environment is None is unset there.
+    What of the environment is None is unset there; tests/ is on the path.
     """
     return subprocess.run(
         [sys.executable, "-W", warnings, "-c", code],
-        env={name: value for name, value in {**os.environ, **environment}.items() if value is not None},
+        env=_environment(**environment),
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -46,13 +53,12 @@ def printed(code, **options):
 
 
 def printed_by_file(folder, code, timeout=300):
-    """The same for a program in a file, as the children of `multiprocessing` want it; tests/ is on its path."""
+    """The same for a program in a file, as the children of `multiprocessing` want it."""
     script = folder / "program.py"
     script.write_text(code)
-    path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
     process = subprocess.run(
         [sys.executable, script],
-        env={**os.environ, "PYTHONPATH": path},
+        env=_environment(),
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -16,7 +16,7 @@ import fuzz_judge
 import fuzz_values
 import fuzz_wrongs
 from fuzz_calls import STRATEGIES
-from thoroughness import examples
+from thoroughness import examples, thorough
 
 QUICK = [name for name in STRATEGIES if not name.startswith("plot.") and name != "show_config"]
 
@@ -57,9 +57,10 @@ def throw(name, calls):
         fuzz.attempt(fuzz.make(source, name), source)
 
 
+@pytest.mark.parametrize("calls", [20, thorough(100)])
 @pytest.mark.parametrize("name", [*STRATEGIES, *fuzz.RECURRENT])
-def test_seeded_calls(name):
-    throw(name, 4 if name.startswith("plot.") else 50)
+def test_seeded_calls(name, calls):
+    throw(name, calls // 5 if name.startswith("plot.") else calls)
 
 
 @pytest.mark.peers
@@ -103,9 +104,9 @@ def run(*arguments):
 
 
 def test_command_line():
-    done = run("--calls", 60, "--seed", 3)
+    done = run("--calls", 20, "--seed", 3)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "60 calls" in done.stdout
+    assert "20 calls" in done.stdout
     assert "0 violations" in done.stdout
 
 

@@ -111,10 +111,10 @@ with multiprocessing.get_context("METHOD").Pool(2) as pool:
     run(tmp_path, body.replace("METHOD", method))
 
 
-@needs_fork
-def test_children_of_children(tmp_path):
-    """Each generation may have several workers, and leaves its parent's alone."""
-    body = """
+# Programs of one process: each begins and ends with calls of the parent on several threads.
+FORKS = {
+    # Each generation may have several workers, and leaves its parent's alone.
+    "children_of_children": """
 def grandchild():
     return 0 if child()[::2] == (1, expected) else 3
 
@@ -126,28 +126,18 @@ def middle():
     return status if status or solve() == expected else 5
 
 assert in_fork(middle) == 0
-"""
-    run(tmp_path, body)
-
-
-@needs_fork
-def test_generations(tmp_path):
-    """Children of children, each with threads of its own by `num_threads` alone."""
-    body = """
+""",
+    # Children of children, each with threads of its own by `num_threads` alone.
+    "generations": """
 def generation(left):
     if child(4) != (1, had(4), expected):
         return 3
     return in_fork(lambda: generation(left - 1)) if left else 0
 
 assert in_fork(lambda: generation(3)) == 0
-"""
-    run(tmp_path, body)
-
-
-@needs_fork
-def test_fork_by_another_thread(tmp_path):
-    """The thread that forks has had several workers, and so has the main thread, which its children do not have."""
-    body = """
+""",
+    # The thread that forks has had several workers, and so has the main thread, which its children do not have.
+    "fork_by_another_thread": """
 statuses = []
 
 def forks():
@@ -159,12 +149,31 @@ thread = threading.Thread(target=forks)
 thread.start()
 thread.join()
 assert statuses == [0, 0]
-"""
-    run(tmp_path, body)
+""",
+    # None goes back to OpenMP's own number in a child.
+    "none_goes_back_to_openmp_in_a_child": """
+before = fsl.get_num_threads()
+
+def work():
+    if fsl.get_num_threads() != 1:
+        return 3
+    fsl.set_num_threads(None)
+    return 0 if fsl.get_num_threads() == before else 4
+
+assert in_fork(work) == 0
+""",
+}
 
 
 @needs_fork
-def test_fork_while_other_threads_call(tmp_path):
+def test_forks(tmp_path):
+    again = "assert solve(4) == expected and workers() == had(4)"
+    run(tmp_path, "\n".join(f"# {name}\n{body}\n{again}" for name, body in FORKS.items()))
+
+
+@needs_fork
+@pytest.mark.parametrize("children", [2, thorough(10)])
+def test_fork_while_other_threads_call(tmp_path, children):
     """The child is born in the middle of their calls, which it knows nothing of."""
     body = """
 over, failed = threading.Event(), []
@@ -177,57 +186,26 @@ def busy():
 others = [threading.Thread(target=busy) for _ in range(3)]
 for thread in others:
     thread.start()
-statuses = [in_fork(lambda: 0 if child(threads)[2] == expected else 3) for threads in (1, 4) for _ in range(5)]
+statuses = [in_fork(lambda: 0 if child(threads)[2] == expected else 3) for threads in (1, 4) for _ in range(N)]
 over.set()
 for thread in others:
     thread.join()
-assert statuses == [0] * 10 and not failed
+assert statuses == [0] * 2 * N and not failed
 """
-    run(tmp_path, body)
+    run(tmp_path, body.replace("N", str(children)))
 
 
 @needs_fork
 def test_fork_by_a_handler_in_the_middle_of_a_call(tmp_path):
     """Parent and child both end the call, the child on one thread until it is told otherwise."""
     body = """
-x = np.broadcast_to(np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32), (1000, 500, 8))
-labels = np.broadcast_to(np.random.default_rng(0).integers(1, 8, 240), (1000, 240))
-out = np.full(x.shape, 7, np.float32)
+from long_calls import call_with_signal
 children = []
-
-def handler(number, frame):
-    children.append(os.fork())
-
-def watch():
-    while out[0, 0, 0] == 7:
-        time.sleep(1e-3)
-    os.kill(os.getpid(), signal.SIGUSR1)
-
-signal.signal(signal.SIGUSR1, handler)
-watcher = threading.Thread(target=watch)
-watcher.start()
-loss = fsl.ctc_loss(x, labels, reduction="none", grad_out=out, num_threads=4)[0]
-assert len(children) == 1 and (loss == loss[0]).all() and (out == out[0]).all()
+loss, gradient = call_with_signal(signal.SIGUSR1, lambda number, frame: children.append(os.fork()), 4)
+assert (loss == loss[0]).all() and (gradient == gradient[0]).all()
 if children == [0]:
     assert workers() == (1, 0), workers()
     os._exit(0 if child(4)[1:] == (had(4), expected) else 3)
-watcher.join()
 assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
-"""
-    run(tmp_path, body)
-
-
-@needs_fork
-def test_none_goes_back_to_openmp_in_a_child(tmp_path):
-    body = """
-before = fsl.get_num_threads()
-
-def work():
-    if fsl.get_num_threads() != 1:
-        return 3
-    fsl.set_num_threads(None)
-    return 0 if fsl.get_num_threads() == before else 4
-
-assert in_fork(work) == 0
 """
     run(tmp_path, body)

@@ -12,6 +12,7 @@ from fastseqloss._core.reduction import reduce_sequences
 from reference import steps as reference_steps
 from reference.steps import NAMES
 from step_cases import FLOATS, LAYOUTS, REDUCTIONS, Case, assert_same, cases, random_case
+from thoroughness import spread
 
 # Absolute differences of three sequences of 1, 2 and 0 of at most 3 steps; what is beyond them must not be read.
 PREDICTIONS = np.array([[6.0, np.nan, np.nan], [1.0, 2.0, np.nan], [np.nan, np.nan, np.nan]])
@@ -210,8 +211,9 @@ def test_many_losses_add_up_as_exactly_as_numpy_adds_them():
         np.testing.assert_array_equal(weighted, np.where(weight > 0, losses, 0) * weight)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("shape", [(7, 33, 3), (5, 300, 1), (3, 2900, 5), (600, 3, 2), (1, 4100, 4)])
+@pytest.mark.parametrize(
+    ("name", "shape"), spread(NAMES, [(7, 33, 3), (5, 300, 1), (3, 2900, 5), (600, 3, 2), (1, 4100, 4)], every=2)
+)
 def test_no_bit_depends_on_where_in_memory_a_batch_lies(name, shape):
     rng = np.random.default_rng(5)
     for lengths, reduction in ((False, "mean"), (False, "sum"), (True, "mean"), (False, "sequence_mean")):

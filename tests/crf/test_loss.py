@@ -9,7 +9,7 @@ import fastseqloss as fsl
 from crf_cases import HALF, Case, assert_same, assert_within, cases, random_case, tolerance
 from reference import crf as reference_crf
 from reference import ctc as reference
-from thoroughness import thorough
+from thoroughness import spread, thorough
 
 THREADS = st.sampled_from((1, 2, 4))
 REDUCTIONS = ("none", "sum", "mean", "sequence_mean")
@@ -132,10 +132,11 @@ def test_gradients_are_the_central_differences(case):
         np.testing.assert_allclose(numeric, gradient, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("scale", [1.0, 10.0])
-@pytest.mark.parametrize("shape", [(9, 40, 45), (3, 30, 64), (2, 12, 130), (50, 7, 3)])
-def test_larger_shapes(level, dtype, scale, shape):
+@pytest.mark.parametrize(
+    ("shape", "scale", "dtype"),
+    spread([(9, 40, 45), (3, 30, 64), (2, 12, 130), (50, 7, 3)], [1.0, 10.0], [np.float32, np.float64], every=2),
+)
+def test_larger_shapes(level, shape, scale, dtype):
     case = random_case(np.random.default_rng(shape[2]), shape, dtype=dtype, scale=scale)
     case.check(*run(case, num_threads=2))
 
@@ -143,7 +144,7 @@ def test_larger_shapes(level, dtype, scale, shape):
 @pytest.mark.parametrize("dtype", [np.float32, thorough(np.float64)])
 def test_long_sequences(dtype):
     """float32 within 2e-6 of float64 over ten thousand steps; the loss to its last digits."""
-    case = random_case(np.random.default_rng(0), (2, 10_000, 6), dtype=dtype, full=True)
+    case = random_case(np.random.default_rng(0), (1, 10_000, 6), dtype=dtype, full=True)
     case.check(*run(case))
     wide = Case(case.emissions.astype(float), case.tags, *(p.astype(float) for p in case.parameters), case.lengths)
     loss, gradients = run(case)

@@ -83,7 +83,9 @@ def test_half_precision(level, case):
 
 
 @pytest.mark.parametrize("kind", ["logits", thorough("log_probs"), thorough("probs")])
-@pytest.mark.parametrize("shape", [(2, 700, 30, 300), (1, 2500, 5, 900), (1, 3000, 12, 10), (1, 1500, 700, 1400)])
+@pytest.mark.parametrize(
+    "shape", [(2, 700, 30, 300), thorough((1, 2500, 5, 900)), (1, 3000, 12, 10), thorough((1, 1500, 700, 1400))]
+)
 def test_checkpoints_and_cones(level, kind, shape):
     """Sequences too large for all of q to be kept: tight and loose ones."""
     case = random_case(np.random.default_rng(shape[1]), shape, kind=kind, full=True, repeats=0.05)

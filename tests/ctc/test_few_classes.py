@@ -8,6 +8,7 @@ import pytest
 
 import fastseqloss as fsl
 from cases import random_tokens
+from thoroughness import spread
 
 MANY = 65  # classes from which frames are not opened in tiles
 SCALES = (0.1, 1.0, 3.0, 10.0, 20.0, 30.0, 60.0, 100.0, 200.0)
@@ -83,10 +84,9 @@ def random_batch(seed):
     return scores.astype(dtype), tokens, rng.integers(shortest, frames, endpoint=True)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", range(0, 400, 100))
-def test_random_batches(level, seed, kind):
-    for offset in range(100):
+@pytest.mark.parametrize(("kind", "seed"), spread(KINDS, range(0, 400, 50), every=8))
+def test_random_batches(level, kind, seed):
+    for offset in range(50):
         check(*random_batch(seed + offset), input=kind)
 
 
@@ -118,14 +118,13 @@ def one_class_a_frame(seed, shape=(16, 14)):
     return LN2 * scores, np.tile(tokens, (batch, 1))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", range(0, 1000, 250))
-def test_one_class_a_frame(level, seed, kind):
-    for offset in range(250):
+@pytest.mark.parametrize(("kind", "seed"), spread(KINDS, range(0, 1000, 125), every=8))
+def test_one_class_a_frame(level, kind, seed):
+    for offset in range(125):
         check(*one_class_a_frame(seed + offset), input=kind)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", spread(range(40), every=5))
 def test_one_class_a_frame_and_many_labels(level, seed):
     check(*one_class_a_frame(seed, (16, 120)))
 
@@ -146,9 +145,9 @@ def between_checkpoints(seed):
     return scores, np.tile(labels, (batch, 1))
 
 
-@pytest.mark.parametrize("seed", range(0, 60, 20))
+@pytest.mark.parametrize("seed", spread(range(0, 60, 5), every=12))
 def test_one_class_a_frame_between_checkpoints(level, seed):
-    for offset in range(20):
+    for offset in range(5):
         check(*between_checkpoints(seed + offset))
 
 
@@ -241,9 +240,15 @@ def test_special_log_probability(level, value):
 # ---- checkpoints: alphas and emissions that are not kept as a whole ------------------------
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("scale", [1.0, 3.0, 12.0])
-@pytest.mark.parametrize("shape", [(1, 2800, 8, 89), (1, 9000, 64, 60), (1, 3000, 12, 1100)])
+@pytest.mark.parametrize(
+    ("shape", "scale", "dtype"),
+    spread(
+        [(1, 2800, 8, 89), (1, 9000, 64, 60), (1, 3000, 12, 1100)],
+        [1.0, 3.0, 12.0],
+        [np.float32, np.float64],
+        every=3,
+    ),
+)
 def test_long_sequences(level, shape, scale, dtype):
     batch, frames, classes, count = shape
     rng = np.random.default_rng(frames)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fastseqloss import demo
+from thoroughness import thorough
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def test_greedy_decoding_merges_repeats_and_drops_blanks():
     assert demo.greedy_decode(logits, np.array([7])) == [[1, 1, 2]]
 
 
-@pytest.mark.parametrize("arguments", [["demo", "--epochs", "0"], ["demo", "--seed", "-1"], []])
+@pytest.mark.parametrize("arguments", [["demo", "--epochs", "0"], thorough(["demo", "--seed", "-1"]), thorough([])])
 def test_bad_command_lines(arguments):
     command = [sys.executable, "-m", "fastseqloss", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -3,7 +3,7 @@
 import pytest
 
 from c_compiler import HEADERS, LEVELS, STANDARD_C, STRICT, compile_c
-from thoroughness import thorough
+from thoroughness import spread
 
 NAMES = sorted(path.relative_to(HEADERS).as_posix() for path in HEADERS.rglob("*.h"))
 # Templates are included by the header beside them, once for each type.
@@ -19,12 +19,12 @@ def _source(folder, names):
     return path
 
 
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize(("order", "flags"), [(1, []), (-1, STANDARD_C), thorough(-1, []), thorough(1, STANDARD_C)])
+@pytest.mark.parametrize(("level", "order", "flags"), spread(LEVELS, [1, -1], [[], STANDARD_C], every=2))
 def test_all_in_one_file(tmp_path, level, order, flags):
     compile_c(_source(tmp_path, WHOLE[::order]), tmp_path, level, [*STRICT, *flags])
 
 
+@pytest.mark.thorough
 def test_each_alone(tmp_path):
     """No header needs another to have been included before it."""
     for name in WHOLE:

@@ -9,6 +9,7 @@ import pytest
 from c_compiler import shared_library
 from fastseqloss._core import levels
 from reference import ctc as reference
+from thoroughness import spread, thorough
 
 WIDE = np.longdouble
 FLOATS = [np.float32, np.float64]
@@ -86,10 +87,11 @@ def float32s(low, high, step):
 # ---- exp ----------------------------------------------------------------------------------
 
 
-def test_exp_normal_float32(kernel):
-    """One in 251 of the floats that scores relative to their maximum may be; the error is relative to exp(0)."""
+@pytest.mark.parametrize("step", [1009, thorough(251)])
+def test_exp_normal_float32(kernel, step):
+    """One in `step` of the floats that scores relative to their maximum may be; the error is relative to exp(0)."""
     for low, high in ((2.0**-30, 2.0**-6), (2.0**-6, 1.0), (1.0, 88.0)):
-        x = -float32s(low, high, 251)
+        x = -float32s(low, high, step)
         exact = np.exp(x.astype(np.float64))
         error = np.abs(evaluate(kernel.exp_normal, x) - exact)
         assert error.max() <= 8e-8
@@ -141,9 +143,10 @@ def test_exp_never_decreases(kernel):
 # ---- log ----------------------------------------------------------------------------------
 
 
-def test_log_float32(kernel):
-    """One in 61 around 1, where the result is small; one in 509 of all, subnormals included."""
-    for x in (float32s(0.4, 2.5, 61), float32s(1e-45, np.inf, 509)):
+@pytest.mark.parametrize(("near", "any_size"), [(241, 2039), thorough(61, 509)])
+def test_log_float32(kernel, near, any_size):
+    """One in `near` around 1, where the result is small; one in `any_size` of all, subnormals included."""
+    for x in (float32s(0.4, 2.5, near), float32s(1e-45, np.inf, any_size)):
         assert_ulps(kernel.log, x, np.log(x.astype(np.float64)), 2)
 
 
@@ -202,8 +205,7 @@ def assert_rows(kernel, logits, scale=1.0):
     np.testing.assert_array_equal(same, out)
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("scale", [1.0, 0.01])
+@pytest.mark.parametrize(("dtype", "scale"), spread(FLOATS, [1.0, 0.01], every=2))
 def test_rows_of_every_width(kernel, dtype, scale):
     rng = np.random.default_rng(0)
     for classes in [*range(1, 301), 5000, 6625]:

@@ -8,6 +8,7 @@ import pytest
 
 from c_compiler import STANDARD_C, shared_library
 from fastseqloss._core import levels
+from thoroughness import spread
 
 FRAMES = 8
 TYPED = ("open_tile", "close_tile", "open_classes", "close_classes")
@@ -58,8 +59,7 @@ def rows_of(rng, frames, classes, dtype):
     return x
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("classes", CLASSES)
+@pytest.mark.parametrize(("dtype", "classes"), spread(FLOATS, CLASSES, every=2))
 def test_open(kernel, dtype, classes):
     rng = np.random.default_rng(classes)
     for frames in range(1, FRAMES + 1):

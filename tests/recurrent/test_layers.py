@@ -7,6 +7,7 @@ import pytest
 from ml_dtypes import bfloat16
 
 from fastseqloss.recurrent import GRU, LSTM, RNN, Adam, Embedding, Linear, clip_grad_norm
+from thoroughness import spread
 
 LAYERS = [RNN, GRU, LSTM]
 LENGTHS = [[5, 5, 5], [5, 3, 1], [2, 0, 4]]
@@ -41,9 +42,7 @@ def assert_gradients(layer, x, *arguments):
         np.testing.assert_allclose(grad_input, central_difference(loss, x), atol=1e-8, rtol=1e-6)
 
 
-@pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("lengths", [None, *LENGTHS])
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize(("kind", "lengths", "reverse"), spread(LAYERS, [None, *LENGTHS], [False, True], every=2))
 def test_recurrent_gradients_are_central_differences(kind, lengths, reverse):
     rng = np.random.default_rng(0)
     layer = kind(3, 4, reverse=reverse, rng=rng, dtype=np.float64)

@@ -101,9 +101,7 @@ def posteriors(scores: np.ndarray, labels: Sequence[int], blank: int, kind: str)
     if frames == 0 or not reference.feasible(labels, frames):
         return np.zeros((frames, len(states)))
     emissions = reference.log_emissions(scores, kind)[:, states]
-    skip = may_skip(states)
-    alpha = reference._lattice(emissions, skip)
-    beta = reference._lattice(emissions[::-1, ::-1], np.roll(skip, -2)[::-1])[::-1, ::-1]
+    alpha, beta = reference.lattices(emissions, may_skip(states))
     together = alpha + beta + emissions
     total = np.logaddexp.reduce(together[-1])
     if total == -np.inf:

@@ -51,19 +51,22 @@ def log_emissions(scores: np.ndarray, kind: str) -> np.ndarray:
         return np.log(wide)
 
 
-def _lattice(emissions: np.ndarray, skip: np.ndarray) -> np.ndarray:
-    """Log-probability [T, U] of reaching each state at each frame, before it emits there.
+def lattices(emissions: np.ndarray, skip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Log-probabilities [T, U] of coming to a state before it emits, and of going on to the end after it has emitted.
 
     `emissions` [T, U] are those of the states; `skip[u]` says whether u may be entered from u - 2.
     """
+    # Reversed in time and states, it is a lattice of the same kind, in which u + 2 enters u.
+    emissions = np.stack([emissions, emissions[::-1, ::-1]], axis=1)
+    skip = np.stack([skip, np.roll(skip, -2)[::-1]])
     before = np.full(emissions.shape, -np.inf, WIDE)
-    before[0, :2] = 0
+    before[0, :, :2] = 0
     for t in range(1, len(emissions)):
-        after = before[t - 1] + emissions[t - 1]
-        before[t] = after
-        before[t, 1:] = np.logaddexp(before[t, 1:], after[:-1])
-        before[t, 2:] = np.where(skip[2:], np.logaddexp(before[t, 2:], after[:-2]), before[t, 2:])
-    return before
+        after, now = before[t - 1] + emissions[t - 1], before[t]
+        now[:] = after
+        np.logaddexp(now[:, 1:], after[:, :-1], out=now[:, 1:])
+        np.logaddexp(now[:, 2:], after[:, :-2], out=now[:, 2:], where=skip[:, 2:])
+    return before[:, 0], before[::-1, 1, ::-1]
 
 
 def ctc(scores: np.ndarray, labels: Sequence[int], blank: int, kind: str = "logits") -> tuple[float, np.ndarray]:
@@ -87,9 +90,7 @@ def ctc(scores: np.ndarray, labels: Sequence[int], blank: int, kind: str = "logi
     log_probs = log_emissions(scores, kind)
     emissions = log_probs[:, states]
     skip = (states != blank) & (states != np.roll(states, 2))
-    alpha = _lattice(emissions, skip)
-    # Reversed in time and states, it is a lattice of the same kind, in which u + 2 enters u.
-    beta = _lattice(emissions[::-1, ::-1], np.roll(skip, -2)[::-1])[::-1, ::-1]
+    alpha, beta = lattices(emissions, skip)
     log_p = np.logaddexp.reduce((alpha + emissions)[-1, -2:])
     if log_p == -np.inf:
         return np.inf, np.zeros(scores.shape)

@@ -21,22 +21,26 @@ def banded(costs: np.ndarray, band: int | None) -> np.ndarray:
     return np.where(np.abs(i - j) > (max(costs.shape) if band is None else band), np.inf, costs)
 
 
-def soft_minimum(values: np.ndarray, gamma: float) -> WIDE:
-    """-gamma log sum exp(-values / gamma); the minimum for gamma 0."""
-    least = np.min(values)
-    if gamma == 0 or not np.isfinite(least):
+def soft_minimum(values: np.ndarray, gamma: float) -> np.ndarray:
+    """-gamma log sum exp(-values / gamma) over the first axis; the minimum for gamma 0."""
+    least = values.min(axis=0)
+    if gamma == 0:
         return least
-    return least - WIDE(gamma) * np.log(np.exp((least - values) / WIDE(gamma)).sum())
+    with np.errstate(invalid="ignore"):
+        total = np.exp((least - values) / WIDE(gamma)).sum(axis=0)
+    return np.where(np.isfinite(least), least - WIDE(gamma) * np.log(total), least)
 
 
 def _totals(costs: np.ndarray, gamma: float) -> np.ndarray:
-    """Soft minimum [N, M] of the costs of the paths from (0, 0) to each cell."""
-    totals = np.full(np.add(costs.shape, 1), np.inf, WIDE)
+    """Soft minimum [N, M] of the costs of the paths from (0, 0) to each cell, by diagonals."""
+    rows, columns = costs.shape
+    totals = np.full((rows + 1, columns + 1), np.inf, WIDE)
     totals[0, 0] = 0
-    for i, row in enumerate(costs):
-        for j, cost in enumerate(row):
-            before = np.array([totals[i, j + 1], totals[i + 1, j], totals[i, j]])
-            totals[i + 1, j + 1] = cost + soft_minimum(before, gamma)
+    for diagonal in range(rows + columns - 1):
+        i = np.arange(max(0, diagonal - columns + 1), min(diagonal + 1, rows))
+        j = diagonal - i
+        before = np.stack([totals[i, j + 1], totals[i + 1, j], totals[i, j]])
+        totals[i + 1, j + 1] = costs[i, j] + soft_minimum(before, gamma)
     return totals[1:, 1:]
 
 

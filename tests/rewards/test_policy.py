@@ -20,6 +20,7 @@ from step_cases import (
     assert_within,
     reducings,
 )
+from thoroughness import spread
 
 
 class Problem:
@@ -89,9 +90,10 @@ def test_random_batches(level, seed, shape, dtype, scale, per_sequence, old, opt
     Problem(seed, shape, dtype, scale, per_sequence, old=old, **options).check(**data.draw(reducings(shape[0])))
 
 
-@pytest.mark.parametrize("width", [1, 2, 15, 16, 17, 64, 255, 256, 257, 1025, 4097])
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize(
+    ("width", "dtype", "old"),
+    spread([1, 2, 15, 16, 17, 64, 255, 256, 257, 1025, 4097], FLOATS, [False, True], every=2),
+)
 def test_rows_of_every_kind_of_width(level, width, dtype, old):
     Problem(width, (2, 9, width), dtype, old=old, entropy_coef=0.1, kl_coef=0.1).check(reduction="none")
 

@@ -5,6 +5,7 @@ import pytest
 
 import fastseqloss as fsl
 from step_cases import FLOATS, REDUCING, ends
+from thoroughness import spread
 
 
 @pytest.mark.parametrize("discount", [0.0, 0.5, 1.0])
@@ -32,9 +33,7 @@ def test_returns_and_advantages_of_large_rewards(level, discount):
                 np.testing.assert_allclose(large, small * 2.0**30, rtol=1e-14, atol=1)
 
 
-@pytest.mark.parametrize("sharpness", [1e-308, 1.0, 1e308])
-@pytest.mark.parametrize("reducing", REDUCING)
-@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(("dtype", "reducing", "sharpness"), spread(FLOATS, REDUCING, [1e-308, 1.0, 1e308], every=3))
 def test_expected_risk_at_the_ends(dtype, reducing, sharpness):
     rng = np.random.default_rng(0)
     if reducing["reduction"] not in ("none", "sum", "mean"):

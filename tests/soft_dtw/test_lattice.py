@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import fastseqloss as fsl
 from reference import soft_dtw as reference
+from thoroughness import spread
 
 # Shapes around the blocks of 8 rows, the strips of 64 and the strips whose shares are not kept.
 SHAPES = [(1, 1), (1, 9), (9, 1), (7, 8), (8, 7), (64, 3), (65, 70), (130, 63), (63, 200), (300, 280), (129, 400)]
@@ -51,8 +52,7 @@ def test_best_path(level, costs, band):
         assert costs[cells == 1].sum() == pytest.approx(loss, rel=1e-13, abs=1e-13)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("gamma", [1e-4, 0.01, 1.0, 100.0])
+@pytest.mark.parametrize(("shape", "gamma"), spread(SHAPES, [1e-4, 0.01, 1.0, 100.0], every=2))
 def test_large_grids(level, shape, gamma):
     """Posteriors within 1e-11, whatever the gamma."""
     costs = np.random.default_rng(shape[1]).normal(size=shape) ** 2

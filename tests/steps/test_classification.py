@@ -9,6 +9,7 @@ import fastseqloss as fsl
 from cases import HALF, KINDS
 from reference import steps as reference_steps
 from step_cases import DTYPES, FLOATS, Case, assert_gradient, assert_same, assert_within, random_case
+from thoroughness import spread
 
 EVERY = {"reduction": "none", "return_grad": True}
 
@@ -33,8 +34,7 @@ def row_case(variant, width, dtype):
     return random_case(rng, "softmax_cross_entropy", (rows, width), dtype=dtype, scale=3.0, holes=0.03, **options)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("variant", "dtype"), spread(VARIANTS, DTYPES, every=2))
 def test_rows_of_every_short_width(level, variant, dtype):
     """1 to 70 classes, in numbers that fill several blocks of rows and leave a rest."""
     for width in range(1, 71):
@@ -42,8 +42,7 @@ def test_rows_of_every_short_width(level, variant, dtype):
         case.check(*case.run())
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(("variant", "dtype"), spread(VARIANTS, FLOATS, every=2))
 def test_longer_rows(level, variant, dtype):
     for width in (71, 127, 128, 129, 255, 256, 257, 511, 1025, 4097):
         case = row_case(variant, width, dtype)
@@ -68,8 +67,7 @@ def test_the_widest_rows(level, dtype):
 # ---- confident and huge ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("width", [2, 5, 28, 64, 65, 1000, 6625])
+@pytest.mark.parametrize(("dtype", "width"), spread(DTYPES, [2, 5, 28, 64, 65, 1000, 6625], every=2))
 def test_confident_model(level, dtype, width):
     """Tiny exponentials beside a 1 still count: 1e-6 of a loss of 1e-8. Scores are such that x - max is exact."""
     for margin in (5, 15, 25, 30):

@@ -10,6 +10,7 @@ from cases import HALF
 from fastseqloss._core.types import GradientStepOptions
 from fastseqloss.steps.registry import NUMBERS
 from step_cases import DTYPES, FLOATS, TARGETS, Case, assert_same
+from thoroughness import spread
 
 EVERY = {"reduction": "none", "return_grad": True}
 REGRESSION = [name for name, targets in TARGETS.items() if targets == NUMBERS]
@@ -45,8 +46,7 @@ def test_a_step_is_the_mean_over_its_features(level, name):
     np.testing.assert_allclose(gradient, slope.reshape(x.shape) / 30, rtol=1e-13)
 
 
-@pytest.mark.parametrize("name", REGRESSION)
-@pytest.mark.parametrize("features", [1, 2, 3, 7, 16, 63, 64, 65, 1000, 5001])
+@pytest.mark.parametrize(("name", "features"), spread(REGRESSION, [1, 2, 3, 7, 16, 63, 64, 65, 1000, 5001], every=2))
 def test_features_of_every_width(level, name, features):
     rng = np.random.default_rng(features)
     x, y = rng.normal(size=(2, 3, 11, features))

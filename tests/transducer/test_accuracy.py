@@ -11,6 +11,7 @@ import pytest
 
 import fastseqloss as fsl
 from reference import transducer as reference
+from thoroughness import thorough
 
 GRADIENT = 2e-6
 LOSS = 2e-7
@@ -41,10 +42,22 @@ def check(frames, count, classes, scale=1.0, on_blank=0.0, topology="regular"):
     gc.collect()
 
 
-@pytest.mark.parametrize("topology", ["regular", "modified"])
 @pytest.mark.parametrize(
-    ("frames", "count", "scale", "on_blank"),
-    [(500, 80, 1, 20), (1000, 150, 1, 20), (1500, 150, 1, 8), (1000, 150, 10, 0), (400, 60, 1e6, 0), (3000, 30, 1, 0)],
+    ("frames", "count", "scale", "on_blank", "topology"),
+    [
+        (500, 80, 1, 20, "regular"),
+        (500, 80, 1, 20, "modified"),
+        (1000, 150, 10, 0, "regular"),
+        (400, 60, 1e6, 0, "modified"),
+        (3000, 30, 1, 0, "regular"),
+        thorough(1000, 150, 1, 20, "regular"),
+        thorough(1000, 150, 1, 20, "modified"),
+        thorough(1500, 150, 1, 8, "regular"),
+        thorough(1500, 150, 1, 8, "modified"),
+        thorough(1000, 150, 10, 0, "modified"),
+        thorough(400, 60, 1e6, 0, "regular"),
+        thorough(3000, 30, 1, 0, "modified"),
+    ],
 )
 def test_diagonals_of_a_huge_range(level, frames, count, scale, on_blank, topology):
     check(frames, count, 8, scale, on_blank, topology)

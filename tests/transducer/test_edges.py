@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import fastseqloss as fsl
 from reference import ctc as reference_ctc
+from thoroughness import spread
 from transducer_cases import HALF, VARIANTS, cases, random_case
 
 THREADS = st.sampled_from((1, 2, 4))
@@ -101,10 +102,10 @@ def test_a_node_of_nothing_is_avoided(level):
     case.check(*run(case))
 
 
-@pytest.mark.parametrize("broken", [np.nan, np.inf])
-@pytest.mark.parametrize("variant", VARIANTS[:5])
-@pytest.mark.parametrize("classes", [4, 30, 300])
-@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(
+    ("broken", "variant", "classes", "dtype"),
+    spread([np.nan, np.inf], VARIANTS[:5], [4, 30, 300], FLOATS, every=3),
+)
 def test_nan_stays_in_its_sequence(level, broken, variant, classes, dtype):
     case = random_case(np.random.default_rng(3), (3, 6, 2, classes), variant=variant, dtype=dtype, full=True)
     expected = run(case)

@@ -9,6 +9,7 @@ import fastseqloss as fsl
 from cases import assert_same_loss
 from reference import ctc as reference_ctc
 from reference import transducer as reference
+from thoroughness import spread
 from transducer_cases import HALF, VARIANTS, Case, cases, random_case
 
 THREADS = st.sampled_from((1, 2, 4))
@@ -111,13 +112,18 @@ def test_rows_of_the_gradient_add_up_to_nothing(level, case):
     np.testing.assert_allclose(gradient.sum(axis=-1), 0, atol=size * case.scores.shape[3])
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("scale", [1.0, 10.0])
-@pytest.mark.parametrize("variant", VARIANTS[:4])
-@pytest.mark.parametrize(("frames", "count", "classes"), [(50, 20, 28), (12, 5, 700), (120, 40, 5)])
-def test_larger_shapes(level, dtype, scale, variant, frames, count, classes):
-    rng = np.random.default_rng(frames)
-    case = random_case(rng, (2, frames, count, classes), dtype=dtype, scale=scale, variant=variant)
+@pytest.mark.parametrize(
+    ("shape", "variant", "scale", "dtype"),
+    spread(
+        [(2, 50, 20, 28), (2, 12, 5, 700), (2, 120, 40, 5)],
+        VARIANTS[:4],
+        [1.0, 10.0],
+        [np.float32, np.float64],
+        every=2,
+    ),
+)
+def test_larger_shapes(level, shape, variant, scale, dtype):
+    case = random_case(np.random.default_rng(shape[1]), shape, dtype=dtype, scale=scale, variant=variant)
     case.check(*run(case, num_threads=2))
 
 
@@ -188,8 +194,7 @@ def test_threads_do_not_change_a_bit(level, large, threads, reduction):
     assert_same(run(large, reduction=reduction, num_threads=threads), expected)
 
 
-@pytest.mark.parametrize("classes", [5, 28, 130, 500])
-@pytest.mark.parametrize("threads", [2, 3, 4, 64])
+@pytest.mark.parametrize(("classes", "threads"), spread([5, 28, 130, 500], [2, 3, 4, 64], every=2))
 def test_threads_of_one_sequence(level, classes, threads):
     """The dense passes of one sequence are shared out, too."""
     for dtype in (np.float32, np.float64):
