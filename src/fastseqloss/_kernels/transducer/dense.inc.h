@@ -59,7 +59,10 @@ FSL_UNUSED static double FSL_NAME(fsl_dense_exp)(const FSL_REAL *x, ptrdiff_t n,
         const ptrdiff_t n_block = from + FSL_DENSE_BLOCK < whole ? FSL_DENSE_BLOCK : whole - from;
         sum += FSL_NAME(fsl_dense_block)(x + from, n_block, m, floor, e + from, next + from, &most, later + from);
     }
-    if (whole < n) memcpy(e + n - FSL_LANES, tail, sizeof tail);
+    if (whole < n) {
+        FSL_SIMD()
+        for (int i = 0; i < FSL_LANES; i++) e[n - FSL_LANES + i] = tail[i];
+    }
     *next_max = most == -(FSL_REAL)INFINITY ? 0 : most;
     return sum < 2 ? FSL_NAME(fsl_sum)(e, n) : sum;
 }
@@ -133,5 +136,6 @@ FSL_UNUSED static void FSL_NAME(fsl_dense_scale)(FSL_REAL *x, ptrdiff_t n, doubl
         FSL_SIMD()
         for (int i = 0; i < FSL_LANES; i++) x[j + i] *= scale;
     }
-    memcpy(last, tail, sizeof tail);
+    FSL_SIMD()
+    for (int i = 0; i < FSL_LANES; i++) last[i] = tail[i];
 }

@@ -80,7 +80,7 @@ cdef inline void close_row(const Problem *p, const Sequence *s, double scale, do
     elif p.native:
         sums = 1 + fabs((<floating *> s.rest)[at])
         differentiate(p, row, sums, row[p.blank], label, finite(scale * b), finite(scale * l),
-                      <const floating *> (g + p.g.strides[2]))
+                      <const floating *> (g + p.ahead))
     else:
         sums = exponentials_again(p, x, buffer, &blank_logit)
         differentiate(p, buffer, sums, blank_logit, label, finite(scale * b), finite(scale * l), buffer)

@@ -21,6 +21,16 @@ from fastseqloss._kernels.transducer.dense cimport dense_exp, dense_short
 
 
 cdef extern from "transducer/arcs.h" nogil:
+    enum:
+        HAS_LARGE "FSL_RNNT_LARGE"
+        HAS_NAN "FSL_RNNT_NAN"
+    const double HUGE "FSL_RNNT_MOST"  # least size of a logarithm for the exact path
+    int arcs_f32 "fsl_rnnt_arcs_f32"(int n, const double *blank, const double *label, const double *m,
+                                     const double *sums, double *blank_w, double *blank_e, double *label_w,
+                                     double *label_e) noexcept
+    int arcs_f64 "fsl_rnnt_arcs_f64"(int n, const double *blank, const double *label, const double *m,
+                                     const double *sums, double *blank_w, double *blank_e, double *label_w,
+                                     double *label_e) noexcept
     void softmax_weights "fsl_rnnt_softmax_weights"(int n, const double *z, const double *m, const double *sums,
                                                     double *w, double *e) noexcept
     void sigmoid_weights "fsl_rnnt_sigmoid_weights"(int n, const double *z, double *w, double *e, double *label,
@@ -29,8 +39,7 @@ cdef extern from "transducer/arcs.h" nogil:
     void plain_weights "fsl_rnnt_plain_weights"(int n, const double *p, double *w, double *e) noexcept
 
 cdef enum:
-    BLOCK = 4096      # elements of a block of rows, unless a single row has more
-    HUGE = 1 << 26    # least size of a logarithm for the exact path
+    BLOCK = 2048  # elements of a block of rows, unless a single row has more
 
 
 # Arguments of a call that all its sequences share.
@@ -44,6 +53,7 @@ cdef struct Problem:
     size_t real                            # bytes of a number of the arithmetic: float32 for half precision
     Py_ssize_t n_frames, width, n_classes  # frames, columns of a frame and classes, padding included
     Py_ssize_t blank, block                # rows in a block
+    Py_ssize_t ahead                       # bytes from a row of the gradient to the one that is prefetched
     const int64_t *labels
     const int64_t *starts
     const int64_t *logit_lengths
@@ -70,6 +80,7 @@ cdef struct Rows:
     Py_ssize_t at[MOST_ROWS]               # position of the node among the arcs
     int64_t label[MOST_ROWS]               # -1 in the last column
     const char *next                       # row after the block, which the same worker processes next, or NULL
+    bint is_plain                          # no arc has a logarithm that may be large
     bint knows_max                         # of the first row, which `next_max` is then
     double next_max
     double m[MOST_ROWS]
@@ -234,16 +245,20 @@ cdef inline void dense_pass(const Problem *p, Rows *rows, floating *buffer) noex
 
 cdef inline bint weigh(const Problem *p, Rows *rows) noexcept nogil:
     """Weights of the arcs of a block of rows; returns True if scores are not valid."""
-    cdef int k
+    cdef int k, state
     cdef bint bad = False
+    rows.is_plain = False
+    if p.input == LOGITS and not p.hat:
+        state = (arcs_f64 if p.real == sizeof(double) else arcs_f32)(
+            rows.n, rows.blank_score, rows.label_score, rows.m, rows.sum, rows.blank_weight, rows.blank_e,
+            rows.label_weight, rows.label_e)
+        rows.is_plain = not state
+        return state & HAS_NAN
     if p.input == LOGITS:
         softmax_weights(rows.n, rows.label_score, rows.m, rows.sum, rows.label_weight, rows.label_e)
-        if p.hat:
-            sigmoid_weights(rows.n, rows.blank_score, rows.blank_weight, rows.blank_e, rows.label_weight, rows.label_e)
-        else:
-            softmax_weights(rows.n, rows.blank_score, rows.m, rows.sum, rows.blank_weight, rows.blank_e)
+        sigmoid_weights(rows.n, rows.blank_score, rows.blank_weight, rows.blank_e, rows.label_weight, rows.label_e)
         for k in range(rows.n):
-            bad |= isnan(rows.sum[k]) or p.hat and not rows.blank_score[k] < INFINITY
+            bad |= isnan(rows.sum[k]) or not rows.blank_score[k] < INFINITY
         return bad
     if p.input == LOG_PROBS:
         log_weights(rows.n, rows.blank_score, rows.blank_weight, rows.blank_e)
@@ -279,6 +294,12 @@ cdef inline bint is_exact(const Problem *p, const Sequence *s, Py_ssize_t at) no
     return signbit((<float *> s.rest)[at])
 
 
+cdef inline void put_weights(Sequence *s, const Rows *rows, int k) noexcept nogil:
+    cdef Py_ssize_t at = rows.at[k]
+    s.grid.blank[at], s.grid.blank_e[at] = rows.blank_weight[k], rows.blank_e[k]
+    s.grid.label[at], s.grid.label_e[at] = rows.label_weight[k], rows.label_e[k]
+
+
 cdef inline void open_rows(const Problem *p, Sequence *s, Rows *rows, floating *buffer) noexcept nogil:
     """Dense pass over a block of rows, whose weights are put into the lattice."""
     cdef int k
@@ -288,6 +309,11 @@ cdef inline void open_rows(const Problem *p, Sequence *s, Rows *rows, floating *
     dense_pass(p, rows, buffer)
     if weigh(p, rows):
         s.is_nan = True
+        return
+    if rows.is_plain:
+        for k in range(rows.n):
+            put_weights(s, rows, k)
+            (<floating *> s.rest)[rows.at[k]] = <floating> (max(rows.sum[k], 1) - 1)
         return
     for k in range(rows.n):
         at, exact = rows.at[k], is_huge(p, rows, k)
@@ -299,8 +325,7 @@ cdef inline void open_rows(const Problem *p, Sequence *s, Rows *rows, floating *
             s.is_huge = True
             rows.blank_weight[k], rows.label_weight[k] = rows.blank_score[k], rows.label_score[k]
             rows.blank_e[k], rows.label_e[k] = rows.m[k], log64(sums)
-        s.grid.blank[at], s.grid.blank_e[at] = rows.blank_weight[k], rows.blank_e[k]
-        s.grid.label[at], s.grid.label_e[at] = rows.label_weight[k], rows.label_e[k]
+        put_weights(s, rows, k)
 
 
 cdef inline void open_frames(const Problem *p, Sequence *s, Py_ssize_t start, Py_ssize_t stop, Rows *rows,
