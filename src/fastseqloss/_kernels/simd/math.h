@@ -81,6 +81,19 @@ FSL_INLINE double fsl_exp_normal64(double x)
     return fsl_exp_reduced64(fsl_reduce64(x, k)) * fsl_from64(fsl_bits64(z) << 52);
 }
 
+/* 2^t for |t| <= 1/2, to 4.7e-11: enough for weights and probabilities of float32 logits. */
+FSL_INLINE double fsl_exp2_brief(double t)
+{
+    double p = 1.5196157307555667e-05;
+    p = p * t + 1.5466756306214968e-4;
+    p = p * t + 0.0013333935052160309;
+    p = p * t + 0.0096180381321009298;
+    p = p * t + 0.05550410365995892;
+    p = p * t + 0.24022651066560749;
+    p = p * t + 0.69314718070453107;
+    return p * t + 1.0;
+}
+
 FSL_INLINE float fsl_exp_reduced32(float x, float k)
 {
     float r = x - k * 0.693145751953125f;

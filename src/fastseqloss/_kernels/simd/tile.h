@@ -17,14 +17,7 @@ FSL_INLINE double fsl_frame_exp_f32(double d)
     d = d < -709.2 ? -709.2 : d;
     const double z = d * FSL_LOG2E + (6755399441055744.0 + 1023.0);
     const double t = d * FSL_LOG2E - (z - (6755399441055744.0 + 1023.0));
-    double p = 1.5196157307555667e-05;
-    p = p * t + 1.5466756306214968e-4;
-    p = p * t + 0.0013333935052160309;
-    p = p * t + 0.0096180381321009298;
-    p = p * t + 0.05550410365995892;
-    p = p * t + 0.24022651066560749;
-    p = p * t + 0.69314718070453107;
-    return (p * t + 1.0) * fsl_from64(fsl_bits64(z) << 52);
+    return fsl_exp2_brief(t) * fsl_from64(fsl_bits64(z) << 52);
 }
 
 /* exp(d) for d <= 0, to the last bits; 0 below the normal numbers. NaN stays NaN. */

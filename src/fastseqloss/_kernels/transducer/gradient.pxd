@@ -7,8 +7,9 @@ from libc.string cimport memset
 
 from fastseqloss._kernels.codes cimport LOGITS
 from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, load, store
-from fastseqloss._kernels.simd.rows cimport load_max, row_exp, row_gradient
+from fastseqloss._kernels.simd.rows cimport load_max, row_exp
 from fastseqloss._kernels.simd.softmax cimport exp64
+from fastseqloss._kernels.transducer.dense cimport dense_scale
 from fastseqloss._kernels.transducer.nodes cimport (
     Problem, Sequence, first_lattice_column, first_scored_column, last_lattice_column, position,
 )
@@ -47,10 +48,10 @@ cdef inline double finite(double x) noexcept nogil:
 
 
 cdef inline void differentiate(const Problem *p, floating *e, double sums, double blank_logit, Py_ssize_t label,
-                               double b, double l) noexcept nogil:
+                               double b, double l, const floating *next_row) noexcept nogil:
     """Turn a row of exponentials into the gradient, for the scaled occupancies b and l of its arcs.
 
-    Only a HAT takes the logit of the blank.
+    Only a HAT takes the logit of the blank. The next row is prefetched.
     """
     cdef double factor = 0, at_blank, at_label = 0, below
     if sums > 0:
@@ -61,7 +62,7 @@ cdef inline void differentiate(const Problem *p, floating *e, double sums, doubl
     if p.hat:
         below = exp64(-fabs(blank_logit))
         at_blank = (l - b * below if blank_logit >= 0 else l * below - b) / (1 + below)
-    row_gradient(e, p.n_classes, factor, 0, <floating *> NULL)
+    dense_scale(e, p.n_classes, factor, next_row)
     e[p.blank] = <floating> at_blank
     if label >= 0:
         e[label] = <floating> at_label
@@ -78,10 +79,11 @@ cdef inline void close_row(const Problem *p, const Sequence *s, double scale, do
         put_zeros(p, g)
     elif p.native:
         sums = 1 + fabs((<floating *> s.rest)[at])
-        differentiate(p, row, sums, row[p.blank], label, finite(scale * b), finite(scale * l))
+        differentiate(p, row, sums, row[p.blank], label, finite(scale * b), finite(scale * l),
+                      <const floating *> (g + p.ahead))
     else:
         sums = exponentials_again(p, x, buffer, &blank_logit)
-        differentiate(p, buffer, sums, blank_logit, label, finite(scale * b), finite(scale * l))
+        differentiate(p, buffer, sums, blank_logit, label, finite(scale * b), finite(scale * l), buffer)
         store(p.x.kind, buffer, 1, p.n_classes, g, p.size)
 
 

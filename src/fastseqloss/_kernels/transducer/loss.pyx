@@ -39,6 +39,7 @@ cdef enum:
     SMALL = 1 << 22           # most elements of a sequence that is processed in one piece
     GROUP_ELEMENTS = 1 << 22  # least number of elements of a group, except for the last one
     PIECE = 1 << 16           # elements of the frames that a worker takes at once
+    AHEAD = 512               # elements of the gradient from the row in progress to the one that is prefetched
     CROWD = 16                # least number of small sequences per worker for processing them one by one
 
 
@@ -183,6 +184,8 @@ cdef void run_phase(const Batch *a, Sequence *group, Phase phase, Py_ssize_t ste
     while next_items(loop, worker, &first, &last):
         for i in range(first, last):
             s, start = group + (i if phase == SOLVE else i // pieces), i % pieces * step
+            if phase == CLOSE:
+                start = (pieces - 1 - i % pieces) * step
             if phase == SOLVE:
                 solve(a, s, scratch)
                 if a.blank_occupancy != NULL:
@@ -312,6 +315,7 @@ cdef void open_batch(Batch *batch, Held *held, object scores, int kind, object g
     p.keep = p.native and grad is not None
     p.n_frames, p.width, p.n_classes = p.x.shape[1], p.x.shape[2], p.x.shape[3]
     p.block = rows_of_block(p.n_classes)
+    p.ahead = p.g.strides[2] * max(1, AHEAD // p.n_classes) if grad is not None else 0
     p.labels, p.starts = &labels[0] if labels.shape[0] else NULL, &starts[0]
     p.logit_lengths, p.label_lengths = &logit_lengths[0], &label_lengths[0]
     p.ranges = &ranges[0, 0] if ranges is not None else NULL

@@ -15,11 +15,22 @@ from fastseqloss._kernels.parallel.workspace cimport size_product, take
 from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Array, load
 from fastseqloss._kernels.simd.softmax cimport log64
 from fastseqloss._kernels.simd.rows cimport (
-    LANES, MOST_ROWS, SHORT, load_max, row_exp, short_exp, short_max, tile_exp, tile_in, tile_max, tile_out,
+    LANES, MOST_ROWS, SHORT, load_max, tile_exp, tile_in, tile_max, tile_out,
 )
+from fastseqloss._kernels.transducer.dense cimport dense_exp, dense_short
 
 
 cdef extern from "transducer/arcs.h" nogil:
+    enum:
+        HAS_LARGE "FSL_RNNT_LARGE"
+        HAS_NAN "FSL_RNNT_NAN"
+    const double HUGE "FSL_RNNT_MOST"  # least size of a logarithm for the exact path
+    int arcs_f32 "fsl_rnnt_arcs_f32"(int n, const double *blank, const double *label, const double *m,
+                                     const double *sums, double *blank_w, double *blank_e, double *label_w,
+                                     double *label_e) noexcept
+    int arcs_f64 "fsl_rnnt_arcs_f64"(int n, const double *blank, const double *label, const double *m,
+                                     const double *sums, double *blank_w, double *blank_e, double *label_w,
+                                     double *label_e) noexcept
     void softmax_weights "fsl_rnnt_softmax_weights"(int n, const double *z, const double *m, const double *sums,
                                                     double *w, double *e) noexcept
     void sigmoid_weights "fsl_rnnt_sigmoid_weights"(int n, const double *z, double *w, double *e, double *label,
@@ -28,8 +39,7 @@ cdef extern from "transducer/arcs.h" nogil:
     void plain_weights "fsl_rnnt_plain_weights"(int n, const double *p, double *w, double *e) noexcept
 
 cdef enum:
-    BLOCK = 4096      # elements of a block of rows, unless a single row has more
-    HUGE = 1 << 26    # least size of a logarithm for the exact path
+    BLOCK = 2048  # elements of a block of rows, unless a single row has more
 
 
 # Arguments of a call that all its sequences share.
@@ -43,6 +53,7 @@ cdef struct Problem:
     size_t real                            # bytes of a number of the arithmetic: float32 for half precision
     Py_ssize_t n_frames, width, n_classes  # frames, columns of a frame and classes, padding included
     Py_ssize_t blank, block                # rows in a block
+    Py_ssize_t ahead                       # bytes from a row of the gradient to the one that is prefetched
     const int64_t *labels
     const int64_t *starts
     const int64_t *logit_lengths
@@ -68,6 +79,10 @@ cdef struct Rows:
     char *g[MOST_ROWS]
     Py_ssize_t at[MOST_ROWS]               # position of the node among the arcs
     int64_t label[MOST_ROWS]               # -1 in the last column
+    const char *next                       # row after the block, which the same worker processes next, or NULL
+    bint is_plain                          # no arc has a logarithm that may be large
+    bint knows_max                         # of the first row, which `next_max` is then
+    double next_max
     double m[MOST_ROWS]
     double sum[MOST_ROWS]
     double blank_score[MOST_ROWS]
@@ -141,11 +156,14 @@ cdef inline Py_ssize_t position(const Problem *p, const Sequence *s, Py_ssize_t 
 
 # ---- the dense pass -------------------------------------------------------------------------
 
-cdef inline void read_rows(const Problem *p, Rows *rows, const floating **x, floating *buffer) noexcept nogil:
-    """Gather the scores of blank and labels; set x to the rows of logits, without the blank in a HAT.
+cdef inline void pick_scores(const Problem *p, Rows *rows, const floating *x, int k) noexcept nogil:
+    """Gather the scores of the blank and of the label of a row."""
+    rows.blank_score[k] = x[p.blank]
+    rows.label_score[k] = x[rows.label[k]] if rows.label[k] >= 0 else -INFINITY
 
-    Rows of half precision of more than SHORT classes are loaded with their maximum.
-    """
+
+cdef inline void read_rows(const Problem *p, Rows *rows, const floating **x, floating *buffer) noexcept nogil:
+    """Set x to the rows of logits, without the blank in a HAT, whose score is gathered."""
     cdef int k
     cdef Py_ssize_t v = p.n_classes
     cdef floating *own
@@ -155,35 +173,51 @@ cdef inline void read_rows(const Problem *p, Rows *rows, const floating **x, flo
             own = buffer + k * v
             load(p.x.kind, rows.x[k], p.size, v, own)
             x[k] = own
-    for k in range(rows.n):
-        rows.blank_score[k] = x[k][p.blank]
-        rows.label_score[k] = x[k][rows.label[k]] if rows.label[k] >= 0 else -INFINITY
+    if v <= SHORT or p.hat or p.input != LOGITS:
+        for k in range(rows.n):
+            pick_scores(p, rows, x[k], k)
     if p.hat:
         for k in range(rows.n):
             (buffer + k * v)[p.blank] = -INFINITY
 
 
-cdef inline void exponentials(const Problem *p, Rows *rows, const floating **x, floating **e,
-                              floating *buffer) noexcept nogil:
-    """Maxima of rows, sums of exp(x - maximum), and these numbers in e, unless NULL."""
+cdef inline void long_exponentials(const Problem *p, Rows *rows, const floating **x, floating **e) noexcept nogil:
+    """Maxima, sums and exponentials of rows of more than SHORT classes; gathers their scores, too.
+
+    The maximum of a row is found in the pass over the row before it.
+    """
     cdef int k
-    cdef Py_ssize_t v = p.n_classes, ahead
-    cdef floating *tile = buffer + p.block * v
+    cdef bint known = rows.knows_max, in_place = p.native and not p.hat
+    cdef floating m, most = <floating> rows.next_max
+    cdef const floating *next_row
+    cdef Py_ssize_t ahead = p.x.strides[2] // <Py_ssize_t> sizeof(floating) if in_place else 0
+    for k in range(rows.n):
+        m = most if known else load_max(FLOAT32 if floating is float else FLOAT64, <const char *> x[k], p.n_classes,
+                                        <floating *> x[k])
+        next_row = x[k + 1] if k + 1 < rows.n else <const floating *> rows.next if in_place else NULL
+        known = next_row != NULL
+        if not p.hat:
+            pick_scores(p, rows, x[k], k)
+        rows.m[k] = m
+        next_row = next_row if known else x[k]
+        rows.sum[k] = dense_exp(x[k], p.n_classes, m, e[k], next_row, &most, next_row + ahead)
+    rows.knows_max, rows.next_max = known, most
+
+
+cdef inline void short_exponentials(const Problem *p, Rows *rows, const floating **x, floating **e,
+                                    floating *tile) noexcept nogil:
+    """Maxima, sums and exponentials of rows of at most SHORT classes."""
+    cdef int k
+    cdef Py_ssize_t v = p.n_classes
     cdef floating m[MOST_ROWS]
     if v < LANES:
         tile_in(x, rows.n, v, tile)
         tile_max(tile, v, m)
         tile_exp(tile, v, m, rows.sum)
-        if e[0] != NULL:
+        if p.keep:
             tile_out(tile, rows.n, v, e)
-    elif v <= SHORT:
-        ahead = (x[1] - x[0]) * rows.n if rows.n > 1 else 0
-        short_max(x, rows.n, v, m)
-        short_exp(x, rows.n, v, m, e, ahead, rows.sum)
     else:
-        for k in range(rows.n):
-            m[k] = load_max(FLOAT32 if floating is float else FLOAT64, <const char *> x[k], v, <floating *> x[k])
-            rows.sum[k] = row_exp(x[k], v, m[k], e[k], rows.x[k] + p.x.strides[2], rows.g[k], p.size)
+        dense_short(x, rows.n, v, m, e, (x[1] - x[0]) * rows.n if rows.n > 1 else 0, rows.sum)
     for k in range(rows.n):
         rows.m[k] = m[k]
 
@@ -199,10 +233,11 @@ cdef inline void dense_pass(const Problem *p, Rows *rows, floating *buffer) noex
         memset(rows.m, 0, rows.n * sizeof(double))
         return
     for k in range(rows.n):
-        e[k] = <floating *> rows.g[k] if p.keep else NULL
-        if not p.keep and LANES <= v <= SHORT:
-            e[k] = buffer + k * v
-    exponentials(p, rows, x, e, buffer)
+        e[k] = <floating *> rows.g[k] if p.keep else buffer + k * v
+    if v > SHORT:
+        long_exponentials(p, rows, x, e)
+    else:
+        short_exponentials(p, rows, x, e, buffer + p.block * v)
     if p.keep and p.hat:
         for k in range(rows.n):
             e[k][p.blank] = <floating> rows.blank_score[k]
@@ -210,16 +245,20 @@ cdef inline void dense_pass(const Problem *p, Rows *rows, floating *buffer) noex
 
 cdef inline bint weigh(const Problem *p, Rows *rows) noexcept nogil:
     """Weights of the arcs of a block of rows; returns True if scores are not valid."""
-    cdef int k
+    cdef int k, state
     cdef bint bad = False
+    rows.is_plain = False
+    if p.input == LOGITS and not p.hat:
+        state = (arcs_f64 if p.real == sizeof(double) else arcs_f32)(
+            rows.n, rows.blank_score, rows.label_score, rows.m, rows.sum, rows.blank_weight, rows.blank_e,
+            rows.label_weight, rows.label_e)
+        rows.is_plain = not state
+        return state & HAS_NAN
     if p.input == LOGITS:
         softmax_weights(rows.n, rows.label_score, rows.m, rows.sum, rows.label_weight, rows.label_e)
-        if p.hat:
-            sigmoid_weights(rows.n, rows.blank_score, rows.blank_weight, rows.blank_e, rows.label_weight, rows.label_e)
-        else:
-            softmax_weights(rows.n, rows.blank_score, rows.m, rows.sum, rows.blank_weight, rows.blank_e)
+        sigmoid_weights(rows.n, rows.blank_score, rows.blank_weight, rows.blank_e, rows.label_weight, rows.label_e)
         for k in range(rows.n):
-            bad |= isnan(rows.sum[k]) or p.hat and not rows.blank_score[k] < INFINITY
+            bad |= isnan(rows.sum[k]) or not rows.blank_score[k] < INFINITY
         return bad
     if p.input == LOG_PROBS:
         log_weights(rows.n, rows.blank_score, rows.blank_weight, rows.blank_e)
@@ -255,6 +294,12 @@ cdef inline bint is_exact(const Problem *p, const Sequence *s, Py_ssize_t at) no
     return signbit((<float *> s.rest)[at])
 
 
+cdef inline void put_weights(Sequence *s, const Rows *rows, int k) noexcept nogil:
+    cdef Py_ssize_t at = rows.at[k]
+    s.grid.blank[at], s.grid.blank_e[at] = rows.blank_weight[k], rows.blank_e[k]
+    s.grid.label[at], s.grid.label_e[at] = rows.label_weight[k], rows.label_e[k]
+
+
 cdef inline void open_rows(const Problem *p, Sequence *s, Rows *rows, floating *buffer) noexcept nogil:
     """Dense pass over a block of rows, whose weights are put into the lattice."""
     cdef int k
@@ -264,6 +309,11 @@ cdef inline void open_rows(const Problem *p, Sequence *s, Rows *rows, floating *
     dense_pass(p, rows, buffer)
     if weigh(p, rows):
         s.is_nan = True
+        return
+    if rows.is_plain:
+        for k in range(rows.n):
+            put_weights(s, rows, k)
+            (<floating *> s.rest)[rows.at[k]] = <floating> (max(rows.sum[k], 1) - 1)
         return
     for k in range(rows.n):
         at, exact = rows.at[k], is_huge(p, rows, k)
@@ -275,8 +325,7 @@ cdef inline void open_rows(const Problem *p, Sequence *s, Rows *rows, floating *
             s.is_huge = True
             rows.blank_weight[k], rows.label_weight[k] = rows.blank_score[k], rows.label_score[k]
             rows.blank_e[k], rows.label_e[k] = rows.m[k], log64(sums)
-        s.grid.blank[at], s.grid.blank_e[at] = rows.blank_weight[k], rows.blank_e[k]
-        s.grid.label[at], s.grid.label_e[at] = rows.label_weight[k], rows.label_e[k]
+        put_weights(s, rows, k)
 
 
 cdef inline void open_frames(const Problem *p, Sequence *s, Py_ssize_t start, Py_ssize_t stop, Rows *rows,
@@ -286,20 +335,22 @@ cdef inline void open_frames(const Problem *p, Sequence *s, Py_ssize_t start, Py
     cdef const char *x
     cdef char *g
     cdef const Py_ssize_t *at
-    rows.n = 0
+    rows.n, rows.knows_max = 0, False
     for t in range(start, min(stop, s.frames)):
         u = first_lattice_column(p, s, t)
         x = row_of(&p.x, s, t, u)
         g = row_of(&p.g, s, t, u)
         at = s.grid.at + (t if p.modified else t + u)
         for u in range(u, last_lattice_column(p, s, t) + 1):
+            if rows.n == p.block:
+                rows.next = x
+                open_rows(p, s, rows, buffer)
+                rows.n = 0
             k = rows.n
             rows.x[k], rows.g[k], rows.at[k] = x, g, at[0] + u
             rows.label[k] = s.labels[u] if u < s.n_labels else -1
             x, g, at = x + x_step, g + g_step, at + by_row
             rows.n = <int> k + 1
-            if rows.n == p.block:
-                open_rows(p, s, rows, buffer)
-                rows.n = 0
+    rows.next = NULL
     if rows.n:
         open_rows(p, s, rows, buffer)
