@@ -23,6 +23,7 @@ MOST_ELEMENTS = sys.maxsize // 9  # of 8 bytes; NumPy counts lengths near the li
 FLOATS = "float16, bfloat16, float32 or float64"
 
 _KINDS = {np.dtype(name): kind for kind, name in enumerate(STORED) if name != "bfloat16"}
+_BFLOAT16 = STORED.index("bfloat16")
 
 
 def as_array(name: str, value: Any) -> NDArray[Any]:
@@ -67,7 +68,7 @@ def as_floats(name: str, given: NDArray[Any]) -> NDArray[Any]:
 def stored_kind(dtype: np.dtype[Any]) -> int | None:
     """Return the kernels' code of a dtype, None for a dtype or byte order that they cannot read."""
     kind = _KINDS.get(dtype)
-    return STORED.index("bfloat16") if kind is None and is_bfloat16(dtype) else kind
+    return _BFLOAT16 if kind is None and is_bfloat16(dtype) else kind
 
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:
@@ -103,8 +104,10 @@ def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def stored(array: NDArray[Any]) -> tuple[NDArray[Any], int]:
     """Return an array that exports its memory to kernels, and the kernels' code of its dtype."""
-    kind = stored_kind(array.dtype)
-    assert kind is not None
+    kind = _KINDS.get(array.dtype)
+    if kind is None:
+        assert is_bfloat16(array.dtype)
+        kind = _BFLOAT16
     return (array.view(np.uint16) if array.itemsize == 2 else array), kind
 
 

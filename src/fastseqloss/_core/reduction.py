@@ -108,26 +108,21 @@ def length_scale(
     return sequence_scale(reduction, counts, normalizer, sample_weight, len(lengths))
 
 
-def reduce_sequences(
-    reduction: str, loss: NDArray[np.float64], scale: NDArray[np.float64]
-) -> NDArray[np.float64] | float:
-    """Return the reduced loss; a sequence of scale 0 does not count, even if its loss is NaN or infinite."""
-    if reduction == "none":
-        weighted = np.empty(len(loss))
-        arguments.weigh(loss, scale, weighted)
-        return weighted
-    total = arguments.weigh(loss, scale, None)
-    return _small_sum(loss, scale) if math.isnan(total) else total
-
-
 def finish_sequences(
     reduction: str, loss: NDArray[np.float64], scale: NDArray[np.float64], *, single: bool, infeasible: str = "inf"
 ) -> NDArray[np.float64] | float:
-    """Return the reduced loss, a number for a single sequence; for infeasible="zero", losses of inf are set to 0."""
+    """Return the reduced loss, a number for a single sequence; for infeasible="zero", losses of inf are set to 0.
+
+    A sequence of scale 0 does not count, even if its loss is NaN or infinite.
+    """
     if infeasible == "zero":
         loss[loss == np.inf] = 0.0
-    reduced = reduce_sequences(reduction, loss, scale)
-    return float(np.asarray(reduced)[0]) if single and reduction == "none" else reduced
+    if reduction == "none":
+        weighted = np.empty(len(loss))
+        arguments.weigh(loss, scale, weighted)
+        return float(weighted[0]) if single else weighted
+    total = arguments.weigh(loss, scale, None)
+    return _small_sum(loss, scale) if math.isnan(total) else total
 
 
 def _small_sum(values: NDArray[np.float64], weights: NDArray[np.float64] | float = 1.0) -> float:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._core.arrays import Integers, as_array, as_lengths, as_weights, check_output, read_integers
+from .._core.arrays import Integers, as_array, as_lengths, as_weights, check_output, filled, read_integers
 from .._core.gradient import as_gradient
 from .._core.labels import NAMES, Alphabet, Names, check_labels, read_labels
 from .._core.levels import load
@@ -352,7 +352,7 @@ def ctc_posteriors(
         _kernel.ctc_loss[scores.type_name](
             scores.values,
             sequences.table,
-            np.ones(batch),
+            filled(batch, 1.0),
             order,
             lattice.input,
             lattice.blank,
