@@ -9,7 +9,7 @@
     python bench/compare.py transducer ...       the same options
     python bench/compare.py soft_dtw ...         the same options; with the peers that are installed
     python bench/compare.py adapters ...         PyTorch tensors and JAX arrays: [--threads] [--only] [--quick]
-    python bench/compare.py overhead
+    python bench/compare.py overhead [--only NAME ...] [--quick]
     python bench/compare.py memory [--data DIR]
     python bench/compare.py align [--data DIR] [--only NAME ...] [--quick]
 
@@ -39,6 +39,7 @@ from bench import (
     sides_crf,
     sides_ctc,
     sides_policy,
+    sides_short,
     sides_soft_dtw,
     sides_steps,
     sides_transducer,
@@ -46,7 +47,7 @@ from bench import (
 from bench.contest import OURS, TORCH, print_table
 from fastseqloss._core import levels
 
-SHORT = (1, 20, 10, 5)  # B, T, V, S of the call whose fixed cost is measured
+SHORT = sides_short.CTC
 RECORDING = (1, 33270, 5, 1264)  # the nanopore read of --data, or random logits of its shape
 
 
@@ -126,10 +127,27 @@ def adapters(options: argparse.Namespace) -> int:
 
 
 def overhead(options: argparse.Namespace) -> int:
-    """Measure the fixed cost of one short CTC call, beyond its arithmetic, on one thread.
+    """Measure short calls of every family on one thread; and of CTC, the cost beyond the arithmetic.
 
     The arithmetic is the time that each of 100 further sequences of the same shape adds.
     """
+    chosen = sides_short.calls()
+    if options.only:
+        chosen = {key: sides for key, sides in chosen.items() if key[0] in options.only}
+    lines = []
+    for (name, shape), sides in chosen.items():
+        best = {side: min(contest.microseconds(call, options.seconds) for call in made) for side, made in sides.items()}
+        cells = {side: f"{best[side]:.1f}" if side in best else "" for side in (OURS, TORCH, sides_crf.TORCHCRF)}
+        lines.append({"": name, "shape": shape} | cells)
+    print("\n### Short calls, float32, 1 thread, microseconds of CPU time\n")
+    print_table(lines)
+    if not options.only or "ctc_loss" in options.only:
+        _print_fixed_cost(options)
+    return 0
+
+
+def _print_fixed_cost(options: argparse.Namespace) -> None:
+    """Print the time of a short CTC call without its arithmetic."""
     _, t, v, s = SHORT
     one, many = (sides_ctc.random_batch((b, t, v, s)) for b in (1, 101))
     lines = []
@@ -145,9 +163,8 @@ def overhead(options: argparse.Namespace) -> int:
                     "overhead": f"{total - further:.1f}",
                 }
             )
-    print(f"\n### B,T,V,S = {','.join(map(str, SHORT))}, float32, 1 thread, microseconds of CPU time\n")
+    print(f"\n### ctc_loss, B,T,V,S = {','.join(map(str, SHORT))}, float32, 1 thread, microseconds of CPU time\n")
     print_table(lines)
-    return 0
 
 
 def memory(options: argparse.Namespace) -> int:

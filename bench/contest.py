@@ -43,6 +43,7 @@ class Row:
     calls: Callable[[int], Calls] | None  # threads -> {(side, mode): call}; None: errors only
     results: Callable[[int], dict[str, Result]]  # scale -> {side: (losses, gradient)}
     reference: Callable[[int], Result] | None  # scale -> (losses, gradient), by a peer in float64; None: times only
+    work: dict[str, int] | None = None  # number of frames, logits and so on, by the name of one
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def timing_table(rows: list[Row], threads: int, options: argparse.Namespace) -> 
         if options.verbose:
             for (side, mode), timing in timings.items():
                 print(f"{row.name}, {threads} threads, {side} {mode}: {timing}", file=sys.stderr)
-        cells, ratios[row.name] = _timing_cells(timings)
+        cells, ratios[row.name] = _timing_cells(timings, row.work or {})
         lines.append({"workload": row.name, "shape": ",".join(map(str, row.shape))} | cells)
     for title, real in (("synthetic", False), ("real", True)):
         group = [ratios[row.name] for row in rows if row.real == real]
@@ -123,12 +124,13 @@ def timing_table(rows: list[Row], threads: int, options: argparse.Namespace) -> 
     return list(lines[0])
 
 
-def _timing_cells(timings: dict) -> tuple[dict[str, str], dict[str, float]]:
-    """Lay out the timings of one row: for each mode ours, then each peer and its ratio."""
+def _timing_cells(timings: dict, work: dict[str, int]) -> tuple[dict[str, str], dict[str, float]]:
+    """Lay out the timings of one row: for each mode ours, in all and for each unit of work; each peer and its ratio."""
     cells, ratios = {}, {}
     for mode in (mode for mode in MODES if (OURS, mode) in timings):
         ours = timings[OURS, mode].best
         cells[f"{mode}: {OURS}"] = milliseconds(ours)
+        cells |= nanoseconds(mode, ours, work)
         for side in (side for side in SIDES if (side, mode) in timings):
             peer = timings[side, mode].best
             # PyTorch adds to an existing gradient, which must be zeroed first; if a fresh one is faster,
@@ -211,6 +213,12 @@ def geometric_mean(values: Iterable[float]) -> float:
 def milliseconds(seconds: float) -> str:
     """Format a time in milliseconds with three digits."""
     return f"{seconds * 1e3:.0f}" if seconds >= 0.1 else f"{seconds * 1e3:.3g}"
+
+
+def nanoseconds(mode: str, seconds: float, work: dict[str, int]) -> dict[str, str]:
+    """Return the columns with the nanoseconds of each unit of work, with three digits."""
+    each = {unit: seconds / number * 1e9 for unit, number in work.items()}
+    return {f"{mode}: ns a {unit}": f"{ns:.0f}" if ns >= 100 else f"{ns:.3g}" for unit, ns in each.items()}
 
 
 def times(ratio: float) -> str:

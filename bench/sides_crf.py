@@ -184,10 +184,13 @@ def timing_table(chosen: dict[str, Batch], threads: int, options: argparse.Names
         calls = {(side, mode): made[mode] for mode in MODES for side, made in sides.items()}
         timings = contest.alternate(calls, options, threads)
         line = {"workload": name, "B, T, K": ", ".join(map(str, batch.emissions.shape))}
+        frames = int(np.sum(batch.lengths))
+        work = {"frame": frames, "logit": frames * batch.emissions.shape[2]}
         for mode in MODES:
             ours, peer = timings[OURS, mode].best, timings[TORCHCRF, mode].best
             line |= {
                 f"{mode}: {OURS}": contest.milliseconds(ours),
+                **contest.nanoseconds(mode, ours, work),
                 f"{mode}: {TORCHCRF}": contest.milliseconds(peer),
                 f"{mode}: ratio": f"{peer / ours:.1f}x",
             }

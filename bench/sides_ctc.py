@@ -95,7 +95,9 @@ def _row(name: str, batch: Batch, real: bool) -> Row:
     def reference(scale: int) -> Result:
         return torch_result(batch.scaled(scale), "float64")
 
-    return Row(name, batch.shape, real, calls, results, reference)
+    frames = int(batch.lengths.sum())
+    work = {"frame": frames, "logit": frames * batch.logits.shape[2]}
+    return Row(name, batch.shape, real, calls, results, reference, work)
 
 
 def our_ctc(batch: Batch, **options):

@@ -1,8 +1,9 @@
 """The per-step losses by each side: fastseqloss, PyTorch, optax, NumPy; and their memory traffic."""
 
 import importlib.util
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -194,7 +195,9 @@ def cross_entropy_rows(folder: Path | None) -> list[Row]:
     """List the synthetic workloads, ten million steps, and the frames of the real emissions."""
     made = [random_row(name, ENTROPY, shape) for name, shape in CROSS_ENTROPY.items()]
     made.append(_checked_row("ten_million", ENTROPY, (TEN_MILLION, 2)))
-    return made + [_real_row(name, folder) for name in sides_ctc.real_data.NAMES]
+    made += [_real_row(name, folder) for name in sides_ctc.real_data.NAMES]
+    work = [{"frame": math.prod(row.shape[:-1]), "logit": math.prod(row.shape)} for row in made]
+    return [replace(row, work=each) for row, each in zip(made, work, strict=True)]
 
 
 def elementwise_rows() -> list[Row]:

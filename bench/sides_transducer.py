@@ -70,7 +70,9 @@ def _row(name: str, shape: tuple[int, ...], with_peers: bool) -> Row:
     def reference(scale: int) -> Result:
         return torch_result(random_batch(shape).scaled(scale), "float64")
 
-    return Row(name, shape, False, calls, results, reference if with_peers else None)
+    b, t, u, v = shape
+    work = {"frame": b * t, "logit": b * t * (u + 1) * v}
+    return Row(name, shape, False, calls, results, reference if with_peers else None, work)
 
 
 def our_rnnt(batch: Batch, **options):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastseqloss as fsl
-from fastseqloss._core.reduction import reduce_sequences
+from fastseqloss._core.reduction import finish_sequences
 from reference import steps as reference_steps
 from reference.steps import NAMES
 from step_cases import FLOATS, LAYOUTS, REDUCTIONS, Case, assert_same, cases, random_case
@@ -205,9 +205,9 @@ def test_many_losses_add_up_as_exactly_as_numpy_adds_them():
     for n in (0, 1, 511, 513, 100_000):
         losses, weight = rng.random(n), rng.choice([0.0, 0.5, 1.0], n)
         losses[weight == 0] = np.nan
-        total = reduce_sequences("sum", losses, weight)
+        total = finish_sequences("sum", losses, weight, single=False)
         assert total == pytest.approx(math.fsum(losses[weight > 0] * weight[weight > 0]), rel=1e-14)
-        weighted = reduce_sequences("none", losses, weight)
+        weighted = finish_sequences("none", losses, weight, single=False)
         np.testing.assert_array_equal(weighted, np.where(weight > 0, losses, 0) * weight)
 
 

@@ -327,6 +327,11 @@ SCANS = {
     "labels": "arguments.find_bad_label, np.zeros(n, int), none, one, 3, 1, np.zeros(1, int)",
     "lengths": "arguments.first_outside, np.zeros(n, int), 0, 5",
     "many sequences": "arguments.find_bad_label, none, np.zeros(n, int), np.zeros(n, int), 3, 1, np.zeros(n, int)",
+    "plain labels": (
+        "arguments.read_sequences, np.empty(n + 4, int), 1, np.ones((1, n), np.int8), one, one, n, 3, 0, False"
+    ),
+    "plain lengths": "arguments.read_lengths, np.zeros(n, np.int8), 5, np.zeros(n, int)",
+    "plain tags": "arguments.read_tags, np.zeros((1, n), np.int8), one, 3, False, np.zeros((1, n), int)",
     "potentials": "arguments.first_not_a_score, np.zeros(n)",
     "returns": "levels.load('rewards.returns').sums_backwards, np.zeros((1, n)), np.zeros(1), one, None, 0.5",
     "sums": "arguments.sequence_sums, np.zeros((1, n)), np.zeros(1)",

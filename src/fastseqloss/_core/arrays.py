@@ -18,17 +18,18 @@ TYPE_NAMES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 
 _INT64, _FLOAT64 = np.dtype(np.int64), np.dtype(np.float64)
 
-_MOST_ELEMENTS = sys.maxsize // 9  # of 8 bytes; NumPy counts lengths near the limit in float64
+MOST_ELEMENTS = sys.maxsize // 9  # of 8 bytes; NumPy counts lengths near the limit in float64
 
 FLOATS = "float16, bfloat16, float32 or float64"
 
 _KINDS = {np.dtype(name): kind for kind, name in enumerate(STORED) if name != "bfloat16"}
+_BFLOAT16 = STORED.index("bfloat16")
 
 
 def as_array(name: str, value: Any) -> NDArray[Any]:
     """Return `value` as an array, without a copy if NumPy can access its memory."""
     array = value if type(value) is np.ndarray else as_numpy(name, value)
-    if not 0 < array.size <= _MOST_ELEMENTS:
+    if not 0 < array.size <= MOST_ELEMENTS:
         _check_size(name, array)
     return array
 
@@ -36,13 +37,13 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
 def _check_size(name: str, array: NDArray[Any]) -> None:
     # Calls allocate 8 bytes for each element; empty arrays still have sequences and steps to allocate for.
     elements = math.prod(filter(None, array.shape))
-    if elements > _MOST_ELEMENTS:
+    if elements > MOST_ELEMENTS:
         raise MemoryError(f"{name} has shape {array.shape}: no memory holds {8 * elements} bytes, 8 for each element")
 
 
-def filled(n: int, value: float, dtype: type[Any] = np.float64) -> NDArray[Any]:
-    """Return `np.full(n, value, dtype)`, which takes longer for a short array."""
-    array = np.empty(n, dtype)
+def filled(shape: int | tuple[int, ...], value: float, dtype: type[Any] = np.float64) -> NDArray[Any]:
+    """Return `np.full(shape, value, dtype)`, which takes longer for a short array."""
+    array = np.empty(shape, dtype)
     array.fill(value)
     return array
 
@@ -66,7 +67,8 @@ def as_floats(name: str, given: NDArray[Any]) -> NDArray[Any]:
 
 def stored_kind(dtype: np.dtype[Any]) -> int | None:
     """Return the kernels' code of a dtype, None for a dtype or byte order that they cannot read."""
-    return STORED.index("bfloat16") if is_bfloat16(dtype) else _KINDS.get(dtype)
+    kind = _KINDS.get(dtype)
+    return _BFLOAT16 if kind is None and is_bfloat16(dtype) else kind
 
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:
@@ -102,9 +104,11 @@ def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def stored(array: NDArray[Any]) -> tuple[NDArray[Any], int]:
     """Return an array that exports its memory to kernels, and the kernels' code of its dtype."""
-    kind = stored_kind(array.dtype)
-    assert kind is not None
-    return (array.view(np.uint16) if array.dtype.itemsize == 2 else array), kind
+    kind = _KINDS.get(array.dtype)
+    if kind is None:
+        assert is_bfloat16(array.dtype)
+        kind = _BFLOAT16
+    return (array.view(np.uint16) if array.itemsize == 2 else array), kind
 
 
 def stored_or_none(array: NDArray[Any] | None) -> tuple[NDArray[Any] | None, int]:
@@ -114,11 +118,14 @@ def stored_or_none(array: NDArray[Any] | None) -> tuple[NDArray[Any] | None, int
 
 def is_kernel_ready(array: NDArray[Any]) -> bool:
     """Return True if kernels can walk the array: last axis contiguous, strides whole elements."""
+    flags = array.flags
+    if flags.c_contiguous:
+        return flags.aligned
     size = array.itemsize
     strides = array.strides
     return (
         (strides[-1] == size or array.shape[-1] == 1)
-        and array.flags.aligned
+        and flags.aligned
         and strides[0] % size == 0
         and strides[1] % size == 0
         and strides[-2] % size == 0
@@ -187,8 +194,9 @@ def read_integers(name: str, value: Any, remedy: str | None = None) -> Integers:
 
 def as_lengths(name: str, value: Any, batch: int, longest: int, single: bool) -> NDArray[np.int64]:
     """Return lengths [B] from 0 to `longest`; None means `longest` for all. A number is accepted for one sequence."""
-    if value is None:
-        return filled(batch, longest, np.int64)
+    lengths = np.empty(batch, np.int64)
+    if arguments.read_lengths(value, longest, lengths):
+        return lengths
     read = read_integers(name, value)
     lengths = read.values
     if lengths.ndim == 0 and (single or batch == 1):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .._kernels import arguments
 from .arrays import overlaps_itself, shares_memory
 from .foreign import as_output
 from .messages import shortened
@@ -76,9 +77,10 @@ def as_gradient(argument: Differentiable, return_grad: bool, grad_out: Any, name
     shape, dtype = argument.given.shape, argument.given.dtype
     if grad_out is None:
         return Gradient(shape, dtype, argument.empty())
-    grad_out = as_output(grad_out)
+    if type(grad_out) is not np.ndarray:
+        grad_out = as_output(grad_out)
     same = check_grad_out(grad_out, argument.given, name)
-    folded = argument.fold(grad_out.view(np.ndarray))
+    folded = argument.fold(grad_out if type(grad_out) is np.ndarray else grad_out.view(np.ndarray))
     if folded is None or folded.dtype != argument.values.dtype:
         return Gradient(shape, dtype, argument.empty(), grad_out)
     in_place = same and np.may_share_memory(folded, argument.values)
@@ -168,6 +170,9 @@ def _check_apart(names: tuple[str, ...], outs: tuple[Any, ...], k: int) -> None:
 
 def check_grad_out(grad_out: Any, wanted: NDArray[Any], name: str = "grad_out") -> bool:
     """Check the array given for a gradient; return True if it is the input itself."""
+    memory = arguments.is_same(grad_out, wanted)
+    if memory is not None:
+        return memory
     _check_array(name, grad_out, wanted.shape, wanted.dtype)
     if not wanted.size or not np.may_share_memory(grad_out, wanted):
         return False

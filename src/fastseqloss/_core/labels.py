@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._kernels import arguments
-from .arrays import Integers, as_array, as_lengths, read_integers
+from .arrays import MOST_ELEMENTS, Integers, as_array, as_lengths, read_integers
+from .scores import Scores
 
 
 class Names(NamedTuple):
@@ -31,12 +32,73 @@ class Labels(NamedTuple):
     lengths: NDArray[np.int64]
 
 
+class Sequences(NamedTuple):
+    """Frames and labels of a batch; the labels of sequence b are values[starts[b] : starts[b] + lengths[b]]."""
+
+    table: NDArray[np.int64]  # frames [B], starts [B], lengths [B], frames_needed [B], values
+    batch: int
+    listed: bool  # the labels are a list or a column of sequences
+
+    @property
+    def frames(self) -> NDArray[np.int64]:
+        """Number of frames of each sequence."""
+        return self.table[: self.batch]
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """Position of the first label of each sequence."""
+        return self.table[self.batch : 2 * self.batch]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Number of labels of each sequence."""
+        return self.table[2 * self.batch : 3 * self.batch]
+
+    @property
+    def frames_needed(self) -> NDArray[np.int64]:
+        """Number of labels plus one frame between each two equal neighbours."""
+        return self.table[3 * self.batch : 4 * self.batch]
+
+    @property
+    def values(self) -> NDArray[np.int64]:
+        """The labels of all sequences."""
+        return self.table[4 * self.batch :]
+
+
 class Alphabet(NamedTuple):
     """Classes 0 to `n_classes` - 1, without `blank` (-1 for none), and a `star`, which becomes class `n_classes`."""
 
     n_classes: int
     blank: int
     star: int | None = None
+
+
+def as_sequences(
+    scores: Scores,
+    logit_lengths: Any,
+    labels: Any,
+    label_lengths: Any,
+    blank: int,
+    star: int | None = None,
+    names: Names = NAMES,
+) -> Sequences:
+    """Check lengths and labels of the sequences of `scores`, whose steps are frames and whose last axis has classes."""
+    batch, n_frames, *_, n_classes = scores.values.shape
+    if type(labels) is np.ndarray and star is None and 0 < batch <= MOST_ELEMENTS // 4 - labels.size:
+        table = np.empty(4 * batch + labels.size, np.int64)
+        if arguments.read_sequences(
+            table, batch, labels, logit_lengths, label_lengths, n_frames, n_classes, blank, scores.single
+        ):
+            return Sequences(table, batch, False)
+    frames = as_lengths(names.logit_lengths, logit_lengths, batch, n_frames, scores.single)
+    read = read_label_array(labels, names) if scores.single else read_labels(labels, names)
+    needed = np.empty(batch, np.int64)
+    alphabet = Alphabet(n_classes, blank, star)
+    checked = check_labels(
+        read, label_lengths, batch, alphabet, single=scores.single, names=names, frames_needed=needed
+    )
+    table = np.concatenate((frames, checked.starts, checked.lengths, needed, checked.values))
+    return Sequences(table, batch, isinstance(read, list))
 
 
 def read_labels(labels: Any, names: Names = NAMES) -> Integers | list[Integers]:

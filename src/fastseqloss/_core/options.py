@@ -40,6 +40,8 @@ def flag(name: str, value: Any) -> bool:
 
 def as_index(name: str, value: Any, n: int) -> int:
     """Return an index into an axis of length `n`, counted from its start."""
+    if type(value) is int and 0 <= value < n:
+        return value
     index = as_integer(name, value)
     if not -n <= index < n:
         raise ValueError(f"{name} is {index}; allowed: {-n} to {n - 1}")

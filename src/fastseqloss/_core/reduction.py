@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._kernels import arguments
-from .arrays import filled
 from .options import as_number, choice
 
 _MOST = sys.float_info.max
@@ -81,7 +80,8 @@ def _scale(
     # Scales are finite, because some of their cofactors are 0.
     scale: NDArray[np.float64]
     if sample_weight is None:
-        scale = filled(len(counts), min(factor, _MOST))
+        scale = np.empty(len(counts))
+        scale.fill(min(factor, _MOST))
         if reduction != "sequence_mean":
             return scale
     else:
@@ -108,25 +108,21 @@ def length_scale(
     return sequence_scale(reduction, counts, normalizer, sample_weight, len(lengths))
 
 
-def reduce_sequences(
-    reduction: str, loss: NDArray[np.float64], scale: NDArray[np.float64]
-) -> NDArray[np.float64] | float:
-    """Return the reduced loss; a sequence of scale 0 does not count, even if its loss is NaN or infinite."""
-    weighted = np.empty(len(loss))
-    total = arguments.weigh(loss, scale, weighted)
-    if reduction in ("none", "per_sequence"):
-        return weighted
-    return _small_sum(loss, scale) if math.isnan(total) else total
-
-
 def finish_sequences(
     reduction: str, loss: NDArray[np.float64], scale: NDArray[np.float64], *, single: bool, infeasible: str = "inf"
 ) -> NDArray[np.float64] | float:
-    """Return the reduced loss, a number for a single sequence; for infeasible="zero", losses of inf are set to 0."""
+    """Return the reduced loss, a number for a single sequence; for infeasible="zero", losses of inf are set to 0.
+
+    A sequence of scale 0 does not count, even if its loss is NaN or infinite.
+    """
     if infeasible == "zero":
         loss[loss == np.inf] = 0.0
-    reduced = reduce_sequences(reduction, loss, scale)
-    return float(np.asarray(reduced)[0]) if single and reduction == "none" else reduced
+    if reduction == "none":
+        weighted = np.empty(len(loss))
+        arguments.weigh(loss, scale, weighted)
+        return float(weighted[0]) if single else weighted
+    total = arguments.weigh(loss, scale, None)
+    return _small_sum(loss, scale) if math.isnan(total) else total
 
 
 def _small_sum(values: NDArray[np.float64], weights: NDArray[np.float64] | float = 1.0) -> float:
@@ -153,14 +149,15 @@ def reduce_steps(
         with np.errstate(over="ignore", under="ignore"):
             scaled = np.multiply(losses, scale[:, None], out=np.zeros_like(losses), where=scale[:, None] != 0)
         return scaled.reshape(shape) if shape else float(scaled[0, 0])
-    sums, weighted = np.empty(len(losses)), np.empty(len(losses))
+    sums = np.empty(len(losses))
+    weighted = np.empty(len(losses)) if reduction == "per_sequence" else None
     arguments.sequence_sums(losses, sums)
     total = arguments.weigh(sums, scale, weighted)
     if math.isnan(total):  # as it is if a sum is that counts
         for b in np.flatnonzero(np.isnan(sums)):
             sums[b] = _small_sum(losses[b])
         total = arguments.weigh(sums, scale, weighted)
-    if reduction == "per_sequence":
+    if weighted is not None:
         return weighted if shape else float(weighted[0])
     if math.isnan(total):
         total = _small_sum(sums, scale)

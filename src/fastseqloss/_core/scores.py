@@ -29,6 +29,8 @@ class Scores(NamedTuple):
 
     def fold(self, array: NDArray[Any]) -> NDArray[Any] | None:
         """Return a view, in the shape of `values`, of an array of the shape of `given`; None if it needs a copy."""
+        if array.shape == self.values.shape:
+            return array if is_kernel_ready(array) else None
         folded = array.reshape(self.values.shape)
         shared = folded.size == 0 or np.may_share_memory(folded, array)
         return folded if shared and is_kernel_ready(folded) else None
@@ -51,7 +53,8 @@ def as_scores(name: str, value: Any, steps: str = "T") -> Scores:
     given = as_array(name, value)
     if given.ndim not in (2, 3):
         raise ValueError(f"{name} has shape {given.shape}; allowed: [B, {steps}, V], or [{steps}, V] for one sequence")
-    _check_classes(name, given)
+    if given.shape[-1] == 0:
+        raise _no_classes(name, given)
     return as_batch(name, given)
 
 
@@ -72,7 +75,8 @@ def as_grid_scores(name: str, value: Any, nodes: str = "U+1", classes: str = "V"
     if given.ndim not in (3, 4):
         allowed = f"[B, T, {nodes}, {classes}], or [T, {nodes}, {classes}] for one sequence"
         raise ValueError(f"{name} has shape {given.shape}; allowed: {allowed}")
-    _check_classes(name, given)
+    if given.shape[-1] == 0:
+        raise _no_classes(name, given)
     values = as_floats(name, given)
     return Scores(kernel_ready(values[None] if given.ndim == 3 else values), given)
 
@@ -82,13 +86,13 @@ def as_step_scores(name: str, value: Any) -> Scores:
     given = as_array(name, value)
     if given.ndim == 0:
         raise ValueError(f"{name} has shape (); allowed: [..., V]")
-    _check_classes(name, given)
+    if given.shape[-1] == 0:
+        raise _no_classes(name, given)
     batch = given.shape[0] if given.ndim > 1 else 1
     values = as_floats(name, given)
     rows = math.prod(given.shape[1:-1])
     return Scores(kernel_ready(values.reshape(batch, rows, given.shape[-1])), given)
 
 
-def _check_classes(name: str, given: NDArray[Any]) -> None:
-    if given.shape[-1] == 0:
-        raise ValueError(f"{name} has shape {given.shape}: no classes; allowed: 1 or more")
+def _no_classes(name: str, given: NDArray[Any]) -> ValueError:
+    return ValueError(f"{name} has shape {given.shape}: no classes; allowed: 1 or more")

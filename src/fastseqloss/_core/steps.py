@@ -18,18 +18,15 @@ class Steps(NamedTuple):
     """The steps of a batch that count: the first steps of each sequence, restricted by a mask."""
 
     shape: tuple[int, ...]  # as passed: [B, T, ...]
+    batch: int  # number of sequences
+    rows: int  # number of steps of a sequence
     first: NDArray[np.int64] | None  # [B], number of steps; None for all
     mask: NDArray[np.uint8] | None  # [B, steps]
 
-    @property
-    def batch(self) -> int:
-        """Number of sequences."""
-        return self.shape[0] if self.shape else 1
-
-    @property
-    def rows(self) -> int:
-        """Number of steps of a sequence."""
-        return math.prod(self.shape[1:])
+    @classmethod
+    def of(cls, shape: tuple[int, ...], first: NDArray[np.int64] | None, mask: NDArray[np.uint8] | None) -> Steps:
+        """Return the steps of this shape, the first ones of each sequence and where the mask is 1."""
+        return cls(shape, shape[0] if shape else 1, math.prod(shape[1:]), first, mask)
 
     @property
     def full(self) -> bool:
@@ -68,7 +65,7 @@ def shown(name: str, read: NDArray[Any], flat: int) -> str:
 
 def as_steps(shape: tuple[int, ...], lengths: Any, mask: Any) -> Steps:
     """Check lengths and mask of steps of shape [B, T, ...]."""
-    batch = shape[0] if shape else 1
+    batch, rows = shape[0] if shape else 1, math.prod(shape[1:])
     first = chosen = None
     if lengths is not None:
         if len(shape) < 2:
@@ -78,9 +75,9 @@ def as_steps(shape: tuple[int, ...], lengths: Any, mask: Any) -> Steps:
             )
         first = as_lengths("lengths", lengths, batch, shape[1], False) * math.prod(shape[2:])
     if mask is not None:
-        inside = None if first is None else Steps(shape, first, None).counting()
-        chosen = as_mask("mask", mask, shape, inside).view(np.uint8).reshape(batch, math.prod(shape[1:]))
-    return Steps(shape, first, chosen)
+        inside = None if first is None else Steps.of(shape, first, None).counting()
+        chosen = as_mask("mask", mask, shape, inside).view(np.uint8).reshape(batch, rows)
+    return Steps(shape, batch, rows, first, chosen)
 
 
 def as_targets(

@@ -101,7 +101,8 @@ def threads_for(num_threads: int | None, work: float, items: int) -> int:
 
     Small work stays on one thread, since waking another costs microseconds.
     """
-    num_threads = check_num_threads(num_threads)
+    if num_threads is not None:
+        num_threads = check_num_threads(num_threads)
     if work < _LEAST_WORK or items < 2:
         return 1
     return min(num_threads or _max_threads or runtime.openmp_threads(), _most_threads(), items)

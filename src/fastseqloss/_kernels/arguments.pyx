@@ -1,7 +1,11 @@
 """Scans and sums of arguments too short for NumPy's calls to be worth their cost. Baseline instruction set."""
 
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.string cimport memcmp, memcpy, strcmp
+
+from numpy import ndarray
 
 from fastseqloss._kernels.parallel.signals cimport STRETCH, advance
 
@@ -65,6 +69,234 @@ def find_bad_label(const int64_t[::1] labels, const int64_t[::1] starts, const i
                 frames_needed[b] = label_lengths[b] + repeats
     return None if bad < 0 else (b, bad)
 
+
+cdef Py_ssize_t bad_tag(const int64_t *tags, Py_ssize_t batch, Py_ssize_t n_frames, const int64_t *lengths,
+                        int64_t n_tags, Py_ssize_t *sequence) except -2:
+    """Position in its sequence of the first tag out of range among the valid steps, or -1."""
+    cdef Py_ssize_t b, t, done = 0
+    for b in range(batch if n_frames else 0):
+        t = outside(tags + b * n_frames, lengths[b], 0, n_tags - 1, &done)
+        if t >= 0:
+            sequence[0] = b
+            return t
+        advance(&done, 1)
+    return -1
+
+
+def find_bad_tag(const int64_t[:, ::1] tags, const int64_t[::1] lengths, Py_ssize_t n_tags):
+    """First (sequence, position) of a tag out of range among the valid steps, or None."""
+    cdef Py_ssize_t b, t
+    if 0 in (tags.shape[0], tags.shape[1]):
+        return None
+    t = bad_tag(&tags[0, 0], tags.shape[0], tags.shape[1], &lengths[0], n_tags, &b)
+    return None if t < 0 else (b, t)
+
+
+# ---- arrays as they were passed -------------------------------------------------------------
+
+cdef bint open_array(object array, Py_buffer *view) except -1:
+    """Open an aligned array of numbers in native byte order for reading; returns False for anything else."""
+    if type(array) is not ndarray:
+        return False
+    try:
+        PyObject_GetBuffer(array, view, PyBUF_FORMAT | PyBUF_STRIDES)
+    except (BufferError, ValueError):  # a dtype that buffers cannot describe
+        return False
+    if view.format[0] != 0 and view.format[1] == 0 and <uintptr_t> view.buf % view.itemsize == 0:
+        return True
+    PyBuffer_Release(view)
+    return False
+
+
+cdef int integer_type(const Py_buffer *view) noexcept:
+    """Bytes of an integer that int64 can hold, negative for an unsigned one; 0 for other elements."""
+    if view.format[0] in b"bhilq":
+        return view.itemsize
+    return -view.itemsize if view.format[0] in b"BHIL" and view.itemsize < 8 else 0
+
+
+cdef inline int64_t integer_at(const char *place, int type) noexcept nogil:
+    if type == 8:
+        return (<const int64_t *> place)[0]
+    if type == 4:
+        return (<const int32_t *> place)[0]
+    if type == 2:
+        return (<const int16_t *> place)[0]
+    if type == 1:
+        return (<const int8_t *> place)[0]
+    if type == -1:
+        return (<const uint8_t *> place)[0]
+    return (<const uint16_t *> place)[0] if type == -2 else (<const uint32_t *> place)[0]
+
+
+cdef bint copy_integers(const Py_buffer *view, int64_t *copy) noexcept:
+    """Copy integers of one or two axes; returns False if the array has others, or no such integers."""
+    cdef int type = integer_type(view)
+    cdef Py_ssize_t i, j, rows = 1, columns
+    cdef Py_ssize_t row_stride = 0, stride
+    cdef const char *data = <const char *> view.buf
+    if type == 0 or not 1 <= view.ndim <= 2:
+        return False
+    columns, stride = view.shape[view.ndim - 1], view.strides[view.ndim - 1]
+    if view.ndim == 2:
+        rows, row_stride = view.shape[0], view.strides[0]
+    with nogil:
+        for i in range(rows):
+            for j in range(columns):
+                copy[i * columns + j] = integer_at(data + i * row_stride + j * stride, type)
+    return True
+
+
+cdef bint copy_lengths(object value, Py_ssize_t n, int64_t most, int64_t *lengths) except -1:
+    """Copy n lengths from 0 to `most`, which None stands for; returns False if `value` is something else."""
+    cdef Py_buffer view
+    cdef Py_ssize_t b, done = 0
+    cdef bint copied
+    if value is None:
+        for b in range(n):
+            lengths[b] = most
+        return True
+    if not open_array(value, &view):
+        return False
+    copied = view.ndim == 1 and view.shape[0] == n and copy_integers(&view, lengths)
+    PyBuffer_Release(&view)
+    return copied and outside(lengths, n, 0, most, &done) < 0
+
+
+def read_lengths(value, int64_t most, int64_t[::1] lengths):
+    """Copy lengths from 0 to `most`, which None stands for; returns False if `value` is something else."""
+    return copy_lengths(value, lengths.shape[0], most, &lengths[0] if lengths.shape[0] else NULL)
+
+
+cdef bint lay_out_labels(const Py_buffer *labels, object label_lengths, Py_ssize_t batch, bint single,
+                         int64_t *starts, int64_t *lengths) except -1:
+    """Set starts and lengths of labels: padded, concatenated, or of a single sequence. Returns False if they differ."""
+    cdef Py_ssize_t b, width, total = 0
+    cdef bint padded = labels.ndim == 2 and not single
+    if not 1 <= labels.ndim <= 1 + padded or (padded and labels.shape[0] != batch):
+        return False
+    if not (padded or single) and label_lengths is None:
+        return False
+    width = labels.shape[labels.ndim - 1]
+    if not copy_lengths(label_lengths, batch, width, lengths):
+        return False
+    for b in range(batch):
+        starts[b] = b * width if padded else total
+        total += lengths[b]
+    return padded or single or total == width
+
+
+def read_sequences(int64_t[::1] table, Py_ssize_t batch, labels, logit_lengths, label_lengths, int64_t n_frames,
+                   Py_ssize_t n_classes, Py_ssize_t blank, bint single):
+    """Copy frames and labels of a batch of at least one sequence, in their usual forms, into a table.
+
+    OUT  table: frames [B], starts [B], label lengths [B], frames needed [B] as of find_bad_label, the labels.
+
+    Returns False if an argument is in another form or out of range; the contents of the table are then undefined.
+    """
+    cdef Py_buffer view
+    cdef Py_ssize_t b, bad = -1, done = 0
+    cdef int64_t *frames = &table[0]
+    cdef int64_t *starts = frames + batch
+    cdef int64_t *lengths = frames + 2 * batch
+    cdef int64_t *needed = frames + 3 * batch
+    cdef int64_t *values = frames + 4 * batch
+    cdef int64_t repeats
+    if not copy_lengths(logit_lengths, batch, n_frames, frames) or not open_array(labels, &view):
+        return False
+    try:
+        if not lay_out_labels(&view, label_lengths, batch, single, starts, lengths):
+            return False
+        if not copy_integers(&view, values):
+            return False
+    finally:
+        PyBuffer_Release(&view)
+    with nogil:
+        for b in range(batch):
+            repeats = 0
+            bad = bad_label(values + starts[b], lengths[b], n_classes, blank, &repeats, &done)
+            if bad >= 0:
+                break
+            needed[b] = lengths[b] + repeats
+    return bad < 0
+
+
+def read_tags(value, const int64_t[::1] lengths, Py_ssize_t n_tags, bint single, int64_t[:, ::1] tags):
+    """Copy tags [B, T], or [T] of a single sequence, from 0 to n_tags - 1 up to the lengths.
+
+    Returns False if `value` is something else.
+    """
+    cdef Py_buffer view
+    cdef Py_ssize_t batch = tags.shape[0], n_frames = tags.shape[1], b
+    cdef bint copied
+    if batch == 0 or n_frames == 0 or not open_array(value, &view):
+        return False
+    copied = (view.ndim == 2 - single and (single or view.shape[0] == batch) and view.shape[view.ndim - 1] == n_frames
+              and copy_integers(&view, &tags[0, 0]))
+    PyBuffer_Release(&view)
+    return copied and bad_tag(&tags[0, 0], batch, n_frames, &lengths[0], n_tags, &b) < 0
+
+
+cdef bint copy_scores(const Py_buffer *view, double *copy) noexcept:
+    """Copy scores of one or two axes; returns False if there are others, or one is NaN or inf."""
+    cdef Py_ssize_t i, j, rows = 1, columns = view.shape[view.ndim - 1]
+    cdef Py_ssize_t row_stride = 0, stride = view.strides[view.ndim - 1]
+    cdef const char *place
+    cdef double score
+    cdef bint double_precision = view.format[0] == b"d"
+    if view.ndim == 2:
+        rows, row_stride = view.shape[0], view.strides[0]
+    for i in range(rows):
+        for j in range(columns):
+            place = <const char *> view.buf + i * row_stride + j * stride
+            score = (<const double *> place)[0] if double_precision else (<const float *> place)[0]
+            if not score < INFINITY:
+                return False
+            copy[i * columns + j] = score
+    return True
+
+
+def read_scores(value, scores):
+    """Copy scores of float32 or float64, finite or -inf, to an array of float64 of the same one or two axes.
+
+    Returns False if `value` is something else.
+    """
+    cdef Py_buffer view, copy
+    cdef bint copied = False
+    if not open_array(value, &view):
+        return False
+    if open_array(scores, &copy):
+        if view.format[0] in b"fd" and 1 <= view.ndim <= 2 and view.ndim == copy.ndim:
+            copied = (memcmp(view.shape, copy.shape, view.ndim * sizeof(Py_ssize_t)) == 0
+                      and copy_scores(&view, <double *> copy.buf))
+        PyBuffer_Release(&copy)
+    PyBuffer_Release(&view)
+    return copied
+
+
+def is_same(out, wanted):
+    """Compare the memory of two contiguous arrays of the same shape and dtype, of which `out` can be written.
+
+    Returns True if it is the same, False if it is apart, and None for all other arrays.
+    """
+    cdef Py_buffer a, b
+    found = None
+    if not open_array(out, &a):
+        return None
+    if open_array(wanted, &b):
+        if (a.readonly == 0 and a.ndim == b.ndim and a.len == b.len and strcmp(a.format, b.format) == 0
+                and memcmp(a.shape, b.shape, a.ndim * sizeof(Py_ssize_t)) == 0
+                and PyBuffer_IsContiguous(&a, b"C") and PyBuffer_IsContiguous(&b, b"C")):
+            if a.len == 0 or <char *> a.buf + a.len <= <char *> b.buf or <char *> b.buf + b.len <= <char *> a.buf:
+                found = False
+            elif a.buf == b.buf:
+                found = True
+        PyBuffer_Release(&b)
+    PyBuffer_Release(&a)
+    return found
+
+
+# ---- targets and sums -----------------------------------------------------------------------
 
 def count_targets(int64_t[::1] targets, const int64_t[::1] lengths, const uint8_t[:, ::1] mask, int64_t ignore_index,
                   int64_t n_classes, const double[::1] class_weight, double[::1] counts):
@@ -139,13 +371,20 @@ def sequence_sums(const double[:, ::1] values, double[::1] sums):
 
 
 def weigh(const double[::1] values, const double[::1] weights, double[::1] weighted):
-    """weighted = values * weights, 0 where the weight is 0 for any value; returns the sum of the products."""
-    cdef Py_ssize_t first, i, n = values.shape[0], done = 0
+    """weighted = values * weights, 0 where the weight is 0 for any value; returns the sum of the products.
+
+    `weighted` may be None.
+    """
+    cdef double block[512]
+    cdef Py_ssize_t first, i, count, n = values.shape[0], done = 0
     cdef double total = 0, rest = 0
     for first in range(0, n, 512):
-        for i in range(first, min(n, first + 512)):
-            weighted[i] = values[i] * weights[i] if weights[i] else 0
-        add_exactly(&total, &rest, block_sum(&weighted[first], min(n - first, 512)))
+        count = min(n - first, 512)
+        for i in range(count):
+            block[i] = values[first + i] * weights[first + i] if weights[first + i] else 0
+        if weighted is not None:
+            memcpy(&weighted[first], block, count * sizeof(double))
+        add_exactly(&total, &rest, block_sum(block, count))
         advance(&done, 512)
     return total + rest
 
@@ -158,17 +397,6 @@ cdef double block_sum(const double *x, Py_ssize_t n) noexcept nogil:
     for i in range(n - n % 4, n):
         p += x[i]
     return (p + r) + (q + s)
-
-
-def find_bad_tag(const int64_t[:, ::1] tags, const int64_t[::1] lengths, Py_ssize_t n_tags):
-    """First (sequence, position) of a tag out of range among the valid steps, or None."""
-    cdef Py_ssize_t b, t, done = 0
-    for b in range(tags.shape[0] if tags.shape[1] else 0):
-        t = outside(&tags[b, 0], lengths[b], 0, n_tags - 1, &done)
-        if t >= 0:
-            return b, t
-        advance(&done, 1)
-    return None
 
 
 def first_not_a_score(const double[::1] values):

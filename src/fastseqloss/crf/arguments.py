@@ -104,11 +104,13 @@ def _as_parameter(name: str, value: Any, shape: tuple[int, ...]) -> SharedParame
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}; allowed: {shape}")
     # A copy, so that the gradient may be written over the argument.
-    values = as_doubles(array)
-    first = arguments.first_not_a_score(values.reshape(-1))
-    if first >= 0:
-        where = ", ".join(map(str, np.unravel_index(first, shape)))
-        raise ValueError(f"{name}[{where}] is {values.flat[first]}; allowed: finite, or -inf to forbid")
+    values = np.empty(shape)
+    if not arguments.read_scores(array, values):
+        values = as_doubles(array)
+        first = arguments.first_not_a_score(values.reshape(-1))
+        if first >= 0:
+            where = ", ".join(map(str, np.unravel_index(first, shape)))
+            raise ValueError(f"{name}[{where}] is {values.flat[first]}; allowed: finite, or -inf to forbid")
     return SharedParameter(name, values, array.dtype)
 
 
@@ -126,9 +128,12 @@ def _lengths_of_mask(mask: Any, batch: int, n_frames: int, single: bool) -> NDAr
 
 def as_tags(tags: ArrayLike, potentials: Potentials) -> NDArray[np.int64]:
     """Check tags [B, T], or [T] of one sequence, up to the length of each."""
+    batch, n_frames, n_tags = potentials.scores.values.shape
+    values = np.empty((batch, n_frames), np.int64)
+    if arguments.read_tags(tags, potentials.lengths, n_tags, potentials.single, values):
+        return values
     read = read_integers("tags", tags)
     values = read.values
-    batch, n_frames, n_tags = potentials.scores.values.shape
     shape = (n_frames,) if potentials.single else (batch, n_frames)
     if values.shape != shape:
         raise ValueError(f"tags has shape {values.shape}; allowed: {shape}")

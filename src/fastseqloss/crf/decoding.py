@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._core.arrays import filled
 from .._core.levels import load
 from .arguments import as_potentials, schedule
 
@@ -89,7 +90,7 @@ def crf_decode(
         start=potentials.start.values,
         end=potentials.end.values,
         cost=None,
-        scale=np.ones(batch),
+        scale=filled(batch, 1.0),
         order=order,
         paths=tags,
         loss=score,

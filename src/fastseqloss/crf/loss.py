@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._core.arrays import as_weights, check_output
+from .._core.arrays import as_weights, check_output, filled
 from .._core.levels import load
 from .._core.options import flag
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
@@ -278,7 +278,7 @@ def _sums_over_paths(
         transitions=potentials.transitions.values,
         start=potentials.start.values,
         end=potentials.end.values,
-        scale=np.ones(batch),
+        scale=filled(batch, 1.0),
         order=order,
         loss=values,
         grad=gradient,

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._core.arrays import as_array, as_real
+from .._core.arrays import as_array, as_real, filled
 from .._core.levels import load
 from .._core.options import as_number
 from .._core.spans import TokenSpan
-from .._core.threads import schedule
 from .._core.types import Infeasible, Input
-from .arguments import as_classes, as_lattice, as_log_prior
+from .arguments import as_classes, as_lattice, as_log_prior, schedule_sequences
 
 if TYPE_CHECKING:
     from .._kernels.ctc import alignment as _kernel
@@ -198,29 +197,23 @@ def ctc_align(
     lattice = as_lattice(
         logits, labels, logit_lengths, label_lengths, blank=blank, input=input, infeasible=infeasible, star=star
     )
-    scores, checked = lattice.scores, lattice.labels
+    scores, sequences = lattice.scores, lattice.sequences
     batch, n_frames, n_classes = scores.values.shape
     star_log_prob = as_number("star_log_prob", star_log_prob, -np.inf, 0.0)
     prior_scale = as_number("prior_scale", prior_scale, 0.0, np.inf)
     prior = as_log_prior("label_prior", label_prior, n_classes, prior_scale)
-    # Nanoseconds, roughly: the pass over all classes, which logits alone need, and the lattice.
-    softmax = n_classes * 0.5 if input == "logits" else 0.0
-    order, threads = schedule(lattice.frames * (softmax + lattice.labels.lengths + 100.0), num_threads)
+    order, threads = schedule_sequences(lattice, num_threads, 0.5 if input == "logits" else 0.0, 100.0, 1.0)
     log_prob = np.empty(batch)
-    path = np.full((batch, n_frames), -1, np.int64)
+    path = filled((batch, n_frames), -1, np.int64)
     token_index = path.copy()
     frame_log_probs = np.zeros((batch, n_frames))
     if batch:
         _kernel.ctc_align[scores.type_name](
             scores.values,
-            checked.values,
-            checked.starts,
-            lattice.frames,
-            checked.lengths,
-            lattice.frames_needed,
+            sequences.table,
             order,
             lattice.input,
-            lattice.alphabet.blank,
+            lattice.blank,
             prior,
             star_log_prob,
             log_prob,
@@ -229,8 +222,8 @@ def ctc_align(
             frame_log_probs,
             threads,
         )
-    if lattice.alphabet.star is not None:
-        path[path == n_classes] = lattice.alphabet.star
+    if lattice.star is not None:
+        path[path == n_classes] = lattice.star
     if lattice.infeasible == "zero":
         log_prob[log_prob == -np.inf] = 0.0
     if scores.single:

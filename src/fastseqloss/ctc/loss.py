@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._core.arrays import Integers, as_array, as_lengths, as_weights, check_output, read_integers
+from .._core.arrays import Integers, as_array, as_lengths, as_weights, check_output, filled, read_integers
 from .._core.gradient import as_gradient
 from .._core.labels import NAMES, Alphabet, Names, check_labels, read_labels
 from .._core.levels import load
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
-from .._core.threads import Schedule, schedule, threads_for
 from .._core.types import (
     CTCOptions,
     Infeasible,
@@ -22,12 +21,14 @@ from .._core.types import (
     ScalarSequenceReduction,
     SequenceReduction,
 )
-from .arguments import Lattice, as_lattice
+from .arguments import as_lattice, schedule_sequences
 
 if TYPE_CHECKING:
     from .._kernels.ctc import loss as _kernel
 else:
     _kernel = load("ctc.loss")
+
+_COSTS = 0.5, 50.0, 4.0  # nanoseconds, roughly, of a class, a frame, and a label at a frame, in both directions
 
 
 @overload
@@ -248,25 +249,21 @@ def named_ctc_loss(
     lattice = as_lattice(
         logits, labels, logit_lengths, label_lengths, blank=blank, input=input, infeasible=infeasible, names=names
     )
-    scores, checked = lattice.scores, lattice.labels
-    batch = len(scores.values)
+    scores, sequences = lattice.scores, lattice.sequences
+    batch = sequences.batch
     weight = as_weights("sample_weight", sample_weight, batch)
     gradient = as_gradient(scores, return_grad, grad_out)
-    scale = length_scale(reduction, checked.lengths, normalizer, weight)
-    order, threads = _schedule(lattice, num_threads)
+    scale = length_scale(reduction, sequences.lengths, normalizer, weight)
+    order, threads = schedule_sequences(lattice, num_threads, *_COSTS)
     loss = np.empty(batch)
     if batch:
         _kernel.ctc_loss[scores.type_name](
             scores.values,
-            checked.values,
-            checked.starts,
-            lattice.frames,
-            checked.lengths,
-            lattice.frames_needed,
+            sequences.table,
             scale,
             order,
             lattice.input,
-            lattice.alphabet.blank,
+            lattice.blank,
             loss,
             gradient.values,
             gradient.in_place,
@@ -276,18 +273,6 @@ def named_ctc_loss(
     if gradient.values is None:
         return reduced
     return reduced, gradient.finish()
-
-
-def _schedule(lattice: Lattice, num_threads: int | None) -> Schedule:
-    """Return the order of the sequences, longest first for several threads, and the number of threads."""
-    frames, labels = lattice.frames, lattice.labels
-    batch, n_frames, n_classes = lattice.scores.values.shape
-    # Nanoseconds, roughly: the pass over all classes, and the lattice in both directions.
-    per_frame, per_label = n_classes * 0.5 + 50.0, 4.0
-    most = n_frames * (batch * per_frame + len(labels.values) * per_label)
-    if threads_for(num_threads, most, batch) == 1:
-        return Schedule(np.arange(batch), 1)
-    return schedule(frames * (per_frame + labels.lengths * per_label), num_threads)
 
 
 def ctc_posteriors(
@@ -356,25 +341,21 @@ def ctc_posteriors(
            [0.    , 0.5   , 0.5   ]])
     """
     lattice = as_lattice(logits, labels, logit_lengths, label_lengths, blank=blank, input=input, infeasible=infeasible)
-    scores, checked = lattice.scores, lattice.labels
-    order, threads = _schedule(lattice, num_threads)
+    scores, sequences = lattice.scores, lattice.sequences
+    order, threads = schedule_sequences(lattice, num_threads, *_COSTS)
     batch, n_frames, _ = scores.values.shape
-    n_states = 2 * int(checked.lengths.max(initial=0)) + 1
+    n_states = 2 * int(sequences.lengths.max(initial=0)) + 1
     shape = (batch, n_frames, n_states)
     check_output("the posteriors", shape, scores.values.itemsize)
     posteriors: NDArray[Any] = np.empty(shape, scores.values.dtype)
     if batch:
         _kernel.ctc_loss[scores.type_name](
             scores.values,
-            checked.values,
-            checked.starts,
-            lattice.frames,
-            checked.lengths,
-            lattice.frames_needed,
-            np.ones(batch),
+            sequences.table,
+            filled(batch, 1.0),
             order,
             lattice.input,
-            lattice.alphabet.blank,
+            lattice.blank,
             np.empty(batch),
             posteriors,
             False,

@@ -196,11 +196,11 @@ def _steps(given: NDArray[Any], lengths: Any, done: Any) -> tuple[Steps, NDArray
     single = given.ndim == 1
     shape = (1, len(given)) if single else given.shape
     first = as_lengths("lengths", lengths, shape[0], shape[1], single)
-    counts = Steps(shape, first, None).counting()
+    counts = Steps.of(shape, first, None).counting()
     ends = None
     if done is not None:
         ends = as_mask("done", done, given.shape, counts).view(np.uint8).reshape(shape)
-    return Steps(given.shape, first, None), counts, ends
+    return Steps.of(given.shape, first, None), counts, ends
 
 
 def _final(final_values: Any, steps: Steps) -> NDArray[np.float64]:

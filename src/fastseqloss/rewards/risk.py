@@ -166,7 +166,7 @@ def expected_risk_loss(
     checked = as_step_scores("log_probs", given)
     batch, _, n = checked.values.shape if given.ndim == 2 else (1, 1, given.shape[0])
     first = as_lengths("lengths", lengths, batch, n, given.ndim == 1)
-    steps = Steps((batch, n), first, None)
+    steps = Steps.of((batch, n), first, None)
     if mask is not None:
         chosen = as_mask("mask", mask, given.shape, steps.counting())
         steps = steps._replace(mask=chosen.view(np.uint8).reshape(batch, n))

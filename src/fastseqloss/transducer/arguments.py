@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from .._core.arrays import Integers, as_lengths, read_integers, stored
-from .._core.labels import Alphabet, Labels, check_labels, read_label_array, read_labels
+from .._core.arrays import read_integers, stored
+from .._core.labels import Sequences, as_sequences
 from .._core.messages import listed
 from .._core.options import as_index, as_input_kind, choice
 from .._core.scores import Scores, as_grid_scores
@@ -24,7 +24,7 @@ class Lattice(NamedTuple):
 
     scores: Scores
     frames: NDArray[np.int64]  # [B]
-    labels: Labels
+    labels: Sequences
     ranges: NDArray[np.int64] | None  # [B, T]
     blank: int
     input: InputKind
@@ -77,29 +77,27 @@ def as_lattice(
     if hat and kind != InputKind.LOGITS:
         raise ValueError(f"blank_model='hat' needs input='logits', got {input!r}")
     scores = as_grid_scores("logits", logits, "U+1" if ranges is None else "R")
-    batch, n_frames, _, n_classes = scores.values.shape
-    alphabet = Alphabet(n_classes, as_index("blank", blank, n_classes))
-    frames = as_lengths("logit_lengths", logit_lengths, batch, n_frames, scores.single)
-    read = read_label_array(labels) if scores.single else read_labels(labels)
-    checked = check_labels(read, label_lengths, batch, alphabet, single=scores.single)
-    bands = None
+    n_classes = scores.values.shape[3]
+    blank = as_index("blank", blank, n_classes)
+    checked = as_sequences(scores, logit_lengths, labels, label_lengths, blank)
+    frames, bands = checked.frames, None
     if ranges is None:
-        check_columns("logits", scores, checked, read, full=label_lengths is None)
+        check_columns("logits", scores, checked, full=label_lengths is None)
     else:
         bands = _as_ranges(ranges, scores, frames, checked.lengths)
     if infeasible == "raise":
         require_feasible(frames, checked.lengths, modified)
-    return Lattice(scores, frames, checked, bands, alphabet.blank, kind, hat, modified)
+    return Lattice(scores, frames, checked, bands, blank, kind, hat, modified)
 
 
-def check_columns(name: str, scores: Scores, labels: Labels, read: Integers | list[Integers], *, full: bool) -> None:
+def check_columns(name: str, scores: Scores, labels: Sequences, *, full: bool) -> None:
     """Raise ValueError unless the lattice has a column for each number of labels from 0 to U.
 
     `scores` [..., U+1, V] are called `name` in the message; `full` says that labels have no lengths.
     """
     width = scores.values.shape[-2]
     most = int(labels.lengths.max(initial=0))
-    exact = full and isinstance(read, Integers) and len(labels.lengths) > 0
+    exact = full and not labels.listed and labels.batch > 0
     if width == most + 1 or (width > most and not exact):
         return
     axis = scores.given.ndim - 2

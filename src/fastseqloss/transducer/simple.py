@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, get_args, ov
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._core.arrays import as_lengths, as_weights, check_output, kernel_ready
+from .._core.arrays import as_weights, check_output, kernel_ready
 from .._core.gradient import Gradient, as_gradients_of, finished
-from .._core.labels import Alphabet, Labels, Names, check_labels, read_label_array, read_labels
+from .._core.labels import Names, Sequences, as_sequences
 from .._core.levels import load
 from .._core.options import as_index, as_number, choice
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
@@ -62,7 +62,7 @@ class _Joiner(NamedTuple):
     am: Scores
     lm: Scores
     frames: NDArray[np.int64]
-    labels: Labels
+    labels: Sequences
     blank: int
     modified: bool
 
@@ -372,18 +372,16 @@ def _as_joiner(
     choice("infeasible", infeasible, get_args(Infeasible))
     of_frames, of_nodes = as_scores("am", am), as_scores("lm", lm, "U+1")
     _check_shapes(of_frames, of_nodes)
-    batch, n_frames, n_classes = of_frames.values.shape
-    single = of_frames.single
-    frames = as_lengths("logit_lengths", logit_lengths, batch, n_frames, single)
-    alphabet = Alphabet(n_classes, as_index("blank", blank, n_classes))
-    read = read_label_array(labels, _NAMES) if single else read_labels(labels, _NAMES)
-    checked = check_labels(read, label_lengths, batch, alphabet, single=single, names=_NAMES)
-    check_columns("lm", of_nodes, checked, read, full=label_lengths is None)
+    n_classes = of_frames.values.shape[2]
+    blank = as_index("blank", blank, n_classes)
+    checked = as_sequences(of_frames, logit_lengths, labels, label_lengths, blank, names=_NAMES)
+    frames = checked.frames
+    check_columns("lm", of_nodes, checked, full=label_lengths is None)
     if infeasible == "raise":
         require_feasible(frames, checked.lengths, modified)
     wide = np.result_type(of_frames.values, of_nodes.values, np.float64 if n_classes <= _FEW else np.float32)
     of_frames, of_nodes = (_widened(x, wide) for x in (of_frames, of_nodes))
-    return _Joiner(of_frames, of_nodes, frames, checked, alphabet.blank, modified)
+    return _Joiner(of_frames, of_nodes, frames, checked, blank, modified)
 
 
 def _widened(scores: Scores, dtype: np.dtype[Any]) -> Scores:

@@ -233,7 +233,7 @@ cdef void align_worker(const Batch *batch, const floating *x, Loop *loop, int wo
     cdef Path path = batch.out
     while next_items(loop, worker, &first, &last):
         for i in range(first, last):
-            b = batch.order[i]
+            b = batch.order[i] if batch.order != NULL else i
             if batch.n_frames:
                 path.labels = batch.out.labels + b * batch.n_frames
                 path.tokens = batch.out.tokens + b * batch.n_frames
@@ -268,15 +268,13 @@ cdef Status align_batch(Batch *batch, const floating *x, int num_threads) noexce
     return loop.status
 
 
-def ctc_align(const floating[:, :, :] logits, const int64_t[::1] labels, const int64_t[::1] starts,
-              const int64_t[::1] logit_lengths, const int64_t[::1] label_lengths, const int64_t[::1] frames_needed,
-              const int64_t[::1] order, int input_kind, Py_ssize_t blank, const double[::1] prior,
-              double star_log_prob, double[::1] log_prob, int64_t[:, ::1] path, int64_t[:, ::1] token_index,
-              double[:, ::1] frame_log_probs, int num_threads):
+def ctc_align(const floating[:, :, :] logits, const int64_t[::1] table, const int64_t[::1] order, int input_kind,
+              Py_ssize_t blank, const double[::1] prior, double star_log_prob, double[::1] log_prob,
+              int64_t[:, ::1] path, int64_t[:, ::1] token_index, double[:, ::1] frame_log_probs, int num_threads):
     """Best paths of a checked batch.
 
-    IN   logits [B, T, V], labels of sequence b from starts[b] on, with V for the star; order: sequences, longest
-         first; prior [V], subtracted from the scores in the comparison of paths, or None.
+    IN   logits [B, T, V]; table of sequences and labels as read_sequences fills it, with V for the star; order:
+         sequences, longest first, or None; prior [V], subtracted from the scores in the comparison of paths, or None.
     OUT  log_prob [B], -inf without a path; path, token_index, frame_log_probs [B, T] where a path exists, up to the
          length of the sequence.
     """
@@ -291,9 +289,10 @@ def ctc_align(const floating[:, :, :] logits, const int64_t[::1] labels, const i
         x, batch.out.labels, batch.out.tokens = &logits[0, 0, 0], &path[0, 0], &token_index[0, 0]
         batch.out.log_probs = &frame_log_probs[0, 0]
     batch.x_step = logits.strides[0] // <Py_ssize_t> sizeof(floating)
-    batch.labels, batch.starts = &labels[0] if labels.shape[0] else NULL, &starts[0]
-    batch.logit_lengths, batch.label_lengths = &logit_lengths[0], &label_lengths[0]
-    batch.frames_needed, batch.order, batch.log_prob = &frames_needed[0], &order[0], &log_prob[0]
+    batch.logit_lengths, batch.starts = &table[0], &table[0] + batch.n
+    batch.label_lengths, batch.frames_needed = &table[0] + 2 * batch.n, &table[0] + 3 * batch.n
+    batch.labels, batch.order = &table[0] + 4 * batch.n, &order[0] if order is not None else NULL
+    batch.log_prob = &log_prob[0]
     common.input = <Input> input_kind
     common.n_classes, common.blank = logits.shape[2], blank
     common.x_stride = logits.strides[1] // <Py_ssize_t> sizeof(floating)

@@ -106,7 +106,7 @@ cdef void run_worker(const Batch *batch, const floating *x, floating *g, Loop *l
     cdef Py_ssize_t first, last = 0, i, b
     while next_items(loop, worker, &first, &last):
         for i in range(first, last):
-            b = batch.order[i]
+            b = batch.order[i] if batch.order != NULL else i
             s = batch.common
             s.frames, s.graph.n_labels, s.scale = batch.logit_lengths[b], batch.label_lengths[b], batch.scale[b]
             s.graph.position = <int32_t *> part_of(&batch.positions, worker)
@@ -142,15 +142,15 @@ cdef Status run_batch(Batch *batch, const floating *x, floating *g, int num_thre
     return loop.status
 
 
-def ctc_loss(const floating[:, :, :] logits, const int64_t[::1] labels, const int64_t[::1] starts,
-             const int64_t[::1] logit_lengths, const int64_t[::1] label_lengths, const int64_t[::1] frames_needed,
-             const double[::1] scale, const int64_t[::1] order, int input_kind, Py_ssize_t blank,
-             double[::1] loss, floating[:, :, :] grad, bint in_place, int num_threads, bint by_state=False):
+def ctc_loss(const floating[:, :, :] logits, const int64_t[::1] table, const double[::1] scale,
+             const int64_t[::1] order, int input_kind, Py_ssize_t blank, double[::1] loss, floating[:, :, :] grad,
+             bint in_place, int num_threads, bint by_state=False):
     """Losses and, unless grad is None, gradients times scale, of a checked batch.
 
-    IN   logits [B, T, V], labels of sequence b from starts[b] on, order: sequences, longest first.
-    OUT  loss [B], inf where logit_lengths < frames_needed; grad [B, T, V], which is logits if in_place. With by_state,
-         grad [B, T, 2 S + 1] receives the posteriors of the states instead: blank, label, ..., blank.
+    IN   logits [B, T, V]; table of sequences and labels as read_sequences fills it; order: sequences, longest first,
+         or None.
+    OUT  loss [B], inf for sequences of fewer frames than needed; grad [B, T, V], which is logits if in_place. With
+         by_state, grad [B, T, 2 S + 1] receives the posteriors of the states instead: blank, label, ..., blank.
     """
     cdef bint with_grad = grad is not None
     cdef Batch batch
@@ -165,9 +165,9 @@ def ctc_loss(const floating[:, :, :] logits, const int64_t[::1] labels, const in
         x, g = &logits[0, 0, 0], &grad[0, 0, 0] if with_grad else NULL
     batch.x_step = logits.strides[0] // <Py_ssize_t> sizeof(floating)
     batch.g_step = grad.strides[0] // <Py_ssize_t> sizeof(floating) if with_grad else 0
-    batch.labels, batch.starts = &labels[0] if labels.shape[0] else NULL, &starts[0]
-    batch.logit_lengths, batch.label_lengths = &logit_lengths[0], &label_lengths[0]
-    batch.frames_needed, batch.order = &frames_needed[0], &order[0]
+    batch.logit_lengths, batch.starts = &table[0], &table[0] + batch.n
+    batch.label_lengths, batch.frames_needed = &table[0] + 2 * batch.n, &table[0] + 3 * batch.n
+    batch.labels, batch.order = &table[0] + 4 * batch.n, &order[0] if order is not None else NULL
     batch.scale, batch.loss = &scale[0], &loss[0]
     common.input = <Input> input_kind
     common.with_grad, common.in_place = with_grad, in_place
