@@ -1,8 +1,9 @@
 """The fast path for few classes: frames in tiles, states in stripes (ctc/stripes.h).
 
-The path refuses a sequence whose scores are too far apart, before anything is written in place. A refresh may drop
-states that are far below their neighbours. The backward sweep then demands that beta is bounded wherever a state may
-have been dropped, so that what is missing is negligible, and nothing else is omitted.
+The path refuses a sequence whose scores are too far apart, before anything is written in place. A refresh may raise
+states that are far below their neighbours. Posteriors are then too large rather than too small, and a state whose
+posterior is negligible may still be omitted. The backward sweep demands that beta is bounded wherever a state may have
+been raised, so that what was added is negligible.
 """
 
 from cython cimport floating
@@ -35,9 +36,8 @@ cdef extern from "ctc/stripes.h" nogil:
                                                     Py_ssize_t hi) noexcept
     bint negligible "fsl_ctc_stripe_negligible"(const Stripes *s, const double *alphas, int t, double blank,
                                                 Py_ssize_t k) noexcept
-    int set_exponents "fsl_ctc_stripe_exponents"(const Stripes *s, const double *row, const double *old, double *out,
-                                                 Py_ssize_t lo, Py_ssize_t hi, Py_ssize_t window,
-                                                 Py_ssize_t reachable) noexcept
+    bint set_exponents "fsl_ctc_stripe_exponents"(const Stripes *s, const double *row, const double *old, double *out,
+                                                 Py_ssize_t lo, Py_ssize_t hi, Py_ssize_t window) noexcept
     int set_factors "fsl_ctc_stripe_factors"(const Stripes *s, const double *old, const double *out, Py_ssize_t lo,
                                              Py_ssize_t hi) noexcept
     Py_ssize_t refresh "fsl_ctc_stripe_refresh"(const Stripes *s, double *row, Py_ssize_t lo, Py_ssize_t hi,
@@ -67,15 +67,9 @@ cdef inline Py_ssize_t reachable_groups(const LabelGraph *graph, Py_ssize_t t) n
 
 cdef inline bint refresh_row(Striped *z, const Sequence *s, Py_ssize_t t, double *row, Py_ssize_t lo,
                              Py_ssize_t hi) noexcept nogil:
-    """Refresh the alphas of frame t; returns True if a state is 0 that is reachable and can reach the end.
-
-    It may have been dropped now or have underflowed before.
-    """
-    cdef Py_ssize_t label = max(first_alive(&s.graph, s.frames - 1 - t), lo * z.stripes.block)
-    cdef Py_ssize_t blank = max(first_alive(&s.graph, s.frames - 2 - t), lo * z.stripes.block)
-    cdef Py_ssize_t expected = max(first_unreached(&s.graph, t) - label, 0)
-    expected += max(first_unreached(&s.graph, t - 1) + 1 - blank, 0)
-    return refresh(&z.stripes, row, lo, hi, label, blank) < expected
+    """Refresh the alphas of frame t; returns True if a state that can reach the end has been raised."""
+    return refresh(&z.stripes, row, lo, hi, first_alive(&s.graph, s.frames - 1 - t),
+                   first_alive(&s.graph, s.frames - 2 - t)) > 0
 
 
 cdef inline void frames_to(const Striped *z, Py_ssize_t start, Py_ssize_t tile, double **rows) noexcept nogil:
@@ -92,27 +86,27 @@ cdef inline Py_ssize_t forward_block(Striped *z, const Sequence *s, const floati
     Returns the number of segments, each with its own exponents, or -1 if the path refuses the sequence. A part of the
     blocks has been run as a whole before, so nothing that matters there is out of range.
     """
-    cdef Py_ssize_t t = start, k = 0, lo, hi, steps, reachable, filled = z.stripes.blocks, tile, last
+    cdef Py_ssize_t t = start, k = 0, lo, hi, steps, filled = z.stripes.blocks, tile, last
     cdef double *rows[FRAMES + 1]
     cdef double *y
-    cdef bint whole = cone_lo == 0 and cone_hi == z.stripes.blocks, dropped, bad
+    cdef bint whole = cone_lo == 0 and cone_hi == z.stripes.blocks, raised, approached, bad
     while t < stop:
         open_tiles(&z.tiles, s, x, min(t + STRIPE_WINDOW, stop) // FRAMES + 1)
         steps = window_from(z, t, stop)
         if steps == 0:
             return -1
-        reachable = reachable_groups(&s.graph, t + steps)
-        hi = min((reachable - 1) // z.stripes.block + 1, cone_hi)
+        hi = min((reachable_groups(&s.graph, t + steps) - 1) // z.stripes.block + 1, cone_hi)
         lo = min(max(first_alive(&s.graph, s.frames - 1 - t) // z.stripes.block, cone_lo), hi - 1)
         clear(z, t - start, k, filled, hi)
         filled = hi
         k += 1
-        bad = set_exponents(&z.stripes, alphas_of(z, t - start), exponents_of(z, k - 1), exponents_of(z, k), lo, hi,
-                            steps, reachable)
-        bad |= set_factors(&z.stripes, exponents_of(z, k - 1), exponents_of(z, k), lo, hi)
-        dropped = refresh_row(z, s, t, alphas_of(z, t - start), lo, hi)
+        approached = set_exponents(&z.stripes, alphas_of(z, t - start), exponents_of(z, k - 1), exponents_of(z, k), lo,
+                                   hi, steps)
+        bad = set_factors(&z.stripes, exponents_of(z, k - 1), exponents_of(z, k), lo, hi)
+        raised = refresh_row(z, s, t, alphas_of(z, t - start), lo, hi)
         if whole:
-            z.dropped |= dropped
+            z.raised |= raised
+            z.approached |= approached
             if bad:
                 return -1
         steps += t
@@ -143,7 +137,7 @@ cdef inline Py_ssize_t forward_sweep(Striped *z, const Sequence *s, const floati
     cdef Py_ssize_t j, k = 0, start, stop
     cdef Py_ssize_t row = z.stripes.row, size = z.stripes.size
     cdef double *checkpoint
-    z.dropped, z.spread_tile = False, -1
+    z.raised, z.approached, z.spread_tile = False, False, -1
     begin_tiles(&z.tiles, s)
     open_tiles(&z.tiles, s, x, 1)
     if not z.tiles.cost[0] <= BUDGET:
@@ -161,6 +155,7 @@ cdef inline Py_ssize_t forward_sweep(Striped *z, const Sequence *s, const floati
         k = forward_block(z, s, x, start, stop, 0, z.stripes.blocks)
         if k < 0:
             return -1
+        z.n_segments[j] = k
     return k
 
 
@@ -192,9 +187,10 @@ cdef inline void clear_posteriors(Striped *z, Py_ssize_t n, Py_ssize_t lo, Py_ss
         fill(z.stripes.post + k * FRAMES * z.stripes.block, n * z.stripes.block, 0)
 
 
-cdef inline void close_tile(Striped *z, const Sequence *s, floating *g, Py_ssize_t tile) noexcept nogil:
-    collect(&z.stripes, s.blank, s.n_classes + 1, z.tiles.post, z.tile_lo, z.tile_hi)
-    write_tile(&z.tiles, s, g, tile)
+cdef inline void close_tile(Striped *z, const Sequence *s, floating *g, Py_ssize_t tile, bint write) noexcept nogil:
+    if write:
+        collect(&z.stripes, s.blank, s.n_classes + 1, z.tiles.post, z.tile_lo, z.tile_hi)
+        write_tile(&z.tiles, s, g, tile)
     z.tile_lo, z.tile_hi = z.lo, z.hi
 
 
@@ -252,7 +248,6 @@ cdef inline void last_betas(Striped *z, const Sequence *s, const double *alphas_
     z.tile_lo, z.tile_hi = z.lo, z.hi
     clear_posteriors(z, FRAMES, z.lo, z.hi)
     fill(z.stripes.post_b, FRAMES * LANES, 0)
-    # Beta is that of the exponents, though alpha may be 0: its last path may have been dropped.
     beta = pow2(eb - unit) / total
     z.stripes.post_b[i * LANES] = b * beta
     z.stripes.q_blank[z.stripes.place[n]] = beta * y[s.blank * FRAMES + i]
@@ -267,7 +262,7 @@ cdef inline void last_betas(Striped *z, const Sequence *s, const double *alphas_
 
 cdef inline void bound_blocks(Striped *z, const Segment *segment, Py_ssize_t stop) noexcept nogil:
     """Set the blocks of beta for the steps to frames of a tile before frame `stop`."""
-    if z.dropped:  # nothing is omitted, and the bound holds for all states
+    if not z.keep:
         z.lo, z.hi = segment.lo, segment.hi
     else:
         if z.lo > segment.lo and flows(&z.stripes, z.lo):
@@ -293,7 +288,7 @@ cdef inline bint backward_block(Striped *z, const Sequence *s, floating *g, Py_s
         while t > first:
             tile = (t - 1) // FRAMES
             next_t = max(first, tile * FRAMES)
-            if z.dropped and may_overflow(z, &s.graph, next_t):
+            if z.raised and may_overflow(z, &s.graph, next_t):
                 next_t = t - 1
             bound_blocks(z, &z.segment[k], t)
             y = emissions_of(&z.tiles, s, tile)
@@ -302,15 +297,26 @@ cdef inline bint backward_block(Striped *z, const Sequence *s, floating *g, Py_s
                      to_spread(z, y, tile, z.lo, z.hi), y + s.blank * FRAMES, z.lo, z.hi)
             t = next_t
             forget_unreachable(z, &s.graph, t)
-            if t % FRAMES == 0 and write:
-                if not z.dropped:
+            if t % FRAMES == 0:
+                if z.keep:
                     trim(z, s, rows[1], t)
-                close_tile(z, s, g, tile)
-        if z.dropped and not beta_bounded(&z.stripes, <int> (t % FRAMES), blank_of(&z.tiles, s, t), z.lo, z.hi):
+                close_tile(z, s, g, tile, write)
+        if z.raised and not beta_bounded(&z.stripes, <int> (t % FRAMES), blank_of(&z.tiles, s, t), z.lo, z.hi):
             return False
         change_beta(&z.stripes, z.lo, z.hi)
         k -= 1
     return True
+
+
+cdef inline void set_cone(const Striped *z, Py_ssize_t j, Py_ssize_t *lo, Py_ssize_t *hi) noexcept nogil:
+    """Blocks of states from which beta can be reached within block j.
+
+    A state that was raised must be raised again by the same amount. Its exponent depends on a window of groups to the
+    left, and theirs, at the refresh before, on a window more; or on all groups to the right.
+    """
+    cdef Py_ssize_t more = STRIPE_WINDOW * (z.n_segments[j] + 1) if z.raised else 0
+    lo[0] = max(z.lo * z.stripes.block - z.block - more, 0) // z.stripes.block
+    hi[0] = z.stripes.blocks if z.raised and z.approached else z.hi
 
 
 cdef inline bint backward_sweep(Striped *z, const Sequence *s, const floating *x, floating *g, Py_ssize_t k,
@@ -324,10 +330,7 @@ cdef inline bint backward_sweep(Striped *z, const Sequence *s, const floating *x
     for j in range(last, -1, -1):
         start = j * z.block
         if j < last:
-            cone_lo, cone_hi = 0, z.stripes.blocks
-            if not z.dropped:
-                cone_lo = max(z.lo * z.stripes.block - z.block, 0) // z.stripes.block
-                cone_hi = z.hi
+            set_cone(z, j, &cone_lo, &cone_hi)
             k = run_block_again(z, s, x, j, cone_lo, cone_hi)
             checkpoint = z.checkpoints + (j + 1) * (z.stripes.row + z.stripes.size)
             set_factors(&z.stripes, exponents_of(z, k), checkpoint + z.stripes.row, z.lo, z.hi)
@@ -336,8 +339,8 @@ cdef inline bint backward_sweep(Striped *z, const Sequence *s, const floating *x
             if k < 0:
                 k = run_block_again(z, s, x, j, 0, z.stripes.blocks)
             last_betas(z, s, last_alphas(z, s, j), exponents_of(z, k), total)
-            if (s.frames - 1) % FRAMES == 0 and write:
-                close_tile(z, s, g, (s.frames - 1) // FRAMES)
+            if (s.frames - 1) % FRAMES == 0:
+                close_tile(z, s, g, (s.frames - 1) // FRAMES, write)
         if not backward_block(z, s, g, start, k, write):
             return False
     return True
@@ -365,11 +368,11 @@ cdef inline bint run_striped(Striped *z, Sequence *s, const floating *x, floatin
     unit = larger_exponent(b, eb, l, el)
     sum = b * pow2(eb - unit) + l * pow2(el - unit)
     total[0] = log_total(b, eb, l, el)
-    if z.dropped and (s.in_place or not s.with_grad):  # before anything is overwritten
+    if z.raised and (s.in_place or not s.with_grad):  # before anything is overwritten
+        if z.n_blocks > 1:
+            z.keep, k = True, -1
         if not backward_sweep(z, s, x, g, k, sum, False):
             return False
-        if z.n_blocks > 1:
-            k = -1
     if s.with_grad and not backward_sweep(z, s, x, g, k, sum, True):
         return False
     add_exactly(&s.log_norm, &s.log_rest, z.tiles.log_norm)

@@ -49,12 +49,15 @@ cdef struct Striped:
     Stripes stripes
     Tiles tiles
     Py_ssize_t block, n_blocks                    # steps between checkpoints, and their number
-    bint keep                                     # keep the rows of the latest block, or the last ones only
+    bint keep                                     # keep the rows of the latest block, or the last ones only; without
+                                                  # rows, no state is omitted from beta
     double *rows                                  # [block + 1 or ROLLING, row] alphas
     double *exponents                             # [block + 2, size] of each segment
     Segment *segment                              # [block + 2]
     double *checkpoints                           # [n_blocks, row + size]
-    bint dropped                                  # a refresh has dropped a state
+    Py_ssize_t *n_segments                        # [n_blocks]
+    bint raised                                   # a refresh has raised a state that can reach the end
+    bint approached                               # exponents depend on those to the right
     Py_ssize_t spread_tile, spread_lo, spread_hi  # tile and blocks that e holds
     Py_ssize_t lo, hi                             # blocks of beta that are not 0
     Py_ssize_t tile_lo, tile_hi                   # blocks with posteriors in the tile
@@ -82,10 +85,11 @@ cdef inline uintptr_t lay_out_striped(Striped *z, const Sequence *s, uintptr_t b
     z.n_blocks = (steps + z.block - 1) // z.block
     z.keep = s.with_grad
     lay_out_tiles(&z.tiles, s, z.block, &cursor)
-    z.rows = <double *> take(&cursor, z.block + 1 if z.keep else ROLLING, row)
+    z.rows = <double *> take(&cursor, z.block + 1 if z.keep or z.n_blocks > 1 else ROLLING, row)
     z.exponents = <double *> take(&cursor, z.block + 2, size)
     z.segment = <Segment *> take(&cursor, z.block + 2, sizeof(Segment))
     z.checkpoints = <double *> take(&cursor, z.n_blocks, row + size)
+    z.n_segments = <Py_ssize_t *> take(&cursor, z.n_blocks, sizeof(Py_ssize_t))
     stripes.place = <int32_t *> take(&cursor, stripes.size, sizeof(int32_t))
     stripes.u = <int32_t *> take(&cursor, stripes.size, sizeof(int32_t))
     stripes.skip = <double *> take(&cursor, 1, size)
