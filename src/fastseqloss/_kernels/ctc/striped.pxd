@@ -13,7 +13,7 @@ from libc.string cimport memcpy
 from fastseqloss._kernels.ctc.labels cimport LabelGraph, first_alive, first_unreached
 from fastseqloss._kernels.ctc.sequence cimport Sequence, fill
 from fastseqloss._kernels.ctc.stripes cimport (
-    LANES, STRIPE_WINDOW, Segment, Striped, Stripes, alphas_of, clear, exponents_of, label_in, lay_out_striped,
+    LANES, STRIPE_WINDOW, History, Segment, Striped, Stripes, alphas_of, clear, exponents_of, label_in, lay_out_striped,
     set_stripes, to_spread,
 )
 from fastseqloss._kernels.ctc.tiles cimport (
@@ -105,8 +105,8 @@ cdef inline Py_ssize_t forward_block(Striped *z, const Sequence *s, const floati
         bad = set_factors(&z.stripes, exponents_of(z, k - 1), exponents_of(z, k), lo, hi)
         raised = refresh_row(z, s, t, alphas_of(z, t - start), lo, hi)
         if whole:
-            z.raised |= raised
-            z.approached |= approached
+            z.history[start // z.block].raised |= raised
+            z.history[start // z.block].approached |= approached
             if bad:
                 return -1
         steps += t
@@ -137,7 +137,7 @@ cdef inline Py_ssize_t forward_sweep(Striped *z, const Sequence *s, const floati
     cdef Py_ssize_t j, k = 0, start, stop
     cdef Py_ssize_t row = z.stripes.row, size = z.stripes.size
     cdef double *checkpoint
-    z.raised, z.approached, z.spread_tile = False, False, -1
+    z.raised, z.spread_tile = False, -1
     begin_tiles(&z.tiles, s)
     open_tiles(&z.tiles, s, x, 1)
     if not z.tiles.cost[0] <= BUDGET:
@@ -152,10 +152,12 @@ cdef inline Py_ssize_t forward_sweep(Striped *z, const Sequence *s, const floati
             checkpoint = z.checkpoints + j * (row + size)
             memcpy(checkpoint, z.rows, row * sizeof(double))
             memcpy(checkpoint + row, z.exponents, size * sizeof(double))
+        z.history[j].raised = z.history[j].approached = False
         k = forward_block(z, s, x, start, stop, 0, z.stripes.blocks)
         if k < 0:
             return -1
-        z.n_segments[j] = k
+        z.history[j].segments = k
+        z.raised |= z.history[j].raised
     return k
 
 
@@ -314,9 +316,10 @@ cdef inline void set_cone(const Striped *z, Py_ssize_t j, Py_ssize_t *lo, Py_ssi
     A state that was raised must be raised again by the same amount. Its exponent depends on a window of groups to the
     left, and theirs, at the refresh before, on a window more; or on all groups to the right.
     """
-    cdef Py_ssize_t more = STRIPE_WINDOW * (z.n_segments[j] + 1) if z.raised else 0
+    cdef const History *history = &z.history[j]
+    cdef Py_ssize_t more = STRIPE_WINDOW * (history.segments + 1) if history.raised else 0
     lo[0] = max(z.lo * z.stripes.block - z.block - more, 0) // z.stripes.block
-    hi[0] = z.stripes.blocks if z.raised and z.approached else z.hi
+    hi[0] = z.stripes.blocks if history.raised and history.approached else z.hi
 
 
 cdef inline bint backward_sweep(Striped *z, const Sequence *s, const floating *x, floating *g, Py_ssize_t k,

@@ -45,6 +45,12 @@ cdef struct Segment:
     Py_ssize_t lo, hi  # blocks of states
 
 
+cdef struct History:
+    Py_ssize_t segments  # of a block of steps
+    bint raised          # a refresh has raised a state that can reach the end
+    bint approached      # exponents depend on those to the right
+
+
 cdef struct Striped:
     Stripes stripes
     Tiles tiles
@@ -55,9 +61,8 @@ cdef struct Striped:
     double *exponents                             # [block + 2, size] of each segment
     Segment *segment                              # [block + 2]
     double *checkpoints                           # [n_blocks, row + size]
-    Py_ssize_t *n_segments                        # [n_blocks]
+    History *history                              # [n_blocks]
     bint raised                                   # a refresh has raised a state that can reach the end
-    bint approached                               # exponents depend on those to the right
     Py_ssize_t spread_tile, spread_lo, spread_hi  # tile and blocks that e holds
     Py_ssize_t lo, hi                             # blocks of beta that are not 0
     Py_ssize_t tile_lo, tile_hi                   # blocks with posteriors in the tile
@@ -89,7 +94,7 @@ cdef inline uintptr_t lay_out_striped(Striped *z, const Sequence *s, uintptr_t b
     z.exponents = <double *> take(&cursor, z.block + 2, size)
     z.segment = <Segment *> take(&cursor, z.block + 2, sizeof(Segment))
     z.checkpoints = <double *> take(&cursor, z.n_blocks, row + size)
-    z.n_segments = <Py_ssize_t *> take(&cursor, z.n_blocks, sizeof(Py_ssize_t))
+    z.history = <History *> take(&cursor, z.n_blocks, sizeof(History))
     stripes.place = <int32_t *> take(&cursor, stripes.size, sizeof(int32_t))
     stripes.u = <int32_t *> take(&cursor, stripes.size, sizeof(int32_t))
     stripes.skip = <double *> take(&cursor, 1, size)
