@@ -1,4 +1,4 @@
-/* The CTC lattice in stripes, for sequences whose frames are opened and closed in tiles (simd/tile.h).
+/* The CTC lattice in stripes, of frames that are opened and closed in tiles (simd/tile.h).
  *
  * A group i is blank i and label i; both share an exponent (lattice/extended_range.h), so that a single factor
  * 2^(E[i-1] - E[i]) connects neighbours. Groups lie in blocks of n vectors of FSL_X lanes. Group i of a block is lane
@@ -16,7 +16,8 @@
 #define FSL_CTC_STRIPE_VECTORS 8     /* vectors of a block otherwise */
 #define FSL_CTC_STRIPE_WINDOW 32     /* largest number of frames between two refreshes */
 #define FSL_CTC_STRIPE_FLOOR 390.0   /* largest distance of an exponent below those that flow in: mantissas < 2^450 */
-#define FSL_CTC_STRIPE_LEAST 0x1p-550 /* smaller mantissas are raised to this at a refresh */
+#define FSL_CTC_STRIPE_LEAST 0x1p-550 /* smaller mantissas are raised to this at a refresh, */
+#define FSL_CTC_STRIPE_RAISED 940.0  /* which is so far below those that flow in */
 #define FSL_CTC_STRIPE_BETA 0x1p450  /* largest beta if a state was raised: what was added weighs less than 2^-100 */
 #define FSL_CTC_STRIPE_APART 1000.0  /* largest exponent of a factor */
 #define FSL_CTC_STRIPE_NEGLIGIBLE 0x1p-120 /* blocks whose posteriors are all below are omitted from beta */
@@ -274,10 +275,10 @@ FSL_UNUSED static int fsl_ctc_stripe_flows(const fsl_ctc_stripes *s, ptrdiff_t k
     return sum != 0;
 }
 
-/* Returns 1 if beta, before emission at frame `t` of the tile, is at most FSL_CTC_STRIPE_BETA everywhere in the blocks
+/* Returns 1 if beta, before emission at frame `t` of the tile, is at most `bound` everywhere in the blocks
  * [lo, hi); 0 if it is greater or NaN. */
-FSL_UNUSED static int fsl_ctc_stripe_beta_bounded(const fsl_ctc_stripes *s, int t, double blank, ptrdiff_t lo,
-                                                  ptrdiff_t hi)
+FSL_UNUSED static int fsl_ctc_stripe_beta_bounded(const fsl_ctc_stripes *s, int t, double blank, double bound,
+                                                  ptrdiff_t lo, ptrdiff_t hi)
 {
     int good = 1;
     for (ptrdiff_t k = lo; k < hi; k++) {
@@ -285,7 +286,7 @@ FSL_UNUSED static int fsl_ctc_stripe_beta_bounded(const fsl_ctc_stripes *s, int 
         const double *ql = s->q_label + k * s->block, *qb = s->q_blank + k * s->block;
         FSL_SIMD(reduction(& : good))
         for (ptrdiff_t i = 0; i < s->block; i++)
-            good &= (ql[i] <= FSL_CTC_STRIPE_BETA * e[i]) & (qb[i] <= FSL_CTC_STRIPE_BETA * blank);
+            good &= (ql[i] <= bound * e[i]) & (qb[i] <= bound * blank);
     }
     return good;
 }
@@ -324,6 +325,20 @@ static void fsl_ctc_stripe_behind(const double *own, double *behind, double *scr
     if (from != behind) memcpy(behind + start, from + start, (size_t)(stop - start) * sizeof(double));
 }
 
+/* Changes the exponents of groups whose states will all be raised to those of the raised states. Returns 1 if there are
+ * any. */
+static int fsl_ctc_stripe_raised(double *restrict own, const double *restrict behind, ptrdiff_t start, ptrdiff_t stop)
+{
+    double count = 0.0;
+    FSL_SIMD(reduction(+ : count))
+    for (ptrdiff_t i = start; i < stop; i++) {
+        const double raised = FSL_ALIVE(own[i]) ? behind[i] - FSL_CTC_STRIPE_RAISED : FSL_DEAD;
+        count += raised > own[i] ? 1.0 : 0.0;
+        own[i] = fsl_max64(own[i], raised);
+    }
+    return count > 0;
+}
+
 /* Raises exponents to FSL_CTC_STRIPE_APART below that of the right neighbour, so that factors keep beta in range. */
 static void fsl_ctc_stripe_approach(double *e, ptrdiff_t start, ptrdiff_t stop)
 {
@@ -331,14 +346,15 @@ static void fsl_ctc_stripe_approach(double *e, ptrdiff_t start, ptrdiff_t stop)
 }
 
 /* Exponents of the groups of blocks [lo, hi) for the next `window` frames: the larger of the own one and of
- * FSL_CTC_STRIPE_FLOOR below the largest within the window behind, since whatever flows in must fit. Returns 1 if the
- * exponents depend on all groups to the right. */
+ * FSL_CTC_STRIPE_FLOOR below the largest within the window behind, since whatever flows in must fit, states that are
+ * raised included. Returns 1 if the exponents depend on more than a window of groups. */
 FSL_UNUSED static int fsl_ctc_stripe_exponents(const fsl_ctc_stripes *s, const double *row, const double *restrict old,
                                                double *restrict new, ptrdiff_t lo, ptrdiff_t hi, ptrdiff_t window)
 {
     const ptrdiff_t start = lo * s->block, stop = hi * s->block;
     double *restrict own = s->own, *restrict behind = s->behind;
     double apart = 0.0;
+    int further = 0;
     for (ptrdiff_t k = lo; k < hi; k++) {
         const double *l = row + k * (2 * s->n + 1) * FSL_X + FSL_X, *b = l + s->block;
         const ptrdiff_t at = k * s->block;
@@ -350,6 +366,10 @@ FSL_UNUSED static int fsl_ctc_stripe_exponents(const fsl_ctc_stripes *s, const d
     }
     fsl_ctc_from_stripes(s, new, own, lo, hi);
     fsl_ctc_stripe_behind(own, behind, s->scratch, start, stop, window);
+    while (fsl_ctc_stripe_raised(own, behind, start, stop)) {
+        fsl_ctc_stripe_behind(own, behind, s->scratch, start, stop, window);
+        further = 1;
+    }
     FSL_SIMD()
     for (ptrdiff_t i = start; i < stop; i++) own[i] = fsl_max64(own[i], behind[i] - FSL_CTC_STRIPE_FLOOR);
     own[start - 1] = own[start];
@@ -360,7 +380,7 @@ FSL_UNUSED static int fsl_ctc_stripe_exponents(const fsl_ctc_stripes *s, const d
     }
     if (apart > FSL_CTC_STRIPE_APART) fsl_ctc_stripe_approach(own, start, stop);
     fsl_ctc_to_stripes(s, own, new, lo, hi);
-    return apart > FSL_CTC_STRIPE_APART;
+    return further | (apart > FSL_CTC_STRIPE_APART);
 }
 
 /* 2^(from - to), and 1 if one of the two numbers is 0. Factors below 2^-FSL_CTC_STRIPE_APART become that, and not 0, so

@@ -1,12 +1,11 @@
-"""A sequence of few classes in tiles and stripes (ctc/stripes.h): its arrays, and their layout."""
+"""A sequence in tiles and stripes (ctc/stripes.h): its arrays, and their layout."""
 
 from libc.math cimport sqrt
 from libc.stdint cimport int32_t, uintptr_t
 
-from fastseqloss._kernels.codes cimport PROBS
 from fastseqloss._kernels.ctc.labels cimport PAD
 from fastseqloss._kernels.ctc.sequence cimport KEEP, Sequence, fill
-from fastseqloss._kernels.ctc.tiles cimport FRAMES, MOST_CLASSES, Tiles, lay_out_tiles
+from fastseqloss._kernels.ctc.tiles cimport FRAMES, Tiles, lay_out_tiles
 from fastseqloss._kernels.lattice.extended_range cimport DEAD
 from fastseqloss._kernels.parallel.workspace cimport size_product, take
 
@@ -48,7 +47,7 @@ cdef struct Segment:
 cdef struct History:
     Py_ssize_t segments  # of a block of steps
     bint raised          # a refresh has raised a state that can reach the end
-    bint approached      # exponents depend on those to the right
+    bint connected       # exponents depend on more than a window of groups
 
 
 cdef struct Striped:
@@ -70,10 +69,6 @@ cdef struct Striped:
 
 
 # ---- layout ---------------------------------------------------------------------------------
-
-cdef inline bint takes_stripes(const Sequence *s) noexcept nogil:
-    return s.input != PROBS and not s.by_state and s.n_classes <= MOST_CLASSES
-
 
 cdef inline uintptr_t lay_out_striped(Striped *z, const Sequence *s, uintptr_t base) noexcept nogil:
     """Set the sizes of a sequence and lay out its arrays from `base` on; returns the end address."""
@@ -112,16 +107,18 @@ cdef inline uintptr_t lay_out_striped(Striped *z, const Sequence *s, uintptr_t b
     return cursor
 
 
-cdef inline void set_stripes(Stripes *stripes, const Sequence *s) noexcept nogil:
+cdef inline void set_stripes(Striped *z, const Sequence *s) noexcept nogil:
     """Set classes and transitions of the states."""
-    cdef Py_ssize_t i, k
+    cdef Py_ssize_t i, k, u
+    cdef Stripes *stripes = &z.stripes
     set_places(stripes)
     for i in range(stripes.size):
         k = stripes.place[i]
-        stripes.u[k] = <int32_t> (s.n_classes * FRAMES)
+        stripes.u[k] = <int32_t> ((z.tiles.width - 1) * FRAMES)
         stripes.skip[k] = 0
         if i < s.graph.n_labels:
-            stripes.u[k] = <int32_t> (s.graph.classes[s.graph.u[PAD + i]] * FRAMES)
+            u = s.graph.u[PAD + i]
+            stripes.u[k] = <int32_t> ((u if z.tiles.gathered else s.graph.classes[u]) * FRAMES)
             stripes.skip[k] = s.graph.skip[PAD + i]
 
 
