@@ -1,6 +1,8 @@
-"""Batches of few classes, whose frames are opened in tiles, against the path for many classes.
+"""The fast path, for few and for many classes, against the general path.
 
-Classes of -inf do not change loss and gradient; with enough of them, a batch takes the path for many classes.
+Classes of -inf without label do not change loss and gradient; with enough of them, a batch takes the tiles of many
+classes. A first frame of which all paths take the blank does not change loss and gradient either. If the blank is
+further above the others than the fast path accepts, the batch takes the general path.
 """
 
 import numpy as np
@@ -10,38 +12,69 @@ import fastseqloss as fsl
 from cases import random_tokens
 from thoroughness import spread
 
-MANY = 65  # classes from which frames are not opened in tiles
+MANY = 65  # classes from which a tile holds those that occur in the labels
+APART = 1e4  # distance of scores that the fast path does not accept
 SCALES = (0.1, 1.0, 3.0, 10.0, 20.0, 30.0, 60.0, 100.0, 200.0)
 LN2 = np.log(2)
 KINDS = ("logits", "log_probs")
+EVERY_KIND = (*KINDS, "probs")
 
 
 def run(scores, *arguments, **options):
     return fsl.ctc_loss(scores, *arguments, reduction="none", **{"return_grad": True} | options)
 
 
-def with_many_classes(scores, *arguments, **options):
-    """Loss and gradient in float64 by the path for many classes."""
-    wide = np.full((*scores.shape[:-1], MANY), -np.inf)
+def by_general_path(scores, labels, logit_lengths=None, **options):
+    """Loss and gradient in float64."""
+    batch, frames, classes = scores.shape
+    longer = np.full((batch, frames + 1, classes), -APART)
+    longer[:, 0, 0], longer[:, 1:] = 0, scores
+    lengths = np.full(batch, frames) if logit_lengths is None else np.asarray(logit_lengths)
+    kind = options.pop("input", "logits")
+    if kind == "probs":
+        with np.errstate(divide="ignore"):
+            longer[:, 1:] = np.log(scores.astype(np.float64))
+    loss, gradient = run(longer, labels, lengths + 1, input="logits" if kind == "logits" else "log_probs", **options)
+    gradient = gradient[:, 1:]
+    if kind == "probs":
+        gradient = np.divide(gradient, scores, out=np.zeros_like(gradient), where=gradient != 0)
+    return loss, gradient
+
+
+def with_many_classes(scores, kind):
+    """Add classes without label, far below the others or -inf."""
+    nothing = 0 if kind == "probs" else -np.inf
+    wide = np.full((*scores.shape[:-1], MANY), nothing, scores.dtype)
     wide[..., : scores.shape[-1]] = scores
-    loss, gradient = run(wide, *arguments, **options)
-    return loss, gradient[..., : scores.shape[-1]]
+    return wide
 
 
 def check(scores, *arguments, **options):
-    """Loss and gradient are right, and the same for all ways to call."""
+    """Loss and gradient are right with few classes and with many, and the same for all ways to call."""
+    expected = by_general_path(scores, *arguments, **options)
+    finite = scores if options.get("input") != "probs" else np.log(scores, out=np.zeros_like(scores), where=scores > 0)
+    finite = np.abs(finite[np.isfinite(finite)]).max(initial=0)
+    rounding = np.finfo(np.float64).eps * finite * (scores.shape[-2] + 4)
+    check_one(scores, expected, rounding, *arguments, **options)
+    wide = with_many_classes(scores, options.get("input"))
+    slope = np.zeros(wide.shape)
+    slope[..., : scores.shape[-1]] = expected[1]
+    check_one(wide, (expected[0], slope), rounding, *arguments, **options)
+
+
+def check_one(scores, expected, rounding, *arguments, **options):
     loss, gradient = run(scores, *arguments, **options)
     np.testing.assert_array_equal(run(scores, *arguments, **options, return_grad=False), loss)
     over = scores.copy()
     run(over, *arguments, **options, grad_out=over, num_threads=3)
     np.testing.assert_array_equal(over, gradient)
-    finite = np.abs(scores[np.isfinite(scores)]).max(initial=0)
-    rounding = np.finfo(np.float64).eps * finite * (scores.shape[-2] + 4)
-    exact, slope = with_many_classes(scores, *arguments, **options)
+    exact, slope = expected
     single = scores.dtype == np.float32
     size = np.where(np.isfinite(exact), np.maximum(1, np.abs(exact)), 1)
     np.testing.assert_allclose(loss / size, exact / size, rtol=0, atol=(1e-7 if single else 1e-12) + rounding)
-    np.testing.assert_allclose(gradient, slope, rtol=0, atol=(2e-7 if single else 1e-12) + rounding)
+    relative = np.maximum(1, np.abs(slope)) if options.get("input") == "probs" else 1.0
+    limit = (2e-7 if single else 1e-12) + rounding
+    np.testing.assert_allclose(gradient / relative, slope / relative, rtol=0, atol=limit)
 
 
 # ---- random batches -------------------------------------------------------------------------
@@ -84,18 +117,29 @@ def random_batch(seed):
     return scores.astype(dtype), tokens, rng.integers(shortest, frames, endpoint=True)
 
 
-@pytest.mark.parametrize(("kind", "seed"), spread(KINDS, range(0, 400, 50), every=8))
+def as_kind(scores, kind):
+    """Scores as they are, or probabilities of at least 1e-12, whose gradients are in the range of float32."""
+    if kind != "probs":
+        return scores
+    wide = scores.astype(np.float64)
+    wide = np.exp(wide - wide.max(axis=-1, keepdims=True))
+    return np.maximum(wide / wide.sum(axis=-1, keepdims=True), 1e-12).astype(scores.dtype)
+
+
+@pytest.mark.parametrize(("kind", "seed"), spread(EVERY_KIND, range(0, 400, 50), every=8))
 def test_random_batches(level, kind, seed):
     for offset in range(50):
-        check(*random_batch(seed + offset), input=kind)
+        scores, *arguments = random_batch(seed + offset)
+        check(as_kind(scores, kind), *arguments, input=kind)
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EVERY_KIND)
 @pytest.mark.parametrize("seed", range(1000, 13600, 100))
 def test_very_many_random_batches(seed, kind):
     for offset in range(100):
-        check(*random_batch(seed + offset), input=kind)
+        scores, *arguments = random_batch(seed + offset)
+        check(as_kind(scores, kind), *arguments, input=kind)
 
 
 # ---- frames that allow one class ------------------------------------------------------------

@@ -42,7 +42,7 @@ cdef inline void read_levels(ExactSequence *e, Sequence *s, const floating *x) n
     cdef double shift
     memset(&e.levels, 0, sizeof(Levels))
     for t in range(s.frames):
-        emit_frame(s, x, t, False, s.y, &shift)
+        emit_frame(s, x, t, s.y, &shift)
         for k in range(s.graph.used):
             note(&e.levels, s.score[k])
     settle(&e.levels)
@@ -88,7 +88,7 @@ cdef inline void split_frame(ExactSequence *e, Sequence *s, const floating *x, P
     """Set the emissions of frame t; those of logits are relative to the greatest logit, as in the loss."""
     cdef Py_ssize_t k, levels = e.levels.n
     cdef double shift
-    emit_frame(s, x, t, False, s.y, &shift)
+    emit_frame(s, x, t, s.y, &shift)
     fill(e.em, s.graph.used * levels, 0)
     for k in range(s.graph.used):
         e.reached[k] = 0 if s.score[k] > -INFINITY else -INFINITY

@@ -236,7 +236,7 @@ cdef inline bint backward_sweep(Sequence *s, const floating *x, floating *g, Py_
     for j in range(s.n_blocks - 2, -1, -1):
         start, stop = j * s.block, (j + 1) * s.block
         for t in range(start, stop + 1):
-            emit_frame(s, x, t, False, s.y + (t - start) * s.emission_width, &shift)
+            emit_frame(s, x, t, s.y + (t - start) * s.emission_width, &shift)
         checkpoint = s.checkpoints + 4 * j * s.graph.width
         copy_state(s, s.rows, s.exponents, checkpoint, checkpoint + 2 * s.graph.width)
         k = forward_block(s, start, stop, True, band.lo, band.hi)

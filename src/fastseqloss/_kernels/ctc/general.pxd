@@ -33,7 +33,7 @@ cdef inline double split_emissions(Sequence *s, const floating *x, Py_ssize_t t)
     For probabilities, sets the coefficient to the mantissa of their divisor and returns its exponent.
     """
     cdef double shift, shift_exponent = 0
-    emit_frame(s, x, t, False, s.y, &shift)
+    emit_frame(s, x, t, s.y, &shift)
     if s.input == PROBS:
         shift_exponent = split_ratio(s.score, s.graph.used, shift, s.em, s.ee, &s.coefficient[t])
     else:

@@ -11,6 +11,7 @@
 
 #define FSL_CTC_STATES 8
 #define FSL_CTC_KEEP (1 << 22) /* bytes of alphas that are kept as a whole; larger ones are checkpointed */
+#define FSL_CTC_LEAST_PROBABILITY 0x1p-60 /* of the fast paths */
 #define FSL_CTC_NEGLIGIBLE 0x1p-120 /* paths with less than this share of the total are omitted from beta */
 
 /* ---- emissions --------------------------------------------------------------------------- */
@@ -45,7 +46,7 @@ static double fsl_ctc_emissions(const double *restrict x, ptrdiff_t used, ptrdif
         const double scale = most > 0 ? most : 1.0;
         for (ptrdiff_t i = 0; i < n; i++) y[i] = x[i] / scale;
         /* The gradient is posterior / x: paths omitted from beta must be negligible after the division, too. */
-        smallest = least < 0x1p-60 || least / scale < 0x1p-60 ? 0.0 : least / scale;
+        smallest = least < FSL_CTC_LEAST_PROBABILITY || least / scale < FSL_CTC_LEAST_PROBABILITY ? 0.0 : least / scale;
     } else if (most - least <= 700.0) {
         FSL_SIMD()
         for (ptrdiff_t i = 0; i < n; i++) y[i] = fsl_exp_normal64(x[i] - most);

@@ -7,7 +7,7 @@ betas, posteriors, and the gradient of those few classes, in float64.
 Alphas are kept at checkpoints and recomputed block by block in the backward sweep; short sequences are one block.
 Frames c_j and c_j+1 bound block j, which consists of the steps between them.
 
-Sequences of few classes have a fast path of their own (striped.pxd), which opens and closes frames in tiles.
+The fast path (striped.pxd) opens and closes frames in tiles.
 """
 
 from cython cimport floating
@@ -23,7 +23,7 @@ from fastseqloss._kernels.ctc.sequence cimport (
     LOGITS, Input, Sequence, fill_frames, lay_out_sequence, row,
 )
 from fastseqloss._kernels.ctc.striped cimport run_striped
-from fastseqloss._kernels.ctc.stripes cimport Striped, lay_out_striped, takes_stripes
+from fastseqloss._kernels.ctc.stripes cimport Striped, lay_out_striped
 from fastseqloss._kernels.lattice.extended_range cimport DEAD, log_total
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.simd.softmax cimport add_exactly, log64
@@ -70,7 +70,7 @@ cdef double run_sequence(Sequence *s, const floating *x, floating *g, const int6
     if s.frames == 0:
         return 0
     set_labels(&s.graph, labels, s.blank)
-    if not (takes_stripes(s) and run_striped(&striped, s, x, g, &total)):
+    if s.by_state or not run_striped(&striped, s, x, g, &total):
         total = lattice(s, x, g, &has_path)
     if not has_path:
         fill_frames(s, g, 0, s.frames, 0)
@@ -126,8 +126,8 @@ cdef Status run_batch(Batch *batch, const floating *x, floating *g, int num_thre
     for b in range(batch.n):
         s.frames, s.graph.n_labels = batch.logit_lengths[b], batch.label_lengths[b]
         own = max(own, lay_out_sequence(s, sizeof(floating), 0))
-        if takes_stripes(s):
-            own = max(own, lay_out_striped(&striped, s, s.after_graph))
+        if not s.by_state:
+            own = max(own, lay_out_striped(&striped, s, s.after_frames))
     # The array that maps classes to indices, one for each worker, must be zero.
     if not (allocate(&batch.arrays, 0, own, num_threads, False)
             and allocate(&batch.positions, 0, size_product(s.n_classes, sizeof(int32_t)), num_threads, True)):

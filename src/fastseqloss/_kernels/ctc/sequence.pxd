@@ -29,11 +29,12 @@ cdef struct Sequence:
     Py_ssize_t g_width                     # elements of a frame of the gradient, or of posteriors
     double scale
     # sizes
-    uintptr_t after_graph                  # address of the arrays of a path
+    uintptr_t after_frames                 # address of the arrays of a path
     Py_ssize_t emission_width              # classes used, padded
     Py_ssize_t block, n_blocks             # steps of a block, and blocks
     int32_t *blank_u                       # [width] as graph.u, of the blank states: 0
     # per frame
+    Py_ssize_t opened                      # frames opened so far
     double *coefficient                    # [frames] softmax = coefficient * y for logits; p = coefficient * y
     double *cost                           # [frames] range of the emissions in binary orders of magnitude
     void *stash                            # [frames, used] gathered scores, if x is overwritten
@@ -71,8 +72,12 @@ cdef inline uintptr_t lay_out_sequence(Sequence *s, Py_ssize_t itemsize, uintptr
     cdef Py_ssize_t most = min(s.graph.n_labels + 1, s.n_classes)
     cdef Py_ssize_t steps = max(s.frames - 1, 1)
     lay_out_labels(&s.graph, most, &cursor)
-    s.after_graph = cursor
     s.emission_width = round_up(most + 1, STATES)
+    s.coefficient = <double *> take(&cursor, s.frames, sizeof(double))
+    s.cost = <double *> take(&cursor, s.frames, sizeof(double))
+    s.stash = take(&cursor, s.frames if s.in_place else 0, most * itemsize)
+    s.score = <double *> take(&cursor, s.emission_width, sizeof(double))
+    s.after_frames = cursor
     s.block = steps
     if size_product(steps, s.graph.width * 24) > <size_t> KEEP:
         s.block = max(2 * WINDOW, <Py_ssize_t> sqrt(<double> steps) // WINDOW * WINDOW)
@@ -82,10 +87,6 @@ cdef inline uintptr_t lay_out_sequence(Sequence *s, Py_ssize_t itemsize, uintptr
     cdef Py_ssize_t kept = s.block + 1 if s.with_grad else 2
     cdef Py_ssize_t row = s.graph.width * sizeof(double)
     s.blank_u = <int32_t *> take(&cursor, s.graph.width, sizeof(int32_t))
-    s.coefficient = <double *> take(&cursor, s.frames, sizeof(double))
-    s.cost = <double *> take(&cursor, s.frames, sizeof(double))
-    s.stash = take(&cursor, s.frames if s.in_place else 0, most * itemsize)
-    s.score = <double *> take(&cursor, s.emission_width, sizeof(double))
     s.y = <double *> take(&cursor, s.block + 1, s.emission_width * sizeof(double))
     s.em = <double *> take(&cursor, s.emission_width, sizeof(double))
     s.ee = <double *> take(&cursor, s.emission_width, sizeof(double))
@@ -126,39 +127,32 @@ cdef inline void divide_by(Sequence *s, double norm) noexcept nogil:
         s.norm_product = 1
 
 
-cdef inline double emit_frame(Sequence *s, const floating *x, Py_ssize_t t, bint first, double *y,
-                              double *shift) noexcept nogil:
+cdef inline void keep_scores(Sequence *s, const floating *x, Py_ssize_t t) noexcept nogil:
+    """Keep the scores of the classes used at frame t, which the gradient will overwrite."""
+    cdef floating *kept = (<floating *> s.stash) + t * s.graph.used
+    cdef Py_ssize_t k
+    for k in range(s.graph.used):
+        kept[k] = x[t * s.x_stride + s.graph.classes[k]]
+
+
+cdef inline double emit_frame(Sequence *s, const floating *x, Py_ssize_t t, double *y, double *shift) noexcept nogil:
     """Scores of the classes used at frame t and their emissions; returns the result of `emissions`."""
     cdef floating *kept = (<floating *> s.stash) + t * s.graph.used
     cdef const floating *frame = x + t * s.x_stride
     cdef Py_ssize_t k
-    if s.in_place and not first:
+    if s.in_place:
         for k in range(s.graph.used):
             s.score[k] = kept[k]
     else:
         for k in range(s.graph.used):
             s.score[k] = frame[s.graph.classes[k]]
-        if s.in_place:
-            for k in range(s.graph.used):
-                kept[k] = <floating> s.score[k]
     for k in range(s.graph.used, s.emission_width):
         s.score[k] = s.score[0]
     return emissions(s.score, s.graph.used, s.emission_width, s.input == PROBS, y, shift)
 
 
-cdef inline void open_frame(Sequence *s, const floating *x, floating *g, Py_ssize_t t, double *y) noexcept nogil:
-    """Dense pass and emissions of a frame, on the first visit."""
-    cdef double shift, row_max = 0, row_sum = 1
-    cdef floating *out = g + t * s.g_stride if s.with_grad and not s.by_state else NULL
-    if s.in_place:  # before the dense pass overwrites the scores; otherwise after it, with the row in cache
-        s.cost[t] = emit_frame(s, x, t, True, y, &shift)
-    if s.input == LOGITS:
-        softmax_row(x + t * s.x_stride, s.n_classes, out, s.scale, s.x_stride, &row_max, &row_sum)
-    elif out != NULL:
-        memset(out, 0, s.n_classes * sizeof(floating))
-    if not s.in_place:
-        s.cost[t] = emit_frame(s, x, t, True, y, &shift)
-    s.is_nan |= isnan(s.cost[t]) or isnan(row_sum)
+cdef inline void normalise(Sequence *s, Py_ssize_t t, double shift, double row_max, double row_sum) noexcept nogil:
+    """Set the coefficient of a frame whose emissions are relative to `shift`, and add to the logs of the divisors."""
     s.coefficient[t] = 1
     if s.input == LOGITS:
         if shift > -INFINITY:
@@ -170,6 +164,32 @@ cdef inline void open_frame(Sequence *s, const floating *x, floating *g, Py_ssiz
     elif shift > 0:
         add_exactly(&s.log_norm, &s.log_rest, -log64(shift))
         s.coefficient[t] = shift
+
+
+cdef inline void dense_pass(Sequence *s, const floating *x, floating *g, Py_ssize_t t, double *row_max,
+                            double *row_sum) noexcept nogil:
+    """Maximum and sum of a frame of logits; the part of the gradient that does not depend on the lattice."""
+    cdef floating *out = g + t * s.g_stride if s.with_grad and not s.by_state else NULL
+    row_max[0], row_sum[0] = 0, 1
+    if s.input == LOGITS:
+        softmax_row(x + t * s.x_stride, s.n_classes, out, s.scale, s.x_stride, row_max, row_sum)
+    elif out != NULL:
+        memset(out, 0, s.n_classes * sizeof(floating))
+
+
+cdef inline void open_frame(Sequence *s, const floating *x, floating *g, Py_ssize_t t, double *y) noexcept nogil:
+    """Dense pass and emissions of a frame; emissions alone if the frame has been opened by another path."""
+    cdef double shift, row_max, row_sum
+    if t < s.opened:
+        emit_frame(s, x, t, y, &shift)
+        return
+    s.opened = t + 1
+    if s.in_place:
+        keep_scores(s, x, t)
+    dense_pass(s, x, g, t, &row_max, &row_sum)
+    s.cost[t] = emit_frame(s, x, t, y, &shift)
+    s.is_nan |= isnan(s.cost[t]) or isnan(row_sum)
+    normalise(s, t, shift, row_max, row_sum)
 
 
 cdef inline void close_frame(Sequence *s, floating *g, Py_ssize_t t, const double *y) noexcept nogil:

@@ -1,28 +1,32 @@
-"""The fast path for few classes: frames in tiles, states in stripes (ctc/stripes.h).
+"""The fast path: frames in tiles, states in stripes (ctc/stripes.h).
 
-The path refuses a sequence whose scores are too far apart, before anything is written in place. A refresh may drop
-states that are far below their neighbours. The backward sweep then demands that beta is bounded wherever a state may
-have been dropped, so that what is missing is negligible, and nothing else is omitted.
+The path refuses a sequence whose scores are too far apart, before anything is written in place. A refresh may raise
+states that are far below their neighbours. Posteriors are then too large rather than too small, and a state whose
+posterior is negligible may still be omitted. The backward sweep demands that beta is bounded wherever a state may have
+been raised, so that what was added is negligible.
 """
 
 from cython cimport floating
 from libc.math cimport isnan
 from libc.string cimport memcpy
 
+from fastseqloss._kernels.codes cimport PROBS
 from fastseqloss._kernels.ctc.labels cimport LabelGraph, first_alive, first_unreached
 from fastseqloss._kernels.ctc.sequence cimport Sequence, fill
 from fastseqloss._kernels.ctc.stripes cimport (
-    LANES, STRIPE_WINDOW, Segment, Striped, Stripes, alphas_of, clear, exponents_of, label_in, lay_out_striped,
+    LANES, STRIPE_WINDOW, History, Segment, Striped, Stripes, alphas_of, clear, exponents_of, label_in, lay_out_striped,
     set_stripes, to_spread,
 )
 from fastseqloss._kernels.ctc.tiles cimport (
-    FRAMES, add_logs, begin_tiles, blank_of, emissions_of, open_again, open_tiles, write_tile,
+    FRAMES, add_logs, begin_tiles, blank_of, blanks_of, emissions_of, open_again, open_tiles, write_tile,
 )
 from fastseqloss._kernels.lattice.extended_range cimport BUDGET, DEAD, larger_exponent, log_total, pow2
 from fastseqloss._kernels.simd.softmax cimport add_exactly
 
 
 cdef extern from "ctc/stripes.h" nogil:
+    const double BETA "FSL_CTC_STRIPE_BETA"
+    const double LEAST_PROBABILITY "FSL_CTC_LEAST_PROBABILITY"
     double *posterior_of "fsl_ctc_stripe_posterior"(const Stripes *s, int t, Py_ssize_t i) noexcept
     void collect "fsl_ctc_stripe_collect"(const Stripes *s, Py_ssize_t blank, Py_ssize_t n_rows, double *sums,
                                           Py_ssize_t lo, Py_ssize_t hi) noexcept
@@ -31,13 +35,12 @@ cdef extern from "ctc/stripes.h" nogil:
     void backward "fsl_ctc_stripe_backward"(const Stripes *s, double **rows, int first, int stop, const double *y,
                                             const double *blank, Py_ssize_t lo, Py_ssize_t hi) noexcept
     bint flows "fsl_ctc_stripe_flows"(const Stripes *s, Py_ssize_t k) noexcept
-    bint beta_bounded "fsl_ctc_stripe_beta_bounded"(const Stripes *s, int t, double blank, Py_ssize_t lo,
-                                                    Py_ssize_t hi) noexcept
+    bint beta_bounded "fsl_ctc_stripe_beta_bounded"(const Stripes *s, int t, double blank, double bound,
+                                                    Py_ssize_t lo, Py_ssize_t hi) noexcept
     bint negligible "fsl_ctc_stripe_negligible"(const Stripes *s, const double *alphas, int t, double blank,
                                                 Py_ssize_t k) noexcept
-    int set_exponents "fsl_ctc_stripe_exponents"(const Stripes *s, const double *row, const double *old, double *out,
-                                                 Py_ssize_t lo, Py_ssize_t hi, Py_ssize_t window,
-                                                 Py_ssize_t reachable) noexcept
+    bint set_exponents "fsl_ctc_stripe_exponents"(const Stripes *s, const double *row, const double *old, double *out,
+                                                 Py_ssize_t lo, Py_ssize_t hi, Py_ssize_t window) noexcept
     int set_factors "fsl_ctc_stripe_factors"(const Stripes *s, const double *old, const double *out, Py_ssize_t lo,
                                              Py_ssize_t hi) noexcept
     Py_ssize_t refresh "fsl_ctc_stripe_refresh"(const Stripes *s, double *row, Py_ssize_t lo, Py_ssize_t hi,
@@ -67,15 +70,9 @@ cdef inline Py_ssize_t reachable_groups(const LabelGraph *graph, Py_ssize_t t) n
 
 cdef inline bint refresh_row(Striped *z, const Sequence *s, Py_ssize_t t, double *row, Py_ssize_t lo,
                              Py_ssize_t hi) noexcept nogil:
-    """Refresh the alphas of frame t; returns True if a state is 0 that is reachable and can reach the end.
-
-    It may have been dropped now or have underflowed before.
-    """
-    cdef Py_ssize_t label = max(first_alive(&s.graph, s.frames - 1 - t), lo * z.stripes.block)
-    cdef Py_ssize_t blank = max(first_alive(&s.graph, s.frames - 2 - t), lo * z.stripes.block)
-    cdef Py_ssize_t expected = max(first_unreached(&s.graph, t) - label, 0)
-    expected += max(first_unreached(&s.graph, t - 1) + 1 - blank, 0)
-    return refresh(&z.stripes, row, lo, hi, label, blank) < expected
+    """Refresh the alphas of frame t; returns True if a state that can reach the end has been raised."""
+    return refresh(&z.stripes, row, lo, hi, first_alive(&s.graph, s.frames - 1 - t),
+                   first_alive(&s.graph, s.frames - 2 - t)) > 0
 
 
 cdef inline void frames_to(const Striped *z, Py_ssize_t start, Py_ssize_t tile, double **rows) noexcept nogil:
@@ -85,44 +82,44 @@ cdef inline void frames_to(const Striped *z, Py_ssize_t start, Py_ssize_t tile, 
         rows[i] = alphas_of(z, max(tile * FRAMES + i - 1 - start, 0))
 
 
-cdef inline Py_ssize_t forward_block(Striped *z, const Sequence *s, const floating *x, Py_ssize_t start,
+cdef inline Py_ssize_t forward_block(Striped *z, Sequence *s, const floating *x, floating *g, Py_ssize_t start,
                                      Py_ssize_t stop, Py_ssize_t cone_lo, Py_ssize_t cone_hi) noexcept nogil:
     """Run the steps from frame `start`, whose alphas are row 0, to frame `stop`, for the blocks [cone_lo, cone_hi).
 
     Returns the number of segments, each with its own exponents, or -1 if the path refuses the sequence. A part of the
     blocks has been run as a whole before, so nothing that matters there is out of range.
     """
-    cdef Py_ssize_t t = start, k = 0, lo, hi, steps, reachable, filled = z.stripes.blocks, tile, last
+    cdef Py_ssize_t t = start, k = 0, lo, hi, steps, filled = z.stripes.blocks, tile, last
     cdef double *rows[FRAMES + 1]
     cdef double *y
-    cdef bint whole = cone_lo == 0 and cone_hi == z.stripes.blocks, dropped, bad
+    cdef bint whole = cone_lo == 0 and cone_hi == z.stripes.blocks, raised, connected, bad
     while t < stop:
-        open_tiles(&z.tiles, s, x, min(t + STRIPE_WINDOW, stop) // FRAMES + 1)
+        open_tiles(&z.tiles, s, x, g, min(t + STRIPE_WINDOW, stop) // FRAMES + 1)
         steps = window_from(z, t, stop)
         if steps == 0:
             return -1
-        reachable = reachable_groups(&s.graph, t + steps)
-        hi = min((reachable - 1) // z.stripes.block + 1, cone_hi)
+        hi = min((reachable_groups(&s.graph, t + steps) - 1) // z.stripes.block + 1, cone_hi)
         lo = min(max(first_alive(&s.graph, s.frames - 1 - t) // z.stripes.block, cone_lo), hi - 1)
         clear(z, t - start, k, filled, hi)
         filled = hi
         k += 1
-        bad = set_exponents(&z.stripes, alphas_of(z, t - start), exponents_of(z, k - 1), exponents_of(z, k), lo, hi,
-                            steps, reachable)
-        bad |= set_factors(&z.stripes, exponents_of(z, k - 1), exponents_of(z, k), lo, hi)
-        dropped = refresh_row(z, s, t, alphas_of(z, t - start), lo, hi)
+        connected = set_exponents(&z.stripes, alphas_of(z, t - start), exponents_of(z, k - 1), exponents_of(z, k), lo,
+                                  hi, steps)
+        bad = set_factors(&z.stripes, exponents_of(z, k - 1), exponents_of(z, k), lo, hi)
+        raised = refresh_row(z, s, t, alphas_of(z, t - start), lo, hi)
         if whole:
-            z.dropped |= dropped
+            z.history[start // z.block].raised |= raised
+            z.history[start // z.block].connected |= connected
             if bad:
                 return -1
         steps += t
         while t < steps:
             tile = (t + 1) // FRAMES
             last = min(steps, tile * FRAMES + FRAMES - 1)
-            y = emissions_of(&z.tiles, s, tile)
+            y = emissions_of(&z.tiles, tile)
             frames_to(z, start, tile, rows)
             forward(&z.stripes, rows, <int> ((t + 1) % FRAMES), <int> (last % FRAMES) + 1,
-                    to_spread(z, y, tile, lo, hi), y + s.blank * FRAMES, lo, hi)
+                    to_spread(z, y, tile, lo, hi), blanks_of(&z.tiles, tile), lo, hi)
             t = last
         z.segment[k].stop, z.segment[k].lo, z.segment[k].hi = t, lo, hi
     clear(z, t - start, k, filled, z.stripes.blocks)
@@ -134,18 +131,18 @@ cdef inline void first_row(Striped *z, const Sequence *s) noexcept nogil:
     cdef double *label = label_in(&z.stripes, z.rows, 0)
     clear(z, 0, 0, 0, z.stripes.blocks)
     exponents_of(z, 0)[0] = 0
-    label[z.stripes.block] = blank_of(&z.tiles, s, 0)
-    label[0] = emissions_of(&z.tiles, s, 0)[z.stripes.u[0]]
+    label[z.stripes.block] = blank_of(&z.tiles, 0)
+    label[0] = emissions_of(&z.tiles, 0)[z.stripes.u[0]]
 
 
-cdef inline Py_ssize_t forward_sweep(Striped *z, const Sequence *s, const floating *x) noexcept nogil:
+cdef inline Py_ssize_t forward_sweep(Striped *z, Sequence *s, const floating *x, floating *g) noexcept nogil:
     """Open all frames and run the alphas to the last one; returns the segments of the last block, or -1."""
     cdef Py_ssize_t j, k = 0, start, stop
     cdef Py_ssize_t row = z.stripes.row, size = z.stripes.size
     cdef double *checkpoint
-    z.dropped, z.spread_tile = False, -1
-    begin_tiles(&z.tiles, s)
-    open_tiles(&z.tiles, s, x, 1)
+    z.raised, z.spread_tile = False, -1
+    begin_tiles(&z.tiles)
+    open_tiles(&z.tiles, s, x, g, 1)
     if not z.tiles.cost[0] <= BUDGET:
         return -1
     first_row(z, s)
@@ -158,9 +155,12 @@ cdef inline Py_ssize_t forward_sweep(Striped *z, const Sequence *s, const floati
             checkpoint = z.checkpoints + j * (row + size)
             memcpy(checkpoint, z.rows, row * sizeof(double))
             memcpy(checkpoint + row, z.exponents, size * sizeof(double))
-        k = forward_block(z, s, x, start, stop, 0, z.stripes.blocks)
+        z.history[j].raised = z.history[j].connected = False
+        k = forward_block(z, s, x, g, start, stop, 0, z.stripes.blocks)
         if k < 0:
             return -1
+        z.history[j].segments = k
+        z.raised |= z.history[j].raised
     return k
 
 
@@ -170,7 +170,7 @@ cdef inline double *last_alphas(const Striped *z, const Sequence *s, Py_ssize_t 
     return alphas_of(z, steps)
 
 
-cdef inline Py_ssize_t run_block_again(Striped *z, const Sequence *s, const floating *x, Py_ssize_t j,
+cdef inline Py_ssize_t run_block_again(Striped *z, Sequence *s, const floating *x, floating *g, Py_ssize_t j,
                                        Py_ssize_t cone_lo, Py_ssize_t cone_hi) noexcept nogil:
     """Run block j from its checkpoint; the tile of the frame after its last one is there."""
     cdef Py_ssize_t start = j * z.block, stop = min((j + 1) * z.block, s.frames - 1)
@@ -180,7 +180,7 @@ cdef inline Py_ssize_t run_block_again(Striped *z, const Sequence *s, const floa
     z.spread_tile = -1
     memcpy(z.rows, checkpoint, row * sizeof(double))
     memcpy(z.exponents, checkpoint + row, size * sizeof(double))
-    return forward_block(z, s, x, start, stop, cone_lo, cone_hi)
+    return forward_block(z, s, x, g, start, stop, cone_lo, cone_hi)
 
 
 # ---- backward -------------------------------------------------------------------------------
@@ -192,9 +192,10 @@ cdef inline void clear_posteriors(Striped *z, Py_ssize_t n, Py_ssize_t lo, Py_ss
         fill(z.stripes.post + k * FRAMES * z.stripes.block, n * z.stripes.block, 0)
 
 
-cdef inline void close_tile(Striped *z, const Sequence *s, floating *g, Py_ssize_t tile) noexcept nogil:
-    collect(&z.stripes, s.blank, s.n_classes + 1, z.tiles.post, z.tile_lo, z.tile_hi)
-    write_tile(&z.tiles, s, g, tile)
+cdef inline void close_tile(Striped *z, Sequence *s, floating *g, Py_ssize_t tile, bint write) noexcept nogil:
+    if write:
+        collect(&z.stripes, z.tiles.blank, z.tiles.width, z.tiles.post, z.tile_lo, z.tile_hi)
+        write_tile(&z.tiles, s, g, tile)
     z.tile_lo, z.tile_hi = z.lo, z.hi
 
 
@@ -206,7 +207,7 @@ cdef inline void clear_betas(Striped *z, Py_ssize_t lo, Py_ssize_t hi) noexcept 
 
 cdef inline void trim(Striped *z, const Sequence *s, const double *alphas, Py_ssize_t t) noexcept nogil:
     """Omit the outer blocks whose states are all negligible: a posterior is the weight of all paths through a state."""
-    cdef double blank = blank_of(&z.tiles, s, t)
+    cdef double blank = blank_of(&z.tiles, t)
     cdef int i = <int> (t % FRAMES)
     while z.lo < z.hi - 1 and negligible(&z.stripes, alphas, i, blank, z.lo):
         clear_betas(z, z.lo, z.lo + 1)
@@ -241,7 +242,7 @@ cdef inline void last_betas(Striped *z, const Sequence *s, const double *alphas_
     cdef double *alphas = <double *> alphas_in
     cdef double b = label_in(&z.stripes, alphas, n)[block], eb = exponents[z.stripes.place[n]], l = 0, el = DEAD
     cdef double unit, beta
-    cdef double *y = emissions_of(&z.tiles, s, t // FRAMES)
+    cdef double *y = emissions_of(&z.tiles, t // FRAMES)
     cdef Py_ssize_t place
     cdef int i = <int> (t % FRAMES)
     if n:
@@ -252,10 +253,9 @@ cdef inline void last_betas(Striped *z, const Sequence *s, const double *alphas_
     z.tile_lo, z.tile_hi = z.lo, z.hi
     clear_posteriors(z, FRAMES, z.lo, z.hi)
     fill(z.stripes.post_b, FRAMES * LANES, 0)
-    # Beta is that of the exponents, though alpha may be 0: its last path may have been dropped.
     beta = pow2(eb - unit) / total
     z.stripes.post_b[i * LANES] = b * beta
-    z.stripes.q_blank[z.stripes.place[n]] = beta * y[s.blank * FRAMES + i]
+    z.stripes.q_blank[z.stripes.place[n]] = beta * blank_of(&z.tiles, t)
     if n:
         beta = pow2(el - unit) / total
         place = z.stripes.place[n - 1]
@@ -267,7 +267,7 @@ cdef inline void last_betas(Striped *z, const Sequence *s, const double *alphas_
 
 cdef inline void bound_blocks(Striped *z, const Segment *segment, Py_ssize_t stop) noexcept nogil:
     """Set the blocks of beta for the steps to frames of a tile before frame `stop`."""
-    if z.dropped:  # nothing is omitted, and the bound holds for all states
+    if not z.keep:
         z.lo, z.hi = segment.lo, segment.hi
     else:
         if z.lo > segment.lo and flows(&z.stripes, z.lo):
@@ -278,13 +278,14 @@ cdef inline void bound_blocks(Striped *z, const Segment *segment, Py_ssize_t sto
     z.tile_lo, z.tile_hi = min(z.lo, z.tile_lo), max(z.hi, z.tile_hi)
 
 
-cdef inline bint backward_block(Striped *z, const Sequence *s, floating *g, Py_ssize_t start, Py_ssize_t k,
+cdef inline bint backward_block(Striped *z, Sequence *s, floating *g, Py_ssize_t start, Py_ssize_t k,
                                 bint write) noexcept nogil:
     """Close the frames of a block, last to first, from its rows and `k` segments.
 
     Returns False if beta is not bounded.
     """
     cdef Py_ssize_t t = z.segment[k].stop, first, next_t, tile = 0
+    cdef double bound = BETA * LEAST_PROBABILITY if s.input == PROBS else BETA
     cdef double *rows[FRAMES + 1]
     cdef double *y
     while k > 0:
@@ -293,27 +294,41 @@ cdef inline bint backward_block(Striped *z, const Sequence *s, floating *g, Py_s
         while t > first:
             tile = (t - 1) // FRAMES
             next_t = max(first, tile * FRAMES)
-            if z.dropped and may_overflow(z, &s.graph, next_t):
+            if z.raised and may_overflow(z, &s.graph, next_t):
                 next_t = t - 1
             bound_blocks(z, &z.segment[k], t)
-            y = emissions_of(&z.tiles, s, tile)
+            y = emissions_of(&z.tiles, tile)
             frames_to(z, start, tile, rows)
             backward(&z.stripes, rows, <int> (next_t % FRAMES), <int> ((t - 1) % FRAMES) + 1,
-                     to_spread(z, y, tile, z.lo, z.hi), y + s.blank * FRAMES, z.lo, z.hi)
+                     to_spread(z, y, tile, z.lo, z.hi), blanks_of(&z.tiles, tile), z.lo, z.hi)
             t = next_t
             forget_unreachable(z, &s.graph, t)
-            if t % FRAMES == 0 and write:
-                if not z.dropped:
+            if t % FRAMES == 0:
+                if z.keep:
                     trim(z, s, rows[1], t)
-                close_tile(z, s, g, tile)
-        if z.dropped and not beta_bounded(&z.stripes, <int> (t % FRAMES), blank_of(&z.tiles, s, t), z.lo, z.hi):
+                close_tile(z, s, g, tile, write)
+        if z.raised and not beta_bounded(&z.stripes, <int> (t % FRAMES), blank_of(&z.tiles, t), bound, z.lo, z.hi):
             return False
         change_beta(&z.stripes, z.lo, z.hi)
         k -= 1
     return True
 
 
-cdef inline bint backward_sweep(Striped *z, const Sequence *s, const floating *x, floating *g, Py_ssize_t k,
+cdef inline void set_cone(const Striped *z, Py_ssize_t j, Py_ssize_t *lo, Py_ssize_t *hi) noexcept nogil:
+    """Blocks of states from which beta can be reached within block j.
+
+    A state that was raised must be raised again by the same amount. Its exponent depends on a window of groups to the
+    left, and theirs, at the refresh before, on a window more; or on all groups.
+    """
+    cdef const History *history = &z.history[j]
+    cdef Py_ssize_t more = STRIPE_WINDOW * (history.segments + 1) if history.raised else 0
+    lo[0] = max(z.lo * z.stripes.block - z.block - more, 0) // z.stripes.block
+    hi[0] = z.hi
+    if history.raised and history.connected:
+        lo[0], hi[0] = 0, z.stripes.blocks
+
+
+cdef inline bint backward_sweep(Striped *z, Sequence *s, const floating *x, floating *g, Py_ssize_t k,
                                 double total, bint write) noexcept nogil:
     """Close all frames, or only check that beta is bounded; returns False if it is not.
 
@@ -324,20 +339,17 @@ cdef inline bint backward_sweep(Striped *z, const Sequence *s, const floating *x
     for j in range(last, -1, -1):
         start = j * z.block
         if j < last:
-            cone_lo, cone_hi = 0, z.stripes.blocks
-            if not z.dropped:
-                cone_lo = max(z.lo * z.stripes.block - z.block, 0) // z.stripes.block
-                cone_hi = z.hi
-            k = run_block_again(z, s, x, j, cone_lo, cone_hi)
+            set_cone(z, j, &cone_lo, &cone_hi)
+            k = run_block_again(z, s, x, g, j, cone_lo, cone_hi)
             checkpoint = z.checkpoints + (j + 1) * (z.stripes.row + z.stripes.size)
             set_factors(&z.stripes, exponents_of(z, k), checkpoint + z.stripes.row, z.lo, z.hi)
             change_beta(&z.stripes, z.lo, z.hi)
         else:
             if k < 0:
-                k = run_block_again(z, s, x, j, 0, z.stripes.blocks)
+                k = run_block_again(z, s, x, g, j, 0, z.stripes.blocks)
             last_betas(z, s, last_alphas(z, s, j), exponents_of(z, k), total)
-            if (s.frames - 1) % FRAMES == 0 and write:
-                close_tile(z, s, g, (s.frames - 1) // FRAMES)
+            if (s.frames - 1) % FRAMES == 0:
+                close_tile(z, s, g, (s.frames - 1) // FRAMES, write)
         if not backward_block(z, s, g, start, k, write):
             return False
     return True
@@ -350,9 +362,9 @@ cdef inline bint run_striped(Striped *z, Sequence *s, const floating *x, floatin
     cdef Py_ssize_t k, n = s.graph.n_labels
     cdef double b, l = 0, eb, el = DEAD, unit, sum
     cdef double *alphas
-    lay_out_striped(z, s, s.after_graph)
-    set_stripes(&z.stripes, s)
-    k = forward_sweep(z, s, x)
+    lay_out_striped(z, s, s.after_frames)
+    set_stripes(z, s)
+    k = forward_sweep(z, s, x, g)
     if k < 0:
         return False
     add_logs(&z.tiles)
@@ -360,16 +372,16 @@ cdef inline bint run_striped(Striped *z, Sequence *s, const floating *x, floatin
     b, eb = label_in(&z.stripes, alphas, n)[z.stripes.block], exponents_of(z, k)[z.stripes.place[n]]
     if n:
         l, el = label_in(&z.stripes, alphas, n - 1)[0], exponents_of(z, k)[z.stripes.place[n - 1]]
-    if isnan(z.tiles.log_norm) or not (b > 0 or l > 0):
+    if s.is_nan or isnan(z.tiles.log_norm) or not (b > 0 or l > 0):
         return False
     unit = larger_exponent(b, eb, l, el)
     sum = b * pow2(eb - unit) + l * pow2(el - unit)
     total[0] = log_total(b, eb, l, el)
-    if z.dropped and (s.in_place or not s.with_grad):  # before anything is overwritten
+    if z.raised and (not s.with_grad or s.in_place and not z.tiles.gathered):  # before anything is overwritten
+        if z.n_blocks > 1:
+            z.keep, k = True, -1
         if not backward_sweep(z, s, x, g, k, sum, False):
             return False
-        if z.n_blocks > 1:
-            k = -1
     if s.with_grad and not backward_sweep(z, s, x, g, k, sum, True):
         return False
     add_exactly(&s.log_norm, &s.log_rest, z.tiles.log_norm)

@@ -1,4 +1,4 @@
-/* The CTC lattice in stripes, for sequences whose frames are opened and closed in tiles (simd/tile.h).
+/* The CTC lattice in stripes, of frames that are opened and closed in tiles (simd/tile.h).
  *
  * A group i is blank i and label i; both share an exponent (lattice/extended_range.h), so that a single factor
  * 2^(E[i-1] - E[i]) connects neighbours. Groups lie in blocks of n vectors of FSL_X lanes. Group i of a block is lane
@@ -16,9 +16,10 @@
 #define FSL_CTC_STRIPE_VECTORS 8     /* vectors of a block otherwise */
 #define FSL_CTC_STRIPE_WINDOW 32     /* largest number of frames between two refreshes */
 #define FSL_CTC_STRIPE_FLOOR 390.0   /* largest distance of an exponent below those that flow in: mantissas < 2^450 */
-#define FSL_CTC_STRIPE_DROP 0x1p-550 /* mantissas below are dropped at a refresh */
-#define FSL_CTC_STRIPE_BETA 0x1p450  /* largest beta if a state was dropped: paths left out weigh less than 2^-100 */
-#define FSL_CTC_STRIPE_APART 1000.0  /* largest exponent of a factor; 2^-1000 of any mantissa is dropped */
+#define FSL_CTC_STRIPE_LEAST 0x1p-550 /* smaller mantissas are raised to this at a refresh, */
+#define FSL_CTC_STRIPE_RAISED 940.0  /* which is so far below those that flow in */
+#define FSL_CTC_STRIPE_BETA 0x1p450  /* largest beta if a state was raised: what was added weighs less than 2^-100 */
+#define FSL_CTC_STRIPE_APART 1000.0  /* largest exponent of a factor */
 #define FSL_CTC_STRIPE_NEGLIGIBLE 0x1p-120 /* blocks whose posteriors are all below are omitted from beta */
 
 typedef struct {
@@ -274,10 +275,10 @@ FSL_UNUSED static int fsl_ctc_stripe_flows(const fsl_ctc_stripes *s, ptrdiff_t k
     return sum != 0;
 }
 
-/* Returns 1 if beta, before emission at frame `t` of the tile, is at most FSL_CTC_STRIPE_BETA everywhere in the blocks
+/* Returns 1 if beta, before emission at frame `t` of the tile, is at most `bound` everywhere in the blocks
  * [lo, hi); 0 if it is greater or NaN. */
-FSL_UNUSED static int fsl_ctc_stripe_beta_bounded(const fsl_ctc_stripes *s, int t, double blank, ptrdiff_t lo,
-                                                  ptrdiff_t hi)
+FSL_UNUSED static int fsl_ctc_stripe_beta_bounded(const fsl_ctc_stripes *s, int t, double blank, double bound,
+                                                  ptrdiff_t lo, ptrdiff_t hi)
 {
     int good = 1;
     for (ptrdiff_t k = lo; k < hi; k++) {
@@ -285,7 +286,7 @@ FSL_UNUSED static int fsl_ctc_stripe_beta_bounded(const fsl_ctc_stripes *s, int 
         const double *ql = s->q_label + k * s->block, *qb = s->q_blank + k * s->block;
         FSL_SIMD(reduction(& : good))
         for (ptrdiff_t i = 0; i < s->block; i++)
-            good &= (ql[i] <= FSL_CTC_STRIPE_BETA * e[i]) & (qb[i] <= FSL_CTC_STRIPE_BETA * blank);
+            good &= (ql[i] <= bound * e[i]) & (qb[i] <= bound * blank);
     }
     return good;
 }
@@ -324,29 +325,36 @@ static void fsl_ctc_stripe_behind(const double *own, double *behind, double *scr
     if (from != behind) memcpy(behind + start, from + start, (size_t)(stop - start) * sizeof(double));
 }
 
-/* Raises exponents to FSL_CTC_STRIPE_APART below that of the right neighbour, so that factors keep beta in range. A
- * group of which nothing is left, though it is reachable, has the exponent of a neighbour, for beta: the right one's,
- * or at the front the left one's, which is too large rather than too small. */
-static void fsl_ctc_stripe_fill(double *e, ptrdiff_t start, ptrdiff_t stop)
+/* Changes the exponents of groups whose states will all be raised to those of the raised states. Returns 1 if there are
+ * any. */
+static int fsl_ctc_stripe_raised(double *restrict own, const double *restrict behind, ptrdiff_t start, ptrdiff_t stop)
 {
-    double unit = FSL_DEAD;
-    for (ptrdiff_t i = stop - 1; i >= start; i--) {
-        e[i] = FSL_ALIVE(e[i]) ? fsl_max64(e[i], unit - FSL_CTC_STRIPE_APART) : unit;
-        unit = e[i];
+    double count = 0.0;
+    FSL_SIMD(reduction(+ : count))
+    for (ptrdiff_t i = start; i < stop; i++) {
+        const double raised = FSL_ALIVE(own[i]) ? behind[i] - FSL_CTC_STRIPE_RAISED : FSL_DEAD;
+        count += raised > own[i] ? 1.0 : 0.0;
+        own[i] = fsl_max64(own[i], raised);
     }
-    for (ptrdiff_t i = start + 1; i < stop; i++) e[i] = FSL_ALIVE(e[i]) ? e[i] : e[i - 1];
+    return count > 0;
+}
+
+/* Raises exponents to FSL_CTC_STRIPE_APART below that of the right neighbour, so that factors keep beta in range. */
+static void fsl_ctc_stripe_approach(double *e, ptrdiff_t start, ptrdiff_t stop)
+{
+    for (ptrdiff_t i = stop - 2; i >= start; i--) e[i] = fsl_max64(e[i], e[i + 1] - FSL_CTC_STRIPE_APART);
 }
 
 /* Exponents of the groups of blocks [lo, hi) for the next `window` frames: the larger of the own one and of
- * FSL_CTC_STRIPE_FLOOR below the largest within the window behind, since whatever flows in must fit. Groups from
- * `reachable` on are not reached within the window. Returns nonzero if nothing is left. */
+ * FSL_CTC_STRIPE_FLOOR below the largest within the window behind, since whatever flows in must fit, states that are
+ * raised included. Returns 1 if the exponents depend on more than a window of groups. */
 FSL_UNUSED static int fsl_ctc_stripe_exponents(const fsl_ctc_stripes *s, const double *row, const double *restrict old,
-                                               double *restrict new, ptrdiff_t lo, ptrdiff_t hi, ptrdiff_t window,
-                                               ptrdiff_t reachable)
+                                               double *restrict new, ptrdiff_t lo, ptrdiff_t hi, ptrdiff_t window)
 {
     const ptrdiff_t start = lo * s->block, stop = hi * s->block;
     double *restrict own = s->own, *restrict behind = s->behind;
-    double least = INFINITY, apart = 0.0;
+    double apart = 0.0;
+    int further = 0;
     for (ptrdiff_t k = lo; k < hi; k++) {
         const double *l = row + k * (2 * s->n + 1) * FSL_X + FSL_X, *b = l + s->block;
         const ptrdiff_t at = k * s->block;
@@ -358,19 +366,21 @@ FSL_UNUSED static int fsl_ctc_stripe_exponents(const fsl_ctc_stripes *s, const d
     }
     fsl_ctc_from_stripes(s, new, own, lo, hi);
     fsl_ctc_stripe_behind(own, behind, s->scratch, start, stop, window);
+    while (fsl_ctc_stripe_raised(own, behind, start, stop)) {
+        fsl_ctc_stripe_behind(own, behind, s->scratch, start, stop, window);
+        further = 1;
+    }
     FSL_SIMD()
     for (ptrdiff_t i = start; i < stop; i++) own[i] = fsl_max64(own[i], behind[i] - FSL_CTC_STRIPE_FLOOR);
     own[start - 1] = own[start];
-    FSL_SIMD(reduction(FSL_MIN : least) reduction(FSL_MAX : apart))
+    FSL_SIMD(reduction(FSL_MAX : apart))
     for (ptrdiff_t i = start; i < stop; i++) {
         const double step = own[i] - own[i - 1];
-        least = own[i] < least ? own[i] : least;
         apart = step > apart ? step : apart;
     }
-    if (!FSL_ALIVE(least) || apart > FSL_CTC_STRIPE_APART)
-        fsl_ctc_stripe_fill(own, start, stop < reachable ? stop : reachable);
+    if (apart > FSL_CTC_STRIPE_APART) fsl_ctc_stripe_approach(own, start, stop);
     fsl_ctc_to_stripes(s, own, new, lo, hi);
-    return !FSL_ALIVE(own[start]);
+    return further | (apart > FSL_CTC_STRIPE_APART);
 }
 
 /* 2^(from - to), and 1 if one of the two numbers is 0. Factors below 2^-FSL_CTC_STRIPE_APART become that, and not 0, so
@@ -417,12 +427,14 @@ FSL_UNUSED static int fsl_ctc_stripe_factors(const fsl_ctc_stripes *s, const dou
     return bad;
 }
 
-/* Changes the mantissas of a row of alphas to the new exponents, and drops those that are too small. Returns the number
- * of states left, of the labels from `label` on and the blanks from `blank` on, the states that can reach the end. */
+/* Changes the mantissas of a row of alphas to the new exponents, and raises those that are too small. States that are
+ * not reachable are 0 and remain so; all others stay normal numbers until the next refresh. Returns the number of raised
+ * states, of the labels from `label` on and the blanks from `blank` on, the states that can reach the end. */
 FSL_UNUSED static ptrdiff_t fsl_ctc_stripe_refresh(const fsl_ctc_stripes *s, double *row, ptrdiff_t lo, ptrdiff_t hi,
                                                    ptrdiff_t label, ptrdiff_t blank)
 {
-    ptrdiff_t left = 0;
+    const double least = FSL_CTC_STRIPE_LEAST;
+    ptrdiff_t raised = 0;
     double before = 0.0;
     for (ptrdiff_t k = lo; k < hi; k++) {
         const ptrdiff_t start = k * s->block, stop = start + s->block;
@@ -431,19 +443,19 @@ FSL_UNUSED static ptrdiff_t fsl_ctc_stripe_refresh(const fsl_ctc_stripes *s, dou
         double count = 0.0;
         FSL_SIMD(reduction(+ : count))
         for (ptrdiff_t i = 0; i < s->block; i++) {
-            const double at_blank = b[i] * change[i], at_label = l[i] * change[i];
-            b[i] = at_blank < FSL_CTC_STRIPE_DROP ? 0.0 : at_blank;
-            l[i] = at_label < FSL_CTC_STRIPE_DROP ? 0.0 : at_label;
-            count += (b[i] > 0 ? 1.0 : 0.0) + (l[i] > 0 ? 1.0 : 0.0);
+            const double least_b = b[i] > 0 ? least : 0.0, least_l = l[i] > 0 ? least : 0.0;
+            b[i] = fsl_max64(b[i] * change[i], least_b);
+            l[i] = fsl_max64(l[i] * change[i], least_l);
+            count += (b[i] == least ? 1.0 : 0.0) + (l[i] == least ? 1.0 : 0.0);
         }
-        left += (ptrdiff_t)count;
-        for (ptrdiff_t i = start; i < label && i < stop; i++) left -= l[s->place[i] - start] > 0;
-        for (ptrdiff_t i = start; i < blank && i < stop; i++) left -= b[s->place[i] - start] > 0;
+        raised += (ptrdiff_t)count;
+        for (ptrdiff_t i = start; i < label && i < stop; i++) raised -= l[s->place[i] - start] == least;
+        for (ptrdiff_t i = start; i < blank && i < stop; i++) raised -= b[s->place[i] - start] == least;
         const fsl_x last = fsl_load_x(l + s->block - FSL_X);
         fsl_store_x(first, fsl_shift_up_x(last, before));
         before = fsl_last_x(last);
     }
-    return left;
+    return raised;
 }
 
 /* Changes beta from the new exponents to the old. */

@@ -1,12 +1,11 @@
-"""A sequence of few classes in tiles and stripes (ctc/stripes.h): its arrays, and their layout."""
+"""A sequence in tiles and stripes (ctc/stripes.h): its arrays, and their layout."""
 
 from libc.math cimport sqrt
 from libc.stdint cimport int32_t, uintptr_t
 
-from fastseqloss._kernels.codes cimport PROBS
 from fastseqloss._kernels.ctc.labels cimport PAD
 from fastseqloss._kernels.ctc.sequence cimport KEEP, Sequence, fill
-from fastseqloss._kernels.ctc.tiles cimport FRAMES, MOST_CLASSES, Tiles, lay_out_tiles
+from fastseqloss._kernels.ctc.tiles cimport FRAMES, Tiles, lay_out_tiles
 from fastseqloss._kernels.lattice.extended_range cimport DEAD
 from fastseqloss._kernels.parallel.workspace cimport size_product, take
 
@@ -45,16 +44,24 @@ cdef struct Segment:
     Py_ssize_t lo, hi  # blocks of states
 
 
+cdef struct History:
+    Py_ssize_t segments  # of a block of steps
+    bint raised          # a refresh has raised a state that can reach the end
+    bint connected       # exponents depend on more than a window of groups
+
+
 cdef struct Striped:
     Stripes stripes
     Tiles tiles
     Py_ssize_t block, n_blocks                    # steps between checkpoints, and their number
-    bint keep                                     # keep the rows of the latest block, or the last ones only
+    bint keep                                     # keep the rows of the latest block, or the last ones only; without
+                                                  # rows, no state is omitted from beta
     double *rows                                  # [block + 1 or ROLLING, row] alphas
     double *exponents                             # [block + 2, size] of each segment
     Segment *segment                              # [block + 2]
     double *checkpoints                           # [n_blocks, row + size]
-    bint dropped                                  # a refresh has dropped a state
+    History *history                              # [n_blocks]
+    bint raised                                   # a refresh has raised a state that can reach the end
     Py_ssize_t spread_tile, spread_lo, spread_hi  # tile and blocks that e holds
     Py_ssize_t lo, hi                             # blocks of beta that are not 0
     Py_ssize_t tile_lo, tile_hi                   # blocks with posteriors in the tile
@@ -62,10 +69,6 @@ cdef struct Striped:
 
 
 # ---- layout ---------------------------------------------------------------------------------
-
-cdef inline bint takes_stripes(const Sequence *s) noexcept nogil:
-    return s.input != PROBS and not s.by_state and s.n_classes <= MOST_CLASSES
-
 
 cdef inline uintptr_t lay_out_striped(Striped *z, const Sequence *s, uintptr_t base) noexcept nogil:
     """Set the sizes of a sequence and lay out its arrays from `base` on; returns the end address."""
@@ -82,10 +85,11 @@ cdef inline uintptr_t lay_out_striped(Striped *z, const Sequence *s, uintptr_t b
     z.n_blocks = (steps + z.block - 1) // z.block
     z.keep = s.with_grad
     lay_out_tiles(&z.tiles, s, z.block, &cursor)
-    z.rows = <double *> take(&cursor, z.block + 1 if z.keep else ROLLING, row)
+    z.rows = <double *> take(&cursor, z.block + 1 if z.keep or z.n_blocks > 1 else ROLLING, row)
     z.exponents = <double *> take(&cursor, z.block + 2, size)
     z.segment = <Segment *> take(&cursor, z.block + 2, sizeof(Segment))
     z.checkpoints = <double *> take(&cursor, z.n_blocks, row + size)
+    z.history = <History *> take(&cursor, z.n_blocks, sizeof(History))
     stripes.place = <int32_t *> take(&cursor, stripes.size, sizeof(int32_t))
     stripes.u = <int32_t *> take(&cursor, stripes.size, sizeof(int32_t))
     stripes.skip = <double *> take(&cursor, 1, size)
@@ -103,16 +107,18 @@ cdef inline uintptr_t lay_out_striped(Striped *z, const Sequence *s, uintptr_t b
     return cursor
 
 
-cdef inline void set_stripes(Stripes *stripes, const Sequence *s) noexcept nogil:
+cdef inline void set_stripes(Striped *z, const Sequence *s) noexcept nogil:
     """Set classes and transitions of the states."""
-    cdef Py_ssize_t i, k
+    cdef Py_ssize_t i, k, u
+    cdef Stripes *stripes = &z.stripes
     set_places(stripes)
     for i in range(stripes.size):
         k = stripes.place[i]
-        stripes.u[k] = <int32_t> (s.n_classes * FRAMES)
+        stripes.u[k] = <int32_t> ((z.tiles.width - 1) * FRAMES)
         stripes.skip[k] = 0
         if i < s.graph.n_labels:
-            stripes.u[k] = <int32_t> (s.graph.classes[s.graph.u[PAD + i]] * FRAMES)
+            u = s.graph.u[PAD + i]
+            stripes.u[k] = <int32_t> ((u if z.tiles.gathered else s.graph.classes[u]) * FRAMES)
             stripes.skip[k] = s.graph.skip[PAD + i]
 
 

@@ -1,12 +1,18 @@
-"""Frames of few classes, opened and closed in tiles: scores in, emissions; posteriors, gradient out."""
+"""Frames opened and closed in tiles: scores in, emissions; posteriors, gradient out.
+
+A tile of few classes is read and written as a whole. Of many classes, and of probabilities, a tile holds the classes
+that occur in the labels; its frames take the dense pass one by one.
+"""
 
 from cython cimport floating
 from libc.math cimport NAN, isnan
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset
 
-from fastseqloss._kernels.codes cimport LOGITS
-from fastseqloss._kernels.ctc.sequence cimport Sequence
+from fastseqloss._kernels.codes cimport LOGITS, PROBS
+from fastseqloss._kernels.ctc.sequence cimport (
+    Sequence, dense_pass, emit_frame, keep_scores, normalise, open_frame,
+)
 from fastseqloss._kernels.lattice.extended_range cimport BUDGET
 from fastseqloss._kernels.parallel.workspace cimport size_product, take
 from fastseqloss._kernels.simd.softmax cimport add_exactly, log64
@@ -37,6 +43,21 @@ cdef extern from "ctc/stripes.h" nogil:
     void close_tile_f64 "fsl_close_tile_f64"(const double *y, const double *sum, const double *post, double scale,
                                              Py_ssize_t stride, int n, Py_ssize_t n_classes, double *tile,
                                              double *x) noexcept
+    void transpose_frames "fsl_transpose_frames"(const double *rows, Py_ssize_t width, double *tile) noexcept
+    void gather_column_f32 "fsl_gather_column_f32"(const float *x, const int64_t *classes, Py_ssize_t n_used,
+                                                   int frame, float *tile) noexcept
+    void gather_column_f64 "fsl_gather_column_f64"(const double *x, const int64_t *classes, Py_ssize_t n_used,
+                                                   int frame, double *tile) noexcept
+    void open_columns_f32 "fsl_open_columns_f32"(float *tile, int n, Py_ssize_t n_used, double *y, double *sum,
+                                                 double *range, double *m) noexcept
+    void open_columns_f64 "fsl_open_columns_f64"(double *tile, int n, Py_ssize_t n_used, double *y, double *sum,
+                                                 double *range, double *m) noexcept
+    void scatter_columns_f32 "fsl_scatter_columns_f32"(const double *y, const double *factor, const double *post,
+                                                       double scale, Py_ssize_t stride, int n, const int64_t *classes,
+                                                       Py_ssize_t n_used, float *tile, float *x) noexcept
+    void scatter_columns_f64 "fsl_scatter_columns_f64"(const double *y, const double *factor, const double *post,
+                                                       double scale, Py_ssize_t stride, int n, const int64_t *classes,
+                                                       Py_ssize_t n_used, double *tile, double *x) noexcept
 
 cdef enum:
     KEPT_TILES = 1 << 22  # bytes of emissions that are kept as a whole
@@ -45,17 +66,24 @@ cdef enum:
 cdef struct Tiles:
     Py_ssize_t n, kept     # tiles of the sequence; tiles whose emissions are kept, the latest ones
     Py_ssize_t opened      # tiles opened so far
-    double *y              # [kept, V + 1, FRAMES] emissions, exp(x - max); the last row is 0, for padding states
+    bint gathered          # a tile holds the classes that occur in the labels, and not all classes
+    Py_ssize_t width       # classes of a tile, one of them, whose emissions are 0, for padding states
+    Py_ssize_t blank       # the blank among them
+    double *y              # [kept, width, FRAMES] emissions, exp(x - max)
     double *sum            # [n, FRAMES] sums of the emissions of a frame
     double *cost           # [n, FRAMES] range of the emissions in binary orders of magnitude
-    double *post           # [V + 1, FRAMES] posteriors of the classes
-    void *scratch          # [V, FRAMES]
+    double *post           # [width, FRAMES] posteriors of the classes
+    void *scratch          # [width, FRAMES]
     double *product        # [FRAMES] sums whose log remains to be added
     double log_norm, log_rest
 
 
 cdef inline void lay_out_tiles(Tiles *z, const Sequence *s, Py_ssize_t block, uintptr_t *cursor) noexcept nogil:
-    cdef Py_ssize_t tile = (s.n_classes + 1) * FRAMES * sizeof(double)
+    cdef Py_ssize_t tile
+    z.gathered = s.n_classes > MOST_CLASSES or s.input == PROBS
+    z.width = s.emission_width if z.gathered else s.n_classes + 1
+    z.blank = 0 if z.gathered else s.blank
+    tile = z.width * FRAMES * sizeof(double)
     z.n = (s.frames + FRAMES - 1) // FRAMES
     z.kept = z.n
     if size_product(z.n, tile) > <size_t> KEPT_TILES:
@@ -68,20 +96,25 @@ cdef inline void lay_out_tiles(Tiles *z, const Sequence *s, Py_ssize_t block, ui
     z.product = <double *> take(cursor, FRAMES, sizeof(double))
 
 
-cdef inline double *emissions_of(const Tiles *z, const Sequence *s, Py_ssize_t tile) noexcept nogil:
-    return z.y + (tile if z.kept == z.n else tile % z.kept) * (s.n_classes + 1) * FRAMES
+cdef inline double *emissions_of(const Tiles *z, Py_ssize_t tile) noexcept nogil:
+    return z.y + (tile if z.kept == z.n else tile % z.kept) * z.width * FRAMES
 
 
-cdef inline double blank_of(const Tiles *z, const Sequence *s, Py_ssize_t t) noexcept nogil:
+cdef inline double *blanks_of(const Tiles *z, Py_ssize_t tile) noexcept nogil:
+    """Emissions of the blank in a tile."""
+    return emissions_of(z, tile) + z.blank * FRAMES
+
+
+cdef inline double blank_of(const Tiles *z, Py_ssize_t t) noexcept nogil:
     """Emission of the blank at frame t."""
-    return emissions_of(z, s, t // FRAMES)[s.blank * FRAMES + t % FRAMES]
+    return blanks_of(z, t // FRAMES)[t % FRAMES]
 
 
-cdef inline void begin_tiles(Tiles *z, const Sequence *s) noexcept nogil:
+cdef inline void begin_tiles(Tiles *z) noexcept nogil:
     cdef Py_ssize_t i
     z.opened, z.log_norm, z.log_rest = 0, 0, 0
     for i in range(z.kept):
-        memset(z.y + (i * (s.n_classes + 1) + s.n_classes) * FRAMES, 0, FRAMES * sizeof(double))
+        memset(z.y + (i * z.width + z.width - 1) * FRAMES, 0, FRAMES * sizeof(double))
     for i in range(FRAMES):
         z.product[i] = 1
 
@@ -106,7 +139,7 @@ cdef inline void read_tile(Tiles *z, const Sequence *s, const floating *x, Py_ss
     occur, which is set; other classes do not matter.
     """
     cdef const floating *first = x + tile * FRAMES * s.x_stride
-    cdef double *y = emissions_of(z, s, tile)
+    cdef double *y = emissions_of(z, tile)
     cdef double *sum = z.sum + tile * FRAMES
     cdef int n = frames_of(s, tile)
     if s.input == LOGITS:
@@ -135,45 +168,153 @@ cdef inline void narrow_range(Tiles *z, const Sequence *s, const floating *x, Py
     z.cost[t] = (<double> most - <double> least) * LOG2E
 
 
-cdef inline void open_tiles(Tiles *z, const Sequence *s, const floating *x, Py_ssize_t stop) noexcept nogil:
-    """Open the tiles before `stop` on the first visit."""
+cdef inline void open_tile(Tiles *z, const Sequence *s, const floating *x, Py_ssize_t tile) noexcept nogil:
+    """Open a tile of all classes."""
     cdef double most[FRAMES]
-    cdef double *cost
-    cdef double *sum
+    cdef double *cost = z.cost + tile * FRAMES
+    cdef double *sum = z.sum + tile * FRAMES
     cdef Py_ssize_t i
+    read_tile(z, s, x, tile, cost, most)
+    for i in range(frames_of(s, tile)):
+        if s.input == LOGITS:
+            z.product[i] *= sum[i]
+            if not cost[i] <= BUDGET:
+                narrow_range(z, s, x, tile * FRAMES + i)
+        else:
+            add_exactly(&z.log_norm, &z.log_rest, NAN if isnan(sum[i]) else -most[i])
+    if tile % 64 == 63:  # a product is at most MOST_CLASSES^64
+        add_logs(z)
+
+
+cdef inline void gather(Tiles *z, const Sequence *s, const floating *x, Py_ssize_t t) noexcept nogil:
+    """Scores of the classes that occur at frame t, as a column of the scratch of a tile."""
+    cdef floating *tile = <floating *> z.scratch
+    cdef floating *kept = (<floating *> s.stash) + t * s.graph.used
+    cdef int i = <int> (t % FRAMES)
+    cdef Py_ssize_t k
+    if s.in_place:
+        for k in range(s.graph.used):
+            tile[k * FRAMES + i] = kept[k]
+    elif floating is float:
+        gather_column_f32(x + t * s.x_stride, s.graph.classes, s.graph.used, i, tile)
+    else:
+        gather_column_f64(x + t * s.x_stride, s.graph.classes, s.graph.used, i, tile)
+
+
+cdef inline void emit_gathered(Tiles *z, const Sequence *s, const floating *x, Py_ssize_t tile, double *sum,
+                               double *spans, double *most) noexcept nogil:
+    """Emissions of a tile whose scores have been gathered; sets the same as read_tile."""
+    cdef double *y = emissions_of(z, tile)
+    if floating is float:
+        open_columns_f32(<float *> z.scratch, frames_of(s, tile), s.graph.used, y, sum, spans, most)
+    else:
+        open_columns_f64(<double *> z.scratch, frames_of(s, tile), s.graph.used, y, sum, spans, most)
+
+
+cdef inline void open_gathered(Tiles *z, Sequence *s, const floating *x, floating *g, Py_ssize_t tile) noexcept nogil:
+    """Open the frames of a tile of the classes that occur."""
+    cdef double most[FRAMES]
+    cdef double row_max[FRAMES]
+    cdef double row_sum[FRAMES]
+    cdef double *cost = z.cost + tile * FRAMES
+    cdef double *sum = z.sum + tile * FRAMES
+    cdef Py_ssize_t i, t
+    for i in range(frames_of(s, tile)):
+        t = tile * FRAMES + i
+        if s.in_place:
+            keep_scores(s, x, t)
+        dense_pass(s, x, g, t, &row_max[i], &row_sum[i])
+        gather(z, s, x, t)
+    emit_gathered(z, s, x, tile, sum, cost, most)
+    for i in range(frames_of(s, tile)):
+        t = tile * FRAMES + i
+        s.cost[t] = cost[i]
+        if isnan(sum[i]) or not cost[i] <= BUDGET:  # other paths accept an emission of 0
+            s.cost[t] = emit_frame(s, x, t, <double *> z.scratch, &most[i])
+        s.is_nan |= isnan(s.cost[t]) or isnan(row_sum[i])
+        normalise(s, t, most[i], row_max[i], row_sum[i])
+    s.opened = tile * FRAMES + frames_of(s, tile)
+
+
+cdef inline void open_probabilities(Tiles *z, Sequence *s, const floating *x, floating *g,
+                                    Py_ssize_t tile) noexcept nogil:
+    """Open the frames of a tile of probabilities."""
+    cdef double *y = <double *> z.scratch
+    cdef Py_ssize_t i, t
+    for i in range(frames_of(s, tile)):
+        t = tile * FRAMES + i
+        open_frame(s, x, g, t, y + i * z.width)
+        z.cost[t] = s.cost[t]
+    transpose_frames(y, z.width, emissions_of(z, tile))
+
+
+cdef inline void open_tiles(Tiles *z, Sequence *s, const floating *x, floating *g, Py_ssize_t stop) noexcept nogil:
+    """Open the tiles before `stop` on the first visit."""
     while z.opened < stop:
-        cost, sum = z.cost + z.opened * FRAMES, z.sum + z.opened * FRAMES
-        read_tile(z, s, x, z.opened, cost, most)
-        for i in range(frames_of(s, z.opened)):
-            if s.input == LOGITS:
-                z.product[i] *= sum[i]
-                if not cost[i] <= BUDGET:
-                    narrow_range(z, s, x, z.opened * FRAMES + i)
-            else:
-                add_exactly(&z.log_norm, &z.log_rest, NAN if isnan(sum[i]) else -most[i])
+        if s.input == PROBS:
+            open_probabilities(z, s, x, g, z.opened)
+        elif z.gathered:
+            open_gathered(z, s, x, g, z.opened)
+        else:
+            open_tile(z, s, x, z.opened)
         z.opened += 1
-        if z.opened % 64 == 0:  # a product is at most MOST_CLASSES^64
-            add_logs(z)
 
 
-cdef inline void open_again(Tiles *z, const Sequence *s, const floating *x, Py_ssize_t start,
+cdef inline void open_again(Tiles *z, Sequence *s, const floating *x, Py_ssize_t start,
                             Py_ssize_t stop) noexcept nogil:
     """Compute the emissions of the tiles [start, stop) again if not all are kept."""
+    cdef double sum[FRAMES]
     cdef double spans[FRAMES]
     cdef double most[FRAMES]
-    cdef Py_ssize_t tile
-    if z.kept < z.n:
-        for tile in range(start, stop):
+    cdef double *y = <double *> z.scratch
+    cdef Py_ssize_t tile, i
+    if z.kept == z.n:
+        return
+    for tile in range(start, stop):
+        if not z.gathered:
             read_tile(z, s, x, tile, spans, most)
+            continue
+        for i in range(frames_of(s, tile)):
+            if s.input == PROBS:
+                emit_frame(s, x, tile * FRAMES + i, y + i * z.width, &most[i])
+            else:
+                gather(z, s, x, tile * FRAMES + i)
+        if s.input == PROBS:
+            transpose_frames(y, z.width, emissions_of(z, tile))
+        else:
+            emit_gathered(z, s, x, tile, sum, spans, most)
 
 
-cdef inline void write_tile(Tiles *z, const Sequence *s, floating *g, Py_ssize_t tile) noexcept nogil:
+cdef inline void write_gathered(Tiles *z, Sequence *s, floating *g, Py_ssize_t tile) noexcept nogil:
+    """Write the gradient of a tile of the classes that occur."""
+    cdef double factor[FRAMES]
+    cdef double *y = emissions_of(z, tile)
+    cdef int n = frames_of(s, tile)
+    cdef floating *first = g + tile * FRAMES * s.g_stride
+    cdef Py_ssize_t i, k
+    for i in range(FRAMES):
+        factor[i] = s.scale * s.coefficient[min(tile * FRAMES + i, s.frames - 1)] if s.input == LOGITS else 0
+    if s.input == PROBS:
+        for k in range(s.graph.used):
+            for i in range(n):
+                z.post[k * FRAMES + i] /= y[k * FRAMES + i] * s.coefficient[tile * FRAMES + i]
+    if floating is float:
+        scatter_columns_f32(y, factor, z.post, s.scale, s.g_stride, n, s.graph.classes, s.graph.used,
+                            <float *> z.scratch, first)
+    else:
+        scatter_columns_f64(y, factor, z.post, s.scale, s.g_stride, n, s.graph.classes, s.graph.used,
+                            <double *> z.scratch, first)
+
+
+cdef inline void write_tile(Tiles *z, Sequence *s, floating *g, Py_ssize_t tile) noexcept nogil:
     """Write the gradient of a tile from the posteriors of its classes."""
     cdef floating *first = g + tile * FRAMES * s.g_stride
-    cdef double *y = emissions_of(z, s, tile)
+    cdef double *y = emissions_of(z, tile)
     cdef double *sum = z.sum + tile * FRAMES
     cdef int n = frames_of(s, tile)
-    if s.input == LOGITS:
+    if z.gathered:
+        write_gathered(z, s, g, tile)
+    elif s.input == LOGITS:
         if floating is float:
             close_tile_f32(y, sum, z.post, s.scale, s.g_stride, n, s.n_classes, <float *> z.scratch, first)
         else:

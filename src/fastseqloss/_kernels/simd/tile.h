@@ -37,4 +37,20 @@ FSL_INLINE double fsl_frame_exp_f64(double d) { return fsl_exp_normal64(d < -709
 #include "simd/float64.inc.h"
 #include "simd/tile.inc.h"
 
+/* tile[class][frame] of FSL_FRAMES rows of `width` float64 numbers, a multiple of FSL_X. */
+FSL_UNUSED static void fsl_transpose_frames(const double *rows, ptrdiff_t width, double *tile)
+{
+    for (ptrdiff_t c = 0; c < width; c += FSL_X)
+        FSL_UNROLL
+        for (int t = 0; t < FSL_FRAMES; t += FSL_X) {
+            const double *from[FSL_X];
+            fsl_x r[FSL_X];
+            FSL_UNROLL
+            for (int i = 0; i < FSL_X; i++) from[i] = rows + (t + i) * width + c;
+            fsl_load_transposed_x(from, r);
+            FSL_UNROLL
+            for (int i = 0; i < FSL_X; i++) fsl_store_x(tile + (c + i) * FSL_FRAMES + t, r[i]);
+        }
+}
+
 #endif

@@ -142,3 +142,35 @@ FSL_UNUSED static void FSL_NAME(fsl_close_classes)(const double *restrict post, 
     }
     FSL_NAME(fsl_frames_write)(tile, stride, n, n_classes, x);
 }
+
+/* ---- some of the classes of frames that are read one by one ------------------------------- */
+
+/* The scores of some classes of a row as column `frame` of a tile. */
+FSL_UNUSED static void FSL_NAME(fsl_gather_column)(const FSL_REAL *restrict x, const int64_t *restrict classes,
+                                                   ptrdiff_t n_used, int frame, FSL_REAL *restrict tile)
+{
+    for (ptrdiff_t k = 0; k < n_used; k++) tile[k * FSL_FRAMES + frame] = x[classes[k]];
+}
+
+/* As fsl_open_classes, of a tile of n columns. */
+FSL_UNUSED static void FSL_NAME(fsl_open_columns)(FSL_REAL *tile, int n, ptrdiff_t n_used, double *y, double *sum,
+                                                  double *range, double *m)
+{
+    for (ptrdiff_t k = 0; n < FSL_FRAMES && k < n_used; k++)
+        for (int i = n; i < FSL_FRAMES; i++) tile[k * FSL_FRAMES + i] = tile[k * FSL_FRAMES + n - 1];
+    FSL_NAME(fsl_frames_open)(tile, n_used, y, sum, range, m);
+}
+
+/* Writes factor * y - scale * post of some classes to n frames; `tile` is scratch. Zeros are not negative. */
+FSL_UNUSED static void FSL_NAME(fsl_scatter_columns)(const double *restrict y, const double *restrict factor,
+                                                     const double *restrict post, double scale, ptrdiff_t stride, int n,
+                                                     const int64_t *restrict classes, ptrdiff_t n_used,
+                                                     FSL_REAL *restrict tile, FSL_REAL *restrict x)
+{
+    for (ptrdiff_t k = 0; k < n_used * FSL_FRAMES; k += FSL_FRAMES) {
+        FSL_SIMD()
+        for (int i = 0; i < FSL_FRAMES; i++) tile[k + i] = (FSL_REAL)(factor[i] * y[k + i] - scale * post[k + i]);
+    }
+    for (int i = 0; i < n; i++)
+        for (ptrdiff_t k = 0; k < n_used; k++) x[i * stride + classes[k]] = tile[k * FSL_FRAMES + i];
+}
