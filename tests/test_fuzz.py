@@ -57,7 +57,7 @@ def throw(name, calls):
         fuzz.attempt(fuzz.make(source, name), source)
 
 
-@pytest.mark.parametrize("calls", [20, thorough(100)])
+@pytest.mark.parametrize("calls", [10, thorough(100)])
 @pytest.mark.parametrize("name", [*STRATEGIES, *fuzz.RECURRENT])
 def test_seeded_calls(name, calls):
     throw(name, calls // 5 if name.startswith("plot.") else calls)
