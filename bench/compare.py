@@ -276,7 +276,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="workloads to run")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds, rougher figures")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, rougher figures; errors of ours alone")
     parser.add_argument(
         "--accuracy-only",
         action="store_true",

@@ -84,13 +84,13 @@ def _row(name: str, batch: Batch, real: bool) -> Row:
         of = {side: make(batch, threads) for side, make in sides.items()}
         return {(side, mode): of[side][mode] for mode in MODES for side in sides if mode in of[side]}
 
-    def results(scale: int) -> dict[str, Result]:
+    def results(scale: int) -> dict[str, Callable[[], Result]]:
         scaled = batch.scaled(scale)
         found = {
-            OURS: our_ctc(scaled, reduction="none", return_grad=True),
-            TORCH: torch_result(scaled, "float32"),
+            OURS: lambda: our_ctc(scaled, reduction="none", return_grad=True),
+            TORCH: lambda: torch_result(scaled, "float32"),
         }
-        return found | ({OPTAX: optax_result(scaled)} if OPTAX in sides else {})
+        return found | ({OPTAX: lambda: optax_result(scaled)} if OPTAX in sides else {})
 
     def reference(scale: int) -> Result:
         return torch_result(batch.scaled(scale), "float64")

@@ -153,7 +153,7 @@ def compare(options: argparse.Namespace) -> int:
         print(f"- loss: without posteriors; band: posteriors with a band of {BAND}")
         print("- series, divergence: gradients of float32 series, in fresh arrays")
         print("- the ratio is the peer's time over ours; each time is the minimum over the rounds")
-    return _error_table(chosen)
+    return _error_table(chosen, [] if options.quick else installed())
 
 
 def _timing_table(chosen: dict[str, tuple], threads: int, options: argparse.Namespace) -> None:
@@ -182,9 +182,9 @@ def _timing_table(chosen: dict[str, tuple], threads: int, options: argparse.Name
         print(f"\nfastest peer over fastseqloss: {mean:.1f}x in the geometric mean, {min(least):.1f}x at least\n")
 
 
-def _error_table(chosen: dict[str, tuple]) -> int:
+def _error_table(chosen: dict[str, tuple], peers: list[str]) -> int:
     lines, passed = [], 0
-    sides = {OURS: our_posteriors} | {side: PEERS[side](1) for side in installed()}
+    sides = {OURS: our_posteriors} | {side: PEERS[side](1) for side in peers}
     for name, shape in chosen.items():
         costs, gamma = costs_of(shape)[:1], shape[3]
         exact = exact_posteriors(costs, gamma)

@@ -239,11 +239,11 @@ def _row(
     real: bool = False,
     modes: list[str] | None = None,
 ) -> Row:
-    def results(scale: int) -> dict[str, Result]:
+    def results(scale: int) -> dict[str, Callable[[], Result]]:
         batch = checked().scaled(scale)
-        found = {OURS: our_result(loss, batch)}
-        found |= {TORCH: torch_result(loss, batch, "float32")} if loss.torch else {}
-        return found | ({OPTAX: optax_result(loss, batch)} if has_optax(loss) else {})
+        found = {OURS: lambda: our_result(loss, batch)}
+        found |= {TORCH: lambda: torch_result(loss, batch, "float32")} if loss.torch else {}
+        return found | ({OPTAX: lambda: optax_result(loss, batch)} if has_optax(loss) else {})
 
     def reference(scale: int) -> Result:
         batch = checked().scaled(scale)

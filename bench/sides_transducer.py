@@ -62,10 +62,10 @@ def _row(name: str, shape: tuple[int, ...], with_peers: bool) -> Row:
         of = {side: make(random_batch(shape), threads) for side, make in sides.items()}
         return {(side, mode): of[side][mode] for mode in MODES for side in sides if mode in of[side]}
 
-    def results(scale: int) -> dict[str, Result]:
+    def results(scale: int) -> dict[str, Callable[[], Result]]:
         scaled = random_batch(shape).scaled(scale)
-        found = {OURS: our_rnnt(scaled, reduction="none", return_grad=True)}
-        return found | ({TORCH: torch_result(scaled, "float32")} if with_peers else {})
+        found = {OURS: lambda: our_rnnt(scaled, reduction="none", return_grad=True)}
+        return found | ({TORCH: lambda: torch_result(scaled, "float32")} if with_peers else {})
 
     def reference(scale: int) -> Result:
         return torch_result(random_batch(shape).scaled(scale), "float64")
@@ -197,8 +197,11 @@ def _simple_row(name: str, batch: Simple, shape: tuple[int, ...]) -> Row:
     def ours(scaled: Simple) -> tuple:
         return fsl.rnnt_simple_loss(scaled.am, scaled.lm, scaled.labels, reduction="none", return_grad=True)
 
-    def results(scale: int) -> dict[str, Result]:
-        return {OURS: result(scale, ours), NUMPY: result(scale, lambda scaled: numpy_simple(scaled, np.float32))}
+    def results(scale: int) -> dict[str, Callable[[], Result]]:
+        return {
+            OURS: lambda: result(scale, ours),
+            NUMPY: lambda: result(scale, lambda scaled: numpy_simple(scaled, np.float32)),
+        }
 
     def reference(scale: int) -> Result:
         return result(scale, lambda scaled: numpy_simple(scaled, np.float64))

@@ -57,7 +57,7 @@ def throw(name, calls):
         fuzz.attempt(fuzz.make(source, name), source)
 
 
-@pytest.mark.parametrize("calls", [20, thorough(100)])
+@pytest.mark.parametrize("calls", [10, thorough(100)])
 @pytest.mark.parametrize("name", [*STRATEGIES, *fuzz.RECURRENT])
 def test_seeded_calls(name, calls):
     throw(name, calls // 5 if name.startswith("plot.") else calls)
@@ -110,6 +110,7 @@ def test_command_line():
     assert "0 violations" in done.stdout
 
 
+@pytest.mark.thorough
 def test_one_call_again():
     done = run("--only", "mse_loss", "--call", 7)
     assert done.returncode == 0, done.stderr
@@ -222,6 +223,7 @@ sys.exit(fuzz.main())
 """
 
 
+@pytest.mark.thorough
 def test_survives_a_crash_and_a_call_without_end(tmp_path):
     script = tmp_path / "crash.py"
     script.write_text(CRASH.format(tests=str(Path(fuzz.__file__).parent)))

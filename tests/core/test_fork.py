@@ -100,6 +100,7 @@ for threads in (None, 4):
     run(tmp_path, body.replace("METHOD", method))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", METHODS)
 def test_pools(tmp_path, method):
     body = """

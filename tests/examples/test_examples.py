@@ -82,7 +82,7 @@ def test_a_missing_package_is_a_line_that_names_the_extra(path, package, tmp_pat
             "sklearn", ["fastseqloss", "demo"], "the demo needs sklearn, of the extra `demo`: python -m pip install"
         ),
         ("torch", ["fastseqloss.torch"], "fastseqloss.torch needs torch, of the extra `torch`"),
-        ("jax", ["fastseqloss.jax"], "fastseqloss.jax needs jax, of the extra `jax`"),
+        thorough("jax", ["fastseqloss.jax"], "fastseqloss.jax needs jax, of the extra `jax`"),
     ],
     ids=["compare", "grow", "draw", "demo", "torch", "jax"],
 )

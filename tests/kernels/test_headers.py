@@ -19,7 +19,7 @@ def _source(folder, names):
     return path
 
 
-@pytest.mark.parametrize(("level", "order", "flags"), spread(LEVELS, [1, -1], [[], STANDARD_C], every=2))
+@pytest.mark.parametrize(("level", "order", "flags"), spread(LEVELS, [1, -1], [[], STANDARD_C], every=3))
 def test_all_in_one_file(tmp_path, level, order, flags):
     compile_c(_source(tmp_path, WHOLE[::order]), tmp_path, level, [*STRICT, *flags])
 

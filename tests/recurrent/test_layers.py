@@ -42,7 +42,7 @@ def assert_gradients(layer, x, *arguments):
         np.testing.assert_allclose(grad_input, central_difference(loss, x), atol=1e-8, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("kind", "lengths", "reverse"), spread(LAYERS, [None, *LENGTHS], [False, True], every=2))
+@pytest.mark.parametrize(("kind", "lengths", "reverse"), spread(LAYERS, [None, *LENGTHS], [False, True], every=3))
 def test_recurrent_gradients_are_central_differences(kind, lengths, reverse):
     rng = np.random.default_rng(0)
     layer = kind(3, 4, reverse=reverse, rng=rng, dtype=np.float64)

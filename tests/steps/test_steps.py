@@ -120,7 +120,10 @@ def test_one_sequence_of_a_million_steps(level, name):
 # ---- independence -------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=[(name, dtype) for name in NAMES for dtype in (np.float32, np.float64)])
+PAIRS = [pytest.param(each.values, marks=each.marks) for each in spread(NAMES, [np.float32, np.float64], every=2)]
+
+
+@pytest.fixture(scope="module", params=PAIRS)
 def large(request):
     """Work enough for several threads, in sequences of very different length."""
     name, dtype = request.param
