@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly limit=3500000 # maximum size of a wheel, in bytes
+readonly limit=3000000 # maximum size of a wheel, in bytes
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -65,7 +65,7 @@ FASTSEQLOSS_OPENMP=1 python -m build --outdir "$work/built" "$work/clone" > "$wo
     { tail -50 "$work/log"; exit 1; }
 
 say "libraries of others taken into the wheel"
-auditwheel repair --strip --wheel-dir "$work/dist" "$work"/built/*.whl > "$work/log" 2>&1 ||
+auditwheel repair --strip -z 9 --wheel-dir "$work/dist" "$work"/built/*.whl > "$work/log" 2>&1 ||
     { cat "$work/log"; exit 1; }
 cp "$work"/built/*.tar.gz "$work/dist"
 wheel=$(echo "$work"/dist/*.whl)

@@ -91,14 +91,16 @@ cdef inline void add_path(Group *g, Py_ssize_t r, const floating *x, const int64
     cdef const Problem *p = g.problem
     cdef const floating *emission = x + g.b[r] * p.x_batch
     cdef Py_ssize_t t, last = g.frames[r] - 1
+    cdef double high = total[0], low = rest[0]  # local, and so in registers
     for t in range(last + 1):
-        add_exactly(total, rest, sign * emission[t * p.x_frame + path[t]])
+        add_exactly(&high, &low, sign * emission[t * p.x_frame + path[t]])
         if t > 0:
-            add_exactly(total, rest, sign * p.scores[path[t - 1] * p.n_tags + path[t]])
+            add_exactly(&high, &low, sign * p.scores[path[t - 1] * p.n_tags + path[t]])
         if p.cost != NULL:
-            add_exactly(total, rest, sign * p.cost[tag_of(g, r, t) * p.n_tags + path[t]])
-    add_exactly(total, rest, sign * p.start[path[0]])
-    add_exactly(total, rest, sign * p.end[path[last]])
+            add_exactly(&high, &low, sign * p.cost[tag_of(g, r, t) * p.n_tags + path[t]])
+    add_exactly(&high, &low, sign * p.start[path[0]])
+    add_exactly(&high, &low, sign * p.end[path[last]])
+    total[0], rest[0] = high, low
 
 
 cdef inline double path_score(Group *g, Py_ssize_t r, const floating *x, const int64_t *path,
