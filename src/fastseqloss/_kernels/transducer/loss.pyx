@@ -269,6 +269,7 @@ cdef Status run_batch(Batch *a, int num_threads) noexcept nogil:
     cdef uintptr_t rows = 0, end = 0
     cdef Py_ssize_t i, last, largest = 0
     cdef bint in_phases
+    a.problem.block = rows_of_block(&a.problem)
     for i in range(a.n):
         largest = max(largest, elements(a, i))
         own = max(own, set_up(a, &s, i, 0))
@@ -314,7 +315,6 @@ cdef void open_batch(Batch *batch, Held *held, object scores, int kind, object g
     p.real = sizeof(double) if kind == FLOAT64 else sizeof(float)
     p.keep = p.native and grad is not None
     p.n_frames, p.width, p.n_classes = p.x.shape[1], p.x.shape[2], p.x.shape[3]
-    p.block = rows_of_block(p.n_classes)
     p.ahead = p.g.strides[2] * max(1, AHEAD // p.n_classes) if grad is not None else 0
     p.labels, p.starts = &labels[0] if labels.shape[0] else NULL, &starts[0]
     p.logit_lengths, p.label_lengths = &logit_lengths[0], &label_lengths[0]
