@@ -1,6 +1,6 @@
 /* A loop over items, cut into portions that the workers of OpenMP regions take in turn.
  *
- * A region lasts at most 100 ms plus the item in progress. Between regions, the calling thread, which is worker 0,
+ * A region lasts at most 100 ms plus the item in progress, or the part of it after which a kernel pauses long items. Between regions, the calling thread, which is worker 0,
  * checks for signals and sets the number of workers of the next region; Python code must not run inside a region. The
  * assignment of items to workers differs from run to run: results must not depend on it. */
 #ifndef FASTSEQLOSS_REGION_H
@@ -70,6 +70,7 @@ typedef enum { FSL_DONE, FSL_NO_MEMORY, FSL_INTERRUPTED } fsl_status; /* INTERRU
 typedef struct fsl_loop {
     int64_t n, portion;   /* items in all, and in a portion */
     fsl_atomic next;      /* first item not taken */
+    fsl_atomic paused;    /* items that workers have begun and left unfinished at the end of a region */
     int most;             /* largest number of workers */
     int workers;          /* of the region, including worker 0; 0 before the first region */
     fsl_status status;
@@ -103,6 +104,32 @@ static inline int fsl_gives_way(fsl_loop *loop)
     return 0;
 }
 
+/* Counts a worker out. */
+static inline void fsl_leave(fsl_loop *loop, int worker)
+{
+    if (!worker && loop->watched) loop->worked += fsl_worked();
+    fsl_add(loop->running, -1);
+}
+
+/* Returns 1 if workers are to leave the region. */
+static inline int fsl_is_over(const fsl_loop *loop) { return fsl_now() >= loop->end; }
+
+/* Counts a worker in that continues a paused item before it takes others; returns 0 if it must leave the region. */
+static inline int fsl_resume(fsl_loop *loop, int worker)
+{
+    if (worker && !fsl_joins(loop)) return 0;
+    if (!worker && loop->watched) loop->worked = -fsl_worked();
+    fsl_add(&loop->paused, -1);
+    return 1;
+}
+
+/* Leaves the item in progress, which a worker of a later region resumes, and the region. */
+static inline void fsl_pause_item(fsl_loop *loop, int worker)
+{
+    fsl_add(&loop->paused, 1);
+    fsl_leave(loop, worker);
+}
+
 /* Assigns items *first to *last - 1 to a worker; *last is 0 before its first items. Returns 0 if the worker must leave
  * the region; the function must not be called again for it. */
 static inline int fsl_next_items(fsl_loop *loop, int worker, ptrdiff_t *first, ptrdiff_t *last)
@@ -110,7 +137,7 @@ static inline int fsl_next_items(fsl_loop *loop, int worker, ptrdiff_t *first, p
     const int begins = *last == 0;
     if (worker && (begins ? !fsl_joins(loop) : fsl_gives_way(loop))) return 0;
     if (!worker && begins && loop->watched) loop->worked = -fsl_worked();
-    if (fsl_now() < loop->end) {
+    if (!fsl_is_over(loop)) {
         const int64_t next = fsl_add(&loop->next, loop->portion), left = loop->n - next;
         if (left > 0) {
             const int64_t taken = left < loop->portion ? left : loop->portion;
@@ -120,8 +147,7 @@ static inline int fsl_next_items(fsl_loop *loop, int worker, ptrdiff_t *first, p
             return 1;
         }
     }
-    if (!worker && loop->watched) loop->worked += fsl_worked();
-    fsl_add(loop->running, -1);
+    fsl_leave(loop, worker);
     return 0;
 }
 
