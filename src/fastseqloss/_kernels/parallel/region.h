@@ -36,7 +36,7 @@ typedef volatile int64_t fsl_atomic;
     __atomic_compare_exchange_n(counter, expected, n, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)
 #endif
 
-/* Nanoseconds: elapsed time, and CPU time of this thread. */
+/* Nanoseconds: elapsed time, and CPU time of this thread. fsl_yield lets other threads run. */
 #if defined(_WIN32)
 #if !defined(WIN32_LEAN_AND_MEAN)
 #define WIN32_LEAN_AND_MEAN
@@ -45,6 +45,7 @@ typedef volatile int64_t fsl_atomic;
 #define NOMINMAX
 #endif
 #include <windows.h>
+static void fsl_yield(void) { SwitchToThread(); }
 static int64_t fsl_now(void)
 {
     LARGE_INTEGER ticks, second;
@@ -54,7 +55,9 @@ static int64_t fsl_now(void)
 }
 static int64_t fsl_worked(void) { return fsl_now(); } /* the system's counter of CPU time is too coarse */
 #else
+#include <sched.h>
 #include <time.h>
+static inline void fsl_yield(void) { sched_yield(); }
 static inline int64_t fsl_clock(clockid_t clock)
 {
     struct timespec now;
@@ -128,6 +131,14 @@ static inline void fsl_pause_item(fsl_loop *loop, int worker)
 {
     fsl_add(&loop->paused, 1);
     fsl_leave(loop, worker);
+}
+
+/* Waits until a counter has a value, which a worker that has taken an earlier item sets when that item is done: the
+ * worker with the earliest item never waits. */
+static inline void fsl_await(fsl_atomic *counter, int64_t value)
+{
+    for (int tries = 0; fsl_read(counter) != value; tries++)
+        if (tries > 100) fsl_yield();
 }
 
 /* Assigns items *first to *last - 1 to a worker; *last is 0 before its first items. Returns 0 if the worker must leave

@@ -23,12 +23,18 @@ cdef extern from "parallel/region.h" nogil:
         INTERRUPTED "FSL_INTERRUPTED"
     ctypedef struct Loop "fsl_loop":
         long long n, next, paused
+        long long portion  # items that a worker takes at once
         int workers  # of the next region, including the calling thread, which is worker 0
         Status status
     bint next_items "fsl_next_items"(Loop *loop, int worker, Py_ssize_t *first, Py_ssize_t *last) noexcept
     bint is_over "fsl_is_over"(const Loop *loop) noexcept
     bint resume "fsl_resume"(Loop *loop, int worker) noexcept
     void pause_item "fsl_pause_item"(Loop *loop, int worker) noexcept
+    # Counters of items that wait for earlier ones.
+    ctypedef long long Counter "fsl_atomic"
+    long long add "fsl_add"(Counter *counter, long long n) noexcept  # returns the value before
+    void set_counter "fsl_write"(Counter *counter, long long n) noexcept
+    void wait_for "fsl_await"(Counter *counter, long long value) noexcept
 
 # Begins a loop over n items with at most `most` workers.
 cdef void begin(Loop *loop, Py_ssize_t n, int most) noexcept nogil
