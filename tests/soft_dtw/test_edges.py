@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 
 import fastseqloss as fsl
+from processes import printed
 from soft_dtw_cases import cases, random_case
 
 REDUCTIONS = ("none", "sum", "mean", "sequence_mean")
@@ -131,3 +132,20 @@ def test_negative_values_are_right():
     assert fsl.soft_dtw_loss(x, x, gamma=0.1) == pytest.approx(-0.1 * np.log(63), rel=1e-14)
     assert fsl.soft_dtw_loss(x, x, gamma=0) == 0
     assert fsl.soft_dtw_loss(x, x, divergence=True) == 0
+
+
+def test_workspace_of_a_divergence_of_unequal_lengths():
+    """The grid of the shorter series with itself keeps more shares than that of the longer one."""
+    code = """
+import numpy as np, fastseqloss as fsl
+rng = np.random.default_rng(0)
+for n, m in ((700, 1000), (1000, 700), (130, 1050)):
+    x, y = rng.normal(size=(n, 1)), rng.normal(size=(m, 1))
+    loss, grad = fsl.soft_dtw_loss(x, y, divergence=True, return_grad=True)
+    pairs = [fsl.soft_dtw_loss(a, b, return_grad=True) for a, b in ((x, y), (x, x), (y, y))]
+    np.testing.assert_allclose(loss, pairs[0][0] - (pairs[1][0] + pairs[2][0]) / 2, rtol=1e-9)
+    own = (pairs[1][1].x + pairs[1][1].y) / 2
+    np.testing.assert_allclose(grad.x, pairs[0][1].x - own, atol=1e-9 * abs(own).max())
+print("works")
+"""
+    assert printed(code) == "works"

@@ -81,7 +81,8 @@ static void fsl_enter_helped(int64_t elapsed, double alone)
 /* Number of workers for the next region: worker 0, which always works, and the further workers that may join. */
 static int fsl_workers(const fsl_loop *loop)
 {
-    const int64_t others = fsl_add(&fsl_process.running, 1), spare = loop->most - others, left = loop->n - loop->next;
+    const int64_t others = fsl_add(&fsl_process.running, 1), spare = loop->most - others;
+    const int64_t left = (loop->next < loop->n ? loop->n - loop->next : 0) + loop->paused;
     const int64_t wanted = left < spare ? left : spare;
     if (wanted <= 1 || (fsl_read(&fsl_process.rest) > 0 && !fsl_read(&fsl_process.always_help))) return 1;
     return fsl_startable((int)wanted);
@@ -101,7 +102,7 @@ static void fsl_begin(fsl_loop *loop, ptrdiff_t n, int most)
 /* Sets the workers and the end of the next region. Returns 0 if no items are left. */
 static int fsl_open(fsl_loop *loop)
 {
-    if (loop->next >= loop->n) return 0;
+    if (loop->next >= loop->n && loop->paused == 0) return 0;
     if (loop->generation != fsl_read(&fsl_process.generation)) loop->most = 1; /* a signal's handler has forked */
     loop->workers = fsl_workers(loop);
     loop->first = loop->next;

@@ -1,6 +1,6 @@
 /* A loop over items, cut into portions that the workers of OpenMP regions take in turn.
  *
- * A region lasts at most 100 ms plus the item in progress. Between regions, the calling thread, which is worker 0,
+ * A region lasts at most 100 ms plus the item in progress, or the part of it after which a kernel pauses long items. Between regions, the calling thread, which is worker 0,
  * checks for signals and sets the number of workers of the next region; Python code must not run inside a region. The
  * assignment of items to workers differs from run to run: results must not depend on it. */
 #ifndef FASTSEQLOSS_REGION_H
@@ -36,7 +36,7 @@ typedef volatile int64_t fsl_atomic;
     __atomic_compare_exchange_n(counter, expected, n, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)
 #endif
 
-/* Nanoseconds: elapsed time, and CPU time of this thread. */
+/* Nanoseconds: elapsed time, and CPU time of this thread. fsl_yield lets other threads run. */
 #if defined(_WIN32)
 #if !defined(WIN32_LEAN_AND_MEAN)
 #define WIN32_LEAN_AND_MEAN
@@ -45,6 +45,7 @@ typedef volatile int64_t fsl_atomic;
 #define NOMINMAX
 #endif
 #include <windows.h>
+static void fsl_yield(void) { SwitchToThread(); }
 static int64_t fsl_now(void)
 {
     LARGE_INTEGER ticks, second;
@@ -54,7 +55,9 @@ static int64_t fsl_now(void)
 }
 static int64_t fsl_worked(void) { return fsl_now(); } /* the system's counter of CPU time is too coarse */
 #else
+#include <sched.h>
 #include <time.h>
+static inline void fsl_yield(void) { sched_yield(); }
 static inline int64_t fsl_clock(clockid_t clock)
 {
     struct timespec now;
@@ -70,6 +73,7 @@ typedef enum { FSL_DONE, FSL_NO_MEMORY, FSL_INTERRUPTED } fsl_status; /* INTERRU
 typedef struct fsl_loop {
     int64_t n, portion;   /* items in all, and in a portion */
     fsl_atomic next;      /* first item not taken */
+    fsl_atomic paused;    /* items that workers have begun and left unfinished at the end of a region */
     int most;             /* largest number of workers */
     int workers;          /* of the region, including worker 0; 0 before the first region */
     fsl_status status;
@@ -103,6 +107,40 @@ static inline int fsl_gives_way(fsl_loop *loop)
     return 0;
 }
 
+/* Counts a worker out. */
+static inline void fsl_leave(fsl_loop *loop, int worker)
+{
+    if (!worker && loop->watched) loop->worked += fsl_worked();
+    fsl_add(loop->running, -1);
+}
+
+/* Returns 1 if workers are to leave the region. */
+static inline int fsl_is_over(const fsl_loop *loop) { return fsl_now() >= loop->end; }
+
+/* Counts a worker in that continues a paused item before it takes others; returns 0 if it must leave the region. */
+static inline int fsl_resume(fsl_loop *loop, int worker)
+{
+    if (worker && !fsl_joins(loop)) return 0;
+    if (!worker && loop->watched) loop->worked = -fsl_worked();
+    fsl_add(&loop->paused, -1);
+    return 1;
+}
+
+/* Leaves the item in progress, which a worker of a later region resumes, and the region. */
+static inline void fsl_pause_item(fsl_loop *loop, int worker)
+{
+    fsl_add(&loop->paused, 1);
+    fsl_leave(loop, worker);
+}
+
+/* Waits until a counter has a value, which a worker that has taken an earlier item sets when that item is done: the
+ * worker with the earliest item never waits. */
+static inline void fsl_await(fsl_atomic *counter, int64_t value)
+{
+    for (int tries = 0; fsl_read(counter) != value; tries++)
+        if (tries > 100) fsl_yield();
+}
+
 /* Assigns items *first to *last - 1 to a worker; *last is 0 before its first items. Returns 0 if the worker must leave
  * the region; the function must not be called again for it. */
 static inline int fsl_next_items(fsl_loop *loop, int worker, ptrdiff_t *first, ptrdiff_t *last)
@@ -110,7 +148,7 @@ static inline int fsl_next_items(fsl_loop *loop, int worker, ptrdiff_t *first, p
     const int begins = *last == 0;
     if (worker && (begins ? !fsl_joins(loop) : fsl_gives_way(loop))) return 0;
     if (!worker && begins && loop->watched) loop->worked = -fsl_worked();
-    if (fsl_now() < loop->end) {
+    if (!fsl_is_over(loop)) {
         const int64_t next = fsl_add(&loop->next, loop->portion), left = loop->n - next;
         if (left > 0) {
             const int64_t taken = left < loop->portion ? left : loop->portion;
@@ -120,8 +158,7 @@ static inline int fsl_next_items(fsl_loop *loop, int worker, ptrdiff_t *first, p
             return 1;
         }
     }
-    if (!worker && loop->watched) loop->worked += fsl_worked();
-    fsl_add(loop->running, -1);
+    fsl_leave(loop, worker);
     return 0;
 }
 

@@ -39,7 +39,7 @@ cdef bint enter(Loop *loop) noexcept nogil:
     if loop.workers:
         close_region(loop)
         # Signal handlers run in the main thread only, and a request for the GIL may end other threads at exit.
-        if in_main_thread() and loop.next < loop.n and interrupted():
+        if in_main_thread() and (loop.next < loop.n or loop.paused) and interrupted():
             loop.status = INTERRUPTED
             return False
     return open_region(loop)

@@ -10,12 +10,14 @@ from libc.math cimport INFINITY, NAN, isfinite, isnan
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset
 
-from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
+from fastseqloss._kernels.parallel.threads cimport (
+    NO_MEMORY, Loop, Status, begin, check, enter, is_over, next_items, pause_item, resume,
+)
 from fastseqloss._kernels.parallel.workspace cimport (
     Workspace, allocate, part_of, release, round_up, size_product, size_sum, take,
 )
 from fastseqloss._kernels.soft_dtw.strips cimport (
-    CostGrid, Series, backward, first_column, last_column, lay_out, solve,
+    FINISHED, CostGrid, Series, begin_grid, first_column, last_column, lay_out, next_strip,
 )
 
 
@@ -37,6 +39,24 @@ cdef struct Pair:
     double *own_y
 
 
+cdef enum Stage:
+    X_WITH_Y
+    X_WITH_ITSELF
+    Y_WITH_ITSELF
+
+
+# A pair in progress, which a worker may pause between two strips and another resume.
+cdef struct Task:
+    bint begun
+    Py_ssize_t i, last                      # items of the loop: this one, and the end of the portion
+    Py_ssize_t b
+    CostGrid grid
+    Pair pair                               # of series
+    Stage stage
+    uintptr_t rest                          # workspace of the grid
+    double total, own                       # of x and y; of x with itself and of y with itself
+
+
 # Arguments of a call, and its workspace. Strides are in elements, from pair to pair and from step to step.
 cdef struct Batch:
     CostGrid common
@@ -53,6 +73,8 @@ cdef struct Batch:
     Py_ssize_t x_step, x_stride, y_step, y_stride
     Py_ssize_t grad_x_step, grad_x_stride, grad_y_step, grad_y_stride
     Workspace workspace
+    Task *tasks                             # one for each worker
+    Py_ssize_t *slots                       # the task that each worker of a region has
 
 
 # ---- costs of an array ----------------------------------------------------------------------
@@ -76,32 +98,33 @@ cdef void clear_padding(const CostGrid *g, floating *out, Py_ssize_t rows, Py_ss
             out[i * g.out_stride + j] = 0
 
 
-cdef double run_grid(CostGrid *g, const floating *costs, floating *out, Py_ssize_t rows,
-                     Py_ssize_t columns) noexcept nogil:
-    """Soft minimum of a grid. Posteriors, including padding, go to `out` unless it is NULL, gradients to the series."""
-    cdef double total = 0 if g.rows == 0 else solve(g, costs)
-    cdef bint has_path = g.rows > 0 and isfinite(total)
-    if g.with_grad and has_path:
-        backward(g, costs, out)
-    if out != NULL:
-        if has_path:
-            clear_padding(g, out, rows, columns)
-        else:
-            fill_out(g, out, rows, columns, NAN if isnan(total) else 0)
-    return total
-
-
-cdef void run_costs(Batch *batch, Py_ssize_t b, const floating *costs, floating *grad, uintptr_t memory) noexcept nogil:
-    cdef CostGrid g = batch.common
-    cdef floating *out = grad + b * batch.out_step if g.with_grad else NULL
-    g.rows, g.columns, g.scale = batch.lengths_x[b], batch.lengths_y[b], batch.scale[b]
-    if g.scale == 0:
-        batch.loss[b] = 0
-        if out != NULL:
-            fill_out(&g, out, batch.rows, batch.columns, 0)
+cdef void end_grid(const CostGrid *g, floating *out, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
+    """Write the padding of the posteriors, unless `out` is NULL, or all of them if the grid has no path."""
+    if out == NULL:
         return
-    lay_out(&g, memory)
-    batch.loss[b] = run_grid(&g, costs + b * batch.cost_step, out, batch.rows, batch.columns)
+    if g.rows > 0 and isfinite(g.total):
+        clear_padding(g, out, rows, columns)
+    else:
+        fill_out(g, out, rows, columns, NAN if isnan(g.total) else 0)
+
+
+cdef void begin_costs(const Batch *batch, Task *task, uintptr_t memory) noexcept nogil:
+    cdef CostGrid *g = &task.grid
+    g[0] = batch.common
+    g.rows, g.columns, g.scale = batch.lengths_x[task.b], batch.lengths_y[task.b], batch.scale[task.b]
+    if g.scale == 0:
+        g.phase, g.total = FINISHED, 0
+    else:
+        lay_out(g, memory)
+        begin_grid(g)
+
+
+cdef void end_costs(const Batch *batch, const Task *task, floating *out) noexcept nogil:
+    batch.loss[task.b] = task.grid.total
+    if batch.scale[task.b] == 0 and out != NULL:
+        fill_out(&task.grid, out, batch.rows, batch.columns, 0)
+    else:
+        end_grid(&task.grid, out, batch.rows, batch.columns)
 
 
 # ---- costs of series ------------------------------------------------------------------------
@@ -156,46 +179,76 @@ cdef double *zeros(double *x, Py_ssize_t n) noexcept nogil:
     return x
 
 
-cdef double run_pair(const CostGrid *g, const Pair *p, bint x_x, bint y_y, double *grad_x, double *grad_y,
-                     floating *out, Py_ssize_t rows, Py_ssize_t columns, uintptr_t memory) noexcept nogil:
-    """Soft minimum for x and y, or for x_x or y_y for one of them and itself; gradients unless NULL."""
-    cdef CostGrid pair = g[0]
-    cdef Series *s = &pair.series
+cdef void begin_pair(const Batch *batch, Task *task, Stage stage, double *grad_x, double *grad_y, bint with_out,
+                     uintptr_t memory) noexcept nogil:
+    """Begin with the grid of x and y, or of one of them and itself; gradients unless NULL."""
+    cdef CostGrid *g = &task.grid
+    cdef Pair *p = &task.pair
+    cdef Series *s = &g.series
+    cdef Py_ssize_t n = batch.lengths_x[task.b], m = batch.lengths_y[task.b]
+    cdef bint x_x = stage == X_WITH_ITSELF, y_y = stage == Y_WITH_ITSELF
+    g[0] = batch.common
+    g.scale, s.features = batch.scale[task.b], batch.features
     s.x, s.x_pitch = (p.y if y_y else p.x) + PAD, p.y_pitch if y_y else p.x_pitch
     s.y, s.y_pitch = (p.x_reversed if x_x else p.y_reversed) + PAD, p.x_pitch if x_x else p.y_pitch
     s.grad_x = zeros(grad_x, s.features * s.x_pitch) + PAD if grad_x != NULL else NULL
     s.grad_y = zeros(grad_y, s.features * s.y_pitch) + PAD if grad_y != NULL else NULL
     s.factor = 2 * g.scale
-    pair.rows, pair.columns = g.columns if y_y else g.rows, g.rows if x_x else g.columns
-    pair.with_grad = grad_x != NULL or grad_y != NULL or out != NULL
-    lay_out(&pair, memory)
-    return run_grid(&pair, <const floating *> NULL, out, rows, columns)
+    g.rows, g.columns = m if y_y else n, n if x_x else m
+    g.with_grad = grad_x != NULL or grad_y != NULL or with_out
+    lay_out(g, memory)
+    task.stage = stage
+    begin_grid(g)
 
 
-cdef void run_series(Batch *batch, Py_ssize_t b, const floating *x, const floating *y, floating *grad_x,
-                     floating *grad_y, floating *out, uintptr_t memory) noexcept nogil:
+cdef void begin_series(const Batch *batch, Task *task, const floating *x, const floating *y, bint with_x, bint with_y,
+                       bint with_out, uintptr_t memory) noexcept nogil:
+    cdef Pair *p = &task.pair
+    cdef Py_ssize_t n = batch.lengths_x[task.b], m = batch.lengths_y[task.b], features = batch.features
+    cdef CostGrid *g = &task.grid
+    task.rest = lay_out_pair(p, features, n, m, batch.divergence, memory)
+    task.total = task.own = 0
+    p.grad_x, p.own_x = p.grad_x if with_x else NULL, p.own_x if with_x else NULL
+    p.grad_y, p.own_y = p.grad_y if with_y else NULL, p.own_y if with_y else NULL
+    if batch.scale[task.b] == 0:
+        g[0] = batch.common
+        g.phase, task.stage = FINISHED, X_WITH_Y
+        return
+    read_series(x + task.b * batch.x_step, batch.x_stride, n, features, p.x_pitch, p.x, p.x_reversed)
+    read_series(y + task.b * batch.y_step, batch.y_stride, m, features, p.y_pitch, p.y, p.y_reversed)
+    begin_pair(batch, task, X_WITH_Y, p.grad_x, p.grad_y, with_out, task.rest)
+
+
+cdef bint end_stage(const Batch *batch, Task *task, floating *out) noexcept nogil:
+    """Take the result of a grid; returns True, and begins with the next one, if another follows."""
+    cdef CostGrid *g = &task.grid
+    if batch.scale[task.b] == 0:
+        return False
+    if task.stage == X_WITH_Y:
+        end_grid(g, out, batch.rows, batch.columns)
+        task.total = g.total
+        if not batch.divergence or not isfinite(g.total):
+            return False
+        # The derivative with respect to both arguments is twice that with respect to one.
+        begin_pair(batch, task, X_WITH_ITSELF, task.pair.own_x, NULL, False, task.rest)
+        return True
+    task.own += g.total
+    if task.stage == Y_WITH_ITSELF:
+        return False
+    begin_pair(batch, task, Y_WITH_ITSELF, NULL, task.pair.own_y, False, task.rest)
+    return True
+
+
+cdef void end_series(const Batch *batch, const Task *task, floating *grad_x, floating *grad_y) noexcept nogil:
     """Loss of one pair of series; its gradients, including padding, are written last: they may overwrite the series."""
-    cdef CostGrid g = batch.common
-    cdef Pair p
-    cdef Py_ssize_t n = batch.lengths_x[b], m = batch.lengths_y[b], features = batch.features
-    cdef double total = 0, own
-    cdef uintptr_t rest = lay_out_pair(&p, features, n, m, batch.divergence, memory)
-    g.rows, g.columns, g.scale, g.series.features = n, m, batch.scale[b], features
-    p.grad_x, p.own_x = p.grad_x if grad_x != NULL else NULL, p.own_x if grad_x != NULL else NULL
-    p.grad_y, p.own_y = p.grad_y if grad_y != NULL else NULL, p.own_y if grad_y != NULL else NULL
-    if g.scale == 0:
-        batch.loss[b], total = 0, INFINITY  # which has gradient 0
-    else:
-        read_series(x + b * batch.x_step, batch.x_stride, n, features, p.x_pitch, p.x, p.x_reversed)
-        read_series(y + b * batch.y_step, batch.y_stride, m, features, p.y_pitch, p.y, p.y_reversed)
-        total = run_pair(&g, &p, False, False, p.grad_x, p.grad_y, out + b * batch.out_step if out != NULL else NULL,
-                         batch.rows, batch.columns, rest)
-        if batch.divergence and isfinite(total):
-            # The derivative with respect to both arguments is twice that with respect to one.
-            own = run_pair(&g, &p, True, False, p.own_x, NULL, <floating *> NULL, 0, 0, rest)
-            own += run_pair(&g, &p, False, True, NULL, p.own_y, <floating *> NULL, 0, 0, rest)
-            total -= 0.5 * own
-        batch.loss[b] = total
+    cdef const Pair *p = &task.pair
+    cdef Py_ssize_t b = task.b, n = batch.lengths_x[b], m = batch.lengths_y[b], features = batch.features
+    cdef double total = task.total
+    if batch.divergence and isfinite(total):
+        total -= 0.5 * task.own
+    batch.loss[b] = total
+    if batch.scale[b] == 0:
+        total = INFINITY  # which has gradient 0
     if grad_x != NULL:
         write_gradient(p.grad_x, p.own_x if batch.divergence else NULL, p.x_pitch, n, features, False, total,
                        grad_x + b * batch.grad_x_step, batch.grad_x_stride, batch.rows)
@@ -206,42 +259,105 @@ cdef void run_series(Batch *batch, Py_ssize_t b, const floating *x, const floati
 
 # ---- batches --------------------------------------------------------------------------------
 
-cdef size_t own_size(const Batch *batch) noexcept nogil:
-    """Bytes of the workspace of a worker: the most that a pair needs."""
+cdef size_t grid_size(const Batch *batch, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
     cdef CostGrid g = batch.common
+    g.rows, g.columns = rows, columns
+    return lay_out(&g, 0)
+
+
+cdef size_t own_size(const Batch *batch) noexcept nogil:
+    """Bytes of the workspace of a worker: the most that a pair needs.
+
+    A grid may need less than a smaller one, which keeps the shares of more strips.
+    """
     cdef Pair p
     cdef Py_ssize_t b, n, m
     cdef size_t most = 0, size
     for b in range(batch.n):
         n, m = batch.lengths_x[b], batch.lengths_y[b]
-        g.band, g.rows, g.columns = batch.common.band, n, m
-        size = lay_out(&g, 0)
+        size = grid_size(batch, n, m)
         if batch.divergence:
-            g.band, g.rows, g.columns = batch.common.band, max(n, m), max(n, m)
-            size = max(size, <size_t> lay_out(&g, 0))
+            size = max(size, max(grid_size(batch, n, n), grid_size(batch, m, m)))
         most = max(most, size_sum(size, lay_out_pair(&p, batch.features, n, m, batch.divergence, 0)))
     return most
 
 
-cdef void run_worker(Batch *batch, const floating *costs, const floating *x, const floating *y, floating *out,
+cdef bint run_task(const Batch *batch, Task *task, const floating *costs, const floating *x, const floating *y,
+                   floating *out, floating *grad_x, floating *grad_y, const Loop *loop,
+                   uintptr_t memory) noexcept nogil:
+    """Process a pair, or what is left of it; returns False if it is paused because the region is over."""
+    cdef Py_ssize_t b = task.b
+    cdef const floating *own_costs = NULL
+    cdef floating *own_out = out + b * batch.out_step if out != NULL else NULL
+    if not batch.features:
+        own_costs = costs + b * batch.cost_step
+    if not task.begun and batch.features:
+        begin_series(batch, task, x, y, grad_x != NULL, grad_y != NULL, out != NULL, memory)
+    elif not task.begun:
+        begin_costs(batch, task, memory)
+    task.begun = True
+    while True:
+        while task.grid.phase != FINISHED:
+            next_strip(&task.grid, own_costs, own_out)
+            if is_over(loop):
+                return False
+        if not batch.features or not end_stage(batch, task, own_out):
+            break
+    if batch.features:
+        end_series(batch, task, grad_x, grad_y)
+    else:
+        end_costs(batch, task, own_out)
+    task.begun = False
+    return True
+
+
+cdef void run_worker(const Batch *batch, const floating *costs, const floating *x, const floating *y, floating *out,
                      floating *grad_x, floating *grad_y, Loop *loop, int worker) noexcept nogil:
-    cdef Py_ssize_t first, last = 0, i
-    cdef uintptr_t memory = part_of(&batch.workspace, worker)
-    while next_items(loop, worker, &first, &last):
-        for i in range(first, last):
-            if batch.features:
-                run_series(batch, batch.order[i], x, y, grad_x, grad_y, out, memory)
-            else:
-                run_costs(batch, batch.order[i], costs, out, memory)
+    cdef Task *task = batch.tasks + batch.slots[worker]
+    cdef uintptr_t memory = part_of(&batch.workspace, batch.slots[worker])
+    cdef Py_ssize_t first, last = 0
+    cdef bint paused = task.begun
+    if paused and not resume(loop, worker):
+        return
+    while paused or next_items(loop, worker, &first, &last):
+        if not paused:
+            task.i, task.last = first, last
+        last, paused = task.last, False
+        while task.i < task.last:
+            task.b = batch.order[task.i]
+            if not run_task(batch, task, costs, x, y, out, grad_x, grad_y, loop, memory):
+                pause_item(loop, worker)
+                return
+            task.i += 1
+
+
+cdef void order_slots(Batch *batch, Py_ssize_t n) noexcept nogil:
+    """Give the first workers of a region the parts of the workspace that hold paused pairs."""
+    cdef Py_ssize_t k, at = 0, free_at = n
+    for k in range(n):
+        if batch.tasks[k].begun:
+            batch.slots[at] = k
+            at += 1
+        else:
+            free_at -= 1
+            batch.slots[free_at] = k
 
 
 cdef Status run_batch(Batch *batch, const floating *costs, const floating *x, const floating *y, floating *out,
                       floating *grad_x, floating *grad_y, int num_threads) noexcept nogil:
     cdef Loop loop
-    if not allocate(&batch.workspace, 0, own_size(batch), num_threads, False):
+    cdef uintptr_t common = 0
+    take(&common, num_threads, sizeof(Task))
+    take(&common, num_threads, sizeof(Py_ssize_t))
+    if not allocate(&batch.workspace, common, own_size(batch), num_threads, False):
         return NO_MEMORY
+    common = batch.workspace.common
+    batch.tasks = <Task *> take(&common, num_threads, sizeof(Task))
+    batch.slots = <Py_ssize_t *> take(&common, num_threads, sizeof(Py_ssize_t))
+    memset(batch.tasks, 0, num_threads * sizeof(Task))
     begin(&loop, batch.n, num_threads)
     while enter(&loop):
+        order_slots(batch, num_threads)
         with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
             run_worker(batch, costs, x, y, out, grad_x, grad_y, &loop, threadid())
     release(&batch.workspace)

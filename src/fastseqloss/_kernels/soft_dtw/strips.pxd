@@ -6,7 +6,7 @@ Diagonal n of a strip has the cells (r, n - r), with r counted from the first ro
 """
 
 from cython cimport floating
-from libc.math cimport INFINITY, NAN
+from libc.math cimport INFINITY, NAN, isfinite
 from libc.stdint cimport uintptr_t
 from libc.string cimport memset
 
@@ -44,6 +44,13 @@ cdef enum Mode:
     BEST    # minimum
 
 
+# What the next strip is for.
+cdef enum Phase:
+    DOWN
+    UP
+    FINISHED
+
+
 # Series as the diagonals read them; costs come from an array if there are no features.
 cdef struct Series:
     Py_ssize_t features
@@ -70,6 +77,9 @@ cdef struct CostGrid:
     double rate                     # of costs: binary orders of magnitude for each unit
     double limit                    # largest cost that a path may cross, in binary orders of magnitude
     double least, most              # range of the costs seen
+    Phase phase
+    Py_ssize_t strip                # to come next
+    double total                    # soft minimum: INFINITY without a path, NAN if a cost is NaN or -inf
     Py_ssize_t n_strips, n_kept     # strips, and those whose shares are kept, the last ones
     Py_ssize_t span, edge           # most diagonals of a strip, most columns of a row
     # workspace
@@ -276,14 +286,11 @@ cdef inline double *shares_of(CostGrid *g, Py_ssize_t strip) noexcept nogil:
     return g.shares + k * g.span * 2 * ROWS if k >= 0 else NULL
 
 
-cdef inline Value forward(CostGrid *g, const floating *costs, Mode mode, double rate, double limit) noexcept nogil:
-    """Value of the last cell."""
-    cdef Py_ssize_t strip
+cdef inline void begin_down(CostGrid *g, Mode mode, double rate, double limit) noexcept nogil:
+    """Begin with the values of the first strip."""
     g.least, g.most = INFINITY, 0
     g.mode, g.rate, g.limit = mode, rate, limit
-    for strip in range(g.n_strips):
-        forward_strip(g, costs, strip, shares_of(g, strip), True)
-    return value_above(g, g.n_strips, g.columns - 1)
+    g.phase, g.strip = DOWN, 0
 
 
 cdef inline bint is_exact(const CostGrid *g, Value total) noexcept nogil:
@@ -299,27 +306,44 @@ cdef inline bint is_exact(const CostGrid *g, Value total) noexcept nogil:
         total.v > 0 and -(total.e + total.f) < g.limit - negative * steps - 2 * steps - 1100)
 
 
-cdef inline double solve(CostGrid *g, const floating *costs) noexcept nogil:
-    """Soft minimum of the costs of all paths: INFINITY without a path, NAN if a cost is NaN or -inf.
+cdef inline double steps_of(const CostGrid *g) noexcept nogil:
+    return <double> g.rows + g.columns
+
+
+cdef inline void begin_grid(CostGrid *g) noexcept nogil:
+    """Begin with a grid; `next_strip` is to follow until the phase is FINISHED."""
+    g.total = 0
+    if g.rows == 0:
+        g.phase = FINISHED
+    elif g.gamma > 0:
+        begin_down(g, SUM, LOG2E / g.gamma, 2.0 ** 50 / steps_of(g))
+    else:
+        begin_down(g, BEST, 1, INFINITY)
+
+
+cdef inline void end_down(CostGrid *g) noexcept nogil:
+    """Set the soft minimum of the costs of all paths, or begin again with another arithmetic.
 
     Exponents are sums of integers, exact up to 2^53, or up to 2^106 in mode WIDE. Beyond that, or if sums could
     overflow, the best path alone counts.
     """
-    cdef double steps = <double> g.rows + g.columns
-    cdef Value total
-    if g.gamma > 0:
-        total = forward(g, costs, SUM, LOG2E / g.gamma, 2.0 ** 50 / steps)
-        if g.least > -INFINITY and not is_exact(g, total):
-            total = forward(g, costs, WIDE, LOG2E / g.gamma, 2.0 ** 94 / steps)
-    else:
-        total = forward(g, costs, BEST, 1, INFINITY)
+    cdef Value total = value_above(g, g.n_strips, g.columns - 1)
+    if g.mode == SUM and g.least > -INFINITY and not is_exact(g, total):
+        begin_down(g, WIDE, g.rate, 2.0 ** 94 / steps_of(g))
+        return
+    if g.least > -INFINITY and (not is_exact(g, total) if g.mode == WIDE else
+                                g.mode == BEST and g.rate == 1 and max(g.most, -g.least) > 2.0 ** 950):
+        begin_down(g, BEST, 2.0 ** -64, INFINITY)
+        return
     if g.least == -INFINITY:
-        return NAN
-    if not is_exact(g, total) if g.mode == WIDE else g.mode == BEST and max(g.most, -g.least) > 2.0 ** 950:
-        total = forward(g, costs, BEST, 2.0 ** -64, INFINITY)
-    if g.mode == BEST:
-        return total.v / g.rate
-    return -((log64(total.v) * LOG2E + total.f) + total.e) / g.rate if total.v > 0 else INFINITY
+        g.total = NAN
+    elif g.mode == BEST:
+        g.total = total.v / g.rate
+    else:
+        g.total = -((log64(total.v) * LOG2E + total.f) + total.e) / g.rate if total.v > 0 else INFINITY
+    g.phase = FINISHED
+    if g.with_grad and isfinite(g.total):
+        begin_up(g)
 
 
 # ---- up -------------------------------------------------------------------------------------
@@ -397,21 +421,41 @@ cdef inline void backward_strip(CostGrid *g, floating *out, Py_ssize_t strip, co
         corners[0], corners[1], corners[2] = corners[2], corners[0], corners[1]
 
 
-cdef inline void backward(CostGrid *g, const floating *costs, floating *out) noexcept nogil:
-    """Posteriors after `solve`, which has found a path. `out` may be `costs`."""
-    cdef Py_ssize_t strip = g.n_strips, row, j
-    cdef double *shares
-    clear_handed(g, strip)
-    handed_by(g, strip, 0)[g.columns - 1] = 1
-    for strip in range(g.n_strips - 1, -1, -1):
-        shares = shares_of(g, strip)
-        if shares == NULL:
-            shares = g.shares
-            forward_strip(g, costs, strip, shares, False)
-        backward_strip(g, out, strip, shares)
-        if out != NULL:
-            for row in range(strip * ROWS, min(g.rows, (strip + 1) * ROWS)):
-                for j in range(first_column(g, row)):
-                    out[row * g.out_stride + j] = 0
-                for j in range(last_column(g, row) + 1, g.columns):
-                    out[row * g.out_stride + j] = 0
+cdef inline void begin_up(CostGrid *g) noexcept nogil:
+    """Begin with the posteriors of the last strip."""
+    clear_handed(g, g.n_strips)
+    handed_by(g, g.n_strips, 0)[g.columns - 1] = 1
+    g.phase, g.strip = UP, g.n_strips - 1
+
+
+cdef inline void strip_up(CostGrid *g, const floating *costs, floating *out, Py_ssize_t strip) noexcept nogil:
+    """Posteriors of a strip, and zeros beside the band."""
+    cdef Py_ssize_t row, j
+    cdef double *shares = shares_of(g, strip)
+    if shares == NULL:
+        shares = g.shares
+        forward_strip(g, costs, strip, shares, False)
+    backward_strip(g, out, strip, shares)
+    if out == NULL:
+        return
+    for row in range(strip * ROWS, min(g.rows, (strip + 1) * ROWS)):
+        for j in range(first_column(g, row)):
+            out[row * g.out_stride + j] = 0
+        for j in range(last_column(g, row) + 1, g.columns):
+            out[row * g.out_stride + j] = 0
+
+
+# ---- both -----------------------------------------------------------------------------------
+
+cdef inline void next_strip(CostGrid *g, const floating *costs, floating *out) noexcept nogil:
+    """Values of a strip on the way down, or posteriors of one on the way up. `out` may be `costs`."""
+    if g.phase == DOWN:
+        forward_strip(g, costs, g.strip, shares_of(g, g.strip), True)
+        g.strip += 1
+        if g.strip == g.n_strips:
+            end_down(g)
+    else:
+        strip_up(g, costs, out, g.strip)
+        g.strip -= 1
+        if g.strip < 0:
+            g.phase = FINISHED

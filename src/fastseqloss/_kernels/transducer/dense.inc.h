@@ -69,21 +69,17 @@ FSL_UNUSED static double FSL_NAME(fsl_dense_exp)(const FSL_REAL *x, ptrdiff_t n,
 
 /* ---- short rows, many at once: operations across lanes follow in loops over independent rows -- */
 
-/* e = exp(x - m) of a row, and its FSL_LANES / 2 partial sums. The last classes come from a vector that overlaps, whose
- * own classes are those with `counts` 1. e may be x; the row `later` is prefetched. */
-FSL_INLINE void FSL_NAME(fsl_dense_vectors)(const FSL_REAL *x, ptrdiff_t n, FSL_REAL m, FSL_REAL floor,
+/* e = exp(x - m) of a row, and its FSL_LANES / 2 partial sums. If classes are left over after whole vectors (`rest`),
+ * they come from a vector that overlaps, whose own classes are those with `counts` 1. e may be x; the row `later` is
+ * prefetched. */
+FSL_INLINE void FSL_NAME(fsl_dense_vectors)(const FSL_REAL *x, ptrdiff_t n, int rest, FSL_REAL m, FSL_REAL floor,
                                             const FSL_REAL *counts, FSL_REAL *e, const FSL_REAL *later, FSL_REAL *parts)
 {
-    const int rest = n % FSL_LANES != 0;
     FSL_REAL tail[FSL_LANES], sums[FSL_LANES];
     FSL_SIMD()
-    for (int i = 0; i < FSL_LANES; i++) sums[i] = 0;
-    if (rest) {
-        FSL_SIMD()
-        for (int i = 0; i < FSL_LANES; i++) {
-            tail[i] = FSL_NAME(fsl_exp_floored)(x[n - FSL_LANES + i] - m, floor);
-            sums[i] = tail[i] * counts[i];
-        }
+    for (int i = 0; i < FSL_LANES; i++) {
+        tail[i] = rest ? FSL_NAME(fsl_exp_floored)(x[n - FSL_LANES + i] - m, floor) : 0;
+        sums[i] = rest ? tail[i] * counts[i] : 0;
     }
     for (ptrdiff_t j = 0; j + FSL_LANES <= n; j += FSL_LANES) {
         FSL_PREFETCH_WRITE(later + j);
@@ -94,12 +90,12 @@ FSL_INLINE void FSL_NAME(fsl_dense_vectors)(const FSL_REAL *x, ptrdiff_t n, FSL_
             sums[i] += value;
         }
     }
-    if (rest) {
-        FSL_SIMD()
-        for (int i = 0; i < FSL_LANES; i++) e[n - FSL_LANES + i] = tail[i];
-    }
     FSL_SIMD()
     for (int i = 0; i < FSL_LANES / 2; i++) parts[i] = sums[i] + sums[i + FSL_LANES / 2];
+    if (!rest) return;
+    FSL_PREFETCH_WRITE(later + n - 1);
+    FSL_SIMD()
+    for (int i = 0; i < FSL_LANES; i++) e[n - FSL_LANES + i] = tail[i];
 }
 
 /* Maxima m of n rows of FSL_LANES to FSL_SHORT classes, e = exp(x - m), and the sums of its rows. e may be the rows;
@@ -111,8 +107,12 @@ FSL_UNUSED static void FSL_NAME(fsl_dense_short)(const FSL_REAL **x, int n, ptrd
     FSL_OPAQUE(floor);
     for (int i = 0; i < FSL_LANES; i++) counts[i] = i >= FSL_LANES - (int)(n_classes % FSL_LANES);
     FSL_NAME(fsl_short_max)(x, n, n_classes, m);
-    for (int k = 0; k < n; k++)
-        FSL_NAME(fsl_dense_vectors)(x[k], n_classes, m[k], floor, counts, e[k], x[k] + ahead, parts[k]);
+    if (n_classes % FSL_LANES)
+        for (int k = 0; k < n; k++)
+            FSL_NAME(fsl_dense_vectors)(x[k], n_classes, 1, m[k], floor, counts, e[k], x[k] + ahead, parts[k]);
+    else
+        for (int k = 0; k < n; k++)
+            FSL_NAME(fsl_dense_vectors)(x[k], n_classes, 0, m[k], floor, counts, e[k], x[k] + ahead, parts[k]);
     for (int k = 0; k < n; k++) sum[k] = FSL_NAME(fsl_sum)(parts[k], FSL_LANES / 2);
     for (int k = 0; k < n; k++)
         if (sum[k] < 2) sum[k] = FSL_NAME(fsl_sum)(e[k], n_classes);

@@ -5,8 +5,9 @@ weights of the arcs in the lattice; the lattice turns weights into occupancies; 
 into the gradient, which at a node is gamma * softmax, less the occupancies of the arcs at their classes.
 
 The dense passes take nearly all the time and may take frames in any order. Small sequences are processed one by one,
-as many at once as there are workers. Large sequences, and those of a small batch, are processed in groups, and workers
-share the frames of a group in each dense pass.
+as many at once as there are workers. Workers share the frames of large sequences, and of those of a small batch: the
+items of their loop are pieces of the dense passes, each a few frames. The worker that finishes the last piece of the
+first pass of a sequence runs its lattice, and others go on with the next sequence.
 """
 
 from cython cimport floating
@@ -20,7 +21,9 @@ from fastseqloss._kernels.lattice.extended_range cimport log_extended
 from fastseqloss._kernels.lattice.grid cimport (
     BEST_PATH, OCCUPANCIES, SLOPES, Use, grid_backward, grid_best, grid_forward, grid_slopes,
 )
-from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, DONE, Loop, Status, begin, check, enter, next_items
+from fastseqloss._kernels.parallel.threads cimport (
+    NO_MEMORY, Counter, Loop, Status, add, begin, check, enter, next_items, set_counter, wait_for,
+)
 from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release, size_sum, take
 from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Held, hold, let_go
 from fastseqloss._kernels.transducer.durations cimport (
@@ -37,16 +40,18 @@ from fastseqloss._kernels.transducer.nodes cimport (
 
 cdef enum:
     SMALL = 1 << 22           # most elements of a sequence that is processed in one piece
-    GROUP_ELEMENTS = 1 << 22  # least number of elements of a group, except for the last one
     PIECE = 1 << 16           # elements of the frames that a worker takes at once
+    LEAD = 2                  # pieces of the next sequence for each worker that come before the second pass of a sequence
+    SHARED = 3                # sequences in progress whose frames workers share
     AHEAD = 512               # elements of the gradient from the row in progress to the one that is prefetched
     CROWD = 16                # least number of small sequences per worker for processing them one by one
 
 
-cdef enum Phase:
-    OPEN
-    SOLVE
-    CLOSE
+# A sequence in progress whose frames workers share. Counters of events hold the number of the sequence, from 1.
+cdef struct Shared:
+    Sequence sequence
+    Counter ready, solved, closed  # its arrays are laid out, its weights are occupancies, its gradient is complete
+    Counter opened, written        # pieces done of the two dense passes
 
 
 # Arguments of a call, and its workspace.
@@ -67,6 +72,8 @@ cdef struct Batch:
     int64_t *frames                        # [B, most_labels] frame and log-probability of each label of the best path,
     double *log_probs                      # or NULL
     Workspace arrays, rows
+    Py_ssize_t n_shared, lead              # for sequences whose frames workers share: at once; LEAD in all
+    Py_ssize_t step, pieces                # frames of a piece, pieces of a dense pass
 
 
 # ---- sequences ------------------------------------------------------------------------------
@@ -173,27 +180,89 @@ cdef void run_sequences(const Batch *a, floating tag, Loop *loop, int worker) no
                 put_occupancies(&a.problem, &s, a.blank_occupancy, a.label_occupancy)
 
 
-cdef void run_phase(const Batch *a, Sequence *group, Phase phase, Py_ssize_t step, floating tag, Loop *loop,
-                    int worker) noexcept nogil:
-    """Process items of a phase of a group: sequences, or `step` frames of one in the dense passes."""
-    cdef Py_ssize_t first, last = 0, i, start, pieces = (a.problem.n_frames + step - 1) // step
-    cdef Sequence *s
+# ---- pieces of sequences --------------------------------------------------------------------
+
+cdef struct Piece:
+    Py_ssize_t i         # of the sequence in order
+    Py_ssize_t k         # of the pieces of a dense pass
+    bint second          # of the dense passes
+
+
+cdef Piece piece_at(const Batch *a, Py_ssize_t item) noexcept nogil:
+    """Piece of an item: pieces of sequence i + 1, `lead` of them, come before the second pass of sequence i."""
+    cdef Piece piece
+    cdef Py_ssize_t rest, lead = a.lead, pieces = a.pieces
+    if a.problem.g.data == NULL:
+        piece.i, piece.k, piece.second = item // pieces, item % pieces, False
+        return piece
+    if item < lead:
+        piece.i, piece.k, piece.second = 0, item, False
+        return piece
+    piece.i, rest = (item - lead) // (2 * pieces), (item - lead) % (2 * pieces)
+    piece.k, piece.second = lead + rest, False
+    if rest >= pieces - lead:
+        rest -= pieces - lead
+        if piece.i + 1 < a.n:
+            piece.second = rest >= lead
+            piece.k = rest - lead if piece.second else rest
+            piece.i += 0 if piece.second else 1
+        else:
+            piece.k, piece.second = rest, True
+    return piece
+
+
+cdef Shared *share_of(const Batch *a, Py_ssize_t i) noexcept nogil:
+    return <Shared *> a.arrays.common + i % a.n_shared
+
+
+cdef void prepare(const Batch *a, Py_ssize_t i) noexcept nogil:
+    """Lay out a sequence in the place of an earlier one, once that is complete."""
+    cdef Shared *share = share_of(a, i)
+    cdef uintptr_t arrays = part_of(&a.arrays, i % a.n_shared)
+    if i >= a.n_shared:
+        wait_for(&share.closed, i - a.n_shared + 1)
+    set_up(a, &share.sequence, i, arrays)
+    set_rows(&a.problem, &share.sequence)
+    set_counter(&share.opened, 0)
+    set_counter(&share.written, 0)
+    set_counter(&share.ready, i + 1)
+
+
+cdef void run_piece(const Batch *a, Piece piece, Rows *rows, floating *buffer, uintptr_t scratch) noexcept nogil:
+    cdef Shared *share = share_of(a, piece.i)
+    cdef Sequence *s = &share.sequence
+    cdef Py_ssize_t start = piece.k * a.step
+    if piece.second:
+        # The last frames of the first pass may still be in the cache.
+        start = (a.pieces - 1 - piece.k) * a.step
+        wait_for(&share.solved, piece.i + 1)
+        close_frames(&a.problem, s, a.scale[s.b], a.label_factor, start, start + a.step, buffer)
+        if add(&share.written, 1) + 1 == a.pieces:
+            set_counter(&share.closed, piece.i + 1)
+        return
+    if piece.k == 0:
+        prepare(a, piece.i)
+    wait_for(&share.ready, piece.i + 1)
+    if s.has_path:
+        open_frames(&a.problem, s, start, start + a.step, rows, buffer)
+    if add(&share.opened, 1) + 1 < a.pieces:
+        return
+    solve(a, s, scratch)
+    if a.blank_occupancy != NULL:
+        put_occupancies(&a.problem, s, a.blank_occupancy, a.label_occupancy)
+    set_counter(&share.solved, piece.i + 1)
+    if a.problem.g.data == NULL:
+        set_counter(&share.closed, piece.i + 1)
+
+
+cdef void run_pieces(const Batch *a, floating tag, Loop *loop, int worker) noexcept nogil:
+    cdef Py_ssize_t first, last = 0, item
     cdef uintptr_t scratch = part_of(&a.rows, worker)
     cdef Rows *rows = <Rows *> take(&scratch, 1, sizeof(Rows))
     cdef floating *buffer = <floating *> lay_out_rows(&a.problem, &scratch)
     while next_items(loop, worker, &first, &last):
-        for i in range(first, last):
-            s, start = group + (i if phase == SOLVE else i // pieces), i % pieces * step
-            if phase == CLOSE:
-                start = (pieces - 1 - i % pieces) * step
-            if phase == SOLVE:
-                solve(a, s, scratch)
-                if a.blank_occupancy != NULL:
-                    put_occupancies(&a.problem, s, a.blank_occupancy, a.label_occupancy)
-            elif phase == CLOSE:
-                close_frames(&a.problem, s, a.scale[s.b], a.label_factor, start, start + step, buffer)
-            elif s.has_path:
-                open_frames(&a.problem, s, start, start + step, rows, buffer)
+        for item in range(first, last):
+            run_piece(a, piece_at(a, item), rows, buffer, scratch)
 
 
 # ---- batches --------------------------------------------------------------------------------
@@ -204,48 +273,19 @@ cdef inline Py_ssize_t elements(const Batch *a, Py_ssize_t i) noexcept nogil:
     return (a.problem.logit_lengths[b] * min(a.problem.width, a.problem.label_lengths[b] + 1) + 1) * a.problem.n_classes
 
 
-cdef Py_ssize_t end_of_group(const Batch *a, Py_ssize_t first) noexcept nogil:
-    """Index after the last sequence of the group that begins at `first`."""
-    cdef Py_ssize_t i = first, total = 0
-    while i < a.n and total < GROUP_ELEMENTS:
-        total += elements(a, i)
-        i += 1
-    return i
-
-
-cdef uintptr_t lay_out_group(const Batch *a, Py_ssize_t first, Py_ssize_t last, Sequence *group,
-                             uintptr_t base) noexcept nogil:
-    """Lay out the sequences of a group, after an array of them at `base`; returns the end address."""
-    cdef uintptr_t cursor = base
-    cdef Py_ssize_t i
-    cdef Sequence unused
-    take(&cursor, last - first, sizeof(Sequence))
-    for i in range(first, last):
-        cursor = set_up(a, &unused if group == NULL else group + (i - first), i, cursor)
-    return cursor
-
-
-cdef Status run_in_phases(const Batch *a, Py_ssize_t first, Py_ssize_t last, int num_threads) noexcept nogil:
-    """Process a group of sequences, whose frames the workers share."""
+cdef Status run_shared(const Batch *a, int num_threads) noexcept nogil:
+    """Process sequences whose frames the workers share."""
     cdef Loop loop
-    cdef Sequence *group = <Sequence *> a.arrays.common
-    cdef Py_ssize_t step = max(1, PIECE // (a.problem.width * a.problem.n_classes)), i
-    cdef Py_ssize_t pieces = (a.problem.n_frames + step - 1) // step
-    cdef int phase
-    lay_out_group(a, first, last, group, a.arrays.common)
-    for i in range(last - first):
-        set_rows(&a.problem, group + i)
-    for phase in range(OPEN, CLOSE + (1 if a.problem.g.data != NULL else 0)):
-        begin(&loop, last - first if phase == SOLVE else (last - first) * pieces, num_threads)
-        while enter(&loop):
-            with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
-                if a.problem.x.kind == FLOAT64:
-                    run_phase(a, group, <Phase> phase, step, <double> 0, &loop, threadid())
-                else:
-                    run_phase(a, group, <Phase> phase, step, <float> 0, &loop, threadid())
-        if loop.status != DONE:
-            return loop.status
-    return DONE
+    memset(<void *> a.arrays.common, 0, a.n_shared * sizeof(Shared))
+    begin(&loop, a.n * a.pieces * (2 if a.problem.g.data != NULL else 1), num_threads)
+    loop.portion = 1
+    while enter(&loop):
+        with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
+            if a.problem.x.kind == FLOAT64:
+                run_pieces(a, <double> 0, &loop, threadid())
+            else:
+                run_pieces(a, <float> 0, &loop, threadid())
+    return loop.status
 
 
 cdef Status run_one_by_one(const Batch *a, int num_threads) noexcept nogil:
@@ -260,37 +300,36 @@ cdef Status run_one_by_one(const Batch *a, int num_threads) noexcept nogil:
     return loop.status
 
 
+cdef void lay_out_shares(Batch *a, int num_threads) noexcept nogil:
+    a.n_shared = min(a.n, SHARED) if num_threads > 1 else 1
+    a.step = max(1, PIECE // (a.problem.width * a.problem.n_classes))
+    a.pieces = (a.problem.n_frames + a.step - 1) // a.step
+    a.lead = min(a.pieces, LEAD * num_threads) if num_threads > 1 else 0
+
+
 cdef Status run_batch(Batch *a, int num_threads) noexcept nogil:
     """Run all sequences. Allocates the workspace; does not need the GIL."""
     cdef Sequence s
-    cdef Status status = DONE
-    cdef size_t common = 0, own = 0
+    cdef Status status = NO_MEMORY
+    cdef size_t own = 0
     cdef DurationLattice lattice
     cdef uintptr_t rows = 0, end = 0
-    cdef Py_ssize_t i, last, largest = 0
-    cdef bint in_phases
+    cdef Py_ssize_t i, largest = 0
+    cdef bint shared
+    a.problem.block = rows_of_block(&a.problem)
     for i in range(a.n):
         largest = max(largest, elements(a, i))
         own = max(own, set_up(a, &s, i, 0))
-    in_phases = largest > SMALL or 1 < num_threads and a.n < CROWD * num_threads
-    i = 0
-    while in_phases and i < a.n:
-        last = end_of_group(a, i)
-        common, i = max(common, lay_out_group(a, i, last, NULL, 0)), last
+    shared = largest > SMALL or 1 < num_threads and a.n < CROWD * num_threads
+    lay_out_shares(a, num_threads)
     take(&rows, 1, sizeof(Rows))
     lay_out_rows(&a.problem, &rows)
     for i in range(a.n):
         end = max(end, lay_out_durations(&a.durations, &lattice, a.problem.logit_lengths[i],
                                          a.problem.label_lengths[i], rows))
-    if not (allocate(&a.arrays, common, 0 if in_phases else own, num_threads, False)
+    if (allocate(&a.arrays, a.n_shared * sizeof(Shared), own, a.n_shared if shared else num_threads, False)
             and allocate(&a.rows, 0, end, num_threads, False)):
-        status = NO_MEMORY
-    elif not in_phases:
-        status = run_one_by_one(a, num_threads)
-    i = 0
-    while in_phases and status == DONE and i < a.n:
-        last = end_of_group(a, i)
-        status, i = run_in_phases(a, i, last, num_threads), last
+        status = run_shared(a, num_threads) if shared else run_one_by_one(a, num_threads)
     release(&a.arrays)
     release(&a.rows)
     return status
@@ -314,7 +353,6 @@ cdef void open_batch(Batch *batch, Held *held, object scores, int kind, object g
     p.real = sizeof(double) if kind == FLOAT64 else sizeof(float)
     p.keep = p.native and grad is not None
     p.n_frames, p.width, p.n_classes = p.x.shape[1], p.x.shape[2], p.x.shape[3]
-    p.block = rows_of_block(p.n_classes)
     p.ahead = p.g.strides[2] * max(1, AHEAD // p.n_classes) if grad is not None else 0
     p.labels, p.starts = &labels[0] if labels.shape[0] else NULL, &starts[0]
     p.logit_lengths, p.label_lengths = &logit_lengths[0], &label_lengths[0]

@@ -39,7 +39,8 @@ cdef extern from "transducer/arcs.h" nogil:
     void plain_weights "fsl_rnnt_plain_weights"(int n, const double *p, double *w, double *e) noexcept
 
 cdef enum:
-    BLOCK = 2048  # elements of a block of rows, unless a single row has more
+    BLOCK = 2048    # elements of a block of rows, unless a single row has more
+    LONG_ROWS = 16  # rows of a block of long rows, which are processed one by one
 
 
 # Arguments of a call that all its sequences share.
@@ -115,13 +116,23 @@ cdef inline void set_rows(const Problem *p, Sequence *s) noexcept nogil:
         s.has_path = grid_rows(&s.grid, s.frames, s.n_labels, p.modified, s.first, p.width) >= 0
 
 
+cdef inline bint is_copied(const Problem *p) noexcept nogil:
+    """Return True if rows are copied to a buffer before exponentials are taken."""
+    return not p.native or p.hat and p.input == LOGITS
+
+
+cdef inline Py_ssize_t rows_of_block(const Problem *p) noexcept nogil:
+    if p.n_classes < LANES:
+        return LANES
+    if p.n_classes > SHORT and not is_copied(p):
+        return LONG_ROWS
+    return min(MOST_ROWS, max(1, BLOCK // p.n_classes))
+
+
 cdef inline uintptr_t lay_out_rows(const Problem *p, uintptr_t *cursor) noexcept nogil:
-    """Lay out the buffer of a block of rows, and a tile, at the cursor."""
-    return <uintptr_t> take(cursor, p.block + (LANES if p.n_classes < LANES else 0), size_product(p.n_classes, p.real))
-
-
-cdef inline Py_ssize_t rows_of_block(Py_ssize_t n_classes) noexcept nogil:
-    return min(LANES if n_classes < LANES else MOST_ROWS, max(1, BLOCK // n_classes))
+    """Lay out the buffer of a block of rows, or of one if rows follow each other, and a tile, at the cursor."""
+    cdef Py_ssize_t rows = 1 if p.n_classes > SHORT and not is_copied(p) else p.block
+    return <uintptr_t> take(cursor, rows + (LANES if p.n_classes < LANES else 0), size_product(p.n_classes, p.real))
 
 
 # ---- columns of a frame ---------------------------------------------------------------------
@@ -169,7 +180,7 @@ cdef inline void read_rows(const Problem *p, Rows *rows, const floating **x, flo
     cdef floating *own
     for k in range(rows.n):
         x[k] = <const floating *> rows.x[k]
-        if not p.native or p.hat and p.input == LOGITS:
+        if is_copied(p):
             own = buffer + k * v
             load(p.x.kind, rows.x[k], p.size, v, own)
             x[k] = own
@@ -187,7 +198,7 @@ cdef inline void long_exponentials(const Problem *p, Rows *rows, const floating 
     The maximum of a row is found in the pass over the row before it.
     """
     cdef int k
-    cdef bint known = rows.knows_max, in_place = p.native and not p.hat
+    cdef bint known = rows.knows_max, in_place = not is_copied(p)
     cdef floating m, most = <floating> rows.next_max
     cdef const floating *next_row
     cdef Py_ssize_t ahead = p.x.strides[2] // <Py_ssize_t> sizeof(floating) if in_place else 0
@@ -233,7 +244,7 @@ cdef inline void dense_pass(const Problem *p, Rows *rows, floating *buffer) noex
         memset(rows.m, 0, rows.n * sizeof(double))
         return
     for k in range(rows.n):
-        e[k] = <floating *> rows.g[k] if p.keep else buffer + k * v
+        e[k] = <floating *> rows.g[k] if p.keep else buffer + (k * v if v <= SHORT or is_copied(p) else 0)
     if v > SHORT:
         long_exponentials(p, rows, x, e)
     else:
