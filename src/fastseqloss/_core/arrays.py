@@ -239,6 +239,9 @@ def as_weights(name: str, value: Any, batch: int) -> NDArray[np.float64] | None:
     if value is None:
         return None
     array = as_real(name, value)
+    weights = np.empty(batch)
+    if arguments.read_numbers(array, weights, 0.0, sys.float_info.max):
+        return weights
     weights = as_doubles(array)
     if weights.ndim == 0 and batch == 1:
         weights = weights.reshape(1)

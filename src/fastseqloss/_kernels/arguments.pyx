@@ -237,38 +237,49 @@ def read_tags(value, const int64_t[::1] lengths, Py_ssize_t n_tags, bint single,
     return copied and bad_tag(&tags[0, 0], batch, n_frames, &lengths[0], n_tags, &b) < 0
 
 
-cdef bint copy_scores(const Py_buffer *view, double *copy) noexcept:
-    """Copy scores of one or two axes; returns False if there are others, or one is NaN or inf."""
-    cdef Py_ssize_t i, j, rows = 1, columns = view.shape[view.ndim - 1]
-    cdef Py_ssize_t row_stride = 0, stride = view.strides[view.ndim - 1]
+cdef bint copy_numbers(const Py_buffer *view, double least, double most, const uint8_t *counts,
+                       double *copy) noexcept:
+    """Copy numbers of up to two axes, 0 in place of those that do not count; returns False if one is out of range."""
+    cdef Py_ssize_t i, j, rows = 1, columns = 1, row_stride = 0, stride = 0
     cdef const char *place
-    cdef double score
-    cdef bint double_precision = view.format[0] == b"d"
+    cdef double number
+    cdef bint of_doubles = view.format[0] == b"d"
+    if view.ndim:
+        columns, stride = view.shape[view.ndim - 1], view.strides[view.ndim - 1]
     if view.ndim == 2:
         rows, row_stride = view.shape[0], view.strides[0]
     for i in range(rows):
         for j in range(columns):
+            if counts != NULL and not counts[i * columns + j]:
+                copy[i * columns + j] = 0
+                continue
             place = <const char *> view.buf + i * row_stride + j * stride
-            score = (<const double *> place)[0] if double_precision else (<const float *> place)[0]
-            if not score < INFINITY:
+            number = (<const double *> place)[0] if of_doubles else (<const float *> place)[0]
+            if not least <= number <= most:
                 return False
-            copy[i * columns + j] = score
+            copy[i * columns + j] = number
     return True
 
 
-def read_scores(value, scores):
-    """Copy scores of float32 or float64, finite or -inf, to an array of float64 of the same one or two axes.
+def read_numbers(value, numbers, double least, double most, counts=None):
+    """Copy float32 or float64 from `least` to `most` to a contiguous array of float64 of the same axes, two at most.
 
+    Numbers where `counts`, a contiguous array of bool with as many elements, is False become 0, whatever they are.
     Returns False if `value` is something else.
     """
-    cdef Py_buffer view, copy
+    cdef Py_buffer view, copy, inside
     cdef bint copied = False
     if not open_array(value, &view):
         return False
-    if open_array(scores, &copy):
-        if view.format[0] in b"fd" and 1 <= view.ndim <= 2 and view.ndim == copy.ndim:
-            copied = (memcmp(view.shape, copy.shape, view.ndim * sizeof(Py_ssize_t)) == 0
-                      and copy_scores(&view, <double *> copy.buf))
+    if open_array(numbers, &copy):
+        if (view.format[0] in b"fd" and view.ndim == copy.ndim <= 2
+                and memcmp(view.shape, copy.shape, view.ndim * sizeof(Py_ssize_t)) == 0):
+            if counts is None:
+                copied = copy_numbers(&view, least, most, NULL, <double *> copy.buf)
+            elif open_array(counts, &inside):
+                copied = (inside.len * <Py_ssize_t> sizeof(double) == copy.len
+                          and copy_numbers(&view, least, most, <const uint8_t *> inside.buf, <double *> copy.buf))
+                PyBuffer_Release(&inside)
         PyBuffer_Release(&copy)
     PyBuffer_Release(&view)
     return copied

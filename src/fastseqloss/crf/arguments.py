@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import sys
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,7 +46,8 @@ class CRFGradient(NamedTuple):
     end: NDArray[Any] | None
 
 
-class Potentials(NamedTuple):
+@dataclass(slots=True)
+class Potentials:
     """Scores of paths: emissions, and the parameters that all sequences share."""
 
     scores: Scores
@@ -105,7 +109,7 @@ def _as_parameter(name: str, value: Any, shape: tuple[int, ...]) -> SharedParame
         raise ValueError(f"{name} has shape {array.shape}; allowed: {shape}")
     # A copy, so that the gradient may be written over the argument.
     values = np.empty(shape)
-    if not arguments.read_scores(array, values):
+    if not arguments.read_numbers(array, values, -math.inf, sys.float_info.max):
         values = as_doubles(array)
         first = arguments.first_not_a_score(values.reshape(-1))
         if first >= 0:
