@@ -221,8 +221,8 @@ def read_sequences(int64_t[::1] table, Py_ssize_t batch, labels, logit_lengths, 
     return bad < 0
 
 
-def read_tags(value, const int64_t[::1] lengths, Py_ssize_t n_tags, bint single, int64_t[:, ::1] tags):
-    """Copy tags [B, T], or [T] of a single sequence, from 0 to n_tags - 1 up to the lengths.
+def read_tags(value, const int64_t[::1] lengths, Py_ssize_t n_tags, int64_t[:, ::1] tags):
+    """Copy as many tags as there are in `tags` [B, T], from 0 to n_tags - 1 up to the lengths.
 
     Returns False if `value` is something else.
     """
@@ -231,8 +231,7 @@ def read_tags(value, const int64_t[::1] lengths, Py_ssize_t n_tags, bint single,
     cdef bint copied
     if batch == 0 or n_frames == 0 or not open_array(value, &view):
         return False
-    copied = (view.ndim == 2 - single and (single or view.shape[0] == batch) and view.shape[view.ndim - 1] == n_frames
-              and copy_integers(&view, &tags[0, 0]))
+    copied = view.len == batch * n_frames * view.itemsize and copy_integers(&view, &tags[0, 0])
     PyBuffer_Release(&view)
     return copied and bad_tag(&tags[0, 0], batch, n_frames, &lengths[0], n_tags, &b) < 0
 

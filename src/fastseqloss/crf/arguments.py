@@ -133,12 +133,13 @@ def _lengths_of_mask(mask: Any, batch: int, n_frames: int, single: bool) -> NDAr
 def as_tags(tags: ArrayLike, potentials: Potentials) -> NDArray[np.int64]:
     """Check tags [B, T], or [T] of one sequence, up to the length of each."""
     batch, n_frames, n_tags = potentials.scores.values.shape
-    values = np.empty((batch, n_frames), np.int64)
-    if arguments.read_tags(tags, potentials.lengths, n_tags, potentials.single, values):
-        return values
+    shape = (n_frames,) if potentials.single else (batch, n_frames)
+    if type(tags) is np.ndarray and tags.shape == shape:
+        values = np.empty((batch, n_frames), np.int64)
+        if arguments.read_tags(tags, potentials.lengths, n_tags, values):
+            return values
     read = read_integers("tags", tags)
     values = read.values
-    shape = (n_frames,) if potentials.single else (batch, n_frames)
     if values.shape != shape:
         raise ValueError(f"tags has shape {values.shape}; allowed: {shape}")
     values = values.reshape(batch, n_frames)
