@@ -1,4 +1,4 @@
-"""Scans and sums of arguments too short for NumPy's calls to be worth their cost. Baseline instruction set."""
+"""Copies, scans and sums of arguments too short for NumPy's calls to be worth their cost. Baseline instruction set."""
 
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY
@@ -130,7 +130,7 @@ cdef inline int64_t integer_at(const char *place, int type) noexcept nogil:
 
 
 cdef bint copy_integers(const Py_buffer *view, int64_t *copy) noexcept:
-    """Copy integers of one or two axes; returns False if the array has others, or no such integers."""
+    """Copy integers of one or two axes; returns False for other axes or elements."""
     cdef int type = integer_type(view)
     cdef Py_ssize_t i, j, rows = 1, columns
     cdef Py_ssize_t row_stride = 0, stride
@@ -170,7 +170,7 @@ def read_lengths(value, int64_t most, int64_t[::1] lengths):
 
 cdef bint lay_out_labels(const Py_buffer *labels, object label_lengths, Py_ssize_t batch, bint single,
                          int64_t *starts, int64_t *lengths) except -1:
-    """Set starts and lengths of labels: padded, concatenated, or of a single sequence. Returns False if they differ."""
+    """Set starts and lengths of labels: padded, concatenated, or of one sequence; returns False for other forms."""
     cdef Py_ssize_t b, width, total = 0
     cdef bint padded = labels.ndim == 2 and not single
     if not 1 <= labels.ndim <= 1 + padded or (padded and labels.shape[0] != batch):
