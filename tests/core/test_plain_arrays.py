@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from fastseqloss._core.arrays import as_lengths
+from fastseqloss._core.arrays import as_lengths, as_weights
 from fastseqloss._core.gradient import check_grad_out
 from fastseqloss._core.labels import as_sequences
 from fastseqloss._core.scores import as_scores
 from fastseqloss._kernels import arguments
 from fastseqloss.crf.arguments import as_potentials, as_tags
+from fastseqloss.rewards.arguments import as_finite
 
 INTEGERS = [np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)]
 B, T, V, S = 3, 7, 6, 4
@@ -157,6 +158,28 @@ def test_parameters_of_plain_arrays():
             return [parameter.values for parameter in potentials.parameters]
 
         assert str(outcome(read, *given)) == str(outcome(read, *map(other, given)))  # NaN is not equal to itself
+
+
+def test_constants_of_plain_arrays():
+    """Weights of sequences, and numbers of steps, some of which do not count."""
+    rng = np.random.default_rng(4)
+    for _ in range(1000):
+        numbers = rng.normal(size=(B, T))
+        if rng.random() < 0.5:
+            numbers[rng.integers(B), rng.integers(T)] = rng.choice([-np.inf, np.inf, np.nan, 1e300, -1e-310, -0.0])
+        with np.errstate(all="ignore"):
+            numbers = laid_out(rng, numbers.astype(rng.choice(["f2", "f4", "f8", ">f4", "i4", "?"])))
+        counts = rng.random((B, T)) < 0.8
+
+        def finite(value, counts=counts):
+            return (as_finite("risks", value, (B, T), counts),)
+
+        def weights(value):
+            return (as_weights("sample_weight", value, B),)
+
+        assert str(outcome(finite, numbers)) == str(outcome(finite, other(numbers)))
+        column = np.abs(numbers[:, 0]) if rng.random() < 0.5 else numbers[:, 0]
+        assert str(outcome(weights, column)) == str(outcome(weights, other(column)))
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f4"])

@@ -331,7 +331,7 @@ SCANS = {
         "arguments.read_sequences, np.empty(n + 4, int), 1, np.ones((1, n), np.int8), one, one, n, 3, 0, False"
     ),
     "plain lengths": "arguments.read_lengths, np.zeros(n, np.int8), 5, np.zeros(n, int)",
-    "plain tags": "arguments.read_tags, np.zeros((1, n), np.int8), one, 3, False, np.zeros((1, n), int)",
+    "plain tags": "arguments.read_tags, np.zeros((1, n), np.int8), one, 3, np.zeros((1, n), int)",
     "potentials": "arguments.first_not_a_score, np.zeros(n)",
     "returns": "levels.load('rewards.returns').sums_backwards, np.zeros((1, n)), np.zeros(1), one, None, 0.5",
     "sums": "arguments.sequence_sums, np.zeros((1, n)), np.zeros(1)",

@@ -194,9 +194,10 @@ def read_integers(name: str, value: Any, remedy: str | None = None) -> Integers:
 
 def as_lengths(name: str, value: Any, batch: int, longest: int, single: bool) -> NDArray[np.int64]:
     """Return lengths [B] from 0 to `longest`; None means `longest` for all. A number is accepted for one sequence."""
-    lengths = np.empty(batch, np.int64)
-    if arguments.read_lengths(value, longest, lengths):
-        return lengths
+    if value is None or (type(value) is np.ndarray and value.shape == (batch,)):
+        lengths = np.empty(batch, np.int64)
+        if arguments.read_lengths(value, longest, lengths):
+            return lengths
     read = read_integers(name, value)
     lengths = read.values
     if lengths.ndim == 0 and (single or batch == 1):
@@ -239,6 +240,9 @@ def as_weights(name: str, value: Any, batch: int) -> NDArray[np.float64] | None:
     if value is None:
         return None
     array = as_real(name, value)
+    weights = np.empty(batch)
+    if arguments.read_numbers(array, weights, 0.0, sys.float_info.max):
+        return weights
     weights = as_doubles(array)
     if weights.ndim == 0 and batch == 1:
         weights = weights.reshape(1)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,8 @@ from .threads import threads_for
 from .types import Loss, LossAndGradient
 
 
-class Options(NamedTuple):
+@dataclass(slots=True)
+class Options:
     """Options of every loss at every step; the reduction has been checked, the others are as passed."""
 
     lengths: Any
@@ -52,7 +53,8 @@ def as_options(
     return Options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
 
 
-class StepSum(NamedTuple):
+@dataclass(slots=True)
+class StepSum:
     """The steps that count, and the reduction of their losses."""
 
     steps: Steps
@@ -84,7 +86,8 @@ def as_step_sum(shape: tuple[int, ...], options: Options) -> StepSum:
     return StepSum(steps, weight, options.reduction, options.normalizer)
 
 
-class ClassTargets(NamedTuple):
+@dataclass(slots=True)
+class ClassTargets:
     """Checked classes, and the scale that follows from the number of counted steps."""
 
     classes: NDArray[np.int64]  # [B R], -1 where a step does not count

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,8 @@ class Differentiable(Protocol):
         """Allocate an array for the gradient in the form of the kernel."""
 
 
-class SharedParameter(NamedTuple):
+@dataclass(slots=True)
+class SharedParameter:
     """A parameter shared by all sequences: a copy in float64 for the kernel, and the passed dtype."""
 
     name: str
@@ -41,7 +43,8 @@ class SharedParameter(NamedTuple):
     dtype: np.dtype[Any] | None  # None for an omitted parameter
 
 
-class Gradient(NamedTuple):
+@dataclass(slots=True)
+class Gradient:
     """Gradient with respect to one argument: the array that a kernel writes, and the array to return."""
 
     shape: tuple[int, ...]  # of the argument as passed
@@ -84,7 +87,7 @@ def as_gradient(argument: Differentiable, return_grad: bool, grad_out: Any, name
     if folded is None or folded.dtype != argument.values.dtype:
         return Gradient(shape, dtype, argument.empty(), grad_out)
     in_place = same and np.may_share_memory(folded, argument.values)
-    return Gradient(shape, dtype, folded, grad_out, direct=True, in_place=in_place)
+    return Gradient(shape, dtype, folded, grad_out, True, in_place)
 
 
 def as_gradients_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,7 +33,8 @@ class Labels(NamedTuple):
     lengths: NDArray[np.int64]
 
 
-class Sequences(NamedTuple):
+@dataclass(slots=True)
+class Sequences:
     """Frames and labels of a batch; the labels of sequence b are values[starts[b] : starts[b] + lengths[b]]."""
 
     table: NDArray[np.int64]  # frames [B], starts [B], lengths [B], frames_needed [B], values

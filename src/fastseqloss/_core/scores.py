@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from .arrays import TYPE_NAMES, as_array, as_floats, is_kernel_ready, kernel_ready
 
 
-class Scores(NamedTuple):
+@dataclass(slots=True)
+class Scores:
     """Scores [B, T, V], or [B, T, U+1, V], in the form that kernels take: class axis contiguous, native byte order."""
 
     values: NDArray[Any]

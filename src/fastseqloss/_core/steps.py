@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,8 @@ from .messages import indexed
 from .options import as_integer
 
 
-class Steps(NamedTuple):
+@dataclass(slots=True)
+class Steps:
     """The steps of a batch that count: the first steps of each sequence, restricted by a mask."""
 
     shape: tuple[int, ...]  # as passed: [B, T, ...]

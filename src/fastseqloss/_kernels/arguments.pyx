@@ -1,4 +1,4 @@
-"""Scans and sums of arguments too short for NumPy's calls to be worth their cost. Baseline instruction set."""
+"""Copies, scans and sums of arguments too short for NumPy's calls to be worth their cost. Baseline instruction set."""
 
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY
@@ -130,7 +130,7 @@ cdef inline int64_t integer_at(const char *place, int type) noexcept nogil:
 
 
 cdef bint copy_integers(const Py_buffer *view, int64_t *copy) noexcept:
-    """Copy integers of one or two axes; returns False if the array has others, or no such integers."""
+    """Copy integers of one or two axes; returns False for other axes or elements."""
     cdef int type = integer_type(view)
     cdef Py_ssize_t i, j, rows = 1, columns
     cdef Py_ssize_t row_stride = 0, stride
@@ -170,7 +170,7 @@ def read_lengths(value, int64_t most, int64_t[::1] lengths):
 
 cdef bint lay_out_labels(const Py_buffer *labels, object label_lengths, Py_ssize_t batch, bint single,
                          int64_t *starts, int64_t *lengths) except -1:
-    """Set starts and lengths of labels: padded, concatenated, or of a single sequence. Returns False if they differ."""
+    """Set starts and lengths of labels: padded, concatenated, or of one sequence; returns False for other forms."""
     cdef Py_ssize_t b, width, total = 0
     cdef bint padded = labels.ndim == 2 and not single
     if not 1 <= labels.ndim <= 1 + padded or (padded and labels.shape[0] != batch):
@@ -221,8 +221,8 @@ def read_sequences(int64_t[::1] table, Py_ssize_t batch, labels, logit_lengths, 
     return bad < 0
 
 
-def read_tags(value, const int64_t[::1] lengths, Py_ssize_t n_tags, bint single, int64_t[:, ::1] tags):
-    """Copy tags [B, T], or [T] of a single sequence, from 0 to n_tags - 1 up to the lengths.
+def read_tags(value, const int64_t[::1] lengths, Py_ssize_t n_tags, int64_t[:, ::1] tags):
+    """Copy as many tags as there are in `tags` [B, T], from 0 to n_tags - 1 up to the lengths.
 
     Returns False if `value` is something else.
     """
@@ -231,44 +231,54 @@ def read_tags(value, const int64_t[::1] lengths, Py_ssize_t n_tags, bint single,
     cdef bint copied
     if batch == 0 or n_frames == 0 or not open_array(value, &view):
         return False
-    copied = (view.ndim == 2 - single and (single or view.shape[0] == batch) and view.shape[view.ndim - 1] == n_frames
-              and copy_integers(&view, &tags[0, 0]))
+    copied = view.len == batch * n_frames * view.itemsize and copy_integers(&view, &tags[0, 0])
     PyBuffer_Release(&view)
     return copied and bad_tag(&tags[0, 0], batch, n_frames, &lengths[0], n_tags, &b) < 0
 
 
-cdef bint copy_scores(const Py_buffer *view, double *copy) noexcept:
-    """Copy scores of one or two axes; returns False if there are others, or one is NaN or inf."""
-    cdef Py_ssize_t i, j, rows = 1, columns = view.shape[view.ndim - 1]
-    cdef Py_ssize_t row_stride = 0, stride = view.strides[view.ndim - 1]
+cdef bint copy_numbers(const Py_buffer *view, double least, double most, const uint8_t *counts,
+                       double *copy) noexcept:
+    """Copy numbers of up to two axes, 0 in place of those that do not count; returns False if one is out of range."""
+    cdef Py_ssize_t i, j, rows = 1, columns = 1, row_stride = 0, stride = 0
     cdef const char *place
-    cdef double score
-    cdef bint double_precision = view.format[0] == b"d"
+    cdef double number
+    cdef bint of_doubles = view.format[0] == b"d"
+    if view.ndim:
+        columns, stride = view.shape[view.ndim - 1], view.strides[view.ndim - 1]
     if view.ndim == 2:
         rows, row_stride = view.shape[0], view.strides[0]
     for i in range(rows):
         for j in range(columns):
+            if counts != NULL and not counts[i * columns + j]:
+                copy[i * columns + j] = 0
+                continue
             place = <const char *> view.buf + i * row_stride + j * stride
-            score = (<const double *> place)[0] if double_precision else (<const float *> place)[0]
-            if not score < INFINITY:
+            number = (<const double *> place)[0] if of_doubles else (<const float *> place)[0]
+            if not least <= number <= most:
                 return False
-            copy[i * columns + j] = score
+            copy[i * columns + j] = number
     return True
 
 
-def read_scores(value, scores):
-    """Copy scores of float32 or float64, finite or -inf, to an array of float64 of the same one or two axes.
+def read_numbers(value, numbers, double least, double most, counts=None):
+    """Copy float32 or float64 from `least` to `most` to a contiguous array of float64 of the same axes, two at most.
 
+    Numbers where `counts`, a contiguous array of bool with as many elements, is False become 0, whatever they are.
     Returns False if `value` is something else.
     """
-    cdef Py_buffer view, copy
+    cdef Py_buffer view, copy, inside
     cdef bint copied = False
     if not open_array(value, &view):
         return False
-    if open_array(scores, &copy):
-        if view.format[0] in b"fd" and 1 <= view.ndim <= 2 and view.ndim == copy.ndim:
-            copied = (memcmp(view.shape, copy.shape, view.ndim * sizeof(Py_ssize_t)) == 0
-                      and copy_scores(&view, <double *> copy.buf))
+    if open_array(numbers, &copy):
+        if (view.format[0] in b"fd" and view.ndim == copy.ndim <= 2
+                and memcmp(view.shape, copy.shape, view.ndim * sizeof(Py_ssize_t)) == 0):
+            if counts is None:
+                copied = copy_numbers(&view, least, most, NULL, <double *> copy.buf)
+            elif open_array(counts, &inside):
+                copied = (inside.len * <Py_ssize_t> sizeof(double) == copy.len
+                          and copy_numbers(&view, least, most, <const uint8_t *> inside.buf, <double *> copy.buf))
+                PyBuffer_Release(&inside)
         PyBuffer_Release(&copy)
     PyBuffer_Release(&view)
     return copied

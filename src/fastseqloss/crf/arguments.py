@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import sys
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,7 +46,8 @@ class CRFGradient(NamedTuple):
     end: NDArray[Any] | None
 
 
-class Potentials(NamedTuple):
+@dataclass(slots=True)
+class Potentials:
     """Scores of paths: emissions, and the parameters that all sequences share."""
 
     scores: Scores
@@ -105,7 +109,7 @@ def _as_parameter(name: str, value: Any, shape: tuple[int, ...]) -> SharedParame
         raise ValueError(f"{name} has shape {array.shape}; allowed: {shape}")
     # A copy, so that the gradient may be written over the argument.
     values = np.empty(shape)
-    if not arguments.read_scores(array, values):
+    if not arguments.read_numbers(array, values, -math.inf, sys.float_info.max):
         values = as_doubles(array)
         first = arguments.first_not_a_score(values.reshape(-1))
         if first >= 0:
@@ -129,12 +133,13 @@ def _lengths_of_mask(mask: Any, batch: int, n_frames: int, single: bool) -> NDAr
 def as_tags(tags: ArrayLike, potentials: Potentials) -> NDArray[np.int64]:
     """Check tags [B, T], or [T] of one sequence, up to the length of each."""
     batch, n_frames, n_tags = potentials.scores.values.shape
-    values = np.empty((batch, n_frames), np.int64)
-    if arguments.read_tags(tags, potentials.lengths, n_tags, potentials.single, values):
-        return values
+    shape = (n_frames,) if potentials.single else (batch, n_frames)
+    if type(tags) is np.ndarray and tags.shape == shape:
+        values = np.empty((batch, n_frames), np.int64)
+        if arguments.read_tags(tags, potentials.lengths, n_tags, values):
+            return values
     read = read_integers("tags", tags)
     values = read.values
-    shape = (n_frames,) if potentials.single else (batch, n_frames)
     if values.shape != shape:
         raise ValueError(f"tags has shape {values.shape}; allowed: {shape}")
     values = values.reshape(batch, n_frames)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, get_args
+from dataclasses import dataclass
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,8 @@ from .._kernels.codes import Input as InputKind
 _INFEASIBLE = get_args(Infeasible)
 
 
-class Lattice(NamedTuple):
+@dataclass(slots=True)
+class Lattice:
     """Checked scores and labels of a batch."""
 
     scores: Scores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from .._core.arrays import as_array, as_doubles, as_real, read_integers
 from .._core.options import as_number
 from .._core.steps import Steps
-from .._kernels.arguments import first_outside
+from .._kernels.arguments import first_outside, read_numbers
 
 
 def as_finite(
@@ -20,6 +21,9 @@ def as_finite(
     given = as_real(name, value)
     if given.shape != shape:
         raise ValueError(f"{name} has shape {given.shape}; allowed: {shape}")
+    values = np.empty(shape)
+    if read_numbers(given, values, -sys.float_info.max, sys.float_info.max, counts):
+        return values
     values = as_doubles(given)
     bad = ~np.isfinite(values)
     if counts is not None:

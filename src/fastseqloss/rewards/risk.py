@@ -169,7 +169,7 @@ def expected_risk_loss(
     steps = Steps.of((batch, n), first, None)
     if mask is not None:
         chosen = as_mask("mask", mask, given.shape, steps.counting())
-        steps = steps._replace(mask=chosen.view(np.uint8).reshape(batch, n))
+        steps = Steps.of((batch, n), first, chosen.view(np.uint8).reshape(batch, n))
     counts = steps.counting()
     costs = as_finite("risks", risks, given.shape, counts).reshape(batch, n)
     weight = as_weights("sample_weight", sample_weight, batch)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,8 @@ def as_parameter(parameter: Parameter, value: Any, shape: tuple[int, ...]) -> fl
     return numbers
 
 
-class Numbers(NamedTuple):
+@dataclass(slots=True)
+class Numbers:
     """Numbers of B sequences of T steps of D features, in the form of a kernel."""
 
     values: NDArray[Any]  # [B, outer, inner] with outer inner = T D; the last axis may have any stride
