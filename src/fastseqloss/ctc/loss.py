@@ -285,9 +285,10 @@ def _schedule(lattice: Lattice, num_threads: int | None) -> Schedule:
     # Nanoseconds, roughly: the pass over all classes, and the lattice in both directions.
     per_frame, per_label = n_classes * 0.5 + 50.0, 4.0
     most = n_frames * (batch * per_frame + len(labels.values) * per_label)
-    if threads_for(num_threads, most, batch) == 1:
+    halves = 2 * batch  # two workers may share a long sequence
+    if threads_for(num_threads, most, halves) == 1:
         return Schedule(np.arange(batch), 1)
-    return schedule(frames * (per_frame + labels.lengths * per_label), num_threads)
+    return schedule(frames * (per_frame + labels.lengths * per_label), num_threads, items=halves)
 
 
 def ctc_posteriors(
