@@ -327,10 +327,10 @@ def test_special_log_probability(level, value):
 # ---- halves of long sequences on several threads --------------------------------------------
 
 
-def mixed_batch():
+def mixed_batch(classes):
     """Long sequences among short ones, and such as are refused, infeasible, empty, of weight 0, or not finite."""
     rng = np.random.default_rng(8)
-    scores = rng.normal(size=(9, 3000, 9)).astype(np.float32)
+    scores = rng.normal(size=(9, 3000, classes)).astype(np.float32)
     scores[2] *= 300
     scores[4, 1500:1503] = np.nan
     scores[5, 2990] = -np.inf
@@ -341,9 +341,10 @@ def mixed_batch():
     return scores, rng.integers(1, 9, (9, 900)), frames, counts, weight
 
 
+@pytest.mark.parametrize("classes", [9, 66])
 @pytest.mark.parametrize("chosen", [[0], [2], [4], [5], [8], [0, 3, 1], [7, 6, 8], list(range(9))])
-def test_threads_and_batch_mates_change_no_bit(level, chosen):
-    scores, tokens, frames, counts, weight = mixed_batch()
+def test_threads_and_batch_mates_change_no_bit(level, chosen, classes):
+    scores, tokens, frames, counts, weight = mixed_batch(classes)
 
     def run(index, threads, **options):
         arguments = (scores[index], tokens[index], frames[index], counts[index])

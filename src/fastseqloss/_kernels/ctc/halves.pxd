@@ -6,20 +6,19 @@ workers may run them, and one worker runs them in turn, with the same result.
 
 from cython cimport floating
 from libc.math cimport isnan
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy
 
-from fastseqloss._kernels.codes cimport PROBS
-from fastseqloss._kernels.ctc.labels cimport lay_out_labels, set_labels
-from fastseqloss._kernels.ctc.sequence cimport Sequence
+from fastseqloss._kernels.ctc.labels cimport lay_out_labels, reverse_labels
+from fastseqloss._kernels.ctc.sequence cimport Sequence, open_frame
 from fastseqloss._kernels.ctc.striped cimport (
     again, backward_sweep, check_bound, checks_first, exponents_of, forward_sweep, last_row,
 )
 from fastseqloss._kernels.ctc.stripes cimport Striped, Stripes, lay_out_striped, set_stripes
 from fastseqloss._kernels.ctc.tiles cimport FRAMES, MOST_CLASSES, add_logs
 from fastseqloss._kernels.lattice.extended_range cimport log_extended
-from fastseqloss._kernels.parallel.workspace cimport size_product, take
-from fastseqloss._kernels.simd.softmax cimport add_exactly
+from fastseqloss._kernels.parallel.workspace cimport size_product, size_sum, take
+from fastseqloss._kernels.simd.softmax cimport add_exactly, log64
 
 
 cdef extern from "ctc/stripes.h" nogil:
@@ -28,7 +27,7 @@ cdef extern from "ctc/stripes.h" nogil:
                                     double *sum, double *unit) noexcept
 
 cdef enum:
-    LONG = 1 << 22       # bytes of alphas from which a sequence is run in halves
+    LONG = 1 << 22       # bytes of alphas, and of scores of many classes, from which a sequence is run in halves
     LEAST_FRAMES = 64    # of such a sequence
 
 
@@ -42,48 +41,50 @@ cdef struct Half:
 
 cdef struct Halves:
     Half half[2]
-    int64_t *reversed    # labels, last to first
 
 
 cdef inline bint is_long(const Sequence *s) noexcept nogil:
     """Return True if a sequence is run in halves."""
     cdef size_t row = 2 * (s.graph.n_labels + 1) * sizeof(double)
-    return (s.frames >= LEAST_FRAMES and s.n_classes <= MOST_CLASSES and s.input != PROBS and not s.by_state
-            and size_product(s.frames, row) > <size_t> LONG)
+    if s.n_classes > MOST_CLASSES:
+        row = size_sum(row, size_product(s.n_classes, sizeof(float)))
+    return s.frames >= LEAST_FRAMES and not s.by_state and size_product(s.frames, row) > <size_t> LONG
 
 
-cdef inline uintptr_t lay_out_halves(Halves *halves, const Sequence *s, uintptr_t base) noexcept nogil:
+cdef inline uintptr_t lay_out_halves(Halves *halves, const Sequence *s, Py_ssize_t itemsize,
+                                     uintptr_t base) noexcept nogil:
     """Lay out the arrays of both halves from `base` on; returns the end address."""
     cdef uintptr_t cursor = base
     cdef Half *front = &halves.half[0]
     cdef Half *back = &halves.half[1]
-    cdef Py_ssize_t middle = s.frames // 2 // FRAMES * FRAMES
+    cdef Py_ssize_t middle = s.frames // 2 // FRAMES * FRAMES, frames = s.frames - middle
+    cdef Py_ssize_t most = min(s.graph.n_labels + 1, s.n_classes)
     front.s, back.s = s[0], s[0]
-    halves.reversed = <int64_t *> take(&cursor, s.graph.n_labels, sizeof(int64_t))
-    lay_out_labels(&back.s.graph, min(s.graph.n_labels + 1, s.n_classes), &cursor)
     front.start, back.start = 0, s.frames - 1
+    lay_out_labels(&back.s.graph, most, &cursor)
+    back.s.coefficient = <double *> take(&cursor, frames, sizeof(double))
+    back.s.cost = <double *> take(&cursor, frames, sizeof(double))
+    back.s.stash = take(&cursor, frames if s.in_place else 0, most * itemsize)
+    back.s.score = <double *> take(&cursor, s.emission_width, sizeof(double))
     cursor = lay_out_striped(&front.z, &front.s, middle, cursor)
-    return lay_out_striped(&back.z, &back.s, s.frames - middle, cursor)
+    return lay_out_striped(&back.z, &back.s, frames, cursor)
 
 
-cdef inline void begin_halves(Halves *halves, Sequence *s, const int64_t *labels) noexcept nogil:
+cdef inline void begin_halves(Halves *halves, const Sequence *s, Py_ssize_t itemsize) noexcept nogil:
     """Set up both halves of a sequence whose labels have been set."""
-    cdef Py_ssize_t i, n = s.graph.n_labels
     cdef Sequence *back = &halves.half[1].s
-    lay_out_halves(halves, s, s.after_frames)
-    for i in range(n):
-        halves.reversed[i] = labels[n - 1 - i]
-    set_labels(&back.graph, halves.reversed, s.blank)
+    lay_out_halves(halves, s, itemsize, s.after_frames)
+    reverse_labels(&back.graph, &s.graph)
     back.x_stride, back.g_stride = -s.x_stride, -s.g_stride
     halves.half[0].z.other, halves.half[1].z.other = &halves.half[1].z, &halves.half[0].z
 
 
 cdef inline floating *gradient_of(const Half *half, floating *g) noexcept nogil:
-    return g + half.start * (-half.s.g_stride) if half.start and half.s.with_grad else g
+    return g - half.start * half.s.g_stride if half.start and half.s.with_grad else g
 
 
 cdef inline const floating *scores_of(const Half *half, const floating *x) noexcept nogil:
-    return x + half.start * (-half.s.x_stride) if half.start else x
+    return x - half.start * half.s.x_stride if half.start else x
 
 
 cdef inline void forward_half(Half *half, const floating *x, floating *g) noexcept nogil:
@@ -95,7 +96,7 @@ cdef inline void forward_half(Half *half, const floating *x, floating *g) noexce
     half.good = half.k >= 0
     if half.good:
         add_logs(&z.tiles)
-        half.good = not isnan(z.tiles.log_norm)
+        half.good = not (half.s.is_nan or isnan(z.tiles.log_norm))
         memcpy(z.last_alphas, last_row(z, z.n_blocks - 1), row * sizeof(double))
         memcpy(z.last_alphas + row, exponents_of(z, half.k), size * sizeof(double))
         z.last_lo, z.last_hi = z.segment[half.k].lo, z.segment[half.k].hi
@@ -133,22 +134,46 @@ cdef inline void backward_half(Half *half, const floating *x, floating *g) noexc
                                    True)
 
 
-cdef inline bint finish_halves(Halves *halves, Sequence *s) noexcept nogil:
+cdef inline void open_rest(Half *half, Sequence *s, const floating *x, floating *g) noexcept nogil:
+    """Open the frames that are left of a refused half, and copy what the frames have set to the sequence."""
+    cdef Py_ssize_t t, at, used = s.graph.used
+    cdef floating *kept = <floating *> s.stash
+    cdef const floating *stash = <floating *> half.s.stash
+    for t in range(half.s.opened, half.z.tiles.frames):
+        open_frame(&half.s, scores_of(half, x), gradient_of(half, g), t, <double *> half.z.tiles.scratch)
+    if half.start:  # else the arrays are those of the sequence
+        for t in range(half.z.tiles.frames):
+            at = half.start - t
+            s.coefficient[at], s.cost[at] = half.s.coefficient[t], half.s.cost[t]
+            if s.in_place:
+                memcpy(kept + at * used, stash + t * used, used * sizeof(floating))
+
+
+cdef inline bint finish_halves(Halves *halves, Sequence *s, const floating *x, floating *g) noexcept nogil:
     """Add the logs of the divisors; False if another path must compute the sequence."""
+    cdef Half *half
     cdef Py_ssize_t i
+    cdef bint gathered = halves.half[0].z.tiles.gathered
     agree(halves)
-    if not halves.half[0].good:
-        return False
     for i in range(2):
-        add_exactly(&s.log_norm, &s.log_rest, halves.half[i].z.tiles.log_norm)
-        add_exactly(&s.log_norm, &s.log_rest, halves.half[i].z.tiles.log_rest)
-    return True
+        half = &halves.half[i]
+        if gathered and not half.good:
+            open_rest(half, s, x, g)
+            s.opened = s.frames
+        if gathered or half.good:
+            s.is_nan |= half.s.is_nan
+            add_exactly(&s.log_norm, &s.log_rest, half.s.log_norm)
+            add_exactly(&s.log_norm, &s.log_rest, half.s.log_rest)
+            add_exactly(&s.log_norm, &s.log_rest, log64(half.s.norm_product))
+            add_exactly(&s.log_norm, &s.log_rest, half.z.tiles.log_norm)
+            add_exactly(&s.log_norm, &s.log_rest, half.z.tiles.log_rest)
+    return halves.half[0].good
 
 
-cdef inline bint run_halves(Halves *halves, Sequence *s, const floating *x, floating *g, const int64_t *labels,
+cdef inline bint run_halves(Halves *halves, Sequence *s, const floating *x, floating *g,
                             double *total) noexcept nogil:
     """Log-likelihood of the lattice, and the gradient; False if another path must compute them."""
-    begin_halves(halves, s, labels)
+    begin_halves(halves, s, sizeof(floating))
     forward_half(&halves.half[0], x, g)
     forward_half(&halves.half[1], x, g)
     join_halves(halves, s, total)
@@ -159,4 +184,4 @@ cdef inline bint run_halves(Halves *halves, Sequence *s, const floating *x, floa
     if halves.half[0].good:
         backward_half(&halves.half[1], x, g)
         backward_half(&halves.half[0], x, g)
-    return finish_halves(halves, s)
+    return finish_halves(halves, s, x, g)

@@ -105,7 +105,7 @@ cdef double run_sequence(Sequence *s, const floating *x, floating *g, const int6
     if not begin_sequence(s, g, labels, n_frames, feasible, &total):
         return total
     if is_long(s):
-        good = run_halves(&halves, s, x, g, labels, &total)
+        good = run_halves(&halves, s, x, g, &total)
     else:
         good = not s.by_state and run_striped(&striped, s, x, g, &total)
     return end_sequence(s, x, g, good, total)
@@ -177,7 +177,7 @@ cdef void begin_task(const Batch *batch, Task *task, floating *g, Py_ssize_t i) 
         task.in_halves = begin_sequence(&task.s, g + b * batch.g_step, labels, batch.n_frames,
                                         batch.logit_lengths[b] >= batch.frames_needed[b], &batch.loss[b])
     if task.in_halves:
-        begin_halves(&task.halves, &task.s, labels)
+        begin_halves(&task.halves, &task.s, sizeof(floating))
 
 
 cdef void run_half(const Batch *batch, Task *task, const floating *x, floating *g, Phase phase, Py_ssize_t item,
@@ -187,6 +187,7 @@ cdef void run_half(const Batch *batch, Task *task, const floating *x, floating *
     cdef Half *half = &task.halves.half[item % 2]
     cdef const floating *scores = x + b * batch.x_step
     cdef floating *gradient = g + b * batch.g_step
+    cdef bint good
     if not task.in_halves:
         if phase == FORWARD and item % 2 == 0:
             batch.loss[b] = run_whole(batch, x, g, b, worker, item // 2)
@@ -197,7 +198,8 @@ cdef void run_half(const Batch *batch, Task *task, const floating *x, floating *
     elif phase == BACKWARD and half.good:
         backward_half(half, scores, gradient)
     elif phase == END and item % 2 == 0:
-        batch.loss[b] = end_sequence(&task.s, scores, gradient, finish_halves(&task.halves, &task.s), task.total)
+        good = finish_halves(&task.halves, &task.s, scores, gradient)
+        batch.loss[b] = end_sequence(&task.s, scores, gradient, good, task.total)
 
 
 cdef void run_phase(const Batch *batch, Task *tasks, const floating *x, floating *g, Phase phase, Loop *loop,
@@ -255,11 +257,11 @@ cdef Status run_batch(Batch *batch, const floating *x, floating *g, int num_thre
         s.frames, s.graph.n_labels = batch.logit_lengths[b], batch.label_lengths[b]
         own = max(own, lay_out_sequence(s, sizeof(floating), 0))
         if is_long(s):
-            own = max(own, lay_out_halves(&halves, s, s.after_frames))
+            own = max(own, lay_out_halves(&halves, s, sizeof(floating), s.after_frames))
             n_long += 1
         elif not s.by_state:
             own = max(own, lay_out_striped(&striped, s, s.frames, s.after_frames))
-    # Otherwise every worker has its share of the sequences, or nearly so.
+    # If not, every worker has its share of the sequences, or nearly so.
     in_halves = n_long > 0 and batch.n < 2 * num_threads and batch.n % num_threads > 0
     if not in_halves:
         num_threads = <int> min(<Py_ssize_t> num_threads, batch.n)
