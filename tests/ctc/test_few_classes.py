@@ -13,7 +13,7 @@ from cases import random_tokens
 from thoroughness import spread
 
 MANY = 65  # classes from which a tile holds those that occur in the labels
-APART = 1e4  # distance of scores that the fast path does not accept
+APART = 1e8  # distance of scores that the fast path does not accept, and no path crosses
 SCALES = (0.1, 1.0, 3.0, 10.0, 20.0, 30.0, 60.0, 100.0, 200.0)
 LN2 = np.log(2)
 KINDS = ("logits", "log_probs")
@@ -95,15 +95,9 @@ def alignment(rng, kind, tokens, frames, classes):
     return best
 
 
-def random_batch(seed):
-    """Sequences of 5 to 32 classes and up to 89 labels, of few or many frames, by a model that is right or is not."""
-    rng = np.random.default_rng(seed)
-    batch, classes, count = 8, int(rng.integers(5, 33)), int(rng.integers(1, 90))
-    repeats = rng.choice([0.0, 0.2, 0.5, 1.0])
-    tokens = np.stack([random_tokens(rng, count, classes, 0, repeats) for _ in range(batch)])
-    shortest = count + np.count_nonzero(tokens[:, 1:] == tokens[:, :-1], axis=1)
-    frames = int(shortest.max() + rng.choice([0, 1, 2, 5, 20, count, 4 * count]))
-    scores = rng.normal(size=(batch, frames, classes))
+def scores_for(rng, tokens, frames, classes):
+    """Scores of a model that is right or is not, float32 or float64."""
+    scores = rng.normal(size=(len(tokens), frames, classes))
     scale, kind = rng.choice(SCALES), rng.choice(["noise", "right", "drifting", "wrong", "in part", "silent"])
     if kind == "noise":
         scores *= scale
@@ -113,8 +107,33 @@ def random_batch(seed):
             x *= rng.choice([1.0, rng.uniform(1, 4)])
     if rng.random() < 0.2:
         scores[:, :, rng.integers(classes)] -= scale
-    dtype = rng.choice([np.float32, np.float64])
-    return scores.astype(dtype), tokens, rng.integers(shortest, frames, endpoint=True)
+    return scores.astype(rng.choice([np.float32, np.float64]))
+
+
+def frames_needed(tokens):
+    return tokens.shape[1] + np.count_nonzero(tokens[:, 1:] == tokens[:, :-1], axis=1)
+
+
+def random_batch(seed):
+    """Sequences of 5 to 32 classes and up to 89 labels, of few or many frames."""
+    rng = np.random.default_rng(seed)
+    batch, classes, count = 8, int(rng.integers(5, 33)), int(rng.integers(1, 90))
+    repeats = rng.choice([0.0, 0.2, 0.5, 1.0])
+    tokens = np.stack([random_tokens(rng, count, classes, 0, repeats) for _ in range(batch)])
+    shortest = frames_needed(tokens)
+    frames = int(shortest.max() + rng.choice([0, 1, 2, 5, 20, count, 4 * count]))
+    return scores_for(rng, tokens, frames, classes), tokens, rng.integers(shortest, frames, endpoint=True)
+
+
+def long_batch(seed):
+    """Two sequences, long enough for halves: with more than 2^22 bytes of alphas."""
+    rng = np.random.default_rng(seed)
+    classes, count = int(rng.integers(2, 20)), int(rng.integers(60, 700))
+    repeats = rng.choice([0.0, 0.2, 1.0]) if classes > 2 else 1.0
+    tokens = np.stack([random_tokens(rng, count, classes, 0, repeats) for _ in range(2)])
+    shortest = np.maximum(frames_needed(tokens), 2**18 // (count + 1) + 1)
+    frames = int(shortest.max() + rng.choice([0, 1, 7, 50, count]))
+    return scores_for(rng, tokens, frames, classes), tokens, rng.integers(shortest, frames, endpoint=True)
 
 
 def as_kind(scores, kind):
@@ -139,6 +158,23 @@ def test_very_many_random_batches(seed):
     for i in range(seed, seed + 100):
         scores, *arguments = random_batch(i)
         kind = EVERY_KIND[i % len(EVERY_KIND)]
+        check(as_kind(scores, kind), *arguments, input=kind)
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+@pytest.mark.parametrize("seed", range(0, 60, 20))
+def test_random_long_batches(level, seed, kind):
+    for offset in range(20):
+        scores, *arguments = long_batch(seed + offset)
+        check(as_kind(scores, kind), *arguments, input=kind)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("kind", EVERY_KIND)
+@pytest.mark.parametrize("seed", range(1000, 1600, 20))
+def test_very_many_random_long_batches(seed, kind):
+    for offset in range(20):
+        scores, *arguments = long_batch(seed + offset)
         check(as_kind(scores, kind), *arguments, input=kind)
 
 
@@ -240,9 +276,15 @@ def test_a_score_that_counts_for_the_softmax_alone(level, dtype):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_special_scores_of_one_sequence(level, value):
+@pytest.mark.parametrize(("classes", "in_place"), [(9, False), (9, True), (90, False), (90, True)])
+def test_special_scores_of_one_sequence(level, classes, in_place, value):
+    def run(scores, tokens):
+        over = scores.copy()
+        loss = fsl.ctc_loss(over, tokens, reduction="none", return_grad=True, grad_out=over if in_place else None)[0]
+        return loss, over if in_place else fsl.ctc_loss(scores, tokens, reduction="none", return_grad=True)[1]
+
     rng = np.random.default_rng(3)
-    scores, tokens = rng.normal(size=(3, 50, 9)), rng.integers(1, 9, (3, 12))
+    scores, tokens = rng.normal(size=(3, 50, classes)), rng.integers(1, 9, (3, 12))
     loss, gradient = run(scores, tokens)
     scores[1, 20:22] = value
     special, slope = run(scores, tokens)
@@ -279,6 +321,44 @@ def test_special_log_probability(level, value):
     np.testing.assert_array_equal(np.isnan(loss), [False, True])
     assert np.isnan(gradient[1]).all()
     assert not np.isnan(gradient[0]).any()
+
+
+# ---- halves of long sequences on several threads --------------------------------------------
+
+
+def mixed_batch(classes):
+    """Long sequences among short ones, and such as are refused, infeasible, empty, of weight 0, or not finite."""
+    rng = np.random.default_rng(8)
+    scores = rng.normal(size=(9, 3000, classes)).astype(np.float32)
+    scores[2] *= 300
+    scores[4, 1500:1503] = np.nan
+    scores[5, 2990] = -np.inf
+    scores[8, 5:2800:7, 1] = -400
+    frames = np.array([3000, 2500, 2000, 40, 2100, 3000, 0, 2600, 2999])
+    counts = np.array([200, 900, 300, 12, 300, 150, 0, 700, 400])
+    weight = np.array([1, 0, 1, 1, 1, 1, 1, 2, 1])
+    return scores, rng.integers(1, 9, (9, 900)), frames, counts, weight
+
+
+@pytest.mark.parametrize("classes", [9, 66])
+@pytest.mark.parametrize("chosen", [[0], [2], [4], [5], [8], [0, 3, 1], [7, 6, 8], list(range(9))])
+def test_threads_and_batch_mates_change_no_bit(level, chosen, classes):
+    scores, tokens, frames, counts, weight = mixed_batch(classes)
+
+    def run(index, threads, **options):
+        arguments = (scores[index], tokens[index], frames[index], counts[index])
+        return fsl.ctc_loss(*arguments, reduction="none", sample_weight=weight[index], num_threads=threads, **options)
+
+    expected = [run([i], 1, return_grad=True) for i in chosen]
+    for threads in (1, 2, 4, 16):
+        loss, gradient = run(chosen, threads, return_grad=True)
+        np.testing.assert_array_equal(loss, np.concatenate([one[0] for one in expected]))
+        np.testing.assert_array_equal(gradient, np.concatenate([one[1] for one in expected]))
+        np.testing.assert_array_equal(run(chosen, threads), loss)
+        over = scores[chosen]
+        arguments = (over, tokens[chosen], frames[chosen], counts[chosen])
+        fsl.ctc_loss(*arguments, reduction="none", sample_weight=weight[chosen], grad_out=over, num_threads=threads)
+        np.testing.assert_array_equal(over, gradient)
 
 
 # ---- checkpoints: alphas and emissions that are not kept as a whole ------------------------

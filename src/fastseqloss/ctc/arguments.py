@@ -70,19 +70,27 @@ def _require_feasible(sequences: Sequences, names: Names) -> None:
 
 
 def schedule_sequences(
-    lattice: Lattice, num_threads: int | None, per_class: float, per_frame: float, per_label: float
+    lattice: Lattice,
+    num_threads: int | None,
+    per_class: float,
+    per_frame: float,
+    per_label: float,
+    *,
+    workers_each: int = 1,
 ) -> tuple[NDArray[np.int64] | None, int]:
     """Return the order of the sequences, longest first, for several threads, else None; and the number of threads.
 
-    The costs are the nanoseconds, roughly, of a class at a frame, a frame, and a label at a frame.
+    The costs are the nanoseconds, roughly, of a class at a frame, a frame, and a label at a frame. A sequence may have
+    `workers_each` workers.
     """
     sequences = lattice.sequences
     batch, n_frames, n_classes = lattice.scores.values.shape
+    items = batch * workers_each
     per_frame += n_classes * per_class
     n_labels = len(sequences.table) - 4 * batch
-    if threads_for(num_threads, n_frames * (batch * per_frame + n_labels * per_label), batch) == 1:
+    if threads_for(num_threads, n_frames * (batch * per_frame + n_labels * per_label), items) == 1:
         return None, 1
-    return schedule(sequences.frames * (per_frame + sequences.lengths * per_label), num_threads)
+    return schedule(sequences.frames * (per_frame + sequences.lengths * per_label), num_threads, items)
 
 
 def as_star(star: Any, n_classes: int) -> int | None:

@@ -254,7 +254,7 @@ def named_ctc_loss(
     weight = as_weights("sample_weight", sample_weight, batch)
     gradient = as_gradient(scores, return_grad, grad_out)
     scale = length_scale(reduction, sequences.lengths, normalizer, weight)
-    order, threads = schedule_sequences(lattice, num_threads, *_COSTS)
+    order, threads = schedule_sequences(lattice, num_threads, *_COSTS, workers_each=2)
     loss = np.empty(batch)
     if batch:
         _kernel.ctc_loss[scores.type_name](

@@ -69,6 +69,22 @@ cdef inline void set_labels(LabelGraph *graph, const int64_t *labels, int64_t bl
         graph.u[i] = <int32_t> graph.used
 
 
+cdef inline void reverse_labels(LabelGraph *back, const LabelGraph *graph) noexcept nogil:
+    """Set the labels of a graph in reversed order, in another of the same sizes."""
+    cdef Py_ssize_t i, n = graph.n_labels
+    cdef int64_t frame = 0
+    back.classes, back.used = graph.classes, graph.used
+    memset(back.skip, 0, back.width * sizeof(float))
+    for i in range(back.width):
+        back.u[i] = <int32_t> graph.used
+    for i in range(n):
+        back.u[PAD + i] = graph.u[PAD + n - 1 - i]
+        if i > 0:
+            back.skip[PAD + i] = graph.skip[PAD + n - i]
+            frame += 1 if back.skip[PAD + i] > 0 else 2
+        back.need[i] = frame
+
+
 cdef inline Py_ssize_t first_alive(const LabelGraph *graph, Py_ssize_t frames_left) noexcept nogil:
     """First label from which the end is reachable in frames_left frames."""
     cdef Py_ssize_t lo = 0, hi = graph.n_labels, mid

@@ -18,6 +18,10 @@ from libc.string cimport memset
 
 from fastseqloss._kernels.ctc.fast cimport backward_sweep, forward_sweep
 from fastseqloss._kernels.ctc.general cimport general
+from fastseqloss._kernels.ctc.halves cimport (
+    Half, Halves, agree, backward_half, begin_halves, check_half, finish_halves, forward_half, is_long, join_halves,
+    lay_out_halves, run_halves,
+)
 from fastseqloss._kernels.ctc.labels cimport set_labels
 from fastseqloss._kernels.ctc.sequence cimport (
     LOGITS, Input, Sequence, fill_frames, lay_out_sequence, row,
@@ -25,7 +29,7 @@ from fastseqloss._kernels.ctc.sequence cimport (
 from fastseqloss._kernels.ctc.striped cimport run_striped
 from fastseqloss._kernels.ctc.stripes cimport Striped, lay_out_striped
 from fastseqloss._kernels.lattice.extended_range cimport DEAD, log_total
-from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
+from fastseqloss._kernels.parallel.threads cimport DONE, NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.simd.softmax cimport add_exactly, log64
 from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release, size_product, size_sum
 
@@ -57,20 +61,26 @@ cdef double lattice(Sequence *s, const floating *x, floating *g, bint *has_path)
     return total
 
 
-cdef double run_sequence(Sequence *s, const floating *x, floating *g, const int64_t *labels, Py_ssize_t n_frames,
-                         bint feasible) noexcept nogil:
-    """Loss of one sequence; its gradient, including padding, is written to g."""
-    cdef Striped striped
-    cdef double total
-    cdef bint has_path = True
+cdef bint begin_sequence(Sequence *s, floating *g, const int64_t *labels, Py_ssize_t n_frames, bint feasible,
+                         double *loss) noexcept nogil:
+    """Set the labels; False if the loss, and the gradient, which are set, do not depend on the scores.
+
+    The gradient of padding is written.
+    """
     fill_frames(s, g, s.frames, n_frames, 0)
     if s.scale == 0 or not feasible:
         fill_frames(s, g, 0, s.frames, 0)
-        return INFINITY if not feasible else 0
-    if s.frames == 0:
-        return 0
+    loss[0] = 0 if feasible else INFINITY
+    if s.scale == 0 or not feasible or s.frames == 0:
+        return False
     set_labels(&s.graph, labels, s.blank)
-    if s.by_state or not run_striped(&striped, s, x, g, &total):
+    return True
+
+
+cdef double end_sequence(Sequence *s, const floating *x, floating *g, bint good, double total) noexcept nogil:
+    """Loss of a sequence from the log-likelihood of its lattice; unless good, another path computes it."""
+    cdef bint has_path = True
+    if not good:
         total = lattice(s, x, g, &has_path)
     if not has_path:
         fill_frames(s, g, 0, s.frames, 0)
@@ -83,6 +93,22 @@ cdef double run_sequence(Sequence *s, const floating *x, floating *g, const int6
     elif s.input == LOGITS and total < 0:
         total = 0  # negative by rounding only
     return total
+
+
+cdef double run_sequence(Sequence *s, const floating *x, floating *g, const int64_t *labels, Py_ssize_t n_frames,
+                         bint feasible) noexcept nogil:
+    """Loss of one sequence; its gradient, including padding, is written to g."""
+    cdef Striped striped
+    cdef Halves halves
+    cdef double total = 0
+    cdef bint good
+    if not begin_sequence(s, g, labels, n_frames, feasible, &total):
+        return total
+    if is_long(s):
+        good = run_halves(&halves, s, x, g, &total)
+    else:
+        good = not s.by_state and run_striped(&striped, s, x, g, &total)
+    return end_sequence(s, x, g, good, total)
 
 
 # Arguments of a call, and its workspace.
@@ -101,45 +127,163 @@ cdef struct Batch:
     Workspace positions, arrays
 
 
-cdef void run_worker(const Batch *batch, const floating *x, floating *g, Loop *loop, int worker) noexcept nogil:
+cdef void lay_out(const Batch *batch, Py_ssize_t b, int worker, Py_ssize_t part, Py_ssize_t itemsize,
+                        Sequence *s) noexcept nogil:
+    """Lay out sequence b in a part of the workspace."""
+    s[0] = batch.common
+    s.frames, s.graph.n_labels, s.scale = batch.logit_lengths[b], batch.label_lengths[b], batch.scale[b]
+    s.graph.position = <int32_t *> part_of(&batch.positions, worker)
+    lay_out_sequence(s, itemsize, part_of(&batch.arrays, part))
+
+
+cdef inline double run_whole(const Batch *batch, const floating *x, floating *g, Py_ssize_t b, int worker,
+                             Py_ssize_t part) noexcept nogil:
+    """Loss of sequence b."""
     cdef Sequence s
+    lay_out(batch, b, worker, part, sizeof(floating), &s)
+    return run_sequence(&s, x + b * batch.x_step, g + b * batch.g_step, batch.labels + batch.starts[b], batch.n_frames,
+                        batch.logit_lengths[b] >= batch.frames_needed[b])
+
+
+cdef inline Py_ssize_t sequence_of(const Batch *batch, Py_ssize_t i) noexcept nogil:
+    """Sequence number i in the order."""
+    return batch.order[i] if batch.order != NULL else i
+
+
+cdef void run_worker(const Batch *batch, const floating *x, floating *g, Loop *loop, int worker) noexcept nogil:
     cdef Py_ssize_t first, last = 0, i, b
     while next_items(loop, worker, &first, &last):
         for i in range(first, last):
-            b = batch.order[i] if batch.order != NULL else i
-            s = batch.common
-            s.frames, s.graph.n_labels, s.scale = batch.logit_lengths[b], batch.label_lengths[b], batch.scale[b]
-            s.graph.position = <int32_t *> part_of(&batch.positions, worker)
-            lay_out_sequence(&s, sizeof(floating), part_of(&batch.arrays, worker))
-            batch.loss[b] = run_sequence(&s, x + b * batch.x_step, g + b * batch.g_step,
-                                         batch.labels + batch.starts[b], batch.n_frames,
-                                         batch.logit_lengths[b] >= batch.frames_needed[b])
+            b = sequence_of(batch, i)
+            batch.loss[b] = run_whole(batch, x, g, b, worker, worker)
 
 
-cdef Status run_batch(Batch *batch, const floating *x, floating *g, int num_threads) noexcept nogil:
-    """Run all sequences; x and g are the first one's. Allocates the workspace; does not need the GIL."""
+# ---- few long sequences: two workers run the halves of each --------------------------------
+
+cdef enum Phase:
+    FORWARD
+    CHECK
+    BACKWARD
+    END
+
+
+cdef struct Task:
+    Sequence s
+    Halves halves
+    double total
+    bint in_halves  # else the sequence is run as a whole, in the first phase
+
+
+cdef void begin_task(const Batch *batch, Task *task, floating *g, Py_ssize_t i) noexcept nogil:
+    cdef Py_ssize_t b = sequence_of(batch, i)
+    cdef const int64_t *labels = batch.labels + batch.starts[b]
+    lay_out(batch, b, 0, i, sizeof(floating), &task.s)
+    task.in_halves = is_long(&task.s)
+    if task.in_halves:
+        task.in_halves = begin_sequence(&task.s, g + b * batch.g_step, labels, batch.n_frames,
+                                        batch.logit_lengths[b] >= batch.frames_needed[b], &batch.loss[b])
+    if task.in_halves:
+        begin_halves(&task.halves, &task.s, sizeof(floating))
+
+
+cdef void run_half(const Batch *batch, Task *task, const floating *x, floating *g, Phase phase, Py_ssize_t item,
+                   int worker) noexcept nogil:
+    """Run a phase of a half; item 2 i + h is half h of sequence i in the order."""
+    cdef Py_ssize_t b = sequence_of(batch, item // 2)
+    cdef Half *half = &task.halves.half[item % 2]
+    cdef const floating *scores = x + b * batch.x_step
+    cdef floating *gradient = g + b * batch.g_step
+    cdef bint good
+    if not task.in_halves:
+        if phase == FORWARD and item % 2 == 0:
+            batch.loss[b] = run_whole(batch, x, g, b, worker, item // 2)
+    elif phase == FORWARD:
+        forward_half(half, scores, gradient)
+    elif phase == CHECK and half.good:
+        check_half(half, scores, gradient)
+    elif phase == BACKWARD and half.good:
+        backward_half(half, scores, gradient)
+    elif phase == END and item % 2 == 0:
+        good = finish_halves(&task.halves, &task.s, scores, gradient)
+        batch.loss[b] = end_sequence(&task.s, scores, gradient, good, task.total)
+
+
+cdef void run_phase(const Batch *batch, Task *tasks, const floating *x, floating *g, Phase phase, Loop *loop,
+                    int worker) noexcept nogil:
+    cdef Py_ssize_t first, last = 0, item
+    while next_items(loop, worker, &first, &last):
+        for item in range(first, last):
+            run_half(batch, &tasks[item // 2], x, g, phase, item, worker)
+
+
+cdef Status run_in_halves(const Batch *batch, const floating *x, floating *g, int num_threads) noexcept nogil:
+    """Run all sequences; a worker for each half of a long one."""
     cdef Loop loop
-    cdef Striped striped
-    cdef Sequence *s = &batch.common
-    cdef size_t own = 0
-    cdef Py_ssize_t b
-    for b in range(batch.n):
-        s.frames, s.graph.n_labels = batch.logit_lengths[b], batch.label_lengths[b]
-        own = max(own, lay_out_sequence(s, sizeof(floating), 0))
-        if not s.by_state:
-            own = max(own, lay_out_striped(&striped, s, s.after_frames))
-    # The array that maps classes to indices, one for each worker, must be zero.
-    if not (allocate(&batch.arrays, 0, own, num_threads, False)
-            and allocate(&batch.positions, 0, size_product(s.n_classes, sizeof(int32_t)), num_threads, True)):
-        release(&batch.arrays)
-        return NO_MEMORY
+    cdef Task *tasks = <Task *> batch.arrays.common
+    cdef Task *task
+    cdef Py_ssize_t i, phase
+    for i in range(batch.n):
+        begin_task(batch, &tasks[i], g, i)
+    for phase in range(FORWARD, END + 1):
+        begin(&loop, 2 * batch.n, num_threads)
+        while enter(&loop):
+            with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
+                run_phase(batch, tasks, x, g, <Phase> phase, &loop, threadid())
+        if loop.status != DONE:
+            break
+        for i in range(batch.n):
+            task = &tasks[i]
+            if task.in_halves and phase == FORWARD:
+                join_halves(&task.halves, &task.s, &task.total)
+            elif task.in_halves and phase == CHECK:
+                agree(&task.halves)
+    return loop.status
+
+
+cdef Status run_whole_sequences(const Batch *batch, const floating *x, floating *g, int num_threads) noexcept nogil:
+    """Run all sequences, one worker for each."""
+    cdef Loop loop
     begin(&loop, batch.n, num_threads)
     while enter(&loop):
         with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
             run_worker(batch, x, g, &loop, threadid())
+    return loop.status
+
+
+cdef Status run_batch(Batch *batch, const floating *x, floating *g, int num_threads) noexcept nogil:
+    """Run all sequences; x and g are the first one's. Allocates the workspace; does not need the GIL."""
+    cdef Striped striped
+    cdef Halves halves
+    cdef Sequence *s = &batch.common
+    cdef Status status
+    cdef size_t own = 0
+    cdef Py_ssize_t b, n_long = 0
+    cdef bint in_halves
+    for b in range(batch.n):
+        s.frames, s.graph.n_labels = batch.logit_lengths[b], batch.label_lengths[b]
+        own = max(own, lay_out_sequence(s, sizeof(floating), 0))
+        if is_long(s):
+            own = max(own, lay_out_halves(&halves, s, sizeof(floating), s.after_frames))
+            n_long += 1
+        elif not s.by_state:
+            own = max(own, lay_out_striped(&striped, s, s.frames, s.after_frames))
+    # If not, every worker has its share of the sequences, or nearly so.
+    in_halves = n_long > 0 and batch.n < 2 * num_threads and batch.n % num_threads > 0
+    if not in_halves:
+        num_threads = <int> min(<Py_ssize_t> num_threads, batch.n)
+    # The array that maps classes to indices, one for each worker, must be zero.
+    if not (allocate(&batch.arrays, size_product(batch.n, sizeof(Task)) if in_halves else 0, own,
+                     batch.n if in_halves else num_threads, False)
+            and allocate(&batch.positions, 0, size_product(s.n_classes, sizeof(int32_t)), num_threads, True)):
+        release(&batch.arrays)
+        return NO_MEMORY
+    if in_halves:
+        status = run_in_halves(batch, x, g, num_threads)
+    else:
+        status = run_whole_sequences(batch, x, g, num_threads)
     release(&batch.arrays)
     release(&batch.positions)
-    return loop.status
+    return status
 
 
 def ctc_loss(const floating[:, :, :] logits, const int64_t[::1] table, const double[::1] scale,

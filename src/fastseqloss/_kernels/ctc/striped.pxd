@@ -45,6 +45,9 @@ cdef extern from "ctc/stripes.h" nogil:
                                              Py_ssize_t hi) noexcept
     Py_ssize_t refresh "fsl_ctc_stripe_refresh"(const Stripes *s, double *row, Py_ssize_t lo, Py_ssize_t hi,
                                                 Py_ssize_t label, Py_ssize_t blank) noexcept
+    void betas_from "fsl_ctc_stripe_betas_from"(
+        const Stripes *s, const double *exponents, const Stripes *other, double *row, Py_ssize_t lo, Py_ssize_t hi,
+        Py_ssize_t n_labels, double unit, double total) noexcept
     void change_beta "fsl_ctc_stripe_change"(const Stripes *s, Py_ssize_t lo, Py_ssize_t hi) noexcept
 
 
@@ -89,7 +92,7 @@ cdef inline Py_ssize_t forward_block(Striped *z, Sequence *s, const floating *x,
     Returns the number of segments, each with its own exponents, or -1 if the path refuses the sequence. A part of the
     blocks has been run as a whole before, so nothing that matters there is out of range.
     """
-    cdef Py_ssize_t t = start, k = 0, lo, hi, steps, filled = z.stripes.blocks, tile, last
+    cdef Py_ssize_t t = start, k = 0, lo, hi, steps, window, filled = z.stripes.blocks, tile, last
     cdef double *rows[FRAMES + 1]
     cdef double *y
     cdef bint whole = cone_lo == 0 and cone_hi == z.stripes.blocks, raised, connected, bad
@@ -98,13 +101,17 @@ cdef inline Py_ssize_t forward_block(Striped *z, Sequence *s, const floating *x,
         steps = window_from(z, t, stop)
         if steps == 0:
             return -1
-        hi = min((reachable_groups(&s.graph, t + steps) - 1) // z.stripes.block + 1, cone_hi)
+        window = steps
+        if z.other != NULL and t + steps == z.tiles.frames - 1:  # the exponents serve the step to the other half, too
+            steps = min(steps, STRIPE_WINDOW - 1)
+            window = steps + 1
+        hi = min((reachable_groups(&s.graph, t + window) - 1) // z.stripes.block + 1, cone_hi)
         lo = min(max(first_alive(&s.graph, s.frames - 1 - t) // z.stripes.block, cone_lo), hi - 1)
         clear(z, t - start, k, filled, hi)
         filled = hi
         k += 1
         connected = set_exponents(&z.stripes, alphas_of(z, t - start), exponents_of(z, k - 1), exponents_of(z, k), lo,
-                                  hi, steps)
+                                  hi, window)
         bad = set_factors(&z.stripes, exponents_of(z, k - 1), exponents_of(z, k), lo, hi)
         raised = refresh_row(z, s, t, alphas_of(z, t - start), lo, hi)
         if whole:
@@ -147,9 +154,9 @@ cdef inline Py_ssize_t forward_sweep(Striped *z, Sequence *s, const floating *x,
         return -1
     first_row(z, s)
     for j in range(z.n_blocks):
-        start, stop = j * z.block, min((j + 1) * z.block, s.frames - 1)
+        start, stop = j * z.block, min((j + 1) * z.block, z.tiles.frames - 1)
         if j > 0:
-            memcpy(z.rows, last_alphas(z, s, j - 1), row * sizeof(double))
+            memcpy(z.rows, last_row(z, j - 1), row * sizeof(double))
             memcpy(z.exponents, exponents_of(z, k), size * sizeof(double))
         if z.n_blocks > 1:
             checkpoint = z.checkpoints + j * (row + size)
@@ -164,19 +171,19 @@ cdef inline Py_ssize_t forward_sweep(Striped *z, Sequence *s, const floating *x,
     return k
 
 
-cdef inline double *last_alphas(const Striped *z, const Sequence *s, Py_ssize_t j) noexcept nogil:
+cdef inline double *last_row(const Striped *z, Py_ssize_t j) noexcept nogil:
     """Alphas of the last frame of block j."""
-    cdef Py_ssize_t steps = min((j + 1) * z.block, s.frames - 1) - j * z.block
+    cdef Py_ssize_t steps = min((j + 1) * z.block, z.tiles.frames - 1) - j * z.block
     return alphas_of(z, steps)
 
 
 cdef inline Py_ssize_t run_block_again(Striped *z, Sequence *s, const floating *x, floating *g, Py_ssize_t j,
                                        Py_ssize_t cone_lo, Py_ssize_t cone_hi) noexcept nogil:
     """Run block j from its checkpoint; the tile of the frame after its last one is there."""
-    cdef Py_ssize_t start = j * z.block, stop = min((j + 1) * z.block, s.frames - 1)
+    cdef Py_ssize_t start = j * z.block, stop = min((j + 1) * z.block, z.tiles.frames - 1)
     cdef Py_ssize_t row = z.stripes.row, size = z.stripes.size
     cdef double *checkpoint = z.checkpoints + j * (row + size)
-    open_again(&z.tiles, s, x, start // FRAMES, stop // FRAMES if stop < s.frames - 1 else z.tiles.n)
+    open_again(&z.tiles, s, x, start // FRAMES, stop // FRAMES if stop < z.tiles.frames - 1 else z.tiles.n)
     z.spread_tile = -1
     memcpy(z.rows, checkpoint, row * sizeof(double))
     memcpy(z.exponents, checkpoint + row, size * sizeof(double))
@@ -265,6 +272,20 @@ cdef inline void last_betas(Striped *z, const Sequence *s, const double *alphas_
     forget_unreachable(z, &s.graph, t)
 
 
+cdef inline void joined_betas(Striped *z, const Sequence *s, const Segment *segment,
+                              const double *exponents) noexcept nogil:
+    """Beta times emission of the first frame of the other half, from its alphas."""
+    clear_betas(z, 0, z.stripes.blocks)
+    z.lo, z.hi = segment.lo, segment.hi
+    z.tile_lo, z.tile_hi = z.lo, z.hi
+    clear_posteriors(z, FRAMES, z.lo, z.hi)
+    fill(z.stripes.post_b, FRAMES * LANES, 0)
+    betas_from(&z.stripes, exponents, &z.other.stripes, z.other.last_alphas, z.other.last_lo, z.other.last_hi,
+               s.graph.n_labels, z.unit, z.total)
+    z.label = z.blank = s.graph.n_labels - 1
+    forget_unreachable(z, &s.graph, z.tiles.frames)
+
+
 cdef inline void bound_blocks(Striped *z, const Segment *segment, Py_ssize_t stop) noexcept nogil:
     """Set the blocks of beta for the steps to frames of a tile before frame `stop`."""
     if not z.keep:
@@ -347,9 +368,13 @@ cdef inline bint backward_sweep(Striped *z, Sequence *s, const floating *x, floa
         else:
             if k < 0:
                 k = run_block_again(z, s, x, g, j, 0, z.stripes.blocks)
-            last_betas(z, s, last_alphas(z, s, j), exponents_of(z, k), total)
-            if (s.frames - 1) % FRAMES == 0:
-                close_tile(z, s, g, (s.frames - 1) // FRAMES, write)
+            if z.other != NULL:
+                z.segment[k].stop = z.tiles.frames
+                joined_betas(z, s, &z.segment[k], exponents_of(z, k))
+            else:
+                last_betas(z, s, last_row(z, j), exponents_of(z, k), total)
+                if (s.frames - 1) % FRAMES == 0:
+                    close_tile(z, s, g, (s.frames - 1) // FRAMES, write)
         if not backward_block(z, s, g, start, k, write):
             return False
     return True
@@ -357,18 +382,36 @@ cdef inline bint backward_sweep(Striped *z, Sequence *s, const floating *x, floa
 
 # ---- a sequence -----------------------------------------------------------------------------
 
+cdef inline bint checks_first(const Striped *z, const Sequence *s) noexcept nogil:
+    """Return True if a sweep must check the bound on beta before anything is overwritten, or without gradient."""
+    return z.raised and (not s.with_grad or s.in_place and not z.tiles.gathered)
+
+
+cdef inline Py_ssize_t again(const Striped *z, Py_ssize_t k) noexcept nogil:
+    """Segments of the last block for a further backward sweep."""
+    return -1 if z.n_blocks > 1 else k
+
+
+cdef inline bint check_bound(Striped *z, Sequence *s, const floating *x, floating *g, Py_ssize_t k,
+                             double total) noexcept nogil:
+    """Run the backward sweep for its check alone; returns False if beta is not bounded."""
+    if z.n_blocks > 1:
+        z.keep = True
+    return backward_sweep(z, s, x, g, k if z.keep and s.with_grad else again(z, k), total, False)
+
+
 cdef inline bint run_striped(Striped *z, Sequence *s, const floating *x, floating *g, double *total) noexcept nogil:
     """Log-likelihood of the lattice, and the gradient; False if another path must compute them."""
     cdef Py_ssize_t k, n = s.graph.n_labels
     cdef double b, l = 0, eb, el = DEAD, unit, sum
     cdef double *alphas
-    lay_out_striped(z, s, s.after_frames)
+    lay_out_striped(z, s, s.frames, s.after_frames)
     set_stripes(z, s)
     k = forward_sweep(z, s, x, g)
     if k < 0:
         return False
     add_logs(&z.tiles)
-    alphas = last_alphas(z, s, z.n_blocks - 1)
+    alphas = last_row(z, z.n_blocks - 1)
     b, eb = label_in(&z.stripes, alphas, n)[z.stripes.block], exponents_of(z, k)[z.stripes.place[n]]
     if n:
         l, el = label_in(&z.stripes, alphas, n - 1)[0], exponents_of(z, k)[z.stripes.place[n - 1]]
@@ -377,11 +420,10 @@ cdef inline bint run_striped(Striped *z, Sequence *s, const floating *x, floatin
     unit = larger_exponent(b, eb, l, el)
     sum = b * pow2(eb - unit) + l * pow2(el - unit)
     total[0] = log_total(b, eb, l, el)
-    if z.raised and (not s.with_grad or s.in_place and not z.tiles.gathered):  # before anything is overwritten
-        if z.n_blocks > 1:
-            z.keep, k = True, -1
-        if not backward_sweep(z, s, x, g, k, sum, False):
+    if checks_first(z, s):
+        if not check_bound(z, s, x, g, k, sum):
             return False
+        k = again(z, k)
     if s.with_grad and not backward_sweep(z, s, x, g, k, sum, True):
         return False
     add_exactly(&s.log_norm, &s.log_rest, z.tiles.log_norm)

@@ -66,14 +66,22 @@ cdef struct Striped:
     Py_ssize_t lo, hi                             # blocks of beta that are not 0
     Py_ssize_t tile_lo, tile_hi                   # blocks with posteriors in the tile
     Py_ssize_t label, blank                       # latest states that are still reachable, of betas
+    # a half of a sequence
+    const Striped *other                          # the other half, or NULL
+    double *last_alphas                           # [row + size] alphas of the last frame and their exponents
+    Py_ssize_t last_lo, last_hi                   # blocks of the last segment
+    double total, unit                            # sum over all paths as total * 2^unit
 
 
 # ---- layout ---------------------------------------------------------------------------------
 
-cdef inline uintptr_t lay_out_striped(Striped *z, const Sequence *s, uintptr_t base) noexcept nogil:
-    """Set the sizes of a sequence and lay out its arrays from `base` on; returns the end address."""
+cdef inline uintptr_t lay_out_striped(Striped *z, const Sequence *s, Py_ssize_t frames, uintptr_t base) noexcept nogil:
+    """Set the sizes of a sequence and lay out its arrays from `base` on; returns the end address.
+
+    `frames` is the number of frames of the sequence, or of its half.
+    """
     cdef uintptr_t cursor = base
-    cdef Py_ssize_t steps = max(s.frames - 1, 1), size, row
+    cdef Py_ssize_t steps = max(frames - 1, 1), size, row
     cdef Stripes *stripes = &z.stripes
     stripe_sizes(stripes, s.graph.n_labels)
     size, row = stripes.size * sizeof(double), stripes.row * sizeof(double)
@@ -84,11 +92,13 @@ cdef inline uintptr_t lay_out_striped(Striped *z, const Sequence *s, uintptr_t b
             z.block += FRAMES
     z.n_blocks = (steps + z.block - 1) // z.block
     z.keep = s.with_grad
+    z.other, z.tiles.frames = NULL, frames
     lay_out_tiles(&z.tiles, s, z.block, &cursor)
     z.rows = <double *> take(&cursor, z.block + 1 if z.keep or z.n_blocks > 1 else ROLLING, row)
     z.exponents = <double *> take(&cursor, z.block + 2, size)
     z.segment = <Segment *> take(&cursor, z.block + 2, sizeof(Segment))
     z.checkpoints = <double *> take(&cursor, z.n_blocks, row + size)
+    z.last_alphas = <double *> take(&cursor, 1 if frames < s.frames else 0, row + size)
     z.history = <History *> take(&cursor, z.n_blocks, sizeof(History))
     stripes.place = <int32_t *> take(&cursor, stripes.size, sizeof(int32_t))
     stripes.u = <int32_t *> take(&cursor, stripes.size, sizeof(int32_t))

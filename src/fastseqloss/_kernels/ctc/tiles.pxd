@@ -64,7 +64,8 @@ cdef enum:
 
 
 cdef struct Tiles:
-    Py_ssize_t n, kept     # tiles of the sequence; tiles whose emissions are kept, the latest ones
+    Py_ssize_t frames      # frames in tiles: all of the sequence, or a half
+    Py_ssize_t n, kept     # their number; tiles whose emissions are kept, the latest ones
     Py_ssize_t opened      # tiles opened so far
     bint gathered          # a tile holds the classes that occur in the labels, and not all classes
     Py_ssize_t width       # classes of a tile, one of them, whose emissions are 0, for padding states
@@ -84,7 +85,7 @@ cdef inline void lay_out_tiles(Tiles *z, const Sequence *s, Py_ssize_t block, ui
     z.width = s.emission_width if z.gathered else s.n_classes + 1
     z.blank = 0 if z.gathered else s.blank
     tile = z.width * FRAMES * sizeof(double)
-    z.n = (s.frames + FRAMES - 1) // FRAMES
+    z.n = (z.frames + FRAMES - 1) // FRAMES
     z.kept = z.n
     if size_product(z.n, tile) > <size_t> KEPT_TILES:
         z.kept = min(z.n, block // FRAMES + 6)  # a block, and the frames of a window ahead
@@ -127,8 +128,8 @@ cdef inline void add_logs(Tiles *z) noexcept nogil:
         z.product[i] = 1
 
 
-cdef inline int frames_of(const Sequence *s, Py_ssize_t tile) noexcept nogil:
-    return <int> min(<Py_ssize_t> FRAMES, s.frames - tile * FRAMES)
+cdef inline int frames_of(const Tiles *z, Py_ssize_t tile) noexcept nogil:
+    return <int> min(<Py_ssize_t> FRAMES, z.frames - tile * FRAMES)
 
 
 cdef inline void read_tile(Tiles *z, const Sequence *s, const floating *x, Py_ssize_t tile, double *spans,
@@ -141,7 +142,7 @@ cdef inline void read_tile(Tiles *z, const Sequence *s, const floating *x, Py_ss
     cdef const floating *first = x + tile * FRAMES * s.x_stride
     cdef double *y = emissions_of(z, tile)
     cdef double *sum = z.sum + tile * FRAMES
-    cdef int n = frames_of(s, tile)
+    cdef int n = frames_of(z, tile)
     if s.input == LOGITS:
         if floating is float:
             open_tile_f32(first, s.x_stride, n, s.n_classes, <float *> z.scratch, y, sum, spans)
@@ -175,7 +176,7 @@ cdef inline void open_tile(Tiles *z, const Sequence *s, const floating *x, Py_ss
     cdef double *sum = z.sum + tile * FRAMES
     cdef Py_ssize_t i
     read_tile(z, s, x, tile, cost, most)
-    for i in range(frames_of(s, tile)):
+    for i in range(frames_of(z, tile)):
         if s.input == LOGITS:
             z.product[i] *= sum[i]
             if not cost[i] <= BUDGET:
@@ -206,9 +207,9 @@ cdef inline void emit_gathered(Tiles *z, const Sequence *s, const floating *x, P
     """Emissions of a tile whose scores have been gathered; sets the same as read_tile."""
     cdef double *y = emissions_of(z, tile)
     if floating is float:
-        open_columns_f32(<float *> z.scratch, frames_of(s, tile), s.graph.used, y, sum, spans, most)
+        open_columns_f32(<float *> z.scratch, frames_of(z, tile), s.graph.used, y, sum, spans, most)
     else:
-        open_columns_f64(<double *> z.scratch, frames_of(s, tile), s.graph.used, y, sum, spans, most)
+        open_columns_f64(<double *> z.scratch, frames_of(z, tile), s.graph.used, y, sum, spans, most)
 
 
 cdef inline void open_gathered(Tiles *z, Sequence *s, const floating *x, floating *g, Py_ssize_t tile) noexcept nogil:
@@ -219,21 +220,21 @@ cdef inline void open_gathered(Tiles *z, Sequence *s, const floating *x, floatin
     cdef double *cost = z.cost + tile * FRAMES
     cdef double *sum = z.sum + tile * FRAMES
     cdef Py_ssize_t i, t
-    for i in range(frames_of(s, tile)):
+    for i in range(frames_of(z, tile)):
         t = tile * FRAMES + i
         if s.in_place:
             keep_scores(s, x, t)
         dense_pass(s, x, g, t, &row_max[i], &row_sum[i])
         gather(z, s, x, t)
     emit_gathered(z, s, x, tile, sum, cost, most)
-    for i in range(frames_of(s, tile)):
+    for i in range(frames_of(z, tile)):
         t = tile * FRAMES + i
         s.cost[t] = cost[i]
         if isnan(sum[i]) or not cost[i] <= BUDGET:  # other paths accept an emission of 0
             s.cost[t] = emit_frame(s, x, t, <double *> z.scratch, &most[i])
         s.is_nan |= isnan(s.cost[t]) or isnan(row_sum[i])
         normalise(s, t, most[i], row_max[i], row_sum[i])
-    s.opened = tile * FRAMES + frames_of(s, tile)
+    s.opened = tile * FRAMES + frames_of(z, tile)
 
 
 cdef inline void open_probabilities(Tiles *z, Sequence *s, const floating *x, floating *g,
@@ -241,7 +242,7 @@ cdef inline void open_probabilities(Tiles *z, Sequence *s, const floating *x, fl
     """Open the frames of a tile of probabilities."""
     cdef double *y = <double *> z.scratch
     cdef Py_ssize_t i, t
-    for i in range(frames_of(s, tile)):
+    for i in range(frames_of(z, tile)):
         t = tile * FRAMES + i
         open_frame(s, x, g, t, y + i * z.width)
         z.cost[t] = s.cost[t]
@@ -274,7 +275,7 @@ cdef inline void open_again(Tiles *z, Sequence *s, const floating *x, Py_ssize_t
         if not z.gathered:
             read_tile(z, s, x, tile, spans, most)
             continue
-        for i in range(frames_of(s, tile)):
+        for i in range(frames_of(z, tile)):
             if s.input == PROBS:
                 emit_frame(s, x, tile * FRAMES + i, y + i * z.width, &most[i])
             else:
@@ -289,11 +290,11 @@ cdef inline void write_gathered(Tiles *z, Sequence *s, floating *g, Py_ssize_t t
     """Write the gradient of a tile of the classes that occur."""
     cdef double factor[FRAMES]
     cdef double *y = emissions_of(z, tile)
-    cdef int n = frames_of(s, tile)
+    cdef int n = frames_of(z, tile)
     cdef floating *first = g + tile * FRAMES * s.g_stride
     cdef Py_ssize_t i, k
     for i in range(FRAMES):
-        factor[i] = s.scale * s.coefficient[min(tile * FRAMES + i, s.frames - 1)] if s.input == LOGITS else 0
+        factor[i] = s.scale * s.coefficient[min(tile * FRAMES + i, z.frames - 1)] if s.input == LOGITS else 0
     if s.input == PROBS:
         for k in range(s.graph.used):
             for i in range(n):
@@ -311,7 +312,7 @@ cdef inline void write_tile(Tiles *z, Sequence *s, floating *g, Py_ssize_t tile)
     cdef floating *first = g + tile * FRAMES * s.g_stride
     cdef double *y = emissions_of(z, tile)
     cdef double *sum = z.sum + tile * FRAMES
-    cdef int n = frames_of(s, tile)
+    cdef int n = frames_of(z, tile)
     if z.gathered:
         write_gathered(z, s, g, tile)
     elif s.input == LOGITS:
