@@ -161,20 +161,19 @@ def test_very_many_random_batches(seed):
         check(as_kind(scores, kind), *arguments, input=kind)
 
 
-@pytest.mark.parametrize("kind", EVERY_KIND)
-@pytest.mark.parametrize("seed", range(0, 60, 20))
-def test_random_long_batches(level, seed, kind):
-    for offset in range(20):
+@pytest.mark.parametrize(("kind", "seed"), spread(EVERY_KIND, range(0, 60, 3), every=20))
+def test_random_long_batches(level, kind, seed):
+    for offset in range(3):
         scores, *arguments = long_batch(seed + offset)
         check(as_kind(scores, kind), *arguments, input=kind)
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("kind", EVERY_KIND)
 @pytest.mark.parametrize("seed", range(1000, 1600, 20))
-def test_very_many_random_long_batches(seed, kind):
-    for offset in range(20):
-        scores, *arguments = long_batch(seed + offset)
+def test_very_many_random_long_batches(seed):
+    for i in range(seed, seed + 20):
+        scores, *arguments = long_batch(i)
+        kind = EVERY_KIND[i % len(EVERY_KIND)]
         check(as_kind(scores, kind), *arguments, input=kind)
 
 
@@ -340,8 +339,10 @@ def mixed_batch(classes):
     return scores, rng.integers(1, 9, (9, 900)), frames, counts, weight
 
 
-@pytest.mark.parametrize("classes", [9, 66])
-@pytest.mark.parametrize("chosen", [[0], [2], [4], [5], [8], [0, 3, 1], [7, 6, 8], list(range(9))])
+@pytest.mark.parametrize(
+    ("chosen", "classes"),
+    spread([[0], [2], [4], [5], [8], [0, 3, 1], [7, 6, 8], list(range(9))], [9, 66], every=2),
+)
 def test_threads_and_batch_mates_change_no_bit(level, chosen, classes):
     scores, tokens, frames, counts, weight = mixed_batch(classes)
 
