@@ -320,3 +320,17 @@ def test_nodes_on_no_path_have_no_gradient(dtype, topology, level):
     gradient = fsl.rnnt_simple_loss(np.zeros((1, 2), dtype), lm, [1], topology="modified", return_grad=True)[1]
     np.testing.assert_array_equal(gradient.lm, [[0.5, -0.5], [0, 0]])
     np.testing.assert_array_equal(gradient.am, [[0.5, -0.5]])
+
+
+@pytest.mark.parametrize("terms", [1, 700])
+def test_products_in_blocks(monkeypatch, terms):
+    """Between blocks of a product of matrices Python looks at signals."""
+    rng = np.random.default_rng(4)
+    am, lm = rng.normal(size=(2, 40, 90)), rng.normal(size=(2, 6, 90))
+    labels = rng.integers(1, 90, (2, 5))
+    loss, grad = fsl.rnnt_simple_loss(am, lm, labels, return_grad=True)
+    monkeypatch.setattr("fastseqloss.transducer.simple._MOST_TERMS", terms)
+    other, other_grad = fsl.rnnt_simple_loss(am, lm, labels, return_grad=True)
+    assert other == pytest.approx(loss, rel=1e-13)
+    for a, b in zip(other_grad, grad, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-14)

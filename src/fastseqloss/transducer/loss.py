@@ -225,8 +225,8 @@ def rnnt_loss(
     probabilities only the blank and the labels matter.
 
     The working memory is 36 bytes (40 for float64) for each node of the sequences in progress: one
-    per thread, or a group with about 4 million scores. With ``grad_out=logits`` the call needs no
-    other large array. Replaces ``torchaudio.functional.rnnt_loss``, ``warp_rnnt`` and
+    per thread, or at most three whose frames the threads share. With ``grad_out=logits`` the call
+    needs no other large array. Replaces ``torchaudio.functional.rnnt_loss``, ``warp_rnnt`` and
     ``k2.rnnt_loss_pruned``.
 
     References

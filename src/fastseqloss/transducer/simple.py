@@ -34,6 +34,7 @@ else:
 # Normalisers that are smaller lack digits: below the normal numbers, products count as 0.
 _LEAST = {np.dtype(np.float32): 1e-25, np.dtype(np.float64): 1e-250}
 
+_MOST_TERMS = 1 << 30  # of a product of matrices: some tenths of a second between checks for signals
 _FEW = 64  # classes: float64 takes little longer than float32, and its errors cannot be seen
 
 _NAMES = Names(logits="lm")
@@ -466,8 +467,11 @@ class _Sequence:
     @staticmethod
     def _product(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
         product = np.empty((len(a), b.shape[1]), a.dtype)
+        rows = max(1, _MOST_TERMS // max(1, b.size))
         with np.errstate(all="ignore"):
-            return np.matmul(a, b, out=product)
+            for start in range(0, len(a), rows):
+                np.matmul(a[start : start + rows], b, out=product[start : start + rows])
+        return product
 
     def _write(self, am_out: NDArray[Any] | None, lm_out: NDArray[Any] | None, scale: float) -> None:
         """Write the gradients of am and lm, unless None, after `solve`."""

@@ -5,6 +5,7 @@
 #include <float.h>
 
 #include "lattice/extended_range.h"
+#include "simd/tile.h"
 #include "simd/softmax_row.h"
 
 /* exp(x - m) for x <= m, with an error relative to the result; 0 below the normal numbers, which slow products down.
@@ -49,6 +50,18 @@ FSL_UNUSED static void fsl_simple_values(ptrdiff_t n, const double *restrict m, 
 {
     FSL_SIMD()
     for (ptrdiff_t u = 0; u < n; u++) out[u] = m[u] * fsl_pow2(e[u]);
+}
+
+/* Adds factor * e to both rows. */
+FSL_UNUSED static void fsl_simple_add(const double *restrict e, ptrdiff_t n, double factor, double *restrict a,
+                                      double *restrict b)
+{
+    FSL_SIMD()
+    for (ptrdiff_t c = 0; c < n; c++) {
+        const double p = factor * e[c];
+        a[c] += p;
+        b[c] += p;
+    }
 }
 
 #include "simd/float32.inc.h"

@@ -29,7 +29,7 @@ FSL_UNUSED static double FSL_NAME(fsl_simple_cell)(const FSL_REAL *restrict am, 
     }
     m = m == -INFINITY ? 0 : m;
     FSL_SIMD()
-    for (ptrdiff_t c = 0; c < n; c++) e[c] = fsl_exp64(e[c] - m);
+    for (ptrdiff_t c = 0; c < n; c++) e[c] = FSL_NAME(fsl_frame_exp)(e[c] - m);
     return m;
 }
 

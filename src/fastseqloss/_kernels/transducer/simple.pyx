@@ -23,6 +23,8 @@ from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_o
 
 
 cdef extern from "transducer/simple.h" nogil:
+    double sum_of "fsl_sum_f64"(const double *x, Py_ssize_t n) noexcept
+    void add_to_both "fsl_simple_add"(const double *e, Py_ssize_t n, double factor, double *a, double *b) noexcept
     void arc_weights "fsl_simple_weights"(Py_ssize_t n, const double *z_blank, const double *z_label,
                                           const double *most, const double *rest, double *norms, double *blank_weight,
                                           double *blank_e, double *label_weight, double *label_e) noexcept
@@ -180,10 +182,8 @@ cdef inline void weigh_frame(Joiner *s, const floating *am, Py_ssize_t t, Py_ssi
 cdef inline void weigh_cell(Joiner *s, const floating *am, const floating *lm, Py_ssize_t t,
                             Py_ssize_t u) noexcept nogil:
     """Normaliser of a cell by itself, and the weights of its arcs."""
-    cdef Py_ssize_t c
-    s.most[u], s.rest[u] = cell(s, am, lm, t, u), 0
-    for c in range(s.n_classes):
-        s.rest[u] += s.cell[c]
+    s.most[u] = cell(s, am, lm, t, u)
+    s.rest[u] = sum_of(s.cell, s.n_classes)
     weigh_frame(s, am, t, u, 1)
 
 
@@ -309,17 +309,12 @@ def lattice(const floating[:, :] am, const floating[:, :] lm, const double[::1] 
 
 cdef int add_cells(Joiner *s, const floating *am, const floating *lm, floating *ratios, double *more_am,
                    double *more_lm) except -1 nogil:
-    cdef Py_ssize_t t, u, c, k = 0, done = 0, v = s.n_classes
-    cdef double factor, p
+    cdef Py_ssize_t t, u, k = 0, done = 0, v = s.n_classes
     for t in range(s.n_frames):
         for u in range(s.n_labels + 1):
             if ratios[k] < 0:
                 weigh_cell(s, am, lm, t, u)
-                factor = -ratios[k] / s.sums[u]
-                for c in range(v):
-                    p = factor * s.cell[c]
-                    more_am[t * v + c] += p
-                    more_lm[u * v + c] += p
+                add_to_both(s.cell, v, -ratios[k] / s.sums[u], more_am + t * v, more_lm + u * v)
                 ratios[k] = 0
                 advance(&done, v)
             k += 1
