@@ -11,8 +11,10 @@ from fastseqloss._core import levels
 from thoroughness import spread
 
 FRAMES = 8
-TYPED = ("open_tile", "close_tile", "open_classes", "close_classes")
-EXPORTS = [f"{name}_{bits}" for name in TYPED for bits in ("f32", "f64")] + ["shift", "transpose"]
+TILES = ("open_tile", "close_tile", "open_classes", "close_classes")
+COLUMNS = ("gather_column", "open_columns", "scatter_columns")
+TYPED = [f"{name}_{bits}" for name in TILES + COLUMNS for bits in ("f32", "f64")]
+EXPORTS = [*TYPED, "shift", "transpose", "transpose_frames"]
 CLASSES = (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 28, 32, 63, 64)
 FLOATS = [np.float32, np.float64]
 
@@ -163,3 +165,41 @@ def test_vectors(kernel):
     out = np.empty_like(matrix)
     kernel.transpose(address(matrix), address(out))
     np.testing.assert_array_equal(out, matrix.T)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("frames", [1, 5, 8])
+def test_some_of_many_classes(kernel, dtype, frames):
+    """Rows are gathered one by one, opened as if they were a tile, and written class by class."""
+    rng = np.random.default_rng(frames)
+    for classes, count in ((1, 1), (70, 9), (3000, 64), (3000, 201)):
+        x, used = rows_of(rng, frames, classes, dtype), rng.permutation(classes)[:count]
+        tile, y = np.full((count, FRAMES), np.nan, dtype), np.empty((count, FRAMES))
+        total, span, most = np.empty((3, FRAMES))
+        gather, scatter = kernel[f"gather_column_{suffix(x)}"], kernel[f"scatter_columns_{suffix(x)}"]
+        for i in range(frames):
+            gather(address(x[i]), address(used), size(count), i, address(tile))
+        np.testing.assert_array_equal(tile[:, :frames], x[:, used].T)
+        kernel[f"open_columns_{suffix(x)}"](address(tile), frames, size(count), *map(address, (y, total, span, most)))
+        expected = open_tile(kernel, np.ascontiguousarray(x[:, used]))
+        for values, ours in zip(expected, (y, total, span), strict=True):
+            np.testing.assert_array_equal(values, ours)
+        np.testing.assert_array_equal(most[:frames], x[:, used].max(axis=1))
+        factor, post, out = (
+            rng.normal(size=FRAMES),
+            rng.random((count, FRAMES)),
+            np.full((frames + 1, classes), -7, dtype),
+        )
+        arguments = (size(classes), frames, address(used), size(count), address(tile), address(out))
+        scatter(*map(address, (y, factor, post)), ctypes.c_double(0.5), *arguments)
+        np.testing.assert_allclose(out[:frames, used], (factor * y - 0.5 * post).T[:frames], atol=np.finfo(dtype).eps)
+        assert (np.delete(out, used, axis=1) == -7).all()
+        assert (out[frames:] == -7).all()
+
+
+def test_transpose_frames(kernel):
+    for width in (8, 16, 64):
+        rows = np.random.default_rng(width).random((FRAMES, width))
+        tile = np.empty((width, FRAMES))
+        kernel.transpose_frames(address(rows), size(width), address(tile))
+        np.testing.assert_array_equal(tile, rows.T)

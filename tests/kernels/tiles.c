@@ -21,10 +21,27 @@
                               real *scratch, real *x)                                                             \
     {                                                                                                             \
         fsl_close_classes_##name(post, scale, stride, n, n_classes, scratch, x);                                  \
+    }                                                                                                             \
+    void gather_column_##name(const real *x, const int64_t *classes, ptrdiff_t n_used, int frame, real *tile)     \
+    {                                                                                                             \
+        fsl_gather_column_##name(x, classes, n_used, frame, tile);                                                \
+    }                                                                                                             \
+    void open_columns_##name(real *tile, int n, ptrdiff_t n_used, double *y, double *sum, double *range,          \
+                             double *m)                                                                           \
+    {                                                                                                             \
+        fsl_open_columns_##name(tile, n, n_used, y, sum, range, m);                                               \
+    }                                                                                                             \
+    void scatter_columns_##name(const double *y, const double *factor, const double *post, double scale,          \
+                                ptrdiff_t stride, int n, const int64_t *classes, ptrdiff_t n_used, real *scratch, \
+                                real *x)                                                                          \
+    {                                                                                                             \
+        fsl_scatter_columns_##name(y, factor, post, scale, stride, n, classes, n_used, scratch, x);               \
     }
 
 TILES(float, f32)
 TILES(double, f64)
+
+void transpose_frames(const double *rows, ptrdiff_t width, double *tile) { fsl_transpose_frames(rows, width, tile); }
 
 /* a[i - 1] and a[i + 1] of a vector, with a carry; returns the number of lanes. */
 int shift(const double *a, double carry, double *up, double *down)

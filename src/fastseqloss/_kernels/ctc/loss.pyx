@@ -7,7 +7,8 @@ betas, posteriors, and the gradient of those few classes, in float64.
 Alphas are kept at checkpoints and recomputed block by block in the backward sweep; short sequences are one block.
 Frames c_j and c_j+1 bound block j, which consists of the steps between them.
 
-The fast path (striped.pxd) opens and closes frames in tiles.
+The fast path (striped.pxd) opens and closes frames in tiles. It runs a long sequence in two halves (halves.pxd), which
+two workers may share. What it refuses, and posteriors of states, take the paths of fast.pxd or general.pxd.
 """
 
 from cython cimport floating
@@ -128,7 +129,7 @@ cdef struct Batch:
 
 
 cdef void lay_out(const Batch *batch, Py_ssize_t b, int worker, Py_ssize_t part, Py_ssize_t itemsize,
-                        Sequence *s) noexcept nogil:
+                  Sequence *s) noexcept nogil:
     """Lay out sequence b in a part of the workspace."""
     s[0] = batch.common
     s.frames, s.graph.n_labels, s.scale = batch.logit_lengths[b], batch.label_lengths[b], batch.scale[b]

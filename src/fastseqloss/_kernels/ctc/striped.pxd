@@ -40,7 +40,7 @@ cdef extern from "ctc/stripes.h" nogil:
     bint negligible "fsl_ctc_stripe_negligible"(const Stripes *s, const double *alphas, int t, double blank,
                                                 Py_ssize_t k) noexcept
     bint set_exponents "fsl_ctc_stripe_exponents"(const Stripes *s, const double *row, const double *old, double *out,
-                                                 Py_ssize_t lo, Py_ssize_t hi, Py_ssize_t window) noexcept
+                                                  Py_ssize_t lo, Py_ssize_t hi, Py_ssize_t window) noexcept
     int set_factors "fsl_ctc_stripe_factors"(const Stripes *s, const double *old, const double *out, Py_ssize_t lo,
                                              Py_ssize_t hi) noexcept
     Py_ssize_t refresh "fsl_ctc_stripe_refresh"(const Stripes *s, double *row, Py_ssize_t lo, Py_ssize_t hi,

@@ -428,8 +428,8 @@ FSL_UNUSED static int fsl_ctc_stripe_factors(const fsl_ctc_stripes *s, const dou
 }
 
 /* Changes the mantissas of a row of alphas to the new exponents, and raises those that are too small. States that are
- * not reachable are 0 and remain so; all others stay normal numbers until the next refresh. Returns the number of raised
- * states, of the labels from `label` on and the blanks from `blank` on, the states that can reach the end. */
+ * not reachable are 0 and remain so; all others stay normal numbers until the next refresh. Returns the number of
+ * raised states, of the labels from `label` on and the blanks from `blank` on, the states that can reach the end. */
 FSL_UNUSED static ptrdiff_t fsl_ctc_stripe_refresh(const fsl_ctc_stripes *s, double *row, ptrdiff_t lo, ptrdiff_t hi,
                                                    ptrdiff_t label, ptrdiff_t blank)
 {

@@ -54,8 +54,7 @@ cdef struct Striped:
     Stripes stripes
     Tiles tiles
     Py_ssize_t block, n_blocks                    # steps between checkpoints, and their number
-    bint keep                                     # keep the rows of the latest block, or the last ones only; without
-                                                  # rows, no state is omitted from beta
+    bint keep  # keep the rows of the latest block, or the last ones only and omit nothing from beta
     double *rows                                  # [block + 1 or ROLLING, row] alphas
     double *exponents                             # [block + 2, size] of each segment
     Segment *segment                              # [block + 2]
