@@ -1,4 +1,4 @@
-"""Operations of simd/rows.h and short_rows.h on rows of scores: single rows, several rows at once, and tiles of rows."""
+"""Operations of simd/rows.h and short_rows.h on rows of scores: single rows, several rows at once, tiles of rows."""
 
 from cython cimport floating
 from libc.stdint cimport int64_t
