@@ -35,6 +35,14 @@ class Primitives:
         arrays = map(_address, (row_max, row_sum))
         self._function("softmax_rows", logits)(_address(logits), _address(out), *shape, ctypes.c_double(scale), *arrays)
 
+    def exp_pair(self, x, out):
+        self._function("exp_pair", x)(_address(x), _address(out), ctypes.c_ssize_t(x.size))
+
+    def short_rows(self, logits, out, row_max, row_sum):
+        shape = map(ctypes.c_ssize_t, logits.shape)
+        arrays = map(_address, (row_max, row_sum))
+        self._function("short_rows", logits)(_address(logits), _address(out), *shape, *arrays)
+
     def _function(self, name, x):
         return self.library[f"{name}_{x.dtype.name}"]
 
@@ -47,7 +55,8 @@ def _address(array):
 @pytest.fixture(scope="module", params=levels.available_levels())
 def kernel(request, tmp_path_factory):
     names = ("exp_normal", "log", "softmax_rows")
-    exports = ["exp_float64", *(f"{name}_{dtype}" for name in names for dtype in ("float32", "float64"))]
+    exports = ["exp_float64", "exp_pair_float32", "short_rows_float32"]
+    exports += [f"{name}_{dtype}" for name in names for dtype in ("float32", "float64")]
     source = Path(__file__).parent / "primitives.c"
     return Primitives(shared_library(source, tmp_path_factory.mktemp(request.param), request.param, exports))
 
@@ -97,6 +106,13 @@ def test_exp_normal_float32(kernel, step):
         assert error.max() <= 8e-8
         assert (error <= exact * (2.0**-23 - x * 1.25 * 2.0**-24) + np.finfo(np.float32).smallest_normal).all()
     np.testing.assert_array_equal(evaluate(kernel.exp_normal, np.zeros(40, np.float32)), 1)
+
+
+def test_exp_of_two_vectors(kernel):
+    """The same bits as one number at a time."""
+    x = np.r_[-np.geomspace(1e-30, 88, 50_000), np.linspace(-88, 0, 49_982), -0.0, 0.0, np.nan, np.zeros(11)]
+    x = x.astype(np.float32)[: len(x) // 16 * 16]
+    np.testing.assert_array_equal(evaluate(kernel.exp_pair, x), evaluate(kernel.exp_normal, x))
 
 
 def test_exp_normal_float64(kernel):
@@ -262,3 +278,44 @@ def test_poison_stays_visible(kernel, dtype, poison):
             assert np.isnan(total[1])
             assert np.isnan(out[1]).any()
             np.testing.assert_array_equal(total[[0, 2]], classes)
+
+
+# ---- several short rows -------------------------------------------------------------------
+
+
+def short(kernel, logits, out=None):
+    out = np.empty_like(logits) if out is None else out
+    largest, total = np.empty(len(logits), np.float32), np.empty(len(logits))
+    kernel.short_rows(logits, out, largest, total)
+    return out, largest, total
+
+
+def test_short_rows_of_every_width(kernel):
+    """Maxima and exponentials of any number of rows, and their sums; the same in place, and for each row alone."""
+    rng = np.random.default_rng(0)
+    for classes in range(16, 257):
+        count = int(rng.integers(1, 1 + min(64, 4096 // classes)))
+        logits = rng.normal(scale=5, size=(count, classes)).astype(np.float32)
+        logits[rng.random(logits.shape) < 0.1] = -np.inf
+        logits[0] = -np.inf if classes % 7 == 0 else logits[0]
+        out, largest, total = short(kernel, logits)
+        expected = np.maximum(logits.max(axis=1), np.where(np.isneginf(logits).all(axis=1), 0, -np.inf))
+        np.testing.assert_array_equal(largest, expected)
+        exact = np.exp(logits.astype(WIDE) - expected[:, None].astype(WIDE))
+        np.testing.assert_allclose(out, exact.astype(float), rtol=0, atol=8e-8)
+        np.testing.assert_allclose(total, exact.sum(axis=1).astype(float), rtol=3e-7)
+        assert not out[logits == -np.inf].any()
+        alone = short(kernel, logits[-1:])
+        np.testing.assert_array_equal(alone[0][0], out[-1])
+        np.testing.assert_array_equal(alone[2][0], total[-1])
+        np.testing.assert_array_equal(short(kernel, logits, logits)[0], out)
+
+
+def test_short_rows_keep_poison(kernel):
+    for classes in (16, 23, 64, 100):
+        for place in (0, 9, classes - 1):
+            for poison in (np.nan, np.inf):
+                logits = np.zeros((11, classes), np.float32)
+                logits[4, place] = poison
+                _, _, total = short(kernel, logits)
+                np.testing.assert_array_equal(np.isnan(total), np.arange(11) == 4)

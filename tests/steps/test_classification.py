@@ -64,6 +64,42 @@ def test_the_widest_rows(level, dtype):
     case.check(*case.run())
 
 
+def test_short_rows_alone_and_in_a_batch(level):
+    """A row has the same bits in any company and layout, in place, and with and without the gradient."""
+    rng = np.random.default_rng(1)
+    for width in (7, 8, 9, 12, 16, 23, 32, 40, 64, 100, 255, 256):
+        x = rng.normal(scale=3, size=(77, width)).astype(np.float32)
+        x[rng.random(x.shape) < 0.05] = -np.inf
+        x[5] = -np.inf
+        targets = rng.integers(0, width, 77)
+        targets[[0, 9, 10, 11, 12, 13, 14, 15, 16, 76]] = -100
+        options = {"class_weight": rng.uniform(0, 2, width), "z_loss": 1e-2, "reduction": "none", "ignore_index": -100}
+        loss, gradient = fsl.softmax_cross_entropy(x, targets, return_grad=True, **options)
+        assert_same([fsl.softmax_cross_entropy(x, targets, **options)], [loss])
+        for rows in (slice(3, 4), slice(8, 30), slice(None, None, -2)):
+            part = fsl.softmax_cross_entropy(x[rows], targets[rows], return_grad=True, **options)
+            assert_same(part, [loss[rows], gradient[rows]])
+        wide = np.full((77, width + 5), np.nan, np.float32)
+        wide[:, 2 : width + 2] = x
+        spaced = wide[:, 2 : width + 2]
+        assert_same(fsl.softmax_cross_entropy(spaced, targets, grad_out=spaced, **options), [loss, gradient])
+        assert np.isnan(wide[:, [0, 1, -3, -2, -1]]).all()
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_short_rows_keep_poison_to_themselves(level, poison):
+    for width in (8, 20, 33, 64):
+        for place in (0, width // 2, width - 1):
+            x = np.random.default_rng(0).normal(size=(19, width)).astype(np.float32)
+            clean = fsl.softmax_cross_entropy(x, np.zeros(19, int), reduction="none", return_grad=True)
+            x[6, place] = poison
+            loss, gradient = fsl.softmax_cross_entropy(x, np.zeros(19, int), reduction="none", return_grad=True)
+            assert np.isnan(loss[6])
+            assert np.isnan(gradient[6]).any()
+            others = np.arange(19) != 6
+            assert_same([loss[others], gradient[others]], [clean[0][others], clean[1][others]])
+
+
 # ---- confident and huge ---------------------------------------------------------------------
 
 
@@ -375,6 +411,49 @@ def test_positive_weight(level):
         case.check(*case.run())
     case = Case("binary_cross_entropy", x[..., 0], y[..., 0], options={"pos_weight": weight[:4]})
     case.check(*case.run())
+
+
+def test_binary_of_float32_logits(level):
+    """Sizes around those of the pieces; the sum and the mean agree with the single losses, for targets of any type."""
+    rng = np.random.default_rng(0)
+    for size in (1, 7, 127, 128, 129, 511, 512, 513, 2049, 9000):
+        for scale in (1.0, 30.0):
+            x = rng.normal(scale=scale, size=(1, size)).astype(np.float32)
+            for y in (rng.integers(0, 2, x.shape), rng.random(x.shape), rng.random(x.shape, np.float32)):
+                case = Case("binary_cross_entropy", x, y)
+                loss, gradient = case.run()
+                case.check(loss, gradient)
+                exact = case.steps.loss.astype(float).ravel()
+                # exp(-|x|) in float32 has an error of 1.25 |x| 2^-24.
+                assert (np.abs(np.ravel(loss) - exact) <= exact * (3e-7 + 7.5e-8 * np.abs(x[0])) + 1e-36).all()
+                for reduction, total in (("sum", exact.sum()), ("mean", exact.mean())):
+                    found, slope = fsl.binary_cross_entropy(x, y, reduction=reduction, return_grad=True)
+                    assert found == pytest.approx(total, rel=2e-7)
+                    assert fsl.binary_cross_entropy(x, y, reduction=reduction) == found
+                    wanted = case.steps.gradient.astype(float) * (1 if reduction == "sum" else 1 / size)
+                    np.testing.assert_allclose(slope, wanted.reshape(x.shape), atol=2e-7 * np.abs(wanted).max(), rtol=0)
+
+
+def test_binary_of_targets_beyond_float32(level):
+    """A tiny target counts beside an infinite logit, and no other element changes."""
+    x = np.array([[-np.inf, 3.0, -1.0, np.inf, 0.0]], np.float32)
+    y = np.array([[1e-300, 0.25, 1.0, 1 - 1e-15, 1e-300]])
+    loss, gradient = fsl.binary_cross_entropy(x, y, reduction="none", return_grad=True)
+    assert_same([loss[0, 0], loss[0, 3]], [np.inf, np.inf])
+    exact = fsl.binary_cross_entropy(x[:, 1:3], y[:, 1:3].astype(np.float32), reduction="none", return_grad=True)
+    assert_same([loss[:, 1:3], gradient[:, 1:3]], exact)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-40, 1e-25, 1e25, 1e200])
+def test_binary_of_any_scale(level, scale):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 1, 700)).astype(np.float32), rng.integers(0, 2, (1, 700))
+    loss, gradient = fsl.binary_cross_entropy(x[0], y, reduction="sum", normalizer=1 / scale, return_grad=True)
+    plain, slope = fsl.binary_cross_entropy(x[0], y, reduction="sum", return_grad=True)
+    assert loss == pytest.approx(plain * scale)
+    with np.errstate(over="ignore", under="ignore"):
+        wanted = (slope.astype(np.float64) * scale).astype(np.float32)
+    np.testing.assert_allclose(gradient, wanted, rtol=2e-7, atol=2e-45)
 
 
 def test_binary_targets_of_two_classes():

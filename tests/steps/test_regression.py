@@ -169,3 +169,19 @@ def test_the_declared_parameters_are_those_of_the_function(name):
     parameters = inspect.signature(getattr(fsl, name)).parameters
     assert list(parameters)[:3] == ["predictions", "targets", "lengths"]
     assert set(parameters) == {"predictions", "targets", "lengths", *GradientStepOptions.__annotations__}
+
+
+@pytest.mark.parametrize("name", ["mae_loss", "quantile_loss", "hinge_loss"])
+def test_float32_has_the_rounded_gradient_of_float64(level, name):
+    """Slopes of a few values are selected in float32, with the bits of a selection in float64."""
+    rng = np.random.default_rng(0)
+    options = {"quantile_loss": ("q", (0.1, 1 / 3, 0.9)), "hinge_loss": ("margin", (0.1, 1.0, 1e-46, 1e39))}.get(name)
+    for size in (1, 127, 129, 3000):
+        x, y = rng.choice([0.0, 0.1, -0.1, 1.0, -1.0, 1e-45, 3e38, -3e38, 2.5], (2, 1, size)).astype(np.float32)
+        y = np.where(y > 0, 1, -1).astype(np.float32) if name == "hinge_loss" else y
+        for value in options[1] if options else (None,):
+            call = {"reduction": "mean", "return_grad": True} | ({options[0]: value} if options else {})
+            loss, gradient = getattr(fsl, name)(x, y, **call)
+            wide, slope = getattr(fsl, name)(x.astype(np.float64), y.astype(np.float64), **call)
+            assert loss == pytest.approx(wide, rel=1e-14)
+            np.testing.assert_array_equal(gradient, slope.astype(np.float32))

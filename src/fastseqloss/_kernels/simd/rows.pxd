@@ -1,4 +1,4 @@
-"""Operations of simd/rows.h on rows of scores: single rows, several rows at once, and tiles of rows."""
+"""Operations of simd/rows.h and short_rows.h on rows of scores: single rows, several rows at once, tiles of rows."""
 
 from cython cimport floating
 from libc.stdint cimport int64_t
@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t
 from fastseqloss._kernels.simd.elements cimport Stored
 
 
-cdef extern from "simd/rows.h" nogil:
+cdef extern from "simd/short_rows.h" nogil:
     enum:
         LANES "FSL_LANES"
         SHORT "FSL_SHORT"
@@ -41,10 +41,10 @@ cdef extern from "simd/rows.h" nogil:
                                                float *q) noexcept
     double row_smooth_f64 "fsl_row_smooth_f64"(const double *y, Py_ssize_t n, const double *weight, double epsilon,
                                                double *q) noexcept
-    void short_max_f32 "fsl_short_max_f32"(const float **rows, int n, Py_ssize_t n_classes, float *m) noexcept
+    void short_max_f32 "fsl_short_rows_max"(const float **rows, int n, Py_ssize_t n_classes, float *m) noexcept
     void short_max_f64 "fsl_short_max_f64"(const double **rows, int n, Py_ssize_t n_classes, double *m) noexcept
-    void short_exp_f32 "fsl_short_exp_f32"(const float **rows, int n, Py_ssize_t n_classes, const float *m,
-                                           float **out, Py_ssize_t ahead, double *sums) noexcept
+    void short_exp_f32 "fsl_short_rows_exp"(const float **rows, int n, Py_ssize_t n_classes, const float *m,
+                                            float **out, Py_ssize_t ahead, double *sums) noexcept
     void short_exp_f64 "fsl_short_exp_f64"(const double **rows, int n, Py_ssize_t n_classes, const double *m,
                                            double **out, Py_ssize_t ahead, double *sums) noexcept
     void short_gradient_f32 "fsl_short_gradient_f32"(float **rows, int n, Py_ssize_t n_classes, const int64_t *target,

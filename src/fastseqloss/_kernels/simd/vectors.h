@@ -1,5 +1,6 @@
 /* Vectors of FSL_X float64 numbers, for loops whose data dependences compilers do not see through: shuffles between
- * lanes, and values carried from one vector to the next. GNU vectors, or a plain C twin with the same results. */
+ * lanes, and values carried from one vector to the next. GNU vectors, or a plain C twin with the same results. Vectors
+ * of float32 have no twin: code that uses them has another form without. */
 #ifndef FASTSEQLOSS_VECTORS_H
 #define FASTSEQLOSS_VECTORS_H
 
@@ -14,6 +15,10 @@
 #endif
 
 #if FSL_VECTORS
+
+#ifdef __SSE2__
+#include <immintrin.h>
+#endif
 
 #ifdef __AVX__
 #define FSL_X 4
@@ -37,6 +42,79 @@ FSL_INLINE double fsl_first_x(fsl_x a) { return a[0]; }
 FSL_INLINE double fsl_last_x(fsl_x a) { return a[FSL_X - 1]; }
 
 #define FSL_SHUFFLE __builtin_shufflevector
+#define FSL_XF (2 * FSL_X) /* lanes of a float32 vector */
+
+typedef int32_t fsl_xi __attribute__((vector_size(8 * FSL_X)));
+
+FSL_INLINE fsl_xf fsl_all_xf(float a) { return (fsl_xf){0} + a; }
+
+/* a > b ? a : b; b where a is NaN. */
+FSL_INLINE fsl_xf fsl_max_xf(fsl_xf a, fsl_xf b)
+{
+#ifdef __AVX__
+    return (fsl_xf)_mm256_max_ps((__m256)a, (__m256)b);
+#elif defined(__SSE2__)
+    return (fsl_xf)_mm_max_ps((__m128)a, (__m128)b);
+#else
+    const fsl_xi more = a > b;
+    return (fsl_xf)(((fsl_xi)a & more) | ((fsl_xi)b & ~more));
+#endif
+}
+
+/* fsl_exp_normal32 of each lane. */
+FSL_INLINE fsl_xf fsl_exp_normal_xf(fsl_xf x)
+{
+    const fsl_xf z = x * (float)FSL_LOG2E + (12582912.0f + 127.0f);
+    const fsl_xf t = x * (float)FSL_LOG2E - (z - (12582912.0f + 127.0f));
+    fsl_xf p = 0.000153533557f * t + 0.00133988772f;
+    p = p * t + 0.00961843741f;
+    p = p * t + 0.0555033246f;
+    p = p * t + 0.240226479f;
+    p = p * t + 0.693147203f;
+    return (p * t + 1.0f) * (fsl_xf)((fsl_xi)z << 23);
+}
+
+/* sum[i] += a[i] in float64 for all lanes. */
+FSL_INLINE void fsl_add_wide_xf(fsl_xf a, fsl_x sum[2])
+{
+    typedef float half __attribute__((vector_size(4 * FSL_X)));
+    half low, high;
+    memcpy(&low, &a, sizeof low);
+    memcpy(&high, (const char *)&a + sizeof low, sizeof high);
+    sum[0] += __builtin_convertvector(low, fsl_x);
+    sum[1] += __builtin_convertvector(high, fsl_x);
+}
+
+/* Keeps the order of operations on two vectors alternating: the chain of operations on one is longer than processors
+ * look ahead. */
+#if defined(__SSE2__)
+#define FSL_IN_TURN(a, b) __asm__("" : "+x"(a), "+x"(b))
+#else
+#define FSL_IN_TURN(a, b) ((void)0)
+#endif
+
+/* fsl_exp_normal32 of each lane of two vectors. */
+FSL_INLINE void fsl_exp_normal_pair(fsl_xf *first, fsl_xf *second)
+{
+    const float bias = 12582912.0f + 127.0f, log2e = (float)FSL_LOG2E;
+    const fsl_xf a = *first, b = *second;
+    fsl_xf y = a * log2e + bias, z = b * log2e + bias;
+    fsl_xf s = y - bias, t = z - bias;
+    FSL_IN_TURN(s, t);
+    s = a * log2e - s, t = b * log2e - t;
+    fsl_xf p = 0.000153533557f * s + 0.00133988772f, q = 0.000153533557f * t + 0.00133988772f;
+    FSL_IN_TURN(p, q);
+    p = p * s + 0.00961843741f, q = q * t + 0.00961843741f;
+    FSL_IN_TURN(p, q);
+    p = p * s + 0.0555033246f, q = q * t + 0.0555033246f;
+    FSL_IN_TURN(p, q);
+    p = p * s + 0.240226479f, q = q * t + 0.240226479f;
+    FSL_IN_TURN(p, q);
+    p = p * s + 0.693147203f, q = q * t + 0.693147203f;
+    FSL_IN_TURN(p, q);
+    *first = (p * s + 1.0f) * (fsl_xf)((fsl_xi)y << 23);
+    *second = (q * t + 1.0f) * (fsl_xf)((fsl_xi)z << 23);
+}
 
 #if FSL_X == 4
 

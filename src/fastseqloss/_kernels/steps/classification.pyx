@@ -28,6 +28,15 @@ from fastseqloss._kernels.simd.softmax cimport log64
 from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release, size_product, take
 
 
+cdef extern from "steps/short_rows.h" nogil:
+    enum:
+        GROUPS "FSL_GROUPS"  # 1 if this build has the following function
+        LEAST "FSL_LEAST"  # classes of its rows, up to SHORT
+    void entropy_rows "fsl_entropy_rows"(const float *x, Py_ssize_t x_stride, float *g, Py_ssize_t g_stride,
+                                         Py_ssize_t n_rows, Py_ssize_t n_classes, const int64_t *targets,
+                                         const double *weight, double z, double scale, double *loss) noexcept
+
+
 cdef enum:
     BLOCK = 4096  # elements of a block, unless a single row has more
 
@@ -56,6 +65,7 @@ cdef struct Job:
     Input input
     Py_ssize_t block  # rows in a block
     double epsilon, z, dense_sum
+    bint short  # short rows of float32 logits with integer targets, without label smoothing
     bint smooth  # integer targets with label smoothing: one dense row shared by all steps
     Workspace workspace
 
@@ -286,11 +296,27 @@ cdef void run_block(const Job *job, Py_ssize_t first, Py_ssize_t last, floating 
             store(job.rows.x.kind, e[k], 1, v, rows.g[k], size)
 
 
+cdef void run_short(const Job *job, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """Run steps first to last - 1, counted over the batch, of a `short` job."""
+    cdef const StepRows *rows = &job.rows
+    cdef Py_ssize_t b, r, n
+    while first < last:
+        b, r = first // rows.n_rows, first % rows.n_rows
+        n = min(last - first, rows.n_rows - r)
+        entropy_rows(<const float *> scores_of(rows, b, r), rows.x.strides[1] // <Py_ssize_t> sizeof(float),
+                     <float *> gradient_of(rows, b, r), rows.g.strides[1] // <Py_ssize_t> sizeof(float), n,
+                     rows.n_classes, rows.targets + first, rows.weight, job.z, rows.scale[b], rows.loss + first)
+        first += n
+
+
 cdef void run_worker(const Job *job, Loop *loop, int worker) noexcept nogil:
     cdef Py_ssize_t first, last = 0, i, start, stop
     cdef uintptr_t scratch = part_of(&job.workspace, worker)
     cdef Block *rows = <Block *> take(&scratch, 1, sizeof(Block))
     while next_items(loop, worker, &first, &last):
+        if job.short:
+            run_short(job, first * job.block, min(job.rows.n_steps, last * job.block))
+            continue
         for i in range(first, last):
             start, stop = i * job.block, min(job.rows.n_steps, (i + 1) * job.block)
             if job.rows.x.kind == FLOAT64:
@@ -348,6 +374,8 @@ def softmax_cross_entropy(object scores, int kind, const int64_t[::1] targets, c
         job.y = hold(&held, distributions, distribution_kind, False)
         job.input, job.epsilon, job.z = <Input> input_kind, label_smoothing, z_loss
         job.smooth = job.y.data == NULL and label_smoothing > 0
+        job.short = (GROUPS and job.rows.x.kind == FLOAT32 and job.input == LOGITS and job.y.data == NULL
+                     and not job.smooth and LEAST <= job.rows.n_classes <= SHORT)
         with nogil:
             status = run_steps(&job, num_threads)
         check(status, job.workspace.size)

@@ -14,7 +14,7 @@ from fastseqloss._kernels.simd.runs cimport is_whole
 
 cdef extern from "steps/pointwise.h" nogil:
     enum:
-        PIECE "FSL_PIECE"  # elements of a partial sum, and of a buffer
+        PIECE "FSL_PIECE"  # elements of a buffer
     bint fits_float32 "fsl_fits_float32"(Stored kind) noexcept
 
 cdef enum:

@@ -1,6 +1,9 @@
 /* Losses of one prediction x and one target y, with the derivative with respect to x, over arrays of float32 or
- * float64. Arithmetic is in float64 for both types: access to memory takes as long, and neither differences nor squares
- * overflow. Only exp and log are in the type of the predictions. a is the parameter of the loss.
+ * float64. Arithmetic is in float64 for both types: neither differences nor squares overflow. Only exp and log are in
+ * the type of the predictions. a is the parameter of the loss.
+ *
+ * Conversions limit the speed of float32 arrays. Where the derivative takes a few values only, it is selected in
+ * float32, and the binary cross-entropy without a weight is in float32 throughout.
  *
  * NaN stays NaN. Expressions avoid two selections on one condition, which compilers turn into branches instead of
  * vectors. */
@@ -9,7 +12,8 @@
 
 #include "simd/probability.h"
 
-#define FSL_PIECE 2048 /* elements of a partial sum */
+#define FSL_PIECE 2048 /* elements of a buffer */
+#define FSL_AT_ONCE 128 /* elements of a partial sum */
 
 /* Lists of all losses: loss NAME is the function fsl_NAME, and codes and names for Python derive from the lists. `each`
  * is a macro of a name and of the two arguments that follow. Losses of the second list compute exp or log in the type
@@ -28,6 +32,7 @@ typedef enum {
     FSL_LOSSES_BY_TYPE(FSL_CODE, 0, 0)
     FSL_N_LOSSES, /* number of losses with a name in Python */
     FSL_LOSSES_BY_TYPE(FSL_CODE_IN_FLOAT32, 0, 0)
+    FSL_LOSS_binary_plain, /* of float32 logits, with pos_weight = 1 */
 } fsl_pointwise_loss;
 
 static const char *const fsl_loss_names[FSL_N_LOSSES] = {
@@ -39,6 +44,7 @@ static const char *const fsl_loss_names[FSL_N_LOSSES] = {
 typedef enum { FSL_ANYTHING, FSL_SIGNS, FSL_SHARES, FSL_PROBABILITIES } fsl_allowed;
 
 typedef struct { double loss, slope; } fsl_point;
+typedef struct { double loss; float slope; } fsl_point32;
 
 /* `slope` with the sign of d; d where d is 0 or NaN. */
 FSL_INLINE double fsl_signed(double slope, double d) { return fabs(d) > 0 ? copysign(slope, d) : d; }
@@ -92,16 +98,18 @@ FSL_INLINE float fsl_log1p32(float x)
     return fsl_log32(u) + (u == 0 ? 0 : lost / u);
 }
 
-/* log(1 + e) for 0 <= e <= 1, as 2 artanh(s) with s = e / (2 + e) <= 1/3, without range reduction. */
+/* log(1 + e) for 0 <= e <= 1, with a relative error of 3.3e-8 before rounding. */
 FSL_INLINE float fsl_log1p_unit32(float e)
 {
-    const float s = e / (2 + e), z = s * s;
-    float p = 0.232243299f;
-    p = p * z + 0.217065752f;
-    p = p * z + 0.285923570f;
-    p = p * z + 0.399997056f;
-    p = p * z + 0.666666687f;
-    return s * (2 + z * p);
+    float p = 0.00536482967f;
+    p = p * e - 0.0300658140f;
+    p = p * e + 0.0792045668f;
+    p = p * e - 0.137538046f;
+    p = p * e + 0.191536561f;
+    p = p * e - 0.248571634f;
+    p = p * e + 0.333213240f;
+    p = p * e - 0.499996483f;
+    return e * (p * e + 1.0f);
 }
 
 /* Logits: softplus(x) = max(x, 0) + log(1 + exp(-|x|)) neither overflows nor loses digits for large |x|. Only one of
@@ -129,6 +137,71 @@ FSL_INLINE float fsl_log1p_unit32(float e)
 
 FSL_BINARY_FUNCTIONS(float, f32, fsl_exp_normal32, fsl_log1p_unit32, fsl_log32, fsl_log1p32)
 FSL_BINARY_FUNCTIONS(double, f64, fsl_exp_normal64, fsl_log1p64, fsl_log64, fsl_log1p64)
+
+/* Binary cross-entropies of at most FSL_AT_ONCE float32 logits with pos_weight = 1, and their derivatives times
+ * `factor` unless `slope` is NULL; slope may be x. Three short loops are faster than one, whose chain of dependent
+ * operations is longer than processors look ahead. */
+FSL_UNUSED static void fsl_binary_plain(const float *x, const float *y, int n, float factor, float *loss, float *slope)
+{
+    float e[FSL_AT_ONCE], floor = -88.0f;
+    FSL_OPAQUE(floor);
+    FSL_SIMD()
+    for (int i = 0; i < n; i++) {
+        const float below = -fabsf(x[i]);
+        e[i] = fsl_exp_normal32(below < floor ? floor : below);
+    }
+    FSL_SIMD()
+    for (int i = 0; i < n; i++) {
+        const float grows = x[i] < 0 ? y[i] : 1 - y[i], linear = grows == 0 ? 0 : grows * fabsf(x[i]);
+        loss[i] = linear + fsl_log1p_unit32(e[i]);
+    }
+    if (!slope) return;
+    FSL_SIMD()
+    for (int i = 0; i < n; i++) {
+        const float high = 1 / (1 + e[i]), low = e[i] * high, no = 1 - y[i];
+        const float p = x[i] < 0 ? low : high, q = x[i] < 0 ? high : low;
+        slope[i] = factor * (no * p - y[i] * q);
+    }
+}
+
+/* Sum of n <= FSL_AT_ONCE losses; g = scale times the derivatives, unless NULL. */
+FSL_UNUSED static double fsl_binary_sum(const float *x, const float *y, int n, double scale, float *g)
+{
+    const int normal = scale > 0x1p-64 && scale < 0x1p64;
+    float loss[FSL_AT_ONCE];
+    fsl_binary_plain(x, y, n, normal ? (float)scale : 1.0f, loss, g);
+    for (int i = 0; g && !normal && i < n; i++) g[i] = (float)(scale * (double)g[i]);
+    return fsl_sum_f32(loss, n);
+}
+
+/* Losses of float32 numbers with the scaled derivative, which is `less` where x is below y and `more` where it is
+ * above. A difference in float32 has the sign of the exact one. */
+FSL_INLINE fsl_point32 fsl_mae32(float x, float y, float less, float more)
+{
+    const float d = x - y, slope = d < 0 ? less : more;
+    return (fsl_point32){fabs((double)x - (double)y), fabsf(d) > 0 ? slope : d};
+}
+
+FSL_INLINE fsl_point32 fsl_quantile32(float x, float y, double q, float less, float more)
+{
+    const double d = (double)y - (double)x, over = q * d, under = (q - 1) * d;
+    const float e = x - y, slope = e < 0 ? less : more;
+    return (fsl_point32){over > under ? over : under, fabsf(e) > 0 ? slope : e};
+}
+
+/* y is 1 or -1, so that the product is exact; `margin32` is the least float32 from `margin` on. */
+FSL_INLINE fsl_point32 fsl_hinge32(float x, float y, double margin, float margin32, float scale)
+{
+    const double h = margin - (double)x * (double)y;
+    const float product = x * y, slope = product < margin32 ? -scale * y : 0.0f;
+    return (fsl_point32){h <= 0 ? 0 : h, product == product ? slope : product};
+}
+
+FSL_INLINE float fsl_round_up32(double x)
+{
+    const float nearest = (float)x;
+    return (double)nearest < x ? nextafterf(nearest, INFINITY) : nearest;
+}
 
 /* `loop` over the loss of element i with parameter `a`. */
 #define FSL_CASE(name, loop, a)                                                                            \
@@ -160,6 +233,18 @@ FSL_BINARY_FUNCTIONS(double, f64, fsl_exp_normal64, fsl_log1p64, fsl_log64, fsl_
         }                                                                                                  \
     }
 
+/* The same for scaled derivatives in float32. */
+#define FSL_ADD_UP32(point_i)                                                                              \
+    {                                                                                                      \
+        FSL_SIMD(reduction(+ : total))                                                                     \
+        for (int i = 0; i < n; i++) {                                                                      \
+            const fsl_point32 point = point_i;                                                             \
+            total += point.loss;                                                                           \
+            if (store) g[i] = point.slope;                                                                 \
+        }                                                                                                  \
+        return total;                                                                                      \
+    }
+
 #define FSL_KEEP(point_i)                                                                                  \
     {                                                                                                      \
         FSL_SIMD()                                                                                         \
@@ -187,10 +272,12 @@ FSL_BINARY_FUNCTIONS(double, f64, fsl_exp_normal64, fsl_log1p64, fsl_log64, fsl_
 #include "simd/float64.inc.h"
 #include "steps/pointwise.inc.h"
 
-/* Code of the loss with exp and log in float32, or of the loss itself if it uses neither. */
+/* Code of the loss with exp and log in float32, or of the loss itself if it uses neither. `plain`: the
+ * losses have no weight. */
 #define FSL_TO_FLOAT32(name, loop, a) case FSL_LOSS_##name: return FSL_LOSS_##name##_32;
-FSL_INLINE fsl_pointwise_loss fsl_in_float32(fsl_pointwise_loss loss)
+FSL_INLINE fsl_pointwise_loss fsl_in_float32(fsl_pointwise_loss loss, int plain)
 {
+    if (plain && loss == FSL_LOSS_binary) return FSL_LOSS_binary_plain;
     switch (loss) {
         FSL_LOSSES_BY_TYPE(FSL_TO_FLOAT32, 0, 0)
     default: return loss;

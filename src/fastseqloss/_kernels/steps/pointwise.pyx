@@ -23,7 +23,7 @@ cdef extern from "steps/pointwise.h" nogil:
     ctypedef enum Loss "fsl_pointwise_loss":
         N_LOSSES "FSL_N_LOSSES"
     const char *const *loss_names "fsl_loss_names"
-    Loss in_float32 "fsl_in_float32"(Loss loss) noexcept
+    Loss in_float32 "fsl_in_float32"(Loss loss, bint plain) noexcept
     double add_losses_f32 "fsl_pointwise_f32"(Loss loss, const float *x, const float *y, double a, Py_ssize_t n,
                                               double scale, float *g, Allowed allowed, Py_ssize_t *bad) noexcept
     double add_losses_f64 "fsl_pointwise_f64"(Loss loss, const double *x, const double *y, double a, Py_ssize_t n,
@@ -296,11 +296,13 @@ def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, d
         job.pairs.y = hold(&held, y, y_kind, False)
         job.a = hold(&held, a, FLOAT64, False)
         job.pairs.g = hold(&held, grad, x_kind, True)
-        job.loss = in_float32(<Loss> which) if fits_float32(job.pairs.x.kind) else <Loss> which
         job.parameter, job.scale, job.partial = parameter, &scale[0], &partial[0, 0]
         job.steps = &steps[0, 0] if steps is not None else NULL
         job.pairs.by_step = job.steps != NULL
         set_pairs(&job, shape, lengths, mask, allowed, bad)
+        job.loss = <Loss> which
+        if fits_float32(job.pairs.x.kind):
+            job.loss = in_float32(job.loss, a is None and parameter == 1)
         with nogil:
             status = run_items(&job, num_threads)
         check(status, job.workspace.size)
