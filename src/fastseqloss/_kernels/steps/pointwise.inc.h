@@ -5,7 +5,7 @@
 FSL_UNUSED static void FSL_NAME(fsl_plain_points)(const FSL_REAL *x, const FSL_REAL *y, int n, double *loss,
                                                   double *slope)
 {
-    float logits[FSL_AT_ONCE], targets[FSL_AT_ONCE], losses[FSL_AT_ONCE], slopes[FSL_AT_ONCE];
+    float logits[FSL_AT_ONCE] = {0}, targets[FSL_AT_ONCE] = {0}, losses[FSL_AT_ONCE], slopes[FSL_AT_ONCE];
     for (int i = 0; i < n; i++) logits[i] = (float)x[i], targets[i] = (float)y[i];
     fsl_binary_plain(logits, targets, n, 1, losses, slopes);
     for (int i = 0; i < n; i++) {
