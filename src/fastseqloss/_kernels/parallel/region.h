@@ -1,8 +1,9 @@
 /* A loop over items, cut into portions that the workers of OpenMP regions take in turn.
  *
- * A region lasts at most 100 ms plus the item in progress, or the part of it after which a kernel pauses long items. Between regions, the calling thread, which is worker 0,
- * checks for signals and sets the number of workers of the next region; Python code must not run inside a region. The
- * assignment of items to workers differs from run to run: results must not depend on it. */
+ * A region lasts at most 100 ms plus the item in progress, or the part of it after which a kernel pauses it. Between
+ * regions, the calling thread, which is worker 0, checks for signals and sets the number of workers of the next region;
+ * Python code must not run inside a region. The assignment of items to workers differs from run to run: results must
+ * not depend on it. */
 #ifndef FASTSEQLOSS_REGION_H
 #define FASTSEQLOSS_REGION_H
 

@@ -44,7 +44,7 @@ cdef enum Mode:
     BEST    # minimum
 
 
-# What the next strip is for.
+# Purpose of the next strip.
 cdef enum Phase:
     DOWN
     UP

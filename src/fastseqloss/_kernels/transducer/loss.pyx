@@ -41,7 +41,7 @@ from fastseqloss._kernels.transducer.nodes cimport (
 cdef enum:
     SMALL = 1 << 22           # most elements of a sequence that is processed in one piece
     PIECE = 1 << 16           # elements of the frames that a worker takes at once
-    LEAD = 2                  # pieces of the next sequence for each worker that come before the second pass of a sequence
+    LEAD = 2                  # pieces for each worker of the next sequence that precede the second pass of a sequence
     SHARED = 3                # sequences in progress whose frames workers share
     AHEAD = 512               # elements of the gradient from the row in progress to the one that is prefetched
     CROWD = 16                # least number of small sequences per worker for processing them one by one
