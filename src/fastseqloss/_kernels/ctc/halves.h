@@ -1,7 +1,7 @@
 /* The middle of a CTC sequence of which one half runs forward and the other, reversed, backward (ctc/halves.pxd).
  *
- * Label i of one of S labels is label S - 1 - i of the other half, blank i is blank S - i. The arrays of the last alphas
- * of a half hold the row and, behind it, the exponents. */
+ * Label i of S labels is label S - 1 - i of the other half, blank i is blank S - i. The arrays of the last alphas of a
+ * half hold the row and, behind it, the exponents. */
 #ifndef FASTSEQLOSS_CTC_HALVES_H
 #define FASTSEQLOSS_CTC_HALVES_H
 

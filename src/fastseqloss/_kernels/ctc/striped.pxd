@@ -53,6 +53,10 @@ cdef extern from "ctc/halves.h" nogil:
         Py_ssize_t n_labels, double unit, double total) noexcept
 
 
+cdef enum:
+    FAR = 40  # range of emissions from which a check of the bound is likely, which requires the rows
+
+
 # ---- forward --------------------------------------------------------------------------------
 
 cdef inline Py_ssize_t window_from(const Striped *z, Py_ssize_t t, Py_ssize_t stop) noexcept nogil:
@@ -154,6 +158,8 @@ cdef inline Py_ssize_t forward_sweep(Striped *z, Sequence *s, const floating *x,
     open_tiles(&z.tiles, s, x, g, 1)
     if not z.tiles.cost[0] <= BUDGET:
         return -1
+    if z.n_blocks == 1 and z.tiles.cost[0] > FAR:
+        z.keep = True
     first_row(z, s)
     for j in range(z.n_blocks):
         start, stop = j * z.block, min((j + 1) * z.block, z.tiles.frames - 1)
