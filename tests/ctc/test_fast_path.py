@@ -55,14 +55,18 @@ def check(scores, *arguments, **options):
     finite = scores if options.get("input") != "probs" else np.log(scores, out=np.zeros_like(scores), where=scores > 0)
     finite = np.abs(finite[np.isfinite(finite)]).max(initial=0)
     rounding = np.finfo(np.float64).eps * finite * (scores.shape[-2] + 4)
-    check_one(scores, expected, rounding, *arguments, **options)
+    check_one(scores, expected, (rounding, rounding), *arguments, **options)
     wide = with_many_classes(scores, options.get("input"))
     slope = np.zeros(wide.shape)
     slope[..., : scores.shape[-1]] = expected[1]
-    check_one(wide, (expected[0], slope), rounding, *arguments, **options)
+    # The exponentials of many classes of float32 logits have an error of 2e-7.
+    dense = 2e-7 if scores.dtype == np.float32 and options.get("input", "logits") == "logits" else 0
+    more = (rounding + dense * scores.shape[-2], rounding + dense)
+    check_one(wide, (expected[0], slope), more, *arguments, **options)
 
 
 def check_one(scores, expected, rounding, *arguments, **options):
+    """Loss and gradient are right; `rounding` is the error of each beyond that of the lattice."""
     loss, gradient = run(scores, *arguments, **options)
     np.testing.assert_array_equal(run(scores, *arguments, **options, return_grad=False), loss)
     over = scores.copy()
@@ -71,9 +75,9 @@ def check_one(scores, expected, rounding, *arguments, **options):
     exact, slope = expected
     single = scores.dtype == np.float32
     size = np.where(np.isfinite(exact), np.maximum(1, np.abs(exact)), 1)
-    np.testing.assert_allclose(loss / size, exact / size, rtol=0, atol=(1e-7 if single else 1e-12) + rounding)
+    np.testing.assert_allclose(loss / size, exact / size, rtol=0, atol=(1e-7 if single else 1e-12) + rounding[0])
     relative = np.maximum(1, np.abs(slope)) if options.get("input") == "probs" else 1.0
-    limit = (2e-7 if single else 1e-12) + rounding
+    limit = (2e-7 if single else 1e-12) + rounding[1]
     np.testing.assert_allclose(gradient / relative, slope / relative, rtol=0, atol=limit)
 
 
@@ -145,7 +149,7 @@ def as_kind(scores, kind):
     return np.maximum(wide / wide.sum(axis=-1, keepdims=True), 1e-12).astype(scores.dtype)
 
 
-@pytest.mark.parametrize(("kind", "seed"), spread(EVERY_KIND, range(0, 400, 50), every=8))
+@pytest.mark.parametrize(("kind", "seed"), spread(EVERY_KIND, [*range(0, 400, 50), 3300, 3350], every=8))
 def test_random_batches(level, kind, seed):
     for offset in range(50):
         scores, *arguments = random_batch(seed + offset)

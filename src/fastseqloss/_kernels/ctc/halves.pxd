@@ -21,10 +21,10 @@ from fastseqloss._kernels.parallel.workspace cimport size_product, size_sum, tak
 from fastseqloss._kernels.simd.softmax cimport add_exactly, log64
 
 
-cdef extern from "ctc/stripes.h" nogil:
-    void join "fsl_ctc_stripe_join"(const Stripes *s, double *row, Py_ssize_t lo, Py_ssize_t hi, const Stripes *other,
-                                    double *other_row, Py_ssize_t other_lo, Py_ssize_t other_hi, Py_ssize_t n_labels,
-                                    double *sum, double *unit) noexcept
+cdef extern from "ctc/halves.h" nogil:
+    void join "fsl_ctc_join"(const Stripes *s, double *row, Py_ssize_t lo, Py_ssize_t hi, const Stripes *other,
+                             double *other_row, Py_ssize_t other_lo, Py_ssize_t other_hi, Py_ssize_t n_labels,
+                             double *sum, double *unit) noexcept
 
 cdef enum:
     LONG = 1 << 22       # bytes of alphas, and of scores of many classes, from which a sequence is run in halves

@@ -45,10 +45,16 @@ cdef extern from "ctc/stripes.h" nogil:
                                              Py_ssize_t hi) noexcept
     Py_ssize_t refresh "fsl_ctc_stripe_refresh"(const Stripes *s, double *row, Py_ssize_t lo, Py_ssize_t hi,
                                                 Py_ssize_t label, Py_ssize_t blank) noexcept
-    void betas_from "fsl_ctc_stripe_betas_from"(
+    void change_beta "fsl_ctc_stripe_change"(const Stripes *s, Py_ssize_t lo, Py_ssize_t hi) noexcept
+
+cdef extern from "ctc/halves.h" nogil:
+    void betas_from "fsl_ctc_betas_from"(
         const Stripes *s, const double *exponents, const Stripes *other, double *row, Py_ssize_t lo, Py_ssize_t hi,
         Py_ssize_t n_labels, double unit, double total) noexcept
-    void change_beta "fsl_ctc_stripe_change"(const Stripes *s, Py_ssize_t lo, Py_ssize_t hi) noexcept
+
+
+cdef enum:
+    FAR = 40  # range of emissions from which a check of the bound is likely, which requires the rows
 
 
 # ---- forward --------------------------------------------------------------------------------
@@ -152,13 +158,15 @@ cdef inline Py_ssize_t forward_sweep(Striped *z, Sequence *s, const floating *x,
     open_tiles(&z.tiles, s, x, g, 1)
     if not z.tiles.cost[0] <= BUDGET:
         return -1
+    if z.n_blocks == 1 and z.tiles.cost[0] > FAR:
+        z.keep = True
     first_row(z, s)
     for j in range(z.n_blocks):
         start, stop = j * z.block, min((j + 1) * z.block, z.tiles.frames - 1)
         if j > 0:
             memcpy(z.rows, last_row(z, j - 1), row * sizeof(double))
             memcpy(z.exponents, exponents_of(z, k), size * sizeof(double))
-        if z.n_blocks > 1:
+        if z.n_blocks > 1 or not z.keep:
             checkpoint = z.checkpoints + j * (row + size)
             memcpy(checkpoint, z.rows, row * sizeof(double))
             memcpy(checkpoint + row, z.exponents, size * sizeof(double))
@@ -288,12 +296,9 @@ cdef inline void joined_betas(Striped *z, const Sequence *s, const Segment *segm
 
 cdef inline void bound_blocks(Striped *z, const Segment *segment, Py_ssize_t stop) noexcept nogil:
     """Set the blocks of beta for the steps to frames of a tile before frame `stop`."""
-    if not z.keep:
-        z.lo, z.hi = segment.lo, segment.hi
-    else:
-        if z.lo > segment.lo and flows(&z.stripes, z.lo):
-            z.lo -= 1
-        z.lo, z.hi = max(z.lo, segment.lo), min(z.hi, segment.hi)
+    if z.lo > segment.lo and flows(&z.stripes, z.lo):
+        z.lo -= 1
+    z.lo, z.hi = max(z.lo, segment.lo), min(z.hi, segment.hi)
     clear_posteriors(z, FRAMES, z.lo, z.tile_lo)
     clear_posteriors(z, (stop - 1) % FRAMES + 1, z.hi, z.tile_hi)
     z.tile_lo, z.tile_hi = min(z.lo, z.tile_lo), max(z.hi, z.tile_hi)
@@ -325,8 +330,7 @@ cdef inline bint backward_block(Striped *z, Sequence *s, floating *g, Py_ssize_t
             t = next_t
             forget_unreachable(z, &s.graph, t)
             if t % FRAMES == 0:
-                if z.keep:
-                    trim(z, s, rows[1], t)
+                trim(z, s, rows[1], t)
                 close_tile(z, s, g, tile, write)
         if z.raised and not beta_bounded(&z.stripes, <int> (t % FRAMES), blank_of(&z.tiles, t), bound, z.lo, z.hi):
             return False
@@ -394,10 +398,13 @@ cdef inline Py_ssize_t again(const Striped *z, Py_ssize_t k) noexcept nogil:
 
 cdef inline bint check_bound(Striped *z, Sequence *s, const floating *x, floating *g, Py_ssize_t k,
                              double total) noexcept nogil:
-    """Run the backward sweep for its check alone; returns False if beta is not bounded."""
-    if z.n_blocks > 1:
-        z.keep = True
-    return backward_sweep(z, s, x, g, k if z.keep and s.with_grad else again(z, k), total, False)
+    """Run the backward sweep for its check alone; returns False if beta is not bounded.
+
+    The sweep requires the rows, as with gradient: what it omits takes part in the decision.
+    """
+    if not z.keep:
+        z.keep, k = True, -1
+    return backward_sweep(z, s, x, g, k, total, False)
 
 
 cdef inline bint run_striped(Striped *z, Sequence *s, const floating *x, floating *g, double *total) noexcept nogil:

@@ -54,8 +54,8 @@ cdef struct Striped:
     Stripes stripes
     Tiles tiles
     Py_ssize_t block, n_blocks                    # steps between checkpoints, and their number
-    bint keep  # keep the rows of the latest block, or the last ones only and omit nothing from beta
-    double *rows                                  # [block + 1 or ROLLING, row] alphas
+    bint keep                                     # keep the rows of the latest block, or the last ones only
+    double *rows                                  # [block + 1, row] alphas
     double *exponents                             # [block + 2, size] of each segment
     Segment *segment                              # [block + 2]
     double *checkpoints                           # [n_blocks, row + size]
@@ -93,7 +93,7 @@ cdef inline uintptr_t lay_out_striped(Striped *z, const Sequence *s, Py_ssize_t 
     z.keep = s.with_grad
     z.other, z.tiles.frames = NULL, frames
     lay_out_tiles(&z.tiles, s, z.block, &cursor)
-    z.rows = <double *> take(&cursor, z.block + 1 if z.keep or z.n_blocks > 1 else ROLLING, row)
+    z.rows = <double *> take(&cursor, z.block + 1, row)
     z.exponents = <double *> take(&cursor, z.block + 2, size)
     z.segment = <Segment *> take(&cursor, z.block + 2, sizeof(Segment))
     z.checkpoints = <double *> take(&cursor, z.n_blocks, row + size)
