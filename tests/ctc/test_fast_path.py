@@ -250,8 +250,7 @@ def test_number_of_classes(level, classes, dtype, kind):
         check(scores, tokens, lengths, input=kind)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("scale", [1.0, 15.0])
+@pytest.mark.parametrize(("scale", "dtype"), spread([1.0, 15.0], [np.float32, np.float64], every=2))
 def test_number_of_labels(level, scale, dtype):
     """One vector to many blocks, with frames to spare or not."""
     rng = np.random.default_rng(0)
@@ -345,7 +344,7 @@ def mixed_batch(classes):
 
 @pytest.mark.parametrize(
     ("chosen", "classes"),
-    spread([[0], [2], [4], [5], [8], [0, 3, 1], [7, 6, 8], list(range(9))], [9, 66], every=2),
+    spread([[0], [2], [4], [5], [8], [0, 3, 1], [7, 6, 8], list(range(9))], [9, 66], every=4),
 )
 def test_threads_and_batch_mates_change_no_bit(level, chosen, classes):
     scores, tokens, frames, counts, weight = mixed_batch(classes)

@@ -61,7 +61,7 @@ def rows_of(rng, frames, classes, dtype):
     return x
 
 
-@pytest.mark.parametrize(("dtype", "classes"), spread(FLOATS, CLASSES, every=2))
+@pytest.mark.parametrize(("dtype", "classes"), spread(FLOATS, CLASSES, every=4))
 def test_open(kernel, dtype, classes):
     rng = np.random.default_rng(classes)
     for frames in range(1, FRAMES + 1):

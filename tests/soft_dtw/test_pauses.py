@@ -8,6 +8,7 @@ import pytest
 
 import fastseqloss as fsl
 from processes import MANY, printed
+from thoroughness import spread, thorough
 
 SERIES = """
 import os, signal, threading, time
@@ -54,14 +55,13 @@ assert fsl.soft_dtw_loss(x[:, :9], y[:, :9], gamma=0) == 0
 """
 
 
-@pytest.mark.parametrize("divergence", [False, True])
-@pytest.mark.parametrize("pairs", [1, 3])
+@pytest.mark.parametrize(("pairs", "divergence"), spread([1, 3], [False, True], every=2))
 def test_bits_do_not_depend_on_pauses(pairs, divergence):
     assert printed(MANY + SERIES + PAUSED.format(pairs=pairs, divergence=divergence)) == "works"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("threads", [thorough(1), 3])
 def test_a_signal_ends_a_call_on_one_pair(threads):
     code = MANY + SERIES + STOPPED.format(threads=threads, band=None)
     assert printed(code) == "stopped 0"

@@ -5,6 +5,7 @@ import pytest
 
 import fastseqloss as fsl
 from reference import transducer as reference
+from thoroughness import spread
 from transducer_cases import random_case
 
 # Around the bounds of tiles, vectors, short rows and blocks of sums.
@@ -60,9 +61,9 @@ def test_rows_are_read_once_and_never_beside(level, classes):
     assert np.isnan(wide).all()
 
 
-@pytest.mark.parametrize("threads", [2, 3, 5])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    ("threads", "dtype", "variant"), spread([2, 3, 5], [np.float32, np.float64, np.float16], VARIANTS, every=3)
+)
 def test_pieces_of_sequences_do_not_change_a_bit(level, variant, dtype, threads):
     """More sequences than are in progress at once, each of several pieces, some of no frames or without a path."""
     rng = np.random.default_rng(7)
