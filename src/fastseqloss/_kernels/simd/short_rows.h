@@ -95,8 +95,7 @@ FSL_UNUSED static void fsl_short_rows_exp(const float **rows, int n, ptrdiff_t n
 {
     float floor = -88.0f;
     FSL_OPAQUE(floor);
-    for (int k = 0; k < n; k += FSL_XF)
-{
+    for (int k = 0; k < n; k += FSL_XF) {
         double sums[FSL_XF];
         const int some = n - k < FSL_XF ? n - k : FSL_XF;
         fsl_group_exp(rows + k, some, n_classes, m + k, floor, out + k, ahead, sums);
