@@ -103,6 +103,7 @@ def run(*arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
+@pytest.mark.thorough
 def test_command_line():
     done = run("--calls", 20, "--seed", 3)
     assert done.returncode == 0, done.stdout + done.stderr

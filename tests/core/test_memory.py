@@ -201,7 +201,7 @@ import resource
 import numpy as np
 import fastseqloss as fsl
 
-logits = np.zeros((1, 2500, 801, 2), np.float32)
+logits = np.zeros((1, 1500, 801, 2), np.float32)
 gradient, labels = np.empty_like(logits), np.ones((1, 800), int)
 faults = []
 for _ in range(4):

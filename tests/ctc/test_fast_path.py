@@ -344,7 +344,7 @@ def mixed_batch(classes):
 
 @pytest.mark.parametrize(
     ("chosen", "classes"),
-    spread([[0], [2], [4], [5], [8], [0, 3, 1], [7, 6, 8], list(range(9))], [9, 66], every=4),
+    spread([[0], [2], [4], [5], [8], [0, 3, 1], [7, 6, 8], list(range(9))], [9, 66], every=8),
 )
 def test_threads_and_batch_mates_change_no_bit(level, chosen, classes):
     scores, tokens, frames, counts, weight = mixed_batch(classes)
