@@ -157,7 +157,7 @@ def test_random_batches(level, kind, seed):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("seed", range(1000, 13600, 100))
+@pytest.mark.parametrize("seed", range(1000, 4000, 100))
 def test_very_many_random_batches(seed):
     for i in range(seed, seed + 100):
         scores, *arguments = random_batch(i)
