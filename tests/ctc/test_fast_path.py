@@ -149,36 +149,34 @@ def as_kind(scores, kind):
     return np.maximum(wide / wide.sum(axis=-1, keepdims=True), 1e-12).astype(scores.dtype)
 
 
+def check_random(batch_of, seeds, kinds):
+    """Check the random batch of each seed, with the kinds of input in turn."""
+    for seed in seeds:
+        scores, *arguments = batch_of(seed)
+        kind = kinds[seed % len(kinds)]
+        check(as_kind(scores, kind), *arguments, input=kind)
+
+
 @pytest.mark.parametrize(("kind", "seed"), spread(EVERY_KIND, [*range(0, 400, 50), 3300, 3350], every=8))
 def test_random_batches(level, kind, seed):
-    for offset in range(50):
-        scores, *arguments = random_batch(seed + offset)
-        check(as_kind(scores, kind), *arguments, input=kind)
+    check_random(random_batch, range(seed, seed + 50), [kind])
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(1000, 4000, 100))
 def test_very_many_random_batches(seed):
-    for i in range(seed, seed + 100):
-        scores, *arguments = random_batch(i)
-        kind = EVERY_KIND[i % len(EVERY_KIND)]
-        check(as_kind(scores, kind), *arguments, input=kind)
+    check_random(random_batch, range(seed, seed + 100), EVERY_KIND)
 
 
 @pytest.mark.parametrize(("kind", "seed"), spread(EVERY_KIND, range(0, 60, 3), every=20))
 def test_random_long_batches(level, kind, seed):
-    for offset in range(3):
-        scores, *arguments = long_batch(seed + offset)
-        check(as_kind(scores, kind), *arguments, input=kind)
+    check_random(long_batch, range(seed, seed + 3), [kind])
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(1000, 1600, 20))
 def test_very_many_random_long_batches(seed):
-    for i in range(seed, seed + 20):
-        scores, *arguments = long_batch(i)
-        kind = EVERY_KIND[i % len(EVERY_KIND)]
-        check(as_kind(scores, kind), *arguments, input=kind)
+    check_random(long_batch, range(seed, seed + 20), EVERY_KIND)
 
 
 # ---- frames that allow one class ------------------------------------------------------------

@@ -104,10 +104,8 @@ def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def stored(array: NDArray[Any]) -> tuple[NDArray[Any], int]:
     """Return an array that exports its memory to kernels, and the kernels' code of its dtype."""
-    kind = _KINDS.get(array.dtype)
-    if kind is None:
-        assert is_bfloat16(array.dtype)
-        kind = _BFLOAT16
+    kind = stored_kind(array.dtype)
+    assert kind is not None
     return (array.view(np.uint16) if array.itemsize == 2 else array), kind
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._kernels import arguments
+from .arrays import filled
 from .options import as_number, choice
 
 _MOST = sys.float_info.max
@@ -80,8 +81,7 @@ def _scale(
     # Scales are finite, because some of their cofactors are 0.
     scale: NDArray[np.float64]
     if sample_weight is None:
-        scale = np.empty(len(counts))
-        scale.fill(min(factor, _MOST))
+        scale = filled(len(counts), min(factor, _MOST))
         if reduction != "sequence_mean":
             return scale
     else:

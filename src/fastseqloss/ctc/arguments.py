@@ -87,7 +87,7 @@ def schedule_sequences(
     batch, n_frames, n_classes = lattice.scores.values.shape
     items = batch * workers_each
     per_frame += n_classes * per_class
-    n_labels = len(sequences.table) - 4 * batch
+    n_labels = len(sequences.values)
     if threads_for(num_threads, n_frames * (batch * per_frame + n_labels * per_label), items) == 1:
         return None, 1
     return schedule(sequences.frames * (per_frame + sequences.lengths * per_label), num_threads, items)

@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -81,7 +81,7 @@ class HostLoss:
         """Return the loss that a text describes."""
         return cls(**{name: _as_tuples(value) for name, value in json.loads(text).items()})
 
-    @property
+    @cached_property
     def given(self) -> tuple[str, ...]:
         """Names of the operands that were not left out."""
         names = tuple(name for name, ndim in zip(self.names, self.ndims, strict=True) if ndim is not None)

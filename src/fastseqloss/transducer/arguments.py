@@ -25,13 +25,17 @@ class Lattice:
     """Checked scores and labels of a batch."""
 
     scores: Scores
-    frames: NDArray[np.int64]  # [B]
     labels: Sequences
     ranges: NDArray[np.int64] | None  # [B, T]
     blank: int
     input: InputKind
     hat: bool
     modified: bool
+
+    @property
+    def frames(self) -> NDArray[np.int64]:
+        """Number of frames of each sequence."""
+        return self.labels.frames
 
     @property
     def empty(self) -> bool:
@@ -89,7 +93,7 @@ def as_lattice(
         bands = _as_ranges(ranges, scores, frames, checked.lengths)
     if infeasible == "raise":
         require_feasible(frames, checked.lengths, modified)
-    return Lattice(scores, frames, checked, bands, blank, kind, hat, modified)
+    return Lattice(scores, checked, bands, blank, kind, hat, modified)
 
 
 def check_columns(name: str, scores: Scores, labels: Sequences, *, full: bool) -> None:

@@ -62,10 +62,14 @@ class _Joiner(NamedTuple):
 
     am: Scores
     lm: Scores
-    frames: NDArray[np.int64]
     labels: Sequences
     blank: int
     modified: bool
+
+    @property
+    def frames(self) -> NDArray[np.int64]:
+        """Number of frames of each sequence."""
+        return self.labels.frames
 
 
 @overload
@@ -376,13 +380,12 @@ def _as_joiner(
     n_classes = of_frames.values.shape[2]
     blank = as_index("blank", blank, n_classes)
     checked = as_sequences(of_frames, logit_lengths, labels, label_lengths, blank, names=_NAMES)
-    frames = checked.frames
     check_columns("lm", of_nodes, checked, full=label_lengths is None)
     if infeasible == "raise":
-        require_feasible(frames, checked.lengths, modified)
+        require_feasible(checked.frames, checked.lengths, modified)
     wide = np.result_type(of_frames.values, of_nodes.values, np.float64 if n_classes <= _FEW else np.float32)
     of_frames, of_nodes = (_widened(x, wide) for x in (of_frames, of_nodes))
-    return _Joiner(of_frames, of_nodes, frames, checked, blank, modified)
+    return _Joiner(of_frames, of_nodes, checked, blank, modified)
 
 
 def _widened(scores: Scores, dtype: np.dtype[Any]) -> Scores:

@@ -11,7 +11,7 @@
 typedef struct fsl_ffi_error fsl_ffi_error;
 
 enum { FSL_FFI_MAJOR = 0, FSL_FFI_METADATA = 1, FSL_FFI_EXECUTE = 3, FSL_FFI_BUFFER = 1, FSL_FFI_STRING = 4 };
-enum { FSL_FFI_INVALID_ARGUMENT = 3, FSL_FFI_INTERNAL = 13 };
+enum { FSL_FFI_INVALID_ARGUMENT = 3 };
 
 typedef struct fsl_ffi_extension {
     size_t struct_size;
