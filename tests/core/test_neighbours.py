@@ -32,7 +32,7 @@ def cpus():
 """
 
 
-@pytest.mark.parametrize("backend", ["loky", thorough("multiprocessing")])
+@pytest.mark.parametrize("backend", [thorough("loky"), thorough("multiprocessing")])
 def test_joblib_processes(tmp_path, backend):
     """All workers together have no more threads than there are CPUs."""
     code = f"""

@@ -11,7 +11,7 @@ ENDS = """
 import sys, threading, time
 import numpy as np, fastseqloss as fsl
 class Slow:
-    def __del__(self, sleep=time.sleep): sleep(0.7)
+    def __del__(self, sleep=time.sleep): sleep(0.5)
 sys.kept = Slow()
 rng = np.random.default_rng(0)
 x = np.tile(rng.normal(size=(1, 400, 60)).astype(np.float32), (1500, 1, 1))
@@ -22,7 +22,7 @@ def work():
 def wait():
     while True: time.sleep(0.1)
 for target in (work, *[wait] * 10): threading.Thread(target=target, daemon=True).start()
-time.sleep(0.5)
+time.sleep(0.3)
 """
 
 CALLS = {

@@ -199,9 +199,9 @@ def one_class_a_frame(seed, shape=(16, 14)):
     return LN2 * scores, np.tile(tokens, (batch, 1))
 
 
-@pytest.mark.parametrize(("kind", "seed"), spread(KINDS, range(0, 1000, 125), every=8))
+@pytest.mark.parametrize(("kind", "seed"), spread(KINDS, range(0, 1000, 50), every=20))
 def test_one_class_a_frame(level, kind, seed):
-    for offset in range(125):
+    for offset in range(50):
         check(*one_class_a_frame(seed + offset), input=kind)
 
 
@@ -226,9 +226,9 @@ def between_checkpoints(seed):
     return scores, np.tile(labels, (batch, 1))
 
 
-@pytest.mark.parametrize("seed", spread(range(0, 60, 5), every=12))
+@pytest.mark.parametrize("seed", spread(range(0, 60, 3), every=20))
 def test_one_class_a_frame_between_checkpoints(level, seed):
-    for offset in range(5):
+    for offset in range(3):
         check(*between_checkpoints(seed + offset))
 
 
@@ -352,7 +352,7 @@ def test_threads_and_batch_mates_change_no_bit(level, chosen, classes):
         return fsl.ctc_loss(*arguments, reduction="none", sample_weight=weight[index], num_threads=threads, **options)
 
     expected = [run([i], 1, return_grad=True) for i in chosen]
-    for threads in (1, 2, 4, 16):
+    for threads in (1, 2, 16):
         loss, gradient = run(chosen, threads, return_grad=True)
         np.testing.assert_array_equal(loss, np.concatenate([one[0] for one in expected]))
         np.testing.assert_array_equal(gradient, np.concatenate([one[1] for one in expected]))
@@ -372,7 +372,7 @@ def test_threads_and_batch_mates_change_no_bit(level, chosen, classes):
         [(1, 2800, 8, 89), (1, 9000, 64, 60), (1, 3000, 12, 1100)],
         [1.0, 3.0, 12.0],
         [np.float32, np.float64],
-        every=3,
+        every=6,
     ),
 )
 def test_long_sequences(level, shape, scale, dtype):

@@ -214,7 +214,8 @@ def test_recordings_are_the_same_for_both_distances():
     plain, warped = (names["distances"](a, b, by_time) for by_time in (False, True))
     assert (warped <= plain * (1 + 1e-6) + 1e-9).all()
     assert warped[3, 0] == warped[4, 1] == 0
-    assert names["accuracy"](training, training, False) == names["accuracy"](training, training, True) == 1
+    some = training._replace(series=training.series[:40], classes=training.classes[:40])
+    assert all(names["accuracy"](some, some, by_time) == 1 for by_time in (False, True))
 
 
 def test_soft_dtw_averages_have_less_loss_than_means():

@@ -8,7 +8,7 @@ import pytest
 
 from c_compiler import STANDARD_C, shared_library
 from fastseqloss._core import levels
-from thoroughness import spread
+from thoroughness import spread, thorough
 
 FRAMES = 8
 TILES = ("open_tile", "close_tile", "open_classes", "close_classes")
@@ -19,7 +19,7 @@ CLASSES = (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 28, 32, 63, 64)
 FLOATS = [np.float32, np.float64]
 
 
-@pytest.fixture(scope="module", params=[[], STANDARD_C], ids=["extensions", "standard"])
+@pytest.fixture(scope="module", params=[pytest.param([], id="extensions"), thorough(STANDARD_C, id="standard")])
 def flags(request):
     return request.param
 
