@@ -31,7 +31,6 @@ from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_o
 cdef extern from "steps/short_rows.h" nogil:
     enum:
         GROUPS "FSL_GROUPS"  # 1 if this build has the following function
-        LEAST "FSL_LEAST"  # classes of its rows, up to SHORT
     void entropy_rows "fsl_entropy_rows"(const float *x, Py_ssize_t x_stride, float *g, Py_ssize_t g_stride,
                                          Py_ssize_t n_rows, Py_ssize_t n_classes, const int64_t *targets,
                                          const double *weight, double z, double scale, double *loss) noexcept
@@ -375,7 +374,7 @@ def softmax_cross_entropy(object scores, int kind, const int64_t[::1] targets, c
         job.input, job.epsilon, job.z = <Input> input_kind, label_smoothing, z_loss
         job.smooth = job.y.data == NULL and label_smoothing > 0
         job.short = (GROUPS and job.rows.x.kind == FLOAT32 and job.input == LOGITS and job.y.data == NULL
-                     and not job.smooth and LEAST <= job.rows.n_classes <= SHORT)
+                     and not job.smooth and job.rows.n_classes <= SHORT)
         with nogil:
             status = run_steps(&job, num_threads)
         check(status, job.workspace.size)

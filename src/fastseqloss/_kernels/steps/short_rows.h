@@ -8,7 +8,7 @@
 #if FSL_VECTORS
 
 #define FSL_GROUPS 1
-#define FSL_GROUP FSL_XF
+#define FSL_GROUP (FSL_XF > FSL_LANES ? FSL_XF : FSL_LANES) /* most rows of a group */
 
 typedef struct {
     int n; /* rows that count */
@@ -34,10 +34,9 @@ FSL_INLINE double fsl_log_of_sum(double x)
 }
 
 /* Losses and factors of a group: see fsl_softmax_losses. */
-FSL_INLINE void fsl_entropy_losses(const double *m, const double *sum, const double *picked, const double *q, double z,
-                                   double scale, double *loss, double *factor)
+FSL_INLINE void fsl_entropy_losses(int lanes, const double *m, const double *sum, const double *picked,
+                                   const double *q, double z, double scale, double *loss, double *factor)
 {
-    int lanes = FSL_GROUP;
     FSL_OPAQUE(lanes); /* compilers would unroll the loop into scalar code */
     FSL_SIMD()
     for (int k = 0; k < lanes; k++) {
@@ -64,32 +63,68 @@ FSL_INLINE void fsl_entropy_gradient(float *x, ptrdiff_t n_classes, int64_t targ
     x[target] = (float)at_target;
 }
 
+/* picked = own (x - m) at the target of each row, and 0 for lanes without a row. */
+FSL_INLINE void fsl_entropy_picked(const fsl_entropy_group *rows, int lanes, const float *most, double *m,
+                                   double *picked)
+{
+    for (int k = 0; k < lanes; k++) {
+        const int row = k < rows->n ? k : rows->n - 1;
+        const double own = rows->own[k], x = (double)rows->x[row][rows->target[row]];
+        m[k] = (double)most[row];
+        picked[k] = own == 0 ? 0 : own * (x - m[k]);
+    }
+}
+
+/* Loss of a row; returns 1 if all of its logits are -inf: then all probabilities are 0. */
+FSL_INLINE int fsl_entropy_loss(const fsl_entropy_group *rows, int k, double sum, double z, double loss)
+{
+    *rows->loss[k] = sum != 0 ? loss : rows->own[k] > 0 || z > 0 ? INFINITY : 0;
+    return sum == 0;
+}
+
 /* Losses and, with `store`, gradients of a group; the next one is `ahead` elements further. */
 FSL_INLINE void fsl_entropy_group_run(const fsl_entropy_group *rows, ptrdiff_t n_classes, float floor, ptrdiff_t ahead,
                                       double z, double scale, int store)
 {
-    float most[FSL_GROUP];
-    double m[FSL_GROUP], sum[FSL_GROUP], picked[FSL_GROUP], loss[FSL_GROUP], factor[FSL_GROUP];
+    float most[FSL_XF];
+    double m[FSL_XF], sum[FSL_XF], picked[FSL_XF], loss[FSL_XF], factor[FSL_XF];
     const int n = rows->n;
     fsl_group_max((const float **)rows->x, n, n_classes, most);
-    for (int k = 0; k < FSL_GROUP; k++) {
-        const int row = k < n ? k : n - 1;
-        const double own = rows->own[row], x = (double)rows->x[row][rows->target[row]];
-        m[k] = (double)most[row];
-        picked[k] = own == 0 ? 0 : own * (x - m[k]);
-    }
+    fsl_entropy_picked(rows, FSL_XF, most, m, picked);
     fsl_group_exp((const float **)rows->x, n, n_classes, most, floor, (float **)rows->g, ahead, sum);
-    fsl_entropy_losses(m, sum, picked, rows->own, z, scale, loss, factor);
+    fsl_entropy_losses(FSL_XF, m, sum, picked, rows->own, z, scale, loss, factor);
     for (int k = 0; k < n; k++) {
-        const double own = rows->own[k];
-        if (sum[k] == 0) { /* all logits are -inf: all probabilities are 0 */
-            *rows->loss[k] = own > 0 || z > 0 ? INFINITY : 0;
-            if (store) memset(rows->g[k], 0, (size_t)n_classes * sizeof *rows->g[k]);
-            continue;
-        }
-        *rows->loss[k] = loss[k];
-        if (store) fsl_entropy_gradient(rows->g[k], n_classes, rows->target[k], factor[k], scale * own);
+        const int none = fsl_entropy_loss(rows, k, sum[k], z, loss[k]);
+        if (!store) continue;
+        if (none)
+            memset(rows->g[k], 0, (size_t)n_classes * sizeof *rows->g[k]);
+        else
+            fsl_entropy_gradient(rows->g[k], n_classes, rows->target[k], factor[k], scale * rows->own[k]);
     }
+}
+
+/* The same for rows of fewer than FSL_LEAST classes, in a tile. */
+FSL_INLINE void fsl_entropy_tile_run(const fsl_entropy_group *rows, ptrdiff_t n_classes, double z, double scale,
+                                     int store)
+{
+    float tile[FSL_LEAST * FSL_LANES], most[FSL_LANES];
+    double m[FSL_LANES], sum[FSL_LANES], picked[FSL_LANES], loss[FSL_LANES], factor[FSL_LANES], at_target[FSL_LANES];
+    const int n = rows->n;
+    fsl_tile_in_f32((const float **)rows->x, n, n_classes, tile);
+    fsl_tile_max_f32(tile, n_classes, most);
+    fsl_entropy_picked(rows, FSL_LANES, most, m, picked);
+    fsl_tile_exp_f32(tile, n_classes, most, sum);
+    fsl_entropy_losses(FSL_LANES, m, sum, picked, rows->own, z, scale, loss, factor);
+    for (int k = 0; k < n; k++) {
+        if (fsl_entropy_loss(rows, k, sum[k], z, loss[k])) factor[k] = 0;
+        at_target[k] = (double)tile[rows->target[k] * FSL_LANES + k];
+    }
+    if (!store) return;
+    fsl_tile_gradient_f32(tile, n_classes, factor, factor, NULL, 0);
+    fsl_tile_out_f32(tile, n, n_classes, (float **)rows->g);
+    for (int k = 0; k < n; k++)
+        if (sum[k] != 0)
+            rows->g[k][rows->target[k]] = (float)(factor[k] * at_target[k] - scale * rows->own[k]);
 }
 
 /* Losses of rows of one sequence, and their gradients unless g is NULL, which may be x. Strides are in elements. */
@@ -97,12 +132,13 @@ FSL_UNUSED static void fsl_entropy_rows(const float *x, ptrdiff_t x_stride, floa
                                         ptrdiff_t n_rows, ptrdiff_t n_classes, const int64_t *targets,
                                         const double *weight, double z, double scale, double *loss)
 {
-    float unseen[FSL_GROUP * FSL_SHORT], floor = -88.0f;
+    float unseen[FSL_XF * FSL_SHORT], floor = -88.0f;
     fsl_entropy_group rows;
+    const int most = n_classes < FSL_LEAST ? FSL_LANES : FSL_XF;
     ptrdiff_t r = 0;
     FSL_OPAQUE(floor);
     while (r < n_rows) {
-        for (rows.n = 0; r < n_rows && rows.n < FSL_GROUP; r++) {
+        for (rows.n = 0; r < n_rows && rows.n < most; r++) {
             const int64_t target = scale == 0 ? -1 : targets[r];
             if (target < 0) {
                 loss[r] = 0;
@@ -115,14 +151,18 @@ FSL_UNUSED static void fsl_entropy_rows(const float *x, ptrdiff_t x_stride, floa
             rows.target[rows.n] = target;
             rows.own[rows.n++] = weight ? weight[target] : 1.0;
         }
-        for (int k = rows.n; k < FSL_GROUP; k++) rows.own[k] = 0;
+        for (int k = rows.n; k < most; k++) rows.own[k] = 0;
         if (rows.n == 0) return;
-        if (n_classes == 32)
-            fsl_entropy_group_run(&rows, 32, floor, FSL_GROUP * x_stride, z, scale, g != NULL);
+        if (n_classes == 5)
+            fsl_entropy_tile_run(&rows, 5, z, scale, g != NULL);
+        else if (n_classes < FSL_LEAST)
+            fsl_entropy_tile_run(&rows, n_classes, z, scale, g != NULL);
+        else if (n_classes == 32)
+            fsl_entropy_group_run(&rows, 32, floor, FSL_XF * x_stride, z, scale, g != NULL);
         else if (n_classes == 64)
-            fsl_entropy_group_run(&rows, 64, floor, FSL_GROUP * x_stride, z, scale, g != NULL);
+            fsl_entropy_group_run(&rows, 64, floor, FSL_XF * x_stride, z, scale, g != NULL);
         else
-            fsl_entropy_group_run(&rows, n_classes, floor, FSL_GROUP * x_stride, z, scale, g != NULL);
+            fsl_entropy_group_run(&rows, n_classes, floor, FSL_XF * x_stride, z, scale, g != NULL);
     }
 }
 
