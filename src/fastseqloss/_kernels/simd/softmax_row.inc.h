@@ -1,4 +1,4 @@
-/* One row of logits of FSL_REAL: see softmax_row.h. */
+/* One row of logits of FSL_REAL: see softmax_row.h. FSL_HAS_LOOPS is 1 if the loops over vectors exist already. */
 
 /* exp(d) for d <= 0. At `floor`, which is FSL_EXP_LEAST, the factor 2^k has exponent bits 0 and is 0. `floor` is a
  * variable, because compilers would fold exp(floor) of a constant into a branch or masks. */
@@ -6,6 +6,8 @@ FSL_INLINE FSL_REAL FSL_NAME(fsl_exp_floored)(FSL_REAL d, FSL_REAL floor)
 {
     return FSL_EXP_NORMAL(d < floor ? floor : d);
 }
+
+#if !FSL_HAS_LOOPS
 
 /* Maximum; 0 if all are -inf. NaN is ignored. */
 FSL_INLINE FSL_REAL FSL_NAME(fsl_row_max)(const FSL_REAL *x, ptrdiff_t n)
@@ -40,6 +42,8 @@ FSL_INLINE double FSL_NAME(fsl_block_exp)(const FSL_REAL *x, ptrdiff_t n, FSL_RE
     for (int i = 0; i < FSL_LANES; i++) sum += (double)lanes[i];
     return sum;
 }
+
+#endif
 
 FSL_INLINE double FSL_NAME(fsl_sum)(const FSL_REAL *x, ptrdiff_t n)
 {
@@ -106,7 +110,7 @@ FSL_UNUSED static double FSL_NAME(fsl_row_exp)(const FSL_REAL *x, ptrdiff_t n, F
         FSL_REAL *e = out ? out + start : unseen;
         double sum = FSL_NAME(fsl_block_exp)(x + start, n_block, m, floor, e, next + start * size,
                                              later + start * size, size);
-        if (total < 2 && sum >= 0.5) sum = FSL_NAME(fsl_block_sum)(e, n_block);
+        if (sum >= 0.5 && total + sum < 8) sum = FSL_NAME(fsl_block_sum)(e, n_block);
         total += sum;
     }
     if (whole < n) {
