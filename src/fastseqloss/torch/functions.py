@@ -15,7 +15,7 @@ from .autograd import Loss, _has_tangent, apply, as_array, outside_graphs, threa
 _FRAMEWORK = Framework(
     module="torch",
     array="Tensor",
-    raises="""    If a tensor is not on the CPU, or one without a gradient requires grad.
+    raises="""    If a tensor is not on the CPU, or an argument without a gradient requires grad.
 RuntimeError
     If a second derivative is requested.""",
     parameters={},
