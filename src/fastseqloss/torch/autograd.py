@@ -174,8 +174,8 @@ class _Loss(Function):
         total: Any = 0
         for gradient, tangent in zip(_first_order(ctx.gradients, scores), own, strict=True):
             if gradient is not None and tangent is not None:
-                axes = tuple(range(ctx.ndim, gradient.ndim))
-                total = total + (gradient * tangent).sum(axes, dtype=torch.float64)
+                axes, product = tuple(range(ctx.ndim, gradient.ndim)), gradient * tangent
+                total = total + (product.sum(axes, dtype=torch.float64) if axes else product)  # of no axes: of all
         return total.to(_DTYPES[ctx.dtypes[0]])
 
 
