@@ -59,11 +59,12 @@ class HostLoss:
     def into(self, operands: tuple[NDArray[Any], ...], results: tuple[NDArray[Any], ...]) -> None:
         """Write the loss unless `late`, and the gradients, of operands of NumPy."""
         arrays = dict(zip(self.given, operands, strict=True))
+        if tuple(array.ndim for array in operands) == self._own_ndims:
+            self._once(arrays, results)
+            return
         ahead = self._ahead(arrays)
         mapped = np.broadcast_shapes(*ahead.values())
-        if not mapped:
-            self._once(arrays, results)
-        elif self.folds and all(math.prod(ahead[name]) == 1 for name in self.shared if name in ahead):
+        if self.folds and all(math.prod(ahead[name]) == 1 for name in self.shared if name in ahead):
             self._folded(arrays, mapped, results)
         else:
             whole = {name: np.broadcast_to(array, mapped + self._own(name, array)) for name, array in arrays.items()}
@@ -85,10 +86,27 @@ class HostLoss:
         names = tuple(name for name, ndim in zip(self.names, self.ndims, strict=True) if ndim is not None)
         return (*names, "cotangent") if self.late else names
 
+    @cached_property
+    def _own_ndims(self) -> tuple[int, ...]:
+        ndims = tuple(ndim for ndim in self.ndims if ndim is not None)
+        return (*ndims, len(self.shape)) if self.late else ndims
+
+    @cached_property
+    def _place(self) -> tuple[str, str]:
+        module, _, name = self.loss.rpartition(".")
+        return module, name
+
+    @cached_property
+    def _named_options(self) -> dict[str, Any]:
+        return dict(self.options)
+
+    def _compute(self, **arguments: Any) -> Any:
+        """Return what the function returns for these arguments, and the options for all others."""
+        module, name = self._place
+        return getattr(sys.modules[module], name)(**{**self._named_options, **arguments})
+
     def _ndim(self, name: str) -> int:
-        ndim = len(self.shape) if name == "cotangent" else self.ndims[self.names.index(name)]
-        assert ndim is not None
-        return ndim
+        return self._own_ndims[self.given.index(name)]
 
     def _own(self, name: str, array: NDArray[Any]) -> tuple[int, ...]:
         return array.shape[array.ndim - self._ndim(name) :]
@@ -117,27 +135,28 @@ class HostLoss:
         self._once(folded, tuple(merged))
 
     def _once(self, arrays: dict[str, NDArray[Any]], results: tuple[NDArray[Any], ...]) -> None:
-        given = {name: array for name, array in arrays.items() if name != "cotangent"} | dict(self.options)
-        compute = partial(_function(self.loss), **given)
         if self.late:
-            gradients = crf_gradients(compute, np.asarray(arrays["cotangent"], np.float64))
+            cotangents = np.asarray(arrays.pop("cotangent"), np.float64)
+            gradients = crf_gradients(partial(self._compute, **arrays), cotangents)
             by_name = dict(zip(self.names, gradients, strict=False))
             for name, result in zip(self.wanted, results, strict=True):
                 result[...] = by_name[name]
             return
-        loss = self._with_gradients(compute, dict(zip(self.wanted, results[1:], strict=True)))
+        loss = self._with_gradients(arrays, results[1:])
         with np.errstate(over="ignore"):  # a loss beyond the range of float32 is inf
             results[0][...] = loss
 
-    def _with_gradients(self, compute: Callable[..., Any], into: dict[str, NDArray[Any]]) -> Any:
-        """Return the loss; write the gradients into arrays."""
-        names = self.names[: self.n_scores]
-        if not into:
-            return compute()
+    def _with_gradients(self, arrays: dict[str, NDArray[Any]], gradients: tuple[NDArray[Any], ...]) -> Any:
+        """Return the loss; write the gradients that are wanted into arrays."""
+        if not gradients:
+            return self._compute(**arrays)
+        if len(names := self.names[: self.n_scores]) == 1:
+            return self._compute(**arrays, grad_out=gradients[0])[0]
+        into = dict(zip(self.wanted, gradients, strict=True))
         if "targets" in into:
-            return compute(grad_out=tuple(map(into.get, names)), with_respect_to=tuple(into))[0]
-        alone = len(names) == 1 or "targets" in names
-        return compute(grad_out=into[names[0]] if alone else tuple(map(into.get, names)))[0]
+            return self._compute(**arrays, grad_out=tuple(map(into.get, names)), with_respect_to=tuple(into))[0]
+        several = into[names[0]] if "targets" in names else tuple(map(into.get, names))
+        return self._compute(**arrays, grad_out=several)[0]
 
     def call(self, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> tuple[Any, ...]:
         """Bind this callback in JAX; return the loss unless `late`, and the gradients that are wanted."""
@@ -160,13 +179,6 @@ class HostLoss:
 def named(function: Callable[..., Any]) -> str:
     """Return the name by which a loss refers to a function of this package."""
     return f"{function.__module__}.{function.__qualname__}"
-
-
-def _function(name: str) -> Callable[..., Any]:
-    """Return the function of a name."""
-    module, _, attribute = name.rpartition(".")
-    function: Callable[..., Any] = getattr(sys.modules[module], attribute)
-    return function
 
 
 def _as_tuples(value: Any) -> Any:
