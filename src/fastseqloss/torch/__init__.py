@@ -15,7 +15,7 @@ gradients in its own dtype, rounded after scaling. The number of threads is limi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 try:
     import torch
@@ -30,15 +30,25 @@ from .._core.types import Input, StepReduction
 from ..crf.loss import crf_loss as _crf_loss
 from ..ctc.loss import named_ctc_loss
 from ..steps.classification import softmax_cross_entropy as _softmax_cross_entropy
+from .alignment import TokenSpan, forced_align, merge_tokens
 from .autograd import Lengths, Loss, apply, as_array, outside_graphs, threads
+from .crf import CRF
+from .cross_entropy import CrossEntropyLoss, cross_entropy
+from .scripting import Unscriptable
 from .soft_dtw import soft_dtw_loss
 from .transducer import rnnt_loss, rnnt_simple_loss, tdt_loss
 
 __all__ = [
+    "CRF",
     "CTCLoss",
+    "CrossEntropyLoss",
+    "TokenSpan",
     "crf_loss",
+    "cross_entropy",
     "ctc_loss",
     "ctc_loss_from_logits",
+    "forced_align",
+    "merge_tokens",
     "rnnt_loss",
     "rnnt_simple_loss",
     "soft_dtw_loss",
@@ -185,7 +195,7 @@ def ctc_loss_from_logits(
     )
 
 
-class CTCLoss(torch.nn.CTCLoss):
+class CTCLoss(Unscriptable, torch.nn.CTCLoss):
     """``torch.nn.CTCLoss``, computed by `ctc_loss`.
 
     Parameters
@@ -213,9 +223,6 @@ class CTCLoss(torch.nn.CTCLoss):
             reduction=reduction,
             zero_infinity=self.zero_infinity,
         )
-
-    def __prepare_scriptable__(self) -> NoReturn:  # which torch.jit.script calls first
-        raise TypeError("CTCLoss cannot be scripted, because it runs outside of PyTorch; torch.nn.CTCLoss can")
 
 
 def _ctc(
