@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .._core.arrays import as_array, is_bfloat16, stored
 from .._core.engine import Options, Rows, as_class_targets, as_step_sum, threads_for_rows
 from .._core.gradient import as_gradient
-from .._core.scores import Scores, as_step_scores
+from .._core.scores import as_step_scores
 from .._core.steps import as_class_weight
 from .arguments import as_distributions, check_no_ignore_index, raise_if_bad
 from .registry import DISTRIBUTIONS, LOSSES, PROBABILITIES
@@ -48,8 +48,6 @@ def prepare_rows(
     else:
         found = as_class_targets(summed, targets, n_classes, ignore_index, weight)
     gradient = as_gradient(checked, options.return_grad, options.grad_out)
-    if gradient.values is not None and not gradient.direct and _is_copy(checked):
-        gradient.values = checked.values  # nothing else reads the copy, so the kernel writes over it
     if wanted is not None and gradient.values is not None and np.may_share_memory(gradient.values, wanted):
         wanted = wanted.copy()
     rows = Rows(
@@ -69,11 +67,6 @@ def prepare_rows(
     if wanted is not None:
         _check_shares(rows, find, wanted, DISTRIBUTIONS, "targets", targets)
     return rows
-
-
-def _is_copy(scores: Scores) -> bool:
-    """Return True if the scores were copied to make the class axis contiguous."""
-    return scores.values.size > 0 and not np.may_share_memory(scores.values, scores.given)
 
 
 def _check_shares(rows: Rows, find: Any, values: NDArray[Any], allowed: str, name: str, given: NDArray[Any]) -> None:

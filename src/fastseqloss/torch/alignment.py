@@ -109,7 +109,7 @@ def forced_align(
     labels = _as_tokens("targets", targets)
     if array.ndim != 3:
         raise ValueError(f"log_probs has shape {array.shape}; allowed: [B, T, C]")
-    if labels.ndim != 2:
+    if labels.ndim != 2 or len(labels) != len(array):
         raise ValueError(f"targets has shape {labels.shape}; allowed: [B, L] with B = {len(array)}")
     n_classes = array.shape[-1]
     aligned = named_ctc_align(
