@@ -304,3 +304,9 @@ def test_scripts(module):
     for model in (module, torch.nn.Sequential(torch.nn.Linear(2, 2), module)):
         with pytest.raises(TypeError, match=f"{type(module).__name__} cannot be scripted"):
             torch.jit.script(model)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_traces():
+    with pytest.raises(RuntimeError, match=r"cross_entropy cannot be traced by torch\.jit"):
+        torch.jit.trace(lambda x: fst.cross_entropy(x, Y), (X,))

@@ -15,6 +15,7 @@ from .._core.messages import listed
 from .._core.options import as_integer
 from ..ctc.alignment import named_ctc_align
 from .autograd import as_array, outside_graphs, threads
+from .scripting import refuse_tracing
 
 _NAMES = Names("log_probs", "targets", "input_lengths", "target_lengths")
 
@@ -103,8 +104,7 @@ def forced_align(
     >>> paths, scores.exp()
     (tensor([[0, 1, 1, 2]]), tensor([[0.8000, 0.6000, 0.7000, 0.8000]]))
     """
-    if torch.jit.is_tracing():
-        raise RuntimeError("forced_align cannot be traced by torch.jit: it runs outside of PyTorch")
+    refuse_tracing("forced_align")
     array = as_array("log_probs", log_probs)
     labels = _as_tokens("targets", targets)
     if array.ndim != 3:
@@ -158,6 +158,8 @@ def merge_tokens(tokens: Tensor, scores: Tensor, blank: int = 0) -> list[TokenSp
     ------
     ValueError, TypeError
         If shapes or dtypes are not as above.
+    RuntimeError
+        If traced by ``torch.jit.trace``.
 
     See Also
     --------
@@ -174,6 +176,7 @@ def merge_tokens(tokens: Tensor, scores: Tensor, blank: int = 0) -> list[TokenSp
     >>> merge_tokens(torch.tensor([0, 1, 1, 0, 2]), torch.tensor([0.5, 0.25, 0.75, 0.5, 1.0]))
     [TokenSpan(token=1, start=1, end=3, score=0.5), TokenSpan(token=2, start=4, end=5, score=1.0)]
     """
+    refuse_tracing("merge_tokens")
     path, values = _as_tokens("tokens", tokens), as_array("scores", scores)
     if path.ndim != 1 or values.shape != path.shape:
         raise ValueError(f"tokens has shape {path.shape}, and scores {values.shape}; allowed: [T] for both")

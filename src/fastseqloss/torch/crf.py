@@ -13,7 +13,7 @@ from .._core.options import as_integer, choice, flag
 from ..crf.decoding import crf_decode
 from ..crf.loss import crf_loss
 from .autograd import Loss, apply, as_array, outside_graphs, threads
-from .scripting import Unscriptable
+from .scripting import Unscriptable, refuse_tracing
 
 _REDUCTIONS = {"none": "none", "sum": "sum", "mean": "mean", "token_mean": "sum"}  # pytorch-crf's names and ours
 _PARAMETERS = ("transitions", "start_transitions", "end_transitions")
@@ -125,8 +125,9 @@ class CRF(Unscriptable, torch.nn.Module):
             If a tensor is not on the CPU, or shapes, dtypes, tags, mask or parameters are not as above. The message
             names the argument, the position, the value and what is allowed.
         RuntimeError
-            If a second derivative is requested.
+            If a second derivative is requested, or if traced by ``torch.jit.trace``.
         """
+        refuse_tracing("CRF")
         choice("reduction", reduction, tuple(_REDUCTIONS))
         self._check_shapes(emissions=emissions, tags=tags, mask=mask)
         normalizer = None
@@ -170,8 +171,7 @@ class CRF(Unscriptable, torch.nn.Module):
         RuntimeError
             If traced by ``torch.jit.trace``.
         """
-        if torch.jit.is_tracing():
-            raise RuntimeError("CRF.decode cannot be traced by torch.jit: it runs outside of PyTorch")
+        refuse_tracing("CRF.decode")
         self._check_shapes(emissions=emissions, mask=mask)
         transitions, start, end = (as_array(name, getattr(self, name)) for name in _PARAMETERS)
         mask = self._batched(mask)

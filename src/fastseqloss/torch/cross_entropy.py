@@ -15,7 +15,7 @@ from .._core.options import as_integer, choice
 from .._core.steps import as_class_weight
 from ..steps.classification import softmax_cross_entropy
 from .autograd import Loss, apply, as_array, as_constant, outside_graphs, threads
-from .scripting import Unscriptable
+from .scripting import Unscriptable, refuse_tracing
 
 _REDUCTIONS = ("none", "mean", "sum")
 
@@ -63,7 +63,7 @@ def cross_entropy(
         `size_average` or `reduce` is given, or if `target` or `weight` requires grad. The message names the argument,
         the position, the value and what is allowed.
     RuntimeError
-        If a second derivative by the logits is requested.
+        If a second derivative by the logits is requested, or if traced by ``torch.jit.trace``.
 
     See Also
     --------
@@ -111,6 +111,7 @@ def cross_entropy(
     >>> loss, x.grad[1, :, 0]
     (tensor(1.3863, grad_fn=<_LossBackward>), tensor([ 0.0625,  0.0625, -0.1875,  0.0625]))
     """
+    refuse_tracing("cross_entropy")
     _refuse_deprecated(size_average, reduce)
     logits = as_array("input", input)
     choice("reduction", reduction, _REDUCTIONS)
