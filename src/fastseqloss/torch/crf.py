@@ -56,7 +56,7 @@ class CRF(Unscriptable, torch.nn.Module):
       pytorch-crf takes a wrong step for the last one.
     - A step outside the mask is never read: NaN there is harmless, and any tag is allowed.
     - Tags out of range are an error, and so are masks of numbers other than 0 and 1, and NaN or +inf in parameters.
-    - Tags of probability 0 have log-likelihood -inf and gradient 0; in pytorch-crf the gradient is NaN.
+    - Tags of probability 0 have log-likelihood -inf and gradient 0; in pytorch-crf the gradient is not 0.
     - float16 and bfloat16 emissions give a log-likelihood in float32.
     - If several paths have the best score, `decode` returns the one with the smallest last tag; ties go by the tag
       before it, and so on.
