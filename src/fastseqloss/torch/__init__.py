@@ -30,7 +30,7 @@ from .._core.types import Input, StepReduction
 from ..crf.loss import crf_loss as _crf_loss
 from ..ctc.loss import named_ctc_loss
 from ..steps.classification import softmax_cross_entropy as _softmax_cross_entropy
-from .autograd import Lengths, Loss, apply, as_array, outside_graphs, threads
+from .autograd import Lengths, Loss, apply, check_scores, threads
 from .soft_dtw import soft_dtw_loss
 from .transducer import rnnt_loss, rnnt_simple_loss, tdt_loss
 
@@ -47,10 +47,10 @@ __all__ = [
 ]
 
 
+_NAMES = {input: Names(input, "targets", "input_lengths", "target_lengths") for input in ("log_probs", "logits")}
 _REDUCTIONS = {"none": "none", "mean": "sequence_mean", "sum": "sum"}  # PyTorch's names and ours
 
 
-@outside_graphs
 def ctc_loss(
     log_probs: Tensor,
     targets: Tensor,
@@ -128,7 +128,6 @@ def ctc_loss(
     )
 
 
-@outside_graphs
 def ctc_loss_from_logits(
     logits: Tensor,
     targets: Tensor,
@@ -230,37 +229,36 @@ def _ctc(
     zero_infinity: bool,
 ) -> Tensor:
     """Return the loss of scores, whose kind is also the name of their argument."""
-    values = as_array(input, scores)
+    check_scores(input, scores)
     choice("reduction", reduction, tuple(_REDUCTIONS))
-    if values.ndim not in (2, 3):
-        raise ValueError(f"{input} has shape {values.shape}; allowed: [T, B, V], or [T, V] for one sequence")
-    if values.ndim == 2 and isinstance(targets, Tensor) and targets.ndim == 2 and len(targets) == 1:
+    if scores.ndim not in (2, 3):
+        raise ValueError(f"{input} has shape {tuple(scores.shape)}; allowed: [T, B, V], or [T, V] for one sequence")
+    if scores.ndim == 2 and isinstance(targets, Tensor) and targets.ndim == 2 and len(targets) == 1:
         targets = targets[0]
     loss = Loss(
         _ctc_loss,
         (input,),
         {"targets": targets, "input_lengths": input_lengths, "target_lengths": target_lengths},
         {
-            "names": Names(input, "targets", "input_lengths", "target_lengths"),
             "blank": blank,
             "input": input,
             "infeasible": "zero" if flag("zero_infinity", zero_infinity) else "inf",
             "reduction": _REDUCTIONS[reduction],
             "num_threads": threads(None),
         },
-        swapped=values.ndim == 3,
+        swapped=scores.ndim == 3,
+        core_ndim=2,
     )
     return apply(loss, scores)
 
 
 def _ctc_loss(
-    scores: Any, *, names: Names, targets: Any, input_lengths: Any, target_lengths: Any, **options: Any
+    scores: Any, *, targets: Any, input_lengths: Any, target_lengths: Any, input: Input, **options: Any
 ) -> Any:
     """Return the loss of arrays, with the names of the tensors in errors."""
-    return named_ctc_loss(names, scores, targets, input_lengths, target_lengths, **options)
+    return named_ctc_loss(_NAMES[input], scores, targets, input_lengths, target_lengths, input=input, **options)
 
 
-@outside_graphs
 def softmax_cross_entropy(
     logits: Tensor,
     targets: Tensor,
@@ -319,7 +317,7 @@ def softmax_cross_entropy(
             [ 0.0000,  0.0000,  0.0000,  0.0000],
             [ 0.0000,  0.0000,  0.0000,  0.0000]]))
     """
-    as_array("logits", logits)
+    check_scores("logits", logits)
     constants = {
         "targets": targets,
         "lengths": lengths,
@@ -336,10 +334,9 @@ def softmax_cross_entropy(
         "normalizer": normalizer,
         "num_threads": threads(num_threads),
     }
-    return apply(Loss(_softmax_cross_entropy, ("logits",), constants, options), logits)
+    return apply(Loss(_softmax_cross_entropy, ("logits",), constants, options, core_ndim=1), logits)
 
 
-@outside_graphs
 def crf_loss(
     emissions: Tensor,
     tags: Tensor,
@@ -400,17 +397,18 @@ def crf_loss(
     tensor([[ 0.2500, -0.7500],
             [ 0.2500,  0.2500]])
     """
-    values = as_array("emissions", emissions)
+    check_scores("emissions", emissions)
     choice("reduction", reduction, SEQUENCE_REDUCTIONS)
     parameters = {"transitions": transitions, "start": start, "end": end}
     for name, value in parameters.items():
         if value is not None or name == "transitions":
-            as_array(name, value)
+            check_scores(name, value)
     loss = Loss(
         _crf_loss,
         ("emissions", *parameters),
         {"tags": tags, "lengths": lengths, "mask": mask, "sample_weight": sample_weight},
         {"reduction": reduction, "normalizer": normalizer, "num_threads": threads(num_threads)},
-        late=reduction == "none" and values.ndim == 3,
+        late=reduction == "none" and emissions.ndim == 3,
+        core_ndim=2,
     )
     return apply(loss, emissions, *parameters.values())

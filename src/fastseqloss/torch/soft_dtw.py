@@ -8,10 +8,9 @@ from torch import Tensor
 
 from .._core.types import SequenceReduction
 from ..soft_dtw.loss import soft_dtw_loss as _soft_dtw_loss
-from .autograd import Lengths, outside_graphs, sequence_loss
+from .autograd import Lengths, sequence_loss
 
 
-@outside_graphs
 def soft_dtw_loss(
     x: Tensor,
     y: Tensor,
@@ -69,6 +68,7 @@ def soft_dtw_loss(
         {"x": x, "y": y},
         {"lengths_x": lengths_x, "lengths_y": lengths_y, "sample_weight": sample_weight},
         num_threads,
+        core_ndim=2,
         gamma=gamma,
         divergence=divergence,
         band=band,

@@ -11,10 +11,9 @@ from .._core.types import BlankModel, Infeasible, Input, SequenceReduction, Topo
 from ..transducer.loss import rnnt_loss as _rnnt_loss
 from ..transducer.simple import rnnt_simple_loss as _rnnt_simple_loss
 from ..transducer.tdt import tdt_loss as _tdt_loss
-from .autograd import Lengths, outside_graphs, sequence_loss
+from .autograd import Lengths, sequence_loss
 
 
-@outside_graphs
 def rnnt_loss(
     logits: Tensor,
     labels: Tensor | Sequence[Any],
@@ -90,6 +89,7 @@ def rnnt_loss(
             "sample_weight": sample_weight,
         },
         num_threads,
+        core_ndim=3,
         blank=blank,
         input=input,
         blank_model=blank_model,
@@ -101,7 +101,6 @@ def rnnt_loss(
     )
 
 
-@outside_graphs
 def tdt_loss(
     logits: Tensor,
     duration_logits: Tensor,
@@ -164,6 +163,7 @@ def tdt_loss(
             "sample_weight": sample_weight,
         },
         num_threads,
+        core_ndim=3,
         durations=durations,
         blank=blank,
         sigma=sigma,
@@ -173,7 +173,6 @@ def tdt_loss(
     )
 
 
-@outside_graphs
 def rnnt_simple_loss(
     am: Tensor,
     lm: Tensor,
@@ -237,6 +236,7 @@ def rnnt_simple_loss(
             "sample_weight": sample_weight,
         },
         num_threads,
+        core_ndim=2,
         blank=blank,
         topology=topology,
         fastemit=fastemit,
