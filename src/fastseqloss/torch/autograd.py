@@ -29,7 +29,7 @@ from .first_order import ONCE, first_order
 from .loss import Loss, along, as_gradients, as_loss, late_gradients, late_tangents, needs_float64, spread
 from .tracing import is_traced, is_transformed, outside_graphs
 
-__all__ = ["Lengths", "Loss", "apply", "as_array", "check_scores", "sequence_loss", "threads"]
+__all__ = ["Lengths", "Loss", "apply", "as_array", "check_scores", "has_tangent", "sequence_loss", "threads"]
 
 
 def apply(loss: Loss, *scores: Tensor | None) -> Tensor:
@@ -99,9 +99,8 @@ class _Call:
 
     def rounded(self, gradients: list[Any]) -> list[Any]:
         """Return gradients in the dtypes of the scores."""
-        if self.native and gradients[0].dtype is self.dtypes[0]:
-            return gradients
-        return [None if g is None else g.to(dtype) for g, dtype in zip(gradients, self.dtypes, strict=True)]
+        pairs = zip(gradients, self.dtypes, strict=True)
+        return [g if g is None or g.dtype is dtype else g.to(dtype) for g, dtype in pairs]
 
 
 class _Loss(Function):
@@ -125,7 +124,7 @@ class _Loss(Function):
             value, call.gradients = loss.value_and_gradients(arrays)
         else:
             value, call.gradients = loss.differentiated(tensors[: len(call.dtypes)])
-        result = as_loss(value, call.dtypes[0])  # type: ignore[arg-type]
+        result = as_loss(value, call.dtypes[0])
         call.ndim = result.ndim
         return result
 
@@ -150,7 +149,7 @@ class _Loss(Function):
         if loss.late:
             return first_order([late_tangents(loss, scores, own)], [*scores, *own])[0]
         gradients = first_order(as_gradients(loss, call.gradients), scores)
-        return along(loss, gradients, own, call.ndim).to(DTYPES[call.dtypes[0]])  # type: ignore[index]
+        return along(loss, gradients, own, call.ndim).to(DTYPES[call.dtypes[0]])
 
 
 def _saved(ctx: Any) -> tuple[Loss, Tensors]:

@@ -20,7 +20,7 @@ Arrays = list[Any]  # of the scores, None for one that was not given
 
 _LARGE = 2.0**30  # larger cotangents could magnify gradients that underflow in float32
 _GREATEST = float(np.finfo(np.float32).max)
-_NUMPY = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
+_NUMPY: dict[torch.dtype, np.dtype[Any]] = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ class Loss:
 
     def arrays(self, scores: Tensors) -> Arrays:
         """Return the memory of scores, with the batch axis first."""
-        arrays = [None if x is None else memory(name, x) for name, x in zip(self.names, scores, strict=True)]
+        arrays: Arrays = [None if x is None else memory(name, x) for name, x in zip(self.names, scores, strict=True)]
         if self.swapped:
             arrays[0] = arrays[0].swapaxes(0, 1)
         return arrays
@@ -127,7 +127,8 @@ def along(loss: Loss, gradients: Tensors, tangents: Tensors, ndim: int) -> Tenso
         if gradient is not None and tangent is not None:
             product = gradient * tangent
             first = product.transpose(0, 1) if loss.swapped and not k else product
-            total = total + first.sum(tuple(range(ndim, first.ndim)), dtype=torch.float64)
+            axes = tuple(range(ndim, first.ndim))
+            total = total + (first.sum(axes, dtype=torch.float64) if axes else first)  # of no axes: of all
     derivatives: Tensor = total
     return derivatives
 

@@ -9,7 +9,7 @@ import sys
 from ast import literal_eval
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -272,7 +272,7 @@ gradients_operator.register_autograd(_refuse)
 def each(function: Callable[..., Any], size: int, dims: Any, arguments: Any) -> list[Tensor]:
     """Return the results of a function for each example of a batch, stacked along a new first axis."""
     if size:
-        rows = [function(*_example(arguments, dims, lambda x, dim, i=i: x.select(dim, i))) for i in range(size)]
+        rows = [function(*_example(arguments, dims, partial(_at, i))) for i in range(size)]
         return [torch.stack(column) for column in zip(*rows, strict=True)]
     shapes = function(*_example(arguments, dims, _without_memory))
     return [torch.empty((0, *result.shape), dtype=result.dtype, device="cpu") for result in shapes]
@@ -283,6 +283,10 @@ def _example(argument: Any, dim: Any, take: Callable[[Tensor, int], Tensor]) -> 
     if isinstance(argument, (list, tuple)) and isinstance(dim, (list, tuple)):
         return [_example(*pair, take) for pair in zip(argument, dim, strict=True)]
     return argument if dim is None else take(argument, dim)
+
+
+def _at(i: int, batch: Tensor, dim: int) -> Tensor:
+    return batch.select(dim, i)
 
 
 def _without_memory(batch: Tensor, dim: int) -> Tensor:

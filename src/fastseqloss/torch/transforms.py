@@ -39,7 +39,7 @@ class _Call:
 
     def loss(self, tensors: Tensors) -> Loss:
         """Return the loss with its constants."""
-        return ready(self.form, tensors[self.n_scores :], self.integers, self.floats)  # type: ignore[arg-type]
+        return ready(self.form, tensors[self.n_scores :], self.integers, self.floats)
 
     def arguments(self, tensors: Tensors) -> tuple[Any, ...]:
         """Return the arguments of the operators."""
