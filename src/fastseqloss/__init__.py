@@ -3,6 +3,7 @@
 from . import plot, recurrent
 from ._core.config import show_config
 from ._core.threads import get_num_threads, set_num_threads
+from ._core.types import CrossEntropyGradient, RegressionGradient
 from .compose import check_grad, weighted_sum
 from .crf import (
     CRFGradient,
@@ -59,11 +60,13 @@ __all__ = [
     "CRFMarginals",
     "CRFPath",
     "CTCAlignment",
+    "CrossEntropyGradient",
     "GreedyDecoding",
     "RNNTAlignment",
     "RNNTDecoding",
     "RNNTPosteriors",
     "RNNTSimpleGradient",
+    "RegressionGradient",
     "SoftDTWGradient",
     "TDTGradient",
     "TokenSpan",

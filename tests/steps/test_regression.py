@@ -7,7 +7,7 @@ import pytest
 
 import fastseqloss as fsl
 from cases import HALF
-from fastseqloss._core.types import GradientStepOptions
+from fastseqloss._core.types import RegressionGradientsOptions
 from fastseqloss.steps.registry import NUMBERS
 from step_cases import DTYPES, FLOATS, TARGETS, Case, assert_same
 from thoroughness import spread
@@ -168,7 +168,7 @@ def test_the_declared_parameters_are_those_of_the_function(name):
     """`regression_loss` declares the calls of a loss to type checkers, which then do not look at its signature."""
     parameters = inspect.signature(getattr(fsl, name)).parameters
     assert list(parameters)[:3] == ["predictions", "targets", "lengths"]
-    assert set(parameters) == {"predictions", "targets", "lengths", *GradientStepOptions.__annotations__}
+    assert set(parameters) == {"predictions", "targets", "lengths", *RegressionGradientsOptions.__annotations__}
 
 
 @pytest.mark.parametrize("name", ["mae_loss", "quantile_loss", "hinge_loss"])

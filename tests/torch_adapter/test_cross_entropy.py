@@ -165,8 +165,6 @@ def changed(tensor, where, value):
     (TypeError, "^target has dtype torch.complex64", {"target": torch.zeros(2, 5, 3, dtype=torch.complex64)}),
     (TypeError, "^target must be a tensor, got list", {"target": [[0, 1, 2]] * 2}),
     (TypeError, "^target is on device 'meta'", {"target": Y.to("meta")}),
-    (TypeError, r"^target requires grad, and this loss has no gradient of it; pass target\.detach\(\)",
-     {"target": distributions((2, 5, 3)).requires_grad_()}),
     (ValueError, r"^input has shape \(\); allowed: \[C\], \[N, C\] or \[N, C, d1, \.\.\.\], C at least 1",
      {"input": torch.tensor(1.0), "target": torch.tensor(0)}),
     (ValueError, r"^input has shape \(2, 0, 3\); allowed: .*C at least 1", {"input": torch.zeros(2, 0, 3)}),
@@ -308,5 +306,5 @@ def test_scripts(module):
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_traces():
-    with pytest.raises(RuntimeError, match=r"cross_entropy cannot be traced by torch\.jit"):
+    with pytest.raises(RuntimeError, match=r"cannot be traced by torch\.jit"):
         torch.jit.trace(lambda x: fst.cross_entropy(x, Y), (X,))

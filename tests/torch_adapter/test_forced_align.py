@@ -118,7 +118,7 @@ def test_errors(error, message, given):
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_traces():
-    with pytest.raises(RuntimeError, match=r"forced_align cannot be traced by torch\.jit"):
+    with pytest.raises(RuntimeError, match=r"cannot be traced by torch\.jit"):
         torch.jit.trace(lambda x: fst.forced_align(x, TARGETS), (PROBS[None].log(),))
 
 

@@ -3,6 +3,7 @@
 import copy
 import gc
 import weakref
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,8 +12,15 @@ pytestmark = pytest.mark.peers
 torch = pytest.importorskip("torch", reason="the extra `peers` installs it")
 
 import fastseqloss.torch as fst  # noqa: E402
-from fastseqloss.torch import transducer  # noqa: E402
+from fastseqloss.torch import functions  # noqa: E402
 from torch_cases import FLOATS, B, T, V, every_loss, logits, problem  # noqa: E402
+
+
+def watch(monkeypatch, spy):
+    """Call `spy` instead of the NumPy functions, which it gets as its first argument."""
+    real = functions.Loss
+    for module in (fst, functions):
+        monkeypatch.setattr(module, "Loss", lambda function, *a, **b: real(partial(spy, function), *a, **b))
 
 
 @every_loss
@@ -32,14 +40,13 @@ def test_changed_in_between(loss):
 def test_memory_is_shared(monkeypatch, dtype):
     """What the kernel's caller gets is the tensor's memory, and the gradient's memory is what it returned."""
     seen = {}
-    real = fst._ctc_loss
 
-    def spy(scores, *arguments, **options):
+    def spy(real, scores, *arguments, **options):
         result = real(scores, *arguments, **options)
         seen["scores"], seen["gradient"] = scores.ctypes.data, result[1].ctypes.data
         return result
 
-    monkeypatch.setattr(fst, "_ctc_loss", spy)
+    watch(monkeypatch, spy)
     x = logits(dtype=dtype)
     fst.ctc_loss_from_logits(x, *problem(), reduction="sum").backward()
     assert seen == {"scores": x.data_ptr(), "gradient": x.grad.data_ptr()}
@@ -49,20 +56,19 @@ def test_memory_is_shared(monkeypatch, dtype):
 
 
 @pytest.mark.parametrize("dtype", FLOATS[:2])
-@pytest.mark.parametrize("name", ["_ctc_loss", "_softmax_cross_entropy"])
+@pytest.mark.parametrize("name", ["ctc_loss", "softmax_cross_entropy"])
 def test_half_precision_takes_one_array(monkeypatch, dtype, name):
     """The gradient is written over the copy of the scores in float32."""
     seen = []
-    real = getattr(fst, name)
 
-    def spy(scores, *arguments, **options):
+    def spy(real, scores, *arguments, **options):
         result = real(scores, *arguments, **options)
         seen.append((scores.dtype, result[1].dtype, scores.ctypes.data == result[1].ctypes.data))
         return result
 
-    monkeypatch.setattr(fst, name, spy)
+    watch(monkeypatch, spy)
     x = logits(dtype=dtype)
-    if name == "_ctc_loss":
+    if name == "ctc_loss":
         loss = fst.ctc_loss_from_logits(x, *problem())
     else:
         loss = fst.softmax_cross_entropy(x, torch.ones(T, B, dtype=torch.int64))
@@ -75,14 +81,7 @@ def test_half_precision_takes_one_array(monkeypatch, dtype, name):
 def test_scores_are_let_go(loss, monkeypatch):
     """Who keeps a loss after its backward pass keeps no scores."""
     seen = []
-    wrapped = {
-        fst: ("_ctc_loss", "_softmax_cross_entropy", "_crf_loss"),
-        transducer: ("_rnnt_loss", "_tdt_loss", "_rnnt_simple_loss"),
-    }
-    for module, name in ((module, name) for module, names in wrapped.items() for name in names):
-        real = getattr(module, name)
-        watch = lambda x, *a, real=real, **b: (seen.append(weakref.ref(x)), real(x, *a, **b))[1]  # noqa: E731
-        monkeypatch.setattr(module, name, watch)
+    watch(monkeypatch, lambda real, x, *a, **b: (seen.append(weakref.ref(x)), real(x, *a, **b))[1])
     value = loss(logits())
     value.backward()
     gc.collect()
@@ -93,7 +92,7 @@ def test_scores_are_let_go(loss, monkeypatch):
 def test_memory_is_shared_by_the_crf():
     x, transitions = logits((3, 4, 3)), logits((3, 3))
     loss = fst.crf_loss(x, torch.zeros(3, 4, dtype=torch.int64), transitions)
-    kept = {gradient.data_ptr() for gradient in loss.grad_fn.gradients[:2]}
+    kept = {gradient.ctypes.data for gradient in loss.grad_fn.call.gradients[:2]}
     loss.backward()
     assert kept == {x.grad.data_ptr(), transitions.grad.data_ptr()}
 

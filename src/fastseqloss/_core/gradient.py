@@ -101,24 +101,51 @@ def as_gradients_of(
     wanted = flag("return_grad", return_grad)
     if grad_out is None:
         return tuple([as_gradient(argument, wanted, None) for argument in arguments.values()])
-    allowed = f"a {result.__name__}, or a tuple of {len(arguments)}, of arrays and None"
+    outs = _as_several(grad_out, result)
+    gradients = []
+    for k, argument in enumerate(arguments.values()):
+        gradients.append(as_gradient(argument, False, outs[k], f"grad_out.{result._fields[k]}"))
+        _check_sharing(result._fields, outs, k, {name: read.given for name, read in arguments.items()})
+    return tuple(gradients)
+
+
+def as_outputs(
+    arguments: dict[str, NDArray[Any]], names: tuple[str, ...], grad_out: Any, result: Any
+) -> dict[str, NDArray[Any] | None]:
+    """Check the arrays given for the gradients with these names, None for those to allocate."""
+    if grad_out is None:
+        return dict.fromkeys(arguments)
+    outs = _as_several(grad_out, result)
+    for k, (name, given) in enumerate(arguments.items()):
+        if outs[k] is None:
+            continue
+        if name not in names:
+            raise ValueError(f"grad_out.{name} is given, but with_respect_to has no {name!r}; allowed: None")
+        check_grad_out(outs[k], given, f"grad_out.{name}")
+        _check_sharing(result._fields, outs, k, arguments)
+    return dict(zip(arguments, outs, strict=True))
+
+
+def _as_several(grad_out: Any, result: Any) -> tuple[Any, ...]:
+    """Return the arrays given for several gradients, which may be None."""
+    n = len(result._fields)
+    allowed = f"a {result.__name__}, or a tuple of {n}, of arrays and None"
     if not isinstance(grad_out, tuple):
         raise TypeError(f"grad_out must be {allowed}, got {type(grad_out).__name__}")
-    if len(grad_out) != len(arguments):
+    if len(grad_out) != n:
         raise ValueError(f"grad_out has {len(grad_out)} arrays; allowed: {allowed}")
-    outs = tuple([None if out is None else as_output(out) for out in grad_out])
-    gradients = []
-    for k, (name, argument) in enumerate(arguments.items()):
-        field = f"grad_out.{result._fields[k]}"
-        out: Any = outs[k]
-        gradients.append(as_gradient(argument, False, out, field))
-        if out is None:
-            continue
-        for other, read in arguments.items():
-            if other != name and shares_memory(out, read.given):
-                raise ValueError(f"{field} shares memory with {other}; allowed: {name} itself or apart")
-        _check_apart(result._fields, outs, k)
-    return tuple(gradients)
+    return tuple([None if out is None else as_output(out) for out in grad_out])
+
+
+def _check_sharing(names: tuple[str, ...], outs: tuple[Any, ...], k: int, arguments: dict[str, NDArray[Any]]) -> None:
+    """Check that an array given for a gradient is its own argument, or shares memory with nothing."""
+    if outs[k] is None:
+        return
+    name = list(arguments)[k]
+    for other, read in arguments.items():
+        if other != name and shares_memory(outs[k], read):
+            raise ValueError(f"grad_out.{names[k]} shares memory with {other}; allowed: {name} itself or apart")
+    _check_apart(names, outs, k)
 
 
 def finished(gradients: tuple[Gradient, ...]) -> list[NDArray[Any] | None]:

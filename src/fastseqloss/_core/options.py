@@ -24,6 +24,19 @@ def choice(name: str, value: object, allowed: tuple[str, ...]) -> int:
     return allowed.index(value)
 
 
+def as_names(name: str, value: Any, allowed: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a tuple of at least one of the allowed strings, each at most once."""
+    shown = f"a tuple of {' and '.join(map(repr, allowed))}, or of one of them"
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"{name} is {brief(value)}; allowed: {shown}")
+    for chosen in value:
+        if not isinstance(chosen, str) or chosen not in allowed:
+            raise ValueError(f"{name} has {brief(chosen)}; allowed: {shown}")
+    if not value or len(set(value)) != len(value):
+        raise ValueError(f"{name} is {brief(value)}; allowed: {shown}")
+    return tuple(value)
+
+
 def as_input_kind(value: object) -> InputKind:
     """Return the meaning of scores."""
     return _INPUT_KINDS[choice("input", value, _INPUTS)]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, Protocol, Required, TypedDict, Unpack, cast, overload
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, Required, TypedDict, Unpack, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +22,36 @@ StepReduction = Literal["none", "per_sequence", "sum", "mean", "sequence_mean", 
 ScalarSequenceReduction = Literal["sum", "mean", "sequence_mean"]
 SequenceReduction = Literal["none", "sum", "mean", "sequence_mean"]
 RiskReduction = Literal["none", "sum", "mean"]
+
+
+class RegressionGradient(NamedTuple):
+    """Gradients of a regression loss.
+
+    Attributes
+    ----------
+    predictions, targets : ndarray or None
+        Gradient with respect to each argument, of its shape and dtype; None if it was not requested.
+    """
+
+    predictions: NDArray[Any] | None
+    targets: NDArray[Any] | None
+
+
+class CrossEntropyGradient(NamedTuple):
+    """Gradients of a cross-entropy.
+
+    Attributes
+    ----------
+    logits, targets : ndarray or None
+        Gradient with respect to each argument, of its shape and dtype; None if it was not requested.
+    """
+
+    logits: NDArray[Any] | None
+    targets: NDArray[Any] | None
+
+
+RegressionGradientOut = RegressionGradient | tuple[NDArray[Any] | None, NDArray[Any] | None]
+CrossEntropyGradientOut = CrossEntropyGradient | tuple[NDArray[Any] | None, NDArray[Any] | None]
 
 
 class LossOptions(TypedDict, total=False):
@@ -183,6 +213,24 @@ class GradOutStepOptions(StepOptions, total=False):
     grad_out: Required[NDArray[Any]]
 
 
+class RegressionGradientsOptions(StepOptions, total=False):
+    """Options of a call that returns gradients of a regression loss by predictions and targets."""
+
+    reduction: StepReduction
+    return_grad: bool
+    grad_out: RegressionGradientOut | None
+    with_respect_to: Required[Sequence[str]]
+
+
+class CrossEntropyGradientsOptions(StepOptions, total=False):
+    """Options of a call that returns gradients of a cross-entropy by logits and targets."""
+
+    reduction: StepReduction
+    return_grad: bool
+    grad_out: CrossEntropyGradientOut | None
+    with_respect_to: Required[Sequence[str]]
+
+
 class RegressionLoss(Protocol):
     """A loss of predictions and targets without options of its own."""
 
@@ -218,8 +266,16 @@ class RegressionLoss(Protocol):
         lengths: ArrayLike | None = ...,
         **options: Unpack[GradOutStepOptions],
     ) -> LossAndGradient: ...
+    @overload
+    def __call__(
+        self,
+        predictions: ArrayLike,
+        targets: ArrayLike,
+        lengths: ArrayLike | None = ...,
+        **options: Unpack[RegressionGradientsOptions],
+    ) -> tuple[Loss, RegressionGradient]: ...
 
 
-def regression_loss(function: Callable[..., Loss | LossAndGradient]) -> RegressionLoss:
+def regression_loss(function: Callable[..., Any]) -> RegressionLoss:
     """Declare to type checkers what the calls of a loss return; at run time, return the function itself."""
     return cast(RegressionLoss, function)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._core.engine import as_options
+from .._core.arrays import as_array, as_doubles
+from .._core.engine import Options, as_options
 from .._core.levels import load
 from .._core.options import as_input_kind, as_number, choice
 from .._core.types import (
     ClassOptions,
+    CrossEntropyGradient,
+    CrossEntropyGradientOut,
+    CrossEntropyGradientsOptions,
     CrossEntropyOptions,
     GradientStepOptions,
     GradOutStepOptions,
@@ -26,6 +32,7 @@ from .._core.types import (
 from .._kernels.codes import Input as InputKind
 from .pointwise import pointwise_loss
 from .rows import balance, prepare_rows
+from .targets import as_request, cross_entropy_and_gradients, gradient_of
 
 if TYPE_CHECKING:
     from .._kernels.steps import classification as _kernel
@@ -85,6 +92,20 @@ def softmax_cross_entropy(
 ) -> LossAndGradient: ...
 
 
+@overload
+def softmax_cross_entropy(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: bool = ...,
+    grad_out: CrossEntropyGradientOut | None = ...,
+    with_respect_to: Sequence[str],
+    **options: Unpack[CrossEntropyOptions],
+) -> tuple[Loss, CrossEntropyGradient]: ...
+
+
 def softmax_cross_entropy(
     logits: ArrayLike,
     targets: ArrayLike,
@@ -100,9 +121,10 @@ def softmax_cross_entropy(
     normalizer: float | None = None,
     sample_weight: ArrayLike | None = None,
     return_grad: bool = False,
-    grad_out: NDArray[Any] | None = None,
+    grad_out: NDArray[Any] | CrossEntropyGradientOut | None = None,
+    with_respect_to: Sequence[str] | None = None,
     num_threads: int | None = None,
-) -> Loss | LossAndGradient:
+) -> Loss | LossAndGradient | tuple[Loss, CrossEntropyGradient]:
     r"""Softmax cross-entropy of steps of padded sequences, and its gradient.
 
     .. math::
@@ -156,7 +178,11 @@ def softmax_cross_entropy(
         Whether to return the gradient too.
     grad_out : ndarray, optional
         Array of shape and dtype of `logits` to write the gradient to; may be `logits` itself.
-        Implies `return_grad`.
+        Implies `return_grad`. With `with_respect_to`, a `CrossEntropyGradient` of such arrays, with None for
+        those to allocate.
+    with_respect_to : tuple of str, optional
+        Arguments to differentiate by: "logits", or "targets" that are distributions, or both. Implies
+        `return_grad`.
     num_threads : int, optional
         Threads to use; see `set_num_threads` for the default.
 
@@ -165,9 +191,9 @@ def softmax_cross_entropy(
     loss : float, or ndarray of float64
         The loss, in nats; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
         that do not count.
-    grad : ndarray, shape and dtype of `logits`
+    grad : ndarray, shape and dtype of `logits`; or CrossEntropyGradient
         Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
-        `grad_out`.
+        `grad_out`; a named tuple with `with_respect_to`.
 
     Raises
     ------
@@ -226,18 +252,28 @@ def softmax_cross_entropy(
     if zeta and kind:
         raise ValueError(f"z_loss is {z_loss}; allowed: 0 with input={input!r}, it needs input='logits'")
     options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
-    rows = prepare_rows(
-        "softmax_cross_entropy",
-        logits,
-        targets,
-        options,
-        ignore_index,
-        class_weight,
-        find=_kernel.find_bad_share,
-        probabilities=input == "probs",
-    )
-    zeta = balance(rows, zeta)
-    return rows.run(_kernel.softmax_cross_entropy, epsilon, zeta, kind)
+
+    def compute(options: Options) -> Loss | LossAndGradient:
+        rows = prepare_rows(
+            "softmax_cross_entropy",
+            logits,
+            targets,
+            options,
+            ignore_index,
+            class_weight,
+            find=_kernel.find_bad_share,
+            probabilities=input == "probs",
+        )
+        return rows.run(_kernel.softmax_cross_entropy, epsilon, balance(rows, zeta), kind)
+
+    if with_respect_to is None:
+        return compute(options)
+
+    def by_targets(scores: NDArray[Any], options: Options) -> NDArray[Any]:
+        return _by_distributions(scores, options, class_weight, epsilon, kind)
+
+    request = as_request(CrossEntropyGradient, logits, targets, with_respect_to, grad_out)
+    return cross_entropy_and_gradients(request, options, compute, by_targets)
 
 
 @overload
@@ -424,6 +460,16 @@ def binary_cross_entropy(
     pos_weight: ArrayLike | None = ...,
     **options: Unpack[GradOutStepOptions],
 ) -> LossAndGradient: ...
+@overload
+def binary_cross_entropy(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    input: Literal["logits", "probs"] = ...,
+    pos_weight: ArrayLike | None = ...,
+    **options: Unpack[CrossEntropyGradientsOptions],
+) -> tuple[Loss, CrossEntropyGradient]: ...
 def binary_cross_entropy(
     logits: ArrayLike,
     targets: ArrayLike,
@@ -436,9 +482,10 @@ def binary_cross_entropy(
     normalizer: float | None = None,
     sample_weight: ArrayLike | None = None,
     return_grad: bool = False,
-    grad_out: NDArray[Any] | None = None,
+    grad_out: NDArray[Any] | CrossEntropyGradientOut | None = None,
+    with_respect_to: Sequence[str] | None = None,
     num_threads: int | None = None,
-) -> Loss | LossAndGradient:
+) -> Loss | LossAndGradient | tuple[Loss, CrossEntropyGradient]:
     r"""Binary cross-entropy, and its gradient.
 
     .. math::
@@ -476,7 +523,11 @@ def binary_cross_entropy(
         Whether to return the gradient too.
     grad_out : ndarray, optional
         Array of shape and dtype of `logits` to write the gradient to; may be `logits` itself.
-        Implies `return_grad`.
+        Implies `return_grad`. With `with_respect_to`, a `CrossEntropyGradient` of such arrays, with None for
+        those to allocate.
+    with_respect_to : tuple of str, optional
+        Arguments to differentiate by: "logits", or "targets" of a float dtype, or both. Implies
+        `return_grad`.
     num_threads : int, optional
         Threads to use; see `set_num_threads` for the default.
 
@@ -485,9 +536,9 @@ def binary_cross_entropy(
     loss : float, or ndarray of float64
         The loss, in nats; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
         that do not count.
-    grad : ndarray, shape and dtype of `logits`
+    grad : ndarray, shape and dtype of `logits`; or CrossEntropyGradient
         Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
-        `grad_out`.
+        `grad_out`; a named tuple with `with_respect_to`.
 
     Raises
     ------
@@ -522,4 +573,64 @@ def binary_cross_entropy(
     weight = 1.0 if pos_weight is None else pos_weight
     name = "binary_probs" if kind else "binary"
     options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
-    return pointwise_loss(name, logits, targets, options, weight)
+    if with_respect_to is None:
+        return pointwise_loss(name, logits, targets, options, weight)
+
+    def compute(options: Options) -> Loss | LossAndGradient:
+        return pointwise_loss(name, logits, targets, options, weight)
+
+    def by_targets(scores: NDArray[Any], options: Options) -> NDArray[Any]:
+        return _by_shares(scores, options, as_doubles(as_array("pos_weight", weight)), kind == 1)
+
+    request = as_request(CrossEntropyGradient, logits, targets, with_respect_to, grad_out)
+    return cross_entropy_and_gradients(request, options, compute, by_targets)
+
+
+def _by_distributions(
+    scores: NDArray[Any],
+    options: Options,
+    class_weight: ArrayLike | None,
+    label_smoothing: float,
+    kind: InputKind,
+) -> NDArray[np.float64]:
+    """Return the gradient by distributions, in which the loss is linear."""
+    zeros = np.zeros(scores.shape)
+    # The gradient by log-probabilities is minus the targets, here 1, times the weight of each class of each step.
+    rows = prepare_rows("softmax_cross_entropy", zeros, zeros + 1, replace(options, return_grad=True), -1, class_weight,
+                        find=_kernel.find_bad_share)  # fmt: skip
+    balance(rows, 0.0)
+    slopes = gradient_of(rows.run(_kernel.softmax_cross_entropy, 0.0, 0.0, InputKind.LOG_PROBS))
+    losses = _negative_log_probs(scores.astype(np.float64), kind)
+    np.multiply((label_smoothing - 1.0) * slopes, losses, out=zeros, where=slopes != 0)
+    return zeros
+
+
+def _negative_log_probs(scores: NDArray[np.float64], kind: InputKind) -> NDArray[np.float64]:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if kind == InputKind.LOG_PROBS:
+            return -scores
+        if kind == InputKind.PROBS:
+            return -np.log(np.clip(scores, 0.0, 1.0))
+        top = scores.max(axis=-1, keepdims=True)
+        losses: NDArray[np.float64] = np.log(np.exp(scores - top).sum(axis=-1, keepdims=True)) - (scores - top)
+    return np.where(top == -np.inf, 0.0, losses)  # a step whose scores are all -inf has gradient 0
+
+
+def _by_shares(
+    scores: NDArray[Any], options: Options, weight: NDArray[np.float64], probabilities: bool
+) -> NDArray[np.float64]:
+    """Return the gradient by the targets of a binary cross-entropy, in which the loss is linear."""
+    zeros = np.zeros(scores.shape)
+    # The slope of the mean absolute error at a difference of 1 is the weight of each element.
+    slopes = gradient_of(pointwise_loss("mae", zeros + 1, zeros, replace(options, return_grad=True)))
+    x = scores.astype(np.float64)
+    with np.errstate(all="ignore"):
+        if probabilities:
+            p = np.clip(x, 0.0, 1.0)
+            losses = np.log1p(-p) - np.where(weight == 0, 0.0, weight * np.log(p))
+        else:
+            # w log(1 + e^-x) - log(1 + e^x), without a difference of large numbers.
+            rest = (weight - 1.0) * np.log1p(np.exp(-np.abs(x)))
+            losses = rest - np.where(x < 0, np.where(weight == 0, 0.0, weight * x), x)
+    np.multiply(slopes, losses, out=zeros, where=slopes != 0)
+    return zeros

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Unpack, overload
 
 from numpy.typing import ArrayLike, NDArray
@@ -13,11 +14,15 @@ from .._core.types import (
     Loss,
     LossAndGradient,
     LossStepOptions,
+    RegressionGradient,
+    RegressionGradientOut,
+    RegressionGradientsOptions,
     ScalarStepOptions,
     StepReduction,
     regression_loss,
 )
 from .pointwise import pointwise_loss
+from .targets import as_request, regression_and_gradients
 
 
 @regression_loss
@@ -31,9 +36,10 @@ def mse_loss(
     normalizer: float | None = None,
     sample_weight: ArrayLike | None = None,
     return_grad: bool = False,
-    grad_out: NDArray[Any] | None = None,
+    grad_out: NDArray[Any] | RegressionGradientOut | None = None,
+    with_respect_to: Sequence[str] | None = None,
     num_threads: int | None = None,
-) -> Loss | LossAndGradient:
+) -> Loss | LossAndGradient | tuple[Loss, RegressionGradient]:
     r"""Mean squared error, and its gradient.
 
     .. math:: L_{b,t} = \frac{1}{D} \sum_d (\hat y_{b,t,d} - y_{b,t,d})^2
@@ -64,7 +70,11 @@ def mse_loss(
         Whether to return the gradient too.
     grad_out : ndarray, optional
         Array of shape and dtype of `predictions` to write the gradient to; may be `predictions` itself.
-        Implies `return_grad`.
+        Implies `return_grad`. With `with_respect_to`, a `RegressionGradient` of such arrays, with None for
+        those to allocate.
+    with_respect_to : tuple of str, optional
+        Arguments to differentiate by: "predictions", or "targets" of a float dtype, or both. Implies
+        `return_grad`.
     num_threads : int, optional
         Threads to use; see `set_num_threads` for the default.
 
@@ -73,9 +83,9 @@ def mse_loss(
     loss : float, or ndarray of float64
         The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
         that do not count.
-    grad : ndarray, shape and dtype of `predictions`
+    grad : ndarray, shape and dtype of `predictions`; or RegressionGradient
         Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
-        `grad_out`.
+        `grad_out`; a named tuple with `with_respect_to`.
 
     Raises
     ------
@@ -99,7 +109,10 @@ def mse_loss(
     array([[-0.5,  1. ,  0. ]])
     """
     options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
-    return pointwise_loss("mse", predictions, targets, options)
+    if with_respect_to is None:
+        return pointwise_loss("mse", predictions, targets, options)
+    request = as_request(RegressionGradient, predictions, targets, with_respect_to, grad_out)
+    return regression_and_gradients("mse", request, options, None)
 
 
 @regression_loss
@@ -113,9 +126,10 @@ def mae_loss(
     normalizer: float | None = None,
     sample_weight: ArrayLike | None = None,
     return_grad: bool = False,
-    grad_out: NDArray[Any] | None = None,
+    grad_out: NDArray[Any] | RegressionGradientOut | None = None,
+    with_respect_to: Sequence[str] | None = None,
     num_threads: int | None = None,
-) -> Loss | LossAndGradient:
+) -> Loss | LossAndGradient | tuple[Loss, RegressionGradient]:
     r"""Mean absolute error, and its gradient.
 
     .. math:: L_{b,t} = \frac{1}{D} \sum_d |\hat y_{b,t,d} - y_{b,t,d}|
@@ -146,7 +160,11 @@ def mae_loss(
         Whether to return the gradient too.
     grad_out : ndarray, optional
         Array of shape and dtype of `predictions` to write the gradient to; may be `predictions` itself.
-        Implies `return_grad`.
+        Implies `return_grad`. With `with_respect_to`, a `RegressionGradient` of such arrays, with None for
+        those to allocate.
+    with_respect_to : tuple of str, optional
+        Arguments to differentiate by: "predictions", or "targets" of a float dtype, or both. Implies
+        `return_grad`.
     num_threads : int, optional
         Threads to use; see `set_num_threads` for the default.
 
@@ -155,9 +173,9 @@ def mae_loss(
     loss : float, or ndarray of float64
         The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
         that do not count.
-    grad : ndarray, shape and dtype of `predictions`
+    grad : ndarray, shape and dtype of `predictions`; or RegressionGradient
         Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
-        `grad_out`.
+        `grad_out`; a named tuple with `with_respect_to`.
 
     Raises
     ------
@@ -179,7 +197,10 @@ def mae_loss(
     0.75
     """
     options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
-    return pointwise_loss("mae", predictions, targets, options)
+    if with_respect_to is None:
+        return pointwise_loss("mae", predictions, targets, options)
+    request = as_request(RegressionGradient, predictions, targets, with_respect_to, grad_out)
+    return regression_and_gradients("mae", request, options, None)
 
 
 @overload
@@ -218,6 +239,15 @@ def huber_loss(
     delta: float = ...,
     **options: Unpack[GradOutStepOptions],
 ) -> LossAndGradient: ...
+@overload
+def huber_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    delta: float = ...,
+    **options: Unpack[RegressionGradientsOptions],
+) -> tuple[Loss, RegressionGradient]: ...
 def huber_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
@@ -229,9 +259,10 @@ def huber_loss(
     normalizer: float | None = None,
     sample_weight: ArrayLike | None = None,
     return_grad: bool = False,
-    grad_out: NDArray[Any] | None = None,
+    grad_out: NDArray[Any] | RegressionGradientOut | None = None,
+    with_respect_to: Sequence[str] | None = None,
     num_threads: int | None = None,
-) -> Loss | LossAndGradient:
+) -> Loss | LossAndGradient | tuple[Loss, RegressionGradient]:
     r"""Huber loss, square near the target and linear far from it, and its gradient.
 
     Its gradient is bounded, so that outliers count less [1]_.
@@ -268,7 +299,11 @@ def huber_loss(
         Whether to return the gradient too.
     grad_out : ndarray, optional
         Array of shape and dtype of `predictions` to write the gradient to; may be `predictions` itself.
-        Implies `return_grad`.
+        Implies `return_grad`. With `with_respect_to`, a `RegressionGradient` of such arrays, with None for
+        those to allocate.
+    with_respect_to : tuple of str, optional
+        Arguments to differentiate by: "predictions", or "targets" of a float dtype, or both. Implies
+        `return_grad`.
     num_threads : int, optional
         Threads to use; see `set_num_threads` for the default.
 
@@ -277,9 +312,9 @@ def huber_loss(
     loss : float, or ndarray of float64
         The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
         that do not count.
-    grad : ndarray, shape and dtype of `predictions`
+    grad : ndarray, shape and dtype of `predictions`; or RegressionGradient
         Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
-        `grad_out`.
+        `grad_out`; a named tuple with `with_respect_to`.
 
     Raises
     ------
@@ -308,7 +343,10 @@ def huber_loss(
     array([[0.5, 1. ]])
     """
     options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
-    return pointwise_loss("huber", predictions, targets, options, delta)
+    if with_respect_to is None:
+        return pointwise_loss("huber", predictions, targets, options, delta)
+    request = as_request(RegressionGradient, predictions, targets, with_respect_to, grad_out)
+    return regression_and_gradients("huber", request, options, delta)
 
 
 @overload
@@ -347,6 +385,15 @@ def quantile_loss(
     q: ArrayLike = ...,
     **options: Unpack[GradOutStepOptions],
 ) -> LossAndGradient: ...
+@overload
+def quantile_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    q: ArrayLike = ...,
+    **options: Unpack[RegressionGradientsOptions],
+) -> tuple[Loss, RegressionGradient]: ...
 def quantile_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
@@ -358,9 +405,10 @@ def quantile_loss(
     normalizer: float | None = None,
     sample_weight: ArrayLike | None = None,
     return_grad: bool = False,
-    grad_out: NDArray[Any] | None = None,
+    grad_out: NDArray[Any] | RegressionGradientOut | None = None,
+    with_respect_to: Sequence[str] | None = None,
     num_threads: int | None = None,
-) -> Loss | LossAndGradient:
+) -> Loss | LossAndGradient | tuple[Loss, RegressionGradient]:
     r"""Quantile (pinball) loss, and its gradient.
 
     Its minimum over predictions is the quantile `q` of the targets [1]_.
@@ -395,7 +443,11 @@ def quantile_loss(
         Whether to return the gradient too.
     grad_out : ndarray, optional
         Array of shape and dtype of `predictions` to write the gradient to; may be `predictions` itself.
-        Implies `return_grad`.
+        Implies `return_grad`. With `with_respect_to`, a `RegressionGradient` of such arrays, with None for
+        those to allocate.
+    with_respect_to : tuple of str, optional
+        Arguments to differentiate by: "predictions", or "targets" of a float dtype, or both. Implies
+        `return_grad`.
     num_threads : int, optional
         Threads to use; see `set_num_threads` for the default.
 
@@ -404,9 +456,9 @@ def quantile_loss(
     loss : float, or ndarray of float64
         The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
         that do not count.
-    grad : ndarray, shape and dtype of `predictions`
+    grad : ndarray, shape and dtype of `predictions`; or RegressionGradient
         Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
-        `grad_out`.
+        `grad_out`; a named tuple with `with_respect_to`.
 
     Raises
     ------
@@ -431,4 +483,7 @@ def quantile_loss(
     array([[1.8, 0.1]])
     """
     options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
-    return pointwise_loss("quantile", predictions, targets, options, q)
+    if with_respect_to is None:
+        return pointwise_loss("quantile", predictions, targets, options, q)
+    request = as_request(RegressionGradient, predictions, targets, with_respect_to, grad_out)
+    return regression_and_gradients("quantile", request, options, q)

@@ -14,7 +14,6 @@ gradients in its own dtype, rounded after scaling. The number of threads is limi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 try:
@@ -25,42 +24,34 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError(needs, name=error.name) from error
 from .._core.labels import Names
 from .._core.options import choice, flag
-from .._core.reduction import SEQUENCE_REDUCTIONS
-from .._core.types import Input, StepReduction
-from ..crf.loss import crf_loss as _crf_loss
+from .._core.types import Input
 from ..ctc.loss import named_ctc_loss
-from ..steps.classification import softmax_cross_entropy as _softmax_cross_entropy
+from . import losses
 from .alignment import TokenSpan, forced_align, merge_tokens
-from .autograd import Lengths, Loss, apply, as_array, outside_graphs, threads
+from .autograd import Lengths, Loss, apply, check_scores, threads
+from .classification import CrossEntropyLoss, cross_entropy
 from .crf import CRF
-from .cross_entropy import CrossEntropyLoss, cross_entropy
+from .losses import *  # noqa: F403
 from .scripting import Unscriptable
-from .soft_dtw import soft_dtw_loss
-from .transducer import rnnt_loss, rnnt_simple_loss, tdt_loss
 
 __all__ = [
     "CRF",
     "CTCLoss",
     "CrossEntropyLoss",
     "TokenSpan",
-    "crf_loss",
     "cross_entropy",
     "ctc_loss",
     "ctc_loss_from_logits",
     "forced_align",
     "merge_tokens",
-    "rnnt_loss",
-    "rnnt_simple_loss",
-    "soft_dtw_loss",
-    "softmax_cross_entropy",
-    "tdt_loss",
 ]
+__all__ += losses.__all__
 
 
+_NAMES = {input: Names(input, "targets", "input_lengths", "target_lengths") for input in ("log_probs", "logits")}
 _REDUCTIONS = {"none": "none", "mean": "sequence_mean", "sum": "sum"}  # PyTorch's names and ours
 
 
-@outside_graphs
 def ctc_loss(
     log_probs: Tensor,
     targets: Tensor,
@@ -138,7 +129,6 @@ def ctc_loss(
     )
 
 
-@outside_graphs
 def ctc_loss_from_logits(
     logits: Tensor,
     targets: Tensor,
@@ -237,187 +227,31 @@ def _ctc(
     zero_infinity: bool,
 ) -> Tensor:
     """Return the loss of scores, whose kind is also the name of their argument."""
-    values = as_array(input, scores)
+    check_scores(input, scores)
     choice("reduction", reduction, tuple(_REDUCTIONS))
-    if values.ndim not in (2, 3):
-        raise ValueError(f"{input} has shape {values.shape}; allowed: [T, B, V], or [T, V] for one sequence")
-    if values.ndim == 2 and isinstance(targets, Tensor) and targets.ndim == 2 and len(targets) == 1:
+    if scores.ndim not in (2, 3):
+        raise ValueError(f"{input} has shape {tuple(scores.shape)}; allowed: [T, B, V], or [T, V] for one sequence")
+    if scores.ndim == 2 and isinstance(targets, Tensor) and targets.ndim == 2 and len(targets) == 1:
         targets = targets[0]
     loss = Loss(
         _ctc_loss,
         (input,),
         {"targets": targets, "input_lengths": input_lengths, "target_lengths": target_lengths},
         {
-            "names": Names(input, "targets", "input_lengths", "target_lengths"),
             "blank": blank,
             "input": input,
             "infeasible": "zero" if flag("zero_infinity", zero_infinity) else "inf",
             "reduction": _REDUCTIONS[reduction],
             "num_threads": threads(None),
         },
-        swapped=values.ndim == 3,
+        swapped=scores.ndim == 3,
+        core_ndim=2,
     )
     return apply(loss, scores)
 
 
 def _ctc_loss(
-    scores: Any, *, names: Names, targets: Any, input_lengths: Any, target_lengths: Any, **options: Any
+    scores: Any, *, targets: Any, input_lengths: Any, target_lengths: Any, input: Input, **options: Any
 ) -> Any:
     """Return the loss of arrays, with the names of the tensors in errors."""
-    return named_ctc_loss(names, scores, targets, input_lengths, target_lengths, **options)
-
-
-@outside_graphs
-def softmax_cross_entropy(
-    logits: Tensor,
-    targets: Tensor,
-    lengths: Lengths | None = None,
-    *,
-    mask: Tensor | None = None,
-    input: Input = "logits",
-    ignore_index: int = -100,
-    class_weight: Tensor | Sequence[float] | None = None,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
-    reduction: StepReduction = "mean",
-    normalizer: float | None = None,
-    sample_weight: Tensor | Sequence[float] | None = None,
-    num_threads: int | None = None,
-) -> Tensor:
-    """Softmax cross-entropy of steps of padded sequences.
-
-    Parameters
-    ----------
-    logits : Tensor [..., V]
-        Scores of V classes, on the CPU, classes last: float32, float64, float16 or bfloat16.
-    targets : Tensor of int, shape of the steps; or of float, shape of `logits`
-        Classes, or distributions over classes; constants.
-    lengths, mask, input, ignore_index, class_weight, label_smoothing, z_loss
-        As of `fastseqloss.softmax_cross_entropy`.
-    reduction, normalizer, sample_weight, num_threads
-        As of `fastseqloss.softmax_cross_entropy`.
-
-    Returns
-    -------
-    Tensor
-        The loss in nats, in the dtype of `logits`, or float32 for half precision.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As `fastseqloss.softmax_cross_entropy`; or if a tensor is not on the CPU, or one other than `logits`
-        requires grad.
-    RuntimeError
-        If a second derivative by the scores is requested.
-
-    See Also
-    --------
-    fastseqloss.softmax_cross_entropy : the same for NumPy arrays, and the equation.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from fastseqloss.torch import softmax_cross_entropy
-    >>> x = torch.zeros(2, 3, 4, requires_grad=True)  # [B, T, V]; the second sequence has one step
-    >>> loss = softmax_cross_entropy(x, torch.ones(2, 3, dtype=torch.int64), lengths=[3, 1])
-    >>> loss.backward()
-    >>> loss, x.grad[1]
-    (tensor(1.3863, grad_fn=<_LossBackward>), tensor([[ 0.0625, -0.1875,  0.0625,  0.0625],
-            [ 0.0000,  0.0000,  0.0000,  0.0000],
-            [ 0.0000,  0.0000,  0.0000,  0.0000]]))
-    """
-    as_array("logits", logits)
-    constants = {
-        "targets": targets,
-        "lengths": lengths,
-        "mask": mask,
-        "class_weight": class_weight,
-        "sample_weight": sample_weight,
-    }
-    options = {
-        "input": input,
-        "ignore_index": ignore_index,
-        "label_smoothing": label_smoothing,
-        "z_loss": z_loss,
-        "reduction": reduction,
-        "normalizer": normalizer,
-        "num_threads": threads(num_threads),
-    }
-    return apply(Loss(_softmax_cross_entropy, ("logits",), constants, options), logits)
-
-
-@outside_graphs
-def crf_loss(
-    emissions: Tensor,
-    tags: Tensor,
-    transitions: Tensor,
-    lengths: Lengths | None = None,
-    *,
-    mask: Tensor | None = None,
-    start: Tensor | None = None,
-    end: Tensor | None = None,
-    reduction: Literal["none", "sum", "mean", "sequence_mean"] = "mean",
-    normalizer: float | None = None,
-    sample_weight: Tensor | Sequence[float] | None = None,
-    num_threads: int | None = None,
-) -> Tensor:
-    """Negative log-likelihood of a linear-chain CRF, differentiable in emissions, transitions, start and end.
-
-    Parameters
-    ----------
-    emissions : Tensor [B, T, K], or [T, K] for one sequence
-        Scores of K tags, on the CPU: float32, float64, float16 or bfloat16. Time-major ones are passed as
-        ``emissions.transpose(0, 1)``, at no cost.
-    tags : Tensor of int [B, T]
-        The true tags.
-    transitions : Tensor [K, K]
-        ``transitions[i, j]`` is the score of going from tag i to tag j; -inf forbids it, exactly.
-    lengths, mask, start, end, reduction, normalizer, sample_weight, num_threads
-        As of `fastseqloss.crf_loss`.
-
-    Returns
-    -------
-    Tensor [B] with ``reduction="none"``, else scalar
-        The loss in nats, in the dtype of `emissions`, or float32 for half precision.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As `fastseqloss.crf_loss`; or if a tensor is not on the CPU, or `sample_weight` requires grad.
-    RuntimeError
-        If a second derivative by the scores is requested.
-
-    See Also
-    --------
-    fastseqloss.crf_loss : the same for NumPy arrays, and the equation.
-
-    Notes
-    -----
-    With ``reduction="none"`` the gradient is computed in the backward pass, because the gradients of the shared
-    parameters depend on the incoming gradient of each sequence's loss.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from fastseqloss.torch import crf_loss
-    >>> x = torch.zeros(1, 2, 2, requires_grad=True)
-    >>> transitions = torch.nn.Parameter(torch.zeros(2, 2))
-    >>> crf_loss(x, torch.tensor([[0, 1]]), transitions).backward()
-    >>> transitions.grad
-    tensor([[ 0.2500, -0.7500],
-            [ 0.2500,  0.2500]])
-    """
-    values = as_array("emissions", emissions)
-    choice("reduction", reduction, SEQUENCE_REDUCTIONS)
-    parameters = {"transitions": transitions, "start": start, "end": end}
-    for name, value in parameters.items():
-        if value is not None or name == "transitions":
-            as_array(name, value)
-    loss = Loss(
-        _crf_loss,
-        ("emissions", *parameters),
-        {"tags": tags, "lengths": lengths, "mask": mask, "sample_weight": sample_weight},
-        {"reduction": reduction, "normalizer": normalizer, "num_threads": threads(num_threads)},
-        late=reduction == "none" and values.ndim == 3,
-    )
-    return apply(loss, emissions, *parameters.values())
+    return named_ctc_loss(_NAMES[input], scores, targets, input_lengths, target_lengths, input=input, **options)

@@ -14,8 +14,8 @@ from .._core.labels import Names
 from .._core.messages import listed
 from .._core.options import as_integer
 from ..ctc.alignment import named_ctc_align
-from .autograd import as_array, outside_graphs, threads
-from .scripting import refuse_tracing
+from .arguments import check_scores, threads
+from .tracing import outside_graphs
 
 _NAMES = Names("log_probs", "targets", "input_lengths", "target_lengths")
 
@@ -104,8 +104,7 @@ def forced_align(
     >>> paths, scores.exp()
     (tensor([[0, 1, 1, 2]]), tensor([[0.8000, 0.6000, 0.7000, 0.8000]]))
     """
-    refuse_tracing("forced_align")
-    array = as_array("log_probs", log_probs)
+    array = _as_scores("log_probs", log_probs)
     labels = _as_tokens("targets", targets)
     if array.ndim != 3:
         raise ValueError(f"log_probs has shape {array.shape}; allowed: [B, T, C]")
@@ -176,8 +175,7 @@ def merge_tokens(tokens: Tensor, scores: Tensor, blank: int = 0) -> list[TokenSp
     >>> merge_tokens(torch.tensor([0, 1, 1, 0, 2]), torch.tensor([0.5, 0.25, 0.75, 0.5, 1.0]))
     [TokenSpan(token=1, start=1, end=3, score=0.5), TokenSpan(token=2, start=4, end=5, score=1.0)]
     """
-    refuse_tracing("merge_tokens")
-    path, values = _as_tokens("tokens", tokens), as_array("scores", scores)
+    values, path = _as_scores("scores", scores), _as_tokens("tokens", tokens)
     if path.ndim != 1 or values.shape != path.shape:
         raise ValueError(f"tokens has shape {path.shape}, and scores {values.shape}; allowed: [T] for both")
     silent = as_integer("blank", blank)
@@ -190,6 +188,12 @@ def merge_tokens(tokens: Tensor, scores: Tensor, blank: int = 0) -> list[TokenSp
     means = np.add.reduceat(values.astype(np.float64), starts) / (ends - starts)
     spans = zip(path[starts].tolist(), starts.tolist(), ends.tolist(), means.tolist(), strict=True)
     return [TokenSpan(*span) for span in spans if span[0] != silent]
+
+
+def _as_scores(name: str, scores: Tensor) -> Any:
+    """Return the memory of scores."""
+    check_scores(name, scores)
+    return as_numpy(name, scores.detach())
 
 
 def _as_tokens(name: str, tokens: Any) -> Any:

@@ -11,12 +11,12 @@ from torch import Tensor
 from .._core.foreign import as_numpy
 from .._core.options import as_integer, choice, flag
 from ..crf.decoding import crf_decode
-from ..crf.loss import crf_loss
-from .autograd import Loss, apply, as_array, outside_graphs, threads
-from .scripting import Unscriptable, refuse_tracing
+from .arguments import check_scores, threads
+from .losses import crf_loss
+from .scripting import Unscriptable
+from .tracing import outside_graphs
 
-_REDUCTIONS = {"none": "none", "sum": "sum", "mean": "mean", "token_mean": "sum"}  # pytorch-crf's names and ours
-_PARAMETERS = ("transitions", "start_transitions", "end_transitions")
+_REDUCTIONS = ("none", "sum", "mean", "token_mean")
 
 
 class CRF(Unscriptable, torch.nn.Module):
@@ -93,7 +93,6 @@ class CRF(Unscriptable, torch.nn.Module):
     def __repr__(self) -> str:
         return f"{type(self).__name__}(num_tags={self.num_tags})"
 
-    @outside_graphs
     def forward(
         self,
         emissions: Tensor,
@@ -127,27 +126,26 @@ class CRF(Unscriptable, torch.nn.Module):
         RuntimeError
             If a second derivative is requested, or if traced by ``torch.jit.trace``.
         """
-        refuse_tracing("CRF")
-        choice("reduction", reduction, tuple(_REDUCTIONS))
+        choice("reduction", reduction, _REDUCTIONS)
         self._check_shapes(emissions=emissions, tags=tags, mask=mask)
-        normalizer = None
-        if reduction == "token_mean":
-            counted = tags.numel() if mask is None else int((mask != 0).sum())
-            normalizer = float(max(counted, 1))
-        loss = Loss(
-            crf_loss,
-            ("emissions", "transitions", "start", "end"),
-            {"tags": self._batched(tags), "lengths": None, "mask": self._batched(mask), "sample_weight": None},
-            {"reduction": _REDUCTIONS[reduction], "normalizer": normalizer, "num_threads": threads(None)},
-            late=reduction == "none",
-        )
-        parameters = [getattr(self, name) for name in _PARAMETERS]
-        for name, parameter in zip(_PARAMETERS, parameters, strict=True):
-            as_array(name, parameter)
+        token_mean = reduction == "token_mean"
+        own: Any = "sum" if token_mean else reduction
         try:
-            return -apply(loss, self._batched(emissions), *parameters)
+            loss = crf_loss(
+                self._batched(emissions),
+                self._batched(tags),
+                self.transitions,
+                mask=self._batched(mask),
+                start=self.start_transitions,
+                end=self.end_transitions,
+                reduction=own,
+            )
         except (ValueError, TypeError) as error:
             raise type(error)(self._in_own_terms(str(error))) from None
+        if not token_mean:
+            return -loss
+        steps = max(tags.numel(), 1) if mask is None else mask.sum().clamp(min=1)
+        return -loss / steps
 
     @outside_graphs
     def decode(self, emissions: Tensor, mask: Tensor | None = None) -> list[list[int]]:
@@ -171,17 +169,15 @@ class CRF(Unscriptable, torch.nn.Module):
         RuntimeError
             If traced by ``torch.jit.trace``.
         """
-        refuse_tracing("CRF.decode")
         self._check_shapes(emissions=emissions, mask=mask)
-        transitions, start, end = (as_array(name, getattr(self, name)) for name in _PARAMETERS)
         mask = self._batched(mask)
         try:
             paths = crf_decode(
-                as_array("emissions", self._batched(emissions)),
-                transitions,
+                as_numpy("emissions", self._batched(emissions).detach()),
+                as_numpy("transitions", self.transitions.detach()),
                 mask=mask,
-                start=start,
-                end=end,
+                start=as_numpy("start", self.start_transitions.detach()),
+                end=as_numpy("end", self.end_transitions.detach()),
                 num_threads=threads(None),
             )
         except (ValueError, TypeError) as error:
@@ -193,7 +189,8 @@ class CRF(Unscriptable, torch.nn.Module):
 
     def _check_shapes(self, *, emissions: Any, mask: Any, tags: Any = None) -> None:
         """Check the shapes, in the order of axes of the caller."""
-        shape = as_array("emissions", emissions).shape
+        check_scores("emissions", emissions)
+        shape = tuple(emissions.shape)
         order = "B, T" if self.batch_first else "T, B"
         if len(shape) != 3 or shape[2] != self.num_tags:
             raise ValueError(f"emissions has shape {shape}; allowed: [{order}, {self.num_tags}]")
@@ -202,7 +199,7 @@ class CRF(Unscriptable, torch.nn.Module):
                 continue
             if not isinstance(value, Tensor):
                 raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
-            if value.shape != shape[:2]:
+            if tuple(value.shape) != shape[:2]:
                 raise ValueError(f"{name} has shape {tuple(value.shape)}; allowed: {shape[:2]}, as in emissions")
 
     def _batched(self, tensor: Any) -> Any:

@@ -1,10 +1,8 @@
-"""Refusals of TorchScript and of its tracer."""
+"""Refusal of TorchScript."""
 
 from __future__ import annotations
 
 from typing import NoReturn
-
-import torch
 
 
 class Unscriptable:
@@ -12,9 +10,3 @@ class Unscriptable:
 
     def __prepare_scriptable__(self) -> NoReturn:  # which torch.jit.script calls first
         raise TypeError(f"{type(self).__name__} cannot be scripted, because it runs outside of PyTorch")
-
-
-def refuse_tracing(name: str) -> None:
-    """Raise RuntimeError if the function with this name is called under `torch.jit.trace`."""
-    if torch.jit.is_tracing():
-        raise RuntimeError(f"{name} cannot be traced by torch.jit: it runs outside of PyTorch")

@@ -6,21 +6,19 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from .._core.foreign import as_numpy
 from .._core.messages import indexed
 from .._core.options import as_integer, choice
 from .._core.steps import as_class_weight
-from ..steps.classification import softmax_cross_entropy
-from .autograd import Loss, apply, as_array, as_constant, outside_graphs, threads
-from .scripting import Unscriptable, refuse_tracing
+from .arguments import as_array, as_constant, check_scores
+from .losses import softmax_cross_entropy
+from .scripting import Unscriptable
 
 _REDUCTIONS = ("none", "mean", "sum")
 
 
-@outside_graphs
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -38,7 +36,8 @@ def cross_entropy(
     input : Tensor [N, C, d1, ..., dK], [N, C], or [C] for one item
         Logits of C classes, on the CPU: float32, float64, float16 or bfloat16, of any strides.
     target : Tensor of int, shape of `input` without C; or of float, shape of `input`
-        Classes, of any integer dtype; or distributions over classes, finite numbers of 0 or more.
+        Classes, of any integer dtype; or distributions over classes, finite numbers of 0 or more, which have a
+        gradient, too.
     weight : Tensor [C], optional
         Weight of each class, 0 or from 1e-150 to 1e150, of any dtype of numbers.
     size_average, reduce : None
@@ -60,10 +59,10 @@ def cross_entropy(
     ------
     ValueError, TypeError
         If a tensor is not on the CPU, if shapes, dtypes, targets, weights or options are not as above, if
-        `size_average` or `reduce` is given, or if `target` or `weight` requires grad. The message names the argument,
-        the position, the value and what is allowed.
+        `size_average` or `reduce` is given, or if `weight` requires grad. The message names the argument, the position,
+        the value and what is allowed.
     RuntimeError
-        If a second derivative by the logits is requested, or if traced by ``torch.jit.trace``.
+        If a second derivative is requested, or if traced by ``torch.jit.trace``.
 
     See Also
     --------
@@ -78,8 +77,7 @@ def cross_entropy(
     - A logit of -inf masks a class out. Distributions that give 0 to such classes have a finite loss; in PyTorch it is
       NaN. An item whose logits are all -inf has loss inf and gradient 0; in PyTorch both are NaN.
     - Negative weights and negative numbers in distributions are errors. In both, distributions need not add up to 1.
-    - Weights and distributions that require grad are errors, because only logits have a gradient. PyTorch has the
-      gradient of distributions.
+    - Weights that require grad are an error, because they have no gradient.
     - float16 and bfloat16 give a loss in float32.
     - Targets may have any integer dtype, weights any dtype of numbers.
     - ``torch.jit.trace`` and second derivatives raise errors.
@@ -111,35 +109,27 @@ def cross_entropy(
     >>> loss, x.grad[1, :, 0]
     (tensor(1.3863, grad_fn=<_LossBackward>), tensor([ 0.0625,  0.0625, -0.1875,  0.0625]))
     """
-    refuse_tracing("cross_entropy")
     _refuse_deprecated(size_average, reduce)
-    logits = as_array("input", input)
+    check_scores("input", input)
     choice("reduction", reduction, _REDUCTIONS)
-    if logits.ndim == 0 or logits.shape[min(1, logits.ndim - 1)] == 0:
-        raise ValueError(f"input has shape {logits.shape}; allowed: [C], [N, C] or [N, C, d1, ...], C at least 1")
-    target, array = _as_target(target, logits.shape)
-    n_classes = logits.shape[min(1, logits.ndim - 1)]
-    distributions = array.shape == logits.shape
+    distributions = _is_distribution(target, tuple(input.shape))
     if distributions and as_integer("ignore_index", ignore_index) >= 0:
         raise ValueError(
             f"ignore_index is {ignore_index}, but it does not apply to a target of distributions; allowed: negative "
             "integers, which have no effect"
         )
-    weights = None if weight is None else as_class_weight(as_constant("weight", weight), n_classes, "weight")
-    moved = logits.ndim > 2
-    options = {
-        "ignore_index": ignore_index,
-        "label_smoothing": label_smoothing,
-        "reduction": reduction,
-        "num_threads": threads(None),
-    }
-    constants = {"targets": target.movedim(1, -1) if moved and distributions else target, "class_weight": weights}
+    moved = input.ndim > 2
     try:
-        return apply(
-            Loss(softmax_cross_entropy, ("input",), constants, options), input.movedim(1, -1) if moved else input
+        return softmax_cross_entropy(
+            input.movedim(1, -1) if moved else input,
+            target.movedim(1, -1) if moved and distributions else target,
+            ignore_index=ignore_index,
+            class_weight=weight,
+            label_smoothing=label_smoothing,
+            reduction=reduction,
         )
-    except ValueError:
-        _check_values(array, n_classes, None if distributions else ignore_index)
+    except (ValueError, TypeError):
+        _check_arrays(input, target, weight, ignore_index)
         raise
 
 
@@ -199,31 +189,39 @@ def _refuse_deprecated(size_average: Any, reduce: Any) -> None:
             )
 
 
-def _as_target(target: Any, shape: tuple[int, ...]) -> tuple[Tensor, NDArray[Any]]:
-    """Check dtype and shape of classes or distributions for logits of this shape; return them and their memory."""
+def _is_distribution(target: Any, shape: tuple[int, ...]) -> bool:
+    """Return True for distributions, False for classes; check shape and dtype beside logits of this shape."""
+    if not shape or shape[min(1, len(shape) - 1)] == 0:
+        raise ValueError(f"input has shape {shape}; allowed: [C], [N, C] or [N, C, d1, ...], C at least 1")
     if not isinstance(target, Tensor):
         raise TypeError(f"target must be a tensor, got {type(target).__name__}")
     if target.dtype == torch.bool or target.is_complex():
         raise TypeError(f"target has dtype {target.dtype}; allowed: integers for classes, floats for distributions")
-    given: Tensor = as_constant("target", target)
-    array = as_numpy("target", given)
+    distributions = target.is_floating_point()
     classes = shape[:1] + shape[2:] if len(shape) > 1 else ()
-    if array.shape != (shape if given.is_floating_point() else classes):
+    if tuple(target.shape) != (shape if distributions else classes):
         raise ValueError(
-            f"target has shape {array.shape} and dtype {target.dtype}; allowed: integers of shape {classes} for "
-            f"classes, or floats of shape {shape} for distributions"
+            f"target has shape {tuple(target.shape)} and dtype {target.dtype}; allowed: integers of shape {classes} "
+            f"for classes, or floats of shape {shape} for distributions"
         )
-    return given, array
+    return distributions
 
 
-def _check_values(target: NDArray[Any], n_classes: int, ignore_index: Any) -> None:
-    """Raise ValueError for the first class out of range, or number of a distribution if `ignore_index` is None."""
-    if ignore_index is None:
-        numbers = target.astype(np.float64)
-        bad, allowed = ~(np.isfinite(numbers) & (numbers >= 0)), "finite, 0 or more"
+def _check_arrays(input: Tensor, target: Tensor, weight: Any, ignore_index: int) -> None:
+    """Raise the error of tensors that `softmax_cross_entropy` has refused, with their names and axes here."""
+    logits = as_array("input", input)
+    if isinstance(logits, Tensor):  # without memory, within a transform
+        return
+    n_classes = logits.shape[min(1, logits.ndim - 1)]
+    if weight is not None:
+        as_class_weight(as_constant("weight", weight), n_classes, "weight")
+    array = as_numpy("target", target.detach())
+    if target.is_floating_point():
+        numbers = array.astype(np.float64)
+        bad, allowed = np.isinf(numbers) | (numbers < 0), "finite, 0 or more"
     else:
-        bad = (target != ignore_index) & ((target < 0) | (target >= n_classes))
+        bad = (array != ignore_index) & ((array < 0) | (array >= n_classes))
         allowed = f"0 to {n_classes - 1}, or {ignore_index}, which is ignore_index"
     if bad.any():
         first = tuple(np.argwhere(bad)[0].tolist())
-        raise ValueError(f"{indexed('target', first)} is {target[first]}; allowed: {allowed}")
+        raise ValueError(f"{indexed('target', first)} is {array[first]}; allowed: {allowed}")

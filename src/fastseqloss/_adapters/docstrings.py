@@ -1,0 +1,102 @@
+"""Docstrings of the adapters' functions, derived from those of the NumPy functions."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from .table import Loss
+
+_HEADING = re.compile(r"^(\w[\w ]*)\n-{3,}\n", re.MULTILINE)
+_ENTRY = re.compile(r"^(?=\S)", re.MULTILINE)
+_OF_NUMPY = re.compile(r"[^.]*\b(grad_out|return_grad)\b[^.]*\.")  # a sentence
+_POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
+_KEPT = ("Notes", "References")
+
+
+@dataclass(frozen=True)
+class Framework:
+    """The parts of a docstring that depend on the framework."""
+
+    module: str  # of fastseqloss
+    array: str  # the name of its arrays
+    raises: str  # errors beyond those of the NumPy function
+    parameters: Mapping[str, str]  # entries that replace those of the NumPy function
+    example: str  # lines with the fields `name`, `first`, `value`, `call` and `loss`
+    literal: str  # of an array, with the field `value`
+
+
+def docstring(row: Loss, framework: Framework) -> str | None:
+    """Return the docstring of the function of a loss for a framework; None if Python has stripped docstrings."""
+    if row.function.__doc__ is None:
+        return None
+    summary, sections = _sections(inspect.cleandoc(row.function.__doc__))
+    summary = re.sub(r",? and its (sub)?gradients?\.", ".", summary, count=1)
+    parts = {
+        "Parameters": _parameters(row, sections["Parameters"], framework),
+        "Returns": _returns(row, sections["Returns"], framework),
+        "Raises": _raises(sections["Raises"], framework),
+        "See Also": f"fastseqloss.{row.function.__name__} : the same for NumPy arrays.",
+        **{name: _OF_NUMPY.sub("", sections[name]) for name in _KEPT if name in sections},
+        "Examples": _example(row, framework),
+    }
+    return "\n\n".join([summary, *(f"{name}\n{'-' * len(name)}\n{text}" for name, text in parts.items())])
+
+
+def _sections(text: str) -> tuple[str, dict[str, str]]:
+    """Return what precedes the first heading, and the text below each of them."""
+    summary, *rest = _HEADING.split(text)
+    return summary.strip(), {name: body.strip("\n") for name, body in zip(rest[::2], rest[1::2], strict=True)}
+
+
+def _parameters(row: Loss, text: str, framework: Framework) -> str:
+    entries = []
+    for entry in filter(None, _ENTRY.split(text)):
+        head, colon, rest = entry.rstrip().partition(" : ")
+        first, newline, body = head.partition("\n")
+        names = [name for name in first.split(", ") if name in row.parameters]
+        if len(names) == 1 and names[0] in framework.parameters:
+            entries.append(framework.parameters[names[0]])
+        elif names:
+            kind = re.sub(r"array_like|ndarray", framework.array, rest.partition("\n")[0])
+            entries.append(", ".join(names) + newline + body + colon + kind + "".join(rest.partition("\n")[1:]))
+    return "\n".join(entries)
+
+
+def _returns(row: Loss, text: str, framework: Framework) -> str:
+    loss = next(entry for entry in _ENTRY.split(text) if entry.startswith("loss"))
+    kind, _, body = loss.rstrip().removeprefix("loss : float, or ndarray of float64").partition("\n")
+    first = row.scores[0]
+    kind = f"{framework.array}{kind}, else scalar" if kind else framework.array
+    return f"{kind}\n{body}\n    Of the dtype of `{first}`, or float32 for half precision."
+
+
+def _raises(text: str, framework: Framework) -> str:
+    return re.sub(r"(; nothing has|, and nothing has) been written then", "", text) + "\n" + framework.raises
+
+
+def _example(row: Loss, framework: Framework) -> str:
+    arrays = {name: np.array(value, np.float32) for name, value in row.example.items() if name in row.scores}
+    loss = row.function(**{**row.example, **arrays})
+    first, *others = row.scores
+    setup = [f"{name} = {framework.literal.format(value=row.example[name])}" for name in others if name in row.example]
+    names = [name for name in row.parameters if name in row.example]
+    shown = {name: name if name in row.scores else str(row.example[name]) for name in names}
+    call = [
+        shown[name] if name in row.required and row.parameters[name].kind is _POSITIONAL else f"{name}={shown[name]}"
+        for name in names
+    ]
+    lines = framework.example.format(
+        name=row.name,
+        module=framework.module,
+        first=first,
+        value=row.example[first],
+        call=", ".join(call),
+        loss=round(float(loss), 4),
+    ).splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith(f">>> {first} ="))
+    return "\n".join([*lines[: at + 1], *(f">>> {line}" for line in setup), *lines[at + 1 :]])

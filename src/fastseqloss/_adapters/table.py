@@ -1,0 +1,246 @@
+"""Table of the losses that `fastseqloss.torch` and `fastseqloss.jax` offer with the arguments of the NumPy functions.
+
+Losses at every step come from their own registry; a loss of another kind requires a row here, and nothing else. Its
+functions, their signatures and docstrings, tests and fuzzers are derived from the row and from the NumPy function.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple, get_args
+
+from .._core import types
+from .._core.options import choice
+from ..crf import crf_loss, structured_hinge_loss
+from ..ctc.loss import ctc_loss
+from ..rewards import clipped_policy_loss, expected_risk_loss, policy_gradient_loss
+from ..soft_dtw import soft_dtw_cost, soft_dtw_loss
+from ..steps import classification, margin, regression
+from ..steps.registry import DISTRIBUTIONS, NUMBERS, SHARES, SIGNS, StepLoss
+from ..steps.registry import LOSSES as STEP_LOSSES
+from ..transducer import rnnt_loss, rnnt_simple_loss, tdt_loss
+
+_OF_NUMPY = ("return_grad", "grad_out", "with_respect_to")  # arguments that a framework's own gradients replace
+_PER_SEQUENCE = ("lengths", "logit_lengths", "label_lengths", "lengths_x", "lengths_y", "sample_weight")
+
+
+class Given(NamedTuple):
+    """The arguments of a call, by what an adapter does with them."""
+
+    scores: dict[str, Any]  # that have a gradient, in the order of the table; optional ones may be None
+    constants: dict[str, Any]  # arrays without a gradient
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss: its NumPy function, and the meaning of its arguments."""
+
+    function: Callable[..., Any]
+    scores: tuple[str, ...]  # arguments with a gradient; the first one has the axes of the batch
+    shapes: str  # of the first argument, as messages name them
+    axes: int | None = None  # of the first argument for a single sequence; None for losses at every step
+    of_numbers: bool = False  # a step has a score and a target for each feature, rather than a score for each class
+    by_targets: bool = False  # the loss has a gradient by targets of a float dtype
+    shared: tuple[str, ...] = ()  # arguments that the sequences of a batch share
+    static: tuple[str, ...] = ()  # arrays that are options
+    name: str = ""  # if not that of the function
+    example: Mapping[str, Any] = field(default_factory=dict)  # arguments of the example in the docstring, as lists
+
+    def __post_init__(self) -> None:
+        """Complete the name."""
+        if not self.name:
+            object.__setattr__(self, "name", self.function.__name__)
+
+    @cached_property
+    def parameters(self) -> dict[str, inspect.Parameter]:
+        """The parameters of the adapters' functions."""
+        every = inspect.signature(self.function).parameters
+        return {name: parameter for name, parameter in every.items() if name not in _OF_NUMPY}
+
+    @cached_property
+    def arrays(self) -> frozenset[str]:
+        """Names of the arguments that may be arrays and have no gradient, or one by targets alone."""
+        named = {name for name, parameter in self.parameters.items() if "ArrayLike" in parameter.annotation}
+        return frozenset(named.difference(self.scores, self.static))
+
+    @cached_property
+    def required(self) -> frozenset[str]:
+        """Names of the arguments without a default."""
+        empty = inspect.Parameter.empty
+        return frozenset(name for name, parameter in self.parameters.items() if parameter.default is empty)
+
+    @property
+    def per_sequence(self) -> frozenset[str]:
+        """Names of the arrays with one number for each sequence."""
+        return self.arrays.intersection(_PER_SEQUENCE)
+
+    @property
+    def of_labels(self) -> bool:
+        """Return True if the losses of sequences are independent, and their average may depend on label lengths."""
+        return "labels" in self.parameters
+
+    @property
+    def shares_scores(self) -> bool:
+        """Return True if the sequences of a batch share arguments that have a gradient."""
+        return not set(self.shared).isdisjoint(self.scores)
+
+    def check_reduction(self, reduction: Any) -> None:
+        """Raise ValueError for a reduction that this loss does not have."""
+        choice("reduction", reduction, self.reductions)
+
+    @cached_property
+    def reductions(self) -> tuple[str, ...]:
+        """The reductions that this loss has."""
+        return get_args(getattr(types, self.parameters["reduction"].annotation))
+
+    def signature(self, array: str, result: str) -> inspect.Signature:
+        """Return the signature for a framework, given its names for an array and for the result."""
+        parameters = []
+        for name, parameter in self.parameters.items():
+            kind = array if name in self.scores else f"{array} | ArrayLike"
+            annotation = parameter.annotation.replace("ArrayLike", kind)
+            parameters.append(parameter.replace(annotation=annotation))
+        return inspect.Signature(parameters, return_annotation=result)
+
+    def split(self, given: dict[str, Any]) -> Given:
+        """Return the arguments of a call, by kind."""
+        scores, constants, options = {}, {}, {}
+        for name, value in given.items():
+            if name in self.scores:
+                scores[name] = value
+            elif name in self.arrays and not isinstance(value, str):
+                constants[name] = value
+            else:
+                options[name] = value
+        return Given({name: scores[name] for name in self.scores}, constants, options)
+
+    def binder(self) -> Callable[[tuple[Any, ...], dict[str, Any]], Given]:
+        """Return a function of the arguments of a call, which takes a fraction of the time of `Signature.bind`."""
+        signature = inspect.Signature([*self.parameters.values()])
+        positional = [
+            name for name, parameter in self.parameters.items() if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        ]
+        defaults = {name: parameter.default for name, parameter in self.parameters.items()}
+        every = self.parameters.keys()
+
+        def bound(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Given:
+            leading = dict(zip(positional, args, strict=False))
+            passed = leading | kwargs
+            if len(passed) != len(args) + len(kwargs) or not self.required <= passed.keys() <= every:
+                try:
+                    signature.bind(*args, **kwargs)
+                except TypeError as error:
+                    raise TypeError(f"{self.name}: {error}") from None
+            return self.split(defaults | passed)
+
+        return bound
+
+
+_EXAMPLES = {  # of losses at every step, by the kind of their targets
+    NUMBERS: {"predictions": [[1.0, 2.0, 9.0]], "targets": [[1.5, 1.0, 0.0]], "lengths": [2]},
+    SIGNS: {"scores": [[0.5, -2.0, 9.0]], "targets": [[1, -1, 1]], "lengths": [2]},
+    SHARES: {"logits": [[0.0, 0.0, 9.0]], "targets": [[1.0, 0.0, 0.0]], "lengths": [2]},
+}
+_OF_CLASSES = {"targets": [[0, 1, 0]], "lengths": [2]}
+_SCORES = [[[0.0, 0.5], [1.0, 0.0], [9.0, 9.0]]]
+
+
+def _of_steps(row: StepLoss) -> Loss:
+    """Return a loss of the registry of the losses at every step."""
+    modules = (classification, margin, regression)
+    function = next(getattr(module, row.function) for module in modules if hasattr(module, row.function))
+    features = (row.parameter.name,) if row.parameter is not None and row.parameter.per_feature else ()
+    return Loss(
+        function,
+        (row.scores,),
+        "[..., V]" if row.of_classes else "[B], [B, T] or [B, T, D]",
+        of_numbers=not row.of_classes,
+        by_targets=row.targets in (NUMBERS, SHARES, DISTRIBUTIONS),
+        shared=("class_weight",) if row.of_classes else features,
+        example={row.scores: _SCORES} | _OF_CLASSES if row.of_classes else _EXAMPLES[row.targets],
+    )
+
+
+_TAGS = {"tags": [0, 1], "transitions": [[0.0, 0.5], [0.0, 0.0]]}
+_PARAMETERS = ("transitions", "start", "end")
+_NODES = [[[0.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]]  # two frames, one label, two classes
+_ACTIONS = {"logits": [[0.0, 0.0]], "actions": [0], "advantages": [2.0]}
+
+_ROWS = (
+    *map(_of_steps, STEP_LOSSES.values()),
+    Loss(policy_gradient_loss, ("logits",), "[..., A]", example=_ACTIONS),
+    Loss(clipped_policy_loss, ("logits",), "[..., A]", example={**_ACTIONS, "old_log_probs": [-0.7]}),
+    Loss(
+        expected_risk_loss,
+        ("log_probs",),
+        "[B, N], or [N] for one sequence",
+        1,
+        example={"log_probs": [[-1.0, -2.0]], "risks": [[0.0, 1.0]]},
+    ),
+    Loss(
+        ctc_loss,
+        ("logits",),
+        "[B, T, V], or [T, V] for one sequence",
+        2,
+        name="ctc_loss_with_lengths",  # beside one with the arguments of the framework's own
+        example={"logits": [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]], "labels": [1]},
+    ),
+    Loss(
+        crf_loss,
+        ("emissions", *_PARAMETERS),
+        "[B, T, K], or [T, K] for one sequence",
+        2,
+        shared=_PARAMETERS,
+        example={"emissions": [[0.0, 0.0], [0.0, 0.0]], **_TAGS},
+    ),
+    Loss(
+        structured_hinge_loss,
+        ("emissions", *_PARAMETERS),
+        "[B, T, K], or [T, K] for one sequence",
+        2,
+        shared=(*_PARAMETERS, "cost"),
+        example={"emissions": [[1.0, 0.5], [0.0, 2.0]], **_TAGS},
+    ),
+    Loss(
+        rnnt_loss,
+        ("logits",),
+        "[B, T, U + 1, V], or [T, U + 1, V] for one sequence",
+        3,
+        example={"logits": _NODES, "labels": [1]},
+    ),
+    Loss(
+        tdt_loss,
+        ("logits", "duration_logits"),
+        "[B, T, U + 1, V], or [T, U + 1, V] for one sequence",
+        3,
+        static=("durations",),
+        example={"logits": _NODES, "duration_logits": _NODES, "labels": [1], "durations": [0, 1]},
+    ),
+    Loss(
+        rnnt_simple_loss,
+        ("am", "lm"),
+        "[B, T, V], or [T, V] for one sequence",
+        2,
+        example={"am": [[0.0, 0.0], [0.0, 0.0]], "lm": [[0.0, 0.0], [0.0, 0.0]], "labels": [1]},
+    ),
+    Loss(
+        soft_dtw_loss,
+        ("x", "y"),
+        "[B, N, D], or [N, D] for one pair",
+        2,
+        example={"x": [[0.0], [1.0]], "y": [[0.0], [1.0], [3.0]]},
+    ),
+    Loss(
+        soft_dtw_cost,
+        ("costs",),
+        "[B, N, M], or [N, M] for one pair",
+        2,
+        example={"costs": [[0.0, 1.0, 4.0], [1.0, 0.0, 1.0]]},
+    ),
+)
+
+LOSSES = {row.name: row for row in reversed(_ROWS)}  # of rows with one function, the first

@@ -1,0 +1,80 @@
+"""Arguments of every loss that the adapters of PyTorch and JAX make from their table, as NumPy arrays."""
+
+import inspect
+from collections.abc import Iterator
+from functools import cache
+
+import numpy as np
+import pytest
+
+from fastseqloss._adapters.table import LOSSES, Loss
+from public_calls import public_arguments
+
+B, T, V = 3, 5, 4
+WEIGHT = np.array([1.0, 0.5, 2.0])
+every_loss = pytest.mark.parametrize("row", LOSSES.values(), ids=LOSSES)
+# Of every loss and each of its reductions.
+every_reduction = pytest.mark.parametrize(
+    ("row", "reduction"),
+    [pytest.param(row, way, id=f"{name}-{way}") for name, row in LOSSES.items() for way in row.reductions],
+)
+
+
+@cache
+def _public() -> dict[str, tuple]:
+    return public_arguments(B, T, V)
+
+
+def arguments(row: Loss, dtype: str | None = "float64", **changed) -> dict:
+    """Valid arguments of a loss by their names, with scores and other floats of this dtype."""
+    *given, options = _public()[row.function.__name__]
+    every = inspect.signature(row.function).bind(*given, **options).arguments
+    named = {name: value for name, value in every.items() if name in row.parameters and name != "reduction"}
+    for name, value in named.items():
+        if dtype is not None and name not in row.static and np.asarray(value).dtype.kind == "f" and np.ndim(value):
+            named[name] = np.array(value, dtype)
+    return named | changed
+
+
+def differentiable(row: Loss) -> dict:
+    """The same, without what makes the gradient another one than the derivative."""
+    return {name: value for name, value in arguments(row).items() if name != "fastemit"}
+
+
+def variants(row: Loss) -> Iterator[dict]:
+    """Arguments of a loss: as they are, with weights, with a mask, for one sequence, with each of its shared arrays."""
+    given = arguments(row)
+    yield given
+    yield given | {"sample_weight": WEIGHT}
+    if "mask" in row.parameters:
+        shape = next(iter(given.values())).shape
+        lengths = given.get("lengths", np.array([1, shape[1], 2]))
+        yield {name: value for name, value in given.items() if name != "lengths"} | {
+            "mask": np.arange(shape[1]) < lengths[:, None]
+        }
+    for name in row.shared:
+        if name not in given:
+            width = given[row.scores[0]].shape[-1]
+            values = np.linspace(0.3, 0.7, width)
+            yield given | {name: (1 - np.eye(width)) * values if name == "cost" else values}
+
+
+def numpy_answer(row: Loss, given: dict, **options):
+    """The loss, and gradients by the scores that are not left out, by names."""
+    if row.by_targets and np.asarray(given["targets"]).dtype.kind == "f":
+        options["with_respect_to"] = (*row.scores, "targets")
+    loss, gradients = row.function(**given, **options, return_grad=True)
+    if not isinstance(gradients, tuple):
+        return loss, {row.scores[0]: gradients}
+    return loss, {name: gradient for name, gradient in gradients._asdict().items() if gradient is not None}
+
+
+def with_distributions(row: Loss, given: dict) -> dict:
+    """The arguments with targets that are floats."""
+    if given["targets"].dtype.kind == "f":
+        return given
+    return given | {"targets": np.random.default_rng(0).dirichlet(np.ones(V), (B, T))}
+
+
+BY_TARGETS = {name: row for name, row in LOSSES.items() if row.by_targets}
+every_loss_by_targets = pytest.mark.parametrize("row", BY_TARGETS.values(), ids=BY_TARGETS)
