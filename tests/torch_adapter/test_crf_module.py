@@ -12,7 +12,7 @@ pytestmark = pytest.mark.peers
 torch = pytest.importorskip("torch", reason="the extra `peers` installs it")
 
 import fastseqloss.torch as fst  # noqa: E402
-from torch_cases import FLOATS, assert_close, logits  # noqa: E402
+from torch_cases import FLOATS, assert_close, compiling, logits  # noqa: E402
 
 REDUCTIONS = ("none", "sum", "mean", "token_mean")
 B, T, K = 3, 6, 4
@@ -335,3 +335,21 @@ def test_gradcheck(reduction):
 
     names, parameters = zip(*model.named_parameters(), strict=True)
     assert torch.autograd.gradcheck(likelihood, [X, *parameters], check_forward_ad=True)
+
+
+@compiling
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_compiled(reduction, batch_first):
+    """One graph, with the results of eager mode; `decode` runs between two graphs."""
+    model = model_of(batch_first)
+    x, tags, mask = batch(batch_first)
+    results = []
+    torch.compiler.reset()
+    for call in (model, torch.compile(model, fullgraph=True, backend="aot_eager")):
+        value = call(x, tags, mask.int(), reduction=reduction)
+        results.append([value, *torch.autograd.grad((value * 3).sum(), [x, *model.parameters()])])
+    for ours, expected in zip(*results, strict=True):
+        assert_close(ours, expected)
+    compiled = torch.compile(lambda x: model.decode(x * 2, mask), backend="eager")
+    assert compiled(x) == model.decode(x * 2, mask)

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="the extra `peers` installs it")
 functional = torch.nn.functional
 
 import fastseqloss.torch as fst  # noqa: E402
-from torch_cases import FLOATS, REDUCTIONS, assert_close, gradient_of, logits  # noqa: E402
+from torch_cases import FLOATS, REDUCTIONS, assert_close, compiling, gradient_of, logits  # noqa: E402
 
 INF = math.inf
 SHAPES = [(5,), (3, 5), (3, 5, 4), (2, 5, 3, 4), (2, 5, 3, 2, 2)]
@@ -209,6 +209,51 @@ def test_positional_arguments():
     weight = torch.rand(5).double()
     arguments = (Y, weight, None, 2, None, "sum", 0.2)
     assert_close(fst.cross_entropy(X, *arguments), functional.cross_entropy(X, *arguments))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("frozen", [False, True])
+def test_gradient_of_distributions(shape, reduction, frozen):
+    x, weight = logits(shape).requires_grad_(not frozen), torch.tensor([0.5, 0.0, 2.0, 1.0, 3.0]).double()
+    options = {"reduction": reduction, "weight": weight, "label_smoothing": 0.1}
+    results = []
+    for loss in (fst.cross_entropy, functional.cross_entropy):
+        y = distributions(shape).requires_grad_()
+        value = loss(x, y, **options).sum() * 0.3
+        results.append(torch.autograd.grad(value, [y] if frozen else [x, y]))
+    for ours, theirs in zip(*results, strict=True):
+        assert_close(ours, theirs)
+
+
+@compiling
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("kind", ["classes", "distributions"])
+def test_compiled(reduction, kind):
+    """One graph, with the results of eager mode."""
+    criterion = fst.CrossEntropyLoss(torch.rand(5), ignore_index=-1, reduction=reduction, label_smoothing=0.1)
+    torch.compiler.reset()
+    results = []
+    for loss in (criterion, torch.compile(criterion, fullgraph=True, backend="aot_eager")):
+        x = logits((3, 5, 4))
+        y = classes((3, 5, 4)) if kind == "classes" else distributions((3, 5, 4)).requires_grad_()
+        value = loss(x * 2, y)
+        results.append([value, *torch.autograd.grad((value * 3).sum(), [x] if kind == "classes" else [x, y])])
+    for ours, expected in zip(*results, strict=True):
+        assert_close(ours, expected)
+
+
+@compiling
+def test_transforms():
+    """`torch.func.grad` by logits and distributions, and `vmap`."""
+    x, y, mixed = X.detach(), Y, distributions((2, 5, 3))
+    for place, target in ((0, y), (0, mixed), (1, mixed)):
+        ours, theirs = (
+            torch.func.grad(loss, argnums=place)(x, target) for loss in (fst.cross_entropy, functional.cross_entropy)
+        )
+        assert_close(ours, theirs)
+    wanted = torch.stack([functional.cross_entropy(*pair) for pair in zip(x.mT, y, strict=True)])
+    assert_close(torch.func.vmap(fst.cross_entropy)(x.mT, y), wanted)
 
 
 LAYOUTS = {

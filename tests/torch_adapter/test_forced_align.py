@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="the extra `peers` installs it")
 
 import fastseqloss.torch as fst  # noqa: E402
 from reference.alignment import viterbi  # noqa: E402
-from torch_cases import FLOATS, assert_close  # noqa: E402
+from torch_cases import FLOATS, assert_close, compiling  # noqa: E402
 
 PROBS = torch.tensor([[0.8, 0.1, 0.1], [0.1, 0.6, 0.3], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8]])
 
@@ -120,6 +120,24 @@ def test_errors(error, message, given):
 def test_traces():
     with pytest.raises(RuntimeError, match=r"cannot be traced by torch\.jit"):
         torch.jit.trace(lambda x: fst.forced_align(x, TARGETS), (PROBS[None].log(),))
+
+
+@compiling
+def test_compiled():
+    """It runs between two graphs."""
+
+    def score(x):
+        paths, scores = fst.forced_align(x.log_softmax(-1), TARGETS)
+        return scores.sum() * 2 + len(fst.merge_tokens(paths[0], scores[0]))
+
+    torch.compiler.reset()
+    results = []
+    for function in (score, torch.compile(score, backend="aot_eager")):
+        x = log_probs_of(0, classes=3).requires_grad_()
+        value = function(x)
+        results.append((value, *torch.autograd.grad(value, x)))
+    for ours, expected in zip(*results, strict=True):
+        assert_close(ours, expected)
 
 
 def spans_of(tokens, scores, blank):

@@ -1,7 +1,7 @@
 """PyTorch's own samples of its losses, from the tables that its tests of modules and operators run over.
 
-Values and gradients are PyTorch's in float64, for every sample whose arguments the losses here take; `REFUSED` lists
-the others with their errors.
+Values and gradients, by targets too where they have one, are PyTorch's in float64, for every sample whose arguments the
+losses here take; `REFUSED` lists the others with their errors.
 """
 
 from collections.abc import Callable
@@ -15,36 +15,13 @@ torch = pytest.importorskip("torch", reason="the extra `peers` installs it")
 pytest.importorskip("expecttest", reason="the extra `peers` installs it")
 functional = torch.nn.functional
 
-import fastseqloss as fsl  # noqa: E402
 import fastseqloss.torch as fst  # noqa: E402
-from torch_cases import assert_close, gradient_of  # noqa: E402
-
-
-class _OfArrays(torch.autograd.Function):
-    """A loss of NumPy arrays that `fastseqloss.torch` lacks; the gradient is that of the sum of the losses."""
-
-    @staticmethod
-    def forward(ctx, x, loss):
-        value, ctx.gradient = loss(x.numpy(), return_grad=True)
-        return torch.as_tensor(value, dtype=torch.float64)
-
-    @staticmethod
-    def backward(ctx, cotangent):
-        return torch.from_numpy(ctx.gradient) * cotangent.flatten()[0], None
-
-
-def named(name):
-    """Return the loss of tensors with this name, or that of arrays."""
-    if hasattr(fst, name):
-        return getattr(fst, name)
-    return lambda x, y, **options: _OfArrays.apply(
-        x, lambda array, **more: getattr(fsl, name)(array, y, **options, **more)
-    )
+from torch_cases import assert_close  # noqa: E402
 
 
 def of_elements(name, x, y, **options):
     """Return a loss of one number each: every element is a step, so that "none" keeps them apart."""
-    loss = named(name)(x.reshape(-1), y.reshape(-1), **options)
+    loss = getattr(fst, name)(x.reshape(-1), y.reshape(-1), **options)
     return loss.reshape(x.shape) if options.get("reduction") == "none" else loss
 
 
@@ -70,7 +47,7 @@ def reduced(losses, reduction):
 
 
 def nll_loss(x, y, weight=None, **options):
-    return named("nll_loss")(x.movedim(1, -1) if x.ndim > 2 else x, y, class_weight=weight, **options)
+    return fst.nll_loss(x.movedim(1, -1) if x.ndim > 2 else x, y, class_weight=weight, **options)
 
 
 def soft_margin_loss(x, y, **options):
@@ -163,25 +140,27 @@ def samples_of_module(tables, name):
         yield scores, tuple(others), made.kwargs, case.forward_input.kwargs
 
 
-def sides(ours, theirs, name, scores, *others, **options):
-    """Return the losses of both, and their gradients by the scores."""
+def sides(ours, theirs, name, scores, target, *others, **options):
+    """Return the losses of both, and their gradients by the scores, and by targets that have one."""
     results = []
+    by_target = target.is_floating_point() and name != "soft_margin_loss"
     for loss in (ours, theirs):
-        x = scores.detach().clone().requires_grad_()
+        x, y = scores.detach().clone().requires_grad_(), target.detach().clone().requires_grad_(by_target)
         # Free log-probabilities have a true gradient here, and one that is correct after a softmax in PyTorch.
-        value = loss(x.log_softmax(-1) if name == "ctc_loss" else x, *others, **options)
-        results.append((value, gradient_of(value, x)))
+        value = loss(x.log_softmax(-1) if name == "ctc_loss" else x, y, *others, **options)
+        results.append((value, *torch.autograd.grad(value.sum(), [x, y] if by_target else [x])))
     return results
 
 
 def check(both, everything_ignored):
-    (value, gradient), (wanted, slope) = both
+    (value, *gradients), (wanted, *slopes) = both
     assert value.shape == wanted.shape
     assert value.dtype == wanted.dtype
     if everything_ignored and value.ndim == 0 and wanted.isnan():
         wanted = torch.zeros_like(wanted)
     assert_close(value, wanted)
-    assert_close(gradient, slope)
+    for gradient, slope in zip(gradients, slopes, strict=True):
+        assert_close(gradient, slope)
 
 
 def is_ignored(others, options):
