@@ -29,10 +29,9 @@ _DTYPES = (*_HALVES, "float32", "float64")
 class HostLoss:
     """A loss as a function that JAX programs call. Equal instances compute the same, so JAX compiles a program once.
 
-    `loss` and `by_targets` are names of functions of modules, such as "fastseqloss.ctc.loss.ctc_loss". Operands are
-    passed in the order of their names, without those that were left out; the first `n_scores` have a gradient. Axes
-    that JAX maps over precede an operand's own axes, with length 1 for an operand that is not mapped. The function
-    `by_targets` takes the arguments of the loss and returns the gradient by the second operand, the targets.
+    `loss` is the name of a function of a module, such as "fastseqloss.ctc.loss.ctc_loss". Operands are passed in the
+    order of their names, without those that were left out; the first `n_scores` have a gradient. Axes that JAX maps
+    over precede an operand's own axes, with length 1 for an operand that is not mapped.
     """
 
     loss: str
@@ -43,7 +42,6 @@ class HostLoss:
     folds: bool  # mapped axes may be merged into the batch: the losses of sequences are independent
     shared: tuple[str, ...]  # operands that all sequences of a batch share
     options: tuple[tuple[str, Any], ...]
-    by_targets: str | None = None
     wanted: tuple[str, ...] = ()  # operands whose gradients are returned
     late: bool = False  # the last operand is the cotangents of the losses [B]; only gradients are returned
 
@@ -130,15 +128,16 @@ class HostLoss:
         loss = self._with_gradients(compute, dict(zip(self.wanted, results[1:], strict=True)))
         with np.errstate(over="ignore"):  # a loss beyond the range of float32 is inf
             results[0][...] = loss
-        if self.by_targets is not None and self.names[1] in self.wanted:
-            results[-1][...] = _function(self.by_targets)(**given)
 
     def _with_gradients(self, compute: Callable[..., Any], into: dict[str, NDArray[Any]]) -> Any:
-        """Return the loss; write the gradients but those by targets into arrays."""
-        names = self.names[: self.n_scores - (self.by_targets is not None)]
-        if not any(name in into for name in names):
+        """Return the loss; write the gradients into arrays."""
+        names = self.names[: self.n_scores]
+        if not into:
             return compute()
-        return compute(grad_out=into[names[0]] if len(names) == 1 else tuple(map(into.get, names)))[0]
+        if "targets" in into:
+            return compute(grad_out=tuple(map(into.get, names)), with_respect_to=tuple(into))[0]
+        alone = len(names) == 1 or "targets" in names
+        return compute(grad_out=into[names[0]] if alone else tuple(map(into.get, names)))[0]
 
     def call(self, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> tuple[Any, ...]:
         """Bind this callback in JAX; return the loss unless `late`, and the gradients that are wanted."""
@@ -306,6 +305,9 @@ def as_options(**options: Any) -> tuple[tuple[str, Any], ...]:
     return tuple((name, _as_static(name, value)) for name, value in options.items())
 
 
+_SEQUENCES = {"durations": "integers in one dimension", "clip": "a number, or two, (low, high)"}
+
+
 def _as_static(name: str, value: Any) -> Any:
     if isinstance(value, jax.core.Tracer):
         hint = "; divide the loss of reduction='sum' by it" if name == "normalizer" else ""
@@ -314,13 +316,12 @@ def _as_static(name: str, value: Any) -> Any:
         value = value.tolist()
     if isinstance(value, np.generic):
         value = value.item()
-    if name == "durations" and isinstance(value, (list, tuple)):
+    if name in _SEQUENCES and isinstance(value, (list, tuple)):
         return tuple(_as_static(name, each) for each in value)
     try:
         hash(value)
     except TypeError:
-        allowed = "integers in one dimension" if name == "durations" else "one value"
-        raise TypeError(f"{name} is {value!r}; allowed: {allowed}") from None
+        raise TypeError(f"{name} is {value!r}; allowed: {_SEQUENCES.get(name, 'one value')}") from None
     return value
 
 

@@ -16,7 +16,7 @@ from .tracing import is_transformed
 _FRAMEWORK = Framework(
     module="torch",
     array="Tensor",
-    raises="""    If a tensor is not on the CPU, or one without a gradient requires grad.
+    raises="""    If a tensor is not on the CPU, or an argument without a gradient requires grad.
 RuntimeError
     If a second derivative is requested.""",
     parameters={},
