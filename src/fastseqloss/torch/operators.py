@@ -43,6 +43,7 @@ class Form:
     names: tuple[str, ...]
     given: tuple[bool, ...]  # scores that are not None
     wanted: tuple[bool, ...]  # given scores whose gradients are returned with the loss
+    kept: tuple[int, ...]  # tensors of which copies are returned, too, for the backward pass
     swapped: bool
     late: bool
     core_ndim: int | None
@@ -78,22 +79,28 @@ def apply(loss: Loss, scores: Tensors) -> Tensor:
     for name, value in loss.constants.items():
         check_constant(name, value)
     wanted = torch.is_grad_enabled()
-    described = describe(loss, scores, [wanted and s.requires_grad for s in scores if s is not None])
+    described = describe(loss, scores, [wanted and s.requires_grad for s in scores if s is not None], keep=True)
     return torch.ops.fastseqloss.loss(*described)[0]
 
 
-def describe(loss: Loss, scores: Tensors, wanted: list[bool]) -> Described:
-    """Return the arguments of the operator of a loss; scores that are `wanted` have gradients."""
-    values: Described = Described("", [score for score in scores if score is not None], [], [], [])
-    kept = any(wanted)
-    constants = {name: _placed(name, value, values, kept) for name, value in loss.constants.items()}
-    options = {name: _placed(name, value, values, False) for name, value in loss.options.items()}
+def describe(loss: Loss, scores: Tensors, wanted: list[bool], keep: bool = False) -> Described:
+    """Return the arguments of the operator of a loss; scores that are `wanted` have gradients.
+
+    If asked to `keep` small constants, the operator copies them, so that later changes by the caller do not affect
+    the backward pass. PyTorch checks large ones for changes.
+    """
+    values = Described("", [score for score in scores if score is not None], [], [], [])
+    constants = {name: _placed(name, value, values) for name, value in loss.constants.items()}
+    kept = range(len(values.tensors)) if keep and any(wanted) else ()
+    options = {name: _placed(name, value, values) for name, value in loss.options.items()}
+    large = [constants[name][1] for name, value in loss.constants.items() if is_distribution(name, value)]
     text = repr(
         {
             "function": f"{loss.function.__module__}.{loss.function.__name__}",
             "names": loss.names,
             "given": tuple([score is not None for score in scores]),
             "wanted": tuple(wanted),
+            "kept": tuple([i for i in kept if i not in large]),
             "swapped": loss.swapped,
             "late": loss.late,
             "core_ndim": loss.core_ndim,
@@ -104,12 +111,12 @@ def describe(loss: Loss, scores: Tensors, wanted: list[bool]) -> Described:
     return Described(text, *values[1:])
 
 
-def _placed(name: str, value: Any, values: Described, copy: bool) -> Any:
+def _placed(name: str, value: Any, values: Described) -> Any:
     """Return a literal, or the place among `values` at which a value was put."""
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, Tensor):
-        values.tensors.append(value.clone() if copy and not is_distribution(name, value) else value)
+        values.tensors.append(value)
         return ("tensor", len(values.tensors) - 1)
     if isinstance(value, int):
         values.integers.append(value)
@@ -122,8 +129,8 @@ def _placed(name: str, value: Any, values: Described, copy: bool) -> Any:
             start = len(values.integers)
             values.integers.extend(value)
             return ("integers", start, len(values.integers))
-        return [_placed(f"{name}[{i}]", item, values, copy) for i, item in enumerate(value)]
-    return _placed(name, _as_tensor(name, value), values, False)
+        return [_placed(f"{name}[{i}]", item, values) for i, item in enumerate(value)]
+    return _placed(name, _as_tensor(name, value), values)
 
 
 def _as_tensor(name: str, value: Any) -> Any:
@@ -169,24 +176,21 @@ def ready(form: Form, tensors: Sequence[Tensor], integers: Sequence[int], floats
     return loss
 
 
-def _contiguous(form: Form, loss: Loss, gradients: Sequence[Any]) -> list[Tensor]:
-    return [gradient.contiguous() for gradient in form.chosen(as_gradients(loss, gradients))]
-
-
 @torch.library.custom_op("fastseqloss::loss", mutates_args=(), schema=f"({_ARGUMENTS}) -> Tensor[]")
 def loss_operator(
     description: str, scores: list[Tensor], tensors: list[Tensor], integers: list[int], floats: list[float]
 ) -> list[Tensor]:
-    """Return the loss, and the gradients by the scores that are wanted, in float32 or float64."""
+    """Return the loss; its gradients by scores that are wanted, in float32 or float64; and copies of constants."""
     form = form_of(description)
     loss = ready(form, tensors, integers, floats)
     own = form.spread(scores)
-    dtype = scores[0].dtype
+    arrays = loss.arrays(own)
+    copies = [tensors[i].clone(memory_format=torch.contiguous_format) for i in form.kept]
     if not any(form.wanted) or loss.late:
-        return [as_loss(loss.value(loss.arrays(own)), dtype)]
-    loss.arrays(own)  # the checks of eager mode
+        return [as_loss(loss.value(arrays), scores[0].dtype), *copies]
     value, gradients = loss.differentiated(own)
-    return [as_loss(value, dtype), *_contiguous(form, loss, gradients)]
+    wanted = form.chosen(as_gradients(loss, gradients))
+    return [as_loss(value, scores[0].dtype), *[gradient.contiguous() for gradient in wanted], *copies]
 
 
 @torch.library.custom_op(
@@ -224,9 +228,9 @@ def _fake_loss(description: str, scores: Any, tensors: Any, integers: Any, float
     form = form_of(description)
     loss, first = form.loss(tensors, integers, floats), scores[0]
     value = first.new_empty(loss.shape(first), dtype=DTYPES[first.dtype])
-    if loss.late:
-        return [value]
-    return [value, *[s.new_empty(s.shape, dtype=DTYPES[s.dtype]) for s in form.chosen(form.spread(scores))]]
+    wanted = () if loss.late else form.chosen(form.spread(scores))
+    gradients = [score.new_empty(score.shape, dtype=DTYPES[score.dtype]) for score in wanted]
+    return [value, *gradients, *[tensors[i].new_empty(tensors[i].shape) for i in form.kept]]
 
 
 @gradients_operator.register_fake
@@ -241,8 +245,11 @@ def _fake_gradients(
 def _save(ctx: Any, inputs: Any, output: Any) -> None:
     ctx.description, scores, tensors, ctx.integers, ctx.floats = inputs
     ctx.mark_non_differentiable(*output[1:])
+    kept = form_of(ctx.description).kept
+    copies = dict(zip(kept, output[len(output) - len(kept) :], strict=True))
+    known = output[1 : len(output) - len(kept)]
     ctx.sizes = len(scores), len(scores) + len(tensors)
-    ctx.save_for_backward(*scores, *tensors, *output[1:])
+    ctx.save_for_backward(*scores, *[copies.get(i, tensor) for i, tensor in enumerate(tensors)], *known)
 
 
 @outside_graphs
