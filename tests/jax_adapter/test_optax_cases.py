@@ -10,7 +10,6 @@ jax = pytest.importorskip("jax", reason="the extra `peers` installs it")
 optax = pytest.importorskip("optax", reason="the extra `peers` installs it")
 jnp = jax.numpy
 
-import fastseqloss as fsl  # noqa: E402
 import fastseqloss.jax as fsj  # noqa: E402
 from jax_cases import paddings, test_util  # noqa: E402
 
@@ -18,11 +17,8 @@ RNG = np.random.default_rng(0)
 
 
 def loss_of(name, **options):
-    """Return the loss of JAX arrays with this name, else that of NumPy arrays; without a reduction."""
-    options["reduction"] = "none"
-    if hasattr(fsj, name):
-        return jax.jit(partial(getattr(fsj, name), **options))
-    return partial(getattr(fsl, name), **options)
+    """Return the compiled loss with this name, without a reduction."""
+    return jax.jit(partial(getattr(fsj, name), reduction="none", **options))
 
 
 def close(ours, theirs, tolerance=1e-5):

@@ -80,7 +80,7 @@ def cross_entropy(
     - Weights that require grad are an error, because they have no gradient.
     - float16 and bfloat16 give a loss in float32.
     - Targets may have any integer dtype, weights any dtype of numbers.
-    - ``torch.jit.trace`` and second derivatives raise errors.
+    - ``torch.jit.trace`` and second derivatives raise errors. Targets out of range are a ValueError, not an IndexError.
 
     Scores share memory with the kernel if the classes are adjacent in memory, as in [N, C], in images of the memory
     format ``channels_last``, and in ``logits.transpose(1, 2)`` of logits [N, T, C]. Other logits are copied once, and
