@@ -284,6 +284,12 @@ def test_errors_of_shapes(message, given):
         model_of(False)(**{"emissions": X.transpose(0, 1), "tags": TAGS.T} | given)
 
 
+def test_errors_of_missing_tensors():
+    for arguments, message in (((X, None), "tags must be a tensor, got NoneType"), ((None, TAGS), "emissions must be")):
+        with pytest.raises(TypeError, match=message):
+            model_of()(*arguments)
+
+
 @pytest.mark.parametrize("name", ["transitions", "start_transitions", "end_transitions"])
 def test_errors_of_parameters(name):
     for error, message, change in (

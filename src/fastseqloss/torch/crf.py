@@ -127,7 +127,7 @@ class CRF(Unscriptable, torch.nn.Module):
             If a second derivative is requested, or if traced by ``torch.jit.trace``.
         """
         choice("reduction", reduction, _REDUCTIONS)
-        self._check_shapes(emissions=emissions, tags=tags, mask=mask)
+        self._check_shapes(emissions, tags=tags, mask=mask)
         token_mean = reduction == "token_mean"
         own: Any = "sum" if token_mean else reduction
         try:
@@ -169,7 +169,7 @@ class CRF(Unscriptable, torch.nn.Module):
         RuntimeError
             If traced by ``torch.jit.trace``.
         """
-        self._check_shapes(emissions=emissions, mask=mask)
+        self._check_shapes(emissions, mask=mask)
         mask = self._batched(mask)
         try:
             paths = crf_decode(
@@ -187,15 +187,15 @@ class CRF(Unscriptable, torch.nn.Module):
             return rows
         return [row[:n] for row, n in zip(rows, as_numpy("mask", mask).sum(axis=1).tolist(), strict=True)]
 
-    def _check_shapes(self, *, emissions: Any, mask: Any, tags: Any = None) -> None:
-        """Check the shapes, in the order of axes of the caller."""
+    def _check_shapes(self, emissions: Any, **others: Any) -> None:
+        """Check the shapes of emissions, tags and mask, in the order of axes of the caller."""
         check_scores("emissions", emissions)
         shape = tuple(emissions.shape)
         order = "B, T" if self.batch_first else "T, B"
         if len(shape) != 3 or shape[2] != self.num_tags:
             raise ValueError(f"emissions has shape {shape}; allowed: [{order}, {self.num_tags}]")
-        for name, value in (("tags", tags), ("mask", mask)):
-            if value is None:
+        for name, value in others.items():
+            if value is None and name == "mask":
                 continue
             if not isinstance(value, Tensor):
                 raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
