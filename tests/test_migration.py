@@ -32,6 +32,10 @@ def test_ctc():
 
 def test_cross_entropy():
     weight = torch.rand(5).double()
+    options = {"weight": weight, "label_smoothing": 0.1, "ignore_index": 3}
+    expected = functional.cross_entropy(X.mT, STEPS, **options)
+    close(fst.cross_entropy(X.mT, STEPS, **options), expected)
+    close(fst.CrossEntropyLoss(**options)(X.mT, STEPS), expected)
     close(fst.softmax_cross_entropy(X, STEPS), functional.cross_entropy(X.mT, STEPS))
     close(
         fst.softmax_cross_entropy(X, STEPS, class_weight=weight, label_smoothing=0.1),
@@ -74,6 +78,10 @@ def test_optax():
 def test_crf(theirs, ours):
     crf = pytest.importorskip("torchcrf", reason="the extra `peers` installs it").CRF(5, batch_first=True).double()
     mask = torch.arange(9) < N[:, None]
+    module = fst.CRF(5, batch_first=True).double()
+    module.load_state_dict(crf.state_dict())
+    close(module(X, STEPS, mask, reduction=theirs).detach(), crf(X, STEPS, mask, reduction=theirs).detach())
+    assert module.decode(X, mask) == crf.decode(X, mask)
     loss = fst.crf_loss(
         X, STEPS, crf.transitions, mask=mask, start=crf.start_transitions, end=crf.end_transitions, **ours
     )

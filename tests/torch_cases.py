@@ -10,6 +10,10 @@ import fastseqloss.torch as fst  # noqa: E402
 B, T, V, S = 4, 12, 6, 5
 REDUCTIONS = ("none", "mean", "sum")
 STEP_REDUCTIONS = ("none", "per_sequence", "sum", "mean", "sequence_mean", "batch_mean")
+# PyTorch's compiler looks at gradients of what is no leaf, and calls what PyTorch has deprecated.
+compiling = pytest.mark.filterwarnings(
+    "ignore:The .grad attribute:UserWarning", "ignore:`torch.jit.script:DeprecationWarning"
+)
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 

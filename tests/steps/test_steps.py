@@ -457,6 +457,18 @@ def test_half_precision_is_converted_by_row(name, dtype, wide):
         assert peak < (scores.size if wide else scores.size * 2), options  # of 4 bytes for each in float32
 
 
+@pytest.mark.parametrize("name", CLASSIFICATION)
+def test_gradient_takes_the_memory_of_a_copy(name):
+    """Scores whose classes are apart are copied; the gradient is written over the copy, and not over the scores."""
+    scores = np.random.default_rng(0).uniform(0.1, 1, (40, 100, 50)).swapaxes(1, 2)
+    targets = np.ones(scores.shape[:-1], np.int64)
+    kept, loss = scores.copy(), getattr(fsl, name)
+    expected = loss(kept, targets, return_grad=True)
+    assert peak_memory(loss, scores, targets, return_grad=True) < 1.2 * scores.nbytes
+    assert_same(loss(scores, targets, return_grad=True), expected)
+    assert_same([scores], [kept])
+
+
 def peak_memory(function, *arguments, **options):
     tracemalloc.start()
     try:

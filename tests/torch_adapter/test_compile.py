@@ -85,7 +85,7 @@ def test_compiled(name, backend):
     """Lengths are of each kind in turn; the second ones make PyTorch look at the program again."""
     kind = list(KINDS.values())[list(CASES).index(name) % len(KINDS)]
     torch.compiler.reset()
-    compiled = torch.compile(CASES[name], backend=backend)
+    compiled = torch.compile(CASES[name], backend=backend, fullgraph=True)
     for lengths in ([5, 3], [4, 5]):
         expected = loss_and_gradient(CASES[name], kind(lengths))
         assert_same(loss_and_gradient(compiled, kind(lengths)), expected)

@@ -1,5 +1,8 @@
 """CTC of tensors: against PyTorch's own, its module, training."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -153,14 +156,19 @@ def test_dtypes(dtype, fused):
     assert error <= max(unit if fused else unit * largest * T / 2, 1e-13)  # PyTorch's own, in float64
 
 
-def test_module():
-    for options in ({}, {"blank": V - 1, "reduction": "sum", "zero_infinity": True}):
-        ours, theirs = fst.CTCLoss(**options), torch.nn.CTCLoss(**options)
-        assert isinstance(ours, torch.nn.CTCLoss)
-        targets, *lengths = problem()
-        x = logits().log_softmax(-1)
-        assert_close(ours(x, targets - 1 if options else targets, *lengths),
-                     theirs(x, targets - 1 if options else targets, *lengths))  # fmt: skip
+@pytest.mark.parametrize("arguments", [(), (V - 1, "sum", True), (V - 1, "none")])
+def test_module(arguments):
+    ours, theirs = fst.CTCLoss(*arguments), torch.nn.CTCLoss(*arguments)
+    assert isinstance(ours, torch.nn.CTCLoss)
+    assert repr(ours) == repr(theirs)
+    assert ours.state_dict() == theirs.state_dict()
+    assert all(getattr(ours, name) == getattr(theirs, name) for name in ("blank", "reduction", "zero_infinity"))
+    targets, *lengths = problem()
+    x = logits().log_softmax(-1)
+    if arguments:
+        targets = targets - 1
+    for module in (ours, copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
+        assert_close(module(x, targets, *lengths), theirs(x, targets, *lengths))
 
 
 def train(loss, dtype, steps=30):

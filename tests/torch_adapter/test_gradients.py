@@ -235,7 +235,7 @@ def test_modes_mixed(function, scores):
     with forward_ad.dual_level():  # a tangent of the slope alone, from which a gradient takes its own
         slope = forward_ad.make_dual(torch.ones((), dtype=torch.float64), torch.tensor(3.0).double())
         losses = function(*scores)
-        if losses.grad_fn.loss.late:
+        if losses.grad_fn.call.loss.late:
             with pytest.raises(RuntimeError, match="differentiated once, not twice"):
                 torch.autograd.grad((losses * slope).sum(), scores)
         else:
@@ -249,7 +249,7 @@ def test_batched_gradients(function, scores):
     scores = fresh(scores)
     losses = function(*scores)
     slopes = torch.from_numpy(np.random.default_rng(0).normal(size=(2, *losses.shape)))
-    if losses.grad_fn.loss.late:
+    if losses.grad_fn.call.loss.late:
         with pytest.raises(RuntimeError, match="reduction='none' has no batched gradients"):
             torch.autograd.grad(losses, scores, slopes, is_grads_batched=True)
         return

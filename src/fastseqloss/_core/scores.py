@@ -47,6 +47,17 @@ class Scores:
         return array if is_kernel_ready(array) else np.empty(values.shape, values.dtype)
 
 
+class StepScores(Scores):
+    """Scores of steps that are independent, so that a kernel may write the gradient of a row over its scores."""
+
+    __slots__ = ()
+
+    def empty(self) -> NDArray[Any]:
+        """Return the copy of the scores if they were copied, else allocate an array."""
+        copied = self.values.size and not np.may_share_memory(self.values, self.given)
+        return self.values if copied else super().empty()
+
+
 def as_scores(name: str, value: Any, steps: str = "T") -> Scores:
     """Check an array of scores [B, T, V], or [T, V] of a single sequence; half precision is converted.
 
@@ -83,7 +94,7 @@ def as_grid_scores(name: str, value: Any, nodes: str = "U+1", classes: str = "V"
     return Scores(kernel_ready(values[None] if given.ndim == 3 else values), given)
 
 
-def as_step_scores(name: str, value: Any) -> Scores:
+def as_step_scores(name: str, value: Any) -> StepScores:
     """Check an array of scores [..., V] with any number of axes of steps."""
     given = as_array(name, value)
     if given.ndim == 0:
@@ -93,7 +104,7 @@ def as_step_scores(name: str, value: Any) -> Scores:
     batch = given.shape[0] if given.ndim > 1 else 1
     values = as_floats(name, given)
     rows = math.prod(given.shape[1:-1])
-    return Scores(kernel_ready(values.reshape(batch, rows, given.shape[-1])), given)
+    return StepScores(kernel_ready(values.reshape(batch, rows, given.shape[-1])), given)
 
 
 def _no_classes(name: str, given: NDArray[Any]) -> ValueError:

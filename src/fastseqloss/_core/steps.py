@@ -125,12 +125,12 @@ def as_targets(
 _LIGHTEST, _HEAVIEST = 1e-150, 1e150  # bounds for which sums times weights of sequences have a finite reciprocal
 
 
-def as_class_weight(value: Any, n_classes: int) -> NDArray[np.float64] | None:
+def as_class_weight(value: Any, n_classes: int, name: str = "class_weight") -> NDArray[np.float64] | None:
     """Return weights of classes [V], or None; averages divide by sums of the weights."""
-    weights = as_weights("class_weight", value, n_classes)
+    weights = as_weights(name, value, n_classes)
     if weights is not None:
         bad = np.flatnonzero((weights != 0) & ((weights < _LIGHTEST) | (weights > _HEAVIEST)))
         if bad.size:
-            shown = f"class_weight[{bad[0]}] is {weights[bad[0]]}"
+            shown = f"{name}[{bad[0]}] is {weights[bad[0]]}"
             raise ValueError(f"{shown}; allowed: 0, or from {_LIGHTEST:g} to {_HEAVIEST:g}")
     return weights

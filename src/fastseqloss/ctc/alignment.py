@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_array, as_real, filled
+from .._core.labels import NAMES, Names
 from .._core.levels import load
 from .._core.options import as_number
 from .._core.spans import TokenSpan
@@ -194,8 +195,50 @@ def ctc_align(
     >>> fsl.ctc_align(probs, [-1, 2], input="probs", star=-1).path
     array([-1, -1, -1,  2])
     """
+    return named_ctc_align(
+        NAMES,
+        logits,
+        labels,
+        logit_lengths,
+        label_lengths,
+        blank=blank,
+        input=input,
+        star=star,
+        star_log_prob=star_log_prob,
+        label_prior=label_prior,
+        prior_scale=prior_scale,
+        infeasible=infeasible,
+        num_threads=num_threads,
+    )
+
+
+def named_ctc_align(
+    names: Names,
+    logits: Any,
+    labels: Any,
+    logit_lengths: Any = None,
+    label_lengths: Any = None,
+    *,
+    blank: int = 0,
+    input: Input = "logits",
+    star: int | None = None,
+    star_log_prob: float = 0.0,
+    label_prior: Any = None,
+    prior_scale: float = 1.0,
+    infeasible: Infeasible = "inf",
+    num_threads: int | None = None,
+) -> CTCAlignment:
+    """Return what `ctc_align` returns; `names` are those of the arguments in error messages."""
     lattice = as_lattice(
-        logits, labels, logit_lengths, label_lengths, blank=blank, input=input, infeasible=infeasible, star=star
+        logits,
+        labels,
+        logit_lengths,
+        label_lengths,
+        blank=blank,
+        input=input,
+        infeasible=infeasible,
+        star=star,
+        names=names,
     )
     scores, sequences = lattice.scores, lattice.sequences
     batch, n_frames, n_classes = scores.values.shape

@@ -14,7 +14,7 @@ gradients in its own dtype, rounded after scaling. The number of threads is limi
 
 from __future__ import annotations
 
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 try:
     import torch
@@ -24,19 +24,34 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError(needs, name=error.name) from error
 from .._core.labels import Names
 from .._core.options import choice, flag
+from .._core.types import Input
 from ..ctc.loss import named_ctc_loss
 from . import losses
-from .autograd import Lengths, Loss, apply, as_array, outside_graphs, threads
+from .alignment import TokenSpan, forced_align, merge_tokens
+from .autograd import Lengths, Loss, apply, check_scores, threads
+from .classification import CrossEntropyLoss, cross_entropy
+from .crf import CRF
 from .losses import *  # noqa: F403
+from .scripting import Unscriptable
 
-__all__ = ["CTCLoss", "ctc_loss", "ctc_loss_from_logits"]
+__all__ = [
+    "CRF",
+    "CTCLoss",
+    "CrossEntropyLoss",
+    "TokenSpan",
+    "cross_entropy",
+    "ctc_loss",
+    "ctc_loss_from_logits",
+    "forced_align",
+    "merge_tokens",
+]
 __all__ += losses.__all__
 
 
+_NAMES = {input: Names(input, "targets", "input_lengths", "target_lengths") for input in ("log_probs", "logits")}
 _REDUCTIONS = {"none": "none", "mean": "sequence_mean", "sum": "sum"}  # PyTorch's names and ours
 
 
-@outside_graphs
 def ctc_loss(
     log_probs: Tensor,
     targets: Tensor,
@@ -114,7 +129,6 @@ def ctc_loss(
     )
 
 
-@outside_graphs
 def ctc_loss_from_logits(
     logits: Tensor,
     targets: Tensor,
@@ -171,7 +185,7 @@ def ctc_loss_from_logits(
     )
 
 
-class CTCLoss(torch.nn.CTCLoss):
+class CTCLoss(Unscriptable, torch.nn.CTCLoss):
     """``torch.nn.CTCLoss``, computed by `ctc_loss`.
 
     Parameters
@@ -200,9 +214,6 @@ class CTCLoss(torch.nn.CTCLoss):
             zero_infinity=self.zero_infinity,
         )
 
-    def __prepare_scriptable__(self) -> NoReturn:  # which torch.jit.script calls first
-        raise TypeError("CTCLoss cannot be scripted, because it runs outside of PyTorch; torch.nn.CTCLoss can")
-
 
 def _ctc(
     scores: Tensor,
@@ -216,31 +227,31 @@ def _ctc(
     zero_infinity: bool,
 ) -> Tensor:
     """Return the loss of scores, whose kind is also the name of their argument."""
-    values = as_array(input, scores)
+    check_scores(input, scores)
     choice("reduction", reduction, tuple(_REDUCTIONS))
-    if values.ndim not in (2, 3):
-        raise ValueError(f"{input} has shape {values.shape}; allowed: [T, B, V], or [T, V] for one sequence")
-    if values.ndim == 2 and isinstance(targets, Tensor) and targets.ndim == 2 and len(targets) == 1:
+    if scores.ndim not in (2, 3):
+        raise ValueError(f"{input} has shape {tuple(scores.shape)}; allowed: [T, B, V], or [T, V] for one sequence")
+    if scores.ndim == 2 and isinstance(targets, Tensor) and targets.ndim == 2 and len(targets) == 1:
         targets = targets[0]
     loss = Loss(
         _ctc_loss,
         (input,),
         {"targets": targets, "input_lengths": input_lengths, "target_lengths": target_lengths},
         {
-            "names": Names(input, "targets", "input_lengths", "target_lengths"),
             "blank": blank,
             "input": input,
             "infeasible": "zero" if flag("zero_infinity", zero_infinity) else "inf",
             "reduction": _REDUCTIONS[reduction],
             "num_threads": threads(None),
         },
-        swapped=values.ndim == 3,
+        swapped=scores.ndim == 3,
+        core_ndim=2,
     )
     return apply(loss, scores)
 
 
 def _ctc_loss(
-    scores: Any, *, names: Names, targets: Any, input_lengths: Any, target_lengths: Any, **options: Any
+    scores: Any, *, targets: Any, input_lengths: Any, target_lengths: Any, input: Input, **options: Any
 ) -> Any:
     """Return the loss of arrays, with the names of the tensors in errors."""
-    return named_ctc_loss(names, scores, targets, input_lengths, target_lengths, **options)
+    return named_ctc_loss(_NAMES[input], scores, targets, input_lengths, target_lengths, input=input, **options)

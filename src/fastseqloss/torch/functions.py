@@ -10,7 +10,8 @@ from torch import Tensor
 
 from .._adapters.docstrings import Framework, docstring
 from .._adapters.table import Loss as Row
-from .autograd import Loss, _has_tangent, apply, as_array, outside_graphs, threads
+from .autograd import Loss, apply, check_scores, has_tangent, threads
+from .tracing import is_transformed
 
 _FRAMEWORK = Framework(
     module="torch",
@@ -33,6 +34,9 @@ RuntimeError
 def function_of(row: Row) -> Callable[..., Tensor]:
     """Return the function of tensors of a loss, with the signature and the docstring that the table gives it."""
     bound = row.binder()
+    # Known now, because `torch.compile` cannot trace the lock of a cached property.
+    assert row.required <= row.parameters.keys() >= row.arrays
+    assert row.reductions
 
     def call(*args: Any, **kwargs: Any) -> Tensor:
         return _loss(row, *bound(args, kwargs))
@@ -41,25 +45,32 @@ def function_of(row: Row) -> Callable[..., Tensor]:
     call.__module__ = "fastseqloss.torch.losses"
     call.__doc__ = docstring(row, _FRAMEWORK)
     call.__signature__ = row.signature("Tensor", "Tensor")  # type: ignore[attr-defined]
-    return outside_graphs(call)
+    return call
 
 
 def _loss(row: Row, scores: dict[str, Any], constants: dict[str, Any], options: dict[str, Any]) -> Tensor:
-    first = as_array(row.scores[0], scores[row.scores[0]])
+    first = scores[row.scores[0]]
+    check_scores(row.scores[0], first)
     row.check_reduction(options["reduction"])
     for name, value in scores.items():
         if value is not None or name in row.required:
-            as_array(name, value)
+            check_scores(name, value)
     if row.by_targets and _is_differentiated(constants["targets"]):
         scores["targets"] = constants.pop("targets")
         options["with_respect_to"] = tuple(name for name, value in scores.items() if _is_differentiated(value))
     late = row.shares_scores and options["reduction"] == "none" and first.ndim != row.axes
     options["num_threads"] = threads(options["num_threads"])
-    return apply(Loss(row.function, tuple(scores), constants, options, late=late), *scores.values())
+    core_ndim = row.axes
+    if core_ndim is None:  # losses of numbers are sums over the features of a step
+        core_ndim = max(first.ndim - 2, 0) if row.of_numbers else 1
+    loss = Loss(row.function, tuple(scores), constants, options, late=late, core_ndim=core_ndim)
+    return apply(loss, *scores.values())
 
 
 def _is_differentiated(value: Any) -> bool:
     """Return True for a tensor with a gradient or a tangent."""
     if not isinstance(value, Tensor) or not value.is_floating_point():
         return False
-    return (value.requires_grad and torch.is_grad_enabled()) or _has_tangent(value)
+    if is_transformed():  # by which of its arguments is not known yet
+        return True
+    return (value.requires_grad and torch.is_grad_enabled()) or has_tangent(value)

@@ -1,0 +1,212 @@
+"""Linear-chain CRF as a module with the interface of pytorch-crf's."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from .._core.foreign import as_numpy
+from .._core.options import as_integer, choice, flag
+from ..crf.decoding import crf_decode
+from .arguments import check_scores, threads
+from .losses import crf_loss
+from .scripting import Unscriptable
+from .tracing import outside_graphs
+
+_REDUCTIONS = ("none", "sum", "mean", "token_mean")
+
+
+class CRF(Unscriptable, torch.nn.Module):
+    """Conditional random field with the interface of ``torchcrf.CRF`` of pytorch-crf.
+
+    Parameters
+    ----------
+    num_tags : int
+        Number of tags, at least 1.
+    batch_first : bool
+        Whether emissions are [B, T, K] instead of [T, B, K]; likewise tags and masks.
+
+    Attributes
+    ----------
+    start_transitions, end_transitions : Parameter [K]
+        Scores of the first and the last tag of a path; -inf forbids a tag there.
+    transitions : Parameter [K, K]
+        ``transitions[i, j]`` is the score of going from tag i to tag j; -inf forbids it, exactly.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `num_tags` is less than 1 or no integer, if `batch_first` is not a bool, or if scripted by
+        ``torch.jit.script``.
+
+    See Also
+    --------
+    crf_loss : the negative log-likelihood as a function.
+    fastseqloss.crf_marginals : posterior probabilities of the tags.
+
+    Notes
+    -----
+    A state dict of ``torchcrf.CRF`` can be loaded, and vice versa. Differences from pytorch-crf:
+
+    - A mask may leave out all steps of a sequence, whose log-likelihood is 0 and whose best path is ``[]``;
+      pytorch-crf raises an error. A mask with a hole (a step that counts after one that does not) is an error here;
+      pytorch-crf takes a wrong step for the last one.
+    - A step outside the mask is never read: NaN there is harmless, and any tag is allowed.
+    - Tags out of range are an error, and so are masks of numbers other than 0 and 1, and NaN or +inf in parameters.
+    - Tags of probability 0 have log-likelihood -inf and gradient 0; in pytorch-crf the gradient is not 0.
+    - float16 and bfloat16 emissions give a log-likelihood in float32.
+    - If several paths have the best score, `decode` returns the one with the smallest last tag; ties go by the tag
+      before it, and so on.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastseqloss.torch import CRF  # instead of: from torchcrf import CRF
+    >>> model = CRF(5, batch_first=True)
+    >>> emissions, tags = torch.randn(2, 3, 5), torch.tensor([[0, 2, 3], [1, 4, 0]])
+    >>> mask = torch.tensor([[1, 1, 1], [1, 1, 0]], dtype=torch.uint8)
+    >>> loss = -model(emissions, tags, mask, reduction="token_mean")
+    >>> loss.backward()
+    >>> model.transitions.grad.shape, [len(path) for path in model.decode(emissions, mask)]
+    (torch.Size([5, 5]), [3, 2])
+    """
+
+    def __init__(self, num_tags: int, batch_first: bool = False) -> None:
+        if as_integer("num_tags", num_tags) < 1:
+            raise ValueError(f"num_tags is {num_tags}; allowed: 1 or more")
+        super().__init__()
+        self.num_tags = as_integer("num_tags", num_tags)
+        self.batch_first = flag("batch_first", batch_first)
+        self.start_transitions = torch.nn.Parameter(torch.empty(self.num_tags))
+        self.end_transitions = torch.nn.Parameter(torch.empty(self.num_tags))
+        self.transitions = torch.nn.Parameter(torch.empty(self.num_tags, self.num_tags))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters from the uniform distribution between -0.1 and 0.1."""
+        for parameter in (self.start_transitions, self.end_transitions, self.transitions):
+            torch.nn.init.uniform_(parameter, -0.1, 0.1)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(num_tags={self.num_tags})"
+
+    def forward(
+        self,
+        emissions: Tensor,
+        tags: Tensor,
+        mask: Tensor | None = None,
+        reduction: Literal["none", "sum", "mean", "token_mean"] = "sum",
+    ) -> Tensor:
+        """Return the log-likelihood of tags, which is never positive.
+
+        Parameters
+        ----------
+        emissions : Tensor [T, B, K], or [B, T, K] with `batch_first`
+            Scores of K tags, on the CPU: float32, float64, float16 or bfloat16.
+        tags : Tensor of int [T, B], or [B, T]
+            The true tags.
+        mask : Tensor of bool, or of int 0 and 1, [T, B], or [B, T], optional
+            Steps of each sequence, the first ones; all by default.
+        reduction : {"sum", "mean", "token_mean", "none"}
+            "mean" divides the sum by B, "token_mean" by the number of steps.
+
+        Returns
+        -------
+        Tensor [B] with ``reduction="none"``, else scalar
+            In nats, in the dtype of `emissions`, or float32 for half precision.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a tensor is not on the CPU, or shapes, dtypes, tags, mask or parameters are not as above. The message
+            names the argument, the position, the value and what is allowed.
+        RuntimeError
+            If a second derivative is requested, or if traced by ``torch.jit.trace``.
+        """
+        choice("reduction", reduction, _REDUCTIONS)
+        self._check_shapes(emissions, tags=tags, mask=mask)
+        token_mean = reduction == "token_mean"
+        own: Any = "sum" if token_mean else reduction
+        try:
+            loss = crf_loss(
+                self._batched(emissions),
+                self._batched(tags),
+                self.transitions,
+                mask=self._batched(mask),
+                start=self.start_transitions,
+                end=self.end_transitions,
+                reduction=own,
+            )
+        except (ValueError, TypeError) as error:
+            raise type(error)(self._in_own_terms(str(error))) from None
+        if not token_mean:
+            return -loss
+        steps = max(tags.numel(), 1) if mask is None else mask.sum().clamp(min=1)
+        return -loss / steps
+
+    @outside_graphs
+    def decode(self, emissions: Tensor, mask: Tensor | None = None) -> list[list[int]]:
+        """Return the best path of each sequence, by the Viterbi algorithm.
+
+        Parameters
+        ----------
+        emissions, mask
+            As of `forward`.
+
+        Returns
+        -------
+        list of list of int
+            The tags of each sequence, as many as it has steps; all -1 for a sequence whose paths are all forbidden, or
+            that has NaN or +inf.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `forward`.
+        RuntimeError
+            If traced by ``torch.jit.trace``.
+        """
+        self._check_shapes(emissions, mask=mask)
+        mask = self._batched(mask)
+        try:
+            paths = crf_decode(
+                as_numpy("emissions", self._batched(emissions).detach()),
+                as_numpy("transitions", self.transitions.detach()),
+                mask=mask,
+                start=as_numpy("start", self.start_transitions.detach()),
+                end=as_numpy("end", self.end_transitions.detach()),
+                num_threads=threads(None),
+            )
+        except (ValueError, TypeError) as error:
+            raise type(error)(self._in_own_terms(str(error))) from None
+        rows = paths.tags.tolist()
+        if mask is None:
+            return rows
+        return [row[:n] for row, n in zip(rows, as_numpy("mask", mask).sum(axis=1).tolist(), strict=True)]
+
+    def _check_shapes(self, emissions: Any, **others: Any) -> None:
+        """Check the shapes of emissions, tags and mask, in the order of axes of the caller."""
+        check_scores("emissions", emissions)
+        shape = tuple(emissions.shape)
+        order = "B, T" if self.batch_first else "T, B"
+        if len(shape) != 3 or shape[2] != self.num_tags:
+            raise ValueError(f"emissions has shape {shape}; allowed: [{order}, {self.num_tags}]")
+        for name, value in others.items():
+            if value is None and name == "mask":
+                continue
+            if not isinstance(value, Tensor):
+                raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+            if tuple(value.shape) != shape[:2]:
+                raise ValueError(f"{name} has shape {tuple(value.shape)}; allowed: {shape[:2]}, as in emissions")
+
+    def _batched(self, tensor: Any) -> Any:
+        """Return a tensor with the batch axis first."""
+        return tensor if tensor is None or self.batch_first else tensor.transpose(0, 1)
+
+    def _in_own_terms(self, message: str) -> str:
+        """Return the message of an error of `crf_loss` with names of parameters, and positions, of this module."""
+        message = re.sub(r"^(start|end)\b", r"\1_transitions", message)
+        return message if self.batch_first else re.sub(r"^(tags|mask)\[(\d+), (\d+)\]", r"\1[\3, \2]", message)

@@ -1,0 +1,315 @@
+"""Losses as operators of PyTorch, single nodes of the programs that it compiles.
+
+Programs hold tensors, numbers, and a text that describes the rest of a loss: one operator stands for all losses.
+"""
+
+from __future__ import annotations
+
+import sys
+from ast import literal_eval
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .._core.foreign import as_numpy
+from .arguments import DTYPES, Tensors, as_constant, as_numbers, check_constant, is_distribution, threads
+from .first_order import ONCE
+from .loss import Loss, as_gradients, as_loss, late_gradients, needs_float64, spread
+from .tracing import outside_graphs
+
+_ARGUMENTS = "str description, Tensor[] scores, Tensor[] tensors, SymInt[] integers, float[] floats"
+
+
+class Described(NamedTuple):
+    """A loss as the arguments of its operator."""
+
+    description: str
+    scores: list[Tensor]
+    tensors: list[Tensor]
+    integers: list[int]
+    floats: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The description of a loss, read from its text; constants and options have places in place of values."""
+
+    function: str
+    names: tuple[str, ...]
+    given: tuple[bool, ...]  # scores that are not None
+    wanted: tuple[bool, ...]  # given scores whose gradients are returned with the loss
+    kept: tuple[int, ...]  # tensors of which copies are returned, too, for the backward pass
+    swapped: bool
+    late: bool
+    core_ndim: int | None
+    constants: dict[str, Any]
+    options: dict[str, Any]
+
+    def loss(self, tensors: Sequence[Tensor], integers: Sequence[int], floats: Sequence[float]) -> Loss:
+        """Return the loss with its values."""
+        values = {"tensor": tensors, "integer": integers, "float": floats}
+        return Loss(
+            _function(self.function),
+            self.names,
+            {name: _filled(place, values) for name, place in self.constants.items()},
+            {name: _filled(place, values) for name, place in self.options.items()},
+            self.swapped,
+            self.late,
+            self.core_ndim,
+        )
+
+    def spread(self, scores: Sequence[Any]) -> list[Any]:
+        """Return given scores with None for the others."""
+        rest = iter(scores)
+        return [next(rest) if given else None for given in self.given]
+
+    def chosen(self, gradients: Sequence[Any]) -> list[Any]:
+        """Return the gradients of the given scores that are wanted."""
+        given = [gradient for gradient, given in zip(gradients, self.given, strict=True) if given]
+        return [gradient for gradient, wanted in zip(given, self.wanted, strict=True) if wanted]
+
+
+def apply(loss: Loss, scores: Tensors) -> Tensor:
+    """Return the loss of scores, by its operator."""
+    for name, value in loss.constants.items():
+        check_constant(name, value)
+    wanted = torch.is_grad_enabled()
+    described = describe(loss, scores, [wanted and s.requires_grad for s in scores if s is not None], keep=True)
+    return torch.ops.fastseqloss.loss(*described)[0]
+
+
+def describe(loss: Loss, scores: Tensors, wanted: list[bool], keep: bool = False) -> Described:
+    """Return the arguments of the operator of a loss; scores that are `wanted` have gradients.
+
+    If asked to `keep` small constants, the operator copies them, so that later changes by the caller do not affect
+    the backward pass. PyTorch checks large ones for changes.
+    """
+    values = Described("", [score for score in scores if score is not None], [], [], [])
+    constants = {name: _placed(name, value, values) for name, value in loss.constants.items()}
+    kept = range(len(values.tensors)) if keep and any(wanted) else ()
+    options = {name: _placed(name, value, values) for name, value in loss.options.items()}
+    large = [constants[name][1] for name, value in loss.constants.items() if is_distribution(name, value)]
+    text = repr(
+        {
+            "function": f"{loss.function.__module__}.{loss.function.__name__}",
+            "names": loss.names,
+            "given": tuple([score is not None for score in scores]),
+            "wanted": tuple(wanted),
+            "kept": tuple([i for i in kept if i not in large]),
+            "swapped": loss.swapped,
+            "late": loss.late,
+            "core_ndim": loss.core_ndim,
+            "constants": constants,
+            "options": options,
+        }
+    )
+    return Described(text, *values[1:])
+
+
+def _placed(name: str, value: Any, values: Described) -> Any:
+    """Return a literal, or the place among `values` at which a value was put."""
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, Tensor):
+        values.tensors.append(value)
+        return ("tensor", len(values.tensors) - 1)
+    if isinstance(value, int):
+        values.integers.append(value)
+        return ("integer", len(values.integers) - 1)
+    if isinstance(value, float):
+        values.floats.append(value)
+        return ("float", len(values.floats) - 1)
+    if isinstance(value, (list, tuple)):
+        if value and all(isinstance(item, int) and not isinstance(item, bool) for item in value):
+            start = len(values.integers)
+            values.integers.extend(value)
+            return ("integers", start, len(values.integers))
+        return [_placed(f"{name}[{i}]", item, values) for i, item in enumerate(value)]
+    return _placed(name, _as_tensor(name, value), values)
+
+
+def _as_tensor(name: str, value: Any) -> Any:
+    """Return a tensor with the numbers of another array; its memory is the array's own in a compiled program alone."""
+    if torch.compiler.is_dynamo_compiling():
+        return torch.as_tensor(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    return torch.from_numpy(as_numpy(name, value).copy())
+
+
+def _filled(place: Any, values: dict[str, Any]) -> Any:
+    """Return the value of a place."""
+    if isinstance(place, list):
+        return [_filled(item, values) for item in place]
+    if not isinstance(place, tuple):
+        return place
+    kind, *where = place
+    if kind == "integers":
+        return list(values["integer"][slice(*where)])
+    return values[kind][where[0]]
+
+
+@lru_cache(maxsize=256)
+def form_of(description: str) -> Form:
+    """Return the form of a loss."""
+    return Form(**literal_eval(description))
+
+
+@lru_cache(maxsize=256)
+def _function(name: str) -> Callable[..., Any]:
+    module, _, attribute = name.rpartition(".")
+    function: Callable[..., Any] = getattr(sys.modules[module], attribute)
+    return function
+
+
+def ready(form: Form, tensors: Sequence[Tensor], integers: Sequence[int], floats: Sequence[float]) -> Loss:
+    """Return a loss that can be called with arrays."""
+    loss = form.loss(tensors, integers, floats)
+    loss.constants = {name: as_constant(name, value) for name, value in loss.constants.items()}
+    if "num_threads" in loss.options:
+        loss.options["num_threads"] = threads(loss.options["num_threads"])
+    return loss
+
+
+@torch.library.custom_op("fastseqloss::loss", mutates_args=(), schema=f"({_ARGUMENTS}) -> Tensor[]")
+def loss_operator(
+    description: str, scores: list[Tensor], tensors: list[Tensor], integers: list[int], floats: list[float]
+) -> list[Tensor]:
+    """Return the loss; its gradients by scores that are wanted, in float32 or float64; and copies of constants."""
+    form = form_of(description)
+    loss = ready(form, tensors, integers, floats)
+    own = form.spread(scores)
+    arrays = loss.arrays(own)
+    copies = [tensors[i].clone(memory_format=torch.contiguous_format) for i in form.kept]
+    if not any(form.wanted) or loss.late:
+        return [as_loss(loss.value(arrays), scores[0].dtype), *copies]
+    value, gradients = loss.differentiated(own)
+    wanted = form.chosen(as_gradients(loss, gradients))
+    return [as_loss(value, scores[0].dtype), *[gradient.contiguous() for gradient in wanted], *copies]
+
+
+@torch.library.custom_op(
+    "fastseqloss::gradients", mutates_args=(), schema=f"({_ARGUMENTS}, Tensor cotangent, Tensor[] known) -> Tensor[]"
+)
+def gradients_operator(
+    description: str,
+    scores: list[Tensor],
+    tensors: list[Tensor],
+    integers: list[int],
+    floats: list[float],
+    cotangent: Tensor,
+    known: list[Tensor],
+) -> list[Tensor]:
+    """Return the gradients by the scores that are wanted, scaled by the cotangent; `known` are those of the loss."""
+    form = form_of(description)
+    loss = form.loss(tensors, integers, floats)
+    own, cotangents = form.spread(scores), as_numbers(cotangent)
+    assert cotangents is not None
+    if loss.late:
+        loss = ready(form, tensors, integers, floats)
+        scaled = form.chosen(late_gradients(loss, own, cotangents))
+    else:
+        if needs_float64(cotangents):
+            loss = ready(form, tensors, integers, floats)
+            known = form.chosen(as_gradients(loss, loss.differentiated(own, wide=True)[1]))
+        places = form.chosen(range(len(form.names)))
+        scaled = [g * spread(loss, cotangent, k, g.ndim) for k, g in zip(places, known, strict=True)]
+    dtypes = [score.dtype for score in form.chosen(own)]
+    return [g.to(dtype).contiguous() for g, dtype in zip(scaled, dtypes, strict=True)]
+
+
+@loss_operator.register_fake
+def _fake_loss(description: str, scores: Any, tensors: Any, integers: Any, floats: Any) -> list[Tensor]:
+    form = form_of(description)
+    loss, first = form.loss(tensors, integers, floats), scores[0]
+    value = first.new_empty(loss.shape(first), dtype=DTYPES[first.dtype])
+    wanted = () if loss.late else form.chosen(form.spread(scores))
+    gradients = [score.new_empty(score.shape, dtype=DTYPES[score.dtype]) for score in wanted]
+    return [value, *gradients, *[tensors[i].new_empty(tensors[i].shape) for i in form.kept]]
+
+
+@gradients_operator.register_fake
+def _fake_gradients(
+    description: str, scores: Any, tensors: Any, integers: Any, floats: Any, cotangent: Any, known: Any
+) -> list[Tensor]:
+    form = form_of(description)
+    return [score.new_empty(score.shape) for score in form.chosen(form.spread(scores))]
+
+
+@outside_graphs
+def _save(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.description, scores, tensors, ctx.integers, ctx.floats = inputs
+    ctx.mark_non_differentiable(*output[1:])
+    kept = form_of(ctx.description).kept
+    copies = dict(zip(kept, output[len(output) - len(kept) :], strict=True))
+    known = output[1 : len(output) - len(kept)]
+    ctx.sizes = len(scores), len(scores) + len(tensors)
+    ctx.save_for_backward(*scores, *[copies.get(i, tensor) for i, tensor in enumerate(tensors)], *known)
+
+
+@outside_graphs
+def _differentiate(ctx: Any, cotangents: Any) -> Any:
+    own, end = ctx.sizes
+    saved = ctx.saved_tensors
+    scores, tensors, known = list(saved[:own]), list(saved[own:end]), list(saved[end:])
+    gradients = iter(
+        torch.ops.fastseqloss.gradients(
+            ctx.description, scores, tensors, ctx.integers, ctx.floats, cotangents[0], known
+        )
+    )
+    spread = [next(gradients) if wanted else None for wanted in form_of(ctx.description).wanted]
+    # PyTorch takes empty lists of numbers for lists of tensors.
+    return None, spread, [None] * len(tensors), None if ctx.integers else [], None if ctx.floats else []
+
+
+@outside_graphs
+def _refuse(ctx: Any, cotangents: Any) -> Any:
+    raise RuntimeError(ONCE)
+
+
+loss_operator.register_autograd(_differentiate, setup_context=_save)
+gradients_operator.register_autograd(_refuse)
+
+
+def each(function: Callable[..., Any], size: int, dims: Any, arguments: Any) -> list[Tensor]:
+    """Return the results of a function for each example of a batch, stacked along a new first axis."""
+    if size:
+        rows = [function(*_example(arguments, dims, partial(_at, i))) for i in range(size)]
+        return [torch.stack(column) for column in zip(*rows, strict=True)]
+    shapes = function(*_example(arguments, dims, _without_memory))
+    return [torch.empty((0, *result.shape), dtype=result.dtype, device="cpu") for result in shapes]
+
+
+def _example(argument: Any, dim: Any, take: Callable[[Tensor, int], Tensor]) -> Any:
+    """Return an argument with an example in place of each batch."""
+    if isinstance(argument, (list, tuple)) and isinstance(dim, (list, tuple)):
+        return [_example(*pair, take) for pair in zip(argument, dim, strict=True)]
+    return argument if dim is None else take(argument, dim)
+
+
+def _at(i: int, batch: Tensor, dim: int) -> Tensor:
+    return batch.select(dim, i)
+
+
+def _without_memory(batch: Tensor, dim: int) -> Tensor:
+    """Return a tensor with the shape of an example alone."""
+    shape = list(batch.shape)
+    del shape[dim]
+    return batch.new_empty(shape, device="meta")
+
+
+def _map(operator: Any) -> None:
+    def mapped(info: Any, dims: Any, *arguments: Any) -> Any:
+        results = each(operator, info.batch_size, dims, arguments)
+        return results, [0] * len(results)
+
+    operator.register_vmap(mapped)
+
+
+_map(loss_operator)
+_map(gradients_operator)
