@@ -180,3 +180,10 @@ def test_ends_of_probabilities():
     assert gradient.targets.tolist() == [[0.0, -np.inf]]
     gradient = fsl.binary_cross_entropy([[800.0, -800.0]], [[0.5, 0.5]], **by)[1]
     assert gradient.targets.tolist() == [[-800.0, 800.0]]
+
+
+def test_smoothing_of_the_whole_target():
+    """Targets without a share in the loss have the gradient 0, whatever the scores."""
+    options = {"label_smoothing": 1.0, "with_respect_to": ("targets",), "input": "log_probs"}
+    gradient = fsl.softmax_cross_entropy([[0.0, -np.inf]], [[1.0, 0.0]], **options)[1]
+    assert gradient.targets.tolist() == [[0.0, 0.0]]

@@ -62,10 +62,15 @@ class Loss:
         return {name: parameter for name, parameter in every.items() if name not in _OF_NUMPY}
 
     @cached_property
-    def arrays(self) -> frozenset[str]:
+    def arrays(self) -> tuple[str, ...]:
         """Names of the arguments that may be arrays and have no gradient, or one by targets alone."""
-        named = {name for name, parameter in self.parameters.items() if "ArrayLike" in parameter.annotation}
-        return frozenset(named.difference(self.scores, self.static))
+        named = [name for name, parameter in self.parameters.items() if "ArrayLike" in parameter.annotation]
+        return tuple(name for name in named if name not in self.scores and name not in self.static)
+
+    @cached_property
+    def options(self) -> tuple[str, ...]:
+        """Names of the arguments that are neither scores nor arrays."""
+        return tuple(name for name in self.parameters if name not in self.scores and name not in self.arrays)
 
     @cached_property
     def required(self) -> frozenset[str]:
@@ -73,10 +78,10 @@ class Loss:
         empty = inspect.Parameter.empty
         return frozenset(name for name, parameter in self.parameters.items() if parameter.default is empty)
 
-    @property
+    @cached_property
     def per_sequence(self) -> frozenset[str]:
         """Names of the arrays with one number for each sequence."""
-        return self.arrays.intersection(_PER_SEQUENCE)
+        return frozenset(self.arrays).intersection(_PER_SEQUENCE)
 
     @property
     def of_labels(self) -> bool:
@@ -107,16 +112,18 @@ class Loss:
         return inspect.Signature(parameters, return_annotation=result)
 
     def split(self, given: dict[str, Any]) -> Given:
-        """Return the arguments of a call, by kind."""
-        scores, constants, options = {}, {}, {}
-        for name, value in given.items():
-            if name in self.scores:
-                scores[name] = value
-            elif name in self.arrays and not isinstance(value, str):
-                constants[name] = value
-            else:
-                options[name] = value
-        return Given({name: scores[name] for name in self.scores}, constants, options)
+        """Return the arguments of a call, by kind; an array for which a name is given counts as an option."""
+        scores, constants, options = [
+            {name: given[name] for name in names} for names in (self.scores, self.arrays, self.options)
+        ]
+        for name in self._named:
+            if isinstance(constants[name], str):
+                options[name] = constants.pop(name)
+        return Given(scores, constants, options)
+
+    @cached_property
+    def _named(self) -> list[str]:
+        return [name for name in self.arrays if "Literal" in self.parameters[name].annotation]
 
     def binder(self) -> Callable[[tuple[Any, ...], dict[str, Any]], Given]:
         """Return a function of the arguments of a call, which takes a fraction of the time of `Signature.bind`."""

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from .._core.messages import shortened
+from .._core.messages import brief, shortened
 from ..crf.cotangents import crf_gradients
 from .host_call import Result, as_varying, host_call, varying_axes
 
@@ -238,7 +238,8 @@ def as_operand(name: str, value: Any, copy: bool = False) -> Any:
     if isinstance(value, jax.Array):
         return value
     try:
-        return jnp.asarray(np.array(value, subok=True) if copy and hasattr(value, "__array__") else value)
+        array = np.array(np.asanyarray(value), subok=True) if copy and hasattr(value, "__array__") else value
+        return jnp.asarray(array)
     except (TypeError, ValueError, OverflowError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{name} is not an array for JAX: {shortened(error)}") from error
@@ -318,10 +319,8 @@ def _as_static(name: str, value: Any) -> Any:
         value = value.item()
     if name in _SEQUENCES and isinstance(value, (list, tuple)):
         return tuple(_as_static(name, each) for each in value)
-    try:
-        hash(value)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}; allowed: {_SEQUENCES.get(name, 'one value')}") from None
+    if value is not None and not isinstance(value, (bool, int, float, str)):  # which are hashable, and texts in JSON
+        raise TypeError(f"{name} is {brief(value)}; allowed: {_SEQUENCES.get(name, 'one value, of Python or NumPy')}")
     return value
 
 
