@@ -46,7 +46,7 @@ class Loss:
     of_numbers: bool = False  # a step has a score and a target for each feature, rather than a score for each class
     by_targets: bool = False  # the loss has a gradient by targets of a float dtype
     shared: tuple[str, ...] = ()  # arguments that the sequences of a batch share
-    static: tuple[str, ...] = ()  # arrays that are options
+    static: tuple[str, ...] = ()  # sequences of numbers that are options
     name: str = ""  # if not that of the function
     example: Mapping[str, Any] = field(default_factory=dict)  # arguments of the example in the docstring, as lists
 
@@ -180,7 +180,13 @@ _ACTIONS = {"logits": [[0.0, 0.0]], "actions": [0], "advantages": [2.0]}
 _ROWS = (
     *map(_of_steps, STEP_LOSSES.values()),
     Loss(policy_gradient_loss, ("logits",), "[..., A]", example=_ACTIONS),
-    Loss(clipped_policy_loss, ("logits",), "[..., A]", example={**_ACTIONS, "old_log_probs": [-0.7]}),
+    Loss(
+        clipped_policy_loss,
+        ("logits",),
+        "[..., A]",
+        static=("clip",),
+        example={**_ACTIONS, "old_log_probs": [-0.7]},
+    ),
     Loss(
         expected_risk_loss,
         ("log_probs",),
