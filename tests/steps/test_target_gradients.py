@@ -10,6 +10,7 @@ import pytest
 import fastseqloss as fsl
 from step_cases import LOSSES as ROWS
 from step_cases import REDUCTIONS, Case, parameter_values, random_case, rows_of
+from thoroughness import thorough
 
 BY_TARGETS = {
     name: row
@@ -50,7 +51,7 @@ def inside(targets: np.ndarray) -> np.ndarray:
 
 
 @every_loss
-@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("reduction", [way if way == "sequence_mean" else thorough(way) for way in REDUCTIONS])
 def test_central_differences(name, reduction):
     step = 1e-6
     for options in options_of(name):
