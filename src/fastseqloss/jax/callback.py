@@ -240,6 +240,8 @@ def as_operand(name: str, value: Any, copy: bool = False) -> Any:
     try:
         array = np.array(np.asanyarray(value), subok=True) if copy and hasattr(value, "__array__") else value
         return jnp.asarray(array)
+    except RecursionError:  # a list that contains itself
+        raise ValueError(f"{name} is nested too deeply; allowed: an array") from None
     except (TypeError, ValueError, OverflowError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{name} is not an array for JAX: {shortened(error)}") from error
