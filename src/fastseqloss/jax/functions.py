@@ -68,6 +68,9 @@ def _loss(row: Row, scores: dict[str, Any], constants: dict[str, Any], options: 
             _check_targets(row, targets, first, options)
     steps = first.shape[: 2 if row.of_numbers else -1] if row.axes is None else first.shape[: first.ndim - row.axes]
     batch = steps[:1]
+    mask: Any = constants.get("mask")
+    if row.axes is None and getattr(mask, "shape", steps) != steps:  # which may be too large to copy
+        raise ValueError(f"mask has shape {mask.shape}; allowed: {steps}")
     operands = {name: _operand(row, name, value, batch) for name, value in constants.items()}
     if row.of_labels:
         return _of_labels(row, differentiable, operands, batch, options)
