@@ -110,6 +110,6 @@ def as_numbers(tensor: Tensor) -> NDArray[Any] | None:
 
 def threads(num_threads: int | None) -> int | None:
     """Return the number of threads: `num_threads`, else the smaller one of both libraries' limits when it runs."""
-    if num_threads is not None or torch.compiler.is_compiling():
+    if num_threads is not None or torch.compiler.is_compiling() or is_traced():
         return num_threads
     return min(torch.get_num_threads(), get_num_threads())

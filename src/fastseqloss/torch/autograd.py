@@ -32,12 +32,20 @@ from .tracing import is_traced, is_transformed, outside_graphs
 __all__ = ["Lengths", "Loss", "apply", "as_array", "check_scores", "has_tangent", "sequence_loss", "threads"]
 
 
+_TRANSFORMED = (
+    "losses of fastseqloss.torch are not compiled within transforms of torch.func; allowed: torch.compile without "
+    "fullgraph=True, which calls them as they are, or the transforms without torch.compile"
+)
+
+
 def apply(loss: Loss, *scores: Tensor | None) -> Tensor:
     """Return the loss of scores that `as_array` or `check_scores` has checked; `loss` may be modified."""
+    if is_transformed():
+        if torch.compiler.is_dynamo_compiling():
+            raise RuntimeError(_TRANSFORMED)
+        return transforms.apply(loss, scores)
     if torch.compiler.is_compiling():
         return operators.apply(loss, scores)
-    if is_transformed():
-        return transforms.apply(loss, scores)
     arrays = loss.arrays(scores)
     if is_traced() or isinstance(arrays[0], Tensor):
         return operators.apply(loss, scores)
