@@ -15,8 +15,10 @@ from .arguments import DTYPES, Tensors
 from .first_order import Derivative, first_order
 from .loss import Loss, along, late_tangents, spread
 from .operators import Form, describe, form_of, ready
+from .tracing import outside_graphs
 
 
+@outside_graphs
 def apply(loss: Loss, scores: Tensors) -> Tensor:
     """Return the loss of scores."""
     described = describe(loss, scores, [True for score in scores if score is not None])
@@ -75,6 +77,7 @@ class _Transformed(_Mapped):
         ctx.save_for_forward(*tensors, *output[1:])
 
     @staticmethod
+    @outside_graphs
     def backward(ctx: Any, cotangent: Tensor, *_: Any) -> Any:
         call: _Call = ctx.call
         tensors, gradients = ctx.saved_tensors[: ctx.n], ctx.saved_tensors[ctx.n :]
@@ -91,6 +94,7 @@ class _Transformed(_Mapped):
         return None, *own, *[None] * (len(tensors) - len(scores))
 
     @staticmethod
+    @outside_graphs
     def jvp(ctx: Any, _: Any, *tangents: Any) -> Any:
         call: _Call = ctx.call
         tensors, gradients = ctx.saved_tensors[: ctx.n], ctx.saved_tensors[ctx.n :]
