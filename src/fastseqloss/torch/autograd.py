@@ -44,7 +44,7 @@ def apply(loss: Loss, *scores: Tensor | None) -> Tensor:
         if torch.compiler.is_dynamo_compiling():
             raise RuntimeError(_TRANSFORMED)
         return transforms.apply(loss, scores)
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_dynamo_compiling():
         return operators.apply(loss, scores)
     arrays = loss.arrays(scores)
     if is_traced() or isinstance(arrays[0], Tensor):
@@ -75,13 +75,18 @@ def _differentiable(loss: Loss, arrays: list[Any], scores: Tensors, dual: bool) 
     """Return a loss in the graph; `dual` if scores have tangents."""
     constants, large = {}, {}
     for name, value in loss.constants.items():
-        if is_distribution(name, value):
+        if value is None:
+            constants[name] = None
+        elif is_distribution(name, value):
             check_constant(name, value)
             large[name] = value
         else:
             constants[name] = as_constant(name, value, copy=True)
     loss.constants = constants
     return _Loss.apply(_Call(loss, arrays, scores, tuple(large), dual), *scores, *large.values())
+
+
+_HALVES = frozenset((torch.float16, torch.bfloat16))
 
 
 class _Call:
@@ -93,7 +98,7 @@ class _Call:
         self.loss, self.large, self.dual = loss, large, dual
         self.arrays: Any = arrays  # of the scores, until the loss is known
         self.dtypes = [None if score is None else score.dtype for score in scores]
-        self.native = all(dtype is None or DTYPES[dtype] is dtype for dtype in self.dtypes)
+        self.native = _HALVES.isdisjoint(self.dtypes)
         self.gradients: Any = None  # batch first, until a backward pass
         self.ndim = 0  # of the loss
 
