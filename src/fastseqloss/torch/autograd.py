@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,7 +29,7 @@ from .first_order import ONCE, first_order
 from .loss import Loss, along, as_gradients, as_loss, late_gradients, late_tangents, needs_float64, spread
 from .tracing import is_traced, is_transformed, outside_graphs
 
-__all__ = ["Lengths", "Loss", "apply", "as_array", "check_scores", "has_tangent", "sequence_loss", "threads"]
+__all__ = ["Lengths", "Loss", "apply", "as_array", "check_scores", "has_tangent", "threads"]
 
 
 _TRANSFORMED = (
@@ -56,24 +56,10 @@ def apply(loss: Loss, *scores: Tensor | None) -> Tensor:
     return as_loss(loss.value(arrays), scores[0].dtype)  # type: ignore[union-attr]
 
 
-def sequence_loss(
-    function: Callable[..., Any],
-    scores: dict[str, Tensor],
-    constants: dict[str, Any],
-    num_threads: int | None,
-    core_ndim: int | None = None,
-    **options: Any,
-) -> Tensor:
-    """Return the loss of scores, of which every one has a gradient with the batch axis first."""
-    for name, value in scores.items():
-        check_scores(name, value)
-    options["num_threads"] = threads(num_threads)
-    return apply(Loss(function, tuple(scores), constants, options, core_ndim=core_ndim), *scores.values())
-
-
 def _differentiable(loss: Loss, arrays: list[Any], scores: Tensors, dual: bool) -> Tensor:
     """Return a loss in the graph; `dual` if scores have tangents."""
-    constants, large = {}, {}
+    constants: dict[str, Any] = {}
+    large: dict[str, Tensor] = {}
     for name, value in loss.constants.items():
         if value is None:
             constants[name] = None

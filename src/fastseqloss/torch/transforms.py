@@ -78,9 +78,11 @@ class _Transformed(_Mapped):
 
     @staticmethod
     @outside_graphs
-    def backward(ctx: Any, cotangent: Tensor, *_: Any) -> Any:
+    def backward(ctx: Any, cotangent: Tensor | None, *_: Any) -> Any:
         call: _Call = ctx.call
         tensors, gradients = ctx.saved_tensors[: ctx.n], ctx.saved_tensors[ctx.n :]
+        if cotangent is None:  # derivatives by the loss were not requested
+            return (None,) * (1 + len(tensors))
         scores, form = tensors[: call.n_scores], call.form
         _check_constants(ctx.needs_input_grad[1 + call.n_scores :])
         if form.late:
