@@ -1,11 +1,15 @@
 """Scores, targets and losses that the tests of `fastseqloss.torch` share."""
 
+from functools import cache, partial
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the extra `peers` installs it")
 
 import fastseqloss.torch as fst  # noqa: E402
+from adapter_cases import LOSSES as TABLE  # noqa: E402
+from adapter_cases import differentiable  # noqa: E402
 
 B, T, V, S = 4, 12, 6, 5
 REDUCTIONS = ("none", "mean", "sum")
@@ -53,3 +57,39 @@ LOSSES = {
     "crf_loss, none": lambda x: fst.crf_loss(x, ones, zeros, reduction="none").sum(),
 }
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+
+
+# ---- every loss -----------------------------------------------------------------------------------------------------
+
+
+def as_tensors(value):
+    return torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value
+
+
+@cache
+def calls_of_losses():
+    """A function of scores in float64, and the scores: of every loss, with reductions of each shape."""
+    calls = {}
+    x, targets = logits((5, 2, 4)).detach(), torch.tensor([[1, 2, 2], [3, 1, 0]])
+    for reduction in ("none", "mean"):
+        for name in ("ctc_loss", "ctc_loss_from_logits"):
+            function = partial(getattr(fst, name), targets=targets, input_lengths=[5, 4], target_lengths=[3, 2])
+            calls[f"{name}, {reduction}"] = (partial(function, reduction=reduction), (x,))
+        swapped, classes = x.permute(1, 2, 0), targets[:, [0, 1, 2, 0, 1]]
+        if hasattr(fst, "cross_entropy"):
+            function = partial(fst.cross_entropy, target=classes, reduction=reduction)
+            calls[f"cross_entropy, {reduction}"] = (function, (swapped,))
+    for name, row in TABLE.items():
+        given = {key: as_tensors(value) for key, value in differentiable(row).items()}
+        keys = [key for key in row.scores if key in given]
+        rest = {key: value for key, value in given.items() if key not in keys}
+        for reduction in sorted({"none", "per_sequence", "mean"}.intersection(row.reductions)):
+            # By name, since optional scores may be the last of a signature, or by keyword alone.
+            def call(*scores, name=name, keys=keys, rest=rest, reduction=reduction):
+                return getattr(fst, name)(**dict(zip(keys, scores, strict=True)), **rest, reduction=reduction)
+
+            calls[f"{name}, {reduction}"] = (call, tuple(given[key] for key in keys))
+    return calls
+
+
+every_call = pytest.mark.parametrize(("function", "scores"), calls_of_losses().values(), ids=calls_of_losses())

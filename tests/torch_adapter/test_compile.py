@@ -1,4 +1,4 @@
-"""`torch.compile` and losses: outside of its graphs, with the same results."""
+"""`torch.compile` and losses: single nodes of its graphs, with the results of eager mode."""
 
 import subprocess
 import sys
@@ -11,128 +11,326 @@ pytestmark = [
     pytest.mark.peers,
     pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning"),
     pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec:FutureWarning"),
 ]
 torch = pytest.importorskip("torch", reason="the extra `peers` installs it")
 
 import fastseqloss.torch as fst  # noqa: E402
-from torch_cases import REDUCTIONS, STEP_REDUCTIONS  # noqa: E402
+from fastseqloss.torch import operators  # noqa: E402
+from fastseqloss.torch.loss import Loss  # noqa: E402
+from torch_cases import FLOATS, every_call  # noqa: E402
 
+BACKENDS = ("eager", "aot_eager", "inductor")
 TARGETS, TAGS = torch.tensor([[1, 2, 2], [3, 1, 0]]), torch.tensor([[0, 1, 2, 3, 3], [1, 1, 0, 2, 2]])
-MASK = torch.arange(5) < torch.tensor([5, 3])[:, None]
-MIXED = torch.full((2, 5, 4), 0.25)
+KINDS = {"list": list, "tuple": tuple, "array": np.array, "tensor": torch.tensor}
 
 
-def ctc(loss, x, lengths, **options):
-    return loss(x.transpose(0, 1), TARGETS, lengths, [3, 2], **options)
+def ctc(x, frames, labels, **options):
+    return fst.ctc_loss_from_logits((x * 2).transpose(0, 1), TARGETS, frames, labels, **options)
 
 
-def pairs(x):
-    """Logits of an additive joiner."""
-    return x[:, :, None] + x[:, None, :4]
+def crf(x, frames, transitions, **options):
+    return fst.crf_loss(x * 2, TAGS, transitions, frames, **options)
+
+
+def scores(n_frames=5, dtype=torch.float32):
+    x = torch.linspace(-1, 1, 8 * n_frames).sin().reshape(2, n_frames, 4)
+    return x.to(dtype).requires_grad_()
+
+
+def compiled(function, backend="eager", **options):
+    """The function in a graph without breaks."""
+    torch.compiler.reset()
+    return torch.compile(function, backend=backend, fullgraph=True, **options)
+
+
+def check(ours, expected, inputs, tolerance=1e-6):
+    """Compare losses and gradients of two functions."""
+    losses = ours(*inputs), expected(*inputs)
+    assert losses[0].dtype == losses[1].dtype
+    assert torch.equal(*losses)
+    leaves = [x for x in inputs if isinstance(x, torch.Tensor) and x.requires_grad]
+    slope = torch.linspace(1, 3, max(losses[0].numel(), 1)).to(losses[0].dtype).reshape(losses[0].shape)
+    gradients = [torch.autograd.grad(loss, leaves, slope) for loss in losses]
+    for a, b in zip(*gradients, strict=True):
+        assert a.dtype == b.dtype
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+@every_call
+def test_every_loss(function, scores):
+    leaves = [score.clone().requires_grad_() for score in scores]
+    check(compiled(function, "aot_eager"), function, leaves, 1e-12)
+
+
+@pytest.mark.parametrize("dynamic", [None, True])
+@pytest.mark.parametrize("loss", [ctc, crf])
+def test_inductor(loss, dynamic):
+    """Of the compiler that PyTorch uses by default; reductions with losses of each shape."""
+    transitions = torch.linspace(0, 1, 16).reshape(4, 4).requires_grad_()
+    other = [3, 2] if loss is ctc else transitions
+    for reduction in ("none", "mean"):
+        step = compiled(lambda x, other, r=reduction: loss(x, [5, 4], other, reduction=r), "inductor", dynamic=dynamic)
+        check(step, lambda x, other, r=reduction: loss(x, [5, 4], other, reduction=r), [scores(), other])
 
 
 class Model(torch.nn.Module):
     """A network whose loss is a module inside of it."""
 
-    def __init__(self, reduction):
+    def __init__(self):
         super().__init__()
         self.head = torch.nn.Linear(4, 4)
-        self.loss = fst.CTCLoss(reduction=reduction, zero_infinity=True)
-        with torch.no_grad():
-            self.head.weight.copy_(torch.eye(4))
+        self.loss = fst.CTCLoss(zero_infinity=True)
 
-    def forward(self, x, lengths):
+    def forward(self, x, frames, labels):
         """Return the loss."""
-        return ctc(self.loss, self.head(x).log_softmax(-1), lengths)
+        return self.loss(self.head(x).transpose(0, 1).log_softmax(-1), TARGETS, frames, labels)
 
 
-def compiled_cases():
-    for reduction in REDUCTIONS:
-        r = {"reduction": reduction}
-        yield f"ctc_loss, {reduction}", lambda x, n, r=r: ctc(fst.ctc_loss, x.log_softmax(-1), n, **r)
-        yield f"ctc_loss_from_logits, {reduction}", lambda x, n, r=r: ctc(fst.ctc_loss_from_logits, x * 2, n, **r)
-        yield f"CTCLoss, {reduction}", lambda x, n, r=r: ctc(fst.CTCLoss(**r), x.log_softmax(-1), n)
-        yield f"CTCLoss in a module, {reduction}", Model(reduction)
-    for reduction in STEP_REDUCTIONS:
-        r = {"reduction": reduction}
-        yield f"cross-entropy, {reduction}", lambda x, n, r=r: fst.softmax_cross_entropy(x * 2, TAGS, n, **r)
-    yield "cross-entropy, mask", lambda x, n: fst.softmax_cross_entropy(x * 2, TAGS, mask=MASK)
-    yield "cross-entropy, distributions", lambda x, n: fst.softmax_cross_entropy(x * 2, MIXED, n)
-    for reduction in (*REDUCTIONS, "sequence_mean"):
-        yield f"rnnt, {reduction}", lambda x, n, r=reduction: fst.rnnt_loss(pairs(x), TARGETS, n, [3, 2], reduction=r)
-        yield f"crf, {reduction}", lambda x, n, r=reduction: fst.crf_loss(x * 2, TAGS, x[0, :4] + 1, n, reduction=r)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_module(backend):
+    torch.manual_seed(0)
+    model = Model()
+    step = compiled(model, backend)
+    check(step, model, [scores(), [5, 4], [3, 2]])
+    step(scores(), [5, 4], [3, 2]).backward()
+    ours = model.head.weight.grad.clone()
+    model.zero_grad()
+    model(scores(), [5, 4], [3, 2]).backward()
+    torch.testing.assert_close(ours, model.head.weight.grad)
 
 
-CASES = dict(compiled_cases())
-KINDS = {"list": list, "array": np.array, "tensor": torch.tensor}
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_dtypes(dtype, backend):
+    step = compiled(lambda x: ctc(x, [5, 4], [3, 2], reduction="none"), backend)
+    x = scores(dtype=dtype)
+    loss = step(x)
+    assert loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    check(step, lambda x: ctc(x, [5, 4], [3, 2], reduction="none"), [x])
+    large = torch.autograd.grad(loss, x, torch.full_like(loss, 2.0**40))[0]
+    eager = ctc(x, [5, 4], [3, 2], reduction="none")
+    assert torch.equal(large, torch.autograd.grad(eager, x, torch.full_like(loss, 2.0**40))[0])
 
 
-def loss_and_gradient(function, *constants):
-    x = torch.linspace(-1, 1, 40).sin().reshape(2, 5, 4).requires_grad_()
-    loss = function(x, *constants)
-    assert loss.device.type == "cpu"
-    return loss.detach(), torch.autograd.grad((loss * 3).sum(), x)[0]
+# ---- arguments ------------------------------------------------------------------------------------------------------
 
 
-def assert_same(ours, expected):
-    for a, b in zip(ours, expected, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
-
-
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-@pytest.mark.parametrize("name", CASES)
-def test_compiled(name, backend):
-    """Lengths are of each kind in turn; the second ones make PyTorch look at the program again."""
-    kind = list(KINDS.values())[list(CASES).index(name) % len(KINDS)]
-    torch.compiler.reset()
-    compiled = torch.compile(CASES[name], backend=backend, fullgraph=True)
-    for lengths in ([5, 3], [4, 5]):
-        expected = loss_and_gradient(CASES[name], kind(lengths))
-        assert_same(loss_and_gradient(compiled, kind(lengths)), expected)
-
-
+@pytest.mark.parametrize("dynamic", [None, True])
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-@pytest.mark.parametrize("name", ["ctc_loss, mean", "cross-entropy, sequence_mean", "crf, none"])
-def test_compiled_lengths(name, kind):
+def test_lengths_change(kind, dynamic):
+    """Lengths of each kind, and numbers of frames: after a second time the program is not compiled again."""
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    step = compiled(ctc, counter, dynamic=dynamic)
+    for n in (5, 7, 8, 9, 11, 12, 14):
+        check(step, ctc, [scores(n), kind([n, n - 2]), kind([3, 1 + n % 2])])
+        frames = counter.frame_count
+        if n == 8:
+            before = frames
+    assert frames == before
+
+
+@pytest.mark.parametrize("own", [list, np.array, torch.tensor])
+def test_labels_of_each_sequence(own):
+    """A list of lists, of arrays and of tensors; their lengths differ."""
+    step = compiled(lambda x, labels: fst.rnnt_loss(x[:, :, None] * torch.ones(4, 1), labels), "aot_eager")
+    for labels in ([own([1, 2]), own([3])], [own([1, 2, 3]), own([2, 2])]):
+        check(step, lambda x, labels: fst.rnnt_loss(x[:, :, None] * torch.ones(4, 1), labels), [scores(), labels])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_some_scores(backend):
+    """Parameters that are frozen, or left out."""
+    frozen = torch.linspace(0, 1, 16).reshape(4, 4)
+    start = torch.linspace(-1, 0, 4).requires_grad_()
+    for options in ({"reduction": "none"}, {"reduction": "mean"}):
+        for parameters in ({}, {"start": start}, {"end": frozen[0]}):
+            given = list(parameters.values())
+
+            def loss(x, *rest, options=options, names=tuple(parameters)):
+                return crf(x, [5, 4], frozen, **options, **dict(zip(names, rest, strict=True)))
+
+            check(compiled(loss, backend), loss, [scores(), *given])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_arguments_changed_after_the_call(backend):
+    frames, labels = torch.tensor([5, 4]), torch.tensor([3, 2])
+    x = scores()
+    for loss, step in ((ctc, compiled(ctc, backend)), (crf, compiled(crf, backend))):
+        transitions = torch.linspace(0, 1, 16).reshape(4, 4)
+        other = labels if loss is ctc else transitions
+        eager = torch.autograd.grad(loss(x, [5, 4], other, reduction="none"), x, torch.full((2,), 2.0**40))[0]
+        now = frames.clone()
+        value = step(x, now, other, reduction="none")
+        now.fill_(0)
+        assert torch.equal(torch.autograd.grad(value, x, torch.full((2,), 2.0**40))[0], eager)
+
+
+def test_distributions_are_not_copied():
+    targets = torch.full((2, 5, 4), 0.25)
+    x = scores()
+    step = compiled(lambda x, targets: fst.softmax_cross_entropy(x * 2, targets), "aot_eager")
+    check(step, lambda x, targets: fst.softmax_cross_entropy(x * 2, targets), [x, targets])
+    loss = step(x, targets)
+    targets.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+# ---- modes and errors -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_loss_alone(backend, monkeypatch):
+    """No gradient is computed where none is wanted."""
+    step = compiled(lambda x: ctc(x, [5, 4], [3, 2]), backend)
+    x = scores()
+    expected = step(x)
+    assert expected.requires_grad
+    monkeypatch.setattr(Loss, "differentiated", None)
+    with torch.no_grad():
+        assert torch.equal(step(x), expected)
+    with torch.inference_mode():
+        assert torch.equal(step(x), expected)
+    assert torch.equal(step(x.detach()), expected)
+
+
+@pytest.mark.parametrize("fullgraph", [True, False])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_errors(backend, fullgraph):
+    """Values are checked when the program runs, and the rest when it is made; with the messages of eager mode."""
     torch.compiler.reset()
-    expected = loss_and_gradient(CASES[name], kind([5, 3]))
-    assert_same(loss_and_gradient(torch.compile(CASES[name], backend="eager"), kind([5, 3])), expected)
+    step = torch.compile(ctc, backend=backend, fullgraph=fullgraph)
+    x = scores()
+    for call, message in {
+        lambda: step(x, [9, 4], [3, 2]): r"input_lengths\[0\] is 9; allowed: 0 to 5",
+        lambda: step(x, [5, 4], [3, 2], blank=7): "blank is 7; allowed: -4 to 3",
+        lambda: step(x, torch.tensor([5.0, 4.0]), [3, 2]): "input_lengths has dtype float64|has dtype float32",
+        lambda: step(x, [5, 4], [3, 2], reduction="avg"): "reduction is 'avg'; allowed",
+        lambda: step(x.long(), [5, 4], [3, 2]): "logits has dtype torch.int64; allowed",
+    }.items():
+        with pytest.raises((ValueError, TypeError, torch._dynamo.exc.Unsupported), match=message):
+            call()
+    check(step, ctc, [x, [5, 4], [3, 2]])
 
 
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_compiled_as_they_are(backend):
-    """Functions and modules of the package themselves."""
-    x = torch.randn(5, 2, 4)
-    crossed = torch.zeros(5, 2, dtype=torch.int64)
-    for function, constants in (
-        (fst.ctc_loss_from_logits, (TARGETS, [5, 4], [3, 2])),
-        (fst.CTCLoss(), (TARGETS, [5, 4], [3, 2])),
-        (fst.softmax_cross_entropy, (crossed,)),
-        (fst.crf_loss, (crossed, torch.zeros(4, 4))),
-    ):
-        torch.compiler.reset()
-        assert_same([torch.compile(function, backend=backend)(x, *constants)], [function(x, *constants)])
+@pytest.mark.parametrize("name", ["ctc", "crf, none", "crf, mean"])
+def test_differentiable_once(name):
+    """The backward pass is an operator without a derivative, by whatever a gradient depends on."""
+    transitions = torch.linspace(0, 1, 16).reshape(4, 4).requires_grad_()
+    loss = {
+        "ctc": lambda x: ctc(x, [5, 4], [3, 2]),
+        "crf, none": lambda x: crf(x, [5, 4], transitions, reduction="none").sum(),
+        "crf, mean": lambda x: crf(x, [5, 4], transitions),
+    }[name]
+    x = scores()
+    (gradient,) = torch.autograd.grad(compiled(loss)(x), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiated once, not twice"):
+        torch.autograd.grad((gradient * x.detach()).sum(), x, allow_unused=True)
+    refused = "once, not twice", "not currently support double backward", "requires create_graph=False"
+    for backend in BACKENDS:
+        value = compiled(loss, backend)(x)
+        with pytest.raises(RuntimeError, match="|".join(refused)):
+            (value + torch.autograd.grad(value, x, create_graph=True)[0].pow(2).sum()).backward()
 
 
-@pytest.mark.parametrize("name", ["ctc_loss, mean", "cross-entropy, none", "crf, none", "crf, mean"])
-def test_compiled_backward_pass(name):
-    """A step that calls `backward` itself; twice, so that the second one computes the gradient again."""
+@pytest.mark.parametrize("loss", [ctc, crf])
+def test_backward_pass_within(loss):
+    """A step that calls `backward` itself; twice, so that the second pass scales the gradient again."""
+    other = [3, 2] if loss is ctc else torch.linspace(0, 1, 16).reshape(4, 4)
 
     def step(x):
-        loss = CASES[name](x, [5, 3]).sum()
-        loss.backward(retain_graph=True)
-        (loss * 2).backward()
-        return loss.detach()
+        value = loss(x, [5, 4], other, reduction="none").sum()
+        value.backward(retain_graph=True)
+        (value * 2).backward()
+        return value.detach()
 
     torch.compiler.reset()
     results = []
     for function in (step, torch.compile(step, backend="eager")):
-        x = torch.linspace(-1, 1, 40).sin().reshape(2, 5, 4).requires_grad_()
+        x = scores()
         results.append((function(x), x.grad))
-    assert_same(results[1], results[0])
+    torch.testing.assert_close(*results, rtol=1e-6, atol=1e-7)
 
 
-def test_nothing_is_imported_to_stay_outside():
+def test_eager_losses_beside_compiled_programs():
+    """Backward passes of eager losses are not compiled, where the call of `backward` is."""
+    x = scores()
+
+    @torch.compile(backend="eager")
+    def step(loss):
+        loss.backward()
+
+    step(ctc(x, [5, 4], [3, 2]))
+    assert torch.equal(x.grad, torch.autograd.grad(ctc(x, [5, 4], [3, 2]), x)[0])
+
+
+def test_transforms():
+    """Within the transforms of `torch.func` losses are called as they are."""
+    x = scores().detach()
+    gradient = torch.func.grad(lambda x: ctc(x, [5, 4], [3, 2]))
+    for function, given in ((gradient, x), (torch.vmap(gradient), torch.stack([x, x + 1]))):
+        with pytest.raises(torch._dynamo.exc.Unsupported, match=r"not compiled within transforms of torch\.func"):
+            compiled(function)(given)
+        torch.compiler.reset()
+        torch.testing.assert_close(torch.compile(function, backend="aot_eager")(given), function(given))
+
+
+# ---- the operators --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+def test_opcheck(dtype, wanted, reduction):
+    x = scores(dtype=dtype).detach().transpose(0, 1).requires_grad_(wanted)
+    constants = {"targets": TARGETS, "input_lengths": [5, 4], "target_lengths": torch.tensor([3, 2])}
+    options = {"blank": 0, "input": "logits", "infeasible": "inf", "reduction": reduction, "num_threads": None}
+    loss = Loss(fst._ctc_loss, ("logits",), constants, options, swapped=True, core_ndim=2)
+    described = operators.describe(loss, (x,), [wanted], keep=True)
+    torch.library.opcheck(torch.ops.fastseqloss.loss.default, tuple(described))
+    if wanted:
+        value, *known = torch.ops.fastseqloss.loss(*described)
+        known = [gradient.detach() for gradient in known[:1]]
+        arguments = (described[0], [x.detach()], *described[2:], torch.ones_like(value).detach(), known)
+        torch.library.opcheck(torch.ops.fastseqloss.gradients.default, arguments)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_export(strict):
+    class Exported(torch.nn.Module):
+        def forward(self, x, frames):
+            return ctc(x, frames, torch.tensor([3, 2]))
+
+    x = scores().detach()
+    sizes = {"x": {1: torch.export.Dim("frames", min=3, max=50)}, "frames": None}
+    program = torch.export.export(Exported(), (x, torch.tensor([5, 4])), dynamic_shapes=sizes, strict=strict).module()
+    for n in (5, 9):
+        x, frames = scores(n).detach(), torch.tensor([n, 4])
+        assert torch.equal(program(x, frames), Exported()(x, frames))
+
+
+def test_recorded():
+    """Operators are recorded where they are watched, or run on tensors without memory."""
+    from torch._subclasses import FakeTensorMode
+    from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.utils.flop_counter import FlopCounterMode
+
+    x = scores().detach()
+    program = make_fx(lambda x: ctc(x, [5, 4], [3, 2]))(x)
+    assert torch.equal(program(x + 1), ctc(x + 1, [5, 4], [3, 2]))
+    with FakeTensorMode():
+        made = torch.zeros(2, 5, 4), torch.zeros(2, 5, dtype=torch.int64)
+    for reduction, shape in {"none": (2, 5), "per_sequence": (2,), "mean": ()}.items():
+        assert fst.softmax_cross_entropy(*made, reduction=reduction).shape == shape
+    leaf = scores()
+    with FlopCounterMode(display=False):
+        (gradient,) = torch.autograd.grad(ctc(leaf, [5, 4], [3, 2]), leaf)
+    assert torch.equal(gradient, torch.autograd.grad(ctc(leaf, [5, 4], [3, 2]), leaf)[0])
+
+
+def test_the_compiler_is_not_imported():
     code = """
 import sys, torch, fastseqloss.torch as fst
 x = torch.zeros(3, 1, 2, requires_grad=True)

@@ -260,26 +260,6 @@ def test_batched_gradients(function, scores):
             assert_close(whole[k], row, 1e-14)
 
 
-@every_reduction
-def test_function_transforms(function, scores):
-    scores = tuple(score.detach() for score in scores)
-
-    def total(*arguments):
-        return function(*arguments).sum()
-
-    calls = [
-        lambda: torch.func.grad(total)(*scores),
-        lambda: torch.func.jvp(function, scores, scores),
-        lambda: torch.func.vjp(function, *scores),
-        lambda: torch.func.vmap(function)(*[torch.stack([score, score]) for score in scores]),
-        lambda: torch.func.jacrev(function)(*scores),
-        lambda: torch.func.hessian(total)(*scores),
-    ]
-    for call in calls:
-        with pytest.raises(TypeError, match=r"is not a tensor that NumPy can see.*torch\.func, torch\.vmap"):
-            call()
-
-
 def test_constants_have_no_tangents():
     x, tags = logits((3, 4, 5)).detach(), torch.zeros(3, 4, dtype=torch.int64)
     mixed, weight, factor = torch.rand(3, 4, 5), torch.rand(5), torch.rand(3)

@@ -93,7 +93,12 @@ def get_num_threads() -> int:
         this process may use, by affinity and by the quota of its control group. 1 in the child of
         a fork until `set_num_threads` is called there. Always 1 in a build without OpenMP.
     """
-    return min(_max_threads or runtime.openmp_threads(), _most_threads())
+    return min(requested_threads(), _most_threads())
+
+
+def requested_threads() -> int:
+    """Return the number of threads that `set_num_threads` or OpenMP's setting ask for, which calls cap."""
+    return _max_threads or runtime.openmp_threads()
 
 
 def threads_for(num_threads: int | None, work: float, items: int) -> int:
@@ -105,7 +110,7 @@ def threads_for(num_threads: int | None, work: float, items: int) -> int:
         num_threads = check_num_threads(num_threads)
     if work < _LEAST_WORK or items < 2:
         return 1
-    return min(num_threads or _max_threads or runtime.openmp_threads(), _most_threads(), items)
+    return min(num_threads or requested_threads(), _most_threads(), items)
 
 
 class Schedule(NamedTuple):

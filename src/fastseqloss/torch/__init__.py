@@ -1,4 +1,4 @@
-"""Losses of PyTorch CPU tensors, with gradients for autograd. Needs PyTorch 2 or later.
+"""Losses of PyTorch CPU tensors, with gradients for autograd. Needs PyTorch 2.4 or later.
 
 The losses of this package as functions of tensors; scores and gradients of float32 and float64 share memory with
 the kernels. `ctc_loss` and `CTCLoss` have the signatures of `torch.nn.functional.ctc_loss` and `torch.nn.CTCLoss`,

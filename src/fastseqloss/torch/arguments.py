@@ -13,7 +13,7 @@ from torch._subclasses import FakeTensor
 from torch.autograd import forward_ad
 
 from .._core.foreign import as_numpy
-from .._core.threads import get_num_threads
+from .._core.threads import requested_threads
 from .tracing import is_traced
 
 DTYPES = {  # of scores: of their losses, and of their gradients before the cotangent scales them
@@ -36,7 +36,7 @@ def check_scores(name: str, tensor: Any) -> None:
         raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
     if tensor.dtype not in DTYPES:
         raise TypeError(f"{name} has dtype {tensor.dtype}; allowed: {', '.join(map(str, DTYPES))}")
-    if not torch.compiler.is_compiling() and torch._C._get_tracing_state() is not None:
+    if torch._C._get_tracing_state() is not None:
         raise RuntimeError("losses of fastseqloss.torch cannot be traced by torch.jit: they run outside of PyTorch")
 
 
@@ -46,7 +46,7 @@ def as_array(name: str, tensor: Any) -> Any:
     A tensor has none under `torch.compile`, in the transforms of `torch.func`, and as a fake tensor.
     """
     check_scores(name, tensor)
-    return tensor if torch.compiler.is_compiling() else memory(name, tensor)
+    return tensor if torch.compiler.is_dynamo_compiling() else memory(name, tensor)
 
 
 def memory(name: str, tensor: Tensor) -> Any:
@@ -74,14 +74,17 @@ def check_constant(name: str, value: Any) -> None:
 
 def as_constant(name: str, value: Any, copy: bool = False) -> Any:
     """Return a constant without tensors; a copy, which later changes by the caller do not affect, if asked."""
-    if value is None or isinstance(value, _NUMBERS):
-        return value
     if isinstance(value, Tensor):
         if value.requires_grad or forward_ad._current_level >= 0:
             check_constant(name, value)
             value = value.detach()
-        array = as_numpy(name, value)
+        try:
+            array = value.numpy()
+        except (RuntimeError, TypeError):
+            array = as_numpy(name, value)
         return array.copy() if copy else array
+    if value is None or isinstance(value, _NUMBERS):
+        return value
     if isinstance(value, (list, tuple)):
         return [v if isinstance(v, _NUMBERS) else as_constant(f"{name}[{i}]", v, copy) for i, v in enumerate(value)]
     return as_numpy(name, value).copy() if copy else value
@@ -94,7 +97,7 @@ def is_distribution(name: str, value: Any) -> bool:
 
 def has_tangent(tensor: Tensor | None) -> bool:
     """Return True for a tensor with a forward-mode tangent."""
-    if tensor is None or torch.compiler.is_compiling() or forward_ad._current_level < 0:
+    if tensor is None or torch.compiler.is_dynamo_compiling() or forward_ad._current_level < 0:
         return False
     return forward_ad.unpack_dual(tensor).tangent is not None
 
@@ -110,6 +113,6 @@ def as_numbers(tensor: Tensor) -> NDArray[Any] | None:
 
 def threads(num_threads: int | None) -> int | None:
     """Return the number of threads: `num_threads`, else the smaller one of both libraries' limits when it runs."""
-    if num_threads is not None or torch.compiler.is_compiling():
+    if num_threads is not None or torch.compiler.is_dynamo_compiling() or is_traced():
         return num_threads
-    return min(torch.get_num_threads(), get_num_threads())
+    return min(torch.get_num_threads(), requested_threads())

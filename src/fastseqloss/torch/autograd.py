@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,15 +29,23 @@ from .first_order import ONCE, first_order
 from .loss import Loss, along, as_gradients, as_loss, late_gradients, late_tangents, needs_float64, spread
 from .tracing import is_traced, is_transformed, outside_graphs
 
-__all__ = ["Lengths", "Loss", "apply", "as_array", "check_scores", "has_tangent", "sequence_loss", "threads"]
+__all__ = ["Lengths", "Loss", "apply", "as_array", "check_scores", "has_tangent", "threads"]
+
+
+_TRANSFORMED = (
+    "losses of fastseqloss.torch are not compiled within transforms of torch.func; allowed: torch.compile without "
+    "fullgraph=True, which calls them as they are, or the transforms without torch.compile"
+)
 
 
 def apply(loss: Loss, *scores: Tensor | None) -> Tensor:
     """Return the loss of scores that `as_array` or `check_scores` has checked; `loss` may be modified."""
-    if torch.compiler.is_compiling():
-        return operators.apply(loss, scores)
     if is_transformed():
+        if torch.compiler.is_dynamo_compiling():
+            raise RuntimeError(_TRANSFORMED)
         return transforms.apply(loss, scores)
+    if torch.compiler.is_dynamo_compiling():
+        return operators.apply(loss, scores)
     arrays = loss.arrays(scores)
     if is_traced() or isinstance(arrays[0], Tensor):
         return operators.apply(loss, scores)
@@ -48,32 +56,23 @@ def apply(loss: Loss, *scores: Tensor | None) -> Tensor:
     return as_loss(loss.value(arrays), scores[0].dtype)  # type: ignore[union-attr]
 
 
-def sequence_loss(
-    function: Callable[..., Any],
-    scores: dict[str, Tensor],
-    constants: dict[str, Any],
-    num_threads: int | None,
-    core_ndim: int | None = None,
-    **options: Any,
-) -> Tensor:
-    """Return the loss of scores, of which every one has a gradient with the batch axis first."""
-    for name, value in scores.items():
-        check_scores(name, value)
-    options["num_threads"] = threads(num_threads)
-    return apply(Loss(function, tuple(scores), constants, options, core_ndim=core_ndim), *scores.values())
-
-
 def _differentiable(loss: Loss, arrays: list[Any], scores: Tensors, dual: bool) -> Tensor:
     """Return a loss in the graph; `dual` if scores have tangents."""
-    constants, large = {}, {}
+    constants: dict[str, Any] = {}
+    large: dict[str, Tensor] = {}
     for name, value in loss.constants.items():
-        if is_distribution(name, value):
+        if value is None:
+            constants[name] = None
+        elif is_distribution(name, value):
             check_constant(name, value)
             large[name] = value
         else:
             constants[name] = as_constant(name, value, copy=True)
     loss.constants = constants
     return _Loss.apply(_Call(loss, arrays, scores, tuple(large), dual), *scores, *large.values())
+
+
+_HALVES = frozenset((torch.float16, torch.bfloat16))
 
 
 class _Call:
@@ -85,7 +84,7 @@ class _Call:
         self.loss, self.large, self.dual = loss, large, dual
         self.arrays: Any = arrays  # of the scores, until the loss is known
         self.dtypes = [None if score is None else score.dtype for score in scores]
-        self.native = all(dtype is None or DTYPES[dtype] is dtype for dtype in self.dtypes)
+        self.native = _HALVES.isdisjoint(self.dtypes)
         self.gradients: Any = None  # batch first, until a backward pass
         self.ndim = 0  # of the loss
 

@@ -9,7 +9,7 @@ import sys
 from ast import literal_eval
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -274,42 +274,3 @@ def _refuse(ctx: Any, cotangents: Any) -> Any:
 
 loss_operator.register_autograd(_differentiate, setup_context=_save)
 gradients_operator.register_autograd(_refuse)
-
-
-def each(function: Callable[..., Any], size: int, dims: Any, arguments: Any) -> list[Tensor]:
-    """Return the results of a function for each example of a batch, stacked along a new first axis."""
-    if size:
-        rows = [function(*_example(arguments, dims, partial(_at, i))) for i in range(size)]
-        return [torch.stack(column) for column in zip(*rows, strict=True)]
-    shapes = function(*_example(arguments, dims, _without_memory))
-    return [torch.empty((0, *result.shape), dtype=result.dtype, device="cpu") for result in shapes]
-
-
-def _example(argument: Any, dim: Any, take: Callable[[Tensor, int], Tensor]) -> Any:
-    """Return an argument with an example in place of each batch."""
-    if isinstance(argument, (list, tuple)) and isinstance(dim, (list, tuple)):
-        return [_example(*pair, take) for pair in zip(argument, dim, strict=True)]
-    return argument if dim is None else take(argument, dim)
-
-
-def _at(i: int, batch: Tensor, dim: int) -> Tensor:
-    return batch.select(dim, i)
-
-
-def _without_memory(batch: Tensor, dim: int) -> Tensor:
-    """Return a tensor with the shape of an example alone."""
-    shape = list(batch.shape)
-    del shape[dim]
-    return batch.new_empty(shape, device="meta")
-
-
-def _map(operator: Any) -> None:
-    def mapped(info: Any, dims: Any, *arguments: Any) -> Any:
-        results = each(operator, info.batch_size, dims, arguments)
-        return results, [0] * len(results)
-
-    operator.register_vmap(mapped)
-
-
-_map(loss_operator)
-_map(gradients_operator)

@@ -31,7 +31,7 @@ def outside_graphs(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 def is_transformed() -> bool:
     """Return True within a transform of `torch.func`."""
-    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+    return torch._C._are_functorch_transforms_active()
 
 
 def is_traced() -> bool:

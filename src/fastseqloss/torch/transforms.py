@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,9 +14,11 @@ from torch.autograd import Function
 from .arguments import DTYPES, Tensors
 from .first_order import Derivative, first_order
 from .loss import Loss, along, late_tangents, spread
-from .operators import Form, describe, each, form_of, ready
+from .operators import Form, describe, form_of, ready
+from .tracing import outside_graphs
 
 
+@outside_graphs
 def apply(loss: Loss, scores: Tensors) -> Tensor:
     """Return the loss of scores."""
     described = describe(loss, scores, [True for score in scores if score is not None])
@@ -52,7 +56,7 @@ class _Mapped(Function):
 
     @classmethod
     def vmap(cls, info: Any, dims: Any, *arguments: Any) -> Any:
-        results = each(cls.apply, info.batch_size, dims, arguments)
+        results = _each(cls.apply, info.batch_size, dims, arguments)
         return tuple(results), (0,) * len(results)
 
 
@@ -67,14 +71,18 @@ class _Transformed(_Mapped):
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         ctx.call, *tensors = inputs
         ctx.mark_non_differentiable(*output[1:])
-        ctx.n, ctx.ndim, ctx.set_materialize_grads = len(tensors), output[0].ndim, False
+        ctx.set_materialize_grads(False)
+        ctx.n, ctx.ndim = len(tensors), output[0].ndim
         ctx.save_for_backward(*tensors, *output[1:])
         ctx.save_for_forward(*tensors, *output[1:])
 
     @staticmethod
-    def backward(ctx: Any, cotangent: Tensor, *_: Any) -> Any:
+    @outside_graphs
+    def backward(ctx: Any, cotangent: Tensor | None, *_: Any) -> Any:
         call: _Call = ctx.call
         tensors, gradients = ctx.saved_tensors[: ctx.n], ctx.saved_tensors[ctx.n :]
+        if cotangent is None:  # derivatives by the loss were not requested
+            return (None,) * (1 + len(tensors))
         scores, form = tensors[: call.n_scores], call.form
         _check_constants(ctx.needs_input_grad[1 + call.n_scores :])
         if form.late:
@@ -88,6 +96,7 @@ class _Transformed(_Mapped):
         return None, *own, *[None] * (len(tensors) - len(scores))
 
     @staticmethod
+    @outside_graphs
     def jvp(ctx: Any, _: Any, *tangents: Any) -> Any:
         call: _Call = ctx.call
         tensors, gradients = ctx.saved_tensors[: ctx.n], ctx.saved_tensors[ctx.n :]
@@ -126,3 +135,30 @@ def _check_constants(differentiated: Any) -> None:
             "an argument of a loss is differentiated that the loss has no derivative by; allowed: differentiate by the "
             "scores alone, and pass the .detach() of the others"
         )
+
+
+def _each(function: Callable[..., Any], size: int, dims: Any, arguments: Any) -> list[Tensor]:
+    """Return the results of a function for each example of a batch, stacked along a new first axis."""
+    if size:
+        rows = [function(*_example(arguments, dims, partial(_at, i))) for i in range(size)]
+        return [torch.stack(column) for column in zip(*rows, strict=True)]
+    shapes = function(*_example(arguments, dims, _without_memory))
+    return [torch.empty((0, *result.shape), dtype=result.dtype, device="cpu") for result in shapes]
+
+
+def _example(argument: Any, dim: Any, take: Callable[[Tensor, int], Tensor]) -> Any:
+    """Return an argument with an example in place of each batch."""
+    if isinstance(argument, (list, tuple)) and isinstance(dim, (list, tuple)):
+        return [_example(*pair, take) for pair in zip(argument, dim, strict=True)]
+    return argument if dim is None else take(argument, dim)
+
+
+def _at(i: int, batch: Tensor, dim: int) -> Tensor:
+    return batch.select(dim, i)
+
+
+def _without_memory(batch: Tensor, dim: int) -> Tensor:
+    """Return a tensor with the shape of an example alone."""
+    shape = list(batch.shape)
+    del shape[dim]
+    return batch.new_empty(shape, device="meta")
