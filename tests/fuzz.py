@@ -25,15 +25,14 @@ from typing import Any, TextIO
 
 import fastseqloss as fsl
 import fuzz_wrongs
+from fastseqloss._adapters.table import LOSSES
 from fuzz_calls import SELDOM, STRATEGIES, Call
 from fuzz_judge import Violation, attempt
 from processes import use_threads
 
 ADAPTERS = (
-    "torch.CTCLoss", "torch.crf_loss", "torch.ctc_loss", "torch.ctc_loss_from_logits", "torch.softmax_cross_entropy",
-    "torch.rnnt_loss", "torch.rnnt_simple_loss", "torch.tdt_loss", "torch.soft_dtw_loss",
-    "jax.crf_loss", "jax.ctc_loss", "jax.ctc_loss_with_lengths", "jax.softmax_cross_entropy",
-    "jax.rnnt_loss", "jax.rnnt_simple_loss", "jax.tdt_loss", "jax.soft_dtw_loss",
+    "torch.CTCLoss", "torch.ctc_loss", "torch.ctc_loss_from_logits", "jax.ctc_loss",
+    *(f"{module}.{name}" for module in ("torch", "jax") for name in LOSSES),
 )  # fmt: skip
 RECURRENT = tuple(f"recurrent.{name}" for name in fsl.recurrent.__all__)
 NAMES = (*STRATEGIES, *RECURRENT, *ADAPTERS)

@@ -7,10 +7,11 @@ import ml_dtypes
 import numpy as np
 
 import fastseqloss as fsl
+from fastseqloss._adapters.table import LOSSES
 from fuzz_calls import STRATEGIES
 
 HALF = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
-SCORES = ("logits", "duration_logits", "am", "lm", "x", "y", "emissions", "transitions", "start", "end")
+ROWS = {row.function.__name__: row for row in LOSSES.values()}
 EXPECTED = (ValueError, TypeError, RuntimeError, NotImplementedError, MemoryError)
 SLOPES = (1.0, 0.0, -0.5, 3.0, 1024.0)
 OURS = ("num_threads", "return_grad", "grad_out")
@@ -34,8 +35,9 @@ class Problem:
     def gradients(self, slope: np.ndarray) -> dict[str, np.ndarray]:
         """The gradient of the losses times their slopes, in float64, not rounded to half precision."""
         wide = {name: x.astype(np.float32) if x.dtype in HALF else x for name, x in self.scores.items()}
-        if self.function != "crf_loss":
-            found = self.run(wide, return_grad=True)[1]
+        if not ROWS[self.function].shares_scores:
+            by = {"with_respect_to": tuple(self.scores)} if "targets" in self.scores else {}
+            found = self.run(wide, return_grad=True, **by)[1]
             found = found if isinstance(found, tuple) else (found,)
             with np.errstate(invalid="ignore"):  # infinite gradients times slopes of 0
                 return {
@@ -46,7 +48,8 @@ class Problem:
             return self._crf_gradients(self, wide, slope)
         totals = {name: np.zeros(x.shape) for name, x in wide.items()}
         for b in range(len(slope)):  # one by one: slopes may be of either sign
-            rows = {name: value[b : b + 1] for name, value in self.constants.items()}
+            shared = ROWS[self.function].shared
+            rows = {name: value if name in shared else value[b : b + 1] for name, value in self.constants.items()}
             one = Problem(self.function, {}, rows, self.options | {"reduction": "sum"})
             found = self._crf_gradients(one, wide | {"emissions": wide["emissions"][b : b + 1]}, slope[b])
             totals["emissions"][b] = found.pop("emissions")[0]
@@ -70,11 +73,12 @@ def problem(random: Any, function: str, **wanted: Any) -> Problem:
         if all(any(given.get(name) is value or str(given.get(name)) == value for value in allowed)
                for name, allowed in wanted.items()):  # fmt: skip
             break
-    scores = {name: given.pop(name) for name in SCORES if name in given}
-    arrays = ("labels", "label_lengths", "logit_lengths", "targets", "tags", "lengths", "mask", "class_weight",
-              "sample_weight", "ranges",
-              "lengths_x", "lengths_y")  # fmt: skip
-    constants = {name: given.pop(name) for name in arrays if name in given}
+    row = ROWS[function]
+    scores = {name: given.pop(name) for name in row.scores if name in given}
+    targets = given.get("targets")
+    if row.by_targets and targets.dtype.kind in "fV" and random.random() < 0.6:
+        scores["targets"] = given.pop("targets")
+    constants = {name: given.pop(name) for name in row.arrays if isinstance(given.get(name), np.ndarray)}
     return Problem(function, scores, constants, given)
 
 

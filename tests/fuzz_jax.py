@@ -13,16 +13,16 @@ import numpy as np
 import fastseqloss.jax as fsj
 import fuzz_adapters
 import fuzz_values
+from fastseqloss._adapters.table import LOSSES
 from fuzz_adapters import EXPECTED, HALF, Problem, assert_gradient, assert_loss
 from fuzz_calls import Judged, numbers
 from fuzz_judge import Violation, names_argument
 from fuzz_values import SCALARS, as_list, memmapped, read_only, wrong
 from step_cases import LAYOUTS
 
-FUNCTIONS = {name: getattr(fsj, name) for name in fsj.__all__}
+FUNCTIONS = {name: getattr(fsj, name) for name in ("ctc_loss", *LOSSES)}
 GUISES = (*LAYOUTS, read_only, as_list, memmapped, jnp.asarray, jnp.asarray, jnp.asarray)
-TRANSDUCERS = ("rnnt_loss", "rnnt_simple_loss", "tdt_loss")
-REDUCED = ("ctc_loss_with_lengths", *TRANSDUCERS)
+REDUCED = [name for name, row in LOSSES.items() if row.of_labels]  # by JAX
 _made = 0
 
 
@@ -169,7 +169,7 @@ def make(random, name: str) -> JaxCall:
     if _made % 200 == 0:  # every shape is a program of its own
         jax.clear_caches()
     kind = name.split(".")[1]
-    makers = {"ctc_loss": _optax, "ctc_loss_with_lengths": _ctc} | dict.fromkeys(TRANSDUCERS, _transducer)
+    makers = {"ctc_loss": _optax} | dict.fromkeys(REDUCED, _labelled)
     problem = makers.get(kind, _same)(random, kind)
     arguments = problem.scores | {key: value for key, value in problem.constants.items() if value is not None}
     if kind == "ctc_loss":
@@ -194,26 +194,18 @@ def _paddings(random, lengths: np.ndarray, width: int) -> np.ndarray:
 
 
 def _same(random, kind: str) -> Problem:
+    problem = fuzz_adapters.problem(random, LOSSES[kind].function.__name__)
+    targets = problem.constants.get("targets")
+    if LOSSES[kind].by_targets and targets is not None and targets.dtype.kind in "fV":
+        problem.scores["targets"] = problem.constants.pop("targets")  # JAX may differentiate by them in any case
+    return problem
+
+
+def _labelled(random, kind: str) -> Problem:
     while True:
-        problem = fuzz_adapters.problem(random, kind)
-        targets = problem.constants.get("targets")
-        if targets is None or targets.dtype.kind in "iu" or targets.dtype not in HALF:
-            return problem
-
-
-def _ctc(random, kind: str) -> Problem:
-    wanted: dict[str, Any] = {"sample_weight": (None,), "normalizer": (None,)}
-    while True:
-        problem = fuzz_adapters.problem(random, "ctc_loss", **wanted)
-        if problem.constants["labels"].ndim == problem.scores["logits"].ndim - 1:
-            return problem
-
-
-def _transducer(random, kind: str) -> Problem:
-    while True:
-        problem = fuzz_adapters.problem(random, kind)
-        scores = next(iter(problem.scores.values()))
-        if problem.constants["labels"].ndim == scores.ndim - (1 if kind == "rnnt_simple_loss" else 2):
+        problem = _same(random, kind)
+        batched = next(iter(problem.scores.values())).ndim - LOSSES[kind].axes
+        if problem.constants["labels"].ndim == batched + 1:
             return problem
 
 

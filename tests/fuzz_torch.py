@@ -14,6 +14,7 @@ import fastseqloss as fsl
 import fastseqloss.torch as fst
 import fuzz_adapters
 import fuzz_values
+from fastseqloss._adapters.table import LOSSES
 from fuzz_adapters import EXPECTED, Problem, assert_gradient, assert_loss
 from fuzz_calls import Judged, numbers
 from fuzz_judge import judge_error
@@ -27,7 +28,8 @@ def _module(log_probs, targets, input_lengths, target_lengths, blank=0, reductio
     return fst.CTCLoss(blank, reduction, zero_infinity)(log_probs, targets, input_lengths, target_lengths)
 
 
-FUNCTIONS = {"CTCLoss": _module} | {name: getattr(fst, name) for name in fst.__all__ if name != "CTCLoss"}
+PYTORCHS = ("CTCLoss", "ctc_loss", "ctc_loss_from_logits")  # with the arguments of PyTorch's own
+FUNCTIONS = {name: getattr(fst, name) for name in (*PYTORCHS, *LOSSES)} | {"CTCLoss": _module}
 
 
 @dataclass
@@ -42,7 +44,7 @@ class TorchCall(Judged):
 
     @property
     def swapped(self) -> bool:
-        return "ctc" in self.name.lower() and self.first.ndim == 3
+        return self.name.split(".")[1] in PYTORCHS and self.first.ndim == 3
 
     def scores(self) -> dict[str, torch.Tensor]:
         """Tensors that have a gradient, by the names of the NumPy function."""
@@ -90,7 +92,7 @@ class TorchCall(Judged):
         """What the NumPy function makes of these arguments."""
         given = {key: as_array(value) if isinstance(value, torch.Tensor) and key != "num_threads" else value
                  for key, value in self.arguments.items()}  # fmt: skip
-        if "ctc" not in self.name.lower():
+        if self.name.split(".")[1] not in PYTORCHS:
             return getattr(fsl, self.problem.function)(**given)
         scores = given.pop("logits" if "logits" in given else "log_probs")
         given = {{v: k for k, v in CTC_NAMES.items()}.get(key, key): value for key, value in given.items()}
@@ -169,7 +171,8 @@ class TorchCall(Judged):
                     product = gradients[name] * along
                     exact, size = exact + product.sum(), size + np.abs(product).sum()
             got = float(found.reshape(-1)[b])
-            rtol = max(100 * torch.finfo(x.dtype).eps for x in (*scores.values(), found) if x.element_size() > 2)
+            kinds = [torch.promote_types(x.dtype, torch.float32) for x in (*scores.values(), found)]  # of the gradients
+            rtol = 100 * max(torch.finfo(kind).eps for kind in kinds)
             assert not np.isfinite(size) or abs(got - exact) <= rtol * size, f"tangent {got}, not {exact}"
         return True
 
@@ -273,15 +276,15 @@ def strange(random, x: np.ndarray) -> Any:
 def make(random, name: str) -> TorchCall:
     """A call of that function: half of them are valid."""
     kind = name.split(".")[1]
-    problem = (_ctc if "ctc" in kind.lower() else _same)(random, kind)
+    problem = (_ctc if kind in PYTORCHS else _same)(random, kind)
     arguments = dict(problem.scores)
-    swapped = "ctc" in kind.lower() and next(iter(arguments.values())).ndim == 3
+    swapped = kind in PYTORCHS and next(iter(arguments.values())).ndim == 3
     grads = {key for key in arguments if random.random() < 0.7} or {next(iter(arguments))}
     for key, x in arguments.items():
         tensor = layout(random, as_tensor(x.swapaxes(0, 1) if swapped else x))
         arguments[key] = tensor.requires_grad_() if key in grads else tensor
     arguments |= {key: constant(random, value) for key, value in problem.constants.items()} | problem.options
-    if "ctc" in kind.lower():
+    if kind in PYTORCHS:
         arguments["log_probs" if kind != "ctc_loss_from_logits" else "logits"] = arguments.pop("logits")
         arguments["zero_infinity"] = arguments.pop("infeasible", "inf") == "zero"
         arguments["reduction"] = REDUCTIONS[arguments["reduction"]]
@@ -297,7 +300,7 @@ def make(random, name: str) -> TorchCall:
 
 
 def _same(random, kind: str) -> Problem:
-    return fuzz_adapters.problem(random, kind)
+    return fuzz_adapters.problem(random, LOSSES[kind].function.__name__)
 
 
 def _ctc(random, kind: str) -> Problem:

@@ -10,6 +10,7 @@ jax = pytest.importorskip("jax", reason="the extra `peers` installs it")
 
 from jax import test_util  # noqa: E402, F401
 
+import fastseqloss as fsl  # noqa: E402
 import fastseqloss.jax as fsj  # noqa: E402
 
 jnp = jax.numpy
@@ -42,14 +43,16 @@ def assert_close(a, b, tolerance=1e-12):
 
 
 def count_calls(monkeypatch, name):
+    """The shapes of the scores of each call of a NumPy function."""
     calls = []
-    real = getattr(fsj, name)
+    real = getattr(fsl, name)
 
     @functools.wraps(real)
     def counted(*arguments, **options):
         calls.append(np.shape(arguments[0] if arguments else next(iter(options.values()))))
         return real(*arguments, **options)
 
-    monkeypatch.setattr(fsj, name, counted)
-    monkeypatch.setattr(sys.modules[real.__module__], real.__qualname__, counted)  # programs refer to it by this name
+    monkeypatch.setattr(sys.modules[real.__module__], name, counted)  # programs refer to it by this name
+    if hasattr(fsj, f"_{name}"):
+        monkeypatch.setattr(fsj, f"_{name}", counted)
     return calls

@@ -38,7 +38,15 @@ def test_cross_entropy():
         functional.cross_entropy(X.mT, STEPS, weight=weight, label_smoothing=0.1),
     )
     log_probs = X.log_softmax(-1)
-    close(fsl.nll_loss(log_probs, STEPS), functional.nll_loss(log_probs.mT, STEPS))
+    close(fst.nll_loss(log_probs, STEPS), functional.nll_loss(log_probs.mT, STEPS))
+    shares = X.sigmoid()
+    close(
+        fst.binary_cross_entropy(X, shares, pos_weight=weight),
+        functional.binary_cross_entropy_with_logits(X, shares, pos_weight=weight),
+    )
+    for ours, theirs in ((fst.mse_loss, functional.mse_loss), (fst.mae_loss, functional.l1_loss),
+                         (fst.huber_loss, functional.huber_loss)):  # fmt: skip
+        close(ours(X, shares), theirs(X, shares))
 
 
 def test_optax():
@@ -60,6 +68,14 @@ def test_optax():
         losses.softmax_cross_entropy_with_integer_labels(x, steps),
         rtol=1e-5,
     )
+    scores, numbers = x[..., 0], jnp.asarray(X[..., 1].sigmoid().float().numpy())
+    for ours, theirs, y in (
+        (fsj.binary_cross_entropy, losses.sigmoid_binary_cross_entropy, numbers),
+        (fsj.mse_loss, losses.squared_error, numbers),
+        (fsj.huber_loss, losses.huber_loss, numbers),
+        (fsj.hinge_loss, losses.hinge_loss, jnp.sign(numbers - 0.5)),
+    ):
+        np.testing.assert_allclose(ours(scores, y, reduction="none"), theirs(scores, y), rtol=1e-5)
     mixed = jnp.asarray(X.softmax(-1).float().numpy())
     np.testing.assert_allclose(
         fsj.softmax_cross_entropy(x, mixed, reduction="none"), losses.softmax_cross_entropy(x, mixed), rtol=1e-5

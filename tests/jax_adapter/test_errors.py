@@ -204,3 +204,10 @@ def test_arrays_of_numpy_changed_after_the_call(reduction):
     expected = fsl.crf_loss(x, TAGS, a, reduction=reduction, sample_weight=WEIGHT, return_grad=True)
     assert_close(loss, expected[0])
     assert_close(pullback(jnp.ones_like(loss))[0], expected[1].emissions)
+
+
+def test_lists_that_contain_themselves():
+    endless = [1]
+    endless.append(endless)
+    with pytest.raises(ValueError, match="lengths is nested too deeply; allowed: an array"):
+        fsj.softmax_cross_entropy(scores(B, T, 4), TAGS, endless)

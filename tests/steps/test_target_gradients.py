@@ -10,6 +10,7 @@ import pytest
 import fastseqloss as fsl
 from step_cases import LOSSES as ROWS
 from step_cases import REDUCTIONS, Case, parameter_values, random_case, rows_of
+from thoroughness import thorough
 
 BY_TARGETS = {
     name: row
@@ -50,7 +51,7 @@ def inside(targets: np.ndarray) -> np.ndarray:
 
 
 @every_loss
-@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("reduction", [way if way == "sequence_mean" else thorough(way) for way in REDUCTIONS])
 def test_central_differences(name, reduction):
     step = 1e-6
     for options in options_of(name):
@@ -180,3 +181,10 @@ def test_ends_of_probabilities():
     assert gradient.targets.tolist() == [[0.0, -np.inf]]
     gradient = fsl.binary_cross_entropy([[800.0, -800.0]], [[0.5, 0.5]], **by)[1]
     assert gradient.targets.tolist() == [[-800.0, 800.0]]
+
+
+def test_smoothing_of_the_whole_target():
+    """Targets without a share in the loss have the gradient 0, whatever the scores."""
+    options = {"label_smoothing": 1.0, "with_respect_to": ("targets",), "input": "log_probs"}
+    gradient = fsl.softmax_cross_entropy([[0.0, -np.inf]], [[1.0, 0.0]], **options)[1]
+    assert gradient.targets.tolist() == [[0.0, 0.0]]

@@ -218,6 +218,29 @@ def test_signature_and_docstring(row):
 
 
 @every_loss
+def test_constants_that_change_afterwards(row):
+    """A later backward pass computes with the arguments of the call."""
+    made = tensors(row, arguments(row)) | ({"clip": [0.1, 0.3]} if "clip" in row.parameters else {})
+    made |= {name: list(made[name]) for name in row.static if name in made}
+    loss = getattr(fst, row.name)(**made)
+    scores = [made[name] for name in row.scores if name in made]
+    right = torch.autograd.grad(loss, scores, retain_graph=True)
+    for name, value in made.items():
+        if isinstance(value, list):
+            value[:] = [7] * len(value)
+        elif (
+            isinstance(value, torch.Tensor)
+            and name not in row.scores
+            and not (
+                name == "targets" and value.is_floating_point()  # of the size of the scores: not copied, but watched
+            )
+        ):
+            value.zero_()
+    for gradient, expected in zip(torch.autograd.grad(loss, scores), right, strict=True):
+        assert torch.equal(gradient, expected)
+
+
+@every_loss
 def test_positional_arguments(row):
     given = tensors(row, arguments(row))
     leading = [name for name, p in row.parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD and name in given]

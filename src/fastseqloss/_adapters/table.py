@@ -7,9 +7,8 @@ functions, their signatures and docstrings, tests and fuzzers are derived from t
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, KeysView, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, NamedTuple, get_args
 
 from .._core import types
@@ -35,7 +34,7 @@ class Given(NamedTuple):
     options: dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Loss:
     """A loss: its NumPy function, and the meaning of its arguments."""
 
@@ -46,37 +45,32 @@ class Loss:
     of_numbers: bool = False  # a step has a score and a target for each feature, rather than a score for each class
     by_targets: bool = False  # the loss has a gradient by targets of a float dtype
     shared: tuple[str, ...] = ()  # arguments that the sequences of a batch share
-    static: tuple[str, ...] = ()  # arrays that are options
+    static: tuple[str, ...] = ()  # sequences of numbers that are options
     name: str = ""  # if not that of the function
     example: Mapping[str, Any] = field(default_factory=dict)  # arguments of the example in the docstring, as lists
 
+    # Derived from the signature of the function, which has them in this order.
+    parameters: dict[str, inspect.Parameter] = field(init=False)  # of the adapters' functions
+    required: frozenset[str] = field(init=False)  # arguments without a default
+    arrays: KeysView[str] = field(init=False)  # without a gradient, or with one by targets alone
+    options: KeysView[str] = field(init=False)  # neither scores nor arrays
+    per_sequence: frozenset[str] = field(init=False)  # arrays with one number for each sequence
+    reductions: tuple[str, ...] = field(init=False)
+
     def __post_init__(self) -> None:
-        """Complete the name."""
-        if not self.name:
-            object.__setattr__(self, "name", self.function.__name__)
-
-    @cached_property
-    def parameters(self) -> dict[str, inspect.Parameter]:
-        """The parameters of the adapters' functions."""
+        """Derive the rest from the signature of the function."""
+        self.name = self.name or self.function.__name__
         every = inspect.signature(self.function).parameters
-        return {name: parameter for name, parameter in every.items() if name not in _OF_NUMPY}
-
-    @cached_property
-    def arrays(self) -> frozenset[str]:
-        """Names of the arguments that may be arrays and have no gradient, or one by targets alone."""
-        named = {name for name, parameter in self.parameters.items() if "ArrayLike" in parameter.annotation}
-        return frozenset(named.difference(self.scores, self.static))
-
-    @cached_property
-    def required(self) -> frozenset[str]:
-        """Names of the arguments without a default."""
+        self.parameters = {name: parameter for name, parameter in every.items() if name not in _OF_NUMPY}
         empty = inspect.Parameter.empty
-        return frozenset(name for name, parameter in self.parameters.items() if parameter.default is empty)
-
-    @property
-    def per_sequence(self) -> frozenset[str]:
-        """Names of the arrays with one number for each sequence."""
-        return self.arrays.intersection(_PER_SEQUENCE)
+        self.required = frozenset(name for name, given in self.parameters.items() if given.default is empty)
+        others = {name: given.annotation for name, given in self.parameters.items() if name not in self.scores}
+        arrays = {name for name, kind in others.items() if "ArrayLike" in kind and name not in self.static}
+        self.arrays = {name: None for name in others if name in arrays}.keys()
+        self.options = {name: None for name in others if name not in arrays}.keys()
+        self.per_sequence = frozenset(arrays.intersection(_PER_SEQUENCE))
+        self.reductions = get_args(getattr(types, self.parameters["reduction"].annotation))
+        self._named = [name for name in arrays if "Literal" in others[name]]
 
     @property
     def of_labels(self) -> bool:
@@ -92,11 +86,6 @@ class Loss:
         """Raise ValueError for a reduction that this loss does not have."""
         choice("reduction", reduction, self.reductions)
 
-    @cached_property
-    def reductions(self) -> tuple[str, ...]:
-        """The reductions that this loss has."""
-        return get_args(getattr(types, self.parameters["reduction"].annotation))
-
     def signature(self, array: str, result: str) -> inspect.Signature:
         """Return the signature for a framework, given its names for an array and for the result."""
         parameters = []
@@ -107,16 +96,14 @@ class Loss:
         return inspect.Signature(parameters, return_annotation=result)
 
     def split(self, given: dict[str, Any]) -> Given:
-        """Return the arguments of a call, by kind."""
-        scores, constants, options = {}, {}, {}
-        for name, value in given.items():
-            if name in self.scores:
-                scores[name] = value
-            elif name in self.arrays and not isinstance(value, str):
-                constants[name] = value
-            else:
-                options[name] = value
-        return Given({name: scores[name] for name in self.scores}, constants, options)
+        """Return the arguments of a call, by kind; an array for which a name is given counts as an option."""
+        scores, constants, options = [
+            {name: given[name] for name in names} for names in (self.scores, self.arrays, self.options)
+        ]
+        for name in self._named:
+            if isinstance(constants[name], str):
+                options[name] = constants.pop(name)
+        return Given(scores, constants, options)
 
     def binder(self) -> Callable[[tuple[Any, ...], dict[str, Any]], Given]:
         """Return a function of the arguments of a call, which takes a fraction of the time of `Signature.bind`."""
@@ -173,7 +160,13 @@ _ACTIONS = {"logits": [[0.0, 0.0]], "actions": [0], "advantages": [2.0]}
 _ROWS = (
     *map(_of_steps, STEP_LOSSES.values()),
     Loss(policy_gradient_loss, ("logits",), "[..., A]", example=_ACTIONS),
-    Loss(clipped_policy_loss, ("logits",), "[..., A]", example={**_ACTIONS, "old_log_probs": [-0.7]}),
+    Loss(
+        clipped_policy_loss,
+        ("logits",),
+        "[..., A]",
+        static=("clip",),
+        example={**_ACTIONS, "old_log_probs": [-0.7]},
+    ),
     Loss(
         expected_risk_loss,
         ("log_probs",),

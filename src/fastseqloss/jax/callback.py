@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from .._core.messages import shortened
+from .._core.messages import brief, shortened
 from ..crf.cotangents import crf_gradients
 from .host_call import Result, as_varying, host_call, varying_axes
 
@@ -29,10 +29,9 @@ _DTYPES = (*_HALVES, "float32", "float64")
 class HostLoss:
     """A loss as a function that JAX programs call. Equal instances compute the same, so JAX compiles a program once.
 
-    `loss` and `by_targets` are names of functions of modules, such as "fastseqloss.ctc.loss.ctc_loss". Operands are
-    passed in the order of their names, without those that were left out; the first `n_scores` have a gradient. Axes
-    that JAX maps over precede an operand's own axes, with length 1 for an operand that is not mapped. The function
-    `by_targets` takes the arguments of the loss and returns the gradient by the second operand, the targets.
+    `loss` is the name of a function of a module, such as "fastseqloss.ctc.loss.ctc_loss". Operands are passed in the
+    order of their names, without those that were left out; the first `n_scores` have a gradient. Axes that JAX maps
+    over precede an operand's own axes, with length 1 for an operand that is not mapped.
     """
 
     loss: str
@@ -43,7 +42,6 @@ class HostLoss:
     folds: bool  # mapped axes may be merged into the batch: the losses of sequences are independent
     shared: tuple[str, ...]  # operands that all sequences of a batch share
     options: tuple[tuple[str, Any], ...]
-    by_targets: str | None = None
     wanted: tuple[str, ...] = ()  # operands whose gradients are returned
     late: bool = False  # the last operand is the cotangents of the losses [B]; only gradients are returned
 
@@ -130,15 +128,16 @@ class HostLoss:
         loss = self._with_gradients(compute, dict(zip(self.wanted, results[1:], strict=True)))
         with np.errstate(over="ignore"):  # a loss beyond the range of float32 is inf
             results[0][...] = loss
-        if self.by_targets is not None and self.names[1] in self.wanted:
-            results[-1][...] = _function(self.by_targets)(**given)
 
     def _with_gradients(self, compute: Callable[..., Any], into: dict[str, NDArray[Any]]) -> Any:
-        """Return the loss; write the gradients but those by targets into arrays."""
-        names = self.names[: self.n_scores - (self.by_targets is not None)]
-        if not any(name in into for name in names):
+        """Return the loss; write the gradients into arrays."""
+        names = self.names[: self.n_scores]
+        if not into:
             return compute()
-        return compute(grad_out=into[names[0]] if len(names) == 1 else tuple(map(into.get, names)))[0]
+        if "targets" in into:
+            return compute(grad_out=tuple(map(into.get, names)), with_respect_to=tuple(into))[0]
+        alone = len(names) == 1 or "targets" in names
+        return compute(grad_out=into[names[0]] if alone else tuple(map(into.get, names)))[0]
 
     def call(self, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> tuple[Any, ...]:
         """Bind this callback in JAX; return the loss unless `late`, and the gradients that are wanted."""
@@ -238,11 +237,23 @@ def as_operand(name: str, value: Any, copy: bool = False) -> Any:
     """Return an array of JAX; not with the memory of the caller's array if it is to be a copy."""
     if isinstance(value, jax.Array):
         return value
+    _check_nesting(name, value)
     try:
-        return jnp.asarray(np.array(value, subok=True) if copy and hasattr(value, "__array__") else value)
+        array = np.array(np.asanyarray(value), subok=True) if copy and hasattr(value, "__array__") else value
+        return jnp.asarray(array)
     except (TypeError, ValueError, OverflowError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{name} is not an array for JAX: {shortened(error)}") from error
+
+
+def _check_nesting(name: str, value: Any) -> None:
+    """Raise ValueError for a list that contains itself, with which JAX leaves the interpreter without a stack."""
+    level = {0: value} if isinstance(value, (list, tuple)) else {}
+    for _ in range(64):  # axes of an array of NumPy
+        level = {id(row): row for rows in level.values() for row in rows if isinstance(row, (list, tuple))}
+        if not level:
+            return
+    raise ValueError(f"{name} is nested too deeply; allowed: an array")
 
 
 def as_scores(name: str, value: Any) -> Any:
@@ -306,6 +317,9 @@ def as_options(**options: Any) -> tuple[tuple[str, Any], ...]:
     return tuple((name, _as_static(name, value)) for name, value in options.items())
 
 
+_SEQUENCES = {"durations": "integers in one dimension", "clip": "a number, or two, (low, high)"}
+
+
 def _as_static(name: str, value: Any) -> Any:
     if isinstance(value, jax.core.Tracer):
         hint = "; divide the loss of reduction='sum' by it" if name == "normalizer" else ""
@@ -314,13 +328,10 @@ def _as_static(name: str, value: Any) -> Any:
         value = value.tolist()
     if isinstance(value, np.generic):
         value = value.item()
-    if name == "durations" and isinstance(value, (list, tuple)):
+    if name in _SEQUENCES and isinstance(value, (list, tuple)):
         return tuple(_as_static(name, each) for each in value)
-    try:
-        hash(value)
-    except TypeError:
-        allowed = "integers in one dimension" if name == "durations" else "one value"
-        raise TypeError(f"{name} is {value!r}; allowed: {allowed}") from None
+    if value is not None and not isinstance(value, (bool, int, float, str)):  # which are hashable, and texts in JSON
+        raise TypeError(f"{name} is {brief(value)}; allowed: {_SEQUENCES.get(name, 'one value, of Python or NumPy')}")
     return value
 
 

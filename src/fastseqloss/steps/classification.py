@@ -601,7 +601,8 @@ def _by_distributions(
     balance(rows, 0.0)
     slopes = gradient_of(rows.run(_kernel.softmax_cross_entropy, 0.0, 0.0, InputKind.LOG_PROBS))
     losses = _negative_log_probs(scores.astype(np.float64), kind)
-    np.multiply((label_smoothing - 1.0) * slopes, losses, out=zeros, where=slopes != 0)
+    slopes *= label_smoothing - 1.0
+    np.multiply(slopes, losses, out=zeros, where=slopes != 0)
     return zeros
 
 

@@ -16,7 +16,7 @@ from .tracing import is_transformed
 _FRAMEWORK = Framework(
     module="torch",
     array="Tensor",
-    raises="""    If a tensor is not on the CPU, or one without a gradient requires grad.
+    raises="""    If a tensor is not on the CPU, or an argument without a gradient requires grad.
 RuntimeError
     If a second derivative is requested.""",
     parameters={},
@@ -58,6 +58,7 @@ def _loss(row: Row, scores: dict[str, Any], constants: dict[str, Any], options: 
     if row.by_targets and _is_differentiated(constants["targets"]):
         scores["targets"] = constants.pop("targets")
         options["with_respect_to"] = tuple(name for name, value in scores.items() if _is_differentiated(value))
+    constants |= {name: options.pop(name) for name in row.static}  # copied, if the gradient is computed later
     late = row.shares_scores and options["reduction"] == "none" and first.ndim != row.axes
     options["num_threads"] = threads(options["num_threads"])
     core_ndim = row.axes

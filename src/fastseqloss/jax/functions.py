@@ -1,0 +1,153 @@
+"""Losses of the table as functions of JAX arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._adapters.docstrings import Framework, docstring
+from .._adapters.table import Loss as Row
+from .._core.options import as_integer
+from .._core.reduction import check_reduction
+from .callback import HostLoss, apply, as_constant, as_operand, as_options, as_per_sequence, as_scores, named, ndims
+from .reduction import reduce_sequences
+
+_FRAMEWORK = Framework(
+    module="jax",
+    array="Array",
+    raises="""    If an argument without a gradient is differentiated, or an option is traced.
+jax.errors.JaxRuntimeError or ValueError
+    When the program runs, if values of arrays are not as above.""",
+    parameters={
+        "labels": "labels : Array of int [B, S], or [S] for one sequence\n    Labels, with any values in the padding."
+    },
+    example=""">>> import jax, jax.numpy as jnp
+>>> from fastseqloss.{module} import {name}
+>>> {first} = jnp.array({value})
+>>> loss, gradient = jax.value_and_grad(lambda {first}: {name}({call}))({first})
+>>> round(float(loss), 4), gradient.shape == {first}.shape
+({loss}, True)""",
+    literal="jnp.array({value})",
+)
+
+
+def function_of(row: Row) -> Callable[..., jax.Array]:
+    """Return the function of arrays of a loss, with the signature and the docstring that the table gives it."""
+    bound = row.binder()
+
+    def call(*args: Any, **kwargs: Any) -> jax.Array:
+        return _loss(row, *bound(args, kwargs))
+
+    call.__name__ = call.__qualname__ = row.name
+    call.__module__ = "fastseqloss.jax.losses"
+    call.__doc__ = docstring(row, _FRAMEWORK)
+    call.__signature__ = row.signature("Array", "Array")  # type: ignore[attr-defined]
+    return call
+
+
+def _loss(row: Row, scores: dict[str, Any], constants: dict[str, Any], options: dict[str, Any]) -> jax.Array:
+    reduction = options["reduction"]
+    first = as_scores(row.scores[0], scores[row.scores[0]])
+    _check_axes(row, first)
+    row.check_reduction(reduction)
+    for name in _static(row, constants):
+        options[name] = constants.pop(name)
+    differentiable = {
+        name: None if value is None and name not in row.required else as_scores(name, value)
+        for name, value in scores.items()
+    }
+    if row.by_targets:
+        targets = as_operand("targets", constants["targets"])
+        if jnp.issubdtype(targets.dtype, jnp.floating):
+            del constants["targets"]
+            differentiable["targets"] = as_scores("targets", targets)
+            _check_targets(row, targets, first, options)
+    steps = first.shape[: 2 if row.of_numbers else -1] if row.axes is None else first.shape[: first.ndim - row.axes]
+    batch = steps[:1]
+    mask: Any = constants.get("mask")
+    if row.axes is None and getattr(mask, "shape", steps) != steps:  # which may be too large to copy
+        raise ValueError(f"mask has shape {mask.shape}; allowed: {steps}")
+    operands = {name: _operand(row, name, value, batch) for name, value in constants.items()}
+    if row.of_labels:
+        return _of_labels(row, differentiable, operands, batch, options)
+    shape = {"none": steps, "per_sequence": batch}.get(reduction, ())
+    independent = reduction in ("none", "per_sequence") and not row.shares_scores
+    return _apply(row, differentiable, operands, shape, independent, options)
+
+
+def _apply(
+    row: Row,
+    scores: dict[str, Any],
+    operands: dict[str, Any],
+    shape: tuple[int, ...],
+    independent: bool,
+    options: dict[str, Any],
+) -> jax.Array:
+    """Return a loss of this shape; mapped axes may join the batch if the losses are `independent`."""
+    host = HostLoss(
+        loss=named(row.function),
+        names=(*scores, *operands),
+        ndims=ndims(*scores.values(), *operands.values()),
+        n_scores=len(scores),
+        shape=shape,
+        folds=independent,
+        shared=row.shared,
+        options=as_options(**options),
+    )
+    loss: jax.Array = apply(host, tuple(scores.values()), tuple(operands.values()))
+    return loss
+
+
+def _of_labels(
+    row: Row, scores: dict[str, Any], operands: dict[str, Any], batch: tuple[int, ...], options: dict[str, Any]
+) -> jax.Array:
+    """Return the losses of sequences, which are independent of each other, as JAX reduces them."""
+    (_, reduction), (_, normalizer) = as_options(reduction=options["reduction"], normalizer=options["normalizer"])
+    normalizer = check_reduction(reduction, row.reductions, normalizer)
+    labels, counts = operands["labels"], operands["label_lengths"]
+    if labels.ndim != len(batch) + 1:
+        allowed = f"({batch[0]}, n), n for each sequence" if batch else "(n,), of one sequence"
+        raise ValueError(f"labels has shape {labels.shape}; allowed: {allowed}")
+    # Weights belong to the losses; the average divides by their sum.
+    losses = _apply(row, scores, operands, batch, True, options | {"reduction": "none", "normalizer": None})
+    width = labels.shape[-1] if counts is None else counts
+    reduced: jax.Array = reduce_sequences(losses, width, reduction, normalizer, operands["sample_weight"])
+    return reduced
+
+
+def _operand(row: Row, name: str, value: Any, batch: tuple[int, ...]) -> Any:
+    """Return an array without a gradient, or None for one that is left out."""
+    if name in row.per_sequence:
+        return as_per_sequence(name, value, batch)
+    if value is None and name in row.required:
+        raise TypeError(f"{name} is None; allowed: an array")
+    return as_constant(name, value)
+
+
+def _static(row: Row, constants: dict[str, Any]) -> list[str]:
+    """Return the names of parameters that are numbers: JAX would round them to float32."""
+    return [
+        name for name, value in constants.items() if name in row.shared and isinstance(value, (int, float, np.generic))
+    ]
+
+
+def _check_axes(row: Row, first: Any) -> None:
+    allowed = first.ndim > 0 if row.axes is None else first.ndim in (row.axes, row.axes + 1)
+    if not allowed:
+        raise ValueError(f"{row.scores[0]} has shape {first.shape}; allowed: {row.shapes}")
+
+
+def _check_targets(row: Row, targets: Any, first: Any, options: dict[str, Any]) -> None:
+    """Check targets of floats, of the shape of the scores."""
+    if targets.shape != first.shape:
+        allowed = "" if row.of_numbers else f"integers of shape {first.shape[:-1]}, or floats of shape "
+        raise ValueError(
+            f"targets has shape {targets.shape} and dtype {targets.dtype}; allowed: {allowed}{first.shape}"
+        )
+    ignored = options.get("ignore_index", -1)
+    if isinstance(ignored, (int, np.integer)) and as_integer("ignore_index", ignored) >= 0:
+        raise ValueError(f"ignore_index is {ignored}; allowed with distributions: below 0, which ignores nothing")

@@ -1,0 +1,8 @@
+"""Losses with the arguments of the NumPy functions; `losses.pyi` has their types."""
+
+from .._adapters.table import LOSSES
+from .functions import function_of
+
+__all__ = sorted(LOSSES)
+
+globals().update({name: function_of(row) for name, row in LOSSES.items()})
