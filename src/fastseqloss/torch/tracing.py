@@ -29,8 +29,13 @@ def outside_graphs(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return call
 
 
+_TELLS = torch.__version__ >= (2, 13)
+
+
 def is_transformed() -> bool:
-    """Return True within a transform of `torch.func`."""
+    """Return True within a transform of `torch.func`; older compilers of PyTorch cannot tell."""
+    if torch.compiler.is_dynamo_compiling() and not _TELLS:
+        return False
     return torch._C._are_functorch_transforms_active()
 
 
