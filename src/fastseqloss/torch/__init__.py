@@ -29,6 +29,7 @@ from ..ctc.loss import named_ctc_loss
 from . import losses
 from .autograd import Lengths, Loss, apply, check_scores, threads
 from .losses import *  # noqa: F403
+from .tracing import traceable
 
 __all__ = ["CTCLoss", "ctc_loss", "ctc_loss_from_logits"]
 __all__ += losses.__all__
@@ -38,6 +39,7 @@ _NAMES = {input: Names(input, "targets", "input_lengths", "target_lengths") for 
 _REDUCTIONS = {"none": "none", "mean": "sequence_mean", "sum": "sum"}  # PyTorch's names and ours
 
 
+@traceable
 def ctc_loss(
     log_probs: Tensor,
     targets: Tensor,
@@ -115,6 +117,7 @@ def ctc_loss(
     )
 
 
+@traceable
 def ctc_loss_from_logits(
     logits: Tensor,
     targets: Tensor,
