@@ -18,6 +18,16 @@ every_reduction = pytest.mark.parametrize(
     ("row", "reduction"),
     [pytest.param(row, way, id=f"{name}-{way}") for name, row in LOSSES.items() for way in row.reductions],
 )
+# The ways in which losses are added up: those of steps, of sequences, of a batch.
+every_way = pytest.mark.parametrize(
+    ("row", "reduction"),
+    [
+        pytest.param(row, way, id=f"{name}-{way}")
+        for name, row in LOSSES.items()
+        for way in row.reductions
+        if way in ("none", "per_sequence", "mean")
+    ],
+)
 
 
 @cache

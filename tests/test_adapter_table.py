@@ -1,6 +1,8 @@
 """The table of losses for PyTorch and JAX: complete, and the stubs that are written from it up to date."""
 
 import inspect
+import subprocess
+import sys
 
 import pytest
 
@@ -29,3 +31,20 @@ def test_rows_agree_with_their_functions(name):
     assert next(iter(parameters)) == row.scores[0]
     by_targets = "with_respect_to" in parameters
     assert row.by_targets == by_targets
+
+
+def test_stand_ins_for_the_frameworks():
+    """The documentation is built without PyTorch and JAX, too."""
+    code = """
+import sys
+from types import ModuleType
+class StandIn(ModuleType):
+    __all__, Tensor = (), None  # no class
+for name in ("torch", "jax"):
+    sys.modules[name] = StandIn(name)
+from fastseqloss._adapters.docstrings import Framework, docstring
+from fastseqloss._adapters.table import LOSSES
+framework = Framework("torch", "Tensor", "", {}, ">>> {first} = {value}", "{value}")
+assert all(docstring(row, framework) for row in LOSSES.values())
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -35,12 +35,9 @@ OTHER_MEANINGS = {
     ("rewards", "mask"): {"expected_risk_loss"},
     ("rewards", "num_threads"): {"expected_risk_loss"},
     ("rewards", "reduction"): {"expected_risk_loss"},
-    ("jax", "logits"): {"rnnt_loss"},
     ("soft_dtw", "grad_out"): {"soft_dtw_cost"},
     ("soft_dtw", "lengths_x"): {"soft_dtw_cost"},
     ("soft_dtw", "lengths_y"): {"soft_dtw_cost"},
-    ("torch", "logits"): {"rnnt_loss", "softmax_cross_entropy"},
-    ("torch", "targets"): {"softmax_cross_entropy"},
 }
 
 

@@ -15,6 +15,7 @@ from adapter_cases import (  # noqa: E402
     every_loss,
     every_loss_by_targets,
     every_reduction,
+    every_way,
     numpy_answer,
     variants,
     with_distributions,
@@ -49,7 +50,7 @@ def test_as_numpy(row, reduction):
         assert_close(bound(row, rest, reduction=reduction)(scores), loss, tolerance)
 
 
-@every_reduction
+@every_way
 def test_mapped(row, reduction):
     """Mapped axes, whatever becomes of them: as one call after the other."""
     for given in variants(row):
@@ -98,7 +99,7 @@ def test_dtypes(row, dtype):
         assert_close(gradient, expected[name], 1e-13 if dtype == "float64" else 2 * float(jnp.finfo(dtype).eps))
 
 
-@every_reduction
+@every_way
 def test_check_grads(row, reduction):
     scores, rest = split(row, differentiable(row))
     call = jax.jit(bound(row, rest, reduction=reduction))

@@ -17,6 +17,7 @@ from adapter_cases import (  # noqa: E402
     every_loss,
     every_loss_by_targets,
     every_reduction,
+    every_way,
     numpy_answer,
     variants,
     with_distributions,
@@ -91,7 +92,7 @@ def test_dtypes(row, dtype):
         assert torch.equal(gradient, torch.from_numpy(np.asarray(expected[name])).to(dtype))
 
 
-@every_reduction
+@every_way
 def test_gradcheck(row, reduction):
     made = tensors(row, differentiable(row))
     names = [name for name in row.scores if name in made]

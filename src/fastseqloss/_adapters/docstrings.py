@@ -80,8 +80,9 @@ def _raises(text: str, framework: Framework) -> str:
 
 
 def _example(row: Loss, framework: Framework) -> str:
-    arrays = {name: np.array(value, np.float32) for name, value in row.example.items() if name in row.scores}
-    loss = row.function(**{**row.example, **arrays})
+    # All are arrays of NumPy: pages are also built with stand-ins for the frameworks, which no other check survives.
+    arrays = {name: np.array(value, np.float32 if name in row.scores else None) for name, value in row.example.items()}
+    loss = row.function(**arrays)
     first, *others = row.scores
     setup = [f"{name} = {framework.literal.format(value=row.example[name])}" for name in others if name in row.example]
     names = [name for name in row.parameters if name in row.example]

@@ -165,7 +165,7 @@ _ROWS = (
         ("logits",),
         "[..., A]",
         static=("clip",),
-        example={**_ACTIONS, "old_log_probs": [-0.7]},
+        example={**_ACTIONS, "old_log_probs": [-0.7], "clip": [0.1, 0.3]},
     ),
     Loss(
         expected_risk_loss,
