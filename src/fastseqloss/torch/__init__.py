@@ -33,6 +33,7 @@ from .classification import CrossEntropyLoss, cross_entropy
 from .crf import CRF
 from .losses import *  # noqa: F403
 from .scripting import Unscriptable
+from .tracing import traceable
 
 __all__ = [
     "CRF",
@@ -52,6 +53,7 @@ _NAMES = {input: Names(input, "targets", "input_lengths", "target_lengths") for 
 _REDUCTIONS = {"none": "none", "mean": "sequence_mean", "sum": "sum"}  # PyTorch's names and ours
 
 
+@traceable
 def ctc_loss(
     log_probs: Tensor,
     targets: Tensor,
@@ -129,6 +131,7 @@ def ctc_loss(
     )
 
 
+@traceable
 def ctc_loss_from_logits(
     logits: Tensor,
     targets: Tensor,

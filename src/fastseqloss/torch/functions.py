@@ -11,7 +11,7 @@ from torch import Tensor
 from .._adapters.docstrings import Framework, docstring
 from .._adapters.table import Loss as Row
 from .autograd import Loss, apply, check_scores, has_tangent, threads
-from .tracing import is_transformed
+from .tracing import is_transformed, traceable
 
 _FRAMEWORK = Framework(
     module="torch",
@@ -45,7 +45,7 @@ def function_of(row: Row) -> Callable[..., Tensor]:
     call.__module__ = "fastseqloss.torch.losses"
     call.__doc__ = docstring(row, _FRAMEWORK)
     call.__signature__ = row.signature("Tensor", "Tensor")  # type: ignore[attr-defined]
-    return call
+    return traceable(call)
 
 
 def _loss(row: Row, scores: dict[str, Any], constants: dict[str, Any], options: dict[str, Any]) -> Tensor:

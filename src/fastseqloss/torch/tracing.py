@@ -29,6 +29,14 @@ def outside_graphs(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return call
 
 
+_RECENT = torch.__version__ >= (2, 13)
+
+
+def traceable(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Let `torch.compile` trace a loss down to its operator; older compilers cannot, and call it as it is."""
+    return function if _RECENT else outside_graphs(function)
+
+
 def is_transformed() -> bool:
     """Return True within a transform of `torch.func`."""
     return torch._C._are_functorch_transforms_active()
