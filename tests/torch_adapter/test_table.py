@@ -2,6 +2,7 @@
 
 import doctest
 import inspect
+import re
 from functools import partial
 
 import numpy as np
@@ -260,6 +261,10 @@ def test_signature_and_docstring(row):
     for word in ("return_grad", "grad_out", "with_respect_to", "ndarray", "array_like"):
         assert word not in text
     assert all(name in text for name in ours)
+    differentiated = next(line for line in text.splitlines() if "Differentiable with respect to" in line)
+    named = [*row.scores, "targets"] if row.by_targets else row.scores
+    assert re.findall("`(.*?)`", differentiated) == [*named]
+    assert "`set_num_threads`" not in text  # which PyTorch has, too
     test = doctest.DocTestParser().get_doctest(text, {}, row.name, None, None)
     assert test.examples
     assert doctest.DocTestRunner(verbose=False).run(test).failed == 0
