@@ -83,6 +83,59 @@ def test_mapped_with_all_arguments(row):
         assert_close(losses[i], one(*(array[i] for array in twice)), 1e-13)
 
 
+@every_reduction
+def test_mapped_over_nothing(row, reduction):
+    """Axes of length 0, alone and next to others."""
+    scores, rest = split(row, arguments(row))
+    loss = bound(row, rest, reduction=reduction)
+    shape = loss(scores).shape
+    for ahead in ((0,), (2, 0), (0, 2)):
+        mapped, slopes = loss, jax.grad(lambda x: loss(x).sum())
+        for _ in ahead:
+            mapped, slopes = jax.vmap(mapped), jax.vmap(slopes)
+        none = {name: jnp.zeros((*ahead, *x.shape)) for name, x in scores.items()}
+        assert np.asarray(mapped(none)).shape == (*ahead, *shape)
+        for name, gradient in jax.jit(slopes)(none).items():
+            assert np.asarray(gradient).shape == none[name].shape
+    first = next(iter(scores))
+    partly = jax.vmap(lambda x: loss(scores | {first: x}))
+    assert np.asarray(partly(jnp.zeros((0, *scores[first].shape)))).shape == (0, *shape)
+
+
+@every_reduction
+def test_cotangents_of_python_and_numpy(row, reduction):
+    scores, rest = split(row, arguments(row))
+    loss, pullback = jax.vjp(bound(row, rest, reduction=reduction), scores)
+    slopes = [np.full(loss.shape, 2.0)] if loss.ndim else [2.0, np.float64(2.0), np.array(2.0)]
+    expected = pullback(jnp.full(loss.shape, 2.0))[0]
+    for slope in slopes:
+        for name, gradient in pullback(slope)[0].items():
+            assert_close(gradient, expected[name], 0)
+
+
+@every_loss
+def test_dtypes_that_numpy_lacks(row):
+    """Integers of 2 and 4 bits, floats of 4 to 8 bits; no random keys."""
+    function, given = getattr(fsj, row.name), arguments(row)
+    expected = function(**given)
+    for name, value in given.items():
+        if name in (*row.scores, *row.static) or not isinstance(value, np.ndarray):
+            continue
+        if value.dtype.kind in "iu":
+            for dtype in ("int4", "uint4", "uint2"):
+                if value.min() >= 0 and value.max() <= int(jnp.iinfo(dtype).max):
+                    assert_close(function(**given | {name: jnp.asarray(value, dtype)}), expected, 0)
+        elif not (row.by_targets and name == "targets"):
+            small = jnp.asarray(value, "float8_e4m3fn")
+            assert_close(function(**given | {name: small}), function(**given | {name: small.astype("float32")}), 0)
+        if value.ndim and not (row.by_targets and name == "targets"):
+            keys = jax.random.split(jax.random.key(0), value.shape)
+            with pytest.raises(TypeError, match=rf"{name} has dtype key<fry>; allowed: dtypes of NumPy"):
+                function(**given | {name: keys})
+    weight = jnp.ones(3, "float8_e5m2")
+    assert_close(function(**given, sample_weight=weight), function(**given, sample_weight=np.ones(3)), 0)
+
+
 @every_loss
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_dtypes(row, dtype):

@@ -330,6 +330,21 @@ def test_recorded():
     assert torch.equal(gradient, torch.autograd.grad(ctc(leaf, [5, 4], [3, 2]), leaf)[0])
 
 
+def test_compiled_options():
+    """Options may be tensors, and have no gradient."""
+    x, targets = torch.randn(2, 5, 4, requires_grad=True), torch.zeros(2, 5, dtype=torch.int64)
+
+    def loss(normalizer):
+        return fst.softmax_cross_entropy(x, targets, reduction="sum", normalizer=normalizer)
+
+    torch.compiler.reset()
+    compiled = torch.compile(loss, backend="aot_eager")
+    for number in (2.0, 3.0):
+        assert torch.equal(compiled(torch.tensor(number)), loss(number))
+    with pytest.raises(TypeError, match=r"^normalizer requires grad, and this loss has no gradient of it"):
+        compiled(torch.tensor(2.0, requires_grad=True))
+
+
 def test_the_compiler_is_not_imported():
     code = """
 import sys, torch, fastseqloss.torch as fst

@@ -2,6 +2,7 @@
 
 import doctest
 import inspect
+import re
 from functools import partial
 
 import numpy as np
@@ -178,6 +179,54 @@ def test_errors_name_the_argument(row):
         function(**given, sample_weight=torch.ones(7))
 
 
+def numbers_of(row) -> list[str]:
+    """Names of the options that are numbers other than integers."""
+    return [name for name, parameter in row.parameters.items()
+            if "float" in parameter.annotation and name not in row.arrays]  # fmt: skip
+
+
+def summed(row, **options) -> dict:
+    """Arguments of a loss for its sum, with options; a coefficient of the divergence needs another policy."""
+    given = tensors(row, arguments(row)) | {"reduction": "sum", **options}
+    if "kl_coef" in options:
+        given["ref_log_probs"] = torch.full(given[row.scores[0]].shape[:2], -1.0, dtype=torch.float64)
+    return given
+
+
+@every_loss
+def test_options_have_no_gradient(row):
+    function = getattr(fst, row.name)
+    number = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    assert numbers_of(row)
+    for name in numbers_of(row):
+        for value in (number, (number, number)) if name == "clip" else (number,):
+            changed = summed(row, **{name: value})
+            with pytest.raises(TypeError, match=rf"^{name}(\[0\])? requires grad, and this loss has no gradient of it"):
+                function(**changed)
+            with torch.no_grad():
+                assert torch.equal(function(**changed), function(**summed(row, **{name: 0.5})))
+
+
+@every_loss
+def test_options_are_copied(row):
+    """A change of an option after the call does not affect later backward passes."""
+    function = getattr(fst, row.name)
+    for name in numbers_of(row):
+        number = torch.tensor(0.5, dtype=torch.float64)
+        for value in (number, number.numpy()):
+            given = summed(row, **{name: value})
+            loss = function(**given)
+            first = {key: gradient.clone() for key, gradient in _kept(loss, given).items()}
+            number.fill_(0.25)
+            check(_kept(loss, given), first)
+            number.fill_(0.5)
+
+
+def _kept(loss, given) -> dict:
+    scores = {name: x for name, x in given.items() if isinstance(x, torch.Tensor) and x.requires_grad}
+    return dict(zip(scores, torch.autograd.grad(loss, [*scores.values()], retain_graph=True), strict=True))
+
+
 @every_loss
 def test_masks_and_lengths(row):
     """Masks are also integers of 0 and 1, and lengths of a batch of one arrays without axes."""
@@ -213,6 +262,10 @@ def test_signature_and_docstring(row):
     for word in ("return_grad", "grad_out", "with_respect_to", "ndarray", "array_like"):
         assert word not in text
     assert all(name in text for name in ours)
+    differentiated = next(line for line in text.splitlines() if "Differentiable with respect to" in line)
+    named = [*row.scores, "targets"] if row.by_targets else row.scores
+    assert re.findall("`(.*?)`", differentiated) == [*named]
+    assert "`set_num_threads`" not in text  # which PyTorch has, too
     test = doctest.DocTestParser().get_doctest(text, {}, row.name, None, None)
     assert test.examples
     assert doctest.DocTestRunner(verbose=False).run(test).failed == 0

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .table import Loss
+import fastseqloss
+
+from .table import LOSSES, Loss
 
 _HEADING = re.compile(r"^(\w[\w ]*)\n-{3,}\n", re.MULTILINE)
 _ENTRY = re.compile(r"^(?=\S)", re.MULTILINE)
@@ -34,17 +36,18 @@ def docstring(row: Loss, framework: Framework) -> str | None:
     """Return the docstring of the function of a loss for a framework; None if Python has stripped docstrings."""
     if row.function.__doc__ is None:
         return None
-    summary, sections = _sections(inspect.cleandoc(row.function.__doc__))
+    summary, given = _sections(inspect.cleandoc(row.function.__doc__))
     summary = re.sub(r",? and its (sub)?gradients?\.", ".", summary, count=1)
     parts = {
-        "Parameters": _parameters(row, sections["Parameters"], framework),
-        "Returns": _returns(row, sections["Returns"], framework),
-        "Raises": _raises(sections["Raises"], framework),
+        "Parameters": _parameters(row, given["Parameters"], framework),
+        "Returns": _returns(row, given["Returns"], framework),
+        "Raises": _raises(given["Raises"], framework),
         "See Also": f"fastseqloss.{row.function.__name__} : the same for NumPy arrays.",
-        **{name: _OF_NUMPY.sub("", sections[name]) for name in _KEPT if name in sections},
+        **{name: _OF_NUMPY.sub("", given[name]) for name in _KEPT if name in given},
         "Examples": _example(row, framework),
     }
-    return "\n\n".join([summary, *(f"{name}\n{'-' * len(name)}\n{text}" for name, text in parts.items())])
+    sections = [f"{name}\n{'-' * len(name)}\n{text}" for name, text in parts.items()]
+    return _qualified(row, "\n\n".join([summary, *sections]))
 
 
 def _sections(text: str) -> tuple[str, dict[str, str]]:
@@ -72,7 +75,27 @@ def _returns(row: Loss, text: str, framework: Framework) -> str:
     kind, _, body = loss.rstrip().removeprefix("loss : float, or ndarray of float64").partition("\n")
     first = row.scores[0]
     kind = f"{framework.array}{kind}, else scalar" if kind else framework.array
-    return f"{kind}\n{body}\n    Of the dtype of `{first}`, or float32 for half precision."
+    return f"{kind}\n{body}\n    Of the dtype of `{first}`, or float32 for half precision.\n    {_derivatives(row)}"
+
+
+def _derivatives(row: Loss) -> str:
+    """Return the sentence about the arguments that have a gradient."""
+    names = [f"`{name}`" for name in row.scores]
+    if row.by_targets:
+        names.append("`targets` of a float dtype")
+    *others, last = names
+    return f"Differentiable with respect to {', '.join(others)}{' and ' if others else ''}{last}."
+
+
+def _qualified(row: Loss, text: str) -> str:
+    """Return a text with the full names of functions of this package that the adapters do not have."""
+
+    def full(found: re.Match[str]) -> str:
+        name = found[1]
+        elsewhere = name in fastseqloss.__all__ and name not in LOSSES and name not in row.parameters
+        return f"`fastseqloss.{name}`" if elsewhere else found[0]
+
+    return re.sub(r"(?<!`)`(\w+)`(?!`)", full, text)
 
 
 def _raises(text: str, framework: Framework) -> str:

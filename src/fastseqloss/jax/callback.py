@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from .._core.messages import brief, shortened
 from ..crf.cotangents import crf_gradients
-from .host_call import Result, as_varying, host_call, varying_axes
+from .host_call import Result, as_varying, has_dtype, host_call, varying_axes
 
 _HALVES = ("float16", "bfloat16")
 
@@ -208,6 +208,8 @@ def _forward(host: HostLoss, scores: tuple[Any, ...], constants: tuple[Any, ...]
 
 
 def _backward(host: HostLoss, gradients: tuple[Any, ...], cotangent: Any) -> tuple[Any, None]:
+    cotangent = jnp.asarray(cotangent)  # may be a number
+
     def scaled(gradient: Any) -> Any:
         spread = cotangent.reshape(cotangent.shape + (1,) * (gradient.ndim - cotangent.ndim))
         return (gradient * spread).astype(gradient.dtype)
@@ -281,12 +283,23 @@ def as_constant(name: str, value: Any) -> Any:
     if value is None:
         return None
     # A copy: JAX may keep NumPy's own memory, and read it when its owner has changed it.
-    array = as_operand(name, value, copy=True)
+    array = _as_known_dtype(name, as_operand(name, value, copy=True))
     if jnp.issubdtype(array.dtype, jnp.floating):
         return _without_derivative(name, array)
     if hasattr(value, "__array__") and not isinstance(value, jax.Array):
         _check_integers(name, np.asarray(value), array.dtype)
     return array
+
+
+def _as_known_dtype(name: str, array: Any) -> Any:
+    """Return an array in a dtype of NumPy with the same values; the others of JAX have 8 bits or less."""
+    if has_dtype(array):
+        return array
+    if jnp.issubdtype(array.dtype, jnp.integer):
+        return array.astype(jnp.int8)
+    if jnp.issubdtype(array.dtype, jnp.floating):
+        return array.astype(jnp.float32)
+    raise TypeError(f"{name} has dtype {array.dtype}; allowed: dtypes of NumPy")
 
 
 def _check_integers(name: str, given: NDArray[Any], dtype: Any) -> None:

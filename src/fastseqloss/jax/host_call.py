@@ -52,6 +52,11 @@ _CODES = {
 }
 
 
+def has_dtype(array: Any) -> bool:
+    """Return True if functions can take this array of JAX: NumPy has its dtype."""
+    return array.dtype.name in _CODES.values()
+
+
 def _run_described(text: bytes, operands: tuple[NDArray[Any], ...], results: tuple[NDArray[Any], ...]) -> None:
     _described(text).into(operands, results)
 
@@ -176,7 +181,7 @@ def _batch(operands: Any, axes: Any, *, function: HostFunction, results: tuple[R
         jnp.expand_dims(operand, 0) if axis is None else jnp.moveaxis(operand, axis, 0)
         for operand, axis in zip(operands, axes, strict=True)
     ]
-    size = max(operand.shape[0] for operand in ahead)
+    size = next(x.shape[0] for x, axis in zip(ahead, axes, strict=True) if axis is not None)
     mapped = tuple(((size, *shape), dtype) for shape, dtype in results)
     return _call.bind(*ahead, function=function, results=mapped), (0,) * len(results)
 

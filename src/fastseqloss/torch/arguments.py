@@ -90,6 +90,15 @@ def as_constant(name: str, value: Any, copy: bool = False) -> Any:
     return as_numpy(name, value).copy() if copy else value
 
 
+def as_option(name: str, value: Any) -> Any:
+    """Return an option without tensors; later changes by the caller do not affect it."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        return as_constant(name, value, copy=True)
+    if isinstance(value, (list, tuple)):
+        return tuple([as_option(f"{name}[{i}]", item) for i, item in enumerate(value)])
+    return value
+
+
 def is_distribution(name: str, value: Any) -> bool:
     """Return True for distributions over classes, which have the size of the scores and are not copied."""
     return name == "targets" and isinstance(value, Tensor) and value.is_floating_point()

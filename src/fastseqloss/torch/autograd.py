@@ -19,6 +19,7 @@ from .arguments import (
     as_array,
     as_constant,
     as_numbers,
+    as_option,
     check_constant,
     check_scores,
     has_tangent,
@@ -49,6 +50,7 @@ def apply(loss: Loss, *scores: Tensor | None) -> Tensor:
     arrays = loss.arrays(scores)
     if is_traced() or isinstance(arrays[0], Tensor):
         return operators.apply(loss, scores)
+    loss.options = {name: as_option(name, value) for name, value in loss.options.items()}
     dual = forward_ad._current_level >= 0 and any(map(has_tangent, scores))
     if dual or (torch.is_grad_enabled() and any(score is not None and score.requires_grad for score in scores)):
         return _differentiable(loss, arrays, scores, dual)

@@ -76,7 +76,7 @@ class Form:
 
 def apply(loss: Loss, scores: Tensors) -> Tensor:
     """Return the loss of scores, by its operator."""
-    for name, value in loss.constants.items():
+    for name, value in (*loss.constants.items(), *loss.options.items()):
         check_constant(name, value)
     wanted = torch.is_grad_enabled()
     described = describe(loss, scores, [wanted and s.requires_grad for s in scores if s is not None], keep=True)
