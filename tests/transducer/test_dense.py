@@ -136,3 +136,16 @@ def test_gradients_larger_than_caches(level, shape, dtype):
     np.testing.assert_array_equal(scores, gradient)
     assert np.isnan(wide[..., 0]).all()
     assert np.isnan(wide[..., -2:]).all()
+
+
+def test_frames_of_a_piece_depend_on_threads(level):
+    """Eight frames a piece on one and two threads, fewer on more; the batch has more frames than the sequences."""
+    rng = np.random.default_rng(11)
+    scores = rng.normal(size=(2, 70, 9, 1000)).astype(np.float32)
+    labels = rng.integers(1, 1000, (2, 8))
+    lengths = {"logit_lengths": [65, 3], "label_lengths": [8, 5]}
+    loss, gradient = fsl.rnnt_loss(scores, labels, **lengths, reduction="none", return_grad=True, num_threads=1)
+    for threads in (2, 3, 16):
+        others = fsl.rnnt_loss(scores, labels, **lengths, reduction="none", return_grad=True, num_threads=threads)
+        np.testing.assert_array_equal(others[0], loss)
+        np.testing.assert_array_equal(others[1], gradient)
