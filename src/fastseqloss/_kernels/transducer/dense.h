@@ -8,11 +8,14 @@
 
 #include <string.h>
 
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
-
 #include "simd/rows.h"
+
+#if FSL_GNU && defined(__SSE2__)
+#define FSL_PAST_CACHES 1
+#include <emmintrin.h>
+#else
+#define FSL_PAST_CACHES 0
+#endif
 
 #define FSL_DENSE_BLOCK 512 /* terms of a float32 sum, in FSL_LANES lanes */
 
@@ -25,7 +28,7 @@
  * before other threads read it. */
 FSL_UNUSED static void fsl_dense_zeros(char *memory, size_t size)
 {
-#ifdef __SSE2__
+#if FSL_PAST_CACHES
     const size_t before = (64 - (size_t)memory % 64) % 64;
     if (size >= 128) {
         memset(memory, 0, before);
@@ -38,7 +41,7 @@ FSL_UNUSED static void fsl_dense_zeros(char *memory, size_t size)
 
 FSL_UNUSED static void fsl_dense_zeros_end(void)
 {
-#ifdef __SSE2__
+#if FSL_PAST_CACHES
     _mm_sfence();
 #endif
 }
