@@ -107,3 +107,45 @@ def test_one_large_sequence_in_pieces(level):
     np.testing.assert_allclose(gradient, slope, rtol=0, atol=2e-6)
     fsl.rnnt_loss(x, labels, grad_out=x, num_threads=3)
     np.testing.assert_array_equal(x, gradient)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((5, 500, 200, 40), np.float32), ((2, 150, 60, 1031), np.float32), ((2, 300, 60, 1031), np.float16)],
+)
+def test_gradients_larger_than_caches(level, shape, dtype):
+    """Rows of zeros, of padding and of nodes that no path takes, are stored in another way: the same bits as alone."""
+    batch, frames, nodes, classes = shape
+    rng = np.random.default_rng(10)
+    wide = np.full((batch, frames, nodes, classes + 3), np.nan, dtype)
+    scores = wide[..., 1:-2]
+    scores[...] = 4 * rng.standard_normal(shape, np.float32)
+    assert scores.size * scores.itemsize > 1 << 26
+    labels = rng.integers(1, classes, (batch, nodes - 1))
+    lengths = np.linspace(frames // 2, frames, batch).astype(int)
+    label_lengths = np.linspace(nodes - 1, nodes // 2, batch).astype(int)
+    options = {"reduction": "none", "logit_lengths": lengths, "label_lengths": label_lengths}
+    loss, gradient = fsl.rnnt_loss(scores, labels, **options, return_grad=True, num_threads=1)
+    for b in range(batch):
+        of_one = {"logit_lengths": lengths[b], "label_lengths": label_lengths[b]}
+        alone, slope = fsl.rnnt_loss(scores[b], labels[b], **of_one, return_grad=True)
+        assert loss[b] == alone
+        np.testing.assert_array_equal(gradient[b], slope)
+    assert (gradient == 0).all(axis=-1)[0, : lengths[0], : label_lengths[0]].any()
+    fsl.rnnt_loss(scores, labels, **options, grad_out=scores, num_threads=2)
+    np.testing.assert_array_equal(scores, gradient)
+    assert np.isnan(wide[..., 0]).all()
+    assert np.isnan(wide[..., -2:]).all()
+
+
+def test_frames_of_a_piece_depend_on_threads(level):
+    """Eight frames a piece on one and two threads, fewer on more; the batch has more frames than the sequences."""
+    rng = np.random.default_rng(11)
+    scores = rng.normal(size=(2, 70, 9, 1000)).astype(np.float32)
+    labels = rng.integers(1, 1000, (2, 8))
+    lengths = {"logit_lengths": [65, 3], "label_lengths": [8, 5]}
+    loss, gradient = fsl.rnnt_loss(scores, labels, **lengths, reduction="none", return_grad=True, num_threads=1)
+    for threads in (2, 3, 16):
+        others = fsl.rnnt_loss(scores, labels, **lengths, reduction="none", return_grad=True, num_threads=threads)
+        np.testing.assert_array_equal(others[0], loss)
+        np.testing.assert_array_equal(others[1], gradient)

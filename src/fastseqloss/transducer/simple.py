@@ -34,7 +34,7 @@ else:
 # Normalisers that are smaller lack digits: below the normal numbers, products count as 0.
 _LEAST = {np.dtype(np.float32): 1e-25, np.dtype(np.float64): 1e-250}
 
-_MOST_TERMS = 1 << 30  # of a product of matrices: some tenths of a second between checks for signals
+_MOST_TERMS = 1 << 29  # of a product of matrices: some hundredths of a second between checks for signals
 _FEW = 64  # classes: float64 takes little longer than float32, and its errors cannot be seen
 
 _NAMES = Names(logits="lm")

@@ -12,6 +12,8 @@ cdef extern from "transducer/dense.h" nogil:
                                                Py_ssize_t ahead, double *sums) noexcept
     void dense_short_f64 "fsl_dense_short_f64"(const double **x, int n, Py_ssize_t n_classes, double *m, double **e,
                                                Py_ssize_t ahead, double *sums) noexcept
+    void dense_zeros "fsl_dense_zeros"(char *memory, size_t size) noexcept
+    void dense_zeros_end "fsl_dense_zeros_end"() noexcept
     void dense_scale_f32 "fsl_dense_scale_f32"(float *x, Py_ssize_t n, double factor, const float *next_row) noexcept
     void dense_scale_f64 "fsl_dense_scale_f64"(double *x, Py_ssize_t n, double factor,
                                                const double *next_row) noexcept

@@ -9,7 +9,7 @@ from fastseqloss._kernels.codes cimport LOGITS
 from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, load, store
 from fastseqloss._kernels.simd.rows cimport load_max, row_exp
 from fastseqloss._kernels.simd.softmax cimport exp64
-from fastseqloss._kernels.transducer.dense cimport dense_scale
+from fastseqloss._kernels.transducer.dense cimport dense_scale, dense_zeros, dense_zeros_end
 from fastseqloss._kernels.transducer.nodes cimport (
     Problem, Sequence, first_lattice_column, first_scored_column, last_lattice_column, position,
 )
@@ -18,14 +18,17 @@ from fastseqloss._kernels.transducer.nodes cimport (
 # ---- rows -----------------------------------------------------------------------------------
 
 cdef inline void put_zeros(const Problem *p, char *g) noexcept nogil:
-    memset(g, 0, p.n_classes * p.size)
+    if p.streams:
+        dense_zeros(g, p.n_classes * p.size)
+    else:
+        memset(g, 0, p.n_classes * p.size)
 
 
 cdef inline void put_arcs(const Problem *p, char *g, double blank_slope, Py_ssize_t label, double label_slope,
                           floating tag) noexcept nogil:
     """Row of the gradient with respect to log-probabilities or probabilities: only the arcs' classes count."""
     cdef floating at_blank = <floating> blank_slope, at_label = <floating> label_slope
-    put_zeros(p, g)
+    memset(g, 0, p.n_classes * p.size)
     store(p.x.kind, &at_blank, 1, 1, g + p.blank * p.size, p.size)
     if label >= 0:
         store(p.x.kind, &at_label, 1, 1, g + label * p.size, p.size)
@@ -120,6 +123,8 @@ cdef inline void close_frames(const Problem *p, const Sequence *s, double scale,
                 label = s.labels[u] if u < s.n_labels else -1
                 close_row(p, s, scale, label_factor, position(p, s, t, u), label, x, g, buffer)
             x, g = x + x_step, g + g_step
+    if p.streams:
+        dense_zeros_end()
 
 
 cdef inline void put_occupancies(const Problem *p, const Sequence *s, double *blank, double *label) noexcept nogil:

@@ -41,8 +41,12 @@ from fastseqloss._kernels.transducer.nodes cimport (
 cdef enum:
     SMALL = 1 << 22           # most elements of a sequence that is processed in one piece
     PIECE = 1 << 16           # elements of the frames that a worker takes at once
+    LINE_FRAMES = 8           # frames whose nodes share cache lines: a piece has as many if these have at most
+    LARGE_PIECE = 1 << 19     # elements, and if a dense pass of a sequence has at least
+    FEW_PIECES = 4            # pieces for each worker
     LEAD = 2                  # pieces for each worker of the next sequence that precede the second pass of a sequence
     SHARED = 3                # sequences in progress whose frames workers share
+    CACHE = 1 << 26           # bytes of a gradient that caches do not hold
     AHEAD = 512               # elements of the gradient from the row in progress to the one that is prefetched
     CROWD = 16                # least number of small sequences per worker for processing them one by one
 
@@ -301,8 +305,10 @@ cdef Status run_one_by_one(const Batch *a, int num_threads) noexcept nogil:
 
 
 cdef void lay_out_shares(Batch *a, int num_threads) noexcept nogil:
+    cdef Py_ssize_t frame = a.problem.width * a.problem.n_classes
     a.n_shared = min(a.n, SHARED) if num_threads > 1 else 1
-    a.step = max(1, PIECE // (a.problem.width * a.problem.n_classes))
+    a.step = min(LINE_FRAMES, LARGE_PIECE // frame, a.problem.n_frames // (FEW_PIECES * num_threads))
+    a.step = max(1, PIECE // frame, a.step)
     a.pieces = (a.problem.n_frames + a.step - 1) // a.step
     a.lead = min(a.pieces, LEAD * num_threads) if num_threads > 1 else 0
 
@@ -348,6 +354,7 @@ cdef void open_batch(Batch *batch, Held *held, object scores, int kind, object g
     p.x = hold(held, scores, kind, False)
     p.size = held.buffers[0].itemsize
     p.g = hold(held, grad, kind, True)
+    p.streams = grad is not None and held.buffers[1].len > CACHE
     p.input, p.blank = <Input> input_kind, blank
     p.native = kind == FLOAT32 or kind == FLOAT64
     p.real = sizeof(double) if kind == FLOAT64 else sizeof(float)

@@ -50,6 +50,7 @@ cdef struct Problem:
     bint hat, modified
     bint native                            # float32 or float64: scores are read and written in place
     bint keep                              # exponentials of logits are kept in g
+    bint streams                           # the gradient is larger than the caches
     Py_ssize_t size                        # bytes of a score
     size_t real                            # bytes of a number of the arithmetic: float32 for half precision
     Py_ssize_t n_frames, width, n_classes  # frames, columns of a frame and classes, padding included
