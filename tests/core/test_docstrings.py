@@ -38,6 +38,9 @@ OTHER_MEANINGS = {
     ("soft_dtw", "grad_out"): {"soft_dtw_cost"},
     ("soft_dtw", "lengths_x"): {"soft_dtw_cost"},
     ("soft_dtw", "lengths_y"): {"soft_dtw_cost"},
+    **{("torch", name): {"forced_align"} for name in ("log_probs", "targets", "input_lengths", "target_lengths")},
+    ("torch", "blank"): {"forced_align", "merge_tokens"},
+    ("torch", "reduction"): {"cross_entropy", "forward"},
 }
 
 
