@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -29,7 +30,8 @@ def outside_graphs(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return call
 
 
-_RECENT = torch.__version__ >= (2, 13)
+# A text: the documentation is built beside a stand-in for PyTorch.
+_RECENT = tuple(map(int, re.findall(r"\d+", str(torch.__version__))[:2])) >= (2, 13)
 
 
 def traceable(function: Callable[_P, _R]) -> Callable[_P, _R]:
