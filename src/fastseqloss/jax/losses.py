@@ -1,4 +1,4 @@
-"""Losses with the arguments of the NumPy functions; `losses.pyi` has their types."""
+"""Every loss of the table, of arrays of JAX."""
 
 from .._adapters.table import LOSSES
 from .functions import function_of
