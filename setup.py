@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from Cython.Build import cythonize
+from Cython.Compiler import Options
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
@@ -119,6 +120,8 @@ USES_OPENMP = "#include <omp.h>\nint main(void) { return omp_get_max_threads() <
 ARCH = ["-arch", TARGET] if MACOS else []  # takes the place of those that Python itself was built for
 FLAGS += ARCH
 LINK = ARCH if MSVC else [*ARCH, "-pthread"]
+
+Options.docstrings = False  # of kernels: they are for readers of the sources, and take 1 % of a wheel
 
 DIRECTIVES = {
     "language_level": 3,
