@@ -1,6 +1,8 @@
 """Arguments of every loss that the adapters of PyTorch and JAX make from their table, as NumPy arrays."""
 
+import doctest
 import inspect
+import re
 from collections.abc import Iterator
 from functools import cache
 
@@ -67,6 +69,33 @@ def variants(row: Loss) -> Iterator[dict]:
             width = given[row.scores[0]].shape[-1]
             values = np.linspace(0.3, 0.7, width)
             yield given | {name: (1 - np.eye(width)) * values if name == "cost" else values}
+
+
+def batch_of_one(row: Loss) -> dict:
+    """Arguments of a loss, of the first sequence alone."""
+    given = arguments(row)
+    return {name: value[:1] if name not in (*row.shared, *row.static) and np.ndim(value) else value
+            for name, value in given.items()}  # fmt: skip
+
+
+def assert_described(row: Loss, function) -> None:
+    """The function of an adapter has the signature, and a docstring, of the NumPy function; its example runs."""
+    numpys = inspect.signature(row.function).parameters
+    ours = inspect.signature(function).parameters
+    assert [name for name in numpys if name not in ("return_grad", "grad_out", "with_respect_to")] == list(ours)
+    for name, parameter in ours.items():
+        assert (parameter.kind, parameter.default) == (numpys[name].kind, numpys[name].default)
+    text = function.__doc__
+    for word in ("return_grad", "grad_out", "with_respect_to", "ndarray", "array_like"):
+        assert word not in text
+    assert all(name in text for name in ours)
+    differentiated = next(line for line in text.splitlines() if "Differentiable with respect to" in line)
+    named = [*row.scores, "targets"] if row.by_targets else row.scores
+    assert re.findall("`(.*?)`", differentiated) == [*named]
+    assert "`set_num_threads`" not in text  # which PyTorch has, too
+    test = doctest.DocTestParser().get_doctest(text, {}, row.name, None, None)
+    assert test.examples
+    assert doctest.DocTestRunner(verbose=False).run(test).failed == 0
 
 
 def numpy_answer(row: Loss, given: dict, **options):

@@ -1,7 +1,5 @@
 """Losses of the table as functions of JAX arrays: values, gradients and errors of the NumPy functions."""
 
-import doctest
-import inspect
 from functools import partial
 
 import numpy as np
@@ -11,6 +9,8 @@ pytestmark = pytest.mark.peers
 
 from adapter_cases import (  # noqa: E402
     arguments,
+    assert_described,
+    batch_of_one,
     differentiable,
     every_loss,
     every_loss_by_targets,
@@ -242,9 +242,7 @@ def test_masks_and_lengths(row):
             assert function(**given | {"mask": mask}) == expected
             with pytest.raises(AT_RUN_TIME, match=r"mask\[0, 0\] is 2; allowed: 0 and 1"):
                 jax.block_until_ready(function(**given | {"mask": 2 * mask}))
-    given = arguments(row)
-    one = {name: value[:1] if name not in (*row.shared, *row.static) and np.ndim(value) else value
-           for name, value in given.items()}  # fmt: skip
+    one = batch_of_one(row)
     expected = function(**one)
     for name in row.per_sequence & one.keys():
         for value in (jnp.asarray(one[name][0]), int(one[name][0])):
@@ -264,19 +262,7 @@ def test_numbers_are_not_rounded(row):
 
 @every_loss
 def test_signature_and_docstring(row):
-    function = getattr(fsj, row.name)
-    numpys = inspect.signature(row.function).parameters
-    ours = inspect.signature(function).parameters
-    assert [name for name in numpys if name not in ("return_grad", "grad_out", "with_respect_to")] == list(ours)
-    for name, parameter in ours.items():
-        assert (parameter.kind, parameter.default) == (numpys[name].kind, numpys[name].default)
-    text = function.__doc__
-    for word in ("return_grad", "grad_out", "with_respect_to", "ndarray", "array_like"):
-        assert word not in text
-    assert all(name in text for name in ours)
-    test = doctest.DocTestParser().get_doctest(text, {}, row.name, None, None)
-    assert test.examples
-    assert doctest.DocTestRunner(verbose=False).run(test).failed == 0
+    assert_described(row, getattr(fsj, row.name))
 
 
 def test_forms_of_clip():

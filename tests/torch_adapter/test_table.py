@@ -1,8 +1,5 @@
 """Losses of the table as functions of tensors: values, gradients and errors of the NumPy functions."""
 
-import doctest
-import inspect
-import re
 from functools import partial
 
 import numpy as np
@@ -14,6 +11,8 @@ torch = pytest.importorskip("torch", reason="the extra `peers` installs it")
 import fastseqloss.torch as fst  # noqa: E402
 from adapter_cases import (  # noqa: E402
     arguments,
+    assert_described,
+    batch_of_one,
     differentiable,
     every_loss,
     every_loss_by_targets,
@@ -241,9 +240,7 @@ def test_masks_and_lengths(row):
             assert torch.equal(function(**changed), expected)
             with pytest.raises(ValueError, match=r"mask\[0, 0\] is 2; allowed: 0 and 1"):
                 function(**changed | {"mask": 2 * torch.from_numpy(mask).to(dtype)})
-    given = arguments(row)
-    one = {name: value[:1] if name not in (*row.shared, *row.static) and np.ndim(value) else value
-           for name, value in given.items()}  # fmt: skip
+    one = batch_of_one(row)
     expected = function(**tensors(row, one))
     for name in row.per_sequence & one.keys():
         for value in (torch.tensor(one[name][0]), int(one[name][0])):
@@ -252,23 +249,7 @@ def test_masks_and_lengths(row):
 
 @every_loss
 def test_signature_and_docstring(row):
-    function = getattr(fst, row.name)
-    numpys = inspect.signature(row.function).parameters
-    ours = inspect.signature(function).parameters
-    assert [name for name in numpys if name not in ("return_grad", "grad_out", "with_respect_to")] == list(ours)
-    for name, parameter in ours.items():
-        assert (parameter.kind, parameter.default) == (numpys[name].kind, numpys[name].default)
-    text = function.__doc__
-    for word in ("return_grad", "grad_out", "with_respect_to", "ndarray", "array_like"):
-        assert word not in text
-    assert all(name in text for name in ours)
-    differentiated = next(line for line in text.splitlines() if "Differentiable with respect to" in line)
-    named = [*row.scores, "targets"] if row.by_targets else row.scores
-    assert re.findall("`(.*?)`", differentiated) == [*named]
-    assert "`set_num_threads`" not in text  # which PyTorch has, too
-    test = doctest.DocTestParser().get_doctest(text, {}, row.name, None, None)
-    assert test.examples
-    assert doctest.DocTestRunner(verbose=False).run(test).failed == 0
+    assert_described(row, getattr(fst, row.name))
 
 
 @every_loss

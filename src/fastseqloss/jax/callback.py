@@ -103,7 +103,7 @@ class HostLoss:
     def _compute(self, **arguments: Any) -> Any:
         """Return what the function returns for these arguments, and the options for all others."""
         module, name = self._place
-        return getattr(sys.modules[module], name)(**{**arguments, **self._named_options, **arguments})
+        return getattr(sys.modules[module], name)(**{**self._named_options, **arguments})
 
     def _ndim(self, name: str) -> int:
         return self._own_ndims[self.given.index(name)]

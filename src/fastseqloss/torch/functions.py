@@ -34,9 +34,6 @@ RuntimeError
 def function_of(row: Row) -> Callable[..., Tensor]:
     """Return the function of tensors of a loss, with the signature and the docstring that the table gives it."""
     bound = row.binder()
-    # Known now, because `torch.compile` cannot trace the lock of a cached property.
-    assert row.required <= row.parameters.keys() >= row.arrays
-    assert row.reductions
 
     def call(*args: Any, **kwargs: Any) -> Tensor:
         return _loss(row, *bound(args, kwargs))

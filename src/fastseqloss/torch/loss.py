@@ -68,7 +68,7 @@ class Loss:
 
     def differentiated(self, scores: Tensors, wide: bool = False) -> tuple[Any, Arrays]:
         """Return the loss and its gradients by scores, batch first, in the dtype of gradients; float64 if `wide`."""
-        converted = [None if x is None else x.detach().to(torch.float64 if wide else DTYPES[x.dtype]) for x in scores]
+        converted = _converted(scores, wide)
         arrays = self.arrays(converted)
         first: Any = converted[0]
         # A copy of the only scores may be overwritten by their gradient.
@@ -87,6 +87,11 @@ class Loss:
             shape[0], shape[1] = shape[1], shape[0]
         each = shape[: len(shape) - self.core_ndim]
         return torch.Size(each[:1] if reduction == "per_sequence" else each)
+
+
+def _converted(scores: Tensors, wide: bool = False) -> list[Tensor | None]:
+    """Return scores in the dtype of their gradients; float64 if `wide`."""
+    return [None if x is None else x.detach().to(torch.float64 if wide else DTYPES[x.dtype]) for x in scores]
 
 
 def as_loss(loss: Any, dtype: torch.dtype) -> Tensor:
@@ -144,8 +149,7 @@ def needs_float64(cotangents: NDArray[Any] | None) -> bool:
 
 def late_gradients(loss: Loss, scores: Tensors, cotangents: NDArray[Any]) -> list[Any]:
     """Return the gradients of the sum of the losses [B] times `cotangents` [B]."""
-    wide = [None if score is None else score.detach().to(DTYPES[score.dtype]) for score in scores]
-    arrays = crf_gradients(loss.bound(loss.arrays(wide)), cotangents.astype(np.float64))
+    arrays = crf_gradients(loss.bound(loss.arrays(_converted(scores))), cotangents.astype(np.float64))
     return as_gradients(loss, arrays)
 
 
@@ -156,6 +160,5 @@ def late_tangents(loss: Loss, scores: Tensors, tangents: Tensors) -> Tensor:
         raise RuntimeError(
             "crf_loss with reduction='none' has no batched tangents; allowed: one for each of the scores"
         )
-    wide = [None if score is None else score.detach().to(DTYPES[score.dtype]) for score in scores]
     first: Any = scores[0]
-    return as_loss(crf_tangents(loss.bound(loss.arrays(wide)), arrays), first.dtype)
+    return as_loss(crf_tangents(loss.bound(loss.arrays(_converted(scores))), arrays), first.dtype)
