@@ -14,7 +14,7 @@ from torch.autograd import forward_ad
 
 from .._core.foreign import as_numpy
 from .._core.threads import requested_threads
-from .tracing import is_traced
+from .tracing import is_traced, is_transformed
 
 DTYPES = {  # of scores: of their losses, and of their gradients before the cotangent scales them
     torch.float32: torch.float32,
@@ -101,7 +101,16 @@ def as_option(name: str, value: Any) -> Any:
 
 def is_distribution(name: str, value: Any) -> bool:
     """Return True for distributions over classes, which have the size of the scores and are not copied."""
-    return name == "targets" and isinstance(value, Tensor) and value.is_floating_point()
+    return name in ("target", "targets") and isinstance(value, Tensor) and value.is_floating_point()
+
+
+def is_differentiated(value: Any) -> bool:
+    """Return True for a tensor with a gradient or a tangent."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        return False
+    if is_transformed():  # by which of its arguments is not known yet
+        return True
+    return (value.requires_grad and torch.is_grad_enabled()) or has_tangent(value)
 
 
 def has_tangent(tensor: Tensor | None) -> bool:

@@ -40,6 +40,11 @@ class Loss:
     late: bool = False  # the gradient needs the cotangent of each loss [B], known in the backward pass
     core_ndim: int | None = None
 
+    @property
+    def name(self) -> str:
+        """The name of the loss in messages."""
+        return self.function.__name__.removeprefix("_")
+
     def bound(self, arrays: Arrays) -> partial[Any]:
         """Return the loss of these scores, to be called."""
         return partial(self.function, arrays[0], **self._keywords(arrays))
@@ -81,7 +86,7 @@ class Loss:
         if reduction not in ("none", "per_sequence"):
             return torch.Size(())
         if self.core_ndim is None:
-            raise NotImplementedError(f"{self.function.__name__} has no shape for reduction={reduction!r}")
+            raise NotImplementedError(f"{self.name} has no shape for reduction={reduction!r}")
         shape = list(first.shape)
         if self.swapped:
             shape[0], shape[1] = shape[1], shape[0]
@@ -158,7 +163,7 @@ def late_tangents(loss: Loss, scores: Tensors, tangents: Tensors) -> Tensor:
     arrays = [None if tangent is None else as_numbers(tangent.to(torch.float64)) for tangent in tangents]
     if any(array is None and tangent is not None for array, tangent in zip(arrays, tangents, strict=True)):
         raise RuntimeError(
-            "crf_loss with reduction='none' has no batched tangents; allowed: one for each of the scores"
+            f"{loss.name} with reduction='none' has no batched tangents; allowed: one for each of the scores"
         )
     first: Any = scores[0]
     return as_loss(crf_tangents(loss.bound(loss.arrays(_converted(scores))), arrays), first.dtype)
