@@ -12,7 +12,7 @@ from .._core.messages import indexed
 from .._core.options import as_integer, choice
 from .._core.steps import as_class_weight
 from ..steps.classification import softmax_cross_entropy
-from .arguments import is_differentiated
+from .arguments import check_tensor, is_differentiated
 from .autograd import Loss, apply, check_scores, threads
 from .scripting import Unscriptable
 from .tracing import traceable
@@ -131,6 +131,7 @@ def cross_entropy(
     scores: dict[str, Tensor] = {"input": input}
     constants = {"target": target, "weight": weight}
     if is_differentiated(target):
+        check_scores("target", target)
         scores["target"] = target
         del constants["target"]
         options["with_respect_to"] = ("logits", "targets") if is_differentiated(input) else ("targets",)
@@ -168,6 +169,8 @@ class CrossEntropyLoss(Unscriptable, torch.nn.CrossEntropyLoss):
         label_smoothing: float = 0.0,
     ) -> None:
         _refuse_deprecated(size_average, reduce)
+        if weight is not None:
+            check_tensor("weight", weight)
         super().__init__(weight, None, ignore_index, None, reduction, label_smoothing)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -197,8 +200,7 @@ def _is_distribution(target: Any, shape: tuple[int, ...]) -> bool:
     """Return True for distributions, False for classes; check shape and dtype beside logits of this shape."""
     if not shape or shape[min(1, len(shape) - 1)] == 0:
         raise ValueError(f"input has shape {shape}; allowed: [C], [N, C] or [N, C, d1, ...], C at least 1")
-    if not isinstance(target, Tensor):
-        raise TypeError(f"target must be a tensor, got {type(target).__name__}")
+    check_tensor("target", target)
     if target.dtype == torch.bool or target.is_complex():
         raise TypeError(f"target has dtype {target.dtype}; allowed: integers for classes, floats for distributions")
     distributions = target.is_floating_point()
@@ -219,7 +221,7 @@ def _cross_entropy(logits: Any, *, target: Any, weight: Any, ignore_index: int, 
         n_classes = logits.shape[-1]
         if weight is not None:
             as_class_weight(weight, n_classes, "weight")
-        _check_target(target, n_classes, ignore_index)
+        _check_target(target, n_classes, as_integer("ignore_index", ignore_index))
         raise
 
 
@@ -230,7 +232,8 @@ def _check_target(target: Any, n_classes: int, ignore_index: int) -> None:
         allowed = f"0 to {n_classes - 1}, or {ignore_index}, which is ignore_index"
     else:
         target = np.moveaxis(target, -1, min(1, target.ndim - 1))
-        numbers = target.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # of NaN
+            numbers = target.astype(np.float64)
         bad, allowed = np.isinf(numbers) | (numbers < 0), "finite, 0 or more"
     if bad.any():
         first = tuple(np.argwhere(bad)[0].tolist())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from .._core.foreign import as_numpy
 from .._core.options import as_integer, choice, flag
 from ..crf.decoding import crf_decode
 from ..crf.loss import crf_loss
+from .arguments import check_tensor
 from .autograd import Loss, apply, check_scores, threads
 from .scripting import Unscriptable
 from .tracing import outside_graphs, traceable
@@ -81,9 +83,12 @@ class CRF(Unscriptable, torch.nn.Module):
         super().__init__()
         self.num_tags = as_integer("num_tags", num_tags)
         self.batch_first = flag("batch_first", batch_first)
-        self.start_transitions = torch.nn.Parameter(torch.empty(self.num_tags))
-        self.end_transitions = torch.nn.Parameter(torch.empty(self.num_tags))
-        self.transitions = torch.nn.Parameter(torch.empty(self.num_tags, self.num_tags))
+        try:
+            self.start_transitions = torch.nn.Parameter(torch.empty(self.num_tags))
+            self.end_transitions = torch.nn.Parameter(torch.empty(self.num_tags))
+            self.transitions = torch.nn.Parameter(torch.empty(self.num_tags, self.num_tags))
+        except (RuntimeError, TypeError) as error:  # of more elements than PyTorch can count
+            raise MemoryError(f"num_tags is {num_tags}: no memory holds their transitions") from error
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -129,11 +134,7 @@ class CRF(Unscriptable, torch.nn.Module):
         """
         choice("reduction", reduction, _REDUCTIONS)
         self._check_shapes(emissions, tags=tags, mask=mask)
-        loss = self._loss(emissions, tags, mask, "sum" if reduction == "token_mean" else reduction)
-        if reduction != "token_mean":
-            return -loss
-        steps = max(tags.numel(), 1) if mask is None else mask.sum().clamp(min=1)
-        return -loss / steps
+        return -self._loss(emissions, tags, mask, reduction)
 
     @traceable
     def _loss(self, emissions: Tensor, tags: Tensor, mask: Tensor | None, reduction: str) -> Tensor:
@@ -200,8 +201,7 @@ class CRF(Unscriptable, torch.nn.Module):
         for name, value in others.items():
             if value is None and name == "mask":
                 continue
-            if not isinstance(value, Tensor):
-                raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+            check_tensor(name, value)
             if tuple(value.shape) != shape[:2]:
                 raise ValueError(f"{name} has shape {tuple(value.shape)}; allowed: {shape[:2]}, as in emissions")
 
@@ -211,11 +211,22 @@ class CRF(Unscriptable, torch.nn.Module):
 
 
 def _crf_loss(
-    emissions: Any, *, start_transitions: Any, end_transitions: Any, batch_first: bool, **arguments: Any
+    emissions: Any,
+    *,
+    tags: Any,
+    mask: Any,
+    start_transitions: Any,
+    end_transitions: Any,
+    batch_first: bool,
+    reduction: Any,
+    **arguments: Any,
 ) -> Any:
     """Return the loss of arrays, batch first, with the names and positions of the tensors in errors."""
+    if reduction == "token_mean":
+        reduction, arguments["normalizer"] = "sum", max(np.size(tags) if mask is None else np.count_nonzero(mask), 1)
+    arguments |= {"start": start_transitions, "end": end_transitions, "reduction": reduction}
     try:
-        return crf_loss(emissions, start=start_transitions, end=end_transitions, **arguments)
+        return crf_loss(emissions, tags, mask=mask, **arguments)
     except (ValueError, TypeError) as error:
         raise _in_own_terms(error, batch_first) from None
 

@@ -49,12 +49,12 @@ def _loss(row: Row, scores: dict[str, Any], constants: dict[str, Any], options: 
     first = scores[row.scores[0]]
     check_scores(row.scores[0], first)
     row.check_reduction(options["reduction"])
-    for name, value in scores.items():
-        if value is not None or name in row.required:
-            check_scores(name, value)
     if row.by_targets and is_differentiated(constants["targets"]):
         scores["targets"] = constants.pop("targets")
         options["with_respect_to"] = tuple(name for name, value in scores.items() if is_differentiated(value))
+    for name, value in scores.items():
+        if value is not None or name in row.required:
+            check_scores(name, value)
     constants |= {name: options.pop(name) for name in row.static}  # copied, if the gradient is computed later
     late = row.shares_scores and options["reduction"] == "none" and first.ndim != row.axes
     options["num_threads"] = threads(options["num_threads"])

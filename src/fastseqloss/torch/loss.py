@@ -73,7 +73,7 @@ class Loss:
 
     def differentiated(self, scores: Tensors, wide: bool = False) -> tuple[Any, Arrays]:
         """Return the loss and its gradients by scores, batch first, in the dtype of gradients; float64 if `wide`."""
-        converted = _converted(scores, wide)
+        converted = _converted(self, scores, wide)
         arrays = self.arrays(converted)
         first: Any = converted[0]
         # A copy of the only scores may be overwritten by their gradient.
@@ -94,9 +94,16 @@ class Loss:
         return torch.Size(each[:1] if reduction == "per_sequence" else each)
 
 
-def _converted(scores: Tensors, wide: bool = False) -> list[Tensor | None]:
+def _converted(loss: Loss, scores: Tensors, wide: bool = False) -> list[Tensor | None]:
     """Return scores in the dtype of their gradients; float64 if `wide`."""
-    return [None if x is None else x.detach().to(torch.float64 if wide else DTYPES[x.dtype]) for x in scores]
+    converted: list[Tensor | None] = []
+    for name, x in zip(loss.names, scores, strict=True):
+        try:
+            converted.append(None if x is None else x.detach().to(torch.float64 if wide else DTYPES[x.dtype]))
+        except RuntimeError as error:
+            shape = tuple(x.shape)  # type: ignore[union-attr]
+            raise MemoryError(f"{name} has shape {shape}: no memory holds a copy of it") from error
+    return converted
 
 
 def as_loss(loss: Any, dtype: torch.dtype) -> Tensor:
@@ -154,7 +161,7 @@ def needs_float64(cotangents: NDArray[Any] | None) -> bool:
 
 def late_gradients(loss: Loss, scores: Tensors, cotangents: NDArray[Any]) -> list[Any]:
     """Return the gradients of the sum of the losses [B] times `cotangents` [B]."""
-    arrays = crf_gradients(loss.bound(loss.arrays(_converted(scores))), cotangents.astype(np.float64))
+    arrays = crf_gradients(loss.bound(loss.arrays(_converted(loss, scores))), cotangents.astype(np.float64))
     return as_gradients(loss, arrays)
 
 
@@ -166,4 +173,4 @@ def late_tangents(loss: Loss, scores: Tensors, tangents: Tensors) -> Tensor:
             f"{loss.name} with reduction='none' has no batched tangents; allowed: one for each of the scores"
         )
     first: Any = scores[0]
-    return as_loss(crf_tangents(loss.bound(loss.arrays(_converted(scores))), arrays), first.dtype)
+    return as_loss(crf_tangents(loss.bound(loss.arrays(_converted(loss, scores))), arrays), first.dtype)
