@@ -215,7 +215,7 @@ class CRF(Terms):
         token_mean = reduction == "token_mean"
         if not token_mean:
             return -fsl.crf_loss(**arrays, **own, reduction=reduction)
-        mask = np.ones_like(arrays["tags"]) if arrays["mask"] is None else arrays["mask"]
+        mask = np.ones(arrays["tags"].shape, bool) if arrays["mask"] is None else arrays["mask"]
         return -fsl.crf_loss(**arrays, **own, reduction="sum", normalizer=max(int(mask.sum()), 1))
 
 

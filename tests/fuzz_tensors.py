@@ -63,14 +63,16 @@ def tensor_alone(random, value: np.ndarray) -> torch.Tensor:
 
 def strange(random, x: np.ndarray) -> Any:
     """A tensor that is not as others, or something else instead."""
+    huge = [size for size in fuzz_values.HUGE if size >= 2**33]  # fewer numbers fit in memory, and take long
     tensor = as_tensor(x) if x.dtype.kind in "iufbV" else torch.zeros(2)
     return random.choice((
         lambda: tensor.to_sparse(), lambda: tensor.to("meta"), lambda: tensor.double().requires_grad_(),
         lambda: tensor.to(torch.complex64), lambda: torch._neg_view(tensor.double()),
         lambda: tensor.to(torch.float8_e5m2),
         lambda: torch.nn.Parameter(tensor.float()), lambda: tensor.float().to_mkldnn(), lambda: tensor[None],
-        lambda: tensor.reshape(-1)[:1].expand(2**40, *tensor.shape), lambda: torch.zeros(1, dtype=tensor.dtype).expand(
-            [random.choice((2**31, 2**40, n)) for n in tensor.shape]),
+        lambda: tensor.reshape(-1)[:1].expand(random.choice(huge), *tensor.shape),
+        lambda: torch.zeros(1, dtype=tensor.dtype).expand(
+            [random.choice((random.choice(huge), n)) for n in tensor.shape]),
         lambda: torch.quantize_per_tensor(tensor.float(), 0.1, 0, torch.quint8),
         lambda: torch.nested.nested_tensor([tensor.float(), tensor.float()]), lambda: tensor.to(torch.complex64).conj(),
         lambda: tensor.to(random.choice((torch.int8, torch.uint8, torch.bool, torch.half, torch.bfloat16, torch.long))),

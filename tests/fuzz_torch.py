@@ -82,7 +82,7 @@ class TorchCall(Judged):
             raise AssertionError("no error within a transform")
 
     def _assert_loss(self, loss: torch.Tensor, wanted: Any = None) -> None:
-        """To the bit, but half precision becomes float32 for a gradient, and a softmax of float32 has its own kernels."""
+        """To the bit; but half precision becomes float32 for a gradient, and softmax has kernels for float32 alone."""
         wanted = self.terms.sign * self.problem.loss() if wanted is None else wanted
         half = self.first.dtype in (torch.float16, torch.bfloat16)
         rounding = torch.finfo(torch.float32).eps if half and loss.requires_grad else 0.0

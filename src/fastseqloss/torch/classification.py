@@ -12,7 +12,7 @@ from .._core.messages import indexed
 from .._core.options import as_integer, choice
 from .._core.steps import as_class_weight
 from ..steps.classification import softmax_cross_entropy
-from .arguments import check_tensor, is_differentiated
+from .arguments import as_option, check_tensor, is_differentiated
 from .autograd import Loss, apply, check_scores, threads
 from .scripting import Unscriptable
 from .tracing import traceable
@@ -115,7 +115,7 @@ def cross_entropy(
     check_scores("input", input)
     choice("reduction", reduction, _REDUCTIONS)
     distributions = _is_distribution(target, tuple(input.shape))
-    if distributions and as_integer("ignore_index", ignore_index) >= 0:
+    if distributions and as_integer("ignore_index", as_option("ignore_index", ignore_index)) >= 0:
         raise ValueError(
             f"ignore_index is {ignore_index}, but it does not apply to a target of distributions; allowed: negative "
             "integers, which have no effect"

@@ -23,9 +23,7 @@ from .tracing import outside_graphs
 def apply(loss: Loss, scores: Tensors) -> Tensor:
     """Return the loss of scores."""
     for name, value in (*zip(loss.names, scores, strict=True), *loss.constants.items(), *loss.options.items()):
-        if (
-            isinstance(value, Tensor) and value.device.type == "meta"
-        ):  # for which operators have a result, without numbers
+        if isinstance(value, Tensor) and value.device.type == "meta":  # operators make losses of these without numbers
             raise elsewhere(name, value)
     described = describe(loss, scores, [True for score in scores if score is not None])
     call = _Call(described.description, described.integers, described.floats, len(described.scores))
