@@ -23,7 +23,7 @@ def ctc_arguments(**changed):
     (TypeError, r"log_probs has dtype torch\.int64; allowed: torch", {"log_probs": torch.ones(T, B, V).long()}),
     (TypeError, "log_probs must be a tensor, got ndarray", {"log_probs": np.zeros((T, B, V))}),
     (TypeError, "log_probs is on device 'meta'", {"log_probs": torch.ones(T, B, V, device="meta")}),
-    (TypeError, "log_probs is not a tensor that NumPy can see", {"log_probs": torch.ones(T, B, V).to_sparse()}),
+    (TypeError, r"log_probs has layout torch\.sparse_coo; allowed: torch\.strided", {"log_probs": torch.ones(T, B, V).to_sparse()}),
     (ValueError, r"log_probs has shape \(1, 12, 4, 6\); allowed: \[T, B, V\]", {"log_probs": logits((1, T, B, V))}),
     (ValueError, r"input_lengths\[0\] is 13; allowed: 0 to 12", {"input_lengths": [13, 1, 1, 1]}),
     (ValueError, r"input_lengths\[1\] is -1; allowed: 0 to 12", {"input_lengths": [1, -1, 1, 1]}),
@@ -52,7 +52,7 @@ def ctc_arguments(**changed):
     (ValueError, r"reduction is .*; allowed: 'none'", {"reduction": np.array(["mean", "sum"])}),
     (TypeError, "zero_infinity must be a bool, got ndarray", {"zero_infinity": np.zeros(2, bool)}),
     (TypeError, "zero_infinity must be a bool, got Tensor", {"zero_infinity": torch.zeros(2)}),
-    (TypeError, "log_probs is not a tensor that NumPy can see",
+    (TypeError, r"log_probs has layout torch\.sparse_coo; allowed: torch\.strided",
      {"log_probs": torch.ones(T, B, V).bfloat16().to_sparse()}),
 ])  # fmt: skip
 def test_ctc_errors(error, message, changed):
