@@ -31,7 +31,8 @@ from fuzz_judge import Violation, attempt
 from processes import use_threads
 
 ADAPTERS = (
-    "torch.CTCLoss", "torch.ctc_loss", "torch.ctc_loss_from_logits", "jax.ctc_loss",
+    "torch.CRF", "torch.CTCLoss", "torch.CrossEntropyLoss", "torch.cross_entropy", "torch.ctc_loss",
+    "torch.ctc_loss_from_logits", "torch.forced_align", "torch.merge_tokens", "jax.ctc_loss",
     *(f"{module}.{name}" for module in ("torch", "jax") for name in LOSSES),
 )  # fmt: skip
 RECURRENT = tuple(f"recurrent.{name}" for name in fsl.recurrent.__all__)

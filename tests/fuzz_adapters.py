@@ -94,8 +94,8 @@ def assert_loss(found: np.ndarray, wanted: Any, half: bool, rtol: float = 0.0) -
     dtype = np.dtype(np.float32 if half else np.float64)
     assert found.dtype == dtype, f"loss of dtype {found.dtype}, not {dtype}"
     assert found.shape == np.shape(wanted), f"loss of shape {found.shape}, not {np.shape(wanted)}"
-    wanted = np.asarray(wanted).astype(dtype)
     with np.errstate(invalid="ignore", over="ignore"):
+        wanted = np.asarray(wanted).astype(dtype)
         good = (found == wanted) | (np.isnan(found) & np.isnan(wanted))
         good |= np.abs(found - wanted) <= rtol * np.maximum(1, np.abs(wanted))
     assert good.all(), f"loss {found[~good][:3]}, not {wanted[~good][:3]}"

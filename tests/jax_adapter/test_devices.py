@@ -185,14 +185,47 @@ for name, loss in losses.items():
         close(jax.jit(outside)(w, a, *data), want[0], name)
         close(jax.jit(jax.value_and_grad(outside, (0, 1, 2)))(w, a, *data), want, name)
         close(jax.jit(inside)(w, a, *data), want, name)
+    parts = [array.reshape(4, 2, *array.shape[1:]) for array in data]
+    each = jax.pmap(jax.value_and_grad(plain, (0, 1, 2)), in_axes=(None, None, 0, 0, 0, 0))(w, a, *parts)
+    alone = [jax.value_and_grad(plain, (0, 1, 2))(w, a, *[part[d] for part in parts]) for d in range(4)]
+    close(each, jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone), name)
     sharded = [jax.device_put(array, NamedSharding(meshes[0], P("d"))) for array in data]
     close(jax.jit(jax.value_and_grad(plain, (0, 1, 2)))(w, a, *sharded), want, name)
 """
 
 
 def test_sharded():
-    """Inside `shard_map` with its checks, differentiated outside and inside of it; and compiled for several devices."""
+    """Inside `shard_map` with its checks, differentiated outside and inside of it; by `pmap`; for several devices."""
     run_child(SHARDED, XLA_FLAGS="--xla_force_host_platform_device_count=4")
+
+
+# Scores of 192 MB, and what a compiled gradient adds to them.
+MEMORY = """
+import resource, sys
+import jax, jax.numpy as jnp, numpy as np
+import fastseqloss.jax as fsj
+labels, targets = np.tile(np.arange(1, 21), (64, 1)), np.zeros((64, 150), int)
+step = jax.jit(jax.value_and_grad({loss}))
+step(jnp.zeros((64, 150, 50)))
+x = jnp.zeros((64, 150, 5000)).block_until_ready()
+compiled = step.lower(x).compile()
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+before = peak()
+jax.block_until_ready(compiled(x))
+assert x.nbytes <= peak() - before < 1.1 * x.nbytes, (peak() - before) / x.nbytes
+"""
+
+
+@pytest.mark.parametrize("loss", [
+    "lambda x: 0.5 * fsj.ctc_loss_with_lengths(x, labels)",
+    "lambda x: (jnp.arange(64) * fsj.ctc_loss_with_lengths(x, labels, reduction='none')).sum()",
+    "lambda x: fsj.softmax_cross_entropy(x, targets)",
+    "lambda x: 0.5 * fsj.softmax_cross_entropy(x, targets)",
+])  # fmt: skip
+def test_memory(loss):
+    """The gradient alone: scores are not copied, and the gradient is scaled in place."""
+    pytest.importorskip("resource", reason="Windows has no such module")
+    run_child(MEMORY.format(loss=loss))
 
 
 def test_imports():

@@ -1,6 +1,7 @@
 """Gradients by targets of every loss that has one: central differences, and the forms in which they are returned."""
 
 import inspect
+import re
 from functools import partial
 
 import ml_dtypes
@@ -164,8 +165,19 @@ def test_errors_of_arguments(name):
                 loss(scores, targets, **options, with_respect_to=wanted)
             messages.append(str(caught.value))
         assert len(set(messages)) == 1
-    with pytest.raises(TypeError, match="targets has dtype int64; allowed: float16, bfloat16, float32 or float64"):
-        loss(case.scores, np.ones(case.scores.shape, np.int64), with_respect_to=("targets",))
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.bool_])
+def test_integers_have_no_gradient(name, dtype):
+    case = case_of(name, options_of(name)[0])
+    targets = np.ones(case.scores.shape, dtype)
+    message = (
+        f"targets has dtype {targets.dtype}; allowed: float16, bfloat16, float32 or float64, because with_respect_to "
+        "has 'targets', and integers, such as class labels, have no gradient"
+    )
+    with pytest.raises(TypeError, match=re.escape(message)):
+        getattr(fsl, case.name)(case.scores, targets, **case.options, with_respect_to=("targets",))
 
 
 def test_ends_of_probabilities():

@@ -1,5 +1,6 @@
 """`torch.compile` and losses: single nodes of its graphs, with the results of eager mode."""
 
+import re
 import subprocess
 import sys
 
@@ -213,6 +214,44 @@ def test_errors(backend, fullgraph):
         with pytest.raises((ValueError, TypeError, torch._dynamo.exc.Unsupported), match=message):
             call()
     check(step, ctc, [x, [5, 4], [3, 2]])
+
+
+def changed(tensor, where, value):
+    tensor = tensor.clone()
+    tensor[where] = value
+    return tensor
+
+
+CLASSES, SHARES = torch.ones(2, 5, dtype=torch.int64), torch.full((2, 4, 5), 0.25)
+ENDLESS = changed(SHARES, (1, 0, 3), torch.inf).requires_grad_()
+CHAIN = fst.CRF(4)  # time first
+STEPS = torch.ones(5, 2, dtype=torch.int64)
+BROKEN = fst.CRF(4, batch_first=True)
+torch.nn.init.constant_(BROKEN.end_transitions[2], torch.nan)
+WRONG = {
+    "target[1, 3] is 4; allowed: 0 to 3": lambda x: fst.cross_entropy(x.mT, changed(CLASSES, (1, 3), 4)),
+    "target[1, 2, 3] is -1.0; allowed": lambda x: fst.cross_entropy(x.mT, changed(SHARES, (1, 2, 3), -1)),
+    "target[1, 0, 3] is inf; allowed": lambda x: fst.cross_entropy(x.mT, ENDLESS),
+    "weight[2] is -1.0; allowed": lambda x: fst.cross_entropy(x.mT, CLASSES, changed(torch.ones(4), 2, -1)),
+    "weight has shape (5,); allowed: (4,)": lambda x: fst.cross_entropy(x.mT, CLASSES, torch.ones(5)),
+    "label_smoothing is 2.0; allowed": lambda x: fst.cross_entropy(x.mT, CLASSES, label_smoothing=2.0),
+    "tags[3, 1] is 4; allowed: 0 to 3": lambda x: CHAIN(x.transpose(0, 1), changed(STEPS, (3, 1), 4)),
+    "mask[4, 0] is 2; allowed: 0 and 1": lambda x: CHAIN(x.transpose(0, 1), STEPS, changed(STEPS, (4, 0), 2)),
+    "mask[2, 1] is True after False": lambda x: CHAIN(x.transpose(0, 1), STEPS, changed(STEPS > 0, (1, 1), False)),
+    "end_transitions[2] is nan; allowed": lambda x: BROKEN(x, STEPS.T),
+}
+
+
+@pytest.mark.parametrize("backend", [None, *BACKENDS[:2]])
+@pytest.mark.parametrize("message", WRONG)
+def test_errors_of_replacements(message, backend):
+    """They have the names and positions of their own arguments, in eager mode, compiled, and transformed."""
+    function = WRONG[message]
+    torch.compiler.reset()
+    ways = [torch.compile(function, backend=backend)] if backend else [function, torch.func.grad(function)]
+    for call in ways:
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+            call(scores())
 
 
 @pytest.mark.parametrize("name", ["ctc", "crf, none", "crf, mean"])

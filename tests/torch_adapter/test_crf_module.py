@@ -224,6 +224,17 @@ def test_dtypes(dtype, own):
     assert model.decode(x, mask) == wide.decode(x.detach().double(), mask)
 
 
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_gradients_of_parameters_are_not_rounded(reduction):
+    """Parameters of float64 have gradients of float64 beside emissions of float32."""
+    model = model_of(dtype=torch.float64)
+    x, tags, mask = batch(dtype=torch.float32)
+    found = torch.autograd.grad(model(x, tags, mask, reduction=reduction).sum(), [*model.parameters()])
+    wide = torch.autograd.grad(model(x.double(), tags, mask, reduction=reduction).sum(), [*model.parameters()])
+    for a, b in zip(found, wide, strict=True):
+        assert_close(a, b, 1e-13)
+
+
 # ---- errors ------------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """Errors of losses of tensors."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -22,7 +23,8 @@ def ctc_arguments(**changed):
     (TypeError, r"log_probs has dtype torch\.int64; allowed: torch", {"log_probs": torch.ones(T, B, V).long()}),
     (TypeError, "log_probs must be a tensor, got ndarray", {"log_probs": np.zeros((T, B, V))}),
     (TypeError, "log_probs is on device 'meta'", {"log_probs": torch.ones(T, B, V, device="meta")}),
-    (TypeError, "log_probs is not a tensor that NumPy can see", {"log_probs": torch.ones(T, B, V).to_sparse()}),
+    (TypeError, r"log_probs has layout torch\.sparse_coo; allowed: torch\.strided",
+     {"log_probs": torch.ones(T, B, V).to_sparse()}),
     (ValueError, r"log_probs has shape \(1, 12, 4, 6\); allowed: \[T, B, V\]", {"log_probs": logits((1, T, B, V))}),
     (ValueError, r"input_lengths\[0\] is 13; allowed: 0 to 12", {"input_lengths": [13, 1, 1, 1]}),
     (ValueError, r"input_lengths\[1\] is -1; allowed: 0 to 12", {"input_lengths": [1, -1, 1, 1]}),
@@ -51,7 +53,7 @@ def ctc_arguments(**changed):
     (ValueError, r"reduction is .*; allowed: 'none'", {"reduction": np.array(["mean", "sum"])}),
     (TypeError, "zero_infinity must be a bool, got ndarray", {"zero_infinity": np.zeros(2, bool)}),
     (TypeError, "zero_infinity must be a bool, got Tensor", {"zero_infinity": torch.zeros(2)}),
-    (TypeError, "log_probs is not a tensor that NumPy can see",
+    (TypeError, r"log_probs has layout torch\.sparse_coo; allowed: torch\.strided",
      {"log_probs": torch.ones(T, B, V).bfloat16().to_sparse()}),
 ])  # fmt: skip
 def test_ctc_errors(error, message, changed):
@@ -140,3 +142,76 @@ def test_masks_of_integers(dtype, reduction):
         assert torch.equal(gradient_of(ours, x), gradient_of(wanted, x))
         with pytest.raises(ValueError, match=r"mask\[0, 0\] is 2; allowed: 0 and 1"):
             function(mask.to(dtype) * 2)
+
+
+X3, STEPS = torch.zeros(2, 3, 4), torch.zeros(2, 3, dtype=torch.int64)
+CALLS = {  # of one tensor, by the name that errors give it
+    "input": lambda x: fst.cross_entropy(x, STEPS),
+    "target": lambda x: fst.cross_entropy(X3.mT, x),
+    "weight": lambda x: fst.cross_entropy(X3.mT, STEPS, x),
+    "emissions": lambda x: fst.CRF(4)(x, STEPS),
+    "tags": lambda x: fst.CRF(4)(X3, x),
+    "mask": lambda x: fst.CRF(4).decode(X3, x),
+    "log_probs": lambda x: fst.forced_align(x, STEPS),
+    "targets": lambda x: fst.ctc_loss(X3[0], x, 2, 1),
+    "tokens": lambda x: fst.merge_tokens(x.long(), X3[0, 0]),
+    "scores": lambda x: fst.merge_tokens(STEPS[0], x),
+    "logits": lambda x: fst.softmax_cross_entropy(x, STEPS),
+    "transitions": lambda x: fst.crf_loss(X3, STEPS, x),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_layouts_without_strides(name):
+    """PyTorch's own functions end the process for some of these tensors."""
+    for shape in ((2, 3, 4), (2, 0, 4)):
+        dense = torch.zeros(shape)
+        with warnings.catch_warnings(action="ignore"):  # of prototypes
+            ragged = torch.nested.nested_tensor([dense[0], dense[1]])
+        for x, message in (
+            (ragged, f"{name} is a nested tensor; allowed: tensors of one shape"),
+            (dense.to_sparse(), f"{name} (has layout torch.sparse_coo; allowed: torch.strided|is not a tensor that)"),
+            (dense.to_mkldnn(), f"{name} (has layout torch._mkldnn; allowed: torch.strided|is not a tensor that)"),
+        ):
+            if name == "tokens" and x.is_mkldnn:  # which are floats
+                continue
+            with pytest.raises(TypeError, match=message):
+                CALLS[name](x)
+
+
+def test_lists_that_contain_themselves():
+    endless = [1]
+    endless.append(endless)
+    for scores in (X3, X3.clone().requires_grad_()):
+        with pytest.raises(ValueError, match=r"^lengths is nested too deeply; allowed: an array"):
+            fst.softmax_cross_entropy(scores, STEPS, endless)
+        with pytest.raises(ValueError, match=r"^normalizer is nested too deeply; allowed: an array"):
+            fst.softmax_cross_entropy(scores, STEPS, reduction="sum", normalizer=endless)
+        with pytest.raises(ValueError, match=r"^lengths is nested too deeply; allowed: an array"):
+            torch.func.vjp(lambda x: fst.softmax_cross_entropy(x, STEPS, endless), scores.detach())
+
+
+def test_more_than_memory_holds():
+    large = torch.zeros(1, 3, dtype=torch.bfloat16).expand(2**45, 3).requires_grad_()
+    with pytest.raises(MemoryError, match=r"^transitions has shape \(35184372088832, 3\): no memory holds a copy"):
+        fst.crf_loss(X3[..., :3], STEPS, large)
+    for n in (2**31, 2**63, 10**30):
+        with pytest.raises(MemoryError, match=f"^num_tags is {n}: no memory holds"):
+            fst.CRF(n)
+
+
+def test_errors_of_options_of_cross_entropy():
+    with pytest.raises(TypeError, match=r"^weight must be a tensor, got list"):
+        fst.CrossEntropyLoss([1.0, 2.0])
+    empty = torch.zeros(0, 4, 3, requires_grad=True)
+    with pytest.raises(TypeError, match=r"^ignore_index must be an integer"):
+        fst.cross_entropy(empty, STEPS[:0], ignore_index=torch.tensor([1.0, 2.0]))
+    with warnings.catch_warnings(action="ignore"):  # of deprecation
+        odd = torch.quantize_per_tensor(torch.zeros(()), 0.1, 0, torch.quint8)
+    with pytest.raises(TypeError, match=r"^ignore_index is not a tensor that NumPy can see"):
+        fst.cross_entropy(X3.mT, torch.full((2, 4, 3), 0.25), ignore_index=odd)
+    odd = torch.zeros(2, 4, 3).to(torch.float8_e5m2).requires_grad_()
+    with pytest.raises(TypeError, match=r"^target has dtype torch\.float8_e5m2; allowed"):
+        fst.cross_entropy(X3.mT, odd)
+    with pytest.raises(TypeError, match=r"^targets has dtype torch\.float8_e5m2; allowed"):
+        fst.mse_loss(X3.mT, odd)

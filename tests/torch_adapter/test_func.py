@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -11,6 +12,7 @@ torch = pytest.importorskip("torch", reason="the extra `peers` installs it")
 
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap  # noqa: E402
 
+import fastseqloss as fsl  # noqa: E402
 import fastseqloss.torch as fst  # noqa: E402
 from torch_cases import FLOATS, assert_close, calls_of_losses, every_call, logits  # noqa: E402
 
@@ -188,6 +190,38 @@ def test_targets():
     close(grad(fst.mse_loss, (0, 1))(x, y), expected)
     close([grad(fst.mse_loss, 1)(x, y)], expected[1:])
     close([grad(lambda y: vmap(fst.mse_loss)(x[None], y[None]).sum())(y)], expected[1:])
+
+
+@pytest.mark.parametrize("kind", [">f8", ">f4", "longdouble", "bfloat16", "ulonglong", ">i2", "strided", "frozen"])
+def test_arrays_of_other_kinds(kind):
+    """Arrays that PyTorch cannot hold as they are."""
+    x, weight = logits((2, 3, 4)).detach(), np.array([1, 0, 2, 3])
+    if kind == "strided":
+        weight = np.repeat(weight, 2)[::-2]
+    elif kind == "frozen":
+        weight.flags.writeable = False
+    else:
+        weight = weight.astype(ml_dtypes.bfloat16 if kind == "bfloat16" else kind)
+    targets = np.zeros((2, 3), ">i4" if kind.startswith(">") else int)
+    expected = fsl.softmax_cross_entropy(x.numpy(), targets, class_weight=weight, return_grad=True)
+    value, pullback = torch.func.vjp(lambda x: fst.softmax_cross_entropy(x, targets, class_weight=weight), x)
+    assert value == expected[0]
+    np.testing.assert_array_equal(pullback(torch.ones_like(value))[0].numpy(), expected[1])
+
+
+@pytest.mark.parametrize(("message", "options"), [
+    ("ignore_index is 1000000000000000000000; allowed: integers of 64 bits", {"ignore_index": 10**21}),
+    ("lengths.1. is 1000000000000000000000; allowed: integers of 64 bits", {"lengths": [1, 10**21]}),
+    ("lengths has dtype object; allowed", {"lengths": [1, None]}),
+    ("lengths has dtype .*S1; allowed", {"lengths": np.array([b"1", b"2"])}),
+    ("lengths is on device 'meta'", {"lengths": torch.ones(2, device="meta")}),
+    (r"reduction is np.str_\('avg'\); allowed", {"reduction": np.str_("avg")}),
+    ("label_smoothing is inf; allowed", {"label_smoothing": np.longdouble(10) ** 400}),
+])  # fmt: skip
+def test_errors_of_constants(message, options):
+    targets = torch.zeros(2, 3, dtype=torch.int64)
+    with pytest.raises((ValueError, TypeError), match=f"^{message}"):
+        grad(lambda x: fst.softmax_cross_entropy(x, targets, **options))(torch.zeros(2, 3, 4))
 
 
 def test_errors_are_those_of_the_losses():

@@ -250,7 +250,9 @@ def test_batched_gradients(function, scores):
     losses = function(*scores)
     slopes = torch.from_numpy(np.random.default_rng(0).normal(size=(2, *losses.shape)))
     if losses.grad_fn.call.loss.late:
-        with pytest.raises(RuntimeError, match="reduction='none' has no batched gradients"):
+        name = losses.grad_fn.call.loss.name
+        assert name in ("crf_loss", "structured_hinge_loss")
+        with pytest.raises(RuntimeError, match=f"^{name} with reduction='none' has no batched gradients"):
             torch.autograd.grad(losses, scores, slopes, is_grads_batched=True)
         return
     batched = torch.autograd.grad(losses, scores, slopes, is_grads_batched=True, retain_graph=True)
@@ -258,6 +260,18 @@ def test_batched_gradients(function, scores):
         rows = torch.autograd.grad(losses, scores, slopes[k], retain_graph=True)
         for row, whole in zip(rows, batched, strict=True):
             assert_close(whole[k], row, 1e-14)
+
+
+@pytest.mark.parametrize("loss", [fst.crf_loss, fst.structured_hinge_loss])
+def test_batched_tangents(loss):
+    tags, transitions = torch.zeros(2, 3, dtype=torch.int64), torch.zeros(4, 4, dtype=torch.float64)
+    with pytest.raises(RuntimeError, match=f"^{loss.__name__} with reduction='none' has no batched tangents"):
+        torch.autograd.functional.jacobian(
+            lambda x: loss(x, tags, transitions, reduction="none"),
+            logits((2, 3, 4)).detach(),
+            strategy="forward-mode",
+            vectorize=True,
+        )
 
 
 def test_constants_have_no_tangents():

@@ -96,11 +96,13 @@ def _as_tensor(name: str, tensor: Any) -> NDArray[Any]:
 def _as_odd_tensor(name: str, tensor: Any, error: Exception) -> NDArray[Any]:
     """Return a tensor that `Tensor.numpy` refuses as an array if possible, else raise TypeError with the reason."""
     if tensor.device.type != "cpu":
-        raise TypeError(f"{name} is on device {str(tensor.device)!r}; allowed: 'cpu', so pass {name}.cpu()")
+        raise elsewhere(name, tensor)
     if tensor.requires_grad:
         raise TypeError(
             f"{name} requires grad, and NumPy cannot hand it on; pass {name}.detach(), or call fastseqloss.torch"
         )
+    if tensor.is_nested:
+        raise nested(name) from error
     is_bfloat16 = str(tensor.dtype) == "torch.bfloat16"
     try:
         if is_bfloat16 or tensor.is_neg():
@@ -111,6 +113,16 @@ def _as_odd_tensor(name: str, tensor: Any, error: Exception) -> NDArray[Any]:
         error = other
     why = "; it has none under torch.func, torch.vmap or torch.export" if "data pointer" in str(error) else ""
     raise TypeError(f"{name} is not a tensor that NumPy can see: {error}{why}") from error
+
+
+def elsewhere(name: str, tensor: Any) -> TypeError:
+    """Return an error for a tensor that is not on the CPU."""
+    return TypeError(f"{name} is on device {str(tensor.device)!r}; allowed: 'cpu', so pass {name}.cpu()")
+
+
+def nested(name: str) -> TypeError:
+    """Return an error for a nested tensor of PyTorch."""
+    return TypeError(f"{name} is a nested tensor; allowed: tensors of one shape, so pass {name}.to_padded_tensor(0)")
 
 
 def _bfloat16(name: str) -> np.dtype[Any]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .._core.arrays import as_array, as_floats
+from .._core.arrays import FLOATS, as_array, as_floats
 from .._core.engine import Options
 from .._core.gradient import as_outputs
 from .._core.options import as_names
@@ -41,10 +41,22 @@ def as_request(result: Any, scores: Any, targets: Any, with_respect_to: Any, gra
     names = as_names("with_respect_to", with_respect_to, fields)
     arguments = {name: as_array(name, value) for name, value in zip(fields, (scores, targets), strict=True)}
     for name in fields:
-        if name != "targets" or name in names:
+        if name == "targets" and name in names:
+            _check_differentiable(arguments[name])
+        elif name != "targets":
             as_floats(name, arguments[name])
     outs = as_outputs(arguments, names, grad_out, result)
     return Request(arguments[fields[0]], arguments["targets"], {name: outs[name] for name in names})
+
+
+def _check_differentiable(targets: NDArray[Any]) -> None:
+    """Raise TypeError for targets that have no gradient."""
+    if targets.dtype.kind in "iub":
+        raise TypeError(
+            f"targets has dtype {targets.dtype}; allowed: {FLOATS}, because with_respect_to has 'targets', and "
+            "integers, such as class labels, have no gradient"
+        )
+    as_floats("targets", targets)
 
 
 def cross_entropy_and_gradients(

@@ -28,6 +28,7 @@ from .._core.types import Input
 from ..ctc.loss import named_ctc_loss
 from . import losses
 from .alignment import TokenSpan, forced_align, merge_tokens
+from .arguments import check_tensor
 from .autograd import Lengths, Loss, apply, check_scores, threads
 from .classification import CrossEntropyLoss, cross_entropy
 from .crf import CRF
@@ -234,8 +235,10 @@ def _ctc(
     choice("reduction", reduction, tuple(_REDUCTIONS))
     if scores.ndim not in (2, 3):
         raise ValueError(f"{input} has shape {tuple(scores.shape)}; allowed: [T, B, V], or [T, V] for one sequence")
-    if scores.ndim == 2 and isinstance(targets, Tensor) and targets.ndim == 2 and len(targets) == 1:
-        targets = targets[0]
+    if scores.ndim == 2 and isinstance(targets, Tensor):
+        check_tensor("targets", targets)
+        if targets.ndim == 2 and len(targets) == 1:
+            targets = targets[0]
     loss = Loss(
         _ctc_loss,
         (input,),

@@ -14,7 +14,7 @@ from .._core.labels import Names
 from .._core.messages import listed
 from .._core.options import as_integer
 from ..ctc.alignment import named_ctc_align
-from .arguments import check_scores, threads
+from .arguments import check_scores, check_tensor, threads
 from .tracing import outside_graphs
 
 _NAMES = Names("log_probs", "targets", "input_lengths", "target_lengths")
@@ -185,7 +185,8 @@ def merge_tokens(tokens: Tensor, scores: Tensor, blank: int = 0) -> list[TokenSp
         return []
     starts = np.flatnonzero(np.concatenate([[True], path[1:] != path[:-1]]))
     ends = np.append(starts[1:], len(path))
-    means = np.add.reduceat(values.astype(np.float64), starts) / (ends - starts)
+    with np.errstate(invalid="ignore"):  # of NaN and inf
+        means = np.add.reduceat(values.astype(np.float64), starts) / (ends - starts)
     spans = zip(path[starts].tolist(), starts.tolist(), ends.tolist(), means.tolist(), strict=True)
     return [TokenSpan(*span) for span in spans if span[0] != silent]
 
@@ -198,8 +199,7 @@ def _as_scores(name: str, scores: Tensor) -> Any:
 
 def _as_tokens(name: str, tokens: Any) -> Any:
     """Return the memory of a tensor of integers."""
-    if not isinstance(tokens, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(tokens).__name__}")
+    check_tensor(name, tokens)
     if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
         raise TypeError(f"{name} has dtype {tokens.dtype}; allowed: any integer dtype")
     return as_numpy(name, tokens)

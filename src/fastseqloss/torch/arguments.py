@@ -12,9 +12,9 @@ from torch import Tensor
 from torch._subclasses import FakeTensor
 from torch.autograd import forward_ad
 
-from .._core.foreign import as_numpy
+from .._core.foreign import as_numpy, nested
 from .._core.threads import requested_threads
-from .tracing import is_traced
+from .tracing import is_traced, is_transformed
 
 DTYPES = {  # of scores: of their losses, and of their gradients before the cotangent scales them
     torch.float32: torch.float32,
@@ -30,10 +30,19 @@ Lengths: TypeAlias = "Tensor | Sequence[int] | int"
 _NUMBERS = (int, float, np.generic)
 
 
+def check_tensor(name: str, value: Any) -> None:
+    """Check that an argument is a tensor with strides, whose axes PyTorch can move."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+    if value.is_nested:
+        raise nested(name)
+    if value.layout is not torch.strided:
+        raise TypeError(f"{name} has layout {value.layout}; allowed: torch.strided, so pass {name}.to_dense()")
+
+
 def check_scores(name: str, tensor: Any) -> None:
     """Check that scores are a tensor of a dtype that losses take, outside of traces of `torch.jit`."""
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
+    check_tensor(name, tensor)
     if tensor.dtype not in DTYPES:
         raise TypeError(f"{name} has dtype {tensor.dtype}; allowed: {', '.join(map(str, DTYPES))}")
     if torch._C._get_tracing_state() is not None:
@@ -67,9 +76,16 @@ def check_constant(name: str, value: Any) -> None:
         if has_tangent(value):
             raise TypeError(f"{name} has a tangent, and this loss has no derivative by it; pass its primal")
     elif isinstance(value, (list, tuple)):
+        check_depth(name)
         for i, item in enumerate(value):
             if not isinstance(item, _NUMBERS):
                 check_constant(f"{name}[{i}]", item)
+
+
+def check_depth(name: str) -> None:
+    """Raise ValueError for an item nested more deeply than an array has axes, as in a list that contains itself."""
+    if name.count("[") > 64:
+        raise ValueError(f"{name.partition('[')[0]} is nested too deeply; allowed: an array")
 
 
 def as_constant(name: str, value: Any, copy: bool = False) -> Any:
@@ -86,6 +102,7 @@ def as_constant(name: str, value: Any, copy: bool = False) -> Any:
     if value is None or isinstance(value, _NUMBERS):
         return value
     if isinstance(value, (list, tuple)):
+        check_depth(name)
         return [v if isinstance(v, _NUMBERS) else as_constant(f"{name}[{i}]", v, copy) for i, v in enumerate(value)]
     return as_numpy(name, value).copy() if copy else value
 
@@ -95,13 +112,23 @@ def as_option(name: str, value: Any) -> Any:
     if isinstance(value, (Tensor, np.ndarray)):
         return as_constant(name, value, copy=True)
     if isinstance(value, (list, tuple)):
+        check_depth(name)
         return tuple([as_option(f"{name}[{i}]", item) for i, item in enumerate(value)])
     return value
 
 
 def is_distribution(name: str, value: Any) -> bool:
     """Return True for distributions over classes, which have the size of the scores and are not copied."""
-    return name == "targets" and isinstance(value, Tensor) and value.is_floating_point()
+    return name in ("target", "targets") and isinstance(value, Tensor) and value.is_floating_point()
+
+
+def is_differentiated(value: Any) -> bool:
+    """Return True for a tensor with a gradient or a tangent."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        return False
+    if is_transformed():  # by which of its arguments is not known yet
+        return True
+    return (value.requires_grad and torch.is_grad_enabled()) or has_tangent(value)
 
 
 def has_tangent(tensor: Tensor | None) -> bool:

@@ -8,17 +8,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._core.foreign import as_numpy
 from .._core.messages import indexed
 from .._core.options import as_integer, choice
 from .._core.steps import as_class_weight
-from .arguments import as_array, as_constant, check_scores
-from .losses import softmax_cross_entropy
+from ..steps.classification import softmax_cross_entropy
+from .arguments import as_option, check_tensor, is_differentiated
+from .autograd import Loss, apply, check_scores, threads
 from .scripting import Unscriptable
+from .tracing import traceable
 
 _REDUCTIONS = ("none", "mean", "sum")
 
 
+@traceable
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -113,24 +115,27 @@ def cross_entropy(
     check_scores("input", input)
     choice("reduction", reduction, _REDUCTIONS)
     distributions = _is_distribution(target, tuple(input.shape))
-    if distributions and as_integer("ignore_index", ignore_index) >= 0:
+    if distributions and as_integer("ignore_index", as_option("ignore_index", ignore_index)) >= 0:
         raise ValueError(
             f"ignore_index is {ignore_index}, but it does not apply to a target of distributions; allowed: negative "
             "integers, which have no effect"
         )
-    moved = input.ndim > 2
-    try:
-        return softmax_cross_entropy(
-            input.movedim(1, -1) if moved else input,
-            target.movedim(1, -1) if moved and distributions else target,
-            ignore_index=ignore_index,
-            class_weight=weight,
-            label_smoothing=label_smoothing,
-            reduction=reduction,
-        )
-    except (ValueError, TypeError):
-        _check_arrays(input, target, weight, ignore_index)
-        raise
+    if input.ndim > 2:
+        input, target = input.movedim(1, -1), target.movedim(1, -1) if distributions else target
+    options: dict[str, Any] = {
+        "ignore_index": ignore_index,
+        "label_smoothing": label_smoothing,
+        "reduction": reduction,
+        "num_threads": threads(None),
+    }
+    scores: dict[str, Tensor] = {"input": input}
+    constants = {"target": target, "weight": weight}
+    if is_differentiated(target):
+        check_scores("target", target)
+        scores["target"] = target
+        del constants["target"]
+        options["with_respect_to"] = ("logits", "targets") if is_differentiated(input) else ("targets",)
+    return apply(Loss(_cross_entropy, tuple(scores), constants, options, core_ndim=1), *scores.values())
 
 
 class CrossEntropyLoss(Unscriptable, torch.nn.CrossEntropyLoss):
@@ -164,6 +169,8 @@ class CrossEntropyLoss(Unscriptable, torch.nn.CrossEntropyLoss):
         label_smoothing: float = 0.0,
     ) -> None:
         _refuse_deprecated(size_average, reduce)
+        if weight is not None:
+            check_tensor("weight", weight)
         super().__init__(weight, None, ignore_index, None, reduction, label_smoothing)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -193,8 +200,7 @@ def _is_distribution(target: Any, shape: tuple[int, ...]) -> bool:
     """Return True for distributions, False for classes; check shape and dtype beside logits of this shape."""
     if not shape or shape[min(1, len(shape) - 1)] == 0:
         raise ValueError(f"input has shape {shape}; allowed: [C], [N, C] or [N, C, d1, ...], C at least 1")
-    if not isinstance(target, Tensor):
-        raise TypeError(f"target must be a tensor, got {type(target).__name__}")
+    check_tensor("target", target)
     if target.dtype == torch.bool or target.is_complex():
         raise TypeError(f"target has dtype {target.dtype}; allowed: integers for classes, floats for distributions")
     distributions = target.is_floating_point()
@@ -207,21 +213,28 @@ def _is_distribution(target: Any, shape: tuple[int, ...]) -> bool:
     return distributions
 
 
-def _check_arrays(input: Tensor, target: Tensor, weight: Any, ignore_index: int) -> None:
-    """Raise the error of tensors that `softmax_cross_entropy` has refused, with their names and axes here."""
-    logits = as_array("input", input)
-    if isinstance(logits, Tensor):  # without memory, within a transform
-        return
-    n_classes = logits.shape[min(1, logits.ndim - 1)]
-    if weight is not None:
-        as_class_weight(as_constant("weight", weight), n_classes, "weight")
-    array = as_numpy("target", target.detach())
-    if target.is_floating_point():
-        numbers = array.astype(np.float64)
-        bad, allowed = np.isinf(numbers) | (numbers < 0), "finite, 0 or more"
-    else:
-        bad = (array != ignore_index) & ((array < 0) | (array >= n_classes))
+def _cross_entropy(logits: Any, *, target: Any, weight: Any, ignore_index: int, **options: Any) -> Any:
+    """Return the loss of arrays with classes last, with the names and axes of the tensors in errors."""
+    try:
+        return softmax_cross_entropy(logits, target, ignore_index=ignore_index, class_weight=weight, **options)
+    except (ValueError, TypeError):
+        n_classes = logits.shape[-1]
+        if weight is not None:
+            as_class_weight(weight, n_classes, "weight")
+        _check_target(target, n_classes, as_integer("ignore_index", ignore_index))
+        raise
+
+
+def _check_target(target: Any, n_classes: int, ignore_index: int) -> None:
+    """Raise the error of a target that `softmax_cross_entropy` has refused."""
+    if target.dtype.kind in "iu":
+        bad = (target != ignore_index) & ((target < 0) | (target >= n_classes))
         allowed = f"0 to {n_classes - 1}, or {ignore_index}, which is ignore_index"
+    else:
+        target = np.moveaxis(target, -1, min(1, target.ndim - 1))
+        with np.errstate(invalid="ignore"):  # of NaN
+            numbers = target.astype(np.float64)
+        bad, allowed = np.isinf(numbers) | (numbers < 0), "finite, 0 or more"
     if bad.any():
         first = tuple(np.argwhere(bad)[0].tolist())
-        raise ValueError(f"{indexed('target', first)} is {array[first]}; allowed: {allowed}")
+        raise ValueError(f"{indexed('target', first)} is {target[first]}; allowed: {allowed}")

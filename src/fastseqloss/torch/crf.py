@@ -5,18 +5,21 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .._core.foreign import as_numpy
 from .._core.options import as_integer, choice, flag
 from ..crf.decoding import crf_decode
-from .arguments import check_scores, threads
-from .losses import crf_loss
+from ..crf.loss import crf_loss
+from .arguments import check_tensor
+from .autograd import Loss, apply, check_scores, threads
 from .scripting import Unscriptable
-from .tracing import outside_graphs
+from .tracing import outside_graphs, traceable
 
 _REDUCTIONS = ("none", "sum", "mean", "token_mean")
+_PARAMETERS = ("transitions", "start_transitions", "end_transitions")
 
 
 class CRF(Unscriptable, torch.nn.Module):
@@ -80,9 +83,12 @@ class CRF(Unscriptable, torch.nn.Module):
         super().__init__()
         self.num_tags = as_integer("num_tags", num_tags)
         self.batch_first = flag("batch_first", batch_first)
-        self.start_transitions = torch.nn.Parameter(torch.empty(self.num_tags))
-        self.end_transitions = torch.nn.Parameter(torch.empty(self.num_tags))
-        self.transitions = torch.nn.Parameter(torch.empty(self.num_tags, self.num_tags))
+        try:
+            self.start_transitions = torch.nn.Parameter(torch.empty(self.num_tags))
+            self.end_transitions = torch.nn.Parameter(torch.empty(self.num_tags))
+            self.transitions = torch.nn.Parameter(torch.empty(self.num_tags, self.num_tags))
+        except (RuntimeError, TypeError) as error:  # of more elements than PyTorch can count
+            raise MemoryError(f"num_tags is {num_tags}: no memory holds their transitions") from error
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -128,24 +134,22 @@ class CRF(Unscriptable, torch.nn.Module):
         """
         choice("reduction", reduction, _REDUCTIONS)
         self._check_shapes(emissions, tags=tags, mask=mask)
-        token_mean = reduction == "token_mean"
-        own: Any = "sum" if token_mean else reduction
-        try:
-            loss = crf_loss(
-                self._batched(emissions),
-                self._batched(tags),
-                self.transitions,
-                mask=self._batched(mask),
-                start=self.start_transitions,
-                end=self.end_transitions,
-                reduction=own,
-            )
-        except (ValueError, TypeError) as error:
-            raise type(error)(self._in_own_terms(str(error))) from None
-        if not token_mean:
-            return -loss
-        steps = max(tags.numel(), 1) if mask is None else mask.sum().clamp(min=1)
-        return -loss / steps
+        return -self._loss(emissions, tags, mask, reduction)
+
+    @traceable
+    def _loss(self, emissions: Tensor, tags: Tensor, mask: Tensor | None, reduction: str) -> Tensor:
+        parameters = [getattr(self, name) for name in _PARAMETERS]
+        for name, parameter in zip(_PARAMETERS, parameters, strict=True):
+            check_scores(name, parameter)
+        loss = Loss(
+            _crf_loss,
+            ("emissions", *_PARAMETERS),
+            {"tags": self._batched(tags), "mask": self._batched(mask)},
+            {"batch_first": self.batch_first, "reduction": reduction, "num_threads": threads(None)},
+            late=reduction == "none",
+            core_ndim=2,
+        )
+        return apply(loss, self._batched(emissions), *parameters)
 
     @outside_graphs
     def decode(self, emissions: Tensor, mask: Tensor | None = None) -> list[list[int]]:
@@ -176,12 +180,12 @@ class CRF(Unscriptable, torch.nn.Module):
                 as_numpy("emissions", self._batched(emissions).detach()),
                 as_numpy("transitions", self.transitions.detach()),
                 mask=mask,
-                start=as_numpy("start", self.start_transitions.detach()),
-                end=as_numpy("end", self.end_transitions.detach()),
+                start=as_numpy("start_transitions", self.start_transitions.detach()),
+                end=as_numpy("end_transitions", self.end_transitions.detach()),
                 num_threads=threads(None),
             )
         except (ValueError, TypeError) as error:
-            raise type(error)(self._in_own_terms(str(error))) from None
+            raise _in_own_terms(error, self.batch_first) from None
         rows = paths.tags.tolist()
         if mask is None:
             return rows
@@ -197,8 +201,7 @@ class CRF(Unscriptable, torch.nn.Module):
         for name, value in others.items():
             if value is None and name == "mask":
                 continue
-            if not isinstance(value, Tensor):
-                raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+            check_tensor(name, value)
             if tuple(value.shape) != shape[:2]:
                 raise ValueError(f"{name} has shape {tuple(value.shape)}; allowed: {shape[:2]}, as in emissions")
 
@@ -206,7 +209,31 @@ class CRF(Unscriptable, torch.nn.Module):
         """Return a tensor with the batch axis first."""
         return tensor if tensor is None or self.batch_first else tensor.transpose(0, 1)
 
-    def _in_own_terms(self, message: str) -> str:
-        """Return the message of an error of `crf_loss` with names of parameters, and positions, of this module."""
-        message = re.sub(r"^(start|end)\b", r"\1_transitions", message)
-        return message if self.batch_first else re.sub(r"^(tags|mask)\[(\d+), (\d+)\]", r"\1[\3, \2]", message)
+
+def _crf_loss(
+    emissions: Any,
+    *,
+    tags: Any,
+    mask: Any,
+    start_transitions: Any,
+    end_transitions: Any,
+    batch_first: bool,
+    reduction: Any,
+    **arguments: Any,
+) -> Any:
+    """Return the loss of arrays, batch first, with the names and positions of the tensors in errors."""
+    if reduction == "token_mean":
+        reduction, arguments["normalizer"] = "sum", max(np.size(tags) if mask is None else np.count_nonzero(mask), 1)
+    arguments |= {"start": start_transitions, "end": end_transitions, "reduction": reduction}
+    try:
+        return crf_loss(emissions, tags, mask=mask, **arguments)
+    except (ValueError, TypeError) as error:
+        raise _in_own_terms(error, batch_first) from None
+
+
+def _in_own_terms(error: ValueError | TypeError, batch_first: bool) -> Exception:
+    """Return an error of a function of arrays with the names of parameters, and the positions, of the module."""
+    message = re.sub(r"^(start|end)\b", r"\1_transitions", str(error))
+    if not batch_first:
+        message = re.sub(r"^(tags|mask)\[(\d+), (\d+)\]", r"\1[\3, \2]", message)
+    return type(error)(message)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from .._adapters.docstrings import Framework, docstring
 from .._adapters.table import Loss as Row
-from .autograd import Loss, apply, check_scores, has_tangent, threads
-from .tracing import is_transformed, traceable
+from .arguments import is_differentiated
+from .autograd import Loss, apply, check_scores, threads
+from .tracing import traceable
 
 _FRAMEWORK = Framework(
     module="torch",
@@ -49,12 +49,12 @@ def _loss(row: Row, scores: dict[str, Any], constants: dict[str, Any], options: 
     first = scores[row.scores[0]]
     check_scores(row.scores[0], first)
     row.check_reduction(options["reduction"])
+    if row.by_targets and is_differentiated(constants["targets"]):
+        scores["targets"] = constants.pop("targets")
+        options["with_respect_to"] = tuple(name for name, value in scores.items() if is_differentiated(value))
     for name, value in scores.items():
         if value is not None or name in row.required:
             check_scores(name, value)
-    if row.by_targets and _is_differentiated(constants["targets"]):
-        scores["targets"] = constants.pop("targets")
-        options["with_respect_to"] = tuple(name for name, value in scores.items() if _is_differentiated(value))
     constants |= {name: options.pop(name) for name in row.static}  # copied, if the gradient is computed later
     late = row.shares_scores and options["reduction"] == "none" and first.ndim != row.axes
     options["num_threads"] = threads(options["num_threads"])
@@ -63,12 +63,3 @@ def _loss(row: Row, scores: dict[str, Any], constants: dict[str, Any], options: 
         core_ndim = max(first.ndim - 2, 0) if row.of_numbers else 1
     loss = Loss(row.function, tuple(scores), constants, options, late=late, core_ndim=core_ndim)
     return apply(loss, *scores.values())
-
-
-def _is_differentiated(value: Any) -> bool:
-    """Return True for a tensor with a gradient or a tangent."""
-    if not isinstance(value, Tensor) or not value.is_floating_point():
-        return False
-    if is_transformed():  # by which of its arguments is not known yet
-        return True
-    return (value.requires_grad and torch.is_grad_enabled()) or has_tangent(value)

@@ -40,6 +40,11 @@ class Loss:
     late: bool = False  # the gradient needs the cotangent of each loss [B], known in the backward pass
     core_ndim: int | None = None
 
+    @property
+    def name(self) -> str:
+        """The name of the loss in messages."""
+        return self.function.__name__.removeprefix("_")
+
     def bound(self, arrays: Arrays) -> partial[Any]:
         """Return the loss of these scores, to be called."""
         return partial(self.function, arrays[0], **self._keywords(arrays))
@@ -68,7 +73,7 @@ class Loss:
 
     def differentiated(self, scores: Tensors, wide: bool = False) -> tuple[Any, Arrays]:
         """Return the loss and its gradients by scores, batch first, in the dtype of gradients; float64 if `wide`."""
-        converted = _converted(scores, wide)
+        converted = _converted(self, scores, wide)
         arrays = self.arrays(converted)
         first: Any = converted[0]
         # A copy of the only scores may be overwritten by their gradient.
@@ -81,7 +86,7 @@ class Loss:
         if reduction not in ("none", "per_sequence"):
             return torch.Size(())
         if self.core_ndim is None:
-            raise NotImplementedError(f"{self.function.__name__} has no shape for reduction={reduction!r}")
+            raise NotImplementedError(f"{self.name} has no shape for reduction={reduction!r}")
         shape = list(first.shape)
         if self.swapped:
             shape[0], shape[1] = shape[1], shape[0]
@@ -89,9 +94,16 @@ class Loss:
         return torch.Size(each[:1] if reduction == "per_sequence" else each)
 
 
-def _converted(scores: Tensors, wide: bool = False) -> list[Tensor | None]:
+def _converted(loss: Loss, scores: Tensors, wide: bool = False) -> list[Tensor | None]:
     """Return scores in the dtype of their gradients; float64 if `wide`."""
-    return [None if x is None else x.detach().to(torch.float64 if wide else DTYPES[x.dtype]) for x in scores]
+    converted: list[Tensor | None] = []
+    for name, x in zip(loss.names, scores, strict=True):
+        try:
+            converted.append(None if x is None else x.detach().to(torch.float64 if wide else DTYPES[x.dtype]))
+        except RuntimeError as error:
+            shape = tuple(x.shape)  # type: ignore[union-attr]
+            raise MemoryError(f"{name} has shape {shape}: no memory holds a copy of it") from error
+    return converted
 
 
 def as_loss(loss: Any, dtype: torch.dtype) -> Tensor:
@@ -149,7 +161,7 @@ def needs_float64(cotangents: NDArray[Any] | None) -> bool:
 
 def late_gradients(loss: Loss, scores: Tensors, cotangents: NDArray[Any]) -> list[Any]:
     """Return the gradients of the sum of the losses [B] times `cotangents` [B]."""
-    arrays = crf_gradients(loss.bound(loss.arrays(_converted(scores))), cotangents.astype(np.float64))
+    arrays = crf_gradients(loss.bound(loss.arrays(_converted(loss, scores))), cotangents.astype(np.float64))
     return as_gradients(loss, arrays)
 
 
@@ -158,7 +170,7 @@ def late_tangents(loss: Loss, scores: Tensors, tangents: Tensors) -> Tensor:
     arrays = [None if tangent is None else as_numbers(tangent.to(torch.float64)) for tangent in tangents]
     if any(array is None and tangent is not None for array, tangent in zip(arrays, tangents, strict=True)):
         raise RuntimeError(
-            "crf_loss with reduction='none' has no batched tangents; allowed: one for each of the scores"
+            f"{loss.name} with reduction='none' has no batched tangents; allowed: one for each of the scores"
         )
     first: Any = scores[0]
-    return as_loss(crf_tangents(loss.bound(loss.arrays(_converted(scores))), arrays), first.dtype)
+    return as_loss(crf_tangents(loss.bound(loss.arrays(_converted(loss, scores))), arrays), first.dtype)

@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._core.foreign import as_numpy
-from .arguments import DTYPES, Tensors, as_constant, as_numbers, check_constant, is_distribution, threads
+from .._core.arrays import is_bfloat16, is_real
+from .._core.foreign import as_numpy, nested
+from .._core.messages import shortened, wrong_dtype
+from .arguments import DTYPES, Tensors, as_constant, as_numbers, check_constant, check_depth, is_distribution, threads
 from .first_order import ONCE
 from .loss import Loss, as_gradients, as_loss, late_gradients, needs_float64, spread
 from .tracing import outside_graphs
@@ -113,20 +115,28 @@ def describe(loss: Loss, scores: Tensors, wanted: list[bool], keep: bool = False
 
 def _placed(name: str, value: Any, values: Described) -> Any:
     """Return a literal, or the place among `values` at which a value was put."""
-    if value is None or isinstance(value, (bool, str)):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, str):
+        return str(value)  # not NumPy's, which is no literal
     if isinstance(value, Tensor):
+        if value.is_nested:
+            raise nested(name)
         values.tensors.append(value)
         return ("tensor", len(values.tensors) - 1)
     if isinstance(value, int):
+        _check_size(name, value)
         values.integers.append(value)
         return ("integer", len(values.integers) - 1)
     if isinstance(value, float):
         values.floats.append(value)
         return ("float", len(values.floats) - 1)
     if isinstance(value, (list, tuple)):
+        check_depth(name)
         if value and all(isinstance(item, int) and not isinstance(item, bool) for item in value):
             start = len(values.integers)
+            for i, item in enumerate(value):
+                _check_size(f"{name}[{i}]", item)
             values.integers.extend(value)
             return ("integers", start, len(values.integers))
         return [_placed(f"{name}[{i}]", item, values) for i, item in enumerate(value)]
@@ -137,9 +147,22 @@ def _as_tensor(name: str, value: Any) -> Any:
     """Return a tensor with the numbers of another array; its memory is the array's own in a compiled program alone."""
     if torch.compiler.is_dynamo_compiling():
         return torch.as_tensor(value)
-    if isinstance(value, np.generic):
+    if isinstance(value, np.generic) and value.dtype.char not in "gG":  # whose items are their own
         return value.item()
-    return torch.from_numpy(as_numpy(name, value).copy())
+    array = as_numpy(name, value)
+    if not is_real(array.dtype):
+        raise wrong_dtype(name, array, "real numbers")
+    if is_bfloat16(array.dtype):
+        return torch.from_numpy(array.copy().view(np.int16)).view(torch.bfloat16)
+    kind = np.float64 if array.dtype.itemsize > 8 else f"{array.dtype.kind}{array.dtype.itemsize}"
+    with np.errstate(over="ignore"):  # beyond float64
+        return torch.from_numpy(array.astype(kind, order="C"))
+
+
+def _check_size(name: str, value: int) -> None:
+    """Check that an integer is one of an operator."""
+    if not torch.compiler.is_dynamo_compiling() and not -(2**63) <= value < 2**63:
+        raise ValueError(f"{name} is {shortened(value)}; allowed: integers of 64 bits")
 
 
 def _filled(place: Any, values: dict[str, Any]) -> Any:

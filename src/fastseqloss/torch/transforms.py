@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from .._core.foreign import elsewhere
 from .arguments import DTYPES, Tensors
 from .first_order import Derivative, first_order
 from .loss import Loss, along, late_tangents, spread
@@ -21,6 +22,9 @@ from .tracing import outside_graphs
 @outside_graphs
 def apply(loss: Loss, scores: Tensors) -> Tensor:
     """Return the loss of scores."""
+    for name, value in (*zip(loss.names, scores, strict=True), *loss.constants.items(), *loss.options.items()):
+        if isinstance(value, Tensor) and value.device.type == "meta":  # operators make losses of these without numbers
+            raise elsewhere(name, value)
     described = describe(loss, scores, [True for score in scores if score is not None])
     call = _Call(described.description, described.integers, described.floats, len(described.scores))
     results: tuple[Tensor, ...] = _Transformed.apply(call, *described.scores, *described.tensors)
