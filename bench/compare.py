@@ -3,6 +3,7 @@
     python bench/compare.py ctc [--data DIR] [--threads 1 2] [--only NAME ...] [--quick]
     python bench/compare.py ctc --accuracy-only
     python bench/compare.py cross_entropy ...    the same options
+    python bench/compare.py log_prob ...         the same options
     python bench/compare.py elementwise ...      regression, hinge, binary: with NumPy and memory traffic
     python bench/compare.py crf ...              the same options
     python bench/compare.py policy ...           the same options
@@ -38,6 +39,7 @@ from bench import (
     sides_align,
     sides_crf,
     sides_ctc,
+    sides_log_prob,
     sides_policy,
     sides_short,
     sides_soft_dtw,
@@ -82,6 +84,11 @@ def _print_forms(shape: tuple[int, ...], options: argparse.Namespace) -> None:
     ]
     print(f"\n### softmax_cross_entropy on {','.join(map(str, shape))}, loss and gradient, 1 thread\n")
     print_table(lines)
+
+
+def log_prob(options: argparse.Namespace) -> int:
+    """Time and check the log-probabilities of sequences, with slopes for their gradients."""
+    return contest.compare(sides_log_prob.rows(), sides_log_prob.LIMITS, options)
 
 
 def elementwise(options: argparse.Namespace) -> int:
@@ -260,6 +267,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "ctc": ctc,
         "cross_entropy": cross_entropy,
         "elementwise": elementwise,
+        "log_prob": log_prob,
         "overhead": overhead,
         "memory": memory,
         "policy": policy,

@@ -27,6 +27,7 @@ KERNELS = {
     "rewards.returns": "rewards.returns",
     "soft_dtw.loss": "soft_dtw.loss",
     "steps.classification": "steps.classification",
+    "steps.log_prob": "steps.classification",
     "steps.margin": "steps.margin",
     "steps.pointwise": "steps.pointwise",
 }

@@ -87,7 +87,7 @@ def steps_that_count(clean: dict[str, Any], classes: bool) -> np.ndarray | None:
 
 
 def _weighed(counts: np.ndarray, clean: dict[str, Any]) -> np.ndarray:
-    weight = clean.get("sample_weight")
+    weight = clean.get("sample_weight", clean.get("slopes"))
     if weight is not None and counts.ndim:
         counts &= (np.asarray(weight).astype(np.float64) != 0).reshape((-1,) + (1,) * (counts.ndim - 1))
     return counts

@@ -24,7 +24,7 @@ FLOATS = (np.float32, np.float64, np.float32, np.float64, np.float16, ml_dtypes.
 SEQUENCE_REDUCTIONS = ("none", "sum", "mean", "sequence_mean")
 OPTIONS = {
     "blank", "input", "infeasible", "reduction", "normalizer", "return_grad", "num_threads", "ignore_index",
-    "squared", "label_smoothing", "z_loss", "entropy_coef", "kl_coef", "clip", "discount", "decay",
+    "squared", "average", "label_smoothing", "z_loss", "entropy_coef", "kl_coef", "clip", "discount", "decay",
     "sharpness", "star", "star_log_prob", "prior_scale", "pairwise", "frame_seconds", "frames", "smooth", "kind",
     "blank_model", "topology", "fastemit", "sigma", "width", "max_symbols",
     "unit", "gamma", "band", "divergence", "ax", "loss_fn", "rng", "file", "terms", "spans", "names",
@@ -193,6 +193,25 @@ def _steps_loss(name: str, random) -> Call:
     if case.mask is not None:
         arguments["mask"] = case.mask
     return _outputs(random, Call(name, arguments | case.options | case.reducing, case))
+
+
+def _log_prob(random) -> Call:
+    sizes = [random.randint(0, most) for most in (3, 4, 2)[: random.choice((0, 1, 2, 2, 3))]]
+    shape = (*sizes, random.choice((1, 2, 3, 5, 9, 17, 40)))
+    options = {"input": random.choice(cases.KINDS), "ignore_index": random.choice((-100, -1, 0, shape[-1] - 1, 2**40))}
+    case = step_cases.random_case(
+        numbers(random), "softmax_cross_entropy", shape, dtype=random.choice(FLOATS), lengths=random.random() < 0.5,
+        impossible=random.choice((0, 0, 0.1)), holes=random.choice((0, 0, 0.3)), ignored=random.choice((0, 0.3)),
+        **options,
+    )  # fmt: skip
+    reducing: dict[str, Any] = {}
+    _maybe(random, reducing, "average", lambda: random.choice((False, True)), 0.5)
+    slopes = np.array(random.choices((0.0, 1.0, -0.5, 3.0), k=max([1, *sizes[:1]])))
+    _maybe(random, reducing, "slopes", lambda: np.resize(slopes, sizes[:1]))
+    given = {"logits": case.scores, "targets": case.targets, "lengths": case.lengths, "mask": case.mask}
+    of = step_cases.LogProbCase("sequence_log_prob", *given.values(), options, reducing)
+    given = {name: value for name, value in given.items() if value is not None}
+    return _outputs(random, Call("sequence_log_prob", given | options | reducing, of))
 
 
 def _ctc_case(random) -> cases.Case:
@@ -590,6 +609,7 @@ def _plot(name: str, random) -> Call:
 PLOTS = ("plot.plot_posteriors", "plot.plot_alignment", "plot.plot_alignment_path", "plot.plot_loss")
 STRATEGIES: dict[str, Callable[[Any], Call]] = {
     **{name: partial(_steps_loss, name) for name in step_cases.NAMES},
+    "sequence_log_prob": _log_prob,
     **{name: partial(_ctc, name) for name in ("ctc_loss", "ctc_posteriors", "ctc_align", "ctc_greedy_decode")},
     "ctc_feasible": _ctc_feasible,
     **{name: partial(_rnnt, name) for name in ("rnnt_loss", "rnnt_posteriors", "rnnt_align")},

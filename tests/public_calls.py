@@ -82,6 +82,7 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
         "rnnt_prune_ranges": ((np.exp(nodes[..., 0]), np.exp(nodes[..., 1])), 3, lengths),
         "rnnt_simple_loss": (x, of_columns, labels[:, :columns], lengths, gradient),
         "rnnt_simple_posteriors": (x, of_columns, labels[:, :columns], lengths),
+        "sequence_log_prob": (x, classes_of, lengths, {"slopes": y[:, 0], "average": True}),
         "soft_dtw_cost": (x**2, np.full(batch, steps), np.full(batch, classes), gradient),
         "soft_dtw_loss": (x, log_p[:, ::-1], lengths, lengths, {**gradient, "divergence": True, "band": 9}),
         "soft_dtw_posteriors": (x, log_p[:, ::-1], lengths, lengths),

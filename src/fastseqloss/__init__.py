@@ -36,6 +36,7 @@ from .rewards import (
 )
 from .soft_dtw import SoftDTWGradient, soft_dtw_cost, soft_dtw_loss, soft_dtw_posteriors
 from .steps.classification import binary_cross_entropy, nll_loss, softmax_cross_entropy
+from .steps.log_prob import sequence_log_prob
 from .steps.margin import hinge_loss, multiclass_hinge_loss
 from .steps.regression import huber_loss, mae_loss, mse_loss, quantile_loss
 from .transducer import (
@@ -105,6 +106,7 @@ __all__ = [
     "rnnt_prune_ranges",
     "rnnt_simple_loss",
     "rnnt_simple_posteriors",
+    "sequence_log_prob",
     "set_num_threads",
     "show_config",
     "soft_dtw_cost",

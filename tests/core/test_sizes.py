@@ -184,6 +184,14 @@ FAIL = {
         "M (D(1, 2, 2, 2), D(1, 2, 2, 2**58), [[1]], durations=np.broadcast_to(np.int8(1), 2**58))",
         "V (D(1, 4, 2, 2), D(1, 4, 2, 1), [[1]], label_lengths=[2**62], durations=[1])",
     ],
+    "sequence_log_prob": [
+        "M (K(1, 2**58, 3), N(1, 2**58))",
+        "M (K(1, 2**58, 3), N(1, 2**58), [2])",
+        "M (F(2**60, 1, 1), N(2**60, 1))",
+        "M (F(1, 1, 2**60), N(1, 1), slopes=[1])",
+        "M (F(1, 1, 2**61 - 1, dtype=np.float16), N(1, 1), return_grad=True)",
+        "? (F(1, 1, 4), N(1, 1), slopes=F(2**60))",
+    ],
     "soft_dtw_cost": [
         "M (F(1, 2**60, 1),)",
         "M (F(1, 1, 2**60), return_grad=True)",

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from .._core.foreign import check_nesting
 from .._core.messages import brief, shortened
 from ..crf.cotangents import crf_gradients
 from .host_call import Result, as_varying, has_dtype, host_call, varying_axes
@@ -251,23 +252,13 @@ def as_operand(name: str, value: Any, copy: bool = False) -> Any:
     """Return an array of JAX; not with the memory of the caller's array if it is to be a copy."""
     if isinstance(value, jax.Array):
         return value
-    _check_nesting(name, value)
+    check_nesting(name, value)
     try:
         array = np.array(np.asanyarray(value), subok=True) if copy and hasattr(value, "__array__") else value
         return jnp.asarray(array)
     except (TypeError, ValueError, OverflowError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{name} is not an array for JAX: {shortened(error)}") from error
-
-
-def _check_nesting(name: str, value: Any) -> None:
-    """Raise ValueError for a list that contains itself, with which JAX leaves the interpreter without a stack."""
-    level = {0: value} if isinstance(value, (list, tuple)) else {}
-    for _ in range(64):  # axes of an array of NumPy
-        level = {id(row): row for rows in level.values() for row in rows if isinstance(row, (list, tuple))}
-        if not level:
-            return
-    raise ValueError(f"{name} is nested too deeply; allowed: an array")
 
 
 def as_scores(name: str, value: Any) -> Any:

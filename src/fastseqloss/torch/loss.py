@@ -77,7 +77,7 @@ class Loss:
 
     def shape(self, first: Tensor) -> torch.Size:
         """Return the shape of the loss of the first scores."""
-        reduction = self.options["reduction"]
+        reduction = self.options.get("reduction", "per_sequence")
         if reduction not in ("none", "per_sequence"):
             return torch.Size(())
         if self.core_ndim is None:

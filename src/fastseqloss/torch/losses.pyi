@@ -23,6 +23,7 @@ __all__ = [
     "quantile_loss",
     "rnnt_loss",
     "rnnt_simple_loss",
+    "sequence_log_prob",
     "soft_dtw_cost",
     "soft_dtw_loss",
     "softmax_cross_entropy",
@@ -233,6 +234,17 @@ def rnnt_simple_loss(
     reduction: SequenceReduction = ...,
     normalizer: float | None = ...,
     sample_weight: Tensor | ArrayLike | None = ...,
+    num_threads: int | None = ...,
+) -> Tensor: ...
+def sequence_log_prob(
+    logits: Tensor,
+    targets: Tensor | ArrayLike,
+    lengths: Tensor | ArrayLike | None = ...,
+    *,
+    mask: Tensor | ArrayLike | None = ...,
+    input: Input = ...,
+    ignore_index: int = ...,
+    average: bool = ...,
     num_threads: int | None = ...,
 ) -> Tensor: ...
 def soft_dtw_cost(
