@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._core.arrays import as_array, as_floats
+from .._core.arrays import as_array, as_floats, kernel_ready
 from .._core.gradient import Differentiable, Gradient, as_gradients_of, finished
 from .._core.options import as_integer, as_number
 from .._core.scores import StepScores, as_step_vectors
@@ -142,6 +142,16 @@ def as_head(hidden: StepScores, weight: Any, bias: Any, scale: Any, softcap: Any
 def as_step_head(hidden: Any, weight: Any, bias: Any, scale: Any, softcap: Any, chunk: Any) -> Head:
     """Check a linear layer on hidden states [..., D] with any number of axes of steps."""
     return as_head(as_step_vectors("hidden", hidden, "D"), weight, bias, scale, softcap, chunk)
+
+
+def as_sequence_head(hidden: Any, weight: Any, bias: Any, scale: Any, softcap: Any, chunk: Any) -> Head:
+    """Check a linear layer on hidden states [B, T, D], or [T, D] of a single sequence."""
+    given = as_array("hidden", hidden)
+    if given.ndim not in (2, 3):
+        raise ValueError(f"hidden has shape {given.shape}; allowed: [B, T, D], or [T, D] for one sequence")
+    values = as_floats("hidden", given)
+    states = StepScores(kernel_ready(values[None] if given.ndim == 2 else values), given)
+    return as_head(states, weight, bias, scale, softcap, chunk)
 
 
 def as_head_gradients(head: Head, return_grad: Any, grad_out: Any) -> HeadGradients:
