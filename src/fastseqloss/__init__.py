@@ -27,6 +27,7 @@ from .ctc import (
     ctc_loss,
     ctc_posteriors,
 )
+from .linear import LinearGradient, linear_cross_entropy, linear_ctc_loss
 from .rewards import (
     clipped_policy_loss,
     discounted_returns,
@@ -63,6 +64,7 @@ __all__ = [
     "CTCAlignment",
     "CrossEntropyGradient",
     "GreedyDecoding",
+    "LinearGradient",
     "RNNTAlignment",
     "RNNTDecoding",
     "RNNTPosteriors",
@@ -91,6 +93,8 @@ __all__ = [
     "get_num_threads",
     "hinge_loss",
     "huber_loss",
+    "linear_cross_entropy",
+    "linear_ctc_loss",
     "mae_loss",
     "mse_loss",
     "multiclass_hinge_loss",

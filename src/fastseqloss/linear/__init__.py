@@ -1,0 +1,7 @@
+"""Losses of the scores of a linear layer, which are computed a chunk of rows at a time and never stored."""
+
+from .cross_entropy import linear_cross_entropy
+from .ctc import linear_ctc_loss
+from .head import LinearGradient
+
+__all__ = ["LinearGradient", "linear_cross_entropy", "linear_ctc_loss"]
