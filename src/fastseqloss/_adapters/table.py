@@ -15,6 +15,7 @@ from .._core import types
 from .._core.options import choice
 from ..crf import crf_loss, structured_hinge_loss
 from ..ctc.loss import ctc_loss
+from ..linear import linear_cross_entropy, linear_ctc_loss
 from ..rewards import clipped_policy_loss, expected_risk_loss, policy_gradient_loss
 from ..soft_dtw import soft_dtw_cost, soft_dtw_loss
 from ..steps import classification, margin, regression
@@ -163,6 +164,8 @@ def _of_steps(row: StepLoss) -> Loss:
 _TAGS = {"tags": [0, 1], "transitions": [[0.0, 0.5], [0.0, 0.0]]}
 _PARAMETERS = ("transitions", "start", "end")
 _NODES = [[[0.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]]  # two frames, one label, two classes
+_HEAD = ("weight", "bias")
+_WEIGHT = {"weight": [[1.0, 0.0], [0.0, 1.0]]}
 _ACTIONS = {"logits": [[0.0, 0.0]], "actions": [0], "advantages": [2.0]}
 
 _ROWS = (
@@ -190,6 +193,21 @@ _ROWS = (
         2,
         name="ctc_loss_with_lengths",  # beside one with the arguments of the framework's own
         example={"logits": [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]], "labels": [1]},
+    ),
+    Loss(
+        linear_cross_entropy,
+        ("hidden", *_HEAD),
+        "[..., D]",
+        shared=(*_HEAD, "class_weight"),
+        example={"hidden": _SCORES, **_WEIGHT} | _OF_CLASSES,
+    ),
+    Loss(
+        linear_ctc_loss,
+        ("hidden", *_HEAD),
+        "[B, T, D], or [T, D] for one sequence",
+        2,
+        shared=_HEAD,
+        example={"hidden": [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]], **_WEIGHT, "labels": [1]},
     ),
     Loss(
         crf_loss,

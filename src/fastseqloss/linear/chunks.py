@@ -137,7 +137,7 @@ class _Products:
         out[np.divmod(rows, out.shape[1])] = values
 
     def finish(self, chunks: list[Chunk]) -> None:
-        """Set the gradients of hidden states in no chunk to 0, and those of parameters if there is no chunk."""
+        """Set the gradients of hidden states without a chunk to 0; without any chunk, all gradients."""
         if self.first:
             for gradient in (self.gradients.weight, self.gradients.bias):
                 if gradient.values is not None:

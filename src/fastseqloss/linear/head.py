@@ -25,7 +25,7 @@ class LinearGradient(NamedTuple):
     ----------
     hidden : ndarray [..., D], or None if `grad_out` was given without it
     weight : ndarray [V, D], or None if `grad_out` was given without it
-    bias : ndarray [V], or None if there is no bias or `grad_out` was given without it
+    bias : ndarray [V], or None without a bias or if `grad_out` was given without it
     """
 
     hidden: NDArray[Any] | None
