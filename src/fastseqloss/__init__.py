@@ -27,7 +27,13 @@ from .ctc import (
     ctc_loss,
     ctc_posteriors,
 )
-from .linear import LinearGradient, linear_cross_entropy, linear_ctc_loss
+from .linear import (
+    LinearGradient,
+    linear_cross_entropy,
+    linear_ctc_loss,
+    linear_policy_loss,
+    linear_sequence_log_prob,
+)
 from .rewards import (
     clipped_policy_loss,
     discounted_returns,
@@ -95,6 +101,8 @@ __all__ = [
     "huber_loss",
     "linear_cross_entropy",
     "linear_ctc_loss",
+    "linear_policy_loss",
+    "linear_sequence_log_prob",
     "mae_loss",
     "mse_loss",
     "multiclass_hinge_loss",

@@ -71,6 +71,11 @@ class StepSum:
         """Return the factor of the loss of each sequence, given the numbers of steps that count."""
         return sequence_scale(self.reduction, counts, self.normalizer, self.sample_weight, self.steps.batch)
 
+    def counts(self, classes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the number of steps of each sequence whose class [B R] is not -1."""
+        counts: NDArray[np.int64] = (classes.reshape(self.steps.batch, self.steps.rows) >= 0).sum(axis=1)
+        return counts
+
     def finish(
         self, losses: NDArray[np.float64], scale: NDArray[np.float64], gradient: Gradient
     ) -> Loss | LossAndGradient:
@@ -116,13 +121,6 @@ class Rows:
     threads: int
     dense: tuple[NDArray[Any] | None, ...] = ()  # further arrays [B, R, V] for the kernel
     slopes: NDArray[np.float64] | None = None  # [B], factors of the gradients if they are not those of the losses
-
-    def counts(self) -> NDArray[np.int64]:
-        """Return the number of steps of each sequence that count."""
-        counts: NDArray[np.int64] = (self.targets.reshape(self.summed.steps.batch, self.summed.steps.rows) >= 0).sum(
-            axis=1
-        )
-        return counts
 
     def run(self, kernel: Callable[..., object], *parameters: Any) -> Loss | LossAndGradient:
         """Call the kernel, unless the batch is empty, and return its reduced result."""

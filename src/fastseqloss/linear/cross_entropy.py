@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._core.arrays import stored, stored_or_none
+from .._core.arrays import stored_or_none
 from .._core.engine import StepSum, as_class_targets, as_options, as_step_sum
 from .._core.levels import load
 from .._core.options import as_number
 from .._core.reduction import reduce_steps
 from .._core.steps import as_class_weight
-from .._core.threads import check_num_threads, threads_for
+from .._core.threads import check_num_threads
 from .._core.types import ClassOptions, Loss, ScalarReduction, StepReduction
 from .._kernels.codes import Input
 from ..steps.registry import LOSSES
 from ..steps.rows import balanced
-from .chunks import Chunk, even_chunks, run_chunks
-from .head import Head, HeadOptions, LinearGradientOut, LossAndLinearGradient, as_head_gradients, as_step_head
+from .chunks import even_chunks, run_chunks
+from .head import HeadOptions, LinearGradientOut, LossAndLinearGradient, as_head_gradients, as_step_head
+from .rows import RowLosses
 
 if TYPE_CHECKING:
     from .._kernels.steps import classification as _kernel
 else:
     _kernel = load("steps.classification")
-
-_PER_SCORE = LOSSES["softmax_cross_entropy"].nanoseconds
 
 
 class LinearCrossEntropyOptions(ClassOptions, HeadOptions, total=False):
@@ -254,52 +252,30 @@ def linear_cross_entropy(
     check_num_threads(num_threads)
     gradients = as_head_gradients(head, return_grad, grad_out)
     weights, factors, zeta = balanced(weights, found.scale, zeta)
-    losses = np.zeros(found.classes.size)
-    step = _Step(head, found.classes, factors, summed, weights, (epsilon, zeta), gradients.wanted, num_threads, losses)
+    step = row_losses(summed, found.classes, factors, gradients.wanted, num_threads, (epsilon, zeta), weights)
     run_chunks(head, gradients, even_chunks(head, step.rows()), step)
-    losses = losses.reshape(len(factors), -1) if losses.size else np.zeros((len(factors), 0))
-    return gradients.beside(reduce_steps(reduction, losses, found.scale, summed.steps.shape))
+    return gradients.beside(reduce_steps(reduction, step.by_sequence(), found.scale, summed.steps.shape))
 
 
-@dataclass(slots=True)
-class _Step:
-    """The cross-entropy of the rows of a chunk."""
-
-    head: Head
-    classes: NDArray[np.int64]  # [B R], -1 where a step does not count
-    scale: NDArray[np.float64]  # [B], or [1] for the batch
-    summed: StepSum
-    class_weight: NDArray[np.float64] | None
-    terms: tuple[float, float]  # label smoothing, z-loss
-    with_slopes: bool
-    num_threads: int | None
-    losses: NDArray[np.float64]  # [B R], output
-
-    def rows(self) -> NDArray[np.int64]:
-        """Return the rows that count."""
-        rows = np.flatnonzero(self.classes >= 0)
-        kept: NDArray[np.int64] = rows[np.broadcast_to(self._scale_of(rows) != 0, rows.shape)]
-        return kept
-
-    def _scale_of(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        return self.scale if self.summed.uniform else self.scale[rows // self.summed.steps.rows]
-
-    def __call__(self, chunk: Chunk, scores: NDArray[Any]) -> None:
-        # Without one scale for all, each row is a sequence of its own.
-        scale = self._scale_of(chunk.rows)
-        x, kind = stored(scores.reshape(len(scale), -1, self.head.n_classes))
-        losses = np.empty(len(scores))
-        _kernel.softmax_cross_entropy(
-            x,
-            kind,
-            self.classes[chunk.rows],
-            scale,
-            self.class_weight,
-            losses,
-            x if self.with_slopes else None,
-            threads_for(self.num_threads, x.size * _PER_SCORE, len(losses)),
-            *stored_or_none(None),
-            *self.terms,
-            Input.LOGITS,
-        )
-        self.losses[chunk.rows] = losses
+def row_losses(
+    summed: StepSum,
+    classes: NDArray[np.int64],
+    scale: NDArray[np.float64],
+    with_slopes: bool,
+    num_threads: int | None,
+    terms: tuple[float, float] = (0.0, 0.0),
+    class_weight: NDArray[np.float64] | None = None,
+) -> RowLosses:
+    """Return the cross-entropy of rows; `terms` are label smoothing and the weight of the z-loss."""
+    parameters = (*stored_or_none(None), *terms, Input.LOGITS)
+    return RowLosses(
+        _kernel.softmax_cross_entropy,
+        lambda rows: parameters,
+        LOSSES["softmax_cross_entropy"].nanoseconds,
+        summed,
+        classes,
+        scale,
+        with_slopes,
+        num_threads,
+        class_weight,
+    )

@@ -110,6 +110,9 @@ class HeadGradients:
         return loss, LinearGradient(*finished((self.hidden, self.weight, self.bias)))
 
 
+NO_GRADIENTS = HeadGradients(Gradient((), None), Gradient((), None), Gradient((), None), requested=False)
+
+
 def as_head(hidden: StepScores, weight: Any, bias: Any, scale: Any, softcap: Any, chunk: Any) -> Head:
     """Check the parameters of a linear layer on hidden states, in half precision widened once."""
     n_features = hidden.values.shape[-1]

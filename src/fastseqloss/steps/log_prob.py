@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_weights, read_integers
-from .._core.engine import as_options
+from .._core.engine import StepSum, as_options
 from .._core.levels import load
 from .._core.options import as_input_kind, flag
 from .._core.types import Input, Loss, LossAndGradient, SequenceLogProbOptions
@@ -209,10 +209,21 @@ def sequence_log_prob(
         find=_kernel.find_bad_share,
         probabilities=input == "probs",
     )
-    given = as_weights("slopes", slopes, len(rows.scale), signed=True)
-    if averaged:
-        rows.scale /= np.maximum(rows.counts(), 1)
-    rows.slopes = -rows.scale if given is None else -given * rows.scale
+    rows.scale, rows.slopes = as_factors(rows.summed, rows.targets, averaged, slopes)
     result = rows.run(_kernel.softmax_cross_entropy, 0.0, 0.0, kind)
     # Subtracted from 0, which gives no -0.
     return (0.0 - result[0], result[1]) if isinstance(result, tuple) else 0.0 - result
+
+
+def as_factors(
+    summed: StepSum, classes: NDArray[np.int64], average: bool, slopes: Any
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the factors [B] of sums of cross-entropies, and the opposite ones of their gradients, with checked slopes.
+
+    Classes [B R] are -1 for steps that do not count.
+    """
+    given = as_weights("slopes", slopes, summed.steps.batch, signed=True)
+    share = np.ones(summed.steps.batch)
+    if average:
+        share /= np.maximum(summed.counts(classes), 1)
+    return share, -share if given is None else -given * share
