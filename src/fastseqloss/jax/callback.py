@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from .._adapters.cotangents import shared_gradients
 from .._core.foreign import check_nesting
 from .._core.messages import brief, shortened
-from ..crf.cotangents import crf_gradients
 from .host_call import Result, as_varying, has_dtype, host_call, varying_axes
 
 _HALVES = ("float16", "bfloat16")
@@ -44,7 +44,7 @@ class HostLoss:
     shared: tuple[str, ...]  # operands that all sequences of a batch share
     options: tuple[tuple[str, Any], ...]
     wanted: tuple[str, ...] = ()  # operands whose gradients are returned
-    late: bool = False  # the last operand is the cotangents of the losses [B]; only gradients are returned
+    late: bool = False  # the last operand is the cotangents of the losses; only gradients are returned
 
     def __call__(self, *operands: Any) -> Any:
         """Return the loss and the gradients of operands, as arrays of NumPy."""
@@ -138,7 +138,7 @@ class HostLoss:
     def _once(self, arrays: dict[str, NDArray[Any]], results: tuple[NDArray[Any], ...]) -> None:
         if self.late:
             cotangents = np.asarray(arrays.pop("cotangent"), np.float64)
-            gradients = crf_gradients(partial(self._compute, **arrays), cotangents)
+            gradients = shared_gradients(partial(self._compute, **arrays), cotangents)
             by_name = dict(zip(self.names, gradients, strict=False))
             for name, result in zip(self.wanted, results, strict=True):
                 result[...] = by_name[name]
@@ -223,7 +223,7 @@ _loss.defvjp(_forward, _backward, symbolic_zeros=True)
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _loss_late(host: HostLoss, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> Any:
-    """Return the losses [B] of sequences that share parameters; the gradient depends on the cotangent of each."""
+    """Return losses that share parameters; the gradient depends on the cotangent of each."""
     return host.call(scores, constants)[0]
 
 

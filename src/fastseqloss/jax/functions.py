@@ -71,7 +71,7 @@ def _loss(row: Row, scores: dict[str, Any], constants: dict[str, Any], options: 
     if row.axes is None and getattr(mask, "shape", steps) != steps:  # which may be too large to copy
         raise ValueError(f"mask has shape {mask.shape}; allowed: {steps}")
     operands = {name: _operand(row, name, value, batch) for name, value in constants.items()}
-    if row.of_labels:
+    if row.of_labels and not row.shares_scores:
         return _of_labels(row, differentiable, operands, batch, options)
     shape = {"none": steps, "per_sequence": batch}.get(reduction, ())
     independent = reduction in ("none", "per_sequence") and not row.shares_scores

@@ -254,7 +254,7 @@ def linear_cross_entropy(
     weights, factors, zeta = balanced(weights, found.scale, zeta)
     step = row_losses(summed, found.classes, factors, gradients.wanted, num_threads, (epsilon, zeta), weights)
     run_chunks(head, gradients, even_chunks(head, step.rows()), step)
-    return gradients.beside(reduce_steps(reduction, step.by_sequence(), found.scale, summed.steps.shape))
+    return gradients.beside(reduce_steps(reduction, step.by_sequence(), factors, summed.steps.shape))
 
 
 def row_losses(

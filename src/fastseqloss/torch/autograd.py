@@ -183,7 +183,7 @@ def _scaled(ctx: Any, gradients: Any, cotangent: Tensor, linked: bool) -> list[A
     else:
         loss, scores = ctx.call.loss, ()
     if loss.late:
-        tensors = late_gradients(loss, scores, _one_each(cotangents))
+        tensors = late_gradients(loss, scores, _one_each(loss, cotangents))
         if not linked:
             return tensors
         return _of_cotangents(loss, scores, cotangent, first_order(tensors, scores))
@@ -227,11 +227,10 @@ class _OfCotangents(Function):
         raise RuntimeError(ONCE)
 
 
-def _one_each(cotangents: NDArray[Any] | None) -> NDArray[Any]:
+def _one_each(loss: Loss, cotangents: NDArray[Any] | None) -> NDArray[Any]:
     if cotangents is None:
-        raise RuntimeError(
-            "crf_loss with reduction='none' has no batched gradients; allowed: one cotangent for each loss"
-        )
+        which = f"{loss.function.__name__} with reduction={loss.options['reduction']!r}"
+        raise RuntimeError(f"{which} has no batched gradients; allowed: one cotangent for each loss")
     return cotangents
 
 

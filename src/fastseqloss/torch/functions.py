@@ -56,7 +56,7 @@ def _loss(row: Row, scores: dict[str, Any], constants: dict[str, Any], options: 
         scores["targets"] = constants.pop("targets")
         options["with_respect_to"] = tuple(name for name, value in scores.items() if _is_differentiated(value))
     constants |= {name: options.pop(name) for name in row.static}  # copied, if the gradient is computed later
-    late = row.shares_scores and reduction == "none" and first.ndim != row.axes
+    late = row.shares_scores and reduction in ("none", "per_sequence") and first.ndim > (row.axes or 1)
     options["num_threads"] = threads(options["num_threads"])
     core_ndim = row.axes
     if core_ndim is None:  # losses of numbers are sums over the features of a step

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..crf.cotangents import crf_gradients, crf_tangents
+from .._adapters.cotangents import shared_gradients, shared_tangents
 from .arguments import DTYPES, Tensors, as_numbers, memory
 
 Arrays = list[Any]  # of the scores, None for one that was not given
@@ -37,12 +37,12 @@ class Loss:
     constants: dict[str, Any]
     options: dict[str, Any]
     swapped: bool = False  # the scores have the batch axis second
-    late: bool = False  # the gradient needs the cotangent of each loss [B], known in the backward pass
+    late: bool = False  # the gradient needs the cotangent of each loss, known in the backward pass
     core_ndim: int | None = None
 
     def bound(self, arrays: Arrays) -> partial[Any]:
         """Return the loss of these scores, to be called."""
-        return partial(self.function, arrays[0], **self._keywords(arrays))
+        return partial(self.function, **{self.names[0]: arrays[0]}, **self._keywords(arrays))
 
     def value(self, arrays: Arrays) -> Any:
         """Return the loss of scores."""
@@ -148,17 +148,17 @@ def needs_float64(cotangents: NDArray[Any] | None) -> bool:
 
 
 def late_gradients(loss: Loss, scores: Tensors, cotangents: NDArray[Any]) -> list[Any]:
-    """Return the gradients of the sum of the losses [B] times `cotangents` [B]."""
-    arrays = crf_gradients(loss.bound(loss.arrays(_converted(scores))), cotangents.astype(np.float64))
+    """Return the gradients of the sum of the losses times `cotangents`, one for each."""
+    arrays = shared_gradients(loss.bound(loss.arrays(_converted(scores))), cotangents.astype(np.float64))
     return as_gradients(loss, arrays)
 
 
 def late_tangents(loss: Loss, scores: Tensors, tangents: Tensors) -> Tensor:
-    """Return the derivatives of the losses [B] along tangents of the scores."""
+    """Return the derivatives of the losses along tangents of the scores."""
     arrays = [None if tangent is None else as_numbers(tangent.to(torch.float64)) for tangent in tangents]
     if any(array is None and tangent is not None for array, tangent in zip(arrays, tangents, strict=True)):
-        raise RuntimeError(
-            "crf_loss with reduction='none' has no batched tangents; allowed: one for each of the scores"
-        )
+        which = f"{loss.function.__name__} with reduction={loss.options['reduction']!r}"
+        raise RuntimeError(f"{which} has no batched tangents; allowed: one for each of the scores")
     first: Any = scores[0]
-    return as_loss(crf_tangents(loss.bound(loss.arrays(_converted(scores))), arrays), first.dtype)
+    compute = loss.bound(loss.arrays(_converted(scores)))
+    return as_loss(shared_tangents(compute, arrays, tuple(loss.shape(first))), first.dtype)
