@@ -76,6 +76,14 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
         "generalized_advantages": (y, shares, lengths, {"discount": 0.9, "decay": 0.9}),
         "linear_cross_entropy": (x, between, classes_of, lengths, {**gradient, "bias": between[0], "chunk": 100}),
         "linear_ctc_loss": (x, between, labels, lengths, {**gradient, "bias": between[0], "chunk": 100}),
+        "linear_policy_loss": (
+            *(x, between, classes_of, y, lengths),
+            {**gradient, "old_log_probs": taken + 0.1, "bias": between[0], "entropy_coef": 0.1, "chunk": 100},
+        ),
+        "linear_sequence_log_prob": (
+            *(x, between, classes_of, lengths),
+            {"slopes": y[:, 0], "bias": between[0], "chunk": 100},
+        ),
         "policy_gradient_loss": (x, classes_of, y, lengths, {**gradient, "entropy_coef": 0.1}),
         "rnnt_align": (nodes, labels[:, :columns], lengths),
         "rnnt_greedy_decode": (x, _predict, _join, lengths),

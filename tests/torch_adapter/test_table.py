@@ -189,7 +189,7 @@ def numbers_of(row) -> list[str]:
 
 def summed(row, **options) -> dict:
     """Arguments of a loss for its sum, with options; a coefficient of the divergence needs another policy."""
-    given = tensors(row, arguments(row)) | {"reduction": "sum", **options}
+    given = tensors(row, arguments(row)) | reducing(row, "sum") | options
     if "kl_coef" in options:
         given["ref_log_probs"] = torch.full(given[row.scores[0]].shape[:2], -1.0, dtype=torch.float64)
     return given
@@ -217,7 +217,7 @@ def test_options_are_copied(row):
         number = torch.tensor(0.5, dtype=torch.float64)
         for value in (number, number.numpy()):
             given = summed(row, **{name: value})
-            loss = function(**given)
+            loss = function(**given).sum()
             first = {key: gradient.clone() for key, gradient in _kept(loss, given).items()}
             number.fill_(0.25)
             check(_kept(loss, given), first)

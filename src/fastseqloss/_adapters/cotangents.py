@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 
 from .._core.steps import as_steps
 
+_OF_STEPS = ("targets", "actions", "advantages", "old_log_probs", "ref_log_probs")
+
 Gradients = tuple[NDArray[Any] | None, ...]
 
 
@@ -18,8 +21,8 @@ def shared_gradients(compute: partial[Any], cotangent: NDArray[np.float64]) -> G
     """Return the gradients of the sum of the losses times `cotangent`, which has an element for each.
 
     `compute` is a function of NumPy with its arguments by name, the scores of each sequence or step first, then the
-    shared ones. Cotangents of both signs take two calls. A cotangent that is not finite makes the gradient of its loss
-    NaN, and the gradients of the shared parameters.
+    shared ones. Cotangents of both signs take two calls, unless the function has slopes of its own. A cotangent that is
+    not finite makes the gradient of its loss NaN, and the gradients of the shared parameters.
     """
     given = compute.keywords.get("sample_weight")
     if given is None:
@@ -28,11 +31,14 @@ def shared_gradients(compute: partial[Any], cotangent: NDArray[np.float64]) -> G
         weight = cotangent * np.asarray(given, np.float64).reshape(-1, *(1,) * (cotangent.ndim - 1))
     finite = np.isfinite(weight)
     usable = np.where(finite, weight, 0.0)
-    totals = _gradients(compute, np.maximum(usable, 0.0))
-    if (usable < 0).any():
-        for total, other in zip(totals, _gradients(compute, np.maximum(-usable, 0.0)), strict=True):
-            if total is not None:
-                total -= other
+    if "slopes" in inspect.signature(compute.func).parameters:
+        totals = compute(slopes=usable)[1]
+    else:
+        totals = _gradients(compute, np.maximum(usable, 0.0))
+        if (usable < 0).any():
+            for total, other in zip(totals, _gradients(compute, np.maximum(-usable, 0.0)), strict=True):
+                if total is not None:
+                    total -= other
     if not finite.all():
         for k, total in enumerate(totals):
             if total is not None:
@@ -72,8 +78,16 @@ def _by_steps(compute: partial[Any], shape: tuple[int, ...]) -> partial[Any]:
     steps = as_steps(shape, given.get("lengths"), given.get("mask"))
     one_each = {
         first: scores.reshape(-1, scores.shape[-1]),
-        "targets": np.asarray(given["targets"]).reshape(-1),
         "mask": None if steps.full else steps.counting().reshape(-1),
         "lengths": None,
     }
+    one_each |= {name: _of_steps(given[name], shape) for name in _OF_STEPS if given.get(name) is not None}
     return partial(compute.func, **given | one_each)
+
+
+def _of_steps(value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return an array of this shape, or of numbers of the sequences of a batch, with one number for each step."""
+    array = np.asarray(value)
+    if array.shape != shape:
+        array = np.broadcast_to(array.reshape(-1, *(1,) * (len(shape) - 1)), shape)
+    return array.reshape(-1)

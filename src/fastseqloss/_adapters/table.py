@@ -15,7 +15,7 @@ from .._core import types
 from .._core.options import choice
 from ..crf import crf_loss, structured_hinge_loss
 from ..ctc.loss import ctc_loss
-from ..linear import linear_cross_entropy, linear_ctc_loss
+from ..linear import linear_cross_entropy, linear_ctc_loss, linear_policy_loss, linear_sequence_log_prob
 from ..rewards import clipped_policy_loss, expected_risk_loss, policy_gradient_loss
 from ..soft_dtw import soft_dtw_cost, soft_dtw_loss
 from ..steps import classification, margin, regression
@@ -200,6 +200,21 @@ _ROWS = (
         "[..., D]",
         shared=(*_HEAD, "class_weight"),
         example={"hidden": _SCORES, **_WEIGHT} | _OF_CLASSES,
+    ),
+    Loss(
+        linear_sequence_log_prob,
+        ("hidden", *_HEAD),
+        "[..., D]",
+        shared=_HEAD,
+        example={"hidden": _SCORES, **_WEIGHT} | _OF_CLASSES,
+    ),
+    Loss(
+        linear_policy_loss,
+        ("hidden", *_HEAD),
+        "[..., D]",
+        shared=_HEAD,
+        static=("clip",),
+        example={"hidden": [[0.0, 0.5]], **_WEIGHT, "actions": [0], "advantages": [2.0]},
     ),
     Loss(
         linear_ctc_loss,

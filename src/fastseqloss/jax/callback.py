@@ -101,10 +101,14 @@ class HostLoss:
     def _named_options(self) -> dict[str, Any]:
         return dict(self.options)
 
+    def _bound(self, **arguments: Any) -> partial[Any]:
+        """Return the function with these arguments, and the options for all others."""
+        module, name = self._place
+        return partial(getattr(sys.modules[module], name), **{**self._named_options, **arguments})
+
     def _compute(self, **arguments: Any) -> Any:
         """Return what the function returns for these arguments, and the options for all others."""
-        module, name = self._place
-        return getattr(sys.modules[module], name)(**{**self._named_options, **arguments})
+        return self._bound(**arguments)()
 
     def _ndim(self, name: str) -> int:
         return self._own_ndims[self.given.index(name)]
@@ -138,7 +142,7 @@ class HostLoss:
     def _once(self, arrays: dict[str, NDArray[Any]], results: tuple[NDArray[Any], ...]) -> None:
         if self.late:
             cotangents = np.asarray(arrays.pop("cotangent"), np.float64)
-            gradients = shared_gradients(partial(self._compute, **arrays), cotangents)
+            gradients = shared_gradients(self._bound(**arrays), cotangents)
             by_name = dict(zip(self.names, gradients, strict=False))
             for name, result in zip(self.wanted, results, strict=True):
                 result[...] = by_name[name]

@@ -229,8 +229,7 @@ class _OfCotangents(Function):
 
 def _one_each(loss: Loss, cotangents: NDArray[Any] | None) -> NDArray[Any]:
     if cotangents is None:
-        which = f"{loss.function.__name__} with reduction={loss.options['reduction']!r}"
-        raise RuntimeError(f"{which} has no batched gradients; allowed: one cotangent for each loss")
+        raise RuntimeError(f"{loss.called} has no batched gradients; allowed: one cotangent for each loss")
     return cotangents
 
 

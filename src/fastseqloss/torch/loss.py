@@ -40,6 +40,12 @@ class Loss:
     late: bool = False  # the gradient needs the cotangent of each loss, known in the backward pass
     core_ndim: int | None = None
 
+    @property
+    def called(self) -> str:
+        """The function and its reduction, as messages name them."""
+        reduction = f" with reduction={self.options['reduction']!r}" if "reduction" in self.options else ""
+        return f"{self.function.__name__}{reduction}"
+
     def bound(self, arrays: Arrays) -> partial[Any]:
         """Return the loss of these scores, to be called."""
         return partial(self.function, **{self.names[0]: arrays[0]}, **self._keywords(arrays))
@@ -157,8 +163,7 @@ def late_tangents(loss: Loss, scores: Tensors, tangents: Tensors) -> Tensor:
     """Return the derivatives of the losses along tangents of the scores."""
     arrays = [None if tangent is None else as_numbers(tangent.to(torch.float64)) for tangent in tangents]
     if any(array is None and tangent is not None for array, tangent in zip(arrays, tangents, strict=True)):
-        which = f"{loss.function.__name__} with reduction={loss.options['reduction']!r}"
-        raise RuntimeError(f"{which} has no batched tangents; allowed: one for each of the scores")
+        raise RuntimeError(f"{loss.called} has no batched tangents; allowed: one for each of the scores")
     first: Any = scores[0]
     compute = loss.bound(loss.arrays(_converted(scores)))
     return as_loss(shared_tangents(compute, arrays, tuple(loss.shape(first))), first.dtype)
