@@ -198,7 +198,8 @@ def compressed(training: dict[str, str], documents: dict[str, str]) -> float:
 
 def in_numpy(hidden: np.ndarray, weight: np.ndarray, bias: np.ndarray, cut: Passages) -> np.ndarray:
     """Return the log-probabilities of passages by NumPy alone."""
-    scores = hidden @ weight.T + bias
+    scores = hidden @ weight.T
+    scores += bias
     scores -= scores.max(axis=-1, keepdims=True)
     chosen = np.take_along_axis(scores, cut.targets[..., None], -1)[..., 0] - np.log(np.exp(scores).sum(axis=-1))
     return np.where(np.arange(WINDOW) < cut.lengths[:, None], chosen, 0).sum(axis=-1, dtype=np.float64)
@@ -206,7 +207,9 @@ def in_numpy(hidden: np.ndarray, weight: np.ndarray, bias: np.ndarray, cut: Pass
 
 def with_scores(hidden: np.ndarray, weight: np.ndarray, bias: np.ndarray, cut: Passages) -> np.ndarray:
     """Return the log-probabilities of passages by the array of all scores."""
-    return fsl.sequence_log_prob(hidden @ weight.T + bias, cut.targets, cut.lengths)
+    scores = hidden @ weight.T
+    scores += bias
+    return fsl.sequence_log_prob(scores, cut.targets, cut.lengths)
 
 
 def without_scores(hidden: np.ndarray, weight: np.ndarray, bias: np.ndarray, cut: Passages) -> np.ndarray:
