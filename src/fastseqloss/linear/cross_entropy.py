@@ -258,7 +258,7 @@ def linear_cross_entropy(
     step = _Step(head, found.classes, factors, summed, weights, (epsilon, zeta), gradients.wanted, num_threads, losses)
     run_chunks(head, gradients, even_chunks(head, step.rows()), step)
     losses = losses.reshape(len(factors), -1) if losses.size else np.zeros((len(factors), 0))
-    return gradients.beside(reduce_steps(reduction, losses, found.scale, summed.steps.shape))
+    return gradients.beside(reduce_steps(reduction, losses, factors, summed.steps.shape))
 
 
 @dataclass(slots=True)
