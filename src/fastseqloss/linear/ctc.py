@@ -273,22 +273,30 @@ class _Step:
 
     def __call__(self, group: _Group, scores: NDArray[Any]) -> None:
         frames = self.lattice.sequences.frames[group.members]
+        starts = np.cumsum(frames) - frames
         padded = scores.reshape(len(frames), -1, self.head.n_classes)
-        ends = np.cumsum(frames)
-        places = [slice(end - count, end) for end, count in zip(ends, frames, strict=True)]
-        if len(group.rows) < group.room:
-            for b in range(len(frames) - 1, 0, -1):  # from the last on, so that no frame is overwritten before it moves
-                padded[b, : frames[b]] = scores[places[b]]
+        places = np.arange(len(frames)) * padded.shape[1]
+        for b in reversed(range(len(frames))):  # from the last on, so that no frame is overwritten before it moves
+            _move(scores, frames[b], starts[b], places[b])
         lattice = replace(self.lattice, scores=Scores(padded, padded), sequences=self._sequences_of(group.members))
         slopes = padded if self.with_slopes else None
         scale = self.scale[group.members]
         self.losses[group.members] = lattice_losses(lattice, scale, slopes, self.num_threads, in_place=True)
-        if len(group.rows) < group.room and self.with_slopes:
-            for b in range(1, len(frames)):
-                scores[places[b]] = padded[b, : frames[b]]
+        if self.with_slopes:
+            for b in range(len(frames)):
+                _move(scores, frames[b], places[b], starts[b])
 
     def _sequences_of(self, members: NDArray[np.int64]) -> Sequences:
         every = self.lattice.sequences
         of_all = (every.frames, every.starts, every.lengths, every.frames_needed)
         table = np.concatenate([*(numbers[members] for numbers in of_all), every.values])
         return Sequences(table, len(members), every.listed)
+
+
+def _move(rows: NDArray[Any], count: int, start: int, target: int) -> None:
+    """Move rows within an array, in pieces whose places do not overlap, of which NumPy would make copies."""
+    gap = abs(target - start)
+    pieces = range(0, count, gap) if gap else range(0)
+    for first in reversed(pieces) if target > start else pieces:
+        last = min(first + gap, count)
+        rows[target + first : target + last] = rows[start + first : start + last]
