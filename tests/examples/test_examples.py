@@ -276,7 +276,8 @@ def language_model():
     words = names["vocabulary"](parts[0])
     documents = names["tokenize"](parts[1], words)
     model = names["Model"](names["START"] + 1 + len(words), np.random.default_rng(0))
-    return names, parts, words, documents, model
+    with names["threadpool_limits"](1, user_api="blas"):  # as in the example
+        yield names, parts, words, documents, model
 
 
 def test_tokens_spell_the_texts(language_model):
