@@ -9,14 +9,12 @@ matrix of its last layer instead of scores for every word of the vocabulary.
 Texts that the model has not seen are scored with `fastseqloss.linear_sequence_log_prob`. Two figures result. The
 perplexity per token depends on the division into tokens, so models with different vocabularies cannot be compared by
 it. The bits per byte, the negative log-probability of a text in bits over its length in UTF-8, can be compared with
-those of any model, and with those of a file compressor. Every text has a probability, because a word that is not in
-the vocabulary is spelled as its bytes.
+those of any model. Every text has a probability, because a word that is not in the vocabulary is spelled as its bytes.
 
 The last table compares time and memory of this evaluation with plain ways, which store all scores.
 """
 
 import argparse
-import bz2
 import pydoc_data.topics
 import re
 import time
@@ -190,12 +188,6 @@ def count_tokens(training: Documents, documents: Documents, size: int) -> Report
     return report(np.array([log_prob[tokens].sum() for tokens in documents.tokens]), documents)
 
 
-def compressed(training: dict[str, str], documents: dict[str, str]) -> float:
-    """Return the bits per byte of a file compressor that has seen the training texts."""
-    seen, new = ("\n\n".join(part.values()).encode() for part in (training, documents))
-    return 8 * (len(bz2.compress(seen + new)) - len(bz2.compress(seen))) / len(new)
-
-
 def in_numpy(hidden: np.ndarray, weight: np.ndarray, bias: np.ndarray, cut: Passages) -> np.ndarray:
     """Return the log-probabilities of passages by NumPy alone."""
     scores = hidden @ weight.T
@@ -258,13 +250,12 @@ def main(arguments: list[str] | None = None) -> Report:
     model = Model(size, rng)
     # The matrices of a step of the LSTM are small: several BLAS threads would be slower.
     with threadpool_limits(1, user_api="blas"):
-        train(model, training, 90 if options.quick else 900, rng)
+        train(model, training, 60 if options.quick else 600, rng)
         found = evaluate(model, held_out)
         ways = compare(model, held_out)
     counted = count_tokens(training, held_out, size)
     print("\n                          bits per byte   perplexity per token")
     print(f"  frequencies of tokens{counted.bits_per_byte:>16.3f}{counted.perplexity:>23.1f}")
-    print(f"  bz2{compressed(*parts):>34.3f}")
     print(f"  LSTM{found.bits_per_byte:>33.3f}{found.perplexity:>23.1f}")
     order = np.argsort(found.each)
     for label, i in (("easiest", order[0]), ("hardest", order[-1])):

@@ -44,23 +44,22 @@ class Problem:
                     name: gradient.astype(np.float64) * slope.reshape(slope.shape + (1,) * (gradient.ndim - slope.ndim))
                     for name, gradient in zip(self.scores, found, strict=True)
                 }
-        if slope.ndim == 0:
-            return self._crf_gradients(self, wide, slope)
         totals = {name: np.zeros(x.shape) for name, x in wide.items()}
-        for b in range(len(slope)):  # one by one: slopes may be of either sign
-            shared = ROWS[self.function].shared
-            rows = {name: value if name in shared else value[b : b + 1] for name, value in self.constants.items()}
-            one = Problem(self.function, {}, rows, self.options | {"reduction": "sum"})
-            found = self._crf_gradients(one, wide | {"emissions": wide["emissions"][b : b + 1]}, slope[b])
-            totals["emissions"][b] = found.pop("emissions")[0]
-            for name, gradient in found.items():
-                totals[name] += gradient
+        for at in np.ndindex(slope.shape):  # one by one: slopes may be of either sign
+            found = self.run(wide, return_grad=True, **self._alone(at, slope.shape))[1]._asdict()
+            for name, total in totals.items():
+                total += found[name].astype(np.float64) * slope[at]
         return totals
 
-    @staticmethod
-    def _crf_gradients(problem: "Problem", scores: dict[str, np.ndarray], slope: Any) -> dict[str, np.ndarray]:
-        found = problem.run(scores, return_grad=True)[1]._asdict()
-        return {name: found[name].astype(np.float64) * slope for name in scores}
+    def _alone(self, at: tuple[int, ...], shape: tuple[int, ...]) -> dict[str, Any]:
+        """Arguments for the loss of one sequence, or of one step, among losses of that shape."""
+        if not shape:
+            return {}
+        weight, alone = np.zeros(shape[0]), np.zeros(shape, bool)
+        weight[at[0]] = self.constants.get("sample_weight", np.ones(shape[0]))[at[0]]
+        alone[at] = True
+        mask = {"mask": alone & self.constants.get("mask", True)} if len(shape) > 1 else {}
+        return {"reduction": "sum", "sample_weight": weight} | mask
 
 
 def problem(random: Any, function: str, **wanted: Any) -> Problem:

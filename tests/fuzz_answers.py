@@ -7,6 +7,7 @@ import numpy as np
 import cases
 import crf_cases
 import fastseqloss as fsl
+import linear_cases
 import soft_dtw_cases
 import step_cases
 import transducer_cases
@@ -122,6 +123,10 @@ def check(call: Any, case: Any, result: Any, clean: dict[str, Any]) -> None:
         if isinstance(result, tuple):
             gradient = np.asarray(result[1])
             case.check(result[0], gradient.astype(gradient.dtype.newbyteorder("=")))
+        return
+    if isinstance(case, linear_cases.Case):
+        loss, gradients = result if isinstance(result, tuple) else (result, (None, None, None))
+        case.check(loss, gradients)
         return
     reducing = {"reduction": "none", "sample_weight": None, "normalizer": None, "grad_out": None, "return_grad": True}
     if isinstance(case, soft_dtw_cases.Case):

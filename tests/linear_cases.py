@@ -11,8 +11,23 @@ import fastseqloss as fsl
 NAMES = ("linear_cross_entropy", "linear_ctc_loss")
 OF_LAYER = ("hidden", "weight", "bias")
 HALF = (np.float16, ml_dtypes.bfloat16)
-_MEMORY = {"linear_cross_entropy": fsl.softmax_cross_entropy, "linear_ctc_loss": fsl.ctc_loss}
+OF_STEPS = ("linear_cross_entropy", "linear_sequence_log_prob", "linear_policy_loss")
 _OF_HEAD = {"weight", "bias", "scale", "softcap", "chunk"}
+
+
+def _policy(logits, *, old_log_probs=None, clip=None, **options):
+    if old_log_probs is None:
+        return fsl.policy_gradient_loss(logits, **options)
+    options |= {} if clip is None else {"clip": clip}
+    return fsl.clipped_policy_loss(logits, old_log_probs=old_log_probs, **options)
+
+
+_MEMORY = {
+    "linear_cross_entropy": fsl.softmax_cross_entropy,
+    "linear_ctc_loss": fsl.ctc_loss,
+    "linear_sequence_log_prob": fsl.sequence_log_prob,
+    "linear_policy_loss": _policy,
+}
 
 
 @dataclass
@@ -70,7 +85,7 @@ class Case:
             if gradient is None:
                 continue
             given = np.asarray(self.arguments[name])
-            assert (gradient.shape, gradient.dtype) == (given.shape, given.dtype)
+            assert (gradient.shape, gradient.dtype.newbyteorder("=")) == (given.shape, given.dtype.newbyteorder("="))
             own = tolerance * largest + 2 * float(ml_dtypes.finfo(given.dtype).eps)
             assert_near(gradient.astype(np.float64), slope, own * max(1.0, np.abs(slope).max(initial=0)))
         if gradients[0] is not None:
@@ -121,6 +136,24 @@ def cross_entropy(rng, shape, n_classes, *, lengths=False, mask=False, ignored=0
         counts &= ~left_out
     arguments["targets"] = targets
     return _with_padding("linear_cross_entropy", arguments, counts)
+
+
+def log_prob(case: Case, **options) -> Case:
+    """The problem of `linear_sequence_log_prob` for the classes of a problem of `linear_cross_entropy`."""
+    return Case("linear_sequence_log_prob", case.arguments | options, case.counts)
+
+
+def policy(rng, case: Case, *, clipped=False, divergence=False, **options) -> Case:
+    """The problem of `linear_policy_loss` for the classes of a problem of `linear_cross_entropy`."""
+    arguments = {"actions" if name == "targets" else name: value for name, value in case.arguments.items()}
+    inside = arguments["actions"] < len(arguments["weight"])
+    given = {"advantages": rng.normal(size=inside.shape)}
+    if clipped:
+        given["old_log_probs"] = -rng.random(inside.shape)
+    if divergence:
+        given["ref_log_probs"], options["kl_coef"] = -rng.random(inside.shape), 0.3
+    given = {name: np.where(inside, value, np.nan) for name, value in given.items()}
+    return Case("linear_policy_loss", arguments | given | options, case.counts)
 
 
 def ctc(rng, shape, n_classes, n_labels, *, lengths=True, given=None, **options) -> Case:

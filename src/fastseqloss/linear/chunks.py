@@ -51,8 +51,8 @@ def rows_at_once(head: Head) -> int:
 def run_chunks(head: Head, gradients: HeadGradients, chunks: Iterable[Chunk], step: Step) -> None:
     """Call the step for the scores of each chunk, and write the gradients of the layer, of all other rows included."""
     chunks = list(chunks)
-    products = _Products(head, gradients, chunks)
     with np.errstate(all="ignore"):
+        products = _Products(head, gradients, chunks)
         for chunk in chunks:
             products.score(chunk)
             step(chunk, products.scores[: chunk.room])

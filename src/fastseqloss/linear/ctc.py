@@ -8,7 +8,7 @@ from typing import Any, Literal, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._core.arrays import as_weights
+from .._core.arrays import as_weights, check_output
 from .._core.labels import NAMES, Sequences
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
 from .._core.scores import Scores
@@ -236,6 +236,7 @@ def _unread_scores(head: Head) -> Scores:
     """Return scores in the shape of the logits, all of them one number in memory."""
     number = np.zeros((), head.dtype)
     shape = (*head.hidden.values.shape[:2], head.n_classes)
+    check_output("the logits", shape, number.itemsize)
     return Scores(np.broadcast_to(number, shape), np.broadcast_to(number, (*head.steps, head.n_classes)))
 
 
@@ -266,7 +267,8 @@ class _Step:
         groups = []
         while len(order):
             longest = int(frames[order[0]])
-            members, order = np.split(order, [max(1, most // longest)])
+            count = max(1, most // longest)
+            members, order = order[:count], order[count:]
             rows = [np.arange(b * values.shape[1], b * values.shape[1] + frames[b]) for b in members]
             groups.append(_Group(np.concatenate(rows), len(members) * longest, members))
         return groups

@@ -221,7 +221,9 @@ def linear_policy_loss(
     differently.
 
     NaN or +inf among the logits of a step makes its loss, the gradient of its hidden state, and the gradients of
-    weight and bias NaN. The divergence is not bounded; the notes of `policy_gradient_loss` show how to bound it.
+    weight and bias NaN. The divergence is not bounded: from :math:`r_t = 89` on, derivatives by float32 logits are
+    infinite, and so are gradients, or NaN if they are differences of such numbers. The notes of
+    `policy_gradient_loss` show how to bound it.
 
     For old log-probabilities, call `linear_cross_entropy` with ``reduction="none"`` when the actions are taken:
     they are its negative.
