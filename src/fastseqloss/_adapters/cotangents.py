@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -68,7 +69,7 @@ def _gradients(compute: partial[Any], weight: NDArray[np.float64]) -> Gradients:
     if len(shape) > 1:
         compute, weight = _by_steps(compute, shape), weight.reshape(-1)
     first, *others = compute(reduction="sum", sample_weight=weight, return_grad=True)[1]
-    return (first if len(shape) < 2 or first is None else first.reshape(*shape, -1), *others)
+    return (first if len(shape) < 2 or first is None else first.reshape(*shape, first.shape[-1]), *others)
 
 
 def _by_steps(compute: partial[Any], shape: tuple[int, ...]) -> partial[Any]:
@@ -77,7 +78,7 @@ def _by_steps(compute: partial[Any], shape: tuple[int, ...]) -> partial[Any]:
     scores = np.asarray(given[first])
     steps = as_steps(shape, given.get("lengths"), given.get("mask"))
     one_each = {
-        first: scores.reshape(-1, scores.shape[-1]),
+        first: scores.reshape(math.prod(shape), scores.shape[-1]),
         "mask": None if steps.full else steps.counting().reshape(-1),
         "lengths": None,
     }
@@ -88,6 +89,6 @@ def _by_steps(compute: partial[Any], shape: tuple[int, ...]) -> partial[Any]:
 def _of_steps(value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     """Return an array of this shape, or of numbers of the sequences of a batch, with one number for each step."""
     array = np.asarray(value)
-    if array.shape != shape:
-        array = np.broadcast_to(array.reshape(-1, *(1,) * (len(shape) - 1)), shape)
+    if array.shape != shape:  # one number for each sequence
+        array = np.broadcast_to(array.reshape(shape[0], *(1,) * (len(shape) - 1)), shape)
     return array.reshape(-1)
