@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -58,11 +59,12 @@ def shared_tangents(
 
 
 def _gradients(compute: partial[Any], weight: NDArray[np.float64]) -> Gradients:
-    shape = weight.shape
-    if len(shape) > 1:
-        compute, weight = _by_steps(compute, shape), weight.reshape(-1)
-    first, *others = compute(reduction="sum", sample_weight=weight, return_grad=True)[1]
-    return (first if len(shape) < 2 or first is None else first.reshape(*shape, -1), *others)
+    if weight.ndim < 2:
+        gradients: Gradients = compute(reduction="sum", sample_weight=weight, return_grad=True)[1]
+        return gradients
+    scores = next(iter(compute.keywords.values()))
+    first, *others = _gradients(_by_steps(compute, weight.shape), weight.reshape(-1))
+    return (None if first is None else first.reshape(np.shape(scores)), *others)
 
 
 def _by_steps(compute: partial[Any], shape: tuple[int, ...]) -> partial[Any]:
@@ -71,7 +73,7 @@ def _by_steps(compute: partial[Any], shape: tuple[int, ...]) -> partial[Any]:
     scores = np.asarray(given[first])
     steps = as_steps(shape, given.get("lengths"), given.get("mask"))
     one_each = {
-        first: scores.reshape(-1, scores.shape[-1]),
+        first: scores.reshape(math.prod(shape), scores.shape[-1]),
         "targets": np.asarray(given["targets"]).reshape(-1),
         "mask": None if steps.full else steps.counting().reshape(-1),
         "lengths": None,
