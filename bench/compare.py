@@ -8,6 +8,7 @@
     python bench/compare.py crf ...              the same options
     python bench/compare.py policy ...           the same options
     python bench/compare.py transducer ...       the same options
+    python bench/compare.py linear ...           the same options; memory, and bfloat16
     python bench/compare.py soft_dtw ...         the same options; with the peers that are installed
     python bench/compare.py adapters ...         PyTorch tensors and JAX arrays: [--threads] [--only] [--quick]
     python bench/compare.py overhead [--only NAME ...] [--quick]
@@ -39,6 +40,7 @@ from bench import (
     sides_align,
     sides_crf,
     sides_ctc,
+    sides_linear,
     sides_log_prob,
     sides_policy,
     sides_short,
@@ -126,6 +128,19 @@ def transducer(options: argparse.Namespace) -> int:
 def soft_dtw(options: argparse.Namespace) -> int:
     """Time and check soft-DTW: costs with posteriors, costs alone, a band, series, divergences."""
     return sides_soft_dtw.compare(options)
+
+
+def linear(options: argparse.Namespace) -> int:
+    """Time and check losses of a linear layer; measure the memory of a call, and bfloat16."""
+    if options.side:
+        name, side = options.side.split("=")
+        print(sides_linear.growth(name, side))
+        return 0
+
+    def memory(name: str, side: str) -> str:
+        return resident.printed_by([sys.executable, __file__, "linear", "--side", f"{name}={side}"])
+
+    return sides_linear.compare(options, memory)
 
 
 def adapters(options: argparse.Namespace) -> int:
@@ -269,6 +284,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "elementwise": elementwise,
         "log_prob": log_prob,
         "overhead": overhead,
+        "linear": linear,
         "memory": memory,
         "policy": policy,
         "transducer": transducer,

@@ -67,10 +67,11 @@ class TorchCall(Judged):
         if self.wrongs:
             self._judge_wrong(loss)
             return "right"
-        assert_loss(as_array(loss), self.problem.loss(), self.first.dtype != torch.float64)
+        wanted, half = self.problem.loss(), self.first.dtype != torch.float64
+        assert_loss(as_array(loss), wanted, half, self.problem.rounding)
         assert loss.requires_grad == bool(self.scores())
         with torch.no_grad():
-            assert_loss(as_array(self.function(**self.arguments)), self.problem.loss(), loss.dtype != torch.float64)
+            assert_loss(as_array(self.function(**self.arguments)), wanted, half, self.problem.rounding)
         if loss.requires_grad:
             self._judge_gradients(random, loss)
         return "right"
@@ -80,7 +81,7 @@ class TorchCall(Judged):
         assert loss.dtype in (torch.float32, torch.float64)
         wanted = self._as_numpy()
         if np.size(wanted) < 10**6:
-            assert_loss(as_array(loss), wanted, self.first.dtype != torch.float64)
+            assert_loss(as_array(loss), wanted, self.first.dtype != torch.float64, self.problem.rounding)
         if loss.requires_grad and loss.numel():
             try:
                 torch.autograd.grad(loss.sum(), [x for x in self.arguments.values() if getattr(x, "requires_grad", 0)])

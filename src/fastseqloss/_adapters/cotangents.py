@@ -65,11 +65,12 @@ def shared_tangents(
 
 
 def _gradients(compute: partial[Any], weight: NDArray[np.float64]) -> Gradients:
-    shape = weight.shape
-    if len(shape) > 1:
-        compute, weight = _by_steps(compute, shape), weight.reshape(-1)
-    first, *others = compute(reduction="sum", sample_weight=weight, return_grad=True)[1]
-    return (first if len(shape) < 2 or first is None else first.reshape(*shape, first.shape[-1]), *others)
+    if weight.ndim < 2:
+        gradients: Gradients = compute(reduction="sum", sample_weight=weight, return_grad=True)[1]
+        return gradients
+    scores = next(iter(compute.keywords.values()))
+    first, *others = _gradients(_by_steps(compute, weight.shape), weight.reshape(-1))
+    return (None if first is None else first.reshape(np.shape(scores)), *others)
 
 
 def _by_steps(compute: partial[Any], shape: tuple[int, ...]) -> partial[Any]:

@@ -20,7 +20,7 @@ from ..ctc.loss import lattice_losses
 from .chunks import Chunk, run_chunks
 from .head import Head, HeadOptions, LinearGradientOut, LossAndLinearGradient, as_head_gradients, as_sequence_head
 
-_MOST_NUMBERS = 1 << 22  # logits, and features of hidden states, of the sequences that are computed together
+_MOST_NUMBERS = 1 << 21  # logits, and features of hidden states, of the sequences that are computed together
 
 
 class LinearCTCOptions(LossOptions, HeadOptions, total=False):
@@ -161,7 +161,7 @@ def linear_ctc_loss(
     chunk : int, optional
         Number of steps whose logits are in memory at a time, at least those of one sequence: 4 bytes for each
         class of each step, 8 in float64, and twice as many with `softcap` and gradients. By default
-        2^22 / max(V, D).
+        2^21 / max(V, D).
     num_threads : int, optional
         Threads to use, see `set_num_threads` for the default; NumPy's BLAS, which multiplies the matrices, has its
         own.
