@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bench import sides_steps
+from bench import sides_log_prob, sides_steps
 from bench.sides_steps import CROSS_ENTROPY, ENTROPY
 from bench.timed import _Elementwise, _Timed
 from fastseqloss.steps.registry import CLASSES, SHARES
@@ -80,6 +80,16 @@ class ShortSoftmaxCrossEntropy(_Timed):
 
     def setup(self):
         self.calls = sides_steps.our_calls(ENTROPY, ENTROPY.batch((1, 20, 10)), 1)
+
+
+class SequenceLogProb(_Timed):
+    """Sequences of words and of letters in float32, with slopes, at one and two threads."""
+
+    params = (list(sides_log_prob.WORKLOADS), [1, 2])
+    param_names = ("workload", "threads")
+
+    def setup(self, workload, threads):
+        self.calls = sides_log_prob.calls(workload, threads)
 
 
 class BinaryCrossEntropy(_Elementwise):

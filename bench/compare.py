@@ -3,10 +3,12 @@
     python bench/compare.py ctc [--data DIR] [--threads 1 2] [--only NAME ...] [--quick]
     python bench/compare.py ctc --accuracy-only
     python bench/compare.py cross_entropy ...    the same options
+    python bench/compare.py log_prob ...         the same options
     python bench/compare.py elementwise ...      regression, hinge, binary: with NumPy and memory traffic
     python bench/compare.py crf ...              the same options
     python bench/compare.py policy ...           the same options
     python bench/compare.py transducer ...       the same options
+    python bench/compare.py linear ...           the same options; memory, and bfloat16
     python bench/compare.py soft_dtw ...         the same options; with the peers that are installed
     python bench/compare.py adapters ...         PyTorch tensors and JAX arrays: [--threads] [--only] [--quick]
     python bench/compare.py overhead [--only NAME ...] [--quick]
@@ -38,6 +40,8 @@ from bench import (
     sides_align,
     sides_crf,
     sides_ctc,
+    sides_linear,
+    sides_log_prob,
     sides_policy,
     sides_short,
     sides_soft_dtw,
@@ -84,6 +88,11 @@ def _print_forms(shape: tuple[int, ...], options: argparse.Namespace) -> None:
     print_table(lines)
 
 
+def log_prob(options: argparse.Namespace) -> int:
+    """Time and check the log-probabilities of sequences, with slopes for their gradients."""
+    return contest.compare(sides_log_prob.rows(), sides_log_prob.LIMITS, options)
+
+
 def elementwise(options: argparse.Namespace) -> int:
     """Time and check regression, hinge and binary cross-entropy losses; compare them with memory traffic."""
     return contest.compare(sides_steps.elementwise_rows(), sides_steps.LIMITS, options)
@@ -119,6 +128,19 @@ def transducer(options: argparse.Namespace) -> int:
 def soft_dtw(options: argparse.Namespace) -> int:
     """Time and check soft-DTW: costs with posteriors, costs alone, a band, series, divergences."""
     return sides_soft_dtw.compare(options)
+
+
+def linear(options: argparse.Namespace) -> int:
+    """Time and check losses of a linear layer; measure the memory of a call, and bfloat16."""
+    if options.side:
+        name, side = options.side.split("=")
+        print(sides_linear.growth(name, side))
+        return 0
+
+    def memory(name: str, side: str) -> str:
+        return resident.printed_by([sys.executable, __file__, "linear", "--side", f"{name}={side}"])
+
+    return sides_linear.compare(options, memory)
 
 
 def adapters(options: argparse.Namespace) -> int:
@@ -260,7 +282,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "ctc": ctc,
         "cross_entropy": cross_entropy,
         "elementwise": elementwise,
+        "log_prob": log_prob,
         "overhead": overhead,
+        "linear": linear,
         "memory": memory,
         "policy": policy,
         "transducer": transducer,

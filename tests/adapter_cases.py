@@ -48,6 +48,11 @@ def arguments(row: Loss, dtype: str | None = "float64", **changed) -> dict:
     return named | changed
 
 
+def reducing(row: Loss, reduction: str, **more) -> dict:
+    """The reduction, and other options of losses that are reduced, as arguments, if the function has them."""
+    return {"reduction": reduction, **more} if "reduction" in row.parameters else {}
+
+
 def differentiable(row: Loss) -> dict:
     """The same, without what makes the gradient another one than the derivative."""
     return {name: value for name, value in arguments(row).items() if name != "fastemit"}
@@ -57,7 +62,8 @@ def variants(row: Loss) -> Iterator[dict]:
     """Arguments of a loss: as they are, with weights, with a mask, for one sequence, with each of its shared arrays."""
     given = arguments(row)
     yield given
-    yield given | {"sample_weight": WEIGHT}
+    if "sample_weight" in row.parameters:
+        yield given | {"sample_weight": WEIGHT}
     if "mask" in row.parameters:
         shape = next(iter(given.values())).shape
         lengths = given.get("lengths", np.array([1, shape[1], 2]))
@@ -82,7 +88,9 @@ def assert_described(row: Loss, function) -> None:
     """The function of an adapter has the signature, and a docstring, of the NumPy function; its example runs."""
     numpys = inspect.signature(row.function).parameters
     ours = inspect.signature(function).parameters
-    assert [name for name in numpys if name not in ("return_grad", "grad_out", "with_respect_to")] == list(ours)
+    assert [name for name in numpys if name not in ("return_grad", "grad_out", "with_respect_to", "slopes")] == list(
+        ours
+    )
     for name, parameter in ours.items():
         assert (parameter.kind, parameter.default) == (numpys[name].kind, numpys[name].default)
     text = function.__doc__

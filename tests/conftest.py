@@ -23,10 +23,13 @@ KERNELS = {
     "ctc.alignment": "ctc.alignment",
     "ctc.decoding": "ctc.decoding",
     "ctc.loss": "ctc.loss",
+    "linear.cross_entropy": "steps.classification",
+    "linear.policy": "rewards.policy",
     "rewards.policy": "rewards.policy",
     "rewards.returns": "rewards.returns",
     "soft_dtw.loss": "soft_dtw.loss",
     "steps.classification": "steps.classification",
+    "steps.log_prob": "steps.classification",
     "steps.margin": "steps.margin",
     "steps.pointwise": "steps.pointwise",
 }

@@ -1,5 +1,6 @@
 """What calls of the adapters have in common: a problem, and what the NumPy functions make of it."""
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,7 @@ import ml_dtypes
 import numpy as np
 
 import fastseqloss as fsl
+import linear_cases
 from fastseqloss._adapters.table import LOSSES
 from fuzz_calls import STRATEGIES
 
@@ -14,7 +16,7 @@ HALF = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 ROWS = {row.function.__name__: row for row in LOSSES.values()}
 EXPECTED = (ValueError, TypeError, RuntimeError, NotImplementedError, MemoryError)
 SLOPES = (1.0, 0.0, -0.5, 3.0, 1024.0)
-OURS = ("num_threads", "return_grad", "grad_out")
+OURS = ("num_threads", "return_grad", "grad_out", "slopes")
 
 
 @dataclass
@@ -28,6 +30,11 @@ class Problem:
 
     def run(self, scores: dict[str, np.ndarray] | None = None, **more: Any) -> Any:
         return getattr(fsl, self.function)(**(scores or self.scores), **self.constants | self.options | more)
+
+    @property
+    def rounding(self) -> float:
+        """How much BLAS may round differently where a weight is laid out differently."""
+        return 1e-5 if self.function in linear_cases.NAMES else 0.0
 
     def loss(self) -> Any:
         return self.run()
@@ -44,23 +51,26 @@ class Problem:
                     name: gradient.astype(np.float64) * slope.reshape(slope.shape + (1,) * (gradient.ndim - slope.ndim))
                     for name, gradient in zip(self.scores, found, strict=True)
                 }
-        if slope.ndim == 0:
-            return self._crf_gradients(self, wide, slope)
         totals = {name: np.zeros(x.shape) for name, x in wide.items()}
-        for b in range(len(slope)):  # one by one: slopes may be of either sign
-            shared = ROWS[self.function].shared
-            rows = {name: value if name in shared else value[b : b + 1] for name, value in self.constants.items()}
-            one = Problem(self.function, {}, rows, self.options | {"reduction": "sum"})
-            found = self._crf_gradients(one, wide | {"emissions": wide["emissions"][b : b + 1]}, slope[b])
-            totals["emissions"][b] = found.pop("emissions")[0]
-            for name, gradient in found.items():
-                totals[name] += gradient
+        for at in np.ndindex(slope.shape):  # one by one: slopes may be of either sign
+            found = self.run(wide, return_grad=True, **self._alone(at, slope.shape))[1]._asdict()
+            for name, total in totals.items():
+                total += found[name].astype(np.float64) * slope[at]
         return totals
 
-    @staticmethod
-    def _crf_gradients(problem: "Problem", scores: dict[str, np.ndarray], slope: Any) -> dict[str, np.ndarray]:
-        found = problem.run(scores, return_grad=True)[1]._asdict()
-        return {name: found[name].astype(np.float64) * slope for name in scores}
+    def _alone(self, at: tuple[int, ...], shape: tuple[int, ...]) -> dict[str, Any]:
+        """Arguments for the loss of one sequence, or of one step, among losses of that shape."""
+        if not shape:
+            return {}
+        if "slopes" in inspect.signature(ROWS[self.function].function).parameters:
+            slopes = np.zeros(shape)
+            slopes[at] = 1
+            return {"slopes": slopes}
+        weight, alone = np.zeros(shape[0]), np.zeros(shape, bool)
+        weight[at[0]] = self.constants.get("sample_weight", np.ones(shape[0]))[at[0]]
+        alone[at] = True
+        mask = {"mask": alone & self.constants.get("mask", True)} if len(shape) > 1 else {}
+        return {"reduction": "sum", "sample_weight": weight} | mask
 
 
 def problem(random: Any, function: str, **wanted: Any) -> Problem:

@@ -7,6 +7,7 @@ import numpy as np
 import cases
 import crf_cases
 import fastseqloss as fsl
+import linear_cases
 import soft_dtw_cases
 import step_cases
 import transducer_cases
@@ -87,7 +88,7 @@ def steps_that_count(clean: dict[str, Any], classes: bool) -> np.ndarray | None:
 
 
 def _weighed(counts: np.ndarray, clean: dict[str, Any]) -> np.ndarray:
-    weight = clean.get("sample_weight")
+    weight = clean.get("sample_weight", clean.get("slopes"))
     if weight is not None and counts.ndim:
         counts &= (np.asarray(weight).astype(np.float64) != 0).reshape((-1,) + (1,) * (counts.ndim - 1))
     return counts
@@ -122,6 +123,10 @@ def check(call: Any, case: Any, result: Any, clean: dict[str, Any]) -> None:
         if isinstance(result, tuple):
             gradient = np.asarray(result[1])
             case.check(result[0], gradient.astype(gradient.dtype.newbyteorder("=")))
+        return
+    if isinstance(case, linear_cases.Case):
+        loss, gradients = result if isinstance(result, tuple) else (result, (None, None, None))
+        case.check(loss, gradients)
         return
     reducing = {"reduction": "none", "sample_weight": None, "normalizer": None, "grad_out": None, "return_grad": True}
     if isinstance(case, soft_dtw_cases.Case):

@@ -13,6 +13,7 @@ import cases
 import crf_cases
 import fastseqloss as fsl
 import fuzz_values
+import linear_cases
 import soft_dtw_cases
 import step_cases
 import transducer_cases
@@ -24,9 +25,10 @@ FLOATS = (np.float32, np.float64, np.float32, np.float64, np.float16, ml_dtypes.
 SEQUENCE_REDUCTIONS = ("none", "sum", "mean", "sequence_mean")
 OPTIONS = {
     "blank", "input", "infeasible", "reduction", "normalizer", "return_grad", "num_threads", "ignore_index",
-    "squared", "label_smoothing", "z_loss", "entropy_coef", "kl_coef", "clip", "discount", "decay",
+    "squared", "average", "label_smoothing", "z_loss", "entropy_coef", "kl_coef", "clip", "discount", "decay",
     "sharpness", "star", "star_log_prob", "prior_scale", "pairwise", "frame_seconds", "frames", "smooth", "kind",
     "blank_model", "topology", "fastemit", "sigma", "width", "max_symbols",
+    "scale", "softcap", "chunk",
     "unit", "gamma", "band", "divergence", "ax", "loss_fn", "rng", "file", "terms", "spans", "names",
 }  # fmt: skip
 OPTIONS |= {row.parameter.name for row in LOSSES.values() if row.parameter and not row.parameter.per_feature}
@@ -193,6 +195,25 @@ def _steps_loss(name: str, random) -> Call:
     if case.mask is not None:
         arguments["mask"] = case.mask
     return _outputs(random, Call(name, arguments | case.options | case.reducing, case))
+
+
+def _log_prob(random) -> Call:
+    sizes = [random.randint(0, most) for most in (3, 4, 2)[: random.choice((0, 1, 2, 2, 3))]]
+    shape = (*sizes, random.choice((1, 2, 3, 5, 9, 17, 40)))
+    options = {"input": random.choice(cases.KINDS), "ignore_index": random.choice((-100, -1, 0, shape[-1] - 1, 2**40))}
+    case = step_cases.random_case(
+        numbers(random), "softmax_cross_entropy", shape, dtype=random.choice(FLOATS), lengths=random.random() < 0.5,
+        impossible=random.choice((0, 0, 0.1)), holes=random.choice((0, 0, 0.3)), ignored=random.choice((0, 0.3)),
+        **options,
+    )  # fmt: skip
+    reducing: dict[str, Any] = {}
+    _maybe(random, reducing, "average", lambda: random.choice((False, True)), 0.5)
+    slopes = np.array(random.choices((0.0, 1.0, -0.5, 3.0), k=max([1, *sizes[:1]])))
+    _maybe(random, reducing, "slopes", lambda: np.resize(slopes, sizes[:1]))
+    given = {"logits": case.scores, "targets": case.targets, "lengths": case.lengths, "mask": case.mask}
+    of = step_cases.LogProbCase("sequence_log_prob", *given.values(), options, reducing)
+    given = {name: value for name, value in given.items() if value is not None}
+    return _outputs(random, Call("sequence_log_prob", given | options | reducing, of))
 
 
 def _ctc_case(random) -> cases.Case:
@@ -454,6 +475,57 @@ def _soft_dtw(name: str, random) -> Call:
     return call
 
 
+def _linear(name: str, random) -> Call:
+    rng, dtype = numbers(random), random.choice(FLOATS)
+    shape, classes = (*(random.randint(0, 4) for _ in range(2)), random.randint(1, 5)), random.choice((1, 2, 5, 9, 40))
+    options: dict[str, Any] = {}
+    _maybe(random, options, "scale", lambda: random.choice((0.3, 1, np.float32(2))))
+    _maybe(random, options, "softcap", lambda: random.choice((None, 0.5, 30)))
+    _maybe(random, options, "chunk", lambda: random.choice((1, 2, 5, 100, None)))
+    given = {"dtype": dtype, "bias": random.random() < 0.5, "size": random.choice((0.1, 1.0, 10.0))}
+    given["weight_dtype"] = random.choice(FLOATS) if random.random() < 0.2 else dtype
+    if name == "linear_ctc_loss":
+        options["blank"] = random.randint(-classes, classes - 1)
+        _maybe(random, options, "infeasible", lambda: random.choice(("inf", "zero")))
+        options |= _reducing(random, shape[0], SEQUENCE_REDUCTIONS)
+        case = linear_cases.ctc(rng, shape, classes, random.randint(0, 3), given=given, **options)
+    else:
+        case = _linear_steps(name, random, shape[random.choice((0, 0, 1, 2)) :], classes, given, options)
+    first = {name: case.arguments[name] for name in ("hidden", "weight")}
+    call = _outputs(random, Call(name, first | case.arguments, case))
+    if "grad_out" in call.arguments:
+        call.arguments["grad_out"] = _grad_out_tuple(random, call.arguments, fsl.LinearGradient, linear_cases.OF_LAYER)
+    return call
+
+
+def _linear_steps(name: str, random, shape, classes, given, options) -> linear_cases.Case:
+    """A problem of a loss at every step of a linear layer, of hidden states of this shape."""
+    rng, batch = numbers(random), shape[0] if len(shape) > 1 else 1
+    if name != "linear_sequence_log_prob":
+        options |= _reducing(random, batch, REDUCTIONS)
+    if name == "linear_cross_entropy":
+        _maybe(random, options, "label_smoothing", lambda: random.choice((0.0, 0.1, 1.0)))
+        _maybe(random, options, "z_loss", lambda: random.choice((0.0, 1e-4, 0.3)))
+        _maybe(random, options, "class_weight", lambda: rng.choice([0.0, 0.25, 1.0, 3.0], classes))
+    case = linear_cases.cross_entropy(
+        rng, shape, classes, lengths=random.random() < 0.5, mask=random.random() < 0.3,
+        ignored=random.choice((0, 0.3)) if name != "linear_policy_loss" else 0.0, given=given, **options,
+    )  # fmt: skip
+    more: dict[str, Any] = {}
+    if name == "linear_sequence_log_prob":
+        _maybe(random, more, "average", lambda: random.choice((False, True)))
+        _maybe(random, more, "slopes", lambda: np.resize(random.choices((0.0, 1.0, -0.5, 3.0), k=max(1, batch)),
+                                                         shape[:-1][:1]))  # fmt: skip
+        return linear_cases.log_prob(case, **more)
+    if name == "linear_policy_loss":
+        _maybe(random, more, "entropy_coef", lambda: random.choice((0.0, 0.1, 1)))
+        clipped, divergence = random.random() < 0.5, given["size"] < 10 and random.random() < 0.3  # it grows as exp
+        if clipped:
+            _maybe(random, more, "clip", lambda: random.choice((0.2, (0.1, 0.3), np.array([0.2, 0.2]), None)))
+        return linear_cases.policy(rng, case, clipped=clipped, divergence=divergence, **more)
+    return case
+
+
 def _policy(name: str, random) -> Call:
     rng = numbers(random)
     steps = tuple(random.randint(0, 3) for _ in range(random.choice((2, 2, 1, 3))))
@@ -590,6 +662,7 @@ def _plot(name: str, random) -> Call:
 PLOTS = ("plot.plot_posteriors", "plot.plot_alignment", "plot.plot_alignment_path", "plot.plot_loss")
 STRATEGIES: dict[str, Callable[[Any], Call]] = {
     **{name: partial(_steps_loss, name) for name in step_cases.NAMES},
+    "sequence_log_prob": _log_prob,
     **{name: partial(_ctc, name) for name in ("ctc_loss", "ctc_posteriors", "ctc_align", "ctc_greedy_decode")},
     "ctc_feasible": _ctc_feasible,
     **{name: partial(_rnnt, name) for name in ("rnnt_loss", "rnnt_posteriors", "rnnt_align")},
@@ -604,6 +677,7 @@ STRATEGIES: dict[str, Callable[[Any], Call]] = {
         for name in ("crf_loss", "structured_hinge_loss", "crf_log_partition", "crf_marginals", "crf_decode")
     },
     **{name: partial(_soft_dtw, name) for name in ("soft_dtw_loss", "soft_dtw_cost", "soft_dtw_posteriors")},
+    **{name: partial(_linear, name) for name in ("linear_ctc_loss", *linear_cases.OF_STEPS)},
     **{name: partial(_policy, name) for name in ("policy_gradient_loss", "clipped_policy_loss")},
     "expected_risk_loss": _risk,
     **{name: partial(_returns, name) for name in ("discounted_returns", "generalized_advantages")},

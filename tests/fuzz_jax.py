@@ -60,7 +60,9 @@ class JaxCall(Judged):
             assert loss.dtype in (np.float32, np.float64)
             return "right"
         reduced = self.name.split(".")[1] in REDUCED and loss.ndim == 0  # by JAX
-        assert_loss(loss, self.problem.loss(), half, 1e-14 if not half else 2e-6 if reduced else 0.0)
+        assert_loss(
+            loss, self.problem.loss(), half, max(self.problem.rounding, 1e-14 if not half else 2e-6 if reduced else 0.0)
+        )
         self._judge_gradients(random, loss)
         return "right"
 

@@ -85,7 +85,7 @@ class TorchCall(Judged):
         """To the bit; but half precision becomes float32 for a gradient, and softmax has kernels for float32 alone."""
         wanted = self.terms.sign * self.problem.loss() if wanted is None else wanted
         half = self.first.dtype in (torch.float16, torch.bfloat16)
-        rounding = torch.finfo(torch.float32).eps if half and loss.requires_grad else 0.0
+        rounding = max(self.problem.rounding, torch.finfo(torch.float32).eps if half and loss.requires_grad else 0.0)
         assert_loss(as_array(loss), wanted, self.first.dtype != torch.float64, rounding)
 
     def _judge_wrong(self, loss: torch.Tensor) -> None:

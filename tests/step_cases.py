@@ -106,6 +106,33 @@ class Case:
         assert_gradient(gradient, slope, (absolute + 8 * rounding) * gradient_tolerance)
 
 
+@dataclass
+class LogProbCase(Case):
+    """The same for `sequence_log_prob`; `reducing` has `average` and `slopes`."""
+
+    def check(self, log_prob, gradient) -> None:
+        """The answer is right to what the dtype of the scores promises, and 0 where nothing counts."""
+        expected, slope = reference_steps.sequence_log_prob(
+            self.scores, self.targets, self.lengths, self.mask, **self.options, **self.reducing
+        )
+        assert np.shape(log_prob) == expected.shape
+        assert isinstance(log_prob, np.ndarray if expected.ndim else float)
+        assert (gradient.dtype, gradient.shape) == (self.scores.dtype, self.scores.shape)
+        assert not gradient[~self.counts].any()
+        assert not np.signbit(np.asarray(log_prob)[expected == 0]).any()
+        largest = np.abs(self.scores[self.counts].astype(np.float64))
+        rounding = np.finfo(np.float64).eps * largest[np.isfinite(largest)].max(initial=0)
+        relative, absolute = (1e-12, 1e-12) if self.scores.dtype == np.float64 else (1e-6, 4e-7)
+        counts = self.counts.sum(axis=tuple(range(1, self.counts.ndim)))
+        size = np.where(np.isfinite(expected), np.abs(expected), 0)
+        assert_within(log_prob, expected, relative * (size + 0.3) + (relative + 8 * rounding) * counts, "log_prob")
+        slopes = np.abs(self.reducing.get("slopes", 1.0))
+        size = np.reshape(slopes, np.shape(slopes) + (1,) * (slope.ndim - 1)) if np.ndim(slopes) else slopes
+        # The derivative by a probability is 1 / p.
+        size = size + np.where(np.isfinite(slope), np.abs(slope), 0)
+        assert_gradient(gradient, slope, (absolute + 8 * rounding) * size)
+
+
 def assert_gradient(gradient, expected, tolerance) -> None:
     """Within `tolerance`, and the rounding to the dtype of the gradient; beyond its range, infinite."""
     info = ml_dtypes.finfo(gradient.dtype)

@@ -42,6 +42,7 @@ def test_cross_entropy():
         functional.cross_entropy(X.mT, STEPS, weight=weight, label_smoothing=0.1),
     )
     log_probs = X.log_softmax(-1)
+    close(fst.sequence_log_prob(X, STEPS), log_probs.gather(-1, STEPS[..., None]).squeeze(-1).sum(-1))
     close(fst.nll_loss(log_probs, STEPS), functional.nll_loss(log_probs.mT, STEPS))
     shares = X.sigmoid()
     close(

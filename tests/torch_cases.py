@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="the extra `peers` installs it")
 
 import fastseqloss.torch as fst  # noqa: E402
 from adapter_cases import LOSSES as TABLE  # noqa: E402
-from adapter_cases import differentiable  # noqa: E402
+from adapter_cases import differentiable, reducing  # noqa: E402
 
 B, T, V, S = 4, 12, 6, 5
 REDUCTIONS = ("none", "mean", "sum")
@@ -82,11 +82,13 @@ def calls_of_losses():
     for name, row in TABLE.items():
         given = {key: as_tensors(value) for key, value in differentiable(row).items()}
         keys = [key for key in row.scores if key in given]
-        rest = {key: value for key, value in given.items() if key not in keys}
+        constants = {key: value for key, value in given.items() if key not in keys}
         for reduction in sorted({"none", "per_sequence", "mean"}.intersection(row.reductions)):
+            rest = constants | reducing(row, reduction)
+
             # By name, since optional scores may be the last of a signature, or by keyword alone.
-            def call(*scores, name=name, keys=keys, rest=rest, reduction=reduction):
-                return getattr(fst, name)(**dict(zip(keys, scores, strict=True)), **rest, reduction=reduction)
+            def call(*scores, name=name, keys=keys, rest=rest):
+                return getattr(fst, name)(**dict(zip(keys, scores, strict=True)), **rest)
 
             calls[f"{name}, {reduction}"] = (call, tuple(given[key] for key in keys))
     return calls

@@ -27,6 +27,13 @@ from .ctc import (
     ctc_loss,
     ctc_posteriors,
 )
+from .linear import (
+    LinearGradient,
+    linear_cross_entropy,
+    linear_ctc_loss,
+    linear_policy_loss,
+    linear_sequence_log_prob,
+)
 from .rewards import (
     clipped_policy_loss,
     discounted_returns,
@@ -36,6 +43,7 @@ from .rewards import (
 )
 from .soft_dtw import SoftDTWGradient, soft_dtw_cost, soft_dtw_loss, soft_dtw_posteriors
 from .steps.classification import binary_cross_entropy, nll_loss, softmax_cross_entropy
+from .steps.log_prob import sequence_log_prob
 from .steps.margin import hinge_loss, multiclass_hinge_loss
 from .steps.regression import huber_loss, mae_loss, mse_loss, quantile_loss
 from .transducer import (
@@ -62,6 +70,7 @@ __all__ = [
     "CTCAlignment",
     "CrossEntropyGradient",
     "GreedyDecoding",
+    "LinearGradient",
     "RNNTAlignment",
     "RNNTDecoding",
     "RNNTPosteriors",
@@ -90,6 +99,10 @@ __all__ = [
     "get_num_threads",
     "hinge_loss",
     "huber_loss",
+    "linear_cross_entropy",
+    "linear_ctc_loss",
+    "linear_policy_loss",
+    "linear_sequence_log_prob",
     "mae_loss",
     "mse_loss",
     "multiclass_hinge_loss",
@@ -105,6 +118,7 @@ __all__ = [
     "rnnt_prune_ranges",
     "rnnt_simple_loss",
     "rnnt_simple_posteriors",
+    "sequence_log_prob",
     "set_num_threads",
     "show_config",
     "soft_dtw_cost",

@@ -268,6 +268,81 @@ def test_characters_held_out_are_unread():
     assert not [part for part in long if part in read]
 
 
+@pytest.fixture(scope="module")
+def language_model():
+    """What the example defines, the texts and their tokens, and an untrained model."""
+    names = names_of("evaluate_language_model.py")
+    parts = names["split"]()
+    words = names["vocabulary"](parts[0])
+    documents = names["tokenize"](parts[1], words)
+    model = names["Model"](names["START"] + 1 + len(words), np.random.default_rng(0))
+    with names["threadpool_limits"](1, user_api="blas"):  # as in the example
+        yield names, parts, words, documents, model
+
+
+def test_tokens_spell_the_texts(language_model):
+    names, parts, words, documents, _ = language_model
+    spelled = {number: piece.encode() for piece, number in words.items()} | {i: bytes([i]) for i in range(256)}
+    for name, tokens, n_bytes in zip(*documents, strict=True):
+        text = b"".join(spelled[token] for token in tokens)
+        assert text == parts[1][name].encode()
+        assert len(text) == n_bytes
+    unseen = names["tokenize"]({"": "naïve ¤ zyzzyva"}, {})
+    assert bytes(unseen.tokens[0].tolist()).decode() == "naïve ¤ zyzzyva"
+
+
+def test_language_model_reads_nothing_twice(language_model):
+    training, held_out = language_model[1]
+    paragraphs = [{part for text in half.values() for part in text.split("\n\n")} for half in (training, held_out)]
+    assert not paragraphs[0] & paragraphs[1]
+    assert len(paragraphs[1]) > 100
+
+
+def test_bits_per_byte_by_plain_loops(language_model):
+    names, _, _, documents, model = language_model
+    few = names["Documents"](documents.names[2:4], documents.tokens[2:4], documents.n_bytes[2:4])
+    found, expected = names["evaluate"](model, few), []
+    for tokens in few.tokens:
+        total, context = 0.0, np.concatenate([[names["START"]], tokens])
+        for first in range(0, len(tokens), names["WINDOW"]):
+            part = context[first : first + names["WINDOW"] + 1]
+            scores = (model.states(part[None, :-1])[0] @ model.head["weight"].T + model.head["bias"]).astype(float)
+            log_probs = scores - np.log(np.exp(scores).sum(axis=-1, keepdims=True))
+            total += log_probs[np.arange(len(part) - 1), part[1:]].sum()
+        expected.append(total)
+    total, n_tokens = sum(expected), sum(map(len, few.tokens))
+    np.testing.assert_allclose(found.each, -np.array(expected) / np.log(2) / few.n_bytes, rtol=1e-6)
+    assert found.bits_per_byte == pytest.approx(-total / np.log(2) / few.n_bytes.sum(), rel=1e-6)
+    assert found.perplexity == pytest.approx(np.exp(-total / n_tokens), rel=1e-5)
+
+
+def test_three_ways_to_score(language_model):
+    names, _, _, documents, model = language_model
+    few = names["Documents"](documents.names[:4], documents.tokens[:4], documents.n_bytes[:4])
+    plain, with_scores, without = names["compare"](model, few).values()
+    for log_prob, _, _ in (plain, with_scores):
+        np.testing.assert_allclose(log_prob, without[0], rtol=1e-5)
+    assert without[2] < 0.3 * with_scores[2]
+
+
+def test_gradients_of_the_language_model(language_model):
+    """Of every layer, beside central differences."""
+    names, _, words, _, _ = language_model
+    size = names["START"] + 1 + len(words)
+    model, tokens = names["Model"](size, np.random.default_rng(1)), np.random.default_rng(2).integers(0, size, (3, 6))
+    tokens[1, 2] = names["START"]
+    _, gradients = model.learn(tokens)
+    assert gradients.keys() == model.parameters.keys()
+    for name, parameter in model.parameters.items():
+        place = np.unravel_index(np.abs(gradients[name]).argmax(), parameter.shape)
+        kept, losses = parameter[place].copy(), []
+        for step in (1e-2, -1e-2):
+            parameter[place] = kept + step
+            losses.append(model.learn(tokens)[0])
+        parameter[place] = kept
+        assert gradients[name][place] == pytest.approx((losses[0] - losses[1]) / 2e-2, rel=2e-2)
+
+
 def test_word_scores():
     """Beside sets of words, for cuts at random."""
     names = names_of("learn_from_reward.py")

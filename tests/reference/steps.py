@@ -204,6 +204,19 @@ def steps(name, scores, targets, lengths=None, mask=None, *, ignore_index=-100, 
     return result
 
 
+def sequence_log_prob(scores, targets, lengths=None, mask=None, *, average=False, slopes=None, **options):
+    """Log-probabilities [B], and the gradient of their sum, or of their products with slopes, written as a loop."""
+    found = steps("softmax_cross_entropy", scores, targets, lengths, mask, **options)
+    if not found.loss.ndim:
+        return -found.loss, times(-WIDE(1 if slopes is None else slopes), found.gradient)
+    log_probs, gradient = np.zeros(len(found.loss), WIDE), np.zeros(found.gradient.shape, WIDE)
+    for b in range(len(log_probs)):
+        share = 1 / max(found.weight[b].sum(), WIDE(1)) if average else WIDE(1)
+        log_probs[b] = -found.loss[b].sum() * share
+        gradient[b] = times(-share * (1 if slopes is None else slopes[b]), found.gradient[b])
+    return log_probs, gradient
+
+
 def _rows(option, counts, shape):
     """An option given for the last axis, at the steps that count."""
     return np.broadcast_to(option, shape)[counts] if np.ndim(option) else option

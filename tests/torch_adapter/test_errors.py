@@ -84,6 +84,16 @@ def test_constants_have_no_gradient():
         fst.crf_loss(x, torch.zeros(3, 4).long(), None)
 
 
+@pytest.mark.parametrize("name", ["targets", "mask", "ignore_index", "num_threads"])
+@pytest.mark.parametrize("transform", [lambda function: function, torch.func.grad])
+def test_lists_that_contain_themselves(name, transform):
+    endless = [1]
+    endless.append(endless)
+    given = {"targets": torch.zeros(3, 4, dtype=torch.int64)} | {name: endless}
+    with pytest.raises(ValueError, match=f"{name} is nested too deeply; allowed: an array"):
+        transform(lambda x: fst.softmax_cross_entropy(x, **given))(logits((3, 4, 5)))
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_scripts_and_traces():
     """Losses run outside of PyTorch, and say so."""

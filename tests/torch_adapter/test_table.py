@@ -19,6 +19,7 @@ from adapter_cases import (  # noqa: E402
     every_reduction,
     every_way,
     numpy_answer,
+    reducing,
     variants,
     with_distributions,
 )
@@ -56,16 +57,16 @@ def test_as_numpy(row, reduction):
     function = getattr(fst, row.name)
     for given in variants(row):
         made = tensors(row, given)
-        loss = function(**made, reduction=reduction)
-        value, expected = numpy_answer(row, {**given, **_detached(row, made)}, reduction=reduction)
+        loss = function(**made, **reducing(row, reduction))
+        value, expected = numpy_answer(row, {**given, **_detached(row, made)}, **reducing(row, reduction))
         np.testing.assert_array_equal(loss.detach().numpy(), value)
         expected.pop("targets", None)
         check(gradients(loss, made), expected)
         with torch.no_grad():
-            assert torch.equal(function(**made, reduction=reduction), loss.detach())
+            assert torch.equal(function(**made, **reducing(row, reduction)), loss.detach())
         slope = torch.linspace(-1, 2, max(loss.numel(), 1), dtype=torch.float64).reshape(loss.shape)
         if loss.ndim and not row.shares_scores:
-            for name, gradient in gradients(function(**made, reduction=reduction), made, slope).items():
+            for name, gradient in gradients(function(**made, **reducing(row, reduction)), made, slope).items():
                 check({name: gradient}, {name: _spread(slope, expected[name])})
 
 
@@ -82,11 +83,11 @@ def _spread(slope, gradient):
 def test_dtypes(row, dtype):
     """Half precision: computed in float32, and rounded once."""
     made = tensors(row, arguments(row), dtype)
-    loss = getattr(fst, row.name)(**made)
+    loss = getattr(fst, row.name)(**made).sum()
     assert loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     wide = {name: made[name].detach().to(loss.dtype).numpy() for name in row.scores if name in made}
     value, expected = numpy_answer(row, arguments(row) | wide)
-    np.testing.assert_allclose(loss.item(), value, rtol=2e-7 if loss.dtype == torch.float32 else 0)
+    np.testing.assert_allclose(loss.item(), np.sum(value), rtol=2e-7 if loss.dtype == torch.float32 else 1e-15)
     for name, gradient in gradients(loss, made).items():
         assert gradient.dtype == dtype
         assert torch.equal(gradient, torch.from_numpy(np.asarray(expected[name])).to(dtype))
@@ -98,7 +99,7 @@ def test_gradcheck(row, reduction):
     names = [name for name in row.scores if name in made]
 
     def call(*scores):
-        return getattr(fst, row.name)(**made | dict(zip(names, scores, strict=True)), reduction=reduction)
+        return getattr(fst, row.name)(**made | dict(zip(names, scores, strict=True)), **reducing(row, reduction))
 
     assert torch.autograd.gradcheck(call, [made[name] for name in names], check_forward_ad=True)
 
@@ -142,7 +143,7 @@ def test_dtypes_of_targets(row, dtype):
 def test_second_derivatives(row):
     made = tensors(row, arguments(row))
     scores = [made[name] for name in row.scores if name in made]
-    first = torch.autograd.grad(getattr(fst, row.name)(**made), scores, create_graph=True)
+    first = torch.autograd.grad(getattr(fst, row.name)(**made).sum(), scores, create_graph=True)
     with pytest.raises(RuntimeError, match=ONCE):
         sum(gradient.sum() for gradient in first).backward()
 
@@ -172,10 +173,12 @@ def test_errors_name_the_argument(row):
     with pytest.raises(TypeError, match=f"{row.name}: too many positional arguments"):
         function(*range(30))
     for option, value in (("reduction", "x"), ("normalizer", -1.0), ("num_threads", 0)):
-        with pytest.raises(ValueError, match=option):
-            function(**given | {"reduction": "sum", option: value})
-    with pytest.raises(ValueError, match="sample_weight has shape"):
-        function(**given, sample_weight=torch.ones(7))
+        if option in row.parameters:
+            with pytest.raises(ValueError, match=option):
+                function(**given | reducing(row, "sum") | {option: value})
+    if "sample_weight" in row.parameters:
+        with pytest.raises(ValueError, match="sample_weight has shape"):
+            function(**given, sample_weight=torch.ones(7))
 
 
 def numbers_of(row) -> list[str]:
@@ -186,7 +189,7 @@ def numbers_of(row) -> list[str]:
 
 def summed(row, **options) -> dict:
     """Arguments of a loss for its sum, with options; a coefficient of the divergence needs another policy."""
-    given = tensors(row, arguments(row)) | {"reduction": "sum", **options}
+    given = tensors(row, arguments(row)) | reducing(row, "sum") | options
     if "kl_coef" in options:
         given["ref_log_probs"] = torch.full(given[row.scores[0]].shape[:2], -1.0, dtype=torch.float64)
     return given
@@ -196,7 +199,7 @@ def summed(row, **options) -> dict:
 def test_options_have_no_gradient(row):
     function = getattr(fst, row.name)
     number = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
-    assert numbers_of(row)
+    assert numbers_of(row) or "reduction" not in row.parameters
     for name in numbers_of(row):
         for value in (number, (number, number)) if name == "clip" else (number,):
             changed = summed(row, **{name: value})
@@ -214,7 +217,7 @@ def test_options_are_copied(row):
         number = torch.tensor(0.5, dtype=torch.float64)
         for value in (number, number.numpy()):
             given = summed(row, **{name: value})
-            loss = function(**given)
+            loss = function(**given).sum()
             first = {key: gradient.clone() for key, gradient in _kept(loss, given).items()}
             number.fill_(0.25)
             check(_kept(loss, given), first)
@@ -257,7 +260,7 @@ def test_constants_that_change_afterwards(row):
     """A later backward pass computes with the arguments of the call."""
     made = tensors(row, arguments(row)) | ({"clip": [0.1, 0.3]} if "clip" in row.parameters else {})
     made |= {name: list(made[name]) for name in row.static if name in made}
-    loss = getattr(fst, row.name)(**made)
+    loss = getattr(fst, row.name)(**made).sum()
     scores = [made[name] for name in row.scores if name in made]
     right = torch.autograd.grad(loss, scores, retain_graph=True)
     for name, value in made.items():

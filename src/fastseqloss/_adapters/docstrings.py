@@ -15,7 +15,7 @@ from .table import LOSSES, Loss
 
 _HEADING = re.compile(r"^(\w[\w ]*)\n-{3,}\n", re.MULTILINE)
 _ENTRY = re.compile(r"^(?=\S)", re.MULTILINE)
-_OF_NUMPY = re.compile(r"[^.]*\b(grad_out|return_grad)\b[^.]*\.")  # a sentence
+_OF_NUMPY = re.compile(r"[^.]*\b(grad_out|return_grad|slopes)\b[^.]*\.")  # a sentence
 _POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
 _KEPT = ("Notes", "References")
 
@@ -28,7 +28,7 @@ class Framework:
     array: str  # the name of its arrays
     raises: str  # errors beyond those of the NumPy function
     parameters: Mapping[str, str]  # entries that replace those of the NumPy function
-    example: str  # lines with the fields `name`, `first`, `value`, `call` and `loss`
+    example: str  # lines with the fields `module`, `name`, `first`, `value`, `call` and `loss`
     literal: str  # of an array, with the field `value`
 
 
@@ -71,8 +71,8 @@ def _parameters(row: Loss, text: str, framework: Framework) -> str:
 
 
 def _returns(row: Loss, text: str, framework: Framework) -> str:
-    loss = next(entry for entry in _ENTRY.split(text) if entry.startswith("loss"))
-    kind, _, body = loss.rstrip().removeprefix("loss : float, or ndarray of float64").partition("\n")
+    loss = next(filter(None, _ENTRY.split(text)))
+    kind, _, body = re.sub(r"^\w+ : (float, or )?ndarray of float64", "", loss.rstrip()).partition("\n")
     first = row.scores[0]
     kind = f"{framework.array}{kind}, else scalar" if kind else framework.array
     return f"{kind}\n{body}\n    Of the dtype of `{first}`, or float32 for half precision.\n    {_derivatives(row)}"
@@ -119,8 +119,8 @@ def _example(row: Loss, framework: Framework) -> str:
         module=framework.module,
         first=first,
         value=row.example[first],
-        call=", ".join(call),
-        loss=round(float(loss), 4),
+        call=f"{row.name}({', '.join(call)})" + (".sum()" if np.ndim(loss) else ""),
+        loss=round(float(np.sum(loss)), 4),
     ).splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith(f">>> {first} ="))
     return "\n".join([*lines[: at + 1], *(f">>> {line}" for line in setup), *lines[at + 1 :]])

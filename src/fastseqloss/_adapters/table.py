@@ -15,14 +15,21 @@ from .._core import types
 from .._core.options import choice
 from ..crf import crf_loss, structured_hinge_loss
 from ..ctc.loss import ctc_loss
+from ..linear import linear_cross_entropy, linear_ctc_loss, linear_policy_loss, linear_sequence_log_prob
 from ..rewards import clipped_policy_loss, expected_risk_loss, policy_gradient_loss
 from ..soft_dtw import soft_dtw_cost, soft_dtw_loss
 from ..steps import classification, margin, regression
+from ..steps.log_prob import sequence_log_prob
 from ..steps.registry import DISTRIBUTIONS, NUMBERS, SHARES, SIGNS, StepLoss
 from ..steps.registry import LOSSES as STEP_LOSSES
 from ..transducer import rnnt_loss, rnnt_simple_loss, tdt_loss
 
-_OF_NUMPY = ("return_grad", "grad_out", "with_respect_to")  # arguments that a framework's own gradients replace
+_OF_NUMPY = (
+    "return_grad",
+    "grad_out",
+    "with_respect_to",
+    "slopes",
+)  # arguments that a framework's own gradients replace
 _PER_SEQUENCE = ("lengths", "logit_lengths", "label_lengths", "lengths_x", "lengths_y", "sample_weight")
 
 
@@ -55,7 +62,7 @@ class Loss:
     arrays: KeysView[str] = field(init=False)  # without a gradient, or with one by targets alone
     options: KeysView[str] = field(init=False)  # neither scores nor arrays
     per_sequence: frozenset[str] = field(init=False)  # arrays with one number for each sequence
-    reductions: tuple[str, ...] = field(init=False)
+    reductions: tuple[str, ...] = field(init=False)  # "per_sequence" alone for a function without that option
 
     def __post_init__(self) -> None:
         """Derive the rest from the signature of the function."""
@@ -69,7 +76,8 @@ class Loss:
         self.arrays = {name: None for name in others if name in arrays}.keys()
         self.options = {name: None for name in others if name not in arrays}.keys()
         self.per_sequence = frozenset(arrays.intersection(_PER_SEQUENCE))
-        self.reductions = get_args(getattr(types, self.parameters["reduction"].annotation))
+        reduction = self.parameters.get("reduction")
+        self.reductions = ("per_sequence",) if reduction is None else get_args(getattr(types, reduction.annotation))
         self._named = [name for name in arrays if "Literal" in others[name]]
 
     @property
@@ -82,9 +90,10 @@ class Loss:
         """Return True if the sequences of a batch share arguments that have a gradient."""
         return not set(self.shared).isdisjoint(self.scores)
 
-    def check_reduction(self, reduction: Any) -> None:
-        """Raise ValueError for a reduction that this loss does not have."""
-        choice("reduction", reduction, self.reductions)
+    def reduction_of(self, options: dict[str, Any]) -> str:
+        """Return the reduction of a call; raise ValueError for one that this loss does not have."""
+        reduction = options.get("reduction", self.reductions[0])
+        return self.reductions[choice("reduction", reduction, self.reductions)]
 
     def signature(self, array: str, result: str) -> inspect.Signature:
         """Return the signature for a framework, given its names for an array and for the result."""
@@ -155,10 +164,13 @@ def _of_steps(row: StepLoss) -> Loss:
 _TAGS = {"tags": [0, 1], "transitions": [[0.0, 0.5], [0.0, 0.0]]}
 _PARAMETERS = ("transitions", "start", "end")
 _NODES = [[[0.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]]  # two frames, one label, two classes
+_HEAD = ("weight", "bias")
+_WEIGHT = {"weight": [[1.0, 0.0], [0.0, 1.0]]}
 _ACTIONS = {"logits": [[0.0, 0.0]], "actions": [0], "advantages": [2.0]}
 
 _ROWS = (
     *map(_of_steps, STEP_LOSSES.values()),
+    Loss(sequence_log_prob, ("logits",), "[..., V]", example={"logits": _SCORES} | _OF_CLASSES),
     Loss(policy_gradient_loss, ("logits",), "[..., A]", example=_ACTIONS),
     Loss(
         clipped_policy_loss,
@@ -181,6 +193,36 @@ _ROWS = (
         2,
         name="ctc_loss_with_lengths",  # beside one with the arguments of the framework's own
         example={"logits": [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]], "labels": [1]},
+    ),
+    Loss(
+        linear_cross_entropy,
+        ("hidden", *_HEAD),
+        "[..., D]",
+        shared=(*_HEAD, "class_weight"),
+        example={"hidden": _SCORES, **_WEIGHT} | _OF_CLASSES,
+    ),
+    Loss(
+        linear_sequence_log_prob,
+        ("hidden", *_HEAD),
+        "[..., D]",
+        shared=_HEAD,
+        example={"hidden": _SCORES, **_WEIGHT} | _OF_CLASSES,
+    ),
+    Loss(
+        linear_policy_loss,
+        ("hidden", *_HEAD),
+        "[..., D]",
+        shared=_HEAD,
+        static=("clip",),
+        example={"hidden": [[0.0, 0.5]], **_WEIGHT, "actions": [0], "advantages": [2.0]},
+    ),
+    Loss(
+        linear_ctc_loss,
+        ("hidden", *_HEAD),
+        "[B, T, D], or [T, D] for one sequence",
+        2,
+        shared=_HEAD,
+        example={"hidden": [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]], **_WEIGHT, "labels": [1]},
     ),
     Loss(
         crf_loss,

@@ -233,20 +233,21 @@ def as_mask(
     return array.astype(np.bool_, copy=False)
 
 
-def as_weights(name: str, value: Any, batch: int) -> NDArray[np.float64] | None:
-    """Return weights [B], finite and not negative, or None."""
+def as_weights(name: str, value: Any, batch: int, signed: bool = False) -> NDArray[np.float64] | None:
+    """Return weights [B], finite and, unless `signed`, not negative; or None."""
     if value is None:
         return None
+    least, most = -sys.float_info.max if signed else 0.0, sys.float_info.max
     array = as_real(name, value)
     weights = np.empty(batch)
-    if arguments.read_numbers(array, weights, 0.0, sys.float_info.max):
+    if arguments.read_numbers(array, weights, least, most):
         return weights
     weights = as_doubles(array)
     if weights.ndim == 0 and batch == 1:
         weights = weights.reshape(1)
     if weights.shape != (batch,):
         raise ValueError(f"{name} has shape {weights.shape}; allowed: ({batch},)")
-    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    bad = np.flatnonzero(~((least <= weights) & (weights <= most)))
     if bad.size:
-        raise ValueError(f"{name}[{bad[0]}] is {weights[bad[0]]}; allowed: finite, 0 or more")
+        raise ValueError(f"{name}[{bad[0]}] is {weights[bad[0]]}; allowed: finite{'' if signed else ', 0 or more'}")
     return weights

@@ -71,6 +71,11 @@ class StepSum:
         """Return the factor of the loss of each sequence, given the numbers of steps that count."""
         return sequence_scale(self.reduction, counts, self.normalizer, self.sample_weight, self.steps.batch)
 
+    def counts(self, classes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the number of steps of each sequence whose class [B R] is not -1."""
+        counts: NDArray[np.int64] = (classes.reshape(self.steps.batch, self.steps.rows) >= 0).sum(axis=1)
+        return counts
+
     def finish(
         self, losses: NDArray[np.float64], scale: NDArray[np.float64], gradient: Gradient
     ) -> Loss | LossAndGradient:
@@ -115,6 +120,7 @@ class Rows:
     losses: NDArray[np.float64]  # [B R], output
     threads: int
     dense: tuple[NDArray[Any] | None, ...] = ()  # further arrays [B, R, V] for the kernel
+    slopes: NDArray[np.float64] | None = None  # [B], factors of the gradients if they are not those of the losses
 
     def run(self, kernel: Callable[..., object], *parameters: Any) -> Loss | LossAndGradient:
         """Call the kernel, unless the batch is empty, and return its reduced result."""
@@ -124,7 +130,11 @@ class Rows:
             for array in dense:
                 parameters = (*stored_or_none(array), *parameters)
             x, g = stored_or_none(scores), stored_or_none(gradient)[0]
+            if self.slopes is not None:  # kernels leave out sequences of scale 0, whose losses are needed here
+                each = np.where(self.slopes == 0, 1.0, self.slopes)
             kernel(*x, self.targets, each, self.class_weight, losses, g, self.threads, *parameters)
+            if self.slopes is not None and gradient is not None:
+                gradient[self.slopes == 0] = 0
         # For any memory layout of the arrays, the losses of a uniform sum are those of one sequence.
         losses = losses.reshape(len(scale), -1) if losses.size else np.zeros((len(scale), 0))
         return self.summed.finish(losses, scale, self.gradient)

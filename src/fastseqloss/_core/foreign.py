@@ -12,6 +12,16 @@ from numpy.typing import NDArray
 from .messages import shortened
 
 
+def check_nesting(name: str, value: Any) -> None:
+    """Raise ValueError for a list that contains itself, which code that goes into lists would follow without end."""
+    level = {0: value} if isinstance(value, (list, tuple)) else {}
+    for _ in range(64):  # axes of an array of NumPy
+        level = {id(row): row for rows in level.values() for row in rows if isinstance(row, (list, tuple))}
+        if not level:
+            return
+    raise ValueError(f"{name} is nested too deeply; allowed: an array")
+
+
 def as_numpy(name: str, value: Any) -> NDArray[Any]:
     """Return `value` as an array, without a copy if NumPy can access its memory."""
     if is_tensor(value):

@@ -96,17 +96,21 @@ def as_gradients_of(
     """Allocate the gradients with respect to several arguments, or check the arrays given for them.
 
     `result` is the class of the named tuple of all gradients, and `grad_out` may be such a tuple, with None for
-    gradients that are not wanted.
+    gradients that are not wanted. Arguments at the end of the tuple may be missing; their gradients are not wanted.
     """
     wanted = flag("return_grad", return_grad)
+    missing = [_UNWANTED] * (len(result._fields) - len(arguments))
     if grad_out is None:
-        return tuple([as_gradient(argument, wanted, None) for argument in arguments.values()])
+        return (*[as_gradient(argument, wanted, None) for argument in arguments.values()], *missing)
     outs = _as_several(grad_out, result)
+    for name, out in zip(result._fields[len(arguments) :], outs[len(arguments) :], strict=True):
+        if out is not None:
+            raise _not_given(f"grad_out.{name}", name)
     gradients = []
     for k, argument in enumerate(arguments.values()):
         gradients.append(as_gradient(argument, False, outs[k], f"grad_out.{result._fields[k]}"))
         _check_sharing(result._fields, outs, k, {name: read.given for name, read in arguments.items()})
-    return tuple(gradients)
+    return (*gradients, *missing)
 
 
 def as_outputs(
@@ -188,8 +192,12 @@ def as_gradients(
 
 def _check_shared_out(name: str, out: Any, parameter: SharedParameter) -> None:
     if parameter.dtype is None:
-        raise ValueError(f"{name} is given, but {parameter.name} is not; allowed: None")
+        raise _not_given(name, parameter.name)
     _check_array(name, out, parameter.values.shape, parameter.dtype)
+
+
+def _not_given(name: str, argument: str) -> ValueError:
+    return ValueError(f"{name} is given, but {argument} is not; allowed: None")
 
 
 def _check_apart(names: tuple[str, ...], outs: tuple[Any, ...], k: int) -> None:

@@ -96,11 +96,17 @@ def as_grid_scores(name: str, value: Any, nodes: str = "U+1", classes: str = "V"
 
 def as_step_scores(name: str, value: Any) -> StepScores:
     """Check an array of scores [..., V] with any number of axes of steps."""
+    scores = as_step_vectors(name, value, "V")
+    if scores.given.shape[-1] == 0:
+        raise _no_classes(name, scores.given)
+    return scores
+
+
+def as_step_vectors(name: str, value: Any, numbers: str) -> StepScores:
+    """Check an array of floats with any number of axes of steps; `numbers` is the name of the last axis in messages."""
     given = as_array(name, value)
     if given.ndim == 0:
-        raise ValueError(f"{name} has shape (); allowed: [..., V]")
-    if given.shape[-1] == 0:
-        raise _no_classes(name, given)
+        raise ValueError(f"{name} has shape (); allowed: [..., {numbers}]")
     batch = given.shape[0] if given.ndim > 1 else 1
     values = as_floats(name, given)
     rows = math.prod(given.shape[1:-1])

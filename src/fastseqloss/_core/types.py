@@ -152,6 +152,16 @@ class CrossEntropyOptions(ClassOptions, total=False):
     z_loss: float
 
 
+class SequenceLogProbOptions(TypedDict, total=False):
+    """Options of `sequence_log_prob`."""
+
+    mask: ArrayLike | None
+    input: Input
+    ignore_index: int
+    average: bool
+    num_threads: int | None
+
+
 class MulticlassHingeOptions(ClassOptions, total=False):
     """Options of `multiclass_hinge_loss`."""
 

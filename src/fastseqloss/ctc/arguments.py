@@ -46,8 +46,23 @@ def as_lattice(
 ) -> Lattice:
     """Check the arguments that the loss, the posteriors and the alignment have in common."""
     kind = as_input_kind(input)
-    choice("infeasible", infeasible, _INFEASIBLE)
     scores = as_scores(names.logits, logits)
+    return as_lattice_of(scores, labels, logit_lengths, label_lengths, blank, kind, infeasible, star, names)
+
+
+def as_lattice_of(
+    scores: Scores,
+    labels: Any,
+    logit_lengths: Any,
+    label_lengths: Any,
+    blank: Any,
+    kind: InputKind,
+    infeasible: Any,
+    star: Any = None,
+    names: Names = NAMES,
+) -> Lattice:
+    """Check labels and lengths for scores, whose values are not read."""
+    choice("infeasible", infeasible, _INFEASIBLE)
     n_classes = scores.values.shape[2]
     blank, star = as_index("blank", blank, n_classes), as_star(star, n_classes)
     sequences = as_sequences(scores, logit_lengths, labels, label_lengths, blank, star, names)

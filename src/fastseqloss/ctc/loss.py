@@ -21,7 +21,7 @@ from .._core.types import (
     ScalarSequenceReduction,
     SequenceReduction,
 )
-from .arguments import as_lattice, schedule_sequences
+from .arguments import Lattice, as_lattice, schedule_sequences
 
 if TYPE_CHECKING:
     from .._kernels.ctc import loss as _kernel
@@ -249,14 +249,30 @@ def named_ctc_loss(
     lattice = as_lattice(
         logits, labels, logit_lengths, label_lengths, blank=blank, input=input, infeasible=infeasible, names=names
     )
-    scores, sequences = lattice.scores, lattice.sequences
-    batch = sequences.batch
-    weight = as_weights("sample_weight", sample_weight, batch)
+    scores = lattice.scores
+    weight = as_weights("sample_weight", sample_weight, lattice.sequences.batch)
     gradient = as_gradient(scores, return_grad, grad_out)
-    scale = length_scale(reduction, sequences.lengths, normalizer, weight)
+    scale = length_scale(reduction, lattice.sequences.lengths, normalizer, weight)
+    loss = lattice_losses(lattice, scale, gradient.values, num_threads, in_place=gradient.in_place)
+    reduced = finish_sequences(reduction, loss, scale, single=scores.single, infeasible=lattice.infeasible)
+    if gradient.values is None:
+        return reduced
+    return reduced, gradient.finish()
+
+
+def lattice_losses(
+    lattice: Lattice,
+    scale: NDArray[np.float64],
+    gradient: NDArray[Any] | None,
+    num_threads: int | None,
+    *,
+    in_place: bool,
+) -> NDArray[np.float64]:
+    """Return the losses [B]; write gradients times `scale` to an array, which is that of the scores if `in_place`."""
+    scores, sequences = lattice.scores, lattice.sequences
     order, threads = schedule_sequences(lattice, num_threads, *_COSTS, workers_each=2)
-    loss = np.empty(batch)
-    if batch:
+    loss = np.empty(sequences.batch)
+    if sequences.batch:
         _kernel.ctc_loss[scores.type_name](
             scores.values,
             sequences.table,
@@ -265,14 +281,11 @@ def named_ctc_loss(
             lattice.input,
             lattice.blank,
             loss,
-            gradient.values,
-            gradient.in_place,
+            gradient,
+            in_place,
             threads,
         )
-    reduced = finish_sequences(reduction, loss, scale, single=scores.single, infeasible=lattice.infeasible)
-    if gradient.values is None:
-        return reduced
-    return reduced, gradient.finish()
+    return loss
 
 
 def ctc_posteriors(

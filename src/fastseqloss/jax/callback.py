@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from .._adapters.cotangents import shared_gradients
+from .._core.foreign import check_nesting
 from .._core.messages import brief, shortened
-from ..crf.cotangents import crf_gradients
 from .host_call import Result, as_varying, has_dtype, host_call, varying_axes
 
 _HALVES = ("float16", "bfloat16")
@@ -43,7 +44,7 @@ class HostLoss:
     shared: tuple[str, ...]  # operands that all sequences of a batch share
     options: tuple[tuple[str, Any], ...]
     wanted: tuple[str, ...] = ()  # operands whose gradients are returned
-    late: bool = False  # the last operand is the cotangents of the losses [B]; only gradients are returned
+    late: bool = False  # the last operand is the cotangents of the losses; only gradients are returned
 
     def __call__(self, *operands: Any) -> Any:
         """Return the loss and the gradients of operands, as arrays of NumPy."""
@@ -100,10 +101,14 @@ class HostLoss:
     def _named_options(self) -> dict[str, Any]:
         return dict(self.options)
 
+    def _bound(self, **arguments: Any) -> partial[Any]:
+        """Return the function with these arguments, and the options for all others."""
+        module, name = self._place
+        return partial(getattr(sys.modules[module], name), **{**self._named_options, **arguments})
+
     def _compute(self, **arguments: Any) -> Any:
         """Return what the function returns for these arguments, and the options for all others."""
-        module, name = self._place
-        return getattr(sys.modules[module], name)(**{**self._named_options, **arguments})
+        return self._bound(**arguments)()
 
     def _ndim(self, name: str) -> int:
         return self._own_ndims[self.given.index(name)]
@@ -137,7 +142,7 @@ class HostLoss:
     def _once(self, arrays: dict[str, NDArray[Any]], results: tuple[NDArray[Any], ...]) -> None:
         if self.late:
             cotangents = np.asarray(arrays.pop("cotangent"), np.float64)
-            gradients = crf_gradients(partial(self._compute, **arrays), cotangents)
+            gradients = shared_gradients(self._bound(**arrays), cotangents)
             by_name = dict(zip(self.names, gradients, strict=False))
             for name, result in zip(self.wanted, results, strict=True):
                 result[...] = by_name[name]
@@ -222,7 +227,7 @@ _loss.defvjp(_forward, _backward, symbolic_zeros=True)
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _loss_late(host: HostLoss, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> Any:
-    """Return the losses [B] of sequences that share parameters; the gradient depends on the cotangent of each."""
+    """Return losses that share parameters; the gradient depends on the cotangent of each."""
     return host.call(scores, constants)[0]
 
 
@@ -251,23 +256,13 @@ def as_operand(name: str, value: Any, copy: bool = False) -> Any:
     """Return an array of JAX; not with the memory of the caller's array if it is to be a copy."""
     if isinstance(value, jax.Array):
         return value
-    _check_nesting(name, value)
+    check_nesting(name, value)
     try:
         array = np.array(np.asanyarray(value), subok=True) if copy and hasattr(value, "__array__") else value
         return jnp.asarray(array)
     except (TypeError, ValueError, OverflowError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{name} is not an array for JAX: {shortened(error)}") from error
-
-
-def _check_nesting(name: str, value: Any) -> None:
-    """Raise ValueError for a list that contains itself, with which JAX leaves the interpreter without a stack."""
-    level = {0: value} if isinstance(value, (list, tuple)) else {}
-    for _ in range(64):  # axes of an array of NumPy
-        level = {id(row): row for rows in level.values() for row in rows if isinstance(row, (list, tuple))}
-        if not level:
-            return
-    raise ValueError(f"{name} is nested too deeply; allowed: an array")
 
 
 def as_scores(name: str, value: Any) -> Any:

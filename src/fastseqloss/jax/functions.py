@@ -28,7 +28,7 @@ jax.errors.JaxRuntimeError or ValueError
     example=""">>> import jax, jax.numpy as jnp
 >>> from fastseqloss.{module} import {name}
 >>> {first} = jnp.array({value})
->>> loss, gradient = jax.value_and_grad(lambda {first}: {name}({call}))({first})
+>>> loss, gradient = jax.value_and_grad(lambda {first}: {call})({first})
 >>> round(float(loss), 4), gradient.shape == {first}.shape
 ({loss}, True)""",
     literal="jnp.array({value})",
@@ -50,10 +50,9 @@ def function_of(row: Row) -> Callable[..., jax.Array]:
 
 
 def _loss(row: Row, scores: dict[str, Any], constants: dict[str, Any], options: dict[str, Any]) -> jax.Array:
-    reduction = options["reduction"]
     first = as_scores(row.scores[0], scores[row.scores[0]])
     _check_axes(row, first)
-    row.check_reduction(reduction)
+    reduction = row.reduction_of(options)
     for name in _static(row, constants):
         options[name] = constants.pop(name)
     differentiable = {
@@ -72,7 +71,7 @@ def _loss(row: Row, scores: dict[str, Any], constants: dict[str, Any], options: 
     if row.axes is None and getattr(mask, "shape", steps) != steps:  # which may be too large to copy
         raise ValueError(f"mask has shape {mask.shape}; allowed: {steps}")
     operands = {name: _operand(row, name, value, batch) for name, value in constants.items()}
-    if row.of_labels:
+    if row.of_labels and not row.shares_scores:
         return _of_labels(row, differentiable, operands, batch, options)
     shape = {"none": steps, "per_sequence": batch}.get(reduction, ())
     independent = reduction in ("none", "per_sequence") and not row.shares_scores

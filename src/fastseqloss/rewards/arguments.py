@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -77,3 +78,41 @@ def as_clip(clip: Any) -> tuple[float, float]:
     else:
         raise ValueError(f"clip has shape {bounds.shape}; allowed: a number, or two, (low, high)")
     return as_number("clip[0]", low, 0.0, 1.0), as_number("clip[1]", high, 0.0, np.inf)
+
+
+def as_coefficients(
+    entropy_coef: Any, ref_log_probs: Any, kl_coef: Any, clip: tuple[float, float] | None
+) -> tuple[float, float, float, float]:
+    """Return the coefficients of entropy and divergence, and the least and the largest ratio."""
+    entropy = as_number("entropy_coef", entropy_coef, 0.0, np.inf)
+    kl = as_number("kl_coef", kl_coef, 0.0, np.inf)
+    if kl and ref_log_probs is None:
+        raise ValueError(f"kl_coef is {kl_coef}; allowed: 0 without ref_log_probs")
+    low, high = clip or (0.0, 0.0)
+    return entropy, kl, 1 - low, 1 + high
+
+
+@dataclass(slots=True)
+class Taken:
+    """The actions taken, and the numbers of each step, in the order of the kernel."""
+
+    actions: NDArray[np.int64]  # [B R], -1 where a step does not count
+    numbers: tuple[NDArray[np.float64] | None, ...]  # [B R]: advantages, old and reference log-probabilities
+
+    def of(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float64] | None, ...]:
+        """Return the numbers of some steps."""
+        return tuple([None if each is None else each[rows] for each in self.numbers])
+
+
+def as_taken(
+    steps: Steps, n_actions: int, actions: Any, advantages: Any, old_log_probs: Any, ref_log_probs: Any
+) -> Taken:
+    """Check the actions of steps, and the numbers that belong to them; log-probabilities may be None."""
+    counts = steps.counting()
+    taken = as_actions(actions, steps, counts, n_actions)
+    gains = as_advantages(advantages, steps, counts)
+    named = (("old_log_probs", old_log_probs), ("ref_log_probs", ref_log_probs))
+    constants = [
+        None if value is None else as_finite(name, value, steps.shape, counts).reshape(-1) for name, value in named
+    ]
+    return Taken(taken, (gains, *constants))

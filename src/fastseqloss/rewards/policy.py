@@ -10,15 +10,16 @@ from numpy.typing import ArrayLike, NDArray
 from .._core.engine import Options, Rows, as_options, as_step_sum, threads_for_rows
 from .._core.gradient import as_gradient
 from .._core.levels import load
-from .._core.options import as_number
 from .._core.scores import as_step_scores
 from .._core.types import ClippedPolicyOptions, Loss, LossAndGradient, PolicyOptions, ScalarReduction, StepReduction
-from .arguments import as_actions, as_advantages, as_clip, as_finite
+from .arguments import as_clip, as_coefficients, as_taken
 
 if TYPE_CHECKING:
     from .._kernels.rewards import policy as _kernel
 else:
     _kernel = load("rewards.policy")
+
+PER_SCORE = 1.0  # nanoseconds on one thread
 
 
 @overload
@@ -403,31 +404,18 @@ def _policy_loss(
     clip: tuple[float, float] | None = None,
 ) -> Loss | LossAndGradient:
     """Check the arguments, run the kernel and reduce; without `clip`, the loss does not use old log-probabilities."""
-    entropy = as_number("entropy_coef", entropy_coef, 0.0, np.inf)
-    kl = as_number("kl_coef", kl_coef, 0.0, np.inf)
-    if kl and ref_log_probs is None:
-        raise ValueError(f"kl_coef is {kl_coef}; allowed: 0 without ref_log_probs")
+    coefficients = as_coefficients(entropy_coef, ref_log_probs, kl_coef, clip)
     checked = as_step_scores("logits", logits)
     summed = as_step_sum(checked.given.shape[:-1], options)
-    steps, counts = summed.steps, summed.steps.counting()
-    taken = as_actions(actions, steps, counts, checked.values.shape[-1])
-    gains = as_advantages(advantages, steps, counts)
-    old, reference = (
-        None if value is None else as_finite(name, value, steps.shape, counts).reshape(-1)
-        for name, value in (
-            ("old_log_probs", old_log_probs if clip else None),
-            ("ref_log_probs", ref_log_probs),
-        )
-    )
+    taken = as_taken(summed.steps, checked.values.shape[-1], actions, advantages, old_log_probs, ref_log_probs)
     rows = Rows(
         summed=summed,
         scores=checked,
         gradient=as_gradient(checked, options.return_grad, options.grad_out),
-        targets=taken,
-        scale=summed.scale(steps.counts()),
+        targets=taken.actions,
+        scale=summed.scale(summed.steps.counts()),
         class_weight=None,
-        losses=np.zeros(len(taken)),
-        threads=threads_for_rows(options.num_threads, checked, 1.0, 60.0),
+        losses=np.zeros(len(taken.actions)),
+        threads=threads_for_rows(options.num_threads, checked, PER_SCORE, 60.0),
     )
-    low, high = clip or (0.0, 0.0)
-    return rows.run(_kernel.policy_loss, gains, old, reference, entropy, kl, 1 - low, 1 + high)
+    return rows.run(_kernel.policy_loss, *taken.numbers, *coefficients)

@@ -77,13 +77,20 @@ def _check_shares(rows: Rows, find: Any, values: NDArray[Any], allowed: str, nam
 
 def balance(rows: Rows, z_loss: float) -> float:
     """Move a power of 2 from class weights out of the range of float32 to the scale; return `z_loss` divided by it."""
-    if rows.class_weight is None:
-        return z_loss
-    largest = float(rows.class_weight.max())
+    rows.class_weight, rows.scale, z_loss = balanced(rows.class_weight, rows.scale, z_loss)
+    return z_loss
+
+
+def balanced(
+    class_weight: NDArray[np.float64] | None, scale: NDArray[np.float64], z_loss: float
+) -> tuple[NDArray[np.float64] | None, NDArray[np.float64], float]:
+    """Return class weights within the range of float32, and scale and `z_loss` for the same loss."""
+    if class_weight is None:
+        return class_weight, scale, z_loss
+    largest = float(class_weight.max())
     if largest == 0 or 2.0**-50 < largest < 2.0**50:
-        return z_loss
+        return class_weight, scale, z_loss
     unit = 2.0 ** math.frexp(largest)[1]
-    rows.class_weight = rows.class_weight / unit
     with np.errstate(over="ignore", under="ignore"):
-        rows.scale = np.minimum(rows.scale * unit, sys.float_info.max)
-    return min(z_loss / unit, sys.float_info.max)
+        scale = np.minimum(scale * unit, sys.float_info.max)
+    return class_weight / unit, scale, min(z_loss / unit, sys.float_info.max)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd import Function, forward_ad
 
+from .._core.foreign import check_nesting
 from . import operators, transforms
 from .arguments import (
     DTYPES,
@@ -41,6 +42,10 @@ _TRANSFORMED = (
 
 def apply(loss: Loss, *scores: Tensor | None) -> Tensor:
     """Return the loss of scores that `as_array` or `check_scores` has checked; `loss` may be modified."""
+    if not torch.compiler.is_dynamo_compiling():
+        for name, value in (*loss.constants.items(), *loss.options.items()):
+            if isinstance(value, (list, tuple)):
+                check_nesting(name, value)
     if is_transformed():
         if torch.compiler.is_dynamo_compiling():
             raise RuntimeError(_TRANSFORMED)
@@ -224,9 +229,7 @@ class _OfCotangents(Function):
 
 def _one_each(loss: Loss, cotangents: NDArray[Any] | None) -> NDArray[Any]:
     if cotangents is None:
-        raise RuntimeError(
-            f"{loss.name} with reduction='none' has no batched gradients; allowed: one cotangent for each loss"
-        )
+        raise RuntimeError(f"{loss.called} has no batched gradients; allowed: one cotangent for each loss")
     return cotangents
 
 

@@ -23,7 +23,7 @@ RuntimeError
     example=""">>> import torch
 >>> from fastseqloss.{module} import {name}
 >>> {first} = torch.tensor({value}, requires_grad=True)
->>> loss = {name}({call})
+>>> loss = {call}
 >>> loss.backward()
 >>> round(loss.item(), 4), {first}.grad.shape == {first}.shape
 ({loss}, True)""",
@@ -48,7 +48,7 @@ def function_of(row: Row) -> Callable[..., Tensor]:
 def _loss(row: Row, scores: dict[str, Any], constants: dict[str, Any], options: dict[str, Any]) -> Tensor:
     first = scores[row.scores[0]]
     check_scores(row.scores[0], first)
-    row.check_reduction(options["reduction"])
+    reduction = row.reduction_of(options)
     if row.by_targets and is_differentiated(constants["targets"]):
         scores["targets"] = constants.pop("targets")
         options["with_respect_to"] = tuple(name for name, value in scores.items() if is_differentiated(value))
@@ -56,7 +56,7 @@ def _loss(row: Row, scores: dict[str, Any], constants: dict[str, Any], options: 
         if value is not None or name in row.required:
             check_scores(name, value)
     constants |= {name: options.pop(name) for name in row.static}  # copied, if the gradient is computed later
-    late = row.shares_scores and options["reduction"] == "none" and first.ndim != row.axes
+    late = row.shares_scores and reduction in ("none", "per_sequence") and first.ndim > (row.axes or 1)
     options["num_threads"] = threads(options["num_threads"])
     core_ndim = row.axes
     if core_ndim is None:  # losses of numbers are sums over the features of a step

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..crf.cotangents import crf_gradients, crf_tangents
+from .._adapters.cotangents import shared_gradients, shared_tangents
 from .arguments import DTYPES, Tensors, as_numbers, memory
 
 Arrays = list[Any]  # of the scores, None for one that was not given
@@ -37,17 +37,18 @@ class Loss:
     constants: dict[str, Any]
     options: dict[str, Any]
     swapped: bool = False  # the scores have the batch axis second
-    late: bool = False  # the gradient needs the cotangent of each loss [B], known in the backward pass
+    late: bool = False  # the gradient needs the cotangent of each loss, known in the backward pass
     core_ndim: int | None = None
 
     @property
-    def name(self) -> str:
-        """The name of the loss in messages."""
-        return self.function.__name__.removeprefix("_")
+    def called(self) -> str:
+        """The function and its reduction, as messages name them."""
+        reduction = f" with reduction={self.options['reduction']!r}" if "reduction" in self.options else ""
+        return self.function.__name__.removeprefix("_") + reduction
 
     def bound(self, arrays: Arrays) -> partial[Any]:
         """Return the loss of these scores, to be called."""
-        return partial(self.function, arrays[0], **self._keywords(arrays))
+        return partial(self.function, **{self.names[0]: arrays[0]}, **self._keywords(arrays))
 
     def value(self, arrays: Arrays) -> Any:
         """Return the loss of scores."""
@@ -82,7 +83,7 @@ class Loss:
 
     def shape(self, first: Tensor) -> torch.Size:
         """Return the shape of the loss of the first scores."""
-        reduction = self.options["reduction"]
+        reduction = self.options.get("reduction", "per_sequence")
         if reduction not in ("none", "per_sequence"):
             return torch.Size(())
         if self.core_ndim is None:
@@ -160,17 +161,16 @@ def needs_float64(cotangents: NDArray[Any] | None) -> bool:
 
 
 def late_gradients(loss: Loss, scores: Tensors, cotangents: NDArray[Any]) -> list[Any]:
-    """Return the gradients of the sum of the losses [B] times `cotangents` [B]."""
-    arrays = crf_gradients(loss.bound(loss.arrays(_converted(loss, scores))), cotangents.astype(np.float64))
+    """Return the gradients of the sum of the losses times `cotangents`, one for each."""
+    arrays = shared_gradients(loss.bound(loss.arrays(_converted(loss, scores))), cotangents.astype(np.float64))
     return as_gradients(loss, arrays)
 
 
 def late_tangents(loss: Loss, scores: Tensors, tangents: Tensors) -> Tensor:
-    """Return the derivatives of the losses [B] along tangents of the scores."""
+    """Return the derivatives of the losses along tangents of the scores."""
     arrays = [None if tangent is None else as_numbers(tangent.to(torch.float64)) for tangent in tangents]
     if any(array is None and tangent is not None for array, tangent in zip(arrays, tangents, strict=True)):
-        raise RuntimeError(
-            f"{loss.name} with reduction='none' has no batched tangents; allowed: one for each of the scores"
-        )
+        raise RuntimeError(f"{loss.called} has no batched tangents; allowed: one for each of the scores")
     first: Any = scores[0]
-    return as_loss(crf_tangents(loss.bound(loss.arrays(_converted(loss, scores))), arrays), first.dtype)
+    compute = loss.bound(loss.arrays(_converted(loss, scores)))
+    return as_loss(shared_tangents(compute, arrays, tuple(loss.shape(first))), first.dtype)

@@ -10,7 +10,7 @@ distribution), which is NULL for a target without it.
 
 from cython cimport floating
 from cython.parallel cimport parallel, threadid
-from libc.math cimport INFINITY
+from libc.math cimport INFINITY, copysign
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset
 
@@ -252,7 +252,7 @@ cdef void probability_rows(const Job *job, Block *rows, const floating **x, floa
         else:
             memset(e[k], 0, v * sizeof(floating))
         if own:
-            e[k][t] = <floating> (-INFINITY if job.input == PROBS and p == 0 else
+            e[k][t] = <floating> (copysign(INFINITY, -rows.scale[k]) if job.input == PROBS and p == 0 else
                                   -rows.scale[k] * own / (p if job.input == PROBS else 1.0))
 
 

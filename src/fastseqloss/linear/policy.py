@@ -1,0 +1,267 @@
+"""Policy-gradient losses of the scores of a linear layer, which are never stored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Unpack, overload
+
+from numpy.typing import ArrayLike
+
+from .._core.engine import as_options, as_step_sum
+from .._core.levels import load
+from .._core.messages import brief
+from .._core.reduction import reduce_steps
+from .._core.threads import check_num_threads
+from .._core.types import Loss, PolicyOptions, ScalarReduction, StepReduction
+from ..rewards.arguments import as_clip, as_coefficients, as_taken
+from ..rewards.policy import PER_SCORE
+from .chunks import even_chunks, run_chunks
+from .head import HeadOptions, LinearGradientOut, LossAndLinearGradient, as_head_gradients, as_step_head
+from .rows import RowLosses
+
+if TYPE_CHECKING:
+    from .._kernels.rewards import policy as _kernel
+else:
+    _kernel = load("rewards.policy")
+
+_CLIP = (0.2, 0.2)
+
+
+class LinearPolicyOptions(PolicyOptions, HeadOptions, total=False):
+    """Options of `linear_policy_loss`."""
+
+    old_log_probs: ArrayLike | None
+    clip: float | tuple[float, float] | None
+
+
+@overload
+def linear_policy_loss(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    actions: ArrayLike,
+    advantages: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: ScalarReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    **options: Unpack[LinearPolicyOptions],
+) -> float: ...
+
+
+@overload
+def linear_policy_loss(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    actions: ArrayLike,
+    advantages: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    **options: Unpack[LinearPolicyOptions],
+) -> Loss: ...
+
+
+@overload
+def linear_policy_loss(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    actions: ArrayLike,
+    advantages: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[True],
+    grad_out: LinearGradientOut | None = ...,
+    **options: Unpack[LinearPolicyOptions],
+) -> LossAndLinearGradient: ...
+
+
+@overload
+def linear_policy_loss(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    actions: ArrayLike,
+    advantages: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: bool = ...,
+    grad_out: LinearGradientOut,
+    **options: Unpack[LinearPolicyOptions],
+) -> LossAndLinearGradient: ...
+
+
+def linear_policy_loss(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    actions: ArrayLike,
+    advantages: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    bias: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    old_log_probs: ArrayLike | None = None,
+    clip: float | tuple[float, float] | None = None,
+    entropy_coef: float = 0.0,
+    ref_log_probs: ArrayLike | None = None,
+    kl_coef: float = 0.0,
+    scale: float = 1.0,
+    softcap: float | None = None,
+    reduction: StepReduction = "mean",
+    normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    return_grad: bool = False,
+    grad_out: LinearGradientOut | None = None,
+    chunk: int | None = None,
+    num_threads: int | None = None,
+) -> Loss | LossAndLinearGradient:
+    r"""Policy-gradient loss of a linear layer of hidden states, and its gradient, without the array of logits.
+
+    .. math::
+        L_t = -A_t \log p_t(a_t) - \beta H(p_t) + \kappa \left(e^{r_t} - r_t - 1\right), \quad
+        p_t = \mathrm{softmax}\left(C\left(s\, (W h_t + b)\right)\right), \quad
+        r_t = \log q_t(a_t) - \log p_t(a_t)
+
+    with the bias :math:`b`, the factor :math:`s`, and the soft cap :math:`C(x) = c \tanh(x / c)`, or
+    :math:`C(x) = x` without one. This is the loss of `policy_gradient_loss`, which describes its terms. With
+    `old_log_probs`, it is that of `clipped_policy_loss`, whose first term is
+
+    .. math::
+        -\min\left(\rho_t A_t,\ \mathrm{clip}(\rho_t, 1 - c_-, 1 + c_+)\, A_t\right), \quad
+        \rho_t = p_t(a_t) / p^{old}_t(a_t).
+
+    Logits are computed for some hundreds of steps at a time, and only for steps that count: padded completions of a
+    language model cost nothing.
+
+    Parameters
+    ----------
+    hidden : array_like [..., D]
+        States of D features, with any number of axes of steps before them: batch, time and so on; [N, D] is
+        N sequences of one step. Any strides. float16 and bfloat16 are converted a few hundred steps at a time.
+    weight : array_like [V, D]
+        Weights of V classes. A transposed array [D, V] is read without a copy. float16 and bfloat16 are
+        converted to float32 once, which takes 4 V D bytes, and as many for the gradient. Logits and gradients
+        are computed in float64 if `hidden` or `weight` is, else in float32.
+    actions : array_like of int, shape of the steps
+        The actions taken.
+    advantages : array_like, shape of the steps or [B]
+        Returns of the actions less the expected returns, for each step or for each sequence; finite.
+        Constants: no gradient flows through them.
+    lengths : array_like of int [B], optional
+        Time steps of each sequence; all by default. Padding is never read.
+    bias : array_like [V], optional
+        Added to the logits; 0 by default. -inf excludes a class.
+    mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
+        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        never read or multiplied, and have gradient 0.
+    old_log_probs : array_like, shape of the steps, optional
+        Log-probabilities of the actions when they were taken; finite. Constants. They clip the loss.
+    clip : float or (float, float), optional
+        With `old_log_probs`, distances :math:`c_-` (0 to 1) and :math:`c_+` (0 or more) from 1 at which the ratio
+        is clipped, 0.2 by default; a single number sets both.
+    entropy_coef : float
+        Weight :math:`\beta` of the entropy bonus, 0 or more.
+    ref_log_probs : array_like, shape of the steps, optional
+        Log-probabilities :math:`\log q` of the actions under a reference policy; finite. Constants.
+    kl_coef : float
+        Weight :math:`\kappa` of the divergence from the reference policy, 0 or more.
+    scale : float
+        Factor of the logits, such as the reciprocal of a temperature; from 1e-30 to 1e30.
+    softcap : float, optional
+        Bound of the absolute values of the logits, after `scale`; from 1e-30 to 1e30.
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+        "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
+        its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
+        [B], and "none" the loss of every step.
+    normalizer : float, optional
+        With ``reduction="sum"``, divides the sum.
+    sample_weight : array_like [B], optional
+        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
+        instead of a count.
+    return_grad : bool
+        Whether to return the gradients too.
+    grad_out : tuple of ndarray and None, optional
+        `LinearGradient` of arrays to write the gradients to, of the shapes and dtypes of `hidden`, `weight` and
+        `bias`, which may be these arrays themselves; None for a gradient that is not wanted, which is then not
+        computed. Implies `return_grad`.
+    chunk : int, optional
+        Number of steps whose logits are in memory at a time: 4 bytes for each class of each step, 8 in float64,
+        and twice as many with `softcap` and gradients. By default 2^24 / V, but from 256 to 512.
+    num_threads : int, optional
+        Threads to use, see `set_num_threads` for the default; NumPy's BLAS, which multiplies the matrices, has its
+        own.
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+        The loss, to be minimised; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
+        that do not count.
+    grad : LinearGradient
+        Named tuple ``(hidden, weight, bias)`` of the gradients of the reduced loss (of the sum of what is
+        returned), each of the shape and dtype of its argument; None for a bias that was not given, or a gradient
+        that is not wanted. Only with `return_grad` or `grad_out`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes, lengths, actions, numbers or options are not as above. The message names the
+        argument, the position, the value and what is allowed; nothing has been written then.
+
+    See Also
+    --------
+    policy_gradient_loss, clipped_policy_loss : losses of logits that are in memory.
+    linear_sequence_log_prob : log-probabilities of sequences, for losses of preferences.
+
+    Notes
+    -----
+    The result does not depend, not even by a bit, on `num_threads`. It may depend by rounding on the threads of
+    BLAS, on `chunk` and on the other steps, because BLAS rounds products of matrices of different sizes
+    differently.
+
+    NaN or +inf among the logits of a step makes its loss, the gradient of its hidden state, and the gradients of
+    weight and bias NaN. The divergence is not bounded: from :math:`r_t = 89` on, derivatives by float32 logits are
+    infinite, and so are gradients, or NaN if they are differences of such numbers. The notes of
+    `policy_gradient_loss` show how to bound it.
+
+    For old log-probabilities, call `linear_cross_entropy` with ``reduction="none"`` when the actions are taken:
+    they are its negative.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> hidden, weight = np.array([[[1.0, 0.0], [0.0, 1.0]]]), np.log([[0.5, 0.2], [0.5, 0.8]])
+    >>> loss, grad = fsl.linear_policy_loss(hidden, weight, [[0, 1]], [2.0], return_grad=True)
+    >>> round(loss, 6)  # -2 log(0.5 * 0.8) / 2
+    0.916291
+    >>> grad.weight.round(3)
+    array([[-0.5,  0.2],
+           [ 0.5, -0.2]])
+    >>> old = np.log([[0.5, 0.5]])  # the second ratio is 1.6
+    >>> round(fsl.linear_policy_loss(hidden, weight, [[0, 1]], [1.0], old_log_probs=old), 6)  # -(1 + 1.2) / 2
+    -1.1
+    """
+    if clip is not None and old_log_probs is None:
+        raise ValueError(f"clip is {brief(clip)}, but old_log_probs is not given; allowed: None")
+    bounds = None if old_log_probs is None else as_clip(_CLIP if clip is None else clip)
+    options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    coefficients = as_coefficients(entropy_coef, ref_log_probs, kl_coef, bounds)
+    head = as_step_head(hidden, weight, bias, scale, softcap, chunk)
+    summed = as_step_sum(head.steps, options)
+    taken = as_taken(summed.steps, head.n_classes, actions, advantages, old_log_probs, ref_log_probs)
+    check_num_threads(num_threads)
+    gradients = as_head_gradients(head, return_grad, grad_out)
+    step = RowLosses(
+        _kernel.policy_loss,
+        lambda rows: (*taken.of(rows), *coefficients),
+        PER_SCORE,
+        summed,
+        taken.actions,
+        summed.scale(summed.steps.counts()),
+        gradients.wanted,
+        num_threads,
+    )
+    run_chunks(head, gradients, even_chunks(head, step.rows()), step)
+    return gradients.beside(reduce_steps(reduction, step.by_sequence(), step.scale, summed.steps.shape))
