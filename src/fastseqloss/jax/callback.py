@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from .._core.messages import brief, shortened
 from ..crf.cotangents import crf_gradients
 from .host_call import Result, as_varying, has_dtype, host_call, varying_axes
+from .short_calls import plan_of
 
 _HALVES = ("float16", "bfloat16")
 
@@ -59,7 +60,7 @@ class HostLoss:
     def into(self, operands: tuple[NDArray[Any], ...], results: tuple[NDArray[Any], ...]) -> None:
         """Write the loss unless `late`, and the gradients, of operands of NumPy."""
         arrays = dict(zip(self.given, operands, strict=True))
-        if tuple(array.ndim for array in operands) == self._own_ndims:
+        if tuple(array.ndim for array in operands) == self.own_ndims:
             self._once(arrays, results)
             return
         ahead = self._ahead(arrays)
@@ -80,6 +81,10 @@ class HostLoss:
         """Return the loss that a text describes."""
         return cls(**{name: _as_tuples(value) for name, value in json.loads(text).items()})
 
+    def plan(self, operands: Sequence[Any]) -> NDArray[np.int64] | None:
+        """Return the plan of a short call with these shapes and dtypes, or None."""
+        return plan_of(self, operands)
+
     @cached_property
     def given(self) -> tuple[str, ...]:
         """Names of the operands that were not left out."""
@@ -87,7 +92,8 @@ class HostLoss:
         return (*names, "cotangent") if self.late else names
 
     @cached_property
-    def _own_ndims(self) -> tuple[int, ...]:
+    def own_ndims(self) -> tuple[int, ...]:
+        """Numbers of axes of the operands without those that JAX maps over."""
         ndims = tuple(ndim for ndim in self.ndims if ndim is not None)
         return (*ndims, len(self.shape)) if self.late else ndims
 
@@ -106,7 +112,7 @@ class HostLoss:
         return getattr(sys.modules[module], name)(**{**self._named_options, **arguments})
 
     def _ndim(self, name: str) -> int:
-        return self._own_ndims[self.given.index(name)]
+        return self.own_ndims[self.given.index(name)]
 
     def _own(self, name: str, array: NDArray[Any]) -> tuple[int, ...]:
         return array.shape[array.ndim - self._ndim(name) :]
