@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from .._adapters.functions import function_named
 from .._core.messages import brief, shortened
 from ..crf.cotangents import crf_gradients
 from .host_call import Result, as_varying, has_dtype, host_call, varying_axes
@@ -98,18 +98,12 @@ class HostLoss:
         return (*ndims, len(self.shape)) if self.late else ndims
 
     @cached_property
-    def _place(self) -> tuple[str, str]:
-        module, _, name = self.loss.rpartition(".")
-        return module, name
-
-    @cached_property
     def _named_options(self) -> dict[str, Any]:
         return dict(self.options)
 
     def _compute(self, **arguments: Any) -> Any:
         """Return what the function returns for these arguments, and the options for all others."""
-        module, name = self._place
-        return getattr(sys.modules[module], name)(**{**self._named_options, **arguments})
+        return function_named(self.loss)(**{**self._named_options, **arguments})
 
     def _ndim(self, name: str) -> int:
         return self.own_ndims[self.given.index(name)]
@@ -180,11 +174,6 @@ class HostLoss:
         """Return the gradient of each score, None for one that was not wanted."""
         named = dict(zip(self.wanted, results, strict=True))
         return tuple(map(named.get, self.names[: self.n_scores]))
-
-
-def named(function: Callable[..., Any]) -> str:
-    """Return the name by which a loss refers to a function of this package."""
-    return f"{function.__module__}.{function.__qualname__}"
 
 
 def _as_tuples(value: Any) -> Any:

@@ -127,10 +127,11 @@ def varying_axes(arrays: Any) -> frozenset[Hashable]:
 
 
 def _axes(array: Any) -> frozenset[Hashable]:
-    if not hasattr(jax, "typeof"):  # before JAX 0.6
+    if not hasattr(jax, "typeof"):  # before JAX 0.5.3
         return frozenset()
     kind = jax.typeof(array)
-    axes: frozenset[Hashable] = kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
+    manual = getattr(kind, "manual_axis_type", None)
+    axes: frozenset[Hashable] = getattr(kind, "vma", frozenset()) if manual is None else manual.varying
     return axes
 
 

@@ -36,6 +36,7 @@ class _Plan(NamedTuple):
     """Fields as in `_kernels/xla/short_calls.pxd`; positions of operands are 0 for those left out."""
 
     loss: int
+    labels: int  # position; targets of cross-entropy
     lengths: int = 0  # position
     label_lengths: int = 0  # position
     blank: int = 0
@@ -121,6 +122,7 @@ def _ctc(given: _Operands, options: dict[str, Any], _: int) -> _Plan | None:
         if not usual
         else _Plan(
             _CTC,
+            labels=given["labels"].position,
             lengths=_position(given, "logit_lengths", "logit_paddings"),
             label_lengths=_position(given, "label_lengths", "label_paddings"),
             blank=blank % n_classes,
@@ -150,6 +152,7 @@ def _cross_entropy(given: _Operands, options: dict[str, Any], mapped: int) -> _P
         if not usual
         else _Plan(
             _CROSS_ENTROPY,
+            labels=given["targets"].position,
             lengths=_position(given, "lengths"),
             mask=_position(given, "mask"),
             ignore_index=ignore_index,

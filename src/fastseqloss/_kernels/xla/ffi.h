@@ -109,7 +109,7 @@ static inline int fsl_ffi_answers_query(fsl_ffi_frame *frame)
     metadata->api_version.struct_size = sizeof(fsl_ffi_version);
     metadata->api_version.extension_start = NULL;
     metadata->api_version.major_version = FSL_FFI_MAJOR;
-    metadata->api_version.minor_version = frame->api->api_version.minor_version;
+    metadata->api_version.minor_version = frame->api ? frame->api->api_version.minor_version : 1;
     metadata->traits = 0;
     return 1;
 }

@@ -23,6 +23,7 @@ cdef enum:
 cdef struct Plan:
     # The attribute `plan` of a call. Positions of operands are 0 for those left out.
     int64_t loss
+    int64_t labels   # position: labels, or targets
     int64_t lengths  # position: numbers of frames or of steps
     # of CTC
     int64_t label_lengths  # position
@@ -85,7 +86,7 @@ cdef inline bint read_lengths(const Buffer *buffer, Py_ssize_t n, int64_t most, 
 
 cdef inline bint read_table(const Frame *frame, const Plan *plan, const Call *call, int64_t *table) noexcept nogil:
     """Fill the table of sequences and labels; returns False if a length or a label is invalid."""
-    cdef const Buffer *labels = frame.args.buffers[1]
+    cdef const Buffer *labels = frame.args.buffers[plan.labels]
     cdef Py_ssize_t n = call.n, b, i, width = labels.dims[labels.rank - 1]
     cdef int64_t repeats
     cdef int64_t *starts = table + n
@@ -126,7 +127,7 @@ cdef inline Call call_of(const Frame *frame) noexcept nogil:
 
 cdef inline bint run_ctc(const Frame *frame, const Plan *plan, Entry entry) noexcept nogil:
     cdef const Buffer *scores = frame.args.buffers[0]
-    cdef const Buffer *labels = frame.args.buffers[1]
+    cdef const Buffer *labels = frame.args.buffers[plan.labels]
     cdef Call call = call_of(frame)
     cdef Py_ssize_t b, n_integers
     cdef int64_t *table
@@ -157,7 +158,7 @@ cdef inline bint read_targets(const Frame *frame, const Plan *plan, const Call *
                               double *count) noexcept nogil:
     """Fill the targets, -1 where a step does not count, and add up those that count; returns False if one is invalid.
     """
-    cdef const Buffer *given = frame.args.buffers[1]
+    cdef const Buffer *given = frame.args.buffers[plan.labels]
     cdef const Buffer *lengths = operand(frame, plan.lengths)
     cdef const Buffer *mask = operand(frame, plan.mask)
     cdef Py_ssize_t b, i, n = 1, rows = call.n_frames, inner = 1
