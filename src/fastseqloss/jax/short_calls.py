@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._core.levels import load
+from .._core.options import as_input_kind
 from .._core.threads import is_short
-from .._kernels.codes import INPUTS
+from .._core.types import Input
 from ..ctc.arguments import lattice_work
 from ..ctc.loss import COSTS
 from ..steps.registry import LOSSES
@@ -112,7 +113,7 @@ def _ctc(given: _Operands, options: dict[str, Any], _: int) -> _Plan | None:
     usual = (
         _have_forms(given, forms)
         and _is_integer(blank, -n_classes, n_classes - 1)
-        and kind in INPUTS
+        and kind in get_args(Input)
         and infeasible in ("inf", "zero")
         and _are({"reduction": "none", "normalizer": None} | options, {"reduction": "none", "normalizer": None})
         and is_short(lattice_work(math.prod(batch), n_frames, n_classes, math.prod(labels), *COSTS))
@@ -126,7 +127,7 @@ def _ctc(given: _Operands, options: dict[str, Any], _: int) -> _Plan | None:
             lengths=_position(given, "logit_lengths", "logit_paddings"),
             label_lengths=_position(given, "label_lengths", "label_paddings"),
             blank=blank % n_classes,
-            input=INPUTS.index(kind),
+            input=as_input_kind(kind),
             infeasible_is_zero=infeasible == "zero",
         )
     )
