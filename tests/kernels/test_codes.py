@@ -5,16 +5,16 @@ import typing
 import numpy as np
 import pytest
 
-from fastseqloss._core import arrays, types
+from fastseqloss._core import arrays, options, types
 from fastseqloss._kernels import codes
 
 
 def test_inputs_are_those_of_signatures():
-    assert typing.get_args(types.Input) == codes.INPUTS
-    assert [codes.INPUTS[kind] for kind in codes.Input] == [kind.name.lower() for kind in codes.Input]
+    assert typing.get_args(types.Input) == tuple(codes.INPUTS.values())
+    assert [codes.INPUTS[kind] for kind in options.InputKind] == [kind.name.lower() for kind in options.InputKind]
 
 
-@pytest.mark.parametrize("name", [name for name in codes.STORED if name != "bfloat16"])
+@pytest.mark.parametrize("name", [name for name in codes.STORED.values() if name != "bfloat16"])
 def test_types_are_stored_as_they_are(name):
     dtype = np.dtype(name)
     assert codes.STORED[arrays.stored_kind(dtype)] == name

@@ -22,8 +22,8 @@ MOST_ELEMENTS = sys.maxsize // 9  # of 8 bytes; NumPy counts lengths near the li
 
 FLOATS = "float16, bfloat16, float32 or float64"
 
-_KINDS = {np.dtype(name): kind for kind, name in enumerate(STORED) if name != "bfloat16"}
-_BFLOAT16 = STORED.index("bfloat16")
+_KINDS = {np.dtype(name): kind for kind, name in STORED.items() if name != "bfloat16"}
+_BFLOAT16 = next(kind for kind, name in STORED.items() if name == "bfloat16")
 
 
 def as_array(name: str, value: Any) -> NDArray[Any]:

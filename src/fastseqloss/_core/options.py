@@ -5,16 +5,25 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-from typing import Any, get_args
+from enum import IntEnum
+from typing import Any
 
 import numpy as np
 
-from .._kernels.codes import Input as InputKind
+from .._kernels import codes
 from .arrays import as_array, is_bfloat16
 from .messages import brief
-from .types import Input
 
-_INPUTS, _INPUT_KINDS = get_args(Input), tuple(InputKind)
+_INPUTS = tuple(codes.INPUTS.values())
+
+
+class InputKind(IntEnum):
+    """Meaning of scores, as kernels know it."""
+
+    LOGITS, LOG_PROBS, PROBS = codes.INPUTS
+
+
+_INPUT_KINDS = tuple(InputKind)
 
 
 def choice(name: str, value: object, allowed: tuple[str, ...]) -> int:

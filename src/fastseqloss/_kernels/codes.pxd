@@ -1,13 +1,13 @@
 """Codes passed from Python to kernels: the kind of the scores and the element type of an array."""
 
-cpdef enum Input:
+cdef enum Input:
     LOGITS
     LOG_PROBS
     PROBS
 
 
 cdef extern from "simd/elements.h" nogil:
-    cpdef enum Stored "fsl_stored":
+    cdef enum Stored "fsl_stored":
         FLOAT32 "FSL_FLOAT32"
         FLOAT64 "FSL_FLOAT64"
         FLOAT16 "FSL_FLOAT16"

@@ -1,9 +1,2 @@
-from enum import IntEnum
-
-class Input(IntEnum):
-    LOGITS = ...
-    LOG_PROBS = ...
-    PROBS = ...
-
-INPUTS: tuple[str, ...]
-STORED: tuple[str, ...]
+INPUTS: dict[int, str]
+STORED: dict[int, str]

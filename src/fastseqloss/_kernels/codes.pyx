@@ -1,6 +1,13 @@
-"""Names of the codes, in the order of their values."""
-
-# Names allowed for `input`.
-INPUTS = tuple(kind.name.lower() for kind in Input)
-# Element types that kernels read without a conversion of the array.
-STORED = tuple(kind.name.lower() for kind in Stored)
+# Names allowed for `input`, by their codes.
+INPUTS = {LOGITS: "logits", LOG_PROBS: "log_probs", PROBS: "probs"}
+# Element types that kernels read without a conversion of the array, by their codes.
+STORED = {
+    FLOAT32: "float32",
+    FLOAT64: "float64",
+    FLOAT16: "float16",
+    BFLOAT16: "bfloat16",
+    INT8: "int8",
+    UINT8: "uint8",
+    INT32: "int32",
+    INT64: "int64",
+}

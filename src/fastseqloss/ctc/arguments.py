@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from .._core.arrays import as_doubles, as_real, read_integers
 from .._core.labels import NAMES, Names, Sequences, as_sequences
 from .._core.messages import listed
-from .._core.options import as_index, as_input_kind, as_integer, choice
+from .._core.options import InputKind, as_index, as_input_kind, as_integer, choice
 from .._core.scores import Scores, as_scores
 from .._core.threads import schedule, threads_for
 from .._core.types import Infeasible
 from .._kernels import arguments
-from .._kernels.codes import Input as InputKind
 
 _INFEASIBLE = get_args(Infeasible)
 

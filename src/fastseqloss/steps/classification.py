@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from .._core.arrays import as_array, as_doubles
 from .._core.engine import Options, as_options
 from .._core.levels import load
-from .._core.options import as_input_kind, as_number, choice
+from .._core.options import InputKind, as_input_kind, as_number, choice
 from .._core.types import (
     ClassOptions,
     CrossEntropyGradient,
@@ -29,7 +29,6 @@ from .._core.types import (
     ScalarStepOptions,
     StepReduction,
 )
-from .._kernels.codes import Input as InputKind
 from .pointwise import pointwise_loss
 from .rows import balance, prepare_rows
 from .targets import as_request, cross_entropy_and_gradients, gradient_of

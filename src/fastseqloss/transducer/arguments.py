@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from .._core.arrays import read_integers, stored
 from .._core.labels import Sequences, as_sequences
 from .._core.messages import listed
-from .._core.options import as_index, as_input_kind, choice
+from .._core.options import InputKind, as_index, as_input_kind, choice
 from .._core.scores import Scores, as_grid_scores
 from .._core.threads import Schedule, schedule, threads_for
 from .._core.types import BlankModel, Infeasible, Topology
-from .._kernels.codes import Input as InputKind
 
 _BLANK_MODELS, _TOPOLOGIES, _INFEASIBLE = get_args(BlankModel), get_args(Topology), get_args(Infeasible)
 

@@ -12,10 +12,12 @@ cdef extern from "crf/lattice.h" nogil:
     enum:
         TAGS "FSL_CRF_TAGS"
     const double CLAMP "FSL_CRF_CLAMP"
+    const double SMALL "FSL_CRF_SMALL"
     void load_row_f32 "fsl_crf_load_row_f32"(const float *x, Py_ssize_t n, Py_ssize_t ahead, double *out) noexcept
     void load_row_f64 "fsl_crf_load_row_f64"(const double *x, Py_ssize_t n, Py_ssize_t ahead, double *out) noexcept
     void add_row "fsl_crf_add_row"(double *x, const double *y, Py_ssize_t n) noexcept
     bint score_extent "fsl_crf_score_extent"(const double *s, Py_ssize_t width, double *least, double *most) noexcept
+    bint factor_row "fsl_crf_factor_row"(const double *s, Py_ssize_t n, double *factors, double *clamped) noexcept
     void exp_row "fsl_crf_exp_row"(const double *s, double shift, Py_ssize_t width, double *x) noexcept
 
 
@@ -54,6 +56,7 @@ cdef struct Problem:
     bint clamped                           # a score was clamped
     bint overflows                         # a score is -inf although its transition is finite
     double greatest                        # maximum of the transitions and 0
+    bint small_ends                        # finite starts and ends are within SMALL
     bint *no_memory                        # set if memory is exhausted on the exact path
 
 
@@ -190,13 +193,15 @@ cdef inline void score_frame(Group *g, Py_ssize_t r, Py_ssize_t t, const floatin
     """Set the row of x = exp(scores of the frame less the greatest), and record the score of the tagged path."""
     cdef const Problem *p = g.problem
     cdef double least, most, below, pair = 0
+    cdef bint small
     load_scores(g, r, t, x)
     if not score_extent(g.score, p.width, &least, &most):
         refuse_scores(g, r, t, x)
         fill(x_row(g, t, r), p.width, 0)
         return
+    small = p.small_ends and -SMALL <= least and most <= SMALL
     if g.state[r] != NOT_A_NUMBER and (t > 0 and p.overflows or (
-            (t == 0 or t == g.frames[r] - 1) and is_rounded(g, r, t, x, most))):
+            not small and (t == 0 or t == g.frames[r] - 1) and is_rounded(g, r, t, x, most))):
         g.state[r] = EXACT
     if most == -INFINITY:
         most = 0

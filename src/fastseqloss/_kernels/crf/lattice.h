@@ -15,6 +15,8 @@
 #define FSL_CRF_RANGE 240.0
 #define FSL_CRF_CLAMP (FSL_CRF_RANGE * FSL_LN2)
 #define FSL_CRF_FLOOR 0x1p-500
+/* Starts and ends within this bound, and their sums with an emission within it, round by less than 2^-31. */
+#define FSL_CRF_SMALL 0x1p18
 /* Share of clamped paths per frame that is negligible even for a million frames; and the same bound for clamped
  * transitions, in terms of the product of the sums of the rows on both sides, of which they are a share of 2^-240. */
 #define FSL_CRF_CLAMPED_SHARE 0x1p-80
@@ -119,6 +121,22 @@ static void fsl_crf_exp_row(const double *restrict s, double shift, ptrdiff_t wi
         const double e = fsl_exp_normal64(d < -FSL_CRF_CLAMP ? -FSL_CRF_CLAMP : d);
         x[j] = s[j] == -INFINITY ? 0.0 : e;
     }
+}
+
+/* factors = exp(s); clamped = the same with finite s raised to -FSL_CRF_CLAMP. Returns 1 if one was raised. */
+static int fsl_crf_factor_row(const double *restrict s, ptrdiff_t n, double *restrict factors, double *restrict clamped)
+{
+    const double bound = fsl_exp64(-FSL_CRF_CLAMP);
+    double raised = 0;
+    FSL_SIMD(reduction(+ : raised))
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const double e = fsl_exp64(s[i]), below = s[i] < -FSL_CRF_CLAMP ? 1.0 : 0.0;
+        const double low = s[i] > -INFINITY ? below : 0.0;
+        factors[i] = e;
+        clamped[i] = low > 0 ? bound : e;
+        raised += low;
+    }
+    return raised > 0;
 }
 
 /* a *= x, scaled by a power of two so that the largest entry is in [1, 2). Returns the exponent removed, or 1e9 if the

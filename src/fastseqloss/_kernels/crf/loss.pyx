@@ -7,7 +7,7 @@ the order of the buckets. For these sums, the distribution depends on the length
 
 from cython cimport floating
 from cython.parallel cimport parallel, threadid
-from libc.math cimport INFINITY, NAN
+from libc.math cimport INFINITY, NAN, fabs
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset
 
@@ -15,7 +15,7 @@ from fastseqloss._kernels.crf.fast cimport forward, is_clamped, log_total, sweep
 from fastseqloss._kernels.crf.exact cimport exact_best, exact_sum
 from fastseqloss._kernels.crf.general cimport general
 from fastseqloss._kernels.crf.group cimport (
-    CLAMP, EXACT, FAST, GENERAL, IMPOSSIBLE, MOST, NOT_A_NUMBER, TAGS, Group, Problem, State, fill,
+    EXACT, FAST, GENERAL, IMPOSSIBLE, MOST, NOT_A_NUMBER, SMALL, TAGS, Group, Problem, State, factor_row, fill,
     lay_out_group, set_group,
 )
 from fastseqloss._kernels.lattice.exact_sums cimport exact_from
@@ -25,7 +25,6 @@ from fastseqloss._kernels.parallel.workspace cimport (
     Workspace, allocate, part_of, release, round_up, size_product, size_sum, take,
 )
 from fastseqloss._kernels.simd.matrix cimport pack, unpack
-from fastseqloss._kernels.simd.softmax cimport exp64
 
 
 cdef enum:
@@ -81,7 +80,7 @@ cdef void set_transitions(Problem *p, const double *transitions, bint linear, do
     cdef double *packed = clamped + n * n
     cdef double *packed_t = packed + p.width * p.width
     p.scores, p.scores_t, p.factors, p.forward, p.backward = scores, scores_t, factors, packed, packed_t
-    p.shift, p.clamped, p.overflows, p.transitions = -INFINITY, False, False, transitions
+    p.shift, p.overflows, p.transitions = -INFINITY, False, transitions
     for i in range(n * n):
         p.shift = max(p.shift, transitions[i])
     p.greatest = max(p.shift, 0)
@@ -93,12 +92,13 @@ cdef void set_transitions(Problem *p, const double *transitions, bint linear, do
     if not linear:
         pack(scores, n, 1, n, p.width, -INFINITY, packed)
         return
+    p.clamped = factor_row(scores, n * n, factors, clamped)
     for i in range(n * n):
-        factors[i] = clamped[i] = exp64(scores[i])
         p.overflows |= scores[i] == -INFINITY and transitions[i] > -INFINITY
-        if -INFINITY < scores[i] < -CLAMP:
-            clamped[i] = exp64(-CLAMP)
-            p.clamped = True
+    p.small_ends = True
+    for i in range(n):
+        p.small_ends &= (p.start[i] == -INFINITY or fabs(p.start[i]) <= SMALL) and (
+            p.end[i] == -INFINITY or fabs(p.end[i]) <= SMALL)
     pack(clamped, n, 1, n, p.width, 0, packed)
     pack(clamped, 1, n, n, p.width, 0, packed_t)
 
