@@ -1,4 +1,4 @@
-"""Calls of kernels by C code without the GIL: arrays have no gaps, and one thread computes.
+"""Calls of kernels by C code without the GIL, with arrays that have no gaps.
 
 A kernel that can be called so has an object `entry`, a capsule with the address of an `Entry`.
 """
@@ -19,6 +19,7 @@ cdef struct Call:
     Py_ssize_t blank
     const double *scale       # [B]
     double *loss              # [B], or [T]; may be the memory of targets
+    int num_threads
 
 
 ctypedef Status (*Entry)(const Call *call) noexcept nogil

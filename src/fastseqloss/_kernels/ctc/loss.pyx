@@ -310,9 +310,9 @@ cdef Status run_call(const Call *call) noexcept nogil:
     cdef Status status
     set_up(&batch, call, &no_memory)
     if call.doubles:
-        status = run_batch(&batch, <const double *> call.x, <double *> call.g, 1)
+        status = run_batch(&batch, <const double *> call.x, <double *> call.g, call.num_threads)
     else:
-        status = run_batch(&batch, <const float *> call.x, <float *> call.g, 1)
+        status = run_batch(&batch, <const float *> call.x, <float *> call.g, call.num_threads)
     return NO_MEMORY if no_memory else status
 
 

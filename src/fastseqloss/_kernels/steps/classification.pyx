@@ -369,7 +369,7 @@ cdef Status run_call(const Call *call) noexcept nogil:
     rows.x.strides[1] = rows.g.strides[1] = rows.row
     rows.targets, rows.scale, rows.loss = call.integers, call.scale, call.loss
     job.input = <Input> call.input
-    return run_steps(&job, 1)
+    return run_steps(&job, call.num_threads)
 
 
 entry = PyCapsule_New(<void *> run_call, NULL, NULL)

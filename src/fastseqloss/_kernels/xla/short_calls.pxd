@@ -120,6 +120,7 @@ cdef inline Call call_of(const Frame *frame) noexcept nogil:
     memset(&call, 0, sizeof(Call))
     call.x, call.doubles = scores.data, scores.dtype == FLOAT64
     call.g = frame.results.buffers[1].data if frame.results.size > 1 else NULL
+    call.num_threads = 1
     call.n, call.n_classes = 1, scores.dims[scores.rank - 1]
     call.n_frames = product(scores.dims, 0, scores.rank - 1)
     return call
