@@ -93,7 +93,7 @@ def _have_forms(given: _Operands, forms: Mapping[str, _Form]) -> bool:
 
 
 def _are(options: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
-    """Return True for the expected values, among which there is no bool."""
+    """Return True for the expected values, none of which may be a bool."""
     return options == expected and not any(type(value) is bool for value in options.values())
 
 

@@ -289,31 +289,27 @@ cdef Status run_batch(Batch *batch, const floating *x, floating *g, int num_thre
     return status
 
 
-cdef void set_up(Batch *batch, const Call *call, bint *no_memory) noexcept nogil:
-    """Set the fields of a batch whose arrays have no gaps."""
+cdef Status run_call(Call *call) noexcept nogil:
+    """Run a checked batch."""
+    cdef Batch batch
     cdef Sequence *common = &batch.common
-    cdef Py_ssize_t n = call.n, v = call.n_classes
-    memset(batch, 0, sizeof(Batch))
-    batch.n, batch.n_frames = n, call.n_frames
-    batch.x_step = batch.g_step = call.n_frames * v
+    cdef Py_ssize_t n = call.n
+    cdef Status status
+    memset(&batch, 0, sizeof(Batch))
+    batch.n, batch.n_frames, batch.x_step, batch.g_step = n, call.n_frames, call.x_steps[0], call.g_steps[0]
     batch.logit_lengths, batch.starts = call.integers, call.integers + n
     batch.label_lengths, batch.frames_needed = call.integers + 2 * n, call.integers + 3 * n
-    batch.labels, batch.scale, batch.loss = call.integers + 4 * n, call.scale, call.loss
-    common.input, common.blank, common.with_grad = <Input> call.input, call.blank, call.g != NULL
-    common.n_classes = common.x_stride = common.g_stride = common.g_width = v
-    common.norm_product, common.no_memory = 1, no_memory
-
-
-cdef Status run_call(const Call *call) noexcept nogil:
-    cdef Batch batch
-    cdef bint no_memory = False
-    cdef Status status
-    set_up(&batch, call, &no_memory)
+    batch.labels, batch.order, batch.scale, batch.loss = call.integers + 4 * n, call.order, call.scale, call.loss
+    common.input, common.blank, common.n_classes = <Input> call.input, call.blank, call.n_classes
+    common.with_grad, common.in_place, common.by_state = call.with_grad, call.in_place, call.by_state
+    common.x_stride, common.g_stride, common.g_width = call.x_steps[1], call.g_steps[1], call.g_width
+    common.norm_product, common.no_memory = 1, &call.no_memory
     if call.doubles:
         status = run_batch(&batch, <const double *> call.x, <double *> call.g, call.num_threads)
     else:
         status = run_batch(&batch, <const float *> call.x, <float *> call.g, call.num_threads)
-    return NO_MEMORY if no_memory else status
+    call.workspace = size_sum(batch.arrays.size, batch.positions.size)
+    return status
 
 
 entry = PyCapsule_New(<void *> run_call, NULL, NULL)
@@ -330,29 +326,24 @@ def ctc_loss(const floating[:, :, :] logits, const int64_t[::1] table, const dou
          by_state, grad [B, T, 2 S + 1] receives the posteriors of the states instead: blank, label, ..., blank.
     """
     cdef Call call
-    cdef Batch batch
-    cdef Sequence *common = &batch.common
     cdef Status status
-    cdef bint no_memory = False
-    cdef const floating *x = NULL
-    cdef floating *g = NULL
     memset(&call, 0, sizeof(Call))
+    call.doubles, call.with_grad = floating is double, grad is not None
+    call.in_place, call.by_state = in_place, by_state
     call.n, call.n_frames, call.n_classes = logits.shape[0], logits.shape[1], logits.shape[2]
-    if call.n_frames:
-        x, g = &logits[0, 0, 0], &grad[0, 0, 0] if grad is not None else NULL
-    call.integers, call.scale, call.loss = &table[0], &scale[0], &loss[0]
-    call.input, call.blank = input_kind, blank
-    set_up(&batch, &call, &no_memory)
-    batch.x_step = logits.strides[0] // <Py_ssize_t> sizeof(floating)
-    common.x_stride = logits.strides[1] // <Py_ssize_t> sizeof(floating)
+    call.x_steps[0] = logits.strides[0] // <Py_ssize_t> sizeof(floating)
+    call.x_steps[1] = logits.strides[1] // <Py_ssize_t> sizeof(floating)
     if grad is not None:
-        batch.g_step = grad.strides[0] // <Py_ssize_t> sizeof(floating)
-        common.g_stride = grad.strides[1] // <Py_ssize_t> sizeof(floating)
-        common.g_width = grad.shape[2]
-    batch.order = &order[0] if order is not None else NULL
-    common.with_grad, common.in_place, common.by_state = grad is not None, in_place, by_state
+        call.g_steps[0] = grad.strides[0] // <Py_ssize_t> sizeof(floating)
+        call.g_steps[1] = grad.strides[1] // <Py_ssize_t> sizeof(floating)
+        call.g_width = grad.shape[2]
+    if call.n_frames:
+        call.x, call.g = &logits[0, 0, 0], &grad[0, 0, 0] if grad is not None else NULL
+    call.integers, call.scale, call.loss = &table[0], &scale[0], &loss[0]
+    call.order = &order[0] if order is not None else NULL
+    call.input, call.blank, call.num_threads = input_kind, blank, num_threads
     with nogil:
-        status = run_batch(&batch, x, g, num_threads)
-    check(status, size_sum(batch.arrays.size, batch.positions.size))
-    if no_memory:
+        status = run_call(&call)
+    check(status, call.workspace)
+    if call.no_memory:
         raise MemoryError("no memory for the exact sums of a sequence with very large scores")

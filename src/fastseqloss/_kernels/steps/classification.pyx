@@ -358,7 +358,7 @@ cdef Status run_steps(Job *job, int num_threads) noexcept nogil:
     return loop.status
 
 
-cdef Status run_call(const Call *call) noexcept nogil:
+cdef Status run_call(Call *call) noexcept nogil:
     cdef Job job
     cdef StepRows *rows = &job.rows
     memset(&job, 0, sizeof(Job))

@@ -136,6 +136,9 @@ cdef inline bint run_ctc(const Frame *frame, const Plan *plan, Entry entry) noex
     cdef bint done
     call.n_frames = scores.dims[scores.rank - 2]
     call.n = product(scores.dims, 0, scores.rank - 2)
+    call.with_grad = call.g != NULL
+    call.g_width = call.x_steps[1] = call.g_steps[1] = call.n_classes
+    call.x_steps[0] = call.g_steps[0] = call.n_frames * call.n_classes
     call.input, call.blank = <int> plan.input, plan.blank
     n_integers = 4 * call.n + product(labels.dims, 0, labels.rank)
     table = <int64_t *> malloc((n_integers + 2 * call.n) * sizeof(int64_t))
@@ -145,7 +148,7 @@ cdef inline bint run_ctc(const Frame *frame, const Plan *plan, Entry entry) noex
     for b in range(call.n):
         scale[b] = 1
     call.integers, call.scale, call.loss = table, scale, scale + call.n
-    done = read_table(frame, plan, &call, table) and entry(&call) == DONE
+    done = read_table(frame, plan, &call, table) and entry(&call) == DONE and not call.no_memory
     if done:
         for b in range(call.n):
             if plan.infeasible_is_zero and call.loss[b] == INFINITY:
