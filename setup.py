@@ -46,7 +46,7 @@ MACOS = sys.platform == "darwin"
 MSVC = sys.platform == "win32"
 # What Cython needs for memory views, once instead of in every module: half of the wheel.
 SHARED = f"{PACKAGE}._shared"
-COMPUTES_NOTHING = {SHARED, f"{PACKAGE}.codes", f"{PACKAGE}.cpu"}
+COMPUTES_NOTHING = {SHARED, f"{PACKAGE}.codes", f"{PACKAGE}.cpu", f"{PACKAGE}.xla.handler"}
 # -O2 instead of -O3 saves 30 % of a compressed module and 40 % of the compiler's time (GCC 12), and is 1-11 %
 # slower at v2, where GCC vectorises as at -O3: without that, cross-entropy of many classes would be 40 % slower.
 LESS = [] if MSVC or DEBUG else ["-O2"]

@@ -18,6 +18,7 @@ STRUCTURES = {
     ],
     ("fsl_ffi_buffer", "XLA_FFI_Buffer"): ["struct_size", "extension_start", "dtype", "data", "rank", "dims"],
     ("fsl_ffi_span", "XLA_FFI_ByteSpan"): ["ptr", "len"],
+    ("fsl_ffi_array", "XLA_FFI_Array"): ["dtype", "size", "data"],
     ("fsl_ffi_buffers", "XLA_FFI_Args"): ["struct_size", "extension_start", "size", "types", ("buffers", "args")],
     ("fsl_ffi_buffers", "XLA_FFI_Rets"): ["struct_size", "extension_start", "size", "types", ("buffers", "rets")],
     ("fsl_ffi_attributes", "XLA_FFI_Attrs"): [
@@ -34,7 +35,11 @@ CODES = {
     "FSL_FFI_METADATA": "XLA_FFI_Extension_Metadata",
     "FSL_FFI_EXECUTE": "XLA_FFI_ExecutionStage_EXECUTE",
     "FSL_FFI_BUFFER": "XLA_FFI_ArgType_BUFFER",
+    "FSL_FFI_ARRAY": "XLA_FFI_AttrType_ARRAY",
     "FSL_FFI_STRING": "XLA_FFI_AttrType_STRING",
+    "FSL_FFI_S32": "XLA_FFI_DataType_S32",
+    "FSL_FFI_F32": "XLA_FFI_DataType_F32",
+    "FSL_FFI_F64": "XLA_FFI_DataType_F64",
     "FSL_FFI_INVALID_ARGUMENT": "XLA_FFI_Error_Code_INVALID_ARGUMENT",
 }
 

@@ -38,7 +38,8 @@ def stubbed(name):
     }
     functions = {node.name: parameters(node) for node in body if isinstance(node, ast.FunctionDef)}
     for node in body:
-        variants = node.annotation.slice if isinstance(node, ast.AnnAssign) else None
+        annotation = node.annotation if isinstance(node, ast.AnnAssign) else None
+        variants = annotation.slice if isinstance(annotation, ast.Subscript) else None
         call = getattr(variants.elts[-1], "id", "") if isinstance(variants, ast.Tuple) else ""
         if call in calls:  # other variables are constants
             functions[node.target.id] = calls[call]

@@ -101,14 +101,16 @@ def requested_threads() -> int:
     return _max_threads or runtime.openmp_threads()
 
 
-def threads_for(num_threads: int | None, work: float, items: int) -> int:
-    """Return the number of threads for `work` nanoseconds of one thread, in `items` pieces.
+def is_short(work: float) -> bool:
+    """Return True if `work` nanoseconds of one thread are too few for several, since waking one costs microseconds."""
+    return work < _LEAST_WORK
 
-    Small work stays on one thread, since waking another costs microseconds.
-    """
+
+def threads_for(num_threads: int | None, work: float, items: int) -> int:
+    """Return the number of threads for `work` nanoseconds of one thread, in `items` pieces."""
     if num_threads is not None:
         num_threads = check_num_threads(num_threads)
-    if work < _LEAST_WORK or items < 2:
+    if is_short(work) or items < 2:
         return 1
     return min(num_threads or requested_threads(), _most_threads(), items)
 

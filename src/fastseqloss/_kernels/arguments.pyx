@@ -34,17 +34,27 @@ def first_outside(const int64_t[::1] values, int64_t least, int64_t most):
     return outside(&values[0], values.shape[0], least, most, &done) if values.shape[0] else -1
 
 
+cdef Py_ssize_t scan_labels(const int64_t *labels, Py_ssize_t first, Py_ssize_t last, Py_ssize_t n_classes,
+                            Py_ssize_t blank, int64_t *repeats) noexcept nogil:
+    """Position of the first of some labels out of range or equal to blank, or -1; adds up equal neighbours."""
+    cdef Py_ssize_t i
+    for i in range(first, last):
+        if not (0 <= labels[i] < n_classes) or labels[i] == blank:
+            return i
+        repeats[0] += i > 0 and labels[i] == labels[i - 1]
+    return -1
+
+
 cdef Py_ssize_t bad_label(const int64_t *labels, Py_ssize_t n, Py_ssize_t n_classes, Py_ssize_t blank,
                           int64_t *repeats, Py_ssize_t *done) except -2 nogil:
     """Position of the first of n labels out of range or equal to blank, or -1; adds up equal neighbours in repeats."""
-    cdef Py_ssize_t first, last, i
+    cdef Py_ssize_t first, last, bad
     last = 0
     while last < n:
         first, last = last, min(n, last + STRETCH)
-        for i in range(first, last):
-            if not (0 <= labels[i] < n_classes) or labels[i] == blank:
-                return i
-            repeats[0] += i > 0 and labels[i] == labels[i - 1]
+        bad = scan_labels(labels, first, last, n_classes, blank, repeats)
+        if bad >= 0:
+            return bad
         advance(done, last - first)
     advance(done, 1)
     return -1
@@ -367,16 +377,25 @@ cdef Py_ssize_t count_some(int64_t *targets, Py_ssize_t n, int64_t within, const
     return -1
 
 
+cdef void add_values(const double *values, Py_ssize_t n, double *total, double *rest) noexcept nogil:
+    """Add n values, in blocks, to a sum and its rounding error."""
+    cdef Py_ssize_t first
+    for first in range(0, n, 512):
+        add_exactly(total, rest, block_sum(values + first, min(n - first, 512)))
+
+
 def sequence_sums(const double[:, ::1] values, double[::1] sums):
     """sums = values.sum(axis=1), added in blocks, so that long rows keep their digits; fast for short rows too."""
-    cdef Py_ssize_t b, first, n = values.shape[1], done = 0
+    cdef Py_ssize_t b, first, last, n = values.shape[1], done = 0
     cdef double total, rest
     with nogil:
         for b in range(values.shape[0]):
-            total = rest = 0
-            for first in range(0, n, 512):
-                add_exactly(&total, &rest, block_sum(&values[b, first], min(n - first, 512)))
-                advance(&done, 512)
+            last, total, rest = 0, 0, 0
+            while last < n:
+                first, last = last, min(n, last + STRETCH)  # a multiple of the length of a block
+                add_values(&values[b, first], last - first, &total, &rest)
+                advance(&done, last - first)
+            advance(&done, 1)
             sums[b] = total + rest
 
 

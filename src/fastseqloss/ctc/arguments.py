@@ -100,11 +100,18 @@ def schedule_sequences(
     sequences = lattice.sequences
     batch, n_frames, n_classes = lattice.scores.values.shape
     items = batch * workers_each
-    per_frame += n_classes * per_class
-    n_labels = len(sequences.values)
-    if threads_for(num_threads, n_frames * (batch * per_frame + n_labels * per_label), items) == 1:
+    work = lattice_work(batch, n_frames, n_classes, len(sequences.values), per_class, per_frame, per_label)
+    if threads_for(num_threads, work, items) == 1:
         return None, 1
+    per_frame += n_classes * per_class
     return schedule(sequences.frames * (per_frame + sequences.lengths * per_label), num_threads, items)
+
+
+def lattice_work(
+    batch: int, n_frames: int, n_classes: int, n_labels: int, per_class: float, per_frame: float, per_label: float
+) -> float:
+    """Return the nanoseconds, roughly, of a batch with `n_labels` labels in all; costs as of `schedule_sequences`."""
+    return n_frames * (batch * (per_frame + n_classes * per_class) + n_labels * per_label)
 
 
 def as_star(star: Any, n_classes: int) -> int | None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 else:
     _kernel = load("ctc.loss")
 
-_COSTS = 0.5, 50.0, 4.0  # nanoseconds, roughly, of a class, a frame, and a label at a frame, in both directions
+COSTS = 0.5, 50.0, 4.0  # nanoseconds, roughly, of a class, a frame, and a label at a frame, in both directions
 
 
 @overload
@@ -270,7 +270,7 @@ def lattice_losses(
 ) -> NDArray[np.float64]:
     """Return the losses [B]; write gradients times `scale` to an array, which is that of the scores if `in_place`."""
     scores, sequences = lattice.scores, lattice.sequences
-    order, threads = schedule_sequences(lattice, num_threads, *_COSTS, workers_each=2)
+    order, threads = schedule_sequences(lattice, num_threads, *COSTS, workers_each=2)
     loss = np.empty(sequences.batch)
     if sequences.batch:
         _kernel.ctc_loss[scores.type_name](
@@ -355,7 +355,7 @@ def ctc_posteriors(
     """
     lattice = as_lattice(logits, labels, logit_lengths, label_lengths, blank=blank, input=input, infeasible=infeasible)
     scores, sequences = lattice.scores, lattice.sequences
-    order, threads = schedule_sequences(lattice, num_threads, *_COSTS)
+    order, threads = schedule_sequences(lattice, num_threads, *COSTS)
     batch, n_frames, _ = scores.values.shape
     n_states = 2 * int(sequences.lengths.max(initial=0)) + 1
     shape = (batch, n_frames, n_states)

@@ -25,10 +25,11 @@ try:
 except ModuleNotFoundError as error:
     needs = f"fastseqloss.jax needs {error.name}, of the extra `jax`: python -m pip install jax"
     raise ModuleNotFoundError(needs, name=error.name) from error
+from .._adapters.functions import name_of
 from .._core.options import as_index
 from ..ctc.loss import ctc_loss as _ctc_loss
 from . import losses
-from .callback import HostLoss, apply, as_constant, as_options, as_scores, named, ndims
+from .callback import HostLoss, apply, as_constant, as_options, as_scores, ndims
 from .losses import *  # noqa: F403
 
 __all__ = ["ctc_loss"]
@@ -101,7 +102,7 @@ def ctc_loss(
     names = ("logit_paddings", "labels", "label_paddings")
     constants = tuple(map(as_constant, names, (logit_paddings, labels, label_paddings)))
     host = HostLoss(
-        loss=named(_padded_ctc),
+        loss=name_of(_padded_ctc),
         names=("logits", *names),
         ndims=ndims(scores, *constants),
         n_scores=1,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -16,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._adapters.cotangents import shared_gradients
+from .._adapters.functions import function_named
 from .._core.foreign import check_nesting
 from .._core.messages import brief, shortened
 from .host_call import Result, as_varying, has_dtype, host_call, varying_axes
+from .short_calls import plan_of
 
 _HALVES = ("float16", "bfloat16")
 
@@ -60,7 +61,7 @@ class HostLoss:
     def into(self, operands: tuple[NDArray[Any], ...], results: tuple[NDArray[Any], ...]) -> None:
         """Write the loss unless `late`, and the gradients, of operands of NumPy."""
         arrays = dict(zip(self.given, operands, strict=True))
-        if tuple(array.ndim for array in operands) == self._own_ndims:
+        if tuple(array.ndim for array in operands) == self.own_ndims:
             self._once(arrays, results)
             return
         ahead = self._ahead(arrays)
@@ -81,6 +82,10 @@ class HostLoss:
         """Return the loss that a text describes."""
         return cls(**{name: _as_tuples(value) for name, value in json.loads(text).items()})
 
+    def plan(self, operands: Sequence[Any]) -> NDArray[np.int64] | None:
+        """Return the plan of a short call with these shapes and dtypes, or None."""
+        return plan_of(self, operands)
+
     @cached_property
     def given(self) -> tuple[str, ...]:
         """Names of the operands that were not left out."""
@@ -88,14 +93,10 @@ class HostLoss:
         return (*names, "cotangent") if self.late else names
 
     @cached_property
-    def _own_ndims(self) -> tuple[int, ...]:
+    def own_ndims(self) -> tuple[int, ...]:
+        """Numbers of axes of the operands without those that JAX maps over."""
         ndims = tuple(ndim for ndim in self.ndims if ndim is not None)
         return (*ndims, len(self.shape)) if self.late else ndims
-
-    @cached_property
-    def _place(self) -> tuple[str, str]:
-        module, _, name = self.loss.rpartition(".")
-        return module, name
 
     @cached_property
     def _named_options(self) -> dict[str, Any]:
@@ -103,15 +104,14 @@ class HostLoss:
 
     def _bound(self, **arguments: Any) -> partial[Any]:
         """Return the function with these arguments, and the options for all others."""
-        module, name = self._place
-        return partial(getattr(sys.modules[module], name), **{**self._named_options, **arguments})
+        return partial(function_named(self.loss), **{**self._named_options, **arguments})
 
     def _compute(self, **arguments: Any) -> Any:
         """Return what the function returns for these arguments, and the options for all others."""
         return self._bound(**arguments)()
 
     def _ndim(self, name: str) -> int:
-        return self._own_ndims[self.given.index(name)]
+        return self.own_ndims[self.given.index(name)]
 
     def _own(self, name: str, array: NDArray[Any]) -> tuple[int, ...]:
         return array.shape[array.ndim - self._ndim(name) :]
@@ -179,11 +179,6 @@ class HostLoss:
         """Return the gradient of each score, None for one that was not wanted."""
         named = dict(zip(self.wanted, results, strict=True))
         return tuple(map(named.get, self.names[: self.n_scores]))
-
-
-def named(function: Callable[..., Any]) -> str:
-    """Return the name by which a loss refers to a function of this package."""
-    return f"{function.__module__}.{function.__qualname__}"
 
 
 def _as_tuples(value: Any) -> Any:

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._adapters.docstrings import Framework, docstring
+from .._adapters.functions import name_of
 from .._adapters.table import Loss as Row
 from .._core.options import as_integer
 from .._core.reduction import check_reduction
-from .callback import HostLoss, apply, as_constant, as_operand, as_options, as_per_sequence, as_scores, named, ndims
+from .callback import HostLoss, apply, as_constant, as_operand, as_options, as_per_sequence, as_scores, ndims
 from .reduction import reduce_sequences
 
 _FRAMEWORK = Framework(
@@ -88,7 +89,7 @@ def _apply(
 ) -> jax.Array:
     """Return a loss of this shape; mapped axes may join the batch if the losses are `independent`."""
     host = HostLoss(
-        loss=named(row.function),
+        loss=name_of(row.function),
         names=(*scores, *operands),
         ndims=ndims(*scores.values(), *operands.values()),
         n_scores=len(scores),

@@ -10,7 +10,7 @@ waits forever; two programs on two threads block each other in the same way.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from functools import lru_cache, partial, reduce
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from jax.interpreters import ad, batching, mlir
 from numpy.typing import NDArray
 
 from .._kernels.xla.handler import handler_of
+from .short_calls import KERNELS
 
 Result = tuple[tuple[int, ...], np.dtype[Any]]  # shape and dtype
 
@@ -41,6 +42,9 @@ class HostFunction(Protocol):
     @classmethod
     def from_description(cls, text: str) -> HostFunction:
         """Return the function that a text describes."""
+
+    def plan(self, operands: Sequence[Any]) -> NDArray[np.int64] | None:
+        """Return numbers with which the handler computes the results without Python, or None if it cannot."""
 
 
 # ---- the handler of XLA's custom calls ---------------------------------------------------------------------------
@@ -73,7 +77,8 @@ def _register() -> bool:
     try:
         from jax import ffi
 
-        handler = handler_of(_run_described, np.ndarray, {code: jnp.dtype(name) for code, name in _CODES.items()})
+        dtypes = {code: jnp.dtype(name) for code, name in _CODES.items()}
+        handler = handler_of(_run_described, np.ndarray, dtypes, KERNELS)
         ffi.register_ffi_target(_TARGET, handler, platform="cpu")
     except Exception as error:  # whatever a future version raises
         reason = f"{type(error).__name__}: {error}"
@@ -122,10 +127,11 @@ def varying_axes(arrays: Any) -> frozenset[Hashable]:
 
 
 def _axes(array: Any) -> frozenset[Hashable]:
-    if not hasattr(jax, "typeof"):  # before JAX 0.6
+    if not hasattr(jax, "typeof"):  # before JAX 0.5.3
         return frozenset()
     kind = jax.typeof(array)
-    axes: frozenset[Hashable] = kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
+    manual = getattr(kind, "manual_axis_type", None)
+    axes: frozenset[Hashable] = getattr(kind, "vma", frozenset()) if manual is None else manual.varying
     return axes
 
 
@@ -167,7 +173,9 @@ def _run(*operands: Any, function: HostFunction, results: tuple[Result, ...]) ->
 
 
 def _lower_to_custom_call(ctx: Any, *operands: Any, function: HostFunction, results: tuple[Result, ...]) -> Any:
-    return jax.ffi.ffi_lowering(_TARGET)(ctx, *operands, loss=function.describe())
+    plan = function.plan(ctx.avals_in)
+    attributes = {} if plan is None else {"plan": plan}
+    return jax.ffi.ffi_lowering(_TARGET)(ctx, *operands, loss=function.describe(), **attributes)
 
 
 def _lower_to_callback(ctx: Any, *operands: Any, function: HostFunction, results: tuple[Result, ...]) -> Any:

@@ -5,9 +5,8 @@ Programs hold tensors, numbers, and a text that describes the rest of a loss: on
 
 from __future__ import annotations
 
-import sys
 from ast import literal_eval
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._adapters.functions import function_named, name_of
 from .._core.arrays import is_bfloat16, is_real
 from .._core.foreign import as_numpy, nested
 from .._core.messages import shortened, wrong_dtype
@@ -56,7 +56,7 @@ class Form:
         """Return the loss with its values."""
         values = {"tensor": tensors, "integer": integers, "float": floats}
         return Loss(
-            _function(self.function),
+            function_named(self.function),
             self.names,
             {name: _filled(place, values) for name, place in self.constants.items()},
             {name: _filled(place, values) for name, place in self.options.items()},
@@ -98,7 +98,7 @@ def describe(loss: Loss, scores: Tensors, wanted: list[bool], keep: bool = False
     large = [constants[name][1] for name, value in loss.constants.items() if is_distribution(name, value)]
     text = repr(
         {
-            "function": f"{loss.function.__module__}.{loss.function.__name__}",
+            "function": name_of(loss.function),
             "names": loss.names,
             "given": tuple([score is not None for score in scores]),
             "wanted": tuple(wanted),
@@ -181,13 +181,6 @@ def _filled(place: Any, values: dict[str, Any]) -> Any:
 def form_of(description: str) -> Form:
     """Return the form of a loss."""
     return Form(**literal_eval(description))
-
-
-@lru_cache(maxsize=256)
-def _function(name: str) -> Callable[..., Any]:
-    module, _, attribute = name.rpartition(".")
-    function: Callable[..., Any] = getattr(sys.modules[module], attribute)
-    return function
 
 
 def ready(form: Form, tensors: Sequence[Tensor], integers: Sequence[int], floats: Sequence[float]) -> Loss:

@@ -26,3 +26,5 @@ class _CTCLoss(Protocol):
 
 # Functions by the name of an element type, float or double.
 ctc_loss: Mapping[str, _CTCLoss]
+
+entry: object  # capsule for calls by C code

@@ -11,12 +11,14 @@ The fast path (striped.pxd) opens and closes frames in tiles. It runs a long seq
 two workers may share. What it refuses, and posteriors of states, take the paths of fast.pxd or general.pxd.
 """
 
+from cpython.pycapsule cimport PyCapsule_New
 from cython cimport floating
 from cython.parallel cimport parallel, threadid
 from libc.math cimport INFINITY, NAN, isnan
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memset
 
+from fastseqloss._kernels.calls cimport Call
 from fastseqloss._kernels.ctc.fast cimport backward_sweep, forward_sweep
 from fastseqloss._kernels.ctc.general cimport general
 from fastseqloss._kernels.ctc.halves cimport (
@@ -287,6 +289,32 @@ cdef Status run_batch(Batch *batch, const floating *x, floating *g, int num_thre
     return status
 
 
+cdef Status run_call(Call *call) noexcept nogil:
+    """Run a checked batch."""
+    cdef Batch batch
+    cdef Sequence *common = &batch.common
+    cdef Py_ssize_t n = call.n
+    cdef Status status
+    memset(&batch, 0, sizeof(Batch))
+    batch.n, batch.n_frames, batch.x_step, batch.g_step = n, call.n_frames, call.x_steps[0], call.g_steps[0]
+    batch.logit_lengths, batch.starts = call.integers, call.integers + n
+    batch.label_lengths, batch.frames_needed = call.integers + 2 * n, call.integers + 3 * n
+    batch.labels, batch.order, batch.scale, batch.loss = call.integers + 4 * n, call.order, call.scale, call.loss
+    common.input, common.blank, common.n_classes = <Input> call.input, call.blank, call.n_classes
+    common.with_grad, common.in_place, common.by_state = call.with_grad, call.in_place, call.by_state
+    common.x_stride, common.g_stride, common.g_width = call.x_steps[1], call.g_steps[1], call.g_width
+    common.norm_product, common.no_memory = 1, &call.no_memory
+    if call.doubles:
+        status = run_batch(&batch, <const double *> call.x, <double *> call.g, call.num_threads)
+    else:
+        status = run_batch(&batch, <const float *> call.x, <float *> call.g, call.num_threads)
+    call.workspace = size_sum(batch.arrays.size, batch.positions.size)
+    return status
+
+
+entry = PyCapsule_New(<void *> run_call, NULL, NULL)
+
+
 def ctc_loss(const floating[:, :, :] logits, const int64_t[::1] table, const double[::1] scale,
              const int64_t[::1] order, int input_kind, Py_ssize_t blank, double[::1] loss, floating[:, :, :] grad,
              bint in_place, int num_threads, bint by_state=False):
@@ -297,32 +325,25 @@ def ctc_loss(const floating[:, :, :] logits, const int64_t[::1] table, const dou
     OUT  loss [B], inf for sequences of fewer frames than needed; grad [B, T, V], which is logits if in_place. With
          by_state, grad [B, T, 2 S + 1] receives the posteriors of the states instead: blank, label, ..., blank.
     """
-    cdef bint with_grad = grad is not None
-    cdef Batch batch
-    cdef Sequence *common = &batch.common
+    cdef Call call
     cdef Status status
-    cdef bint no_memory = False
-    cdef const floating *x = NULL
-    cdef floating *g = NULL
-    memset(&batch, 0, sizeof(Batch))
-    batch.n, batch.n_frames = logits.shape[0], logits.shape[1]
-    if batch.n_frames:
-        x, g = &logits[0, 0, 0], &grad[0, 0, 0] if with_grad else NULL
-    batch.x_step = logits.strides[0] // <Py_ssize_t> sizeof(floating)
-    batch.g_step = grad.strides[0] // <Py_ssize_t> sizeof(floating) if with_grad else 0
-    batch.logit_lengths, batch.starts = &table[0], &table[0] + batch.n
-    batch.label_lengths, batch.frames_needed = &table[0] + 2 * batch.n, &table[0] + 3 * batch.n
-    batch.labels, batch.order = &table[0] + 4 * batch.n, &order[0] if order is not None else NULL
-    batch.scale, batch.loss = &scale[0], &loss[0]
-    common.input = <Input> input_kind
-    common.with_grad, common.in_place = with_grad, in_place
-    common.n_classes, common.blank = logits.shape[2], blank
-    common.x_stride = logits.strides[1] // <Py_ssize_t> sizeof(floating)
-    common.g_stride = grad.strides[1] // <Py_ssize_t> sizeof(floating) if with_grad else 0
-    common.by_state, common.g_width = by_state, grad.shape[2] if with_grad else 0
-    common.norm_product, common.no_memory = 1, &no_memory
+    memset(&call, 0, sizeof(Call))
+    call.doubles, call.with_grad = floating is double, grad is not None
+    call.in_place, call.by_state = in_place, by_state
+    call.n, call.n_frames, call.n_classes = logits.shape[0], logits.shape[1], logits.shape[2]
+    call.x_steps[0] = logits.strides[0] // <Py_ssize_t> sizeof(floating)
+    call.x_steps[1] = logits.strides[1] // <Py_ssize_t> sizeof(floating)
+    if grad is not None:
+        call.g_steps[0] = grad.strides[0] // <Py_ssize_t> sizeof(floating)
+        call.g_steps[1] = grad.strides[1] // <Py_ssize_t> sizeof(floating)
+        call.g_width = grad.shape[2]
+    if call.n_frames:
+        call.x, call.g = &logits[0, 0, 0], &grad[0, 0, 0] if grad is not None else NULL
+    call.integers, call.scale, call.loss = &table[0], &scale[0], &loss[0]
+    call.order = &order[0] if order is not None else NULL
+    call.input, call.blank, call.num_threads = input_kind, blank, num_threads
     with nogil:
-        status = run_batch(&batch, x, g, num_threads)
-    check(status, size_sum(batch.arrays.size, batch.positions.size))
-    if no_memory:
+        status = run_call(&call)
+    check(status, call.workspace)
+    if call.no_memory:
         raise MemoryError("no memory for the exact sums of a sequence with very large scores")

@@ -28,3 +28,5 @@ def find_bad_share(
     targets: Integers,
     most: float,
 ) -> int: ...
+
+entry: object  # capsule for calls by C code

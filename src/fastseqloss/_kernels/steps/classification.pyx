@@ -8,12 +8,14 @@ softmax(x) sum q - q. q has two parts: `own`, at the target class alone, and a d
 distribution), which is NULL for a target without it.
 """
 
+from cpython.pycapsule cimport PyCapsule_New
 from cython cimport floating
 from cython.parallel cimport parallel, threadid
 from libc.math cimport INFINITY, copysign
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset
 
+from fastseqloss._kernels.calls cimport Call
 from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Array, Held, hold, let_go, load, store
 from fastseqloss._kernels.codes cimport LOGITS, PROBS, Input
 from fastseqloss._kernels.simd.rows cimport (
@@ -336,6 +338,9 @@ cdef Status run_steps(Job *job, int num_threads) noexcept nogil:
     cdef Py_ssize_t v = job.rows.n_classes
     cdef size_t row = job.rows.row
     cdef uintptr_t own = 0
+    job.smooth = job.y.data == NULL and job.epsilon > 0
+    job.short = (GROUPS and job.rows.x.kind == FLOAT32 and job.input == LOGITS and job.y.data == NULL
+                 and not job.smooth and v <= SHORT)
     job.block = min(LANES if v < LANES else MOST_ROWS, max(1, BLOCK // v))
     # For all the smoothing row; for each worker a block, rows of half precision, and a row of q or tiles.
     take(&own, 1, sizeof(Block))
@@ -351,6 +356,23 @@ cdef Status run_steps(Job *job, int num_threads) noexcept nogil:
             run_worker(job, &loop, threadid())
     release(&job.workspace)
     return loop.status
+
+
+cdef Status run_call(Call *call) noexcept nogil:
+    cdef Job job
+    cdef StepRows *rows = &job.rows
+    memset(&job, 0, sizeof(Job))
+    rows.x.data, rows.g.data = <char *> call.x, <char *> call.g
+    rows.x.kind, rows.size = (FLOAT64, sizeof(double)) if call.doubles else (FLOAT32, sizeof(float))
+    rows.n_steps = rows.n_rows = call.n_frames
+    rows.n_classes, rows.row, rows.native = call.n_classes, call.n_classes * rows.size, True
+    rows.x.strides[1] = rows.g.strides[1] = rows.row
+    rows.targets, rows.scale, rows.loss = call.integers, call.scale, call.loss
+    job.input = <Input> call.input
+    return run_steps(&job, call.num_threads)
+
+
+entry = PyCapsule_New(<void *> run_call, NULL, NULL)
 
 
 def softmax_cross_entropy(object scores, int kind, const int64_t[::1] targets, const double[::1] scale,
@@ -372,9 +394,6 @@ def softmax_cross_entropy(object scores, int kind, const int64_t[::1] targets, c
         hold_rows(&job.rows, &held, scores, kind, targets, scale, class_weight, loss, grad)
         job.y = hold(&held, distributions, distribution_kind, False)
         job.input, job.epsilon, job.z = <Input> input_kind, label_smoothing, z_loss
-        job.smooth = job.y.data == NULL and label_smoothing > 0
-        job.short = (GROUPS and job.rows.x.kind == FLOAT32 and job.input == LOGITS and job.y.data == NULL
-                     and not job.smooth and job.rows.n_classes <= SHORT)
         with nogil:
             status = run_steps(&job, num_threads)
         check(status, job.workspace.size)

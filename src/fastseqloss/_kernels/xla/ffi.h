@@ -10,7 +10,9 @@
 
 typedef struct fsl_ffi_error fsl_ffi_error;
 
-enum { FSL_FFI_MAJOR = 0, FSL_FFI_METADATA = 1, FSL_FFI_EXECUTE = 3, FSL_FFI_BUFFER = 1, FSL_FFI_STRING = 4 };
+enum { FSL_FFI_MAJOR = 0, FSL_FFI_METADATA = 1, FSL_FFI_EXECUTE = 3, FSL_FFI_BUFFER = 1 };
+enum { FSL_FFI_ARRAY = 1, FSL_FFI_STRING = 4 }; /* kinds of attributes */
+enum { FSL_FFI_S32 = 4, FSL_FFI_F32 = 11, FSL_FFI_F64 = 12 };
 enum { FSL_FFI_INVALID_ARGUMENT = 3 };
 
 typedef struct fsl_ffi_extension {
@@ -65,6 +67,12 @@ typedef struct fsl_ffi_span {
     size_t len;
 } fsl_ffi_span;
 
+typedef struct fsl_ffi_array { /* an attribute */
+    int dtype;
+    size_t size;
+    void *data;
+} fsl_ffi_array;
+
 typedef struct fsl_ffi_buffers { /* the arguments, or the results */
     size_t struct_size;
     fsl_ffi_extension *extension_start;
@@ -101,7 +109,7 @@ static inline int fsl_ffi_answers_query(fsl_ffi_frame *frame)
     metadata->api_version.struct_size = sizeof(fsl_ffi_version);
     metadata->api_version.extension_start = NULL;
     metadata->api_version.major_version = FSL_FFI_MAJOR;
-    metadata->api_version.minor_version = frame->api->api_version.minor_version;
+    metadata->api_version.minor_version = frame->api ? frame->api->api_version.minor_version : 1;
     metadata->traits = 0;
     return 1;
 }

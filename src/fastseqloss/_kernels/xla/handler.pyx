@@ -3,43 +3,24 @@
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.buffer cimport PyBUF_READ, PyBUF_WRITE
-from cpython.pycapsule cimport PyCapsule_New
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from libc.stdint cimport int64_t, uint64_t
 
-cdef extern from "xla/ffi.h" nogil:
-    int STRING "FSL_FFI_STRING"
-    int EXECUTE "FSL_FFI_EXECUTE"
-    int INVALID_ARGUMENT "FSL_FFI_INVALID_ARGUMENT"
-    ctypedef struct Error "fsl_ffi_error":
-        pass
-    ctypedef struct Buffer "fsl_ffi_buffer":
-        int dtype
-        void *data
-        int64_t rank
-        int64_t *dims
-    ctypedef struct Buffers "fsl_ffi_buffers":
-        int64_t size
-        Buffer **buffers
-    ctypedef struct Span "fsl_ffi_span":
-        const char *ptr
-        size_t len
-    ctypedef struct Attributes "fsl_ffi_attributes":
-        int64_t size
-        int *types
-        void **values
-    ctypedef struct Frame "fsl_ffi_frame":
-        int stage
-        Buffers args, results
-        Attributes attributes
-    bint answers_query "fsl_ffi_answers_query"(Frame *frame) noexcept
-    Error *error_of "fsl_ffi_error_of"(const Frame *frame, const char *message, int code) noexcept
-    uint64_t keep_subnormals "fsl_keep_subnormals"() noexcept
-    void restore_mode "fsl_restore_mode"(uint64_t mode) noexcept
+from fastseqloss._kernels.calls cimport Entry
+from fastseqloss._kernels.xla.ffi cimport (
+    EXECUTE, INVALID_ARGUMENT, STRING, Buffer, Buffers, Error, Frame, Span, answers_query, error_of, keep_subnormals,
+    restore_mode,
+)
+from fastseqloss._kernels.xla.short_calls cimport N_LOSSES, run_short
+
+cdef extern from "Python.h":
+    void raise_pending "PyErr_Occurred"() except *  # the exception of a signal's handler that ended a short call
 
 # Set by `handler_of`: the function to call, the class numpy.ndarray, and the dtypes of NumPy by the codes of XLA.
 cdef object function = None
 cdef object ndarray = None
 cdef dict dtypes = {}
+cdef Entry entries[N_LOSSES]
 
 
 cdef object array_of(const Buffer *buffer, int flags):
@@ -62,11 +43,12 @@ cdef tuple arrays_of(const Buffers *buffers, int flags):
 
 
 cdef Error *run(const Frame *frame) noexcept with gil:
-    """Call the function with the text of the only attribute, operands and results; an exception becomes an error."""
+    """Call the function with the text of the first attribute, operands and results; an exception becomes an error."""
     cdef const Span *text
     try:
-        if frame.attributes.size != 1 or frame.attributes.types[0] != STRING:
-            raise TypeError(f"a custom call of fastseqloss has {frame.attributes.size} attributes; allowed: a text")
+        raise_pending()
+        if frame.attributes.size == 0 or frame.attributes.types[0] != STRING:
+            raise TypeError("a custom call of fastseqloss has no text as its first attribute")
         text = <const Span *> frame.attributes.values[0]
         function(PyBytes_FromStringAndSize(text.ptr, text.len), arrays_of(&frame.args, PyBUF_READ),
                  arrays_of(&frame.results, PyBUF_WRITE))
@@ -83,14 +65,19 @@ cdef Error *handle(Frame *frame) noexcept nogil:
     if answers_query(frame) or frame.stage != EXECUTE:
         return NULL
     mode = keep_subnormals()
-    error = run(frame)
+    error = NULL if run_short(frame, entries) else run(frame)
     restore_mode(mode)
     return error
 
 
-def handler_of(called, array_class, dtypes_by_code):
-    """Capsule for `jax.ffi.register_ffi_target` of the handler, which calls `called(text, operands, results)`."""
+def handler_of(called, array_class, dtypes_by_code, kernels):
+    """Capsule for `jax.ffi.register_ffi_target` of the handler, which calls `called(text, operands, results)`.
+
+    `kernels` are the entries of kernels for short calls, in the order of the values of `Plan.loss`.
+    """
     global function, ndarray
     function, ndarray = called, array_class
     dtypes.update(dtypes_by_code)
+    for k, kernel in enumerate(kernels):
+        entries[k] = <Entry> PyCapsule_GetPointer(kernel, NULL)
     return PyCapsule_New(<void *> handle, b"xla._CUSTOM_CALL_TARGET", NULL)

@@ -1,0 +1,34 @@
+"""Calls of kernels by C code without the GIL.
+
+A kernel that can be called so has an object `entry`, a capsule with the address of an `Entry`.
+"""
+
+from libc.stdint cimport int64_t
+
+from fastseqloss._kernels.parallel.threads cimport Status
+
+
+cdef struct Call:
+    # Checked arguments. Losses of steps have one sequence, whose frames are the steps, and arrays without gaps.
+    const void *x             # scores [B, T, V]
+    void *g                   # gradient, or NULL
+    bint doubles              # float64, else float32
+    int input
+    Py_ssize_t n, n_frames, n_classes
+    const int64_t *integers   # table of sequences and labels; targets [T]
+    const double *scale       # [B]
+    double *loss              # [B], or [T]; may be the memory of targets
+    int num_threads
+    # lattices
+    bint with_grad, in_place, by_state
+    Py_ssize_t blank
+    Py_ssize_t x_steps[2]     # elements from one sequence, or frame, to the next
+    Py_ssize_t g_steps[2]
+    Py_ssize_t g_width        # elements of a frame of the gradient
+    const int64_t *order      # of the sequences, or NULL
+    # output
+    size_t workspace          # bytes
+    bint no_memory            # for the exact sums of a sequence
+
+
+ctypedef Status (*Entry)(Call *call) noexcept nogil
