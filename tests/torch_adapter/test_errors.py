@@ -189,7 +189,7 @@ def test_layouts_without_strides(name):
                 CALLS[name](x)
 
 
-def test_lists_that_contain_themselves():
+def test_lists_without_end():
     endless = [1]
     endless.append(endless)
     for scores in (X3, X3.clone().requires_grad_()):

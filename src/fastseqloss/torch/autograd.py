@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd import Function, forward_ad
 
-from .._core.foreign import check_nesting
 from . import operators, transforms
 from .arguments import (
     DTYPES,
@@ -42,10 +41,6 @@ _TRANSFORMED = (
 
 def apply(loss: Loss, *scores: Tensor | None) -> Tensor:
     """Return the loss of scores that `as_array` or `check_scores` has checked; `loss` may be modified."""
-    if not torch.compiler.is_dynamo_compiling():
-        for name, value in (*loss.constants.items(), *loss.options.items()):
-            if isinstance(value, (list, tuple)):
-                check_nesting(name, value)
     if is_transformed():
         if torch.compiler.is_dynamo_compiling():
             raise RuntimeError(_TRANSFORMED)
