@@ -33,7 +33,7 @@ def shared_gradients(compute: partial[Any], cotangent: NDArray[np.float64]) -> G
     finite = np.isfinite(weight)
     usable = np.where(finite, weight, 0.0)
     if "slopes" in inspect.signature(compute.func).parameters:
-        totals = compute(slopes=usable)[1]
+        totals: tuple[NDArray[Any] | None, ...] = compute(slopes=usable)[1]
     else:
         totals = _gradients(compute, np.maximum(usable, 0.0))
         if (usable < 0).any():

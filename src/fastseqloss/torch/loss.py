@@ -87,7 +87,7 @@ class Loss:
         if reduction not in ("none", "per_sequence"):
             return torch.Size(())
         if self.core_ndim is None:
-            raise NotImplementedError(f"{self.name} has no shape for reduction={reduction!r}")
+            raise NotImplementedError(f"{self.called} has no shape without the losses themselves")
         shape = list(first.shape)
         if self.swapped:
             shape[0], shape[1] = shape[1], shape[0]
