@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._core.messages import indexed
+from .._core.messages import brief, indexed
 from .._core.options import as_integer, choice
 from .._core.steps import as_class_weight
 from ..steps.classification import softmax_cross_entropy
@@ -192,7 +192,7 @@ def _refuse_deprecated(size_average: Any, reduce: Any) -> None:
         if value is not None:
             meant = "none" if reduce is False else "sum" if size_average is False else "mean"
             raise TypeError(
-                f"{name} is {value}; allowed: None, since PyTorch has deprecated it; pass reduction={meant!r}"
+                f"{name} is {brief(value)}; allowed: None, since PyTorch has deprecated it; pass reduction={meant!r}"
             )
 
 

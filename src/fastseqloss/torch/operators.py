@@ -118,7 +118,7 @@ def _placed(name: str, value: Any, values: Described) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return str(value)  # not NumPy's, which is no literal
+        return str(value)  # NumPy's strings are not literals
     if isinstance(value, Tensor):
         if value.is_nested:
             raise nested(name)
