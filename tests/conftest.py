@@ -23,6 +23,7 @@ KERNELS = {
     "ctc.alignment": "ctc.alignment",
     "ctc.decoding": "ctc.decoding",
     "ctc.loss": "ctc.loss",
+    "linear.cross_entropy": "steps.classification",
     "rewards.policy": "rewards.policy",
     "rewards.returns": "rewards.returns",
     "soft_dtw.loss": "soft_dtw.loss",
