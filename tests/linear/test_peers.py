@@ -8,7 +8,6 @@ torch = pytest.importorskip("torch", reason="the extra `peers` installs it")
 
 from torch.nn import functional  # noqa: E402
 
-import fastseqloss as fsl  # noqa: E402
 import fastseqloss.torch as fst  # noqa: E402
 import linear_cases  # noqa: E402
 from linear_cases import OF_LAYER, assert_near  # noqa: E402
@@ -94,6 +93,7 @@ def test_slopes_of_both_signs(make):
     assert_near(given["bias"].grad.numpy(), scores.sum(0).numpy(), 1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # of PyTorch's own forward mode
 def test_tangents():
     """Derivatives in forward mode are those of central differences."""
     case = entropy(reduction="none", lengths=True)
@@ -120,6 +120,3 @@ def test_gradients_do_not_change_the_call():
     assert found.item() == loss
     for name, gradient in zip(OF_LAYER, gradients, strict=True):
         np.testing.assert_array_equal(given[name].grad.numpy(), gradient)
-    assert (
-        fsl.linear_cross_entropy(**{name: x.detach() if torch.is_tensor(x) else x for name, x in given.items()}) == loss
-    )
