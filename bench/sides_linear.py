@@ -96,7 +96,7 @@ def torch_loss(batch: Batch, chunked: bool = False) -> Callable:
 
     def loss():
         if chunked:
-            options = torch.nn.LinearCrossEntropyOptions(chunking_method="batch")
+            options = torch.nn.LinearCrossEntropyOptions()
             return functional.linear_cross_entropy(hidden, weight, targets, options=options)
         scores = functional.linear(hidden, weight)
         if batch.hidden.ndim == 2:
