@@ -27,3 +27,17 @@ class Linear:
 
     def peakmem_gradients(self, workload, threads):
         self.calls["gradients"]()
+
+
+class LinearSequences:
+    """Log-probabilities of 8 sequences of words, their gradients, and a clipped policy loss with as much padding."""
+
+    params = (["log_prob", "slopes", "policy"], [1, 2])
+    param_names = ("call", "threads")
+    timeout = 120
+
+    def setup(self, call, threads):
+        self.call = sides_linear.sequence_calls(threads)[call]
+
+    def time_call(self, call, threads):
+        self.call()

@@ -64,6 +64,20 @@ def our_calls(batch: Batch, threads: int) -> dict[str, Call]:
     }
 
 
+def sequence_calls(threads: int) -> dict[str, Call]:
+    """List calls of 8 sequences of 128 words, as losses of preferences and of rewards make them."""
+    batch, rng = batch_of((1024, 512, 16000)), np.random.default_rng(1)
+    hidden, words = batch.hidden.reshape(8, 128, -1), batch.targets.reshape(8, 128)
+    slopes, old = rng.uniform(-1, 1, 8), -10 * rng.random((8, 128))
+    given = (hidden, batch.weight, words)
+    options = {"num_threads": threads, "grad_out": fsl.LinearGradient(*map(np.empty_like, given[:2]), None)}
+    return {
+        "log_prob": lambda: fsl.linear_sequence_log_prob(*given, num_threads=threads),
+        "slopes": lambda: fsl.linear_sequence_log_prob(*given, slopes=slopes, **options),
+        "policy": lambda: fsl.linear_policy_loss(*given, slopes, np.full(8, 64), old_log_probs=old, **options),
+    }
+
+
 def products(batch: Batch) -> None:
     """Multiply as a loss of logits in memory has to."""
     hidden = batch.hidden.reshape(-1, batch.hidden.shape[-1])
@@ -82,7 +96,7 @@ def torch_loss(batch: Batch, chunked: bool = False) -> Callable:
 
     def loss():
         if chunked:
-            options = torch.nn.LinearCrossEntropyOptions(chunking_method="batch")
+            options = torch.nn.LinearCrossEntropyOptions()
             return functional.linear_cross_entropy(hidden, weight, targets, options=options)
         scores = functional.linear(hidden, weight)
         if batch.hidden.ndim == 2:

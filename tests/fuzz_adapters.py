@@ -34,7 +34,7 @@ class Problem:
     @property
     def rounding(self) -> float:
         """How much BLAS may round differently where a weight is laid out differently."""
-        return 1e-5 if self.function in linear_cases.NAMES else 0.0
+        return 1e-5 if self.function in linear_cases.EVERY else 0.0
 
     def loss(self) -> Any:
         return self.run()

@@ -519,7 +519,7 @@ def _linear_steps(name: str, random, shape, classes, given, options) -> linear_c
         return linear_cases.log_prob(case, **more)
     if name == "linear_policy_loss":
         _maybe(random, more, "entropy_coef", lambda: random.choice((0.0, 0.1, 1)))
-        clipped, divergence = random.random() < 0.5, given["size"] < 10 and random.random() < 0.3  # it grows as exp
+        clipped, divergence = random.random() < 0.5, given["size"] < 1 and random.random() < 0.3  # it grows as exp
         if clipped:
             _maybe(random, more, "clip", lambda: random.choice((0.2, (0.1, 0.3), np.array([0.2, 0.2]), None)))
         return linear_cases.policy(rng, case, clipped=clipped, divergence=divergence, **more)
@@ -677,7 +677,7 @@ STRATEGIES: dict[str, Callable[[Any], Call]] = {
         for name in ("crf_loss", "structured_hinge_loss", "crf_log_partition", "crf_marginals", "crf_decode")
     },
     **{name: partial(_soft_dtw, name) for name in ("soft_dtw_loss", "soft_dtw_cost", "soft_dtw_posteriors")},
-    **{name: partial(_linear, name) for name in ("linear_ctc_loss", *linear_cases.OF_STEPS)},
+    **{name: partial(_linear, name) for name in linear_cases.EVERY},
     **{name: partial(_policy, name) for name in ("policy_gradient_loss", "clipped_policy_loss")},
     "expected_risk_loss": _risk,
     **{name: partial(_returns, name) for name in ("discounted_returns", "generalized_advantages")},

@@ -129,7 +129,7 @@ def _judge_result(call: Call, result: Any, clean: dict[str, Any]) -> None:
 
 def _rounding(call: Call) -> float:
     """How much BLAS may round differently where a weight is laid out differently; half precision may then, too."""
-    if call.name not in ("linear_ctc_loss", *linear_cases.OF_STEPS):
+    if call.name not in linear_cases.EVERY:
         return 0.0
     floats = [np.asarray(value).dtype for name, value in call.arguments.items() if name in linear_cases.OF_LAYER]
     return 1e-2 if min(dtype.itemsize for dtype in floats) == 2 else 1e-5

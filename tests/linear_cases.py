@@ -12,6 +12,7 @@ NAMES = ("linear_cross_entropy", "linear_ctc_loss")
 OF_LAYER = ("hidden", "weight", "bias")
 HALF = (np.float16, ml_dtypes.bfloat16)
 OF_STEPS = ("linear_cross_entropy", "linear_sequence_log_prob", "linear_policy_loss")
+EVERY = ("linear_ctc_loss", *OF_STEPS)
 _OF_HEAD = {"weight", "bias", "scale", "softcap", "chunk"}
 
 

@@ -18,7 +18,7 @@ SOURCES = Path(fastseqloss.__file__).parent
 # Folders whose prose is checked: the whole package.
 CHECKED = ["."]
 
-FAMILIES = ["crf", "ctc", "jax", "plot.py", "recurrent", "rewards", "soft_dtw", "torch"]
+FAMILIES = ["crf", "ctc", "jax", "linear", "plot.py", "recurrent", "rewards", "soft_dtw", "torch"]
 
 # Parameters of one name and several meanings, by family: functions whose description differs from that of the others.
 OTHER_MEANINGS = {
@@ -28,6 +28,7 @@ OTHER_MEANINGS = {
     ("ctc", "labels"): {"ctc_feasible"},
     ("ctc", "logit_lengths"): {"ctc_feasible"},
     ("plot.py", "posteriors"): {"plot_alignment_path"},
+    **{("linear", name): {"linear_ctc_loss"} for name in ("hidden", "scale", "reduction", "sample_weight", "chunk")},
     ("recurrent", "input_size"): {"Linear"},
     ("recurrent", "rng"): {"Embedding", "Linear"},
     ("rewards", "grad_out"): {"expected_risk_loss"},

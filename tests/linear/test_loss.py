@@ -93,14 +93,14 @@ def ctc_problems(draw, dtypes=(np.float64,)):
 
 @given(st.one_of(cross_entropies(), ctc_problems()))
 @examples(2)
-def test_as_in_memory(case):
+def test_as_in_memory(level, case):
     loss, gradients = case.run()
     case.check(loss, gradients)
     np.testing.assert_array_equal(case.run(return_grad=False), loss)
 
 
 @given(st.one_of(cross_entropies((np.float32, np.float64, *HALF)), ctc_problems((np.float32, np.float64, *HALF))))
-def test_dtypes(case):
+def test_dtypes(level, case):
     case.check(*case.run())
 
 
@@ -127,7 +127,7 @@ ENTROPY = {"label_smoothing": 0.1, "z_loss": 0.05, "class_weight": np.array([1.0
 @pytest.mark.parametrize("argument", OF_LAYER)
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("name", NAMES)
-def test_finite_differences(name, options, argument):
+def test_finite_differences(level, name, options, argument):
     rng = np.random.default_rng(3)
     if name == "linear_ctc_loss":
         case = linear_cases.ctc(rng, (3, 6, 4), 5, 2, chunk=8, lengths=False, **options)

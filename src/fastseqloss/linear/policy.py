@@ -150,7 +150,7 @@ def linear_policy_loss(
         Returns of the actions less the expected returns, for each step or for each sequence; finite.
         Constants: no gradient flows through them.
     lengths : array_like of int [B], optional
-        Time steps of each sequence; all by default. Padding is never read.
+        Time steps of each sequence; all by default.
     bias : array_like [V], optional
         Added to the logits; 0 by default. -inf excludes a class.
     mask : array_like of bool, or of 0 and 1, [B, T, ...], optional

@@ -218,9 +218,9 @@ def sequence_log_prob(
 def as_factors(
     summed: StepSum, classes: NDArray[np.int64], average: bool, slopes: Any
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the factors [B] of sums of cross-entropies, and the opposite ones of their gradients, with checked slopes.
+    """Return the factor of each sum of log-probabilities, and that of the gradient of each sum of cross-entropies.
 
-    Classes [B R] are -1 for steps that do not count.
+    The latter is the former times minus the slope, which is checked. Classes [B R] are -1 for steps that do not count.
     """
     given = as_weights("slopes", slopes, summed.steps.batch, signed=True)
     share = np.ones(summed.steps.batch)
