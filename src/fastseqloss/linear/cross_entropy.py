@@ -11,12 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from .._core.arrays import stored, stored_or_none
 from .._core.engine import StepSum, as_class_targets, as_options, as_step_sum
 from .._core.levels import load
-from .._core.options import as_number
+from .._core.options import as_input_kind, as_number
 from .._core.reduction import reduce_steps
 from .._core.steps import as_class_weight
 from .._core.threads import check_num_threads, threads_for
 from .._core.types import ClassOptions, Loss, ScalarReduction, StepReduction
-from .._kernels.codes import Input
 from ..steps.registry import LOSSES
 from ..steps.rows import balanced
 from .chunks import Chunk, even_chunks, run_chunks
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 else:
     _kernel = load("steps.classification")
 
+_LOGITS = as_input_kind("logits")
 _PER_SCORE = LOSSES["softmax_cross_entropy"].nanoseconds
 
 
@@ -300,6 +300,6 @@ class _Step:
             threads_for(self.num_threads, x.size * _PER_SCORE, len(losses)),
             *stored_or_none(None),
             *self.terms,
-            Input.LOGITS,
+            _LOGITS,
         )
         self.losses[chunk.rows] = losses
