@@ -114,6 +114,19 @@ def test_cotangents_of_python_and_numpy(row, reduction):
             assert_close(gradient, expected[name], 0)
 
 
+@every_way
+def test_some_scores_alone(row, reduction):
+    """Scores that are not differentiated, such as a frozen layer, change no gradient of the others."""
+    scores, rest = split(row, arguments(row))
+    loss, pullback = jax.vjp(bound(row, rest, **reducing(row, reduction)), scores)
+    slope = np.linspace(-1, 2, max(loss.size, 1)).reshape(loss.shape)
+    expected = pullback(slope)[0]
+    for name in scores:
+        others = {other: value for other, value in scores.items() if other != name}
+        alone = jax.vjp(bound(row, rest | others, **reducing(row, reduction)), {name: scores[name]})[1]
+        assert_close(alone(slope)[0][name], expected[name], 1e-13)
+
+
 @every_loss
 def test_dtypes_that_numpy_lacks(row):
     """Integers of 2 and 4 bits, floats of 4 to 8 bits; no random keys."""

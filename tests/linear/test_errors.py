@@ -53,6 +53,12 @@ def test_a_weight_of_a_wrong_shape(name, shape):
 
 
 @every_loss
+def test_a_transposed_weight(name):
+    said = "weight has shape (3, 5); allowed: [V, 3], as hidden has shape (2, 4, 3), so pass weight.T"
+    assert_raises(name, ValueError, said, weight=LAYER["weight"].T)
+
+
+@every_loss
 def test_parameters(name):
     assert_raises(name, ValueError, "weight has shape (0, 3): no classes; allowed: 1 or more", weight=np.zeros((0, D)))
     said = "bias has shape (4,); allowed: (5,), a number for each class"

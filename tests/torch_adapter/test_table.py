@@ -23,6 +23,8 @@ from adapter_cases import (  # noqa: E402
     variants,
     with_distributions,
 )
+from fastseqloss._adapters.table import LOSSES  # noqa: E402
+from fastseqloss.linear import chunks  # noqa: E402
 from torch_cases import FLOATS  # noqa: E402
 
 ONCE = "can be differentiated once, not twice"
@@ -91,6 +93,41 @@ def test_dtypes(row, dtype):
     for name, gradient in gradients(loss, made).items():
         assert gradient.dtype == dtype
         assert torch.equal(gradient, torch.from_numpy(np.asarray(expected[name])).to(dtype))
+
+
+@every_way
+def test_some_scores_alone(row, reduction):
+    """Scores without `requires_grad`, such as a frozen layer, change no gradient of the others."""
+    function, given = getattr(fst, row.name), arguments(row)
+    made = tensors(row, given)
+    loss = function(**made, **reducing(row, reduction))
+    slope = torch.linspace(-1, 2, max(loss.numel(), 1), dtype=torch.float64).reshape(loss.shape)
+    expected = gradients(loss, made, slope)
+    for name in expected:
+        alone = tensors(row, given, names=[name])
+        for call in (function, torch.compile(function, backend="eager")) if name == row.scores[-1] else (function,):
+            found = gradients(call(**alone, **reducing(row, reduction)), alone, slope)
+            check(found, {name: expected[name]}, 1e-13)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("name", ["hidden", "weight", "bias"])
+def test_products_of_frozen_layers(monkeypatch, reduction, name):
+    """Gradients of the layer that are not wanted are not computed."""
+    computed = []
+    differentiate = chunks._Products.differentiate
+
+    def counted(products, chunk):
+        of = products.gradients
+        computed.append([n for n in of.__slots__[:3] if getattr(of, n).values is not None])
+        differentiate(products, chunk)
+
+    monkeypatch.setattr(chunks._Products, "differentiate", counted)
+    row = LOSSES["linear_cross_entropy"]
+    made = tensors(row, arguments(row), names=[name])
+    gradients(fst.linear_cross_entropy(**made, reduction=reduction), made)
+    assert computed
+    assert all(names == [name] for names in computed)
 
 
 @every_way

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,12 +18,23 @@ _OF_STEPS = ("targets", "actions", "advantages", "old_log_probs", "ref_log_probs
 Gradients = tuple[NDArray[Any] | None, ...]
 
 
-def shared_gradients(compute: partial[Any], cotangent: NDArray[np.float64]) -> Gradients:
+def arrays_for(given: Mapping[str, Any], wanted: Mapping[str, bool] | None) -> Gradients | None:
+    """Return arrays for the gradients by the scores in `wanted` that are wanted; None, for `grad_out`, if all are."""
+    if wanted is None or all(flag for name, flag in wanted.items() if given.get(name) is not None):
+        return None
+    return tuple([np.empty(given[name].shape, given[name].dtype) if flag else None for name, flag in wanted.items()])
+
+
+def shared_gradients(
+    compute: partial[Any], cotangent: NDArray[np.float64], wanted: Mapping[str, bool] | None = None
+) -> Gradients:
     """Return the gradients of the sum of the losses times `cotangent`, which has an element for each.
 
     `compute` is a function of NumPy with its arguments by name; the first parameter of the function has the scores of
     each sequence or step. Cotangents of both signs take two calls, unless the function has slopes of its own. A
     cotangent that is not finite makes the gradient of its loss NaN, and the gradients of the shared parameters.
+    `wanted` tells for each of the scores, in the order of the gradients, whether to compute its gradient; by default,
+    all are computed.
     """
     given = compute.keywords.get("sample_weight")
     if given is None:
@@ -33,11 +44,11 @@ def shared_gradients(compute: partial[Any], cotangent: NDArray[np.float64]) -> G
     finite = np.isfinite(weight)
     usable = np.where(finite, weight, 0.0)
     if "slopes" in inspect.signature(compute.func).parameters:
-        totals: tuple[NDArray[Any] | None, ...] = compute(slopes=usable)[1]
+        totals: Gradients = compute(slopes=usable, grad_out=arrays_for(compute.keywords, wanted))[1]
     else:
-        totals = _gradients(compute, np.maximum(usable, 0.0))
+        totals = _gradients(compute, np.maximum(usable, 0.0), wanted)
         if (usable < 0).any():
-            for total, other in zip(totals, _gradients(compute, np.maximum(-usable, 0.0)), strict=True):
+            for total, other in zip(totals, _gradients(compute, np.maximum(-usable, 0.0), wanted), strict=True):
                 if total is not None:
                     total -= other
     if not finite.all():
@@ -64,11 +75,12 @@ def shared_tangents(
     return derivatives
 
 
-def _gradients(compute: partial[Any], weight: NDArray[np.float64]) -> Gradients:
+def _gradients(compute: partial[Any], weight: NDArray[np.float64], wanted: Mapping[str, bool] | None) -> Gradients:
     if weight.ndim < 2:
-        gradients: Gradients = compute(reduction="sum", sample_weight=weight, return_grad=True)[1]
+        out = arrays_for(compute.keywords, wanted)
+        gradients: Gradients = compute(reduction="sum", sample_weight=weight, return_grad=True, grad_out=out)[1]
         return gradients
-    first, *others = _gradients(_by_steps(compute, weight.shape), weight.reshape(-1))
+    first, *others = _gradients(_by_steps(compute, weight.shape), weight.reshape(-1), wanted)
     return (None if first is None else first.reshape(*weight.shape, first.shape[-1]), *others)
 
 

@@ -142,7 +142,8 @@ class HostLoss:
     def _once(self, arrays: dict[str, NDArray[Any]], results: tuple[NDArray[Any], ...]) -> None:
         if self.late:
             cotangents = np.asarray(arrays.pop("cotangent"), np.float64)
-            gradients = shared_gradients(self._bound(**arrays), cotangents)
+            wanted = {name: name in self.wanted for name in self.names[: self.n_scores]}
+            gradients = shared_gradients(self._bound(**arrays), cotangents, wanted)
             by_name = dict(zip(self.names, gradients, strict=False))
             for name, result in zip(self.wanted, results, strict=True):
                 result[...] = by_name[name]
@@ -227,17 +228,18 @@ def _loss_late(host: HostLoss, scores: tuple[Any, ...], constants: tuple[Any, ..
 
 
 def _forward_late(host: HostLoss, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> tuple[Any, Any]:
-    return host.call(scores, constants)[0], (scores, constants)
+    differentiated, scores, constants = _differentiated(host, scores, constants)
+    # JAX keeps the keys of a dictionary as they are.
+    return host.call(scores, constants)[0], (scores, constants, dict.fromkeys(differentiated.wanted))
 
 
-def _backward_late(host: HostLoss, kept: tuple[Any, Any], cotangent: Any) -> tuple[Any, None]:
-    scores, constants = kept
-    given = tuple(name for name, score in zip(host.names, scores, strict=False) if score is not None)
-    differentiated = replace(host.wanting(given), late=True)
+def _backward_late(host: HostLoss, kept: tuple[Any, Any, Any], cotangent: Any) -> tuple[Any, None]:
+    scores, constants, wanted = kept
+    differentiated = replace(host.wanting(tuple(name for name in host.names if name in wanted)), late=True)
     return differentiated.gradients(differentiated.call(scores, (*constants, cotangent))), None
 
 
-_loss_late.defvjp(_forward_late, _backward_late)
+_loss_late.defvjp(_forward_late, _backward_late, symbolic_zeros=True)
 
 
 def _differentiated(host: HostLoss, scores: Any, constants: Any) -> tuple[HostLoss, Any, Any]:

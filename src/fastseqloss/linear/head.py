@@ -119,7 +119,10 @@ def as_head(hidden: StepScores, weight: Any, bias: Any, scale: Any, softcap: Any
     matrix = _as_parameter("weight", weight)
     if matrix.ndim != 2 or matrix.shape[1] != n_features:
         shape = hidden.given.shape
-        raise ValueError(f"weight has shape {matrix.shape}; allowed: [V, {n_features}], as hidden has shape {shape}")
+        cause = ", so pass weight.T" if matrix.ndim == 2 and len(matrix) == n_features else ""
+        raise ValueError(
+            f"weight has shape {matrix.shape}; allowed: [V, {n_features}], as hidden has shape {shape}{cause}"
+        )
     if not len(matrix):
         raise ValueError(f"weight has shape {matrix.shape}: no classes; allowed: 1 or more")
     offset = None if bias is None else _as_parameter("bias", bias)

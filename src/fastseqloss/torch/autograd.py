@@ -71,6 +71,8 @@ def _differentiable(loss: Loss, arrays: list[Any], scores: Tensors, dual: bool) 
         else:
             constants[name] = as_constant(name, value, copy=True)
     loss.constants = constants
+    if not dual:
+        loss.wanted = tuple([score is not None and score.requires_grad for score in scores])
     return _Loss.apply(_Call(loss, arrays, scores, tuple(large), dual), *scores, *large.values())
 
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .._adapters.cotangents import shared_gradients, shared_tangents
+from .._adapters.cotangents import arrays_for, shared_gradients, shared_tangents
 from .arguments import DTYPES, Tensors, as_numbers, memory
 
 Arrays = list[Any]  # of the scores, None for one that was not given
@@ -39,6 +39,7 @@ class Loss:
     swapped: bool = False  # the scores have the batch axis second
     late: bool = False  # the gradient needs the cotangent of each loss, known in the backward pass
     core_ndim: int | None = None
+    wanted: tuple[bool, ...] | None = None  # whether to compute the gradient by each of the scores; all by default
 
     @property
     def called(self) -> str:
@@ -54,10 +55,20 @@ class Loss:
         """Return the loss of scores."""
         return self.function(arrays[0], **self._keywords(arrays))
 
-    def value_and_gradients(self, arrays: Arrays, out: NDArray[Any] | None = None) -> tuple[Any, Arrays]:
+    def value_and_gradients(self, arrays: Arrays, out: Any = None) -> tuple[Any, Arrays]:
         """Return the loss and its gradients by scores, with the batch axis first; the first one may be put in `out`."""
+        if out is None and "with_respect_to" not in self.options:
+            out = arrays_for(dict(zip(self.names, arrays, strict=True)), self._wanted)
         value, gradients = self.function(arrays[0], **self._keywords(arrays), return_grad=True, grad_out=out)
         return value, list(gradients) if isinstance(gradients, tuple) else [gradients]
+
+    def late_gradients(self, arrays: Arrays, cotangents: NDArray[Any]) -> Sequence[Any]:
+        """Return the gradients of the sum of the losses times `cotangents`, batch first."""
+        return shared_gradients(self.bound(arrays), cotangents.astype(np.float64), self._wanted)
+
+    @property
+    def _wanted(self) -> dict[str, bool] | None:
+        return None if self.wanted is None else dict(zip(self.names, self.wanted, strict=True))
 
     def _keywords(self, arrays: Arrays) -> dict[str, Any]:
         keywords = {**self.constants, **self.options}
@@ -162,8 +173,7 @@ def needs_float64(cotangents: NDArray[Any] | None) -> bool:
 
 def late_gradients(loss: Loss, scores: Tensors, cotangents: NDArray[Any]) -> list[Any]:
     """Return the gradients of the sum of the losses times `cotangents`, one for each."""
-    arrays = shared_gradients(loss.bound(loss.arrays(_converted(loss, scores))), cotangents.astype(np.float64))
-    return as_gradients(loss, arrays)
+    return as_gradients(loss, loss.late_gradients(loss.arrays(_converted(loss, scores)), cotangents))
 
 
 def late_tangents(loss: Loss, scores: Tensors, tangents: Tensors) -> Tensor:

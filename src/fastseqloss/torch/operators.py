@@ -63,6 +63,7 @@ class Form:
             self.swapped,
             self.late,
             self.core_ndim,
+            tuple(map(bool, self.spread(self.wanted))) if any(self.wanted) else None,
         )
 
     def spread(self, scores: Sequence[Any]) -> list[Any]:
