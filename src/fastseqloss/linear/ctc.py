@@ -135,7 +135,7 @@ def linear_ctc_loss(
     logit_lengths, label_lengths : array_like of int [B], optional
         Lengths of each sequence; the full ones by default. An int for one sequence.
     bias : array_like [V], optional
-        Added to the logits; 0 by default. -inf excludes a class.
+        Added to the logits; 0 by default. -inf excludes a class, unless a `softcap` bounds its logits.
     blank : int
         Class of the blank; negative counts from the end.
     infeasible : {"inf", "zero", "raise"}

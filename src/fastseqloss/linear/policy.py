@@ -152,7 +152,7 @@ def linear_policy_loss(
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     bias : array_like [V], optional
-        Added to the logits; 0 by default. -inf excludes a class.
+        Added to the logits; 0 by default. -inf excludes a class, unless a `softcap` bounds its logits.
     mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
         Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
         never read or multiplied, and have gradient 0.
