@@ -39,7 +39,7 @@ class Loss:
     swapped: bool = False  # the scores have the batch axis second
     late: bool = False  # the gradient needs the cotangent of each loss, known in the backward pass
     core_ndim: int | None = None
-    wanted: tuple[bool, ...] | None = None  # whether to compute the gradient by each of the scores; all by default
+    wanted: tuple[bool, ...] | None = None  # True for each of the scores whose gradient is computed; all by default
 
     @property
     def called(self) -> str:
