@@ -10,12 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from .._core.arrays import stored_or_none
 from .._core.engine import StepSum, as_class_targets, as_options, as_step_sum
 from .._core.levels import load
-from .._core.options import as_number
+from .._core.options import as_input_kind, as_number
 from .._core.reduction import reduce_steps
 from .._core.steps import as_class_weight
 from .._core.threads import check_num_threads
 from .._core.types import ClassOptions, Loss, ScalarReduction, StepReduction
-from .._kernels.codes import Input
 from ..steps.registry import LOSSES
 from ..steps.rows import balanced
 from .chunks import even_chunks, run_chunks
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
     from .._kernels.steps import classification as _kernel
 else:
     _kernel = load("steps.classification")
+
+_LOGITS = as_input_kind("logits")
 
 
 class LinearCrossEntropyOptions(ClassOptions, HeadOptions, total=False):
@@ -267,7 +268,7 @@ def row_losses(
     class_weight: NDArray[np.float64] | None = None,
 ) -> RowLosses:
     """Return the cross-entropy of rows; `terms` are label smoothing and the weight of the z-loss."""
-    parameters = (*stored_or_none(None), *terms, Input.LOGITS)
+    parameters = (*stored_or_none(None), *terms, _LOGITS)
     return RowLosses(
         _kernel.softmax_cross_entropy,
         lambda rows: parameters,

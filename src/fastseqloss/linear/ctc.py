@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_weights, check_output
 from .._core.labels import NAMES, Sequences
+from .._core.options import as_input_kind
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
 from .._core.scores import Scores
 from .._core.threads import check_num_threads
 from .._core.types import Infeasible, Loss, LossOptions, ScalarSequenceReduction, SequenceReduction
-from .._kernels.codes import Input
 from ..ctc.arguments import Lattice, as_lattice_of
 from ..ctc.loss import lattice_losses
 from .chunks import Chunk, run_chunks
@@ -215,7 +215,14 @@ def linear_ctc_loss(
     normalizer = check_reduction(reduction, SEQUENCE_REDUCTIONS, normalizer)
     head = as_sequence_head(hidden, weight, bias, scale, softcap, chunk)
     lattice = as_lattice_of(
-        _unread_scores(head), labels, logit_lengths, label_lengths, blank, Input.LOGITS, infeasible, names=_NAMES
+        _unread_scores(head),
+        labels,
+        logit_lengths,
+        label_lengths,
+        blank,
+        as_input_kind("logits"),
+        infeasible,
+        names=_NAMES,
     )
     sequences = lattice.sequences
     of_sequences = as_weights("sample_weight", sample_weight, sequences.batch)
