@@ -102,9 +102,9 @@ class HostLoss:
         return dict(self.options)
 
     def _bound(self, **arguments: Any) -> partial[Any]:
-        """Return the function with these arguments, and the options for all others."""
+        """Return the function with these arguments, in their order, and the options for all others."""
         module, name = self._place
-        return partial(getattr(sys.modules[module], name), **{**self._named_options, **arguments})
+        return partial(getattr(sys.modules[module], name), **{**arguments, **self._named_options, **arguments})
 
     def _compute(self, **arguments: Any) -> Any:
         """Return what the function returns for these arguments, and the options for all others."""
