@@ -32,6 +32,7 @@ def shared_gradients(compute: partial[Any], cotangent: NDArray[np.float64]) -> G
         weight = cotangent * np.asarray(given, np.float64).reshape(-1, *(1,) * (cotangent.ndim - 1))
     finite = np.isfinite(weight)
     usable = np.where(finite, weight, 0.0)
+    totals: Gradients
     if "slopes" in inspect.signature(compute.func).parameters:
         totals: tuple[NDArray[Any] | None, ...] = compute(slopes=usable)[1]
     else:
