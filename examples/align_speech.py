@@ -160,7 +160,7 @@ def main(arguments: list[str] | None = None) -> float:
         label_prior=prior,
         prior_scale=options.prior_scale,
     )
-    spans = alignment.spans()[0]
+    spans = alignment.spans()
     unit = recording.frame_seconds
     tokens = [Interval(s.start * unit, s.end * unit, recording.names[s.label]) for s in spans]
     phones = [token for token in tokens if token.text != WORD_BOUNDARY]

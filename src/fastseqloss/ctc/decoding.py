@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._core.arrays import as_lengths
+from .._core.arrays import as_lengths, filled
 from .._core.levels import load
+from .._core.messages import outline
 from .._core.options import as_index, as_input_kind
 from .._core.scores import as_scores
+from .._core.spans import list_spans
 from .._core.threads import threads_for
 from .._core.types import Input
 from .alignment import Floats, Integers
@@ -33,11 +35,53 @@ class GreedyDecoding(NamedTuple):
         Number of labels.
     log_prob : ndarray of float64 [B], or float for one sequence
         Log-probability of the path, in nats.
+    frames, end_frames : ndarray of int64 [B, S']
+        Frames of each label: the first one, and the one after the last; -1 in the padding.
+    label_log_probs : ndarray of float64 [B, S']
+        Sum of the log-probabilities of each label at its frames, in nats; 0 in the padding.
     """
 
     labels: Integers
     label_lengths: int | Integers
     log_prob: float | Floats
+    frames: Integers
+    end_frames: Integers
+    label_log_probs: Floats
+
+    def __repr__(self) -> str:
+        return outline(self)
+
+    @property
+    def confidences(self) -> Floats:
+        """Confidence of each label [B, S'], 0 to 1: the geometric mean of its probabilities at its frames."""
+        counts = np.maximum(self.end_frames - self.frames, 1)
+        with np.errstate(under="ignore"):
+            means: Floats = np.exp(self.label_log_probs / counts)
+        return np.where(self.frames >= 0, means, 0.0)
+
+    def spans(self) -> list[Any]:
+        """Return the frames of each label.
+
+        Returns
+        -------
+        list of TokenSpan, or list of list of TokenSpan
+            A span for each label, in order: one list for a single sequence, a list for each
+            sequence of a batch.
+
+        Examples
+        --------
+        >>> import fastseqloss as fsl
+        >>> probs = [[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.9, 0.1]]
+        >>> [span] = fsl.ctc_greedy_decode(probs, input="probs").spans()
+        >>> span.label, span.start, span.end, round(span.mean_log_prob, 4)
+        (1, 1, 3, -0.2899)
+        """
+        columns = (self.labels, self.frames, self.end_frames, self.label_log_probs)
+        if self.labels.ndim == 1:
+            return list_spans(*columns)
+        counts = np.asarray(self.label_lengths).tolist()
+        rows = zip(*columns, counts, strict=True)
+        return [list_spans(*(column[:n] for column in row)) for *row, n in rows]
 
 
 def ctc_greedy_decode(
@@ -65,7 +109,9 @@ def ctc_greedy_decode(
     -------
     GreedyDecoding
         ``labels`` [B, S'] with -1 in the padding, ``label_lengths`` [B], and the log-probability of
-        each path, ``log_prob`` [B], in nats. For a single sequence [S'], an int and a float.
+        each path, ``log_prob`` [B], in nats; ``frames`` and ``end_frames`` [B, S'] of the labels,
+        and ``label_log_probs`` [B, S']. ``confidences`` [B, S'] is computed from these, and
+        ``spans()`` lists them. For a single sequence [S'], an int and a float.
 
     Raises
     ------
@@ -92,6 +138,8 @@ def ctc_greedy_decode(
     >>> decoded = fsl.ctc_greedy_decode(0.7 * np.eye(3)[path] + 0.1, input="probs")
     >>> decoded.labels, decoded.label_lengths
     (array([1, 1, 2]), 3)
+    >>> decoded.frames, decoded.confidences.round(2)
+    (array([0, 3, 4]), array([0.8, 0.8, 0.8]))
     >>> round(decoded.log_prob / 6, 4)  # log(0.8)
     -0.2231
     """
@@ -102,25 +150,29 @@ def ctc_greedy_decode(
     frames = as_lengths("logit_lengths", logit_lengths, batch, n_frames, scores.single)
     work = float(frames.sum()) * (n_classes * 0.5 + 50.0) if batch > 1 else 0.0
     threads = threads_for(num_threads, work, batch)
-    labels = np.full((batch, n_frames), -1, np.int64)
+    found, label_log_probs = filled((3, batch, n_frames), -1, np.int64), np.zeros((batch, n_frames))
     counts, log_prob = np.zeros(batch, np.int64), np.zeros(batch)
-    if labels.size:
+    if label_log_probs.size:
         _kernel.ctc_greedy_decode[scores.type_name](
             scores.values,
             logit_lengths=frames,
             input_kind=kind,
             blank=blank,
-            labels=labels,
+            found=found,
+            label_log_probs=label_log_probs,
             label_lengths=counts,
             log_prob=log_prob,
             num_threads=threads,
         )
     longest = int(counts.max(initial=0))
-    labels[np.arange(n_frames) >= counts[:, None]] = -1
-    labels = np.ascontiguousarray(labels[:, :longest])
+    padding = np.arange(longest) >= counts[:, None]
+    columns = [x[:, :longest].copy() for x in (*found, label_log_probs)]
+    for column, value in zip(columns, (-1, -1, -1, 0), strict=True):
+        column[padding] = value
+    labels, starts, ends, label_log_probs = columns
     if scores.single:
-        return GreedyDecoding(labels[0], int(counts[0]), float(log_prob[0]))
-    return GreedyDecoding(labels, counts, log_prob)
+        return GreedyDecoding(labels[0], int(counts[0]), float(log_prob[0]), starts[0], ends[0], label_log_probs[0])
+    return GreedyDecoding(labels, counts, log_prob, starts, ends, label_log_probs)
 
 
 def ctc_collapse(alignment: ArrayLike, blank: int = 0) -> Integers:
