@@ -254,6 +254,17 @@ def _ctc_collapse(random) -> Call:
     return Call("ctc_collapse", {"alignment": alignment, "blank": random.randint(0, 4)})
 
 
+def _merge_tokens(random) -> Call:
+    rng, shape = numbers(random), (random.randint(0, 3), random.randint(0, 9))
+    path, scores = rng.integers(0, 4, shape), rng.normal(size=shape).astype(random.choice(FLOATS))
+    lengths = rng.integers(0, shape[1], shape[0], endpoint=True)
+    arguments: dict[str, Any] = {"path": path, "frame_log_probs": scores}
+    if shape[0] == 1 and random.random() < 0.5:
+        arguments, lengths = {"path": path[0], "frame_log_probs": scores[0]}, int(lengths[0])
+    _maybe(random, arguments, "logit_lengths", lambda: lengths, 0.5)
+    return Call("merge_tokens", arguments | {"blank": random.randint(0, 4)})
+
+
 def _ctc_alignment_log_prob(random) -> Call:
     rng, count, frames, width = numbers(random), random.randint(0, 3), random.randint(0, 5), random.randint(1, 5)
     shape = random.choice(((width,), (frames, width), (count, frames, width)))
@@ -598,6 +609,7 @@ STRATEGIES: dict[str, Callable[[Any], Call]] = {
     "rnnt_prune_ranges": _prune_ranges,
     "rnnt_greedy_decode": _rnnt_greedy,
     "ctc_collapse": _ctc_collapse,
+    "merge_tokens": _merge_tokens,
     "ctc_alignment_log_prob": _ctc_alignment_log_prob,
     **{
         name: partial(_crf, name)

@@ -126,7 +126,7 @@ def _judge_result(call: Call, result: Any, clean: dict[str, Any]) -> None:
 
 def leaves(result: Any) -> list[Any]:
     """The numbers that a result is made of."""
-    if isinstance(result, tuple):
+    if isinstance(result, (tuple, list)):
         return [leaf for part in result for leaf in leaves(part)]
     return [] if result is None else [result]
 

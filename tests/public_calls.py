@@ -74,6 +74,7 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
         "discounted_returns": (y, lengths, {"discount": 0.9}),
         "expected_risk_loss": (log_p[:, 0], np.abs(y[:, :classes]), gradient),
         "generalized_advantages": (y, shares, lengths, {"discount": 0.9, "decay": 0.9}),
+        "merge_tokens": (classes_of[0], taken[0]),
         "policy_gradient_loss": (x, classes_of, y, lengths, {**gradient, "entropy_coef": 0.1}),
         "rnnt_align": (nodes, labels[:, :columns], lengths),
         "rnnt_greedy_decode": (x, _predict, _join, lengths),

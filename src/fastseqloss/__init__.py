@@ -26,6 +26,7 @@ from .ctc import (
     ctc_greedy_decode,
     ctc_loss,
     ctc_posteriors,
+    merge_tokens,
 )
 from .rewards import (
     clipped_policy_loss,
@@ -91,6 +92,7 @@ __all__ = [
     "hinge_loss",
     "huber_loss",
     "mae_loss",
+    "merge_tokens",
     "mse_loss",
     "multiclass_hinge_loss",
     "nll_loss",
