@@ -22,11 +22,11 @@ FAMILIES = ["crf", "ctc", "jax", "plot.py", "recurrent", "rewards", "soft_dtw", 
 
 # Parameters of one name and several meanings, by family: functions whose description differs from that of the others.
 OTHER_MEANINGS = {
-    ("ctc", "blank"): {"ctc_collapse"},
+    ("ctc", "blank"): {"ctc_collapse", "merge_tokens"},
     ("ctc", "infeasible"): {"ctc_align", "ctc_posteriors"},
     ("ctc", "label_lengths"): {"ctc_feasible"},
     ("ctc", "labels"): {"ctc_feasible"},
-    ("ctc", "logit_lengths"): {"ctc_feasible"},
+    ("ctc", "logit_lengths"): {"ctc_feasible", "merge_tokens"},
     ("plot.py", "posteriors"): {"plot_alignment_path"},
     ("recurrent", "input_size"): {"Linear"},
     ("recurrent", "rng"): {"Embedding", "Linear"},
