@@ -28,7 +28,12 @@ OPTIONS = {
     "sharpness", "star", "star_log_prob", "prior_scale", "pairwise", "frame_seconds", "frames", "smooth", "kind",
     "blank_model", "topology", "fastemit", "sigma", "width", "max_symbols",
     "unit", "gamma", "band", "divergence", "ax", "loss_fn", "rng", "file", "terms", "spans", "names",
+    "separator", "vocabulary",
 }  # fmt: skip
+VOCABULARIES = (
+    fsl.Vocabulary("-ab|", separator="|"), fsl.Vocabulary(["", "▁a", "▁", "b"], mark="▁"),
+    fsl.Vocabulary(["", "a", "##a", "b"], mark="##"), fsl.Vocabulary(["", "a@@", "a", "b"], mark="@@"),
+)  # fmt: skip
 OPTIONS |= {row.parameter.name for row in LOSSES.values() if row.parameter and not row.parameter.per_feature}
 FREE = {
     "ax",
@@ -393,6 +398,23 @@ def _paired_outputs(random, call: Call) -> Call:
     return call
 
 
+def _words(random) -> Call:
+    rng, labels = numbers(random), [random.randint(1, 3) for _ in range(random.randint(0, 6))]
+    spans = [fsl.TokenSpan(label, 2 * i, 2 * i + random.randint(1, 2), -rng.random()) for i, label in enumerate(labels)]
+    arguments: dict[str, Any] = {"spans": random.choice((list, tuple))(spans)}
+    rule = random.choice(("separator", "word_lengths", "vocabulary"))
+    if rule == "vocabulary" or random.random() < 0.3:
+        arguments["vocabulary"] = random.choice(VOCABULARIES)
+    if rule == "separator":
+        arguments["separator"] = random.randint(0, 4)
+    elif rule == "word_lengths":
+        cuts = sorted(random.sample(range(1, len(labels)), random.randint(0, len(labels) - 1))) if labels else []
+        arguments["word_lengths"] = np.diff([0, *cuts, len(labels)]) if labels else np.zeros(0, np.int64)
+    _maybe(random, arguments, "confidences", lambda: rng.random(len(labels)).astype(random.choice(FLOATS)))
+    _maybe(random, arguments, "frame_seconds", lambda: random.choice((0.02, 1)))
+    return Call("words_from_spans", arguments)
+
+
 def _prune_ranges(random) -> Call:
     rng, shape = numbers(random), (random.randint(0, 3), random.randint(0, 6), random.randint(1, 5))
     lengths = rng.integers(0, shape[1], shape[0], endpoint=True)
@@ -607,6 +629,7 @@ STRATEGIES: dict[str, Callable[[Any], Call]] = {
     **{name: partial(_simple, name) for name in ("rnnt_simple_loss", "rnnt_simple_posteriors")},
     "tdt_loss": _tdt,
     "rnnt_prune_ranges": _prune_ranges,
+    "words_from_spans": _words,
     "rnnt_greedy_decode": _rnnt_greedy,
     "ctc_collapse": _ctc_collapse,
     "merge_tokens": _merge_tokens,

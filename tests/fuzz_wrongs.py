@@ -147,7 +147,8 @@ def strange_terms(random) -> Any:
 
 
 def strange_spans(random, call: Call) -> Any:
-    spans = [span for span in call.arguments["spans"] if span] if isinstance(call.arguments["spans"], list) else []
+    given = call.arguments["spans"]
+    spans = [span for span in given if isinstance(span, tuple)] if isinstance(given, list) else []
     numbers = random.choice((0, -1, 2**70)), random.choice((1, 2**60, 2**70))
     fields = numbers[0], 0, numbers[1], random.choice((0, 0.5, -1, np.nan, np.inf, -np.inf))
     return random.choice((

@@ -39,6 +39,7 @@ from .soft_dtw import SoftDTWGradient, soft_dtw_cost, soft_dtw_loss, soft_dtw_po
 from .steps.classification import binary_cross_entropy, nll_loss, softmax_cross_entropy
 from .steps.margin import hinge_loss, multiclass_hinge_loss
 from .steps.regression import huber_loss, mae_loss, mse_loss, quantile_loss
+from .text import Vocabulary, Words, WordSpan, words_from_spans
 from .transducer import (
     RNNTAlignment,
     RNNTDecoding,
@@ -71,6 +72,9 @@ __all__ = [
     "SoftDTWGradient",
     "TDTGradient",
     "TokenSpan",
+    "Vocabulary",
+    "WordSpan",
+    "Words",
     "binary_cross_entropy",
     "check_grad",
     "clipped_policy_loss",
@@ -116,4 +120,5 @@ __all__ = [
     "structured_hinge_loss",
     "tdt_loss",
     "weighted_sum",
+    "words_from_spans",
 ]

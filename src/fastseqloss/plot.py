@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._core.arrays import as_doubles, as_real, is_bfloat16, read_integers
-from ._core.options import as_integer, as_number, choice
-from ._core.spans import TokenSpan, check_spans
+from ._core.options import as_integer, choice
+from ._core.spans import TokenSpan, as_frame_seconds, check_spans
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +27,6 @@ _GREY = "#8d99ae"
 _WAVE = "#a9b4c4"
 _PALETTE = ("#d1495b", "#00798c", "#c98a1b", "#30638e", "#6a4c93", "#2a7f4f")
 
-_LONGEST = 1e9  # seconds of a frame; larger limits overflow in matplotlib
 _LARGEST = 1e100  # number that can be drawn
 
 
@@ -51,12 +50,7 @@ def _numbers(name: str, value: ArrayLike) -> NDArray[np.float64]:
 
 def _unit(frame_seconds: float | None) -> float:
     """Return the width of a frame on the horizontal axis."""
-    if frame_seconds is None:
-        return 1.0
-    seconds = as_number("frame_seconds", frame_seconds, 0.0, np.inf, open_ends=True)
-    if seconds > _LONGEST:
-        raise ValueError(f"frame_seconds is {frame_seconds}; allowed: finite, above 0, {_LONGEST:g} or less")
-    return seconds
+    return 1.0 if frame_seconds is None else as_frame_seconds(frame_seconds)
 
 
 def _time_axis(ax: Axes, width: float, in_seconds: bool) -> None:

@@ -18,7 +18,7 @@ SOURCES = Path(fastseqloss.__file__).parent
 # Folders whose prose is checked: the whole package.
 CHECKED = ["."]
 
-FAMILIES = ["crf", "ctc", "jax", "plot.py", "recurrent", "rewards", "soft_dtw", "torch"]
+FAMILIES = ["crf", "ctc", "jax", "plot.py", "recurrent", "rewards", "soft_dtw", "text", "torch"]
 
 # Parameters of one name and several meanings, by family: functions whose description differs from that of the others.
 OTHER_MEANINGS = {
@@ -38,6 +38,7 @@ OTHER_MEANINGS = {
     ("soft_dtw", "grad_out"): {"soft_dtw_cost"},
     ("soft_dtw", "lengths_x"): {"soft_dtw_cost"},
     ("soft_dtw", "lengths_y"): {"soft_dtw_cost"},
+    ("text", "separator"): {"words_from_spans"},
     **{("torch", name): {"forced_align"} for name in ("log_probs", "targets", "input_lengths", "target_lengths")},
     ("torch", "blank"): {"forced_align", "merge_tokens"},
     ("torch", "reduction"): {"cross_entropy", "forward"},

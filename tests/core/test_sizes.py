@@ -225,6 +225,10 @@ FAIL = {
         "M (F(1, 1, 2**21), N(1, 1), F(2**21, 2**21))",
         "V (F(1, 1, 3), N(1, 1), F(3, 3), cost=F(2**21, 2**21))",
     ],
+    "words_from_spans": [
+        "M ([fsl.TokenSpan(1, 0, 1, -0.1)], word_lengths=N(2**62))",
+        "M ([fsl.TokenSpan(1, 0, 1, -0.1)], separator=0, confidences=F(2**60))",
+    ],
     "weighted_sum": ["M ([(1.0, lambda x, **options: fsl.mse_loss(x, x, [3], **options))])(F(1, 2**58))"],
 }
 FAIL = {row.function: ["M (F(1, 2**61 - 1), F(1, 2**61 - 1))"] for row in LOSSES.values() if not row.of_classes} | FAIL

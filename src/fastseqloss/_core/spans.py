@@ -77,6 +77,7 @@ class TokenSpan(_Span):
 
 
 _new = tuple.__new__
+_LONGEST = 1e9  # seconds of a frame; larger limits overflow in matplotlib
 
 
 def list_spans(
@@ -98,6 +99,14 @@ def list_runs(tokens: NDArray[Any], path: NDArray[Any], log_probs: NDArray[np.fl
     said = tokens[starts] != silent
     starts = starts[said]
     return list_spans(path[starts], starts, ends[said], totals[said])
+
+
+def as_frame_seconds(value: Any) -> float:
+    """Return the length of a frame."""
+    seconds = as_number("frame_seconds", value, 0.0, np.inf, open_ends=True)
+    if seconds > _LONGEST:
+        raise ValueError(f"frame_seconds is {value}; allowed: finite, above 0, {_LONGEST:g} or less")
+    return seconds
 
 
 def check_spans(spans: Any) -> None:
