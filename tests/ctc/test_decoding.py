@@ -77,7 +77,9 @@ def test_nan_stays_in_its_sequence(level, kind, value):
     found = fsl.ctc_greedy_decode(scores, input=kind)
     assert np.isnan(found.log_prob[1])
     assert found.label_lengths[1] == 0
-    assert np.all(found.labels[1] == -1)
+    assert found.spans()[1] == []
+    for column, padding in zip((found.labels, *found[3:], found.confidences), (-1, -1, -1, 0, 0), strict=True):
+        assert np.all(column[1] == padding)
     for b in (0, 2):
         n = found.label_lengths[b]
         assert found.log_prob[b] == expected.log_prob[b]

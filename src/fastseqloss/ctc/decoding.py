@@ -165,11 +165,8 @@ def ctc_greedy_decode(
             num_threads=threads,
         )
     longest = int(counts.max(initial=0))
-    padding = np.arange(longest) >= counts[:, None]
-    columns = [x[:, :longest].copy() for x in (*found, label_log_probs)]
-    for column, value in zip(columns, (-1, -1, -1, 0), strict=True):
-        column[padding] = value
-    labels, starts, ends, label_log_probs = columns
+    labels, starts, ends = found[:, :, :longest].copy()
+    label_log_probs = label_log_probs[:, :longest].copy()
     if scores.single:
         return GreedyDecoding(labels[0], int(counts[0]), float(log_prob[0]), starts[0], ends[0], label_log_probs[0])
     return GreedyDecoding(labels, counts, log_prob, starts, ends, label_log_probs)

@@ -66,7 +66,12 @@ cdef double decode_sequence(const floating *x, Py_ssize_t frames, Py_ssize_t n_c
             add_exactly(&of_label, &rest_of_label, value)
             found.ends[n], found.log_probs[n] = t + 1, of_label + rest_of_label
         before = best
-    count[0] = 0 if isnan(total) else n + 1
+    if isnan(total):
+        for t in range(n + 1):
+            found.labels[t] = found.starts[t] = found.ends[t] = -1
+            found.log_probs[t] = 0
+        n = -1
+    count[0] = n + 1
     return total + rest
 
 
@@ -108,7 +113,8 @@ def ctc_greedy_decode(const floating[:, :, :] logits, const int64_t[::1] logit_l
                       int64_t[::1] label_lengths, double[::1] log_prob, int num_threads):
     """Greedy decoding of a checked batch with one or more frames.
 
-    `found` [3, B, T] receives labels, first frames, and frames after the last, up to label_lengths [B].
+    `found` [3, B, T], filled with -1, receives labels, first frames, and frames after the last, up to
+    label_lengths [B]; `label_log_probs` [B, T] is filled with 0.
     """
     cdef Decoding batch
     cdef Status status
