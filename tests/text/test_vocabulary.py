@@ -163,6 +163,40 @@ def test_incomplete_bytes():
     assert vocabulary.decode([1, 2, 3]) == "a\ufffd日"
 
 
+PIECE = st.one_of(st.sampled_from(["▁", "Ġ", "##", "@@", "</w>", "a", "b", "ab"]), st.text("▁Ġ#@</w>ab é"))
+
+
+def tried(function, *arguments, **options):
+    """The result, or the message of ValueError."""
+    try:
+        return function(*arguments, **options)
+    except ValueError as error:
+        return str(error)
+
+
+@given(
+    st.lists(PIECE, max_size=9),
+    st.sampled_from([None, "|", "▁", "Ġ", "##", "@@", "</w>"]),
+    st.text("▁Ġ#@</w>ab é|\0"),
+    st.data(),
+)
+def test_any_tokens(tokens, mark, text, data):
+    """A text is spelt, or an error names a place in it; the words of labels are those of their text."""
+    words = {"separator": "|"} if mark == "|" else {"mark": mark}
+    vocabulary = fsl.Vocabulary(["<pad>", *tokens, "|"], **words)
+    for ambiguous in ("raise", "longest"):
+        found = tried(vocabulary.encode, text, ambiguous=ambiguous)
+        if isinstance(found, str):
+            place = int(found.partition("[")[2].partition("]")[0])
+            assert f"text[{place}] is {text[place]!r}" in found
+        else:
+            assert vocabulary.decode(found) == (text if mark is None else " ".join(text.split()))
+    labels = data.draw(st.lists(st.integers(1, len(vocabulary) - 1), max_size=9))
+    spans = [fsl.TokenSpan(label, t, t + 1, -0.5) for t, label in enumerate(labels)]
+    if mark is not None:
+        assert " ".join(word.text for word in fsl.words_from_spans(spans, vocabulary)) == vocabulary.decode(labels)
+
+
 # ---- special tokens, forms of labels ----------------------------------------------------------
 
 
