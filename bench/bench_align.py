@@ -1,4 +1,4 @@
-"""asv benchmarks of CTC alignment, posteriors and decoding, on the extracts of real emissions."""
+"""asv benchmarks of CTC alignment, posteriors, decoding and words, on the extracts of real emissions."""
 
 import fastseqloss as fsl
 from bench import sides_align
@@ -19,6 +19,11 @@ class Align:
 
     def time_spans(self, name, kind):
         sides_align.our_align(self.batch, kind, num_threads=1).spans()
+
+    def time_words(self, name, kind):
+        decoded = fsl.ctc_greedy_decode(self.batch.logits, self.batch.lengths, **self.options)
+        for spans in decoded.spans():
+            fsl.words_from_spans(spans, word_lengths=[1] * len(spans), frame_seconds=0.02)
 
     def time_posteriors(self, name, kind):
         batch = self.batch

@@ -30,7 +30,12 @@ OPTIONS = {
     "blank_model", "topology", "fastemit", "sigma", "width", "max_symbols",
     "scale", "softcap", "chunk",
     "unit", "gamma", "band", "divergence", "ax", "loss_fn", "rng", "file", "terms", "spans", "names",
+    "separator", "vocabulary",
 }  # fmt: skip
+VOCABULARIES = (
+    fsl.Vocabulary("-ab|", separator="|"), fsl.Vocabulary(["", "▁a", "▁", "b"], mark="▁"),
+    fsl.Vocabulary(["", "a", "##a", "b"], mark="##"), fsl.Vocabulary(["", "a@@", "a", "b"], mark="@@"),
+)  # fmt: skip
 OPTIONS |= {row.parameter.name for row in LOSSES.values() if row.parameter and not row.parameter.per_feature}
 FREE = {
     "ax",
@@ -275,6 +280,17 @@ def _ctc_collapse(random) -> Call:
     return Call("ctc_collapse", {"alignment": alignment, "blank": random.randint(0, 4)})
 
 
+def _merge_tokens(random) -> Call:
+    rng, shape = numbers(random), (random.randint(0, 3), random.randint(0, 9))
+    path, scores = rng.integers(0, 4, shape), rng.normal(size=shape).astype(random.choice(FLOATS))
+    lengths = rng.integers(0, shape[1], shape[0], endpoint=True)
+    arguments: dict[str, Any] = {"path": path, "frame_log_probs": scores}
+    if shape[0] == 1 and random.random() < 0.5:
+        arguments, lengths = {"path": path[0], "frame_log_probs": scores[0]}, int(lengths[0])
+    _maybe(random, arguments, "logit_lengths", lambda: lengths, 0.5)
+    return Call("merge_tokens", arguments | {"blank": random.randint(0, 4)})
+
+
 def _ctc_alignment_log_prob(random) -> Call:
     rng, count, frames, width = numbers(random), random.randint(0, 3), random.randint(0, 5), random.randint(1, 5)
     shape = random.choice(((width,), (frames, width), (count, frames, width)))
@@ -401,6 +417,23 @@ def _paired_outputs(random, call: Call) -> Call:
     if "grad_out" in call.arguments:
         call.arguments["grad_out"] = _grad_out_tuple(random, call.arguments, kind, [*call.arguments][:2])
     return call
+
+
+def _words(random) -> Call:
+    rng, labels = numbers(random), [random.randint(1, 3) for _ in range(random.randint(0, 6))]
+    spans = [fsl.TokenSpan(label, 2 * i, 2 * i + random.randint(1, 2), -rng.random()) for i, label in enumerate(labels)]
+    arguments: dict[str, Any] = {"spans": random.choice((list, tuple))(spans)}
+    rule = random.choice(("separator", "word_lengths", "vocabulary"))
+    if rule == "vocabulary" or random.random() < 0.3:
+        arguments["vocabulary"] = random.choice(VOCABULARIES)
+    if rule == "separator":
+        arguments["separator"] = random.randint(0, 4)
+    elif rule == "word_lengths":
+        cuts = sorted(random.sample(range(1, len(labels)), random.randint(0, len(labels) - 1))) if labels else []
+        arguments["word_lengths"] = np.diff([0, *cuts, len(labels)]) if labels else np.zeros(0, np.int64)
+    _maybe(random, arguments, "confidences", lambda: rng.random(len(labels)).astype(random.choice(FLOATS)))
+    _maybe(random, arguments, "frame_seconds", lambda: random.choice((0.02, 1)))
+    return Call("words_from_spans", arguments)
 
 
 def _prune_ranges(random) -> Call:
@@ -669,8 +702,10 @@ STRATEGIES: dict[str, Callable[[Any], Call]] = {
     **{name: partial(_simple, name) for name in ("rnnt_simple_loss", "rnnt_simple_posteriors")},
     "tdt_loss": _tdt,
     "rnnt_prune_ranges": _prune_ranges,
+    "words_from_spans": _words,
     "rnnt_greedy_decode": _rnnt_greedy,
     "ctc_collapse": _ctc_collapse,
+    "merge_tokens": _merge_tokens,
     "ctc_alignment_log_prob": _ctc_alignment_log_prob,
     **{
         name: partial(_crf, name)

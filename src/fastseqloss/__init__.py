@@ -26,6 +26,7 @@ from .ctc import (
     ctc_greedy_decode,
     ctc_loss,
     ctc_posteriors,
+    merge_tokens,
 )
 from .linear import (
     LinearGradient,
@@ -46,6 +47,7 @@ from .steps.classification import binary_cross_entropy, nll_loss, softmax_cross_
 from .steps.log_prob import sequence_log_prob
 from .steps.margin import hinge_loss, multiclass_hinge_loss
 from .steps.regression import huber_loss, mae_loss, mse_loss, quantile_loss
+from .text import Vocabulary, Words, WordSpan, words_from_spans
 from .transducer import (
     RNNTAlignment,
     RNNTDecoding,
@@ -79,6 +81,9 @@ __all__ = [
     "SoftDTWGradient",
     "TDTGradient",
     "TokenSpan",
+    "Vocabulary",
+    "WordSpan",
+    "Words",
     "binary_cross_entropy",
     "check_grad",
     "clipped_policy_loss",
@@ -104,6 +109,7 @@ __all__ = [
     "linear_policy_loss",
     "linear_sequence_log_prob",
     "mae_loss",
+    "merge_tokens",
     "mse_loss",
     "multiclass_hinge_loss",
     "nll_loss",
@@ -128,4 +134,5 @@ __all__ = [
     "structured_hinge_loss",
     "tdt_loss",
     "weighted_sum",
+    "words_from_spans",
 ]

@@ -2,7 +2,7 @@
 
 from .._core.spans import TokenSpan
 from .alignment import CTCAlignment, ctc_align, ctc_alignment_log_prob
-from .decoding import GreedyDecoding, ctc_collapse, ctc_greedy_decode
+from .decoding import GreedyDecoding, ctc_collapse, ctc_greedy_decode, merge_tokens
 from .loss import ctc_feasible, ctc_loss, ctc_posteriors
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "ctc_greedy_decode",
     "ctc_loss",
     "ctc_posteriors",
+    "merge_tokens",
 ]
