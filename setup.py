@@ -35,7 +35,7 @@ KERNELS = [
     "rewards.returns",
     "soft_dtw.loss",
 ]
-BASELINE = ["arguments", "codes", "cpu", "parallel.threads", "xla.handler"]
+BASELINE = ["arguments", "codes", "cpu", "ctc.beam", "parallel.threads", "xla.handler"]
 PACKAGE = "fastseqloss._kernels"
 FOLDER = Path("src") / PACKAGE.replace(".", "/")
 DEBUG = os.environ.get("FASTSEQLOSS_DEBUG", "0") not in ("", "0")

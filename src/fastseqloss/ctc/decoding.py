@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 
 from .._core.arrays import as_lengths
 from .._core.levels import load
-from .._core.options import as_index, as_input_kind
-from .._core.scores import as_scores
+from .._core.options import InputKind, as_index, as_input_kind
+from .._core.scores import Scores, as_scores
 from .._core.threads import threads_for
 from .._core.types import Input
 from .alignment import Floats, Integers
@@ -102,6 +102,20 @@ def ctc_greedy_decode(
     frames = as_lengths("logit_lengths", logit_lengths, batch, n_frames, scores.single)
     work = float(frames.sum()) * (n_classes * 0.5 + 50.0) if batch > 1 else 0.0
     threads = threads_for(num_threads, work, batch)
+    labels, counts, log_prob = best_paths(scores, frames, kind, blank, threads)
+    longest = int(counts.max(initial=0))
+    labels[np.arange(n_frames) >= counts[:, None]] = -1
+    labels = np.ascontiguousarray(labels[:, :longest])
+    if scores.single:
+        return GreedyDecoding(labels[0], int(counts[0]), float(log_prob[0]))
+    return GreedyDecoding(labels, counts, log_prob)
+
+
+def best_paths(
+    scores: Scores, frames: Integers, kind: InputKind, blank: int, threads: int
+) -> tuple[Integers, Integers, Floats]:
+    """Return the labels [B, T] and [B] of the best path of each sequence, and its log-probability [B]."""
+    batch, n_frames, _ = scores.values.shape
     labels = np.full((batch, n_frames), -1, np.int64)
     counts, log_prob = np.zeros(batch, np.int64), np.zeros(batch)
     if labels.size:
@@ -115,12 +129,7 @@ def ctc_greedy_decode(
             log_prob=log_prob,
             num_threads=threads,
         )
-    longest = int(counts.max(initial=0))
-    labels[np.arange(n_frames) >= counts[:, None]] = -1
-    labels = np.ascontiguousarray(labels[:, :longest])
-    if scores.single:
-        return GreedyDecoding(labels[0], int(counts[0]), float(log_prob[0]))
-    return GreedyDecoding(labels, counts, log_prob)
+    return labels, counts, log_prob
 
 
 def ctc_collapse(alignment: ArrayLike, blank: int = 0) -> Integers:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._core.arrays import Integers, as_array, as_lengths, as_weights, check_output, filled, read_integers
+from .._core.arrays import TYPE_NAMES, Integers, as_array, as_lengths, as_weights, check_output, filled, read_integers
 from .._core.gradient import as_gradient
 from .._core.labels import NAMES, Alphabet, Names, check_labels, read_labels
 from .._core.levels import load
+from .._core.options import InputKind
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
 from .._core.types import (
     CTCOptions,
@@ -273,6 +274,32 @@ def named_ctc_loss(
     if gradient.values is None:
         return reduced
     return reduced, gradient.finish()
+
+
+def sequence_losses(
+    scores: NDArray[Any], labels: NDArray[np.int64], lengths: NDArray[np.int64], kind: InputKind, threads: int
+) -> NDArray[np.float64]:
+    """Return the losses of several label sequences, concatenated, for the same scores [T, V], whose blank is class 0."""
+    count, n_frames = len(lengths), len(scores)
+    starts = np.cumsum(lengths) - lengths
+    repeats = np.zeros(len(labels) + 1, np.int64)
+    np.cumsum(labels[1:] == labels[:-1], out=repeats[2:])
+    needed = lengths + repeats[starts + lengths] - repeats[np.minimum(starts + 1, starts + lengths)]
+    table = np.concatenate((filled(count, n_frames, np.int64), starts, lengths, needed, labels))
+    losses = np.empty(count)
+    _kernel.ctc_loss[TYPE_NAMES[scores.dtype]](
+        np.broadcast_to(scores, (count, *scores.shape)),
+        table,
+        filled(count, 1.0),
+        None,
+        kind,
+        0,
+        losses,
+        None,
+        False,
+        min(threads, count),
+    )
+    return losses
 
 
 def ctc_posteriors(

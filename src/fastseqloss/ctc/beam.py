@@ -1,0 +1,397 @@
+"""Beam search of CTC scores: the most probable label sequences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .._core.arrays import as_doubles, as_lengths, as_real, check_output, filled
+from .._core.options import InputKind, as_index, as_input_kind, as_integer, as_number, flag
+from .._core.scores import Scores, as_scores
+from .._core.threads import schedule
+from .._core.types import Input
+from .alignment import Floats, Integers, ctc_align
+from .decoding import best_paths
+from .loss import ctc_posteriors, sequence_losses
+
+if TYPE_CHECKING:
+    from .._kernels.ctc import beam as _kernel
+else:
+    from .._kernels.ctc import beam as _kernel
+
+_WIDEST = 2**20  # prefixes of a beam
+_LARGEST_FACTOR = 200.0  # logarithm of a language score by which masses may be multiplied at a frame
+
+
+class CTCBeams(NamedTuple):
+    """Result of `ctc_beam_search`, best label sequences first; without B for a single sequence.
+
+    Attributes
+    ----------
+    labels : ndarray of int64 [B, N, S]
+        Labels of the N = `n_best` best sequences, -1 in the padding.
+    label_lengths : ndarray of int64 [B, N]
+        Number of labels; 0 where fewer than N were found.
+    log_prob : ndarray of float64 [B, N]
+        Log-probability of the labels by CTC alone, in nats; -inf where fewer than N were found.
+    total : ndarray of float64 [B, N]
+        `log_prob` with the language scores and the bonus: the results are sorted by it.
+    score : ndarray of float64 [B, N]
+        Logarithm of what the search summed, language scores included: at most `total`.
+    n_found : ndarray of int64 [B], or int for one sequence
+        Number of label sequences found.
+    frames : ndarray of int64 [B, N, S, 2], or None
+        With ``align=True``, the first frame of each label on the best path, and the one after its
+        last; -1 in the padding.
+    confidence : ndarray of float64 [B, N, S], or None
+        With ``align=True``, the largest posterior probability of each label at a frame; 0 in the
+        padding.
+    """
+
+    labels: Integers
+    label_lengths: Integers
+    log_prob: Floats
+    total: Floats
+    score: Floats
+    n_found: int | Integers
+    frames: Integers | None
+    confidence: Floats | None
+
+
+@dataclass(slots=True)
+class _Language:
+    """Scores of labels: lm_weight * bigram + length_bonus [V + 1, V], or the bonus alone."""
+
+    bigram: NDArray[np.float64] | None
+    best: NDArray[np.float64] | None  # [V], of each column
+    bonus: float
+
+    @property
+    def is_wide(self) -> bool:
+        """Return True if factors may leave the range of float64 in a few frames."""
+        if self.bigram is None:
+            return abs(self.bonus) > _LARGEST_FACTOR
+        finite = self.bigram[np.isfinite(self.bigram)]
+        return bool(np.abs(finite).max(initial=0.0) > _LARGEST_FACTOR)
+
+    def score(self, labels: Integers) -> float:
+        """Return the score of one label sequence."""
+        if self.bigram is None:
+            return self.bonus * len(labels)
+        before = np.concatenate(([len(self.bigram) - 1], labels[:-1]))[: len(labels)]
+        return float(self.bigram[before, labels].sum())
+
+
+def as_language(bigram: Any, lm_weight: Any, length_bonus: Any, n_classes: int, blank: int) -> _Language:
+    """Check the scores of labels."""
+    weight = as_number("lm_weight", lm_weight, 0.0, np.inf)
+    bonus = as_number("length_bonus", length_bonus, -np.inf, np.inf)
+    if bigram is None:
+        return _Language(None, None, bonus)
+    table = as_doubles(as_real("bigram", bigram))
+    if table.shape != (n_classes + 1, n_classes):
+        raise ValueError(f"bigram has shape {table.shape}; allowed: [V + 1, V] = {(n_classes + 1, n_classes)}")
+    bad = np.argwhere(~(table < np.inf))
+    if len(bad):
+        i, k = bad[0]
+        raise ValueError(f"bigram[{i}, {k}] is {table[i, k]}; allowed: finite numbers and -inf")
+    with np.errstate(all="ignore"):
+        scaled = np.where(table > -np.inf, weight * table + bonus, -np.inf)
+    bad = np.argwhere((table > -np.inf) & ~np.isfinite(scaled))
+    if len(bad):
+        i, k = bad[0]
+        raise ValueError(f"bigram[{i}, {k}] is {table[i, k]}; allowed: numbers finite when scaled by {weight:g}")
+    scaled[blank] = scaled[:, blank] = -np.inf
+    return _Language(scaled, scaled.max(axis=0), bonus)
+
+
+@dataclass(slots=True)
+class _Found:
+    """Label sequences of a batch, as the search finds them."""
+
+    labels: Integers  # [B, N, T]
+    lengths: Integers  # [B, N]
+    score: Floats  # [B, N]
+    counts: Integers  # [B]
+    best: Floats  # [B], log-probability of the best path
+
+
+def ctc_beam_search(
+    logits: ArrayLike,
+    logit_lengths: ArrayLike | None = None,
+    *,
+    blank: int = 0,
+    input: Input = "logits",
+    beam: int = 30,
+    n_best: int = 1,
+    rescore: int = 10,
+    class_threshold: float | None = None,
+    beam_threshold: float | None = None,
+    bigram: ArrayLike | None = None,
+    lm_weight: float = 1.0,
+    length_bonus: float = 0.0,
+    align: bool = False,
+    num_threads: int | None = None,
+) -> CTCBeams:
+    r"""Search for the most probable label sequences with a beam of prefixes.
+
+    .. math:: \hat l_b = \arg\max_l \log \sum_{\pi \in \mathcal{B}^{-1}(l)} \prod_{t=1}^{T_b} p_{b,t,\pi_t}
+              + \sum_{s=1}^{|l|} \left(\alpha \, g(l_{s-1}, l_s) + \beta\right)
+
+    with the scores g of `bigram`, :math:`\alpha` = `lm_weight` and :math:`\beta` = `length_bonus`.
+    At each frame the search keeps the `beam` prefixes that have the largest probability, summed
+    over the alignments whose own prefixes were kept [1]_ [2]_. This sum is a lower bound of the
+    probability of a label sequence. The `rescore` best sequences are therefore scored again, by all
+    their alignments, and sorted by the result.
+
+    Parameters
+    ----------
+    logits, logit_lengths, blank, input
+        As of `ctc_loss`.
+    beam : int
+        Number of prefixes to keep at each frame, 1 to 1048576.
+    n_best : int
+        Number of label sequences to return, 1 to `beam`.
+    rescore : int
+        Number of the best label sequences whose exact probability is computed: at least `n_best`
+        and at most `beam` of them. 0 leaves the sums of the search.
+    class_threshold : float, optional
+        Log-probability below which a class does not extend a prefix, unless it is the best label of
+        its frame or the longer prefix is in the beam already. Saves time with many classes.
+    beam_threshold : float, optional
+        Prefixes whose log-probability is further than this below that of the best prefix are
+        dropped; 0 or more.
+    bigram : array_like [V + 1, V], optional
+        Scores g of a label (column) after another (row), in nats; row V is for the first label. -inf
+        forbids a pair. The row and the column of the blank are not used.
+    lm_weight : float
+        Factor of `bigram`, 0 or more.
+    length_bonus : float
+        Score of each label.
+    align : bool
+        Whether to return the frames and the confidence of each label.
+    num_threads : int, optional
+        Threads to use, at most one per sequence; see `set_num_threads` for the default.
+
+    Returns
+    -------
+    CTCBeams
+        ``labels`` [B, n_best, S] with -1 in the padding, ``label_lengths``, ``log_prob``, ``total``
+        and ``score`` [B, n_best], ``n_found`` [B], and with `align` ``frames`` [B, n_best, S, 2] and
+        ``confidence`` [B, n_best, S]. For a single sequence without B, and ``n_found`` is an int.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes, lengths or options are not as above. The message names the argument, the
+        position, the value and what is allowed.
+
+    See Also
+    --------
+    ctc_greedy_decode : the best path, which is faster to find.
+    ctc_loss : minus the log-probability of given labels.
+
+    Notes
+    -----
+    Without `class_threshold` and `beam_threshold` the choice of the prefixes is exact: no class is
+    left out that could matter. Of label sequences with equal totals the shorter one comes first,
+    then the one with smaller labels. The result does not depend on the number of threads or on the
+    other sequences of the batch.
+
+    A sequence with NaN or +inf among its scores, or a negative probability, has ``n_found`` 0 and
+    log-probabilities of NaN. If fewer than `n_best` label sequences have a probability above 0, the
+    others have log-probabilities of -inf.
+
+    The search adds probabilities, not logarithms, in float64. A sequence with probabilities
+    beyond the range of float64 is searched by logarithms, which takes longer. Memory is bounded by
+    frames times `beam`.
+
+    Frames come from `ctc_align`, and confidences from `ctc_posteriors`.
+
+    References
+    ----------
+    .. [1] A. Graves, "Supervised sequence labelling with recurrent neural networks", Springer 2012,
+       section 7.5.
+    .. [2] A. Hannun, A. Maas, D. Jurafsky, A. Ng, "First-pass large vocabulary continuous speech
+       recognition using bi-directional recurrent DNNs", 2014, arXiv:1408.2873.
+
+    Examples
+    --------
+    The best path is blank, blank; but three paths spell label 1:
+
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> probs = np.array([[0.6, 0.4], [0.6, 0.4]])
+    >>> fsl.ctc_greedy_decode(probs, input="probs").labels
+    array([], dtype=int64)
+    >>> beams = fsl.ctc_beam_search(probs, input="probs", n_best=3)
+    >>> beams.labels
+    array([[ 1],
+           [-1],
+           [-1]])
+    >>> np.exp(beams.log_prob).round(4), beams.n_found
+    (array([0.64, 0.36, 0.  ]), 2)
+    """
+    kind = as_input_kind(input)
+    scores = as_scores("logits", logits)
+    batch, n_frames, n_classes = scores.values.shape
+    blank = as_index("blank", blank, n_classes)
+    frames = as_lengths("logit_lengths", logit_lengths, batch, n_frames, scores.single)
+    beam = _count("beam", beam, 1, _WIDEST)
+    n_best = _count("n_best", n_best, 1, beam)
+    rescore = _count("rescore", rescore, 0, None)
+    log_least = -np.inf if class_threshold is None else as_number("class_threshold", class_threshold, -np.inf, np.inf)
+    furthest = np.inf if beam_threshold is None else as_number("beam_threshold", beam_threshold, 0.0, np.inf)
+    language = as_language(bigram, lm_weight, length_bonus, n_classes, blank)
+    align = flag("align", align)
+    order, threads = schedule(frames * (200.0 + 25.0 * beam + 0.5 * n_classes), num_threads)
+    n_out = min(max(rescore, n_best), beam)
+    check_output("the label sequences", (batch, n_out, n_frames), 8)
+    best = best_paths(scores, frames, kind, blank, threads)[2]
+    found = _Found(
+        np.empty((batch, n_out, n_frames), np.int64),
+        np.zeros((batch, n_out), np.int64),
+        filled((batch, n_out), -np.inf),
+        np.zeros(batch, np.int64),
+        best,
+    )
+    if batch and n_frames:
+        _kernel.ctc_beam_search[scores.type_name](
+            scores.values,
+            logit_lengths=frames,
+            order=order,
+            best=best,
+            input_kind=kind,
+            blank=blank,
+            beam=beam,
+            class_threshold=log_least,
+            beam_threshold=furthest,
+            bigram=language.bigram,
+            best_bigram=language.best,
+            bonus=language.bonus,
+            by_logarithms=language.is_wide,
+            labels=found.labels,
+            lengths=found.lengths,
+            scores=found.score,
+            found=found.counts,
+            num_threads=threads,
+        )
+        found.score += best[:, None]
+    elif batch:
+        found.score[:, 0], found.counts[:] = 0.0, 1
+    return _finish(scores, frames, kind, blank, found, language, n_best, rescore > 0, align, threads)
+
+
+def _count(name: str, value: Any, least: int, most: int | None) -> int:
+    number = as_integer(name, value)
+    if number < least or (most is not None and number > most):
+        allowed = f"{least} or more" if most is None else f"{least} to {most}"
+        raise ValueError(f"{name} is {number}; allowed: {allowed}{', the beam' if name == 'n_best' else ''}")
+    return number
+
+
+def _finish(
+    scores: Scores,
+    frames: Integers,
+    kind: InputKind,
+    blank: int,
+    found: _Found,
+    language: _Language,
+    n_best: int,
+    rescored: bool,
+    align: bool,
+    threads: int,
+) -> CTCBeams:
+    """Return the results, sorted by their totals."""
+    batch = len(frames)
+    width = int(found.lengths.max(initial=0))
+    labels = filled((batch, n_best, width), -1, np.int64)
+    lengths = np.zeros((batch, n_best), np.int64)
+    log_prob, total, score = (filled((batch, n_best), -np.inf) for _ in range(3))
+    for b in range(batch):
+        n = int(found.counts[b])
+        rows = [found.labels[b, i, : found.lengths[b, i]] for i in range(n)]
+        lm = np.array([language.score(row) for row in rows])
+        if rescored and n:
+            exact = _log_probs(scores, b, int(frames[b]), kind, blank, rows, found.best[b], threads)
+        else:
+            exact = found.score[b, :n] - lm
+        with_lm = exact + lm
+        order = sorted(range(n), key=lambda i: (-with_lm[i], len(rows[i]), rows[i].tolist()))[:n_best]
+        for place, i in enumerate(order):
+            lengths[b, place] = len(rows[i])
+            labels[b, place, : len(rows[i])] = rows[i]
+        m = len(order)
+        log_prob[b, :m], total[b, :m], score[b, :m] = exact[order], with_lm[order], found.score[b, order]
+    for values in (log_prob, total, score):
+        values[np.isnan(found.best)] = np.nan
+    labels = np.ascontiguousarray(labels[:, :, : int(lengths.max(initial=0))])
+    counts = np.minimum(found.counts, n_best)
+    spans, confidence = _aligned(scores, frames, kind, blank, labels, lengths, counts, threads) if align else (None, None)
+    if scores.single:
+        return CTCBeams(
+            labels[0],
+            lengths[0],
+            log_prob[0],
+            total[0],
+            score[0],
+            int(counts[0]),
+            spans if spans is None else spans[0],
+            confidence if confidence is None else confidence[0],
+        )
+    return CTCBeams(labels, lengths, log_prob, total, score, counts, spans, confidence)
+
+
+def _log_probs(
+    scores: Scores,
+    b: int,
+    n_frames: int,
+    kind: InputKind,
+    blank: int,
+    rows: list[Integers],
+    best: float,
+    threads: int,
+) -> Floats:
+    """Return the log-probabilities of label sequences by all their alignments.
+
+    The lattice sees the scores of the classes that occur, relative to the best class of each frame for logits. `best`
+    has the normaliser of the softmax: it is the log-probability of the path of the best classes.
+    """
+    lengths = np.array([len(row) for row in rows], np.int64)
+    values = np.concatenate(rows)
+    classes, positions = np.unique(values, return_inverse=True)
+    used = scores.values[b, :n_frames].take(np.concatenate(([blank], classes)), axis=1)
+    if kind == InputKind.LOGITS:
+        greatest = scores.values[b, :n_frames].max(axis=1, initial=-np.inf)
+        used = used.astype(np.float64) - greatest[:, None]
+        kind = InputKind.LOG_PROBS
+    else:
+        best = 0.0
+    return best - sequence_losses(used, positions + 1, lengths, kind, threads)
+
+
+def _aligned(
+    scores: Scores,
+    frames: Integers,
+    kind: InputKind,
+    blank: int,
+    labels: Integers,
+    lengths: Integers,
+    counts: Integers,
+    threads: int,
+) -> tuple[Integers, Floats]:
+    """Return the frames of each label [B, N, S, 2] and its largest posterior [B, N, S]."""
+    spans, confidence = filled((*labels.shape, 2), -1, np.int64), np.zeros(labels.shape)
+    for b, count in enumerate(counts):
+        x = scores.values[b, : frames[b]]
+        for i in range(count):
+            row = labels[b, i, : lengths[b, i]]
+            options: dict[str, Any] = {"blank": blank, "input": kind.name.lower(), "num_threads": threads}
+            for s, span in enumerate(ctc_align(x, row, **options).spans()[0]):
+                spans[b, i, s] = span.start, span.end
+            if len(row):
+                confidence[b, i, : len(row)] = ctc_posteriors(x, row, **options)[:, 1::2].max(axis=0)
+    return spans, confidence
