@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._core.arrays import as_doubles, as_lengths, as_real, check_output, filled
+from .._core.arrays import as_doubles, as_lengths, as_real, check_output, filled, stored
 from .._core.options import InputKind, as_index, as_input_kind, as_integer, as_number, flag
 from .._core.scores import Scores, as_scores
 from .._core.threads import schedule
 from .._core.types import Input
+from .._kernels.ctc import beam as _kernel
 from .alignment import Floats, Integers, ctc_align
 from .decoding import best_paths
 from .loss import ctc_posteriors, sequence_losses
-
-if TYPE_CHECKING:
-    from .._kernels.ctc import beam as _kernel
-else:
-    from .._kernels.ctc import beam as _kernel
 
 _WIDEST = 2**20  # prefixes of a beam
 _LARGEST_FACTOR = 200.0  # logarithm of a language score by which masses may be multiplied at a frame
@@ -65,8 +61,7 @@ class CTCBeams(NamedTuple):
 class _Language:
     """Scores of labels: lm_weight * bigram + length_bonus [V + 1, V], or the bonus alone."""
 
-    bigram: NDArray[np.float64] | None
-    best: NDArray[np.float64] | None  # [V], of each column
+    bigram: NDArray[np.float64] | None  # and, in row V + 1, the greatest of each column
     bonus: float
 
     @property
@@ -81,7 +76,7 @@ class _Language:
         """Return the score of one label sequence."""
         if self.bigram is None:
             return self.bonus * len(labels)
-        before = np.concatenate(([len(self.bigram) - 1], labels[:-1]))[: len(labels)]
+        before = np.concatenate(([len(self.bigram) - 2], labels[:-1]))[: len(labels)]
         return float(self.bigram[before, labels].sum())
 
 
@@ -90,7 +85,7 @@ def as_language(bigram: Any, lm_weight: Any, length_bonus: Any, n_classes: int, 
     weight = as_number("lm_weight", lm_weight, 0.0, np.inf)
     bonus = as_number("length_bonus", length_bonus, -np.inf, np.inf)
     if bigram is None:
-        return _Language(None, None, bonus)
+        return _Language(None, bonus)
     table = as_doubles(as_real("bigram", bigram))
     if table.shape != (n_classes + 1, n_classes):
         raise ValueError(f"bigram has shape {table.shape}; allowed: [V + 1, V] = {(n_classes + 1, n_classes)}")
@@ -105,18 +100,21 @@ def as_language(bigram: Any, lm_weight: Any, length_bonus: Any, n_classes: int, 
         i, k = bad[0]
         raise ValueError(f"bigram[{i}, {k}] is {table[i, k]}; allowed: numbers finite when scaled by {weight:g}")
     scaled[blank] = scaled[:, blank] = -np.inf
-    return _Language(scaled, scaled.max(axis=0), bonus)
+    return _Language(np.concatenate((scaled, scaled.max(axis=0, keepdims=True))), bonus)
 
 
 @dataclass(slots=True)
 class _Found:
     """Label sequences of a batch, as the search finds them."""
 
-    labels: Integers  # [B, N, T]
-    lengths: Integers  # [B, N]
+    labels: Integers  # [B, N, 1 + T], lengths first
     score: Floats  # [B, N]
     counts: Integers  # [B]
     best: Floats  # [B], log-probability of the best path
+
+    def rows(self, b: int) -> list[Integers]:
+        """Return the label sequences of sequence b."""
+        return [row[1 : 1 + row[0]] for row in self.labels[b, : self.counts[b]]]
 
 
 def ctc_beam_search(
@@ -249,39 +247,31 @@ def ctc_beam_search(
     align = flag("align", align)
     order, threads = schedule(frames * (200.0 + 25.0 * beam + 0.5 * n_classes), num_threads)
     n_out = min(max(rescore, n_best), beam)
-    check_output("the label sequences", (batch, n_out, n_frames), 8)
+    check_output("the label sequences", (batch, n_out, n_frames + 1), 8)
+    labels = np.empty((batch, n_out, n_frames + 1), np.int64)
+    table = np.array((frames, order, np.zeros(batch, np.int64)))
     best = best_paths(scores, frames, kind, blank, threads)[2]
-    found = _Found(
-        np.empty((batch, n_out, n_frames), np.int64),
-        np.zeros((batch, n_out), np.int64),
-        filled((batch, n_out), -np.inf),
-        np.zeros(batch, np.int64),
-        best,
-    )
-    if batch and n_frames:
-        _kernel.ctc_beam_search[scores.type_name](
-            scores.values,
-            logit_lengths=frames,
-            order=order,
-            best=best,
+    score = filled((batch, 1 + n_out), -np.inf)
+    score[:, 0] = best
+    if labels.size and n_frames:
+        _kernel.ctc_beam_search(
+            *stored(scores.values),
+            table=table,
             input_kind=kind,
             blank=blank,
             beam=beam,
             class_threshold=log_least,
             beam_threshold=furthest,
             bigram=language.bigram,
-            best_bigram=language.best,
             bonus=language.bonus,
             by_logarithms=language.is_wide,
-            labels=found.labels,
-            lengths=found.lengths,
-            scores=found.score,
-            found=found.counts,
+            labels=labels,
+            scores=score,
             num_threads=threads,
         )
-        found.score += best[:, None]
     elif batch:
-        found.score[:, 0], found.counts[:] = 0.0, 1
+        labels[:, 0, 0], score[:, 1], table[2] = 0, 0.0, 1
+    found = _Found(labels, score[:, 1:] + best[:, None], table[2], best)
     return _finish(scores, frames, kind, blank, found, language, n_best, rescore > 0, align, threads)
 
 
@@ -307,13 +297,13 @@ def _finish(
 ) -> CTCBeams:
     """Return the results, sorted by their totals."""
     batch = len(frames)
-    width = int(found.lengths.max(initial=0))
+    width = max((len(row) for b in range(batch) for row in found.rows(b)), default=0)
     labels = filled((batch, n_best, width), -1, np.int64)
     lengths = np.zeros((batch, n_best), np.int64)
     log_prob, total, score = (filled((batch, n_best), -np.inf) for _ in range(3))
     for b in range(batch):
         n = int(found.counts[b])
-        rows = [found.labels[b, i, : found.lengths[b, i]] for i in range(n)]
+        rows = found.rows(b)
         lm = np.array([language.score(row) for row in rows])
         if rescored and n:
             exact = _log_probs(scores, b, int(frames[b]), kind, blank, rows, found.best[b], threads)

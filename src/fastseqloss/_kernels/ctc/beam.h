@@ -48,7 +48,7 @@ typedef struct { /* prefixes as a tree; node 0 is the empty one */
 } fsl_tree;
 
 typedef struct { /* options, and the scores of a batch */
-    ptrdiff_t n_classes, blank, stride;
+    ptrdiff_t n_classes, blank, stride; /* bytes from one row to the next */
     int is_logits, is_probs, is_wide; /* kind of the scores; float64 */
     int32_t beam, n_out;
     double class_threshold, beam_threshold; /* -inf and inf for none */
@@ -272,9 +272,9 @@ static double fsl_least_tried(const fsl_beam *s)
     else if (s->o->is_logits) {
         double most, sum;
         if (s->o->is_wide)
-            fsl_softmax_row_f64(s->x, s->o->n_classes, NULL, 1, s->o->stride, &most, &sum);
+            fsl_softmax_row_f64(s->x, s->o->n_classes, NULL, 1, 0, &most, &sum);
         else
-            fsl_softmax_row_f32(s->x, s->o->n_classes, NULL, 1, s->o->stride, &most, &sum);
+            fsl_softmax_row_f32(s->x, s->o->n_classes, NULL, 1, 0, &most, &sum);
         least += most + fsl_log64(sum);
     }
     return fsl_min64(least, s->top_score);
@@ -449,26 +449,25 @@ static void fsl_sort_prefixes(fsl_beam *s)
 #undef FSL_IS_BETTER
 }
 
-/* Writes the best prefixes: labels [n_out, most], their numbers and scores [n_out]; returns how many there are. */
-static int32_t fsl_write_results(fsl_beam *s, ptrdiff_t most, int by_logarithms, int64_t *labels, int64_t *lengths,
-                                 double *scores)
+/* Writes the best prefixes: numbers of labels and labels [n_out, step], scores [n_out]; returns how many there are. */
+static int32_t fsl_write_results(fsl_beam *s, int by_logarithms, int64_t *labels, ptrdiff_t step, double *scores)
 {
     fsl_sort_prefixes(s);
     const int32_t n = s->n < s->o->n_out ? s->n : s->o->n_out;
     for (int32_t i = 0; i < n; i++) {
         const fsl_prefix *prefix = &s->prefixes[i];
         int32_t at = fsl_depth(&s->tree, prefix->node);
-        lengths[i] = at;
+        labels[i * step] = at;
         scores[i] = by_logarithms ? prefix->total : fsl_log64(prefix->total) + (double)s->exponent * 0.69314718055994531;
         for (int32_t node = prefix->node; node > 0; node = s->tree.parent[node])
-            labels[i * most + --at] = s->tree.label[node];
+            labels[i * step + at--] = s->tree.label[node];
     }
     return n;
 }
 
 /* Search of one sequence; scores are relative to the sum of the greatest log-probabilities of its frames. */
-static fsl_beam_status fsl_beam_search(fsl_beam *s, const void *x, ptrdiff_t frames, ptrdiff_t most, int64_t *labels,
-                                       int64_t *lengths, double *scores, int64_t *found)
+static fsl_beam_status fsl_beam_search(fsl_beam *s, const void *x, ptrdiff_t frames, int64_t *labels, ptrdiff_t step,
+                                       double *scores, int64_t *found)
 {
     fsl_beam_status status = FSL_BEAM_LEFT_RANGE;
     int by_logarithms = s->o->by_logarithms;
@@ -477,7 +476,7 @@ static fsl_beam_status fsl_beam_search(fsl_beam *s, const void *x, ptrdiff_t fra
         by_logarithms = 1;
         status = fsl_search_logs(s, x, frames);
     }
-    *found = status == FSL_BEAM_DONE ? fsl_write_results(s, most, by_logarithms, labels, lengths, scores) : 0;
+    *found = status == FSL_BEAM_DONE ? fsl_write_results(s, by_logarithms, labels, step, scores) : 0;
     return status;
 }
 

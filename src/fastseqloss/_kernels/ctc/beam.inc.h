@@ -45,6 +45,17 @@ FSL_INLINE double FSL_BEAM(fsl_emission)(fsl_beam *s, ptrdiff_t c)
     return e;
 }
 
+/* Product of a mass and an emission, which is 0 only if one of them is. */
+FSL_INLINE double FSL_BEAM(fsl_product)(double mass, double emission)
+{
+    const double product = FSL_TIMES(mass, emission);
+#if FSL_BY_LOGARITHMS
+    return product;
+#else
+    return product < FSL_BEAM_FLOOR && mass > 0 && emission > 0 ? FSL_BEAM_FLOOR : product;
+#endif
+}
+
 FSL_INLINE double FSL_BEAM(fsl_lm)(const fsl_beam *s, int32_t last, int32_t label)
 {
     return s->o->has_lm ? FSL_FROM_LOG(fsl_log_lm(s, last, label)) : FSL_ONE;
@@ -53,8 +64,8 @@ FSL_INLINE double FSL_BEAM(fsl_lm)(const fsl_beam *s, int32_t last, int32_t labe
 /* Mass of a prefix extended by a class. */
 FSL_INLINE double FSL_BEAM(fsl_extended)(const fsl_beam *s, const fsl_prefix *p, int32_t label, double emission)
 {
-    const double mass = FSL_TIMES(p->last == label ? p->b : p->total, emission);
-    return s->o->has_lm ? FSL_TIMES(mass, FSL_BEAM(fsl_lm)(s, p->last, label)) : mass;
+    const double mass = FSL_BEAM(fsl_product)(p->last == label ? p->b : p->total, emission);
+    return s->o->has_lm ? FSL_BEAM(fsl_product)(mass, FSL_BEAM(fsl_lm)(s, p->last, label)) : mass;
 }
 
 /* Masses of the prefixes that stay as they are, extensions of other prefixes of the beam to them included. */
@@ -67,20 +78,19 @@ static void FSL_BEAM(fsl_stay)(fsl_beam *s)
         fsl_prefix *stay = &s->stays[j];
         *stay = *p;
         s->widest = fsl_max64(s->widest, p->total);
-        stay->b = FSL_TIMES(p->total, blank);
+        stay->b = FSL_BEAM(fsl_product)(p->total, blank);
         if (p->last >= 0) {
             const double emission = FSL_BEAM(fsl_emission)(s, p->last);
-            stay->n = FSL_TIMES(p->n, emission);
+            stay->n = FSL_BEAM(fsl_product)(p->n, emission);
 #if !FSL_BY_LOGARITHMS
             const double kept = stay->n;
 #endif
             if (p->parent >= 0)
                 stay->n = FSL_PLUS(stay->n, FSL_BEAM(fsl_extended)(s, &s->prefixes[p->parent], p->last, emission));
 #if !FSL_BY_LOGARITHMS
-            if (stay->n < FSL_BEAM_ROUNDED && p->n > 0 && emission > 0) {
-                stay->n = stay->n > FSL_BEAM_FLOOR ? stay->n : FSL_BEAM_FLOOR;
+            if (stay->n < FSL_BEAM_ROUNDED && stay->n > 0)
                 stay->is_rounded = 1;
-            } else if (kept <= 1e-17 * stay->n)
+            else if (kept <= 1e-17 * stay->n)
                 stay->is_rounded = 0;
 #endif
         }
@@ -276,11 +286,10 @@ static int fsl_rescale(fsl_beam *s, double most)
 
 static fsl_beam_status FSL_BEAM(fsl_search)(fsl_beam *s, const void *x, ptrdiff_t frames)
 {
-    const ptrdiff_t step = s->o->stride * (s->o->is_wide ? 8 : 4);
     fsl_begin(s);
     s->prefixes[0] = (fsl_prefix){FSL_ONE, FSL_NONE, FSL_ONE, 0, -1, -1, -1, -1, 0};
     for (ptrdiff_t t = 0; t < frames && s->n; t++) {
-        s->x = (const char *)x + t * step;
+        s->x = (const char *)x + t * s->o->stride;
         s->frame++;
         if (!fsl_make_room(s)) return FSL_BEAM_NO_MEMORY;
         fsl_read_row(s);

@@ -1,13 +1,14 @@
 """Prefix beam search for CTC, one sequence at a time. Built for the baseline instruction set."""
 
-from cython cimport floating
+from cpython.buffer cimport PyBuffer_Release
 from cython.parallel cimport parallel, threadid
 from libc.math cimport isnan
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free
 
-from fastseqloss._kernels.codes cimport LOGITS, PROBS
+from fastseqloss._kernels.codes cimport FLOAT64, INT64, LOGITS, PROBS
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
+from fastseqloss._kernels.simd.elements cimport Array, acquire
 
 
 cdef extern from "ctc/beam.h" nogil:
@@ -26,22 +27,17 @@ cdef extern from "ctc/beam.h" nogil:
         pass
     bint beam_allocate "fsl_beam_allocate"(Beam *s, const Options *o) noexcept
     void beam_free "fsl_beam_free"(Beam *s) noexcept
-    BeamStatus beam_search "fsl_beam_search"(Beam *s, const void *x, Py_ssize_t frames, Py_ssize_t most,
-                                             int64_t *labels, int64_t *lengths, double *scores,
-                                             int64_t *found) noexcept
+    BeamStatus beam_search "fsl_beam_search"(Beam *s, const void *x, Py_ssize_t frames, int64_t *labels,
+                                             Py_ssize_t step, double *scores, int64_t *found) noexcept
 
 
 cdef struct Batch:
     Options options
     Py_ssize_t n, n_frames, x_step  # sequences, frames; bytes from one sequence to the next
     const char *x
-    const int64_t *order
-    const int64_t *logit_lengths
-    const double *best
-    int64_t *labels
-    int64_t *lengths
-    double *scores
-    int64_t *found
+    int64_t *table   # [3, n]
+    int64_t *labels  # [n, n_out, 1 + n_frames]
+    double *scores   # [n, 1 + n_out]
     Beam *beams     # [workers]
     bint *is_ready  # [workers]
     bint no_memory
@@ -53,13 +49,13 @@ cdef void search_worker(Batch *batch, Loop *loop, int worker) noexcept nogil:
         if not batch.is_ready[worker]:
             batch.is_ready[worker] = beam_allocate(&batch.beams[worker], &batch.options)
         for i in range(first, last):
-            b = batch.order[i]
-            if isnan(batch.best[b]):
+            b = batch.table[batch.n + i]
+            if isnan(batch.scores[b * (n_out + 1)]):
                 continue
             if not batch.is_ready[worker] or beam_search(
-                    &batch.beams[worker], batch.x + b * batch.x_step, batch.logit_lengths[b], batch.n_frames,
-                    batch.labels + b * n_out * batch.n_frames, batch.lengths + b * n_out,
-                    batch.scores + b * n_out, batch.found + b) == OUT_OF_MEMORY:
+                    &batch.beams[worker], batch.x + b * batch.x_step, batch.table[b],
+                    batch.labels + b * n_out * (batch.n_frames + 1), batch.n_frames + 1,
+                    batch.scores + b * (n_out + 1) + 1, batch.table + 2 * batch.n + b) == OUT_OF_MEMORY:
                 batch.no_memory = True
 
 
@@ -84,40 +80,56 @@ cdef Status search_batch(Batch *batch, int num_threads) noexcept nogil:
     return loop.status
 
 
-def ctc_beam_search(const floating[:, :, :] logits, const int64_t[::1] logit_lengths, const int64_t[::1] order,
-                    const double[::1] best, int input_kind, Py_ssize_t blank, int beam, double class_threshold,
-                    double beam_threshold, const double[:, ::1] bigram, const double[::1] best_bigram, double bonus,
-                    bint by_logarithms, int64_t[:, :, ::1] labels, int64_t[:, ::1] lengths, double[:, ::1] scores,
-                    int64_t[::1] found, int num_threads):
-    """Search of a checked batch with one or more frames.
-
-    IN   logits [B, T, V]; order: sequences, longest first; best [B]: log-probabilities of the best paths, NaN for
-         sequences to be left out; bigram [V + 1, V], the bonus added, and the greatest of each column, or None.
-    OUT  labels [B, N, T], lengths and scores [B, N] of the best label sequences, of which found [B] exist. Scores are
-         relative to `best`.
-    """
-    cdef Batch batch
+cdef int search(Batch *batch, const Array *logits, const Array *table, const Array *labels, const Array *scores,
+                const Array *bigram, int num_threads) except -1:
     cdef Options *o = &batch.options
     cdef Status status
-    cdef Py_ssize_t c
-    o.n_classes, o.blank, o.stride = logits.shape[2], blank, logits.strides[1] // <Py_ssize_t> sizeof(floating)
-    o.is_logits, o.is_probs, o.is_wide = input_kind == LOGITS, input_kind == PROBS, floating is double
-    o.beam, o.n_out = beam, <int32_t> labels.shape[1]
-    o.class_threshold, o.beam_threshold = class_threshold, beam_threshold
-    o.bigram = o.best_bigram = NULL
-    o.bonus = o.largest_lm = bonus
-    if bigram is not None:
-        o.bigram, o.best_bigram, o.largest_lm = &bigram[0, 0], &best_bigram[0], best_bigram[0]
+    cdef Py_ssize_t c, n = logits.shape[0]
+    batch.n, batch.n_frames, batch.x_step = n, logits.shape[1], logits.strides[0]
+    batch.x, batch.table, batch.labels = logits.data, <int64_t *> table.data, <int64_t *> labels.data
+    batch.scores, batch.no_memory = <double *> scores.data, False
+    o.n_classes, o.stride, o.is_wide = logits.shape[2], logits.strides[1], logits.kind == FLOAT64
+    o.n_out, o.bigram = <int32_t> labels.shape[1], <const double *> bigram.data
+    o.largest_lm = o.bonus
+    if o.bigram != NULL:
+        o.best_bigram = o.bigram + (o.n_classes + 1) * o.n_classes
+        o.largest_lm = o.best_bigram[0]
         for c in range(o.n_classes):
-            o.largest_lm = max(o.largest_lm, best_bigram[c])
-    o.has_lm, o.by_logarithms = bigram is not None or bonus != 0, by_logarithms
-    batch.n, batch.n_frames, batch.x_step = logits.shape[0], logits.shape[1], logits.strides[0]
-    batch.x, batch.order = <const char *> &logits[0, 0, 0], &order[0]
-    batch.logit_lengths, batch.best = &logit_lengths[0], &best[0]
-    batch.labels, batch.lengths, batch.scores = &labels[0, 0, 0], &lengths[0, 0], &scores[0, 0]
-    batch.found, batch.no_memory = &found[0], False
+            o.largest_lm = max(o.largest_lm, o.best_bigram[c])
+    o.has_lm = o.bigram != NULL or o.bonus != 0
     with nogil:
-        status = search_batch(&batch, num_threads)
+        status = search_batch(batch, num_threads)
     check(status, 0)
     if batch.no_memory:
         raise MemoryError("no memory for the prefixes of a beam")
+    return 0
+
+
+def ctc_beam_search(logits, int logits_kind, table, int input_kind, Py_ssize_t blank, int beam, double class_threshold,
+                    double beam_threshold, bigram, double bonus, bint by_logarithms, labels, scores, int num_threads):
+    """Search of a checked batch with one or more frames. Arrays are contiguous, except for logits.
+
+    IN   logits [B, T, V]; table [3, B]: lengths, and sequences in the order of the search; bigram [V + 2, V] or None:
+         scores with the bonus added, and the greatest of each column.
+    INOUT  scores [B, 1 + N]: log-probability of the best path, NaN for a sequence to be left out; then the scores of
+         the best label sequences, relative to it.
+    OUT  table: numbers of label sequences found; labels [B, N, 1 + T]: number of labels, and the labels.
+    """
+    cdef Batch batch
+    cdef Py_buffer buffers[5]
+    cdef Array views[5]
+    cdef int n = 0
+    batch.options.blank, batch.options.beam = blank, beam
+    batch.options.is_logits, batch.options.is_probs = input_kind == LOGITS, input_kind == PROBS
+    batch.options.class_threshold, batch.options.beam_threshold = class_threshold, beam_threshold
+    batch.options.bonus, batch.options.by_logarithms = bonus, by_logarithms
+    try:
+        for array, kind in ((logits, logits_kind), (bigram, FLOAT64), (table, INT64), (labels, INT64),
+                            (scores, FLOAT64)):
+            views[n] = acquire(array, kind, &buffers[n], n > 1)
+            n += 1
+        search(&batch, &views[0], &views[2], &views[3], &views[4], &views[1], num_threads)
+    finally:
+        while n:
+            n -= 1
+            PyBuffer_Release(&buffers[n])
