@@ -104,6 +104,17 @@ def as_language(bigram: Any, lm_weight: Any, length_bonus: Any, n_classes: int, 
 
 
 @dataclass(slots=True)
+class _Search:
+    """Checked scores, and how they are read."""
+
+    scores: Scores
+    frames: Integers  # [B]
+    kind: InputKind
+    blank: int
+    threads: int
+
+
+@dataclass(slots=True)
 class _Found:
     """Label sequences of a batch, as the search finds them."""
 
@@ -272,7 +283,8 @@ def ctc_beam_search(
     elif batch:
         labels[:, 0, 0], score[:, 1], table[2] = 0, 0.0, 1
     found = _Found(labels, score[:, 1:] + best[:, None], table[2], best)
-    return _finish(scores, frames, kind, blank, found, language, n_best, rescore > 0, align, threads)
+    search = _Search(scores, frames, kind, blank, threads)
+    return _finish(search, found, language, n_best, rescore > 0, align)
 
 
 def _count(name: str, value: Any, least: int, most: int | None) -> int:
@@ -283,32 +295,19 @@ def _count(name: str, value: Any, least: int, most: int | None) -> int:
     return number
 
 
-def _finish(
-    scores: Scores,
-    frames: Integers,
-    kind: InputKind,
-    blank: int,
-    found: _Found,
-    language: _Language,
-    n_best: int,
-    rescored: bool,
-    align: bool,
-    threads: int,
-) -> CTCBeams:
+def _finish(search: _Search, found: _Found, language: _Language, n_best: int, rescored: bool, align: bool) -> CTCBeams:
     """Return the results, sorted by their totals."""
-    batch = len(frames)
-    width = max((len(row) for b in range(batch) for row in found.rows(b)), default=0)
+    batch = len(search.frames)
+    every = [found.rows(b) for b in range(batch)]
+    width = max((len(row) for rows in every for row in rows), default=0)
     labels = filled((batch, n_best, width), -1, np.int64)
     lengths = np.zeros((batch, n_best), np.int64)
     log_prob, total, score = (filled((batch, n_best), -np.inf) for _ in range(3))
-    for b in range(batch):
-        n = int(found.counts[b])
-        rows = found.rows(b)
+    normaliser = _normalisers(search, every) if rescored else np.zeros(batch)
+    for b, rows in enumerate(every):
+        n = len(rows)
         lm = np.array([language.score(row) for row in rows])
-        if rescored and n:
-            exact = _log_probs(scores, b, int(frames[b]), kind, blank, rows, found.best[b], threads)
-        else:
-            exact = found.score[b, :n] - lm
+        exact = _log_probs(search, b, rows, normaliser[b]) if rescored and n else found.score[b, :n] - lm
         with_lm = exact + lm
         order = sorted(range(n), key=lambda i: (-with_lm[i], len(rows[i]), rows[i].tolist()))[:n_best]
         for place, i in enumerate(order):
@@ -320,66 +319,62 @@ def _finish(
         values[np.isnan(found.best)] = np.nan
     labels = np.ascontiguousarray(labels[:, :, : int(lengths.max(initial=0))])
     counts = np.minimum(found.counts, n_best)
-    spans, confidence = _aligned(scores, frames, kind, blank, labels, lengths, counts, threads) if align else (None, None)
-    if scores.single:
-        return CTCBeams(
-            labels[0],
-            lengths[0],
-            log_prob[0],
-            total[0],
-            score[0],
-            int(counts[0]),
-            spans if spans is None else spans[0],
-            confidence if confidence is None else confidence[0],
-        )
-    return CTCBeams(labels, lengths, log_prob, total, score, counts, spans, confidence)
+    spans, confidence = _aligned(search, labels, lengths, counts) if align else (None, None)
+    if not search.scores.single:
+        return CTCBeams(labels, lengths, log_prob, total, score, counts, spans, confidence)
+    one_span, one_confidence = (None, None) if spans is None or confidence is None else (spans[0], confidence[0])
+    return CTCBeams(
+        labels[0], lengths[0], log_prob[0], total[0], score[0], int(counts[0]), one_span, one_confidence
+    )
 
 
-def _log_probs(
-    scores: Scores,
-    b: int,
-    n_frames: int,
-    kind: InputKind,
-    blank: int,
-    rows: list[Integers],
-    best: float,
-    threads: int,
-) -> Floats:
+def _normalisers(search: _Search, every: list[list[Integers]]) -> Floats:
+    """Return the sums [B] of the logarithms of the softmax's divisors, those of `ctc_loss`; 0 for scores without one.
+
+    The dense pass of one label sequence has them, beside what the lattice adds to it.
+    """
+    if search.kind != InputKind.LOGITS:
+        return np.zeros(len(every))
+    first = [rows[0] if rows else np.empty(0, np.int64) for rows in every]
+    values = search.scores.values
+    losses = sequence_losses(values, search.frames, first, search.kind, search.blank, search.threads)
+    for b, rows in enumerate(every):
+        if rows:
+            losses[b] += _log_probs(search, b, rows[:1], 0.0)[0]
+    return losses
+
+
+def _log_probs(search: _Search, b: int, rows: list[Integers], normaliser: float) -> Floats:
     """Return the log-probabilities of label sequences by all their alignments.
 
-    The lattice sees the scores of the classes that occur, relative to the best class of each frame for logits. `best`
-    has the normaliser of the softmax: it is the log-probability of the path of the best classes.
+    The lattice sees the classes that occur alone, with logits relative to the best class of each frame.
     """
-    lengths = np.array([len(row) for row in rows], np.int64)
-    values = np.concatenate(rows)
-    classes, positions = np.unique(values, return_inverse=True)
-    used = scores.values[b, :n_frames].take(np.concatenate(([blank], classes)), axis=1)
+    used, positions = np.unique(np.concatenate(rows), return_inverse=True)
+    of_rows = np.split(positions + 1, np.cumsum([len(row) for row in rows[:-1]]))
+    scores = search.scores.values[b, : search.frames[b]]
+    chosen = scores.take(np.concatenate(([search.blank], used)), axis=1)
+    kind = search.kind
     if kind == InputKind.LOGITS:
-        greatest = scores.values[b, :n_frames].max(axis=1, initial=-np.inf)
-        used = used.astype(np.float64) - greatest[:, None]
+        chosen = chosen - scores.max(axis=1, initial=-np.inf).astype(np.float64)[:, None]
         kind = InputKind.LOG_PROBS
-    else:
-        best = 0.0
-    return best - sequence_losses(used, positions + 1, lengths, kind, threads)
+    shared = np.broadcast_to(chosen, (len(rows), *chosen.shape))
+    return -normaliser - sequence_losses(
+        shared, np.full(len(rows), len(scores)), of_rows, kind, 0, search.threads
+    )
 
 
-def _aligned(
-    scores: Scores,
-    frames: Integers,
-    kind: InputKind,
-    blank: int,
-    labels: Integers,
-    lengths: Integers,
-    counts: Integers,
-    threads: int,
-) -> tuple[Integers, Floats]:
+def _aligned(search: _Search, labels: Integers, lengths: Integers, counts: Integers) -> tuple[Integers, Floats]:
     """Return the frames of each label [B, N, S, 2] and its largest posterior [B, N, S]."""
     spans, confidence = filled((*labels.shape, 2), -1, np.int64), np.zeros(labels.shape)
+    options: dict[str, Any] = {
+        "blank": search.blank,
+        "input": search.kind.name.lower(),
+        "num_threads": search.threads,
+    }
     for b, count in enumerate(counts):
-        x = scores.values[b, : frames[b]]
+        x = search.scores.values[b, : search.frames[b]]
         for i in range(count):
             row = labels[b, i, : lengths[b, i]]
-            options: dict[str, Any] = {"blank": blank, "input": kind.name.lower(), "num_threads": threads}
             for s, span in enumerate(ctc_align(x, row, **options).spans()[0]):
                 spans[b, i, s] = span.start, span.end
             if len(row):

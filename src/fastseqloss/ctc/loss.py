@@ -277,28 +277,34 @@ def named_ctc_loss(
 
 
 def sequence_losses(
-    scores: NDArray[Any], labels: NDArray[np.int64], lengths: NDArray[np.int64], kind: InputKind, threads: int
+    scores: NDArray[Any],
+    frames: NDArray[np.int64],
+    labels: list[NDArray[np.int64]],
+    kind: InputKind,
+    blank: int,
+    threads: int,
 ) -> NDArray[np.float64]:
-    """Return the losses of several label sequences, concatenated, for the same scores [T, V], whose blank is class 0."""
-    count, n_frames = len(lengths), len(scores)
-    starts = np.cumsum(lengths) - lengths
-    repeats = np.zeros(len(labels) + 1, np.int64)
-    np.cumsum(labels[1:] == labels[:-1], out=repeats[2:])
-    needed = lengths + repeats[starts + lengths] - repeats[np.minimum(starts + 1, starts + lengths)]
-    table = np.concatenate((filled(count, n_frames, np.int64), starts, lengths, needed, labels))
+    """Return the losses of label sequences that are known to be valid; all sequences may share their scores."""
+    count, longest = len(labels), scores.shape[1]
+    lengths = np.array([len(row) for row in labels], np.int64)
+    needed = np.array([len(row) + np.count_nonzero(row[1:] == row[:-1]) for row in labels], np.int64)
+    table = np.concatenate((frames, np.cumsum(lengths) - lengths, lengths, needed, *labels))
     losses = np.empty(count)
-    _kernel.ctc_loss[TYPE_NAMES[scores.dtype]](
-        np.broadcast_to(scores, (count, *scores.shape)),
-        table,
-        filled(count, 1.0),
-        None,
-        kind,
-        0,
-        losses,
-        None,
-        False,
-        min(threads, count),
-    )
+    if longest == 0:
+        losses.fill(0.0)
+    elif count:
+        _kernel.ctc_loss[TYPE_NAMES[scores.dtype]](
+            scores,
+            table,
+            filled(count, 1.0),
+            None,
+            kind,
+            blank,
+            losses,
+            None,
+            False,
+            min(threads, count),
+        )
     return losses
 
 

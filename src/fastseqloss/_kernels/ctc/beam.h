@@ -13,7 +13,7 @@
 
 #include <stdlib.h>
 
-#include "simd/softmax_row.h"
+#include "simd/math.h"
 
 enum {
     FSL_BEAM_BLOCK = 64,   /* classes of a block, whose greatest score is known */
@@ -270,12 +270,8 @@ static double fsl_least_tried(const fsl_beam *s)
     if (s->o->is_probs)
         least = fsl_exp64(least);
     else if (s->o->is_logits) {
-        double most, sum;
-        if (s->o->is_wide)
-            fsl_softmax_row_f64(s->x, s->o->n_classes, NULL, 1, 0, &most, &sum);
-        else
-            fsl_softmax_row_f32(s->x, s->o->n_classes, NULL, 1, 0, &most, &sum);
-        least += most + fsl_log64(sum);
+        const ptrdiff_t n = s->o->n_classes;
+        least += s->most + fsl_log64(s->o->is_wide ? fsl_beam_sum_f64(s->x, n, s->most) : fsl_beam_sum_f32(s->x, n, s->most));
     }
     return fsl_min64(least, s->top_score);
 }

@@ -31,3 +31,12 @@ static int32_t FSL_NAME(fsl_beam_gather)(const FSL_REAL *x, ptrdiff_t start, ptr
     }
     return n;
 }
+
+/* Sum of exp(x - most). */
+static double FSL_NAME(fsl_beam_sum)(const FSL_REAL *x, ptrdiff_t n, double most)
+{
+    double sum = 0;
+    FSL_SIMD(reduction(+ : sum))
+    for (ptrdiff_t i = 0; i < n; i++) sum += fsl_exp_normal64(fsl_max64((double)x[i] - most, -700.0));
+    return sum;
+}
