@@ -15,6 +15,8 @@
 
 #include "simd/math.h"
 
+#define FSL_BEAM_LN2 0.69314718055994531
+
 enum {
     FSL_BEAM_BLOCK = 64,   /* classes of a block, whose greatest score is known */
     FSL_BEAM_BUCKETS = 256 /* of weights, 32 for a factor of 2 */
@@ -28,24 +30,24 @@ typedef struct { /* a prefix of the beam */
     int32_t child, sibling; /* places in the beam, or -1 */
     int32_t parent;         /* place in the beam, or -1 */
     int32_t is_rounded;     /* n may be up to as large as it is, and may be 0 */
-} fsl_prefix;
+} fsl_beam_prefix;
 
 typedef struct { /* a prefix that may enter the beam: prefix `from`, extended by a class, or by none if -1 */
     double weight;
     int32_t from, by;
-} fsl_candidate;
+} fsl_beam_candidate;
 
 typedef struct { /* a class that may extend prefixes */
     double bound, emission; /* bound: emission times the largest score of a language model */
     int32_t label;
-} fsl_choice;
+} fsl_beam_choice;
 
 typedef struct { /* prefixes as a tree; node 0 is the empty one */
     int32_t *parent, *label, *place; /* [most]; place in the beam, or -1 */
     uint32_t *table;                 /* nodes + 1 by hash of parent and label, 0 where free */
     int32_t n, most;
     uint32_t mask; /* length of the table - 1 */
-} fsl_tree;
+} fsl_beam_tree;
 
 typedef struct { /* options, and the scores of a batch */
     ptrdiff_t n_classes, blank, stride; /* bytes from one row to the next */
@@ -62,10 +64,10 @@ typedef struct { /* options, and the scores of a batch */
 
 typedef struct { /* memory of a worker, and the frame in progress */
     const fsl_beam_options *o;
-    fsl_tree tree;
-    fsl_prefix *prefixes, *stays, *next; /* [beam] */
-    fsl_candidate *candidates;           /* [room] */
-    fsl_choice *choices;                 /* [V] */
+    fsl_beam_tree tree;
+    fsl_beam_prefix *prefixes, *stays, *next; /* [beam] */
+    fsl_beam_candidate *candidates;           /* [room] */
+    fsl_beam_choice *choices;                 /* [V] */
     int32_t *classes;                    /* [V] */
     int32_t *edge;                       /* [room] */
     double *emissions;                   /* [V], of the frames in `seen` */
@@ -86,75 +88,75 @@ typedef struct { /* memory of a worker, and the frame in progress */
 
 /* ---- order -------------------------------------------------------------------------------- */
 
-FSL_INLINE int fsl_before(const fsl_candidate *a, const fsl_candidate *b)
+FSL_INLINE int fsl_beam_before(const fsl_beam_candidate *a, const fsl_beam_candidate *b)
 {
     if (a->weight != b->weight) return a->weight > b->weight;
     return a->from != b->from ? a->from < b->from : a->by < b->by;
 }
 
-FSL_INLINE int fsl_choice_before(const fsl_choice *a, const fsl_choice *b)
+FSL_INLINE int fsl_beam_choice_before(const fsl_beam_choice *a, const fsl_beam_choice *b)
 {
     return a->bound != b->bound ? a->bound > b->bound : a->label < b->label;
 }
 
 /* Shell's sort of n elements a[i] by before(a[i], a[k]), a total order. */
-#define FSL_SORT(type, a, n, before)                                          \
+#define FSL_BEAM_SORT(type, a, n, before)                                                           \
     for (int32_t gap = (n) > 8 ? (n) / 2 : 1; gap; gap = gap > 2 ? (int32_t)(gap / 2.25) : gap / 2) \
-        for (int32_t i_ = gap; i_ < (n); i_++) {                              \
-            const type moved = (a)[i_];                                       \
-            int32_t k_ = i_;                                                  \
-            for (; k_ >= gap && before(moved, (a)[k_ - gap]); k_ -= gap) (a)[k_] = (a)[k_ - gap]; \
-            (a)[k_] = moved;                                                  \
+        for (int32_t i_ = gap; i_ < (n); i_++) {                                                    \
+            const type moved = (a)[i_];                                                             \
+            int32_t k_ = i_;                                                                        \
+            for (; k_ >= gap && before(moved, (a)[k_ - gap]); k_ -= gap) (a)[k_] = (a)[k_ - gap];   \
+            (a)[k_] = moved;                                                                        \
         }
 
-static void fsl_sort_choices(fsl_choice *a, int32_t n)
+static void fsl_beam_sort_choices(fsl_beam_choice *a, int32_t n)
 {
-#define FSL_CHOICE_BEFORE(x, y) fsl_choice_before(&(x), &(y))
-    FSL_SORT(fsl_choice, a, n, FSL_CHOICE_BEFORE)
+#define FSL_CHOICE_BEFORE(x, y) fsl_beam_choice_before(&(x), &(y))
+    FSL_BEAM_SORT(fsl_beam_choice, a, n, FSL_CHOICE_BEFORE)
 #undef FSL_CHOICE_BEFORE
 }
 
-static void fsl_sort_falling(double *a, int32_t n)
+static void fsl_beam_sort_falling(double *a, int32_t n)
 {
 #define FSL_GREATER(x, y) ((x) > (y))
-    FSL_SORT(double, a, n, FSL_GREATER)
+    FSL_BEAM_SORT(double, a, n, FSL_GREATER)
 #undef FSL_GREATER
 }
 
 /* Sorts indices of candidates, the last one in order first. */
-static void fsl_sort_last_first(const fsl_candidate *candidates, int32_t *a, int32_t n)
+static void fsl_beam_sort_last_first(const fsl_beam_candidate *candidates, int32_t *a, int32_t n)
 {
-#define FSL_AFTER(x, y) fsl_before(&candidates[y], &candidates[x])
-    FSL_SORT(int32_t, a, n, FSL_AFTER)
+#define FSL_AFTER(x, y) fsl_beam_before(&candidates[y], &candidates[x])
+    FSL_BEAM_SORT(int32_t, a, n, FSL_AFTER)
 #undef FSL_AFTER
 }
 
 /* ---- tree --------------------------------------------------------------------------------- */
 
-FSL_INLINE uint32_t fsl_slot(const fsl_tree *tree, int32_t parent, int32_t label)
+FSL_INLINE uint32_t fsl_beam_slot(const fsl_beam_tree *tree, int32_t parent, int32_t label)
 {
     const uint64_t mixed = ((uint64_t)(uint32_t)parent << 32 | (uint32_t)label) * 0x9E3779B97F4A7C15u;
     return (uint32_t)(mixed >> 32) & tree->mask;
 }
 
-FSL_INLINE void fsl_enter(fsl_tree *tree, int32_t node)
+FSL_INLINE void fsl_beam_enter(fsl_beam_tree *tree, int32_t node)
 {
-    uint32_t slot = fsl_slot(tree, tree->parent[node], tree->label[node]);
+    uint32_t slot = fsl_beam_slot(tree, tree->parent[node], tree->label[node]);
     while (tree->table[slot]) slot = (slot + 1) & tree->mask;
     tree->table[slot] = (uint32_t)node + 1;
 }
 
-static void fsl_rehash(fsl_tree *tree)
+static void fsl_beam_rehash(fsl_beam_tree *tree)
 {
     memset(tree->table, 0, ((size_t)tree->mask + 1) * sizeof(uint32_t));
-    for (int32_t i = 1; i < tree->n; i++) fsl_enter(tree, i);
+    for (int32_t i = 1; i < tree->n; i++) fsl_beam_enter(tree, i);
 }
 
 /* Node of a prefix extended by a label: a prefix that returns gets the node that it had, since longer ones may hang
  * from it. */
-static int32_t fsl_node(fsl_tree *tree, int32_t parent, int32_t label)
+static int32_t fsl_beam_node(fsl_beam_tree *tree, int32_t parent, int32_t label)
 {
-    uint32_t slot = fsl_slot(tree, parent, label);
+    uint32_t slot = fsl_beam_slot(tree, parent, label);
     for (; tree->table[slot]; slot = (slot + 1) & tree->mask) {
         const int32_t node = (int32_t)(tree->table[slot] - 1);
         if (tree->parent[node] == parent && tree->label[node] == label) return node;
@@ -166,7 +168,7 @@ static int32_t fsl_node(fsl_tree *tree, int32_t parent, int32_t label)
     return tree->n++;
 }
 
-static int fsl_grow(fsl_tree *tree, int32_t most)
+static int fsl_beam_grow(fsl_beam_tree *tree, int32_t most)
 {
     int32_t *parent = realloc(tree->parent, (size_t)most * sizeof(int32_t));
     if (parent) tree->parent = parent;
@@ -181,12 +183,12 @@ static int fsl_grow(fsl_tree *tree, int32_t most)
     if (!parent || !label || !place || !table) return 0;
     tree->most = most;
     tree->mask = length - 1;
-    fsl_rehash(tree);
+    fsl_beam_rehash(tree);
     return 1;
 }
 
 /* Removes nodes that no prefix of the beam begins with. Parents come before their children. */
-static void fsl_prune(fsl_tree *tree, fsl_prefix *prefixes, int32_t n_prefixes)
+static void fsl_beam_prune(fsl_beam_tree *tree, fsl_beam_prefix *prefixes, int32_t n_prefixes)
 {
     int32_t *moved = tree->place, n = 0;
     for (int32_t i = 0; i < tree->n; i++) moved[i] = -1;
@@ -203,21 +205,21 @@ static void fsl_prune(fsl_tree *tree, fsl_prefix *prefixes, int32_t n_prefixes)
     tree->n = n;
     for (int32_t i = 0; i < n; i++) tree->place[i] = -1;
     for (int32_t j = 0; j < n_prefixes; j++) tree->place[prefixes[j].node] = j;
-    fsl_rehash(tree);
+    fsl_beam_rehash(tree);
 }
 
 /* Makes room for one more node for each prefix; returns 0 if memory is exhausted. */
-static int fsl_make_room(fsl_beam *s)
+static int fsl_beam_make_room(fsl_beam *s)
 {
-    fsl_tree *tree = &s->tree;
+    fsl_beam_tree *tree = &s->tree;
     if (tree->n + s->o->beam <= tree->most) return 1;
-    fsl_prune(tree, s->prefixes, s->n);
+    fsl_beam_prune(tree, s->prefixes, s->n);
     if (tree->n + s->o->beam <= tree->most / 2) return 1;
     if (tree->most > INT32_MAX / 2) return 0;
-    return fsl_grow(tree, 2 * tree->most);
+    return fsl_beam_grow(tree, 2 * tree->most);
 }
 
-static int32_t fsl_depth(const fsl_tree *tree, int32_t node)
+static int32_t fsl_beam_depth(const fsl_beam_tree *tree, int32_t node)
 {
     int32_t n = 0;
     for (; node > 0; node = tree->parent[node]) n++;
@@ -231,13 +233,13 @@ static int32_t fsl_depth(const fsl_tree *tree, int32_t node)
 #include "simd/float64.inc.h"
 #include "ctc/beam_rows.inc.h"
 
-FSL_INLINE double fsl_score(const fsl_beam *s, ptrdiff_t c)
+FSL_INLINE double fsl_beam_score(const fsl_beam *s, ptrdiff_t c)
 {
     return s->o->is_wide ? ((const double *)s->x)[c] : (double)((const float *)s->x)[c];
 }
 
 /* Reads the greatest score of the row, and the best class other than the blank. */
-static void fsl_read_row(fsl_beam *s)
+static void fsl_beam_read_row(fsl_beam *s)
 {
     const ptrdiff_t n = s->o->n_classes, blank = s->o->blank, home = blank / FSL_BEAM_BLOCK * FSL_BEAM_BLOCK;
     const ptrdiff_t n_home = n - home < FSL_BEAM_BLOCK ? n - home : FSL_BEAM_BLOCK;
@@ -255,15 +257,15 @@ static void fsl_read_row(fsl_beam *s)
     s->top_score = s->maxima[best];
     if (s->top_score > (s->o->is_probs ? 0 : -INFINITY)) {
         ptrdiff_t c = best * FSL_BEAM_BLOCK;
-        while (c == blank || fsl_score(s, c) != s->top_score) c++;
+        while (c == blank || fsl_beam_score(s, c) != s->top_score) c++;
         s->top = (int32_t)c;
     }
-    s->most = fsl_max64(s->top_score, fsl_score(s, blank));
+    s->most = fsl_max64(s->top_score, fsl_beam_score(s, blank));
     s->log_most = s->o->is_probs ? fsl_log64(s->most) : s->most;
 }
 
 /* Least score with log-probability class_threshold, but no more than that of the best class. */
-static double fsl_least_tried(const fsl_beam *s)
+static double fsl_beam_least_tried(const fsl_beam *s)
 {
     double least = s->o->class_threshold;
     if (least == -INFINITY) return least;
@@ -271,13 +273,14 @@ static double fsl_least_tried(const fsl_beam *s)
         least = fsl_exp64(least);
     else if (s->o->is_logits) {
         const ptrdiff_t n = s->o->n_classes;
-        least += s->most + fsl_log64(s->o->is_wide ? fsl_beam_sum_f64(s->x, n, s->most) : fsl_beam_sum_f32(s->x, n, s->most));
+        const double most = s->most;
+        least += most + fsl_log64(s->o->is_wide ? fsl_beam_sum_f64(s->x, n, most) : fsl_beam_sum_f32(s->x, n, most));
     }
     return fsl_min64(least, s->top_score);
 }
 
 /* Classes whose score is at least `least`; those with probability 0 are left out. */
-static int32_t fsl_gather_classes(fsl_beam *s, double least)
+static int32_t fsl_beam_gather_classes(fsl_beam *s, double least)
 {
     const ptrdiff_t n = s->o->n_classes, blank = s->o->blank;
     int32_t found = 0;
@@ -295,32 +298,32 @@ static int32_t fsl_gather_classes(fsl_beam *s, double least)
 }
 
 /* Logarithm of the score of a language model: of a class after a label, or at the start (-1). */
-FSL_INLINE double fsl_log_lm(const fsl_beam *s, int32_t last, int32_t label)
+FSL_INLINE double fsl_beam_log_lm(const fsl_beam *s, int32_t last, int32_t label)
 {
     const ptrdiff_t n = s->o->n_classes;
     return s->o->bigram ? s->o->bigram[(last < 0 ? n : last) * n + label] : s->o->bonus;
 }
 
 /* Greatest score of a language model for a class, after whichever label. */
-FSL_INLINE double fsl_best_lm(const fsl_beam *s, int32_t label)
+FSL_INLINE double fsl_beam_best_lm(const fsl_beam *s, int32_t label)
 {
     return s->o->bigram ? s->o->best_bigram[label] : s->o->bonus;
 }
 
 /* A score that `rank` or more classes reach, of the classes other than the blank. */
-static double fsl_rank_bound(const fsl_beam *s, int32_t rank)
+static double fsl_beam_rank_bound(const fsl_beam *s, int32_t rank)
 {
     const ptrdiff_t n = s->o->n_classes, n_blocks = (n + FSL_BEAM_BLOCK - 1) / FSL_BEAM_BLOCK;
     double *sorted = s->maxima + n_blocks;
     if (n_blocks < rank) return -INFINITY;
     memcpy(sorted, s->maxima, (size_t)n_blocks * sizeof(double));
-    fsl_sort_falling(sorted, (int32_t)n_blocks);
+    fsl_beam_sort_falling(sorted, (int32_t)n_blocks);
     return sorted[rank - 1];
 }
 
 /* ---- the beam ----------------------------------------------------------------------------- */
 
-static void fsl_begin(fsl_beam *s)
+static void fsl_beam_begin(fsl_beam *s)
 {
     s->tree.n = 1;
     s->tree.parent[0] = s->tree.label[0] = -1;
@@ -331,12 +334,12 @@ static void fsl_begin(fsl_beam *s)
 }
 
 /* Lists the children of each prefix that are in the beam. */
-static void fsl_link(fsl_beam *s)
+static void fsl_beam_link(fsl_beam *s)
 {
-    const fsl_tree *tree = &s->tree;
+    const fsl_beam_tree *tree = &s->tree;
     for (int32_t j = 0; j < s->n; j++) s->prefixes[j].child = -1;
     for (int32_t j = 0; j < s->n; j++) {
-        fsl_prefix *p = &s->prefixes[j];
+        fsl_beam_prefix *p = &s->prefixes[j];
         p->parent = p->node ? tree->place[tree->parent[p->node]] : -1;
         if (p->parent < 0) continue;
         p->sibling = s->prefixes[p->parent].child;
@@ -345,7 +348,7 @@ static void fsl_link(fsl_beam *s)
 }
 
 /* Whether a prefix extended by a label is in the beam. */
-FSL_INLINE int fsl_has_child(const fsl_beam *s, const fsl_prefix *p, int32_t label)
+FSL_INLINE int fsl_beam_has_child(const fsl_beam *s, const fsl_beam_prefix *p, int32_t label)
 {
     for (int32_t k = p->child; k >= 0; k = s->prefixes[k].sibling)
         if (s->prefixes[k].last == label) return 1;
@@ -354,7 +357,7 @@ FSL_INLINE int fsl_has_child(const fsl_beam *s, const fsl_prefix *p, int32_t lab
 
 /* ---- the search, by masses and by logarithms ------------------------------------------------ */
 
-FSL_INLINE double fsl_log_plus(double a, double b)
+FSL_INLINE double fsl_beam_log_plus(double a, double b)
 {
     const double most = a > b ? a : b, least = a > b ? b : a;
     return least == -INFINITY ? most : most + log1p(exp(least - most));
@@ -367,12 +370,12 @@ FSL_INLINE double fsl_log_plus(double a, double b)
 #define FSL_BEAM_SMALL 1e-250
 #define FSL_BEAM_ROUNDED 1e-270
 
-#define FSL_BY_LOGARITHMS 0
+#define FSL_BEAM_BY_LOGARITHMS 0
 #include "ctc/beam.inc.h"
-#undef FSL_BY_LOGARITHMS
-#define FSL_BY_LOGARITHMS 1
+#undef FSL_BEAM_BY_LOGARITHMS
+#define FSL_BEAM_BY_LOGARITHMS 1
 #include "ctc/beam.inc.h"
-#undef FSL_BY_LOGARITHMS
+#undef FSL_BEAM_BY_LOGARITHMS
 
 /* ---- memory ------------------------------------------------------------------------------- */
 
@@ -385,7 +388,7 @@ static void fsl_beam_free(fsl_beam *s)
     free(s->tree.table);
 }
 
-FSL_INLINE void *fsl_take(char **at, size_t n, size_t size)
+FSL_INLINE void *fsl_beam_take(char **at, size_t n, size_t size)
 {
     char *start = *at;
     *at += (n * size + 63) / 64 * 64;
@@ -398,17 +401,17 @@ static size_t fsl_beam_lay_out(fsl_beam *s, char *start)
     const size_t beam = (size_t)s->o->beam, n = (size_t)s->o->n_classes;
     char *at = start;
     s->room = 4 * s->o->beam + 64;
-    s->prefixes = fsl_take(&at, beam, sizeof(fsl_prefix));
-    s->stays = fsl_take(&at, beam, sizeof(fsl_prefix));
-    s->next = fsl_take(&at, beam, sizeof(fsl_prefix));
-    s->candidates = fsl_take(&at, (size_t)s->room, sizeof(fsl_candidate));
-    s->edge = fsl_take(&at, (size_t)s->room, sizeof(int32_t));
-    s->choices = fsl_take(&at, n, sizeof(fsl_choice));
-    s->classes = fsl_take(&at, n + 1, sizeof(int32_t));
-    s->emissions = fsl_take(&at, n, sizeof(double));
-    s->seen = fsl_take(&at, n, sizeof(int64_t));
-    s->marked = fsl_take(&at, n, 1);
-    s->maxima = fsl_take(&at, 2 * (n / FSL_BEAM_BLOCK + 1), sizeof(double));
+    s->prefixes = fsl_beam_take(&at, beam, sizeof(fsl_beam_prefix));
+    s->stays = fsl_beam_take(&at, beam, sizeof(fsl_beam_prefix));
+    s->next = fsl_beam_take(&at, beam, sizeof(fsl_beam_prefix));
+    s->candidates = fsl_beam_take(&at, (size_t)s->room, sizeof(fsl_beam_candidate));
+    s->edge = fsl_beam_take(&at, (size_t)s->room, sizeof(int32_t));
+    s->choices = fsl_beam_take(&at, n, sizeof(fsl_beam_choice));
+    s->classes = fsl_beam_take(&at, n + 1, sizeof(int32_t));
+    s->emissions = fsl_beam_take(&at, n, sizeof(double));
+    s->seen = fsl_beam_take(&at, n, sizeof(int64_t));
+    s->marked = fsl_beam_take(&at, n, 1);
+    s->maxima = fsl_beam_take(&at, 2 * (n / FSL_BEAM_BLOCK + 1), sizeof(double));
     return (size_t)(at - start);
 }
 
@@ -421,16 +424,16 @@ static int fsl_beam_allocate(fsl_beam *s, const fsl_beam_options *o)
     s->memory = calloc(size + 64, 1);
     if (!s->memory) return 0;
     fsl_beam_lay_out(s, (char *)(((uintptr_t)s->memory + 63) / 64 * 64));
-    return fsl_grow(&s->tree, 4 * o->beam + 1024);
+    return fsl_beam_grow(&s->tree, 4 * o->beam + 1024);
 }
 
 /* ---- results ------------------------------------------------------------------------------ */
 
 /* Whether prefix a comes before b among the results: greater mass, then shorter, then smaller labels. */
-static int fsl_is_better(const fsl_tree *tree, const fsl_prefix *a, const fsl_prefix *b)
+static int fsl_beam_is_better(const fsl_beam_tree *tree, const fsl_beam_prefix *a, const fsl_beam_prefix *b)
 {
     if (a->total != b->total) return a->total > b->total;
-    const int32_t n = fsl_depth(tree, a->node), m = fsl_depth(tree, b->node);
+    const int32_t n = fsl_beam_depth(tree, a->node), m = fsl_beam_depth(tree, b->node);
     if (n != m) return n < m;
     int32_t i = a->node, k = b->node;
     if (i == k) return 0;
@@ -438,23 +441,23 @@ static int fsl_is_better(const fsl_tree *tree, const fsl_prefix *a, const fsl_pr
     return tree->label[i] < tree->label[k];
 }
 
-static void fsl_sort_prefixes(fsl_beam *s)
+static void fsl_beam_sort_prefixes(fsl_beam *s)
 {
-#define FSL_IS_BETTER(x, y) fsl_is_better(&s->tree, &(x), &(y))
-    FSL_SORT(fsl_prefix, s->prefixes, s->n, FSL_IS_BETTER)
+#define FSL_IS_BETTER(x, y) fsl_beam_is_better(&s->tree, &(x), &(y))
+    FSL_BEAM_SORT(fsl_beam_prefix, s->prefixes, s->n, FSL_IS_BETTER)
 #undef FSL_IS_BETTER
 }
 
 /* Writes the best prefixes: numbers of labels and labels [n_out, step], scores [n_out]; returns how many there are. */
-static int32_t fsl_write_results(fsl_beam *s, int by_logarithms, int64_t *labels, ptrdiff_t step, double *scores)
+static int32_t fsl_beam_write_results(fsl_beam *s, int by_logarithms, int64_t *labels, ptrdiff_t step, double *scores)
 {
-    fsl_sort_prefixes(s);
+    fsl_beam_sort_prefixes(s);
     const int32_t n = s->n < s->o->n_out ? s->n : s->o->n_out;
     for (int32_t i = 0; i < n; i++) {
-        const fsl_prefix *prefix = &s->prefixes[i];
-        int32_t at = fsl_depth(&s->tree, prefix->node);
+        const fsl_beam_prefix *prefix = &s->prefixes[i];
+        int32_t at = fsl_beam_depth(&s->tree, prefix->node);
         labels[i * step] = at;
-        scores[i] = by_logarithms ? prefix->total : fsl_log64(prefix->total) + (double)s->exponent * 0.69314718055994531;
+        scores[i] = by_logarithms ? prefix->total : fsl_log64(prefix->total) + (double)s->exponent * FSL_BEAM_LN2;
         for (int32_t node = prefix->node; node > 0; node = s->tree.parent[node])
             labels[i * step + at--] = s->tree.label[node];
     }
@@ -467,12 +470,12 @@ static fsl_beam_status fsl_beam_search(fsl_beam *s, const void *x, ptrdiff_t fra
 {
     fsl_beam_status status = FSL_BEAM_LEFT_RANGE;
     int by_logarithms = s->o->by_logarithms;
-    if (!by_logarithms) status = fsl_search_masses(s, x, frames);
+    if (!by_logarithms) status = fsl_beam_search_masses(s, x, frames);
     if (status == FSL_BEAM_LEFT_RANGE) {
         by_logarithms = 1;
-        status = fsl_search_logs(s, x, frames);
+        status = fsl_beam_search_logs(s, x, frames);
     }
-    *found = status == FSL_BEAM_DONE ? fsl_write_results(s, by_logarithms, labels, step, scores) : 0;
+    *found = status == FSL_BEAM_DONE ? fsl_beam_write_results(s, by_logarithms, labels, step, scores) : 0;
     return status;
 }
 

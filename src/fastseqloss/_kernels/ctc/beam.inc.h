@@ -1,34 +1,34 @@
-/* The search of beam.h, by masses or, if FSL_BY_LOGARITHMS is 1, by their logarithms. */
+/* The search of beam.h, by masses or, if FSL_BEAM_BY_LOGARITHMS is 1, by their logarithms. */
 
-#undef FSL_BEAM
-#undef FSL_NONE
-#undef FSL_ONE
-#undef FSL_TIMES
-#undef FSL_PLUS
-#undef FSL_FROM_LOG
+#undef FSL_BEAM_NAME
+#undef FSL_BEAM_NONE
+#undef FSL_BEAM_ONE
+#undef FSL_BEAM_TIMES
+#undef FSL_BEAM_PLUS
+#undef FSL_BEAM_FROM_LOG
 
-#if FSL_BY_LOGARITHMS
-#define FSL_BEAM(name) name##_logs
-#define FSL_NONE (-INFINITY)
-#define FSL_ONE 0.0
-#define FSL_TIMES(a, b) ((a) + (b))
-#define FSL_PLUS(a, b) fsl_log_plus(a, b)
-#define FSL_FROM_LOG(x) (x)
+#if FSL_BEAM_BY_LOGARITHMS
+#define FSL_BEAM_NAME(name) name##_logs
+#define FSL_BEAM_NONE (-INFINITY)
+#define FSL_BEAM_ONE 0.0
+#define FSL_BEAM_TIMES(a, b) ((a) + (b))
+#define FSL_BEAM_PLUS(a, b) fsl_beam_log_plus(a, b)
+#define FSL_BEAM_FROM_LOG(x) (x)
 #else
-#define FSL_BEAM(name) name##_masses
-#define FSL_NONE 0.0
-#define FSL_ONE 1.0
-#define FSL_TIMES(a, b) ((a) * (b))
-#define FSL_PLUS(a, b) ((a) + (b))
-#define FSL_FROM_LOG(x) fsl_exp64(x)
+#define FSL_BEAM_NAME(name) name##_masses
+#define FSL_BEAM_NONE 0.0
+#define FSL_BEAM_ONE 1.0
+#define FSL_BEAM_TIMES(a, b) ((a) * (b))
+#define FSL_BEAM_PLUS(a, b) ((a) + (b))
+#define FSL_BEAM_FROM_LOG(x) fsl_exp64(x)
 #endif
 
 /* Emission of a class, relative to the greatest of the row. */
-FSL_INLINE double FSL_BEAM(fsl_emission)(fsl_beam *s, ptrdiff_t c)
+FSL_INLINE double FSL_BEAM_NAME(fsl_beam_emission)(fsl_beam *s, ptrdiff_t c)
 {
     if (s->seen[c] == s->frame) return s->emissions[c];
-    const double x = fsl_score(s, c);
-#if FSL_BY_LOGARITHMS
+    const double x = fsl_beam_score(s, c);
+#if FSL_BEAM_BY_LOGARITHMS
     const double e = s->o->is_probs ? fsl_log64(x) - s->log_most : x - s->most;
 #else
     double e;
@@ -46,84 +46,87 @@ FSL_INLINE double FSL_BEAM(fsl_emission)(fsl_beam *s, ptrdiff_t c)
 }
 
 /* Product of a mass and an emission, which is 0 only if one of them is. */
-FSL_INLINE double FSL_BEAM(fsl_product)(double mass, double emission)
+FSL_INLINE double FSL_BEAM_NAME(fsl_beam_product)(double mass, double emission)
 {
-    const double product = FSL_TIMES(mass, emission);
-#if FSL_BY_LOGARITHMS
+    const double product = FSL_BEAM_TIMES(mass, emission);
+#if FSL_BEAM_BY_LOGARITHMS
     return product;
 #else
     return product < FSL_BEAM_FLOOR && mass > 0 && emission > 0 ? FSL_BEAM_FLOOR : product;
 #endif
 }
 
-FSL_INLINE double FSL_BEAM(fsl_lm)(const fsl_beam *s, int32_t last, int32_t label)
+FSL_INLINE double FSL_BEAM_NAME(fsl_beam_lm)(const fsl_beam *s, int32_t last, int32_t label)
 {
-    return s->o->has_lm ? FSL_FROM_LOG(fsl_log_lm(s, last, label)) : FSL_ONE;
+    return s->o->has_lm ? FSL_BEAM_FROM_LOG(fsl_beam_log_lm(s, last, label)) : FSL_BEAM_ONE;
 }
 
 /* Mass of a prefix extended by a class. */
-FSL_INLINE double FSL_BEAM(fsl_extended)(const fsl_beam *s, const fsl_prefix *p, int32_t label, double emission)
+FSL_INLINE double FSL_BEAM_NAME(fsl_beam_extended)(const fsl_beam *s, const fsl_beam_prefix *p, int32_t label,
+                                                   double emission)
 {
-    const double mass = FSL_BEAM(fsl_product)(p->last == label ? p->b : p->total, emission);
-    return s->o->has_lm ? FSL_BEAM(fsl_product)(mass, FSL_BEAM(fsl_lm)(s, p->last, label)) : mass;
+    const double mass = FSL_BEAM_NAME(fsl_beam_product)(p->last == label ? p->b : p->total, emission);
+    return s->o->has_lm ? FSL_BEAM_NAME(fsl_beam_product)(mass, FSL_BEAM_NAME(fsl_beam_lm)(s, p->last, label)) : mass;
 }
 
 /* Masses of the prefixes that stay as they are, extensions of other prefixes of the beam to them included. */
-static void FSL_BEAM(fsl_stay)(fsl_beam *s)
+static void FSL_BEAM_NAME(fsl_beam_stay)(fsl_beam *s)
 {
-    const double blank = FSL_BEAM(fsl_emission)(s, s->o->blank);
-    s->widest = FSL_NONE;
+    const double blank = FSL_BEAM_NAME(fsl_beam_emission)(s, s->o->blank);
+    s->widest = FSL_BEAM_NONE;
     for (int32_t j = 0; j < s->n; j++) {
-        const fsl_prefix *p = &s->prefixes[j];
-        fsl_prefix *stay = &s->stays[j];
+        const fsl_beam_prefix *p = &s->prefixes[j];
+        fsl_beam_prefix *stay = &s->stays[j];
         *stay = *p;
         s->widest = fsl_max64(s->widest, p->total);
-        stay->b = FSL_BEAM(fsl_product)(p->total, blank);
+        stay->b = FSL_BEAM_NAME(fsl_beam_product)(p->total, blank);
         if (p->last >= 0) {
-            const double emission = FSL_BEAM(fsl_emission)(s, p->last);
-            stay->n = FSL_BEAM(fsl_product)(p->n, emission);
-#if !FSL_BY_LOGARITHMS
+            const double emission = FSL_BEAM_NAME(fsl_beam_emission)(s, p->last);
+            stay->n = FSL_BEAM_NAME(fsl_beam_product)(p->n, emission);
+#if !FSL_BEAM_BY_LOGARITHMS
             const double kept = stay->n;
 #endif
-            if (p->parent >= 0)
-                stay->n = FSL_PLUS(stay->n, FSL_BEAM(fsl_extended)(s, &s->prefixes[p->parent], p->last, emission));
-#if !FSL_BY_LOGARITHMS
+            if (p->parent >= 0) {
+                const fsl_beam_prefix *parent = &s->prefixes[p->parent];
+                stay->n = FSL_BEAM_PLUS(stay->n, FSL_BEAM_NAME(fsl_beam_extended)(s, parent, p->last, emission));
+            }
+#if !FSL_BEAM_BY_LOGARITHMS
             if (stay->n < FSL_BEAM_ROUNDED && stay->n > 0)
                 stay->is_rounded = 1;
             else if (kept <= 1e-17 * stay->n)
                 stay->is_rounded = 0;
 #endif
         }
-        stay->total = FSL_PLUS(stay->b, stay->n);
+        stay->total = FSL_BEAM_PLUS(stay->b, stay->n);
     }
 }
 
 /* Sets `least` to a bound under the last mass that can enter the next beam. */
-static void FSL_BEAM(fsl_bound)(fsl_beam *s)
+static void FSL_BEAM_NAME(fsl_beam_bound)(fsl_beam *s)
 {
-    const double emission = s->top >= 0 ? FSL_BEAM(fsl_emission)(s, s->top) : FSL_NONE;
-    double least = INFINITY, most = FSL_NONE;
+    const double emission = s->top >= 0 ? FSL_BEAM_NAME(fsl_beam_emission)(s, s->top) : FSL_BEAM_NONE;
+    double least = INFINITY, most = FSL_BEAM_NONE;
     for (int32_t j = 0; j < s->n; j++) {
         double own = s->stays[j].total;
         if (s->top >= 0) {
-            const double extended = FSL_BEAM(fsl_extended)(s, &s->prefixes[j], s->top, emission);
-            if (extended > own && !fsl_has_child(s, &s->prefixes[j], s->top)) own = extended;
+            const double extended = FSL_BEAM_NAME(fsl_beam_extended)(s, &s->prefixes[j], s->top, emission);
+            if (extended > own && !fsl_beam_has_child(s, &s->prefixes[j], s->top)) own = extended;
         }
         least = fsl_min64(least, own);
         most = fsl_max64(most, own);
     }
-    s->least = s->n == s->o->beam ? least : FSL_NONE;
+    s->least = s->n == s->o->beam ? least : FSL_BEAM_NONE;
     if (s->o->beam_threshold < INFINITY)
-        s->least = fsl_max64(s->least, FSL_TIMES(most, FSL_FROM_LOG(-s->o->beam_threshold)));
+        s->least = fsl_max64(s->least, FSL_BEAM_TIMES(most, FSL_BEAM_FROM_LOG(-s->o->beam_threshold)));
 }
 
 /* Least score of a class that can matter: its emission times the largest mass reaches `least`. A little lower, for
  * roundings. */
-static double FSL_BEAM(fsl_least_score)(const fsl_beam *s)
+static double FSL_BEAM_NAME(fsl_beam_least_score)(const fsl_beam *s)
 {
-    if (!(s->least > FSL_NONE)) return -INFINITY;
+    if (!(s->least > FSL_BEAM_NONE)) return -INFINITY;
     const double lm = s->o->has_lm ? s->o->largest_lm : 0;
-#if FSL_BY_LOGARITHMS
+#if FSL_BEAM_BY_LOGARITHMS
     const double log_ratio = s->least - s->widest - lm;
 #else
     const double log_ratio = fsl_log64(s->least / s->widest) - lm;
@@ -133,28 +136,28 @@ static double FSL_BEAM(fsl_least_score)(const fsl_beam *s)
 }
 
 /* Classes that may extend prefixes, those with the largest bounds first. */
-static void FSL_BEAM(fsl_choose_classes)(fsl_beam *s)
+static void FSL_BEAM_NAME(fsl_beam_choose_classes)(fsl_beam *s)
 {
-    double least = FSL_BEAM(fsl_least_score)(s);
+    double least = FSL_BEAM_NAME(fsl_beam_least_score)(s);
     const int32_t most = s->o->beam + 1; /* choices, without a language model: one may be the last label */
-    if (s->n < s->o->beam && !s->o->has_lm) least = fsl_max64(least, fsl_rank_bound(s, most));
-    least = fsl_max64(least, fsl_least_tried(s));
-    const int32_t n = s->top >= 0 ? fsl_gather_classes(s, least) : 0;
+    if (s->n < s->o->beam && !s->o->has_lm) least = fsl_max64(least, fsl_beam_rank_bound(s, most));
+    least = fsl_max64(least, fsl_beam_least_tried(s));
+    const int32_t n = s->top >= 0 ? fsl_beam_gather_classes(s, least) : 0;
     for (int32_t i = 0; i < n; i++) {
-        fsl_choice *choice = &s->choices[i];
+        fsl_beam_choice *choice = &s->choices[i];
         choice->label = s->classes[i];
-        choice->emission = choice->bound = FSL_BEAM(fsl_emission)(s, choice->label);
+        choice->emission = choice->bound = FSL_BEAM_NAME(fsl_beam_emission)(s, choice->label);
         if (s->o->has_lm)
-            choice->bound = FSL_TIMES(choice->emission, FSL_FROM_LOG(fsl_best_lm(s, choice->label)));
+            choice->bound = FSL_BEAM_TIMES(choice->emission, FSL_BEAM_FROM_LOG(fsl_beam_best_lm(s, choice->label)));
     }
-    fsl_sort_choices(s->choices, n);
+    fsl_beam_sort_choices(s->choices, n);
     s->n_choices = s->o->has_lm || n < most ? n : most;
 }
 
 /* Bucket of a mass of `least` or more. */
-FSL_INLINE int FSL_BEAM(fsl_bucket)(double mass, double least)
+FSL_INLINE int FSL_BEAM_NAME(fsl_beam_bucket)(double mass, double least)
 {
-#if FSL_BY_LOGARITHMS
+#if FSL_BEAM_BY_LOGARITHMS
     const double bucket = (mass - least) * 46.16624130844683;
     return bucket < FSL_BEAM_BUCKETS - 1 ? (int)bucket : FSL_BEAM_BUCKETS - 1;
 #else
@@ -164,23 +167,23 @@ FSL_INLINE int FSL_BEAM(fsl_bucket)(double mass, double least)
 }
 
 /* Keeps the best candidates, as many as the beam has places, in the order in which they are. */
-static void FSL_BEAM(fsl_select)(fsl_beam *s)
+static void FSL_BEAM_NAME(fsl_beam_select)(fsl_beam *s)
 {
     int32_t counts[FSL_BEAM_BUCKETS] = {0}, edge = 0, n_edge = 0, n = 0;
     int32_t dropped = s->n_candidates - s->o->beam; /* of the buckets that are left */
     double least = INFINITY;
-    fsl_candidate *c = s->candidates;
+    fsl_beam_candidate *c = s->candidates;
     if (dropped <= 0) return;
     for (int32_t i = 0; i < s->n_candidates; i++) least = fsl_min64(least, c[i].weight);
-    for (int32_t i = 0; i < s->n_candidates; i++) counts[FSL_BEAM(fsl_bucket)(c[i].weight, least)]++;
+    for (int32_t i = 0; i < s->n_candidates; i++) counts[FSL_BEAM_NAME(fsl_beam_bucket)(c[i].weight, least)]++;
     while (dropped > counts[edge]) dropped -= counts[edge++];
     for (int32_t i = 0; i < s->n_candidates; i++) {
-        const int bucket = FSL_BEAM(fsl_bucket)(c[i].weight, least);
+        const int bucket = FSL_BEAM_NAME(fsl_beam_bucket)(c[i].weight, least);
         if (bucket < edge) continue;
         if (bucket == edge) s->edge[n_edge++] = n;
         c[n++] = c[i];
     }
-    fsl_sort_last_first(c, s->edge, n_edge);
+    fsl_beam_sort_last_first(c, s->edge, n_edge);
     for (int32_t i = 0; i < dropped; i++) c[s->edge[i]].from = -1;
     s->n_candidates = 0;
     for (int32_t i = 0; i < n; i++) {
@@ -189,51 +192,51 @@ static void FSL_BEAM(fsl_select)(fsl_beam *s)
     }
 }
 
-FSL_INLINE void FSL_BEAM(fsl_propose)(fsl_beam *s, int32_t from, int32_t by, double weight)
+FSL_INLINE void FSL_BEAM_NAME(fsl_beam_propose)(fsl_beam *s, int32_t from, int32_t by, double weight)
 {
     if (s->n_candidates == s->room) {
-        FSL_BEAM(fsl_select)(s);
+        FSL_BEAM_NAME(fsl_beam_select)(s);
         for (int32_t i = 0; i < s->n_candidates; i++)
             s->least = i && s->least < s->candidates[i].weight ? s->least : s->candidates[i].weight;
         if (weight < s->least) return;
     }
-    s->candidates[s->n_candidates++] = (fsl_candidate){weight, from, by};
+    s->candidates[s->n_candidates++] = (fsl_beam_candidate){weight, from, by};
 }
 
 /* All candidates that reach `least`: prefixes that stay, and their extensions that are not in the beam. */
-static void FSL_BEAM(fsl_propose_all)(fsl_beam *s)
+static void FSL_BEAM_NAME(fsl_beam_propose_all)(fsl_beam *s)
 {
     s->n_candidates = 0;
     for (int32_t j = 0; j < s->n; j++) {
-        const fsl_prefix *p = &s->prefixes[j];
+        const fsl_beam_prefix *p = &s->prefixes[j];
         const double stay = s->stays[j].total;
-        if (stay >= s->least && stay > FSL_NONE) FSL_BEAM(fsl_propose)(s, j, -1, stay);
+        if (stay >= s->least && stay > FSL_BEAM_NONE) FSL_BEAM_NAME(fsl_beam_propose)(s, j, -1, stay);
         for (int32_t k = p->child; k >= 0; k = s->prefixes[k].sibling) s->marked[s->prefixes[k].last] = 1;
         for (int32_t i = 0; i < s->n_choices; i++) {
-            const fsl_choice *choice = &s->choices[i];
-            if (FSL_TIMES(p->total, choice->bound) < s->least) break;
+            const fsl_beam_choice *choice = &s->choices[i];
+            if (FSL_BEAM_TIMES(p->total, choice->bound) < s->least) break;
             if (s->marked[choice->label]) continue;
-            const double mass = FSL_BEAM(fsl_extended)(s, p, choice->label, choice->emission);
-            if (mass >= s->least && mass > FSL_NONE) FSL_BEAM(fsl_propose)(s, j, choice->label, mass);
+            const double mass = FSL_BEAM_NAME(fsl_beam_extended)(s, p, choice->label, choice->emission);
+            if (mass >= s->least && mass > FSL_BEAM_NONE) FSL_BEAM_NAME(fsl_beam_propose)(s, j, choice->label, mass);
         }
         for (int32_t k = p->child; k >= 0; k = s->prefixes[k].sibling) s->marked[s->prefixes[k].last] = 0;
     }
 }
 
 /* The next beam, from the candidates that are left; returns the largest mass. */
-static double FSL_BEAM(fsl_advance)(fsl_beam *s)
+static double FSL_BEAM_NAME(fsl_beam_advance)(fsl_beam *s)
 {
-    fsl_tree *tree = &s->tree;
-    fsl_prefix *next = s->next;
-    double most = FSL_NONE;
+    fsl_beam_tree *tree = &s->tree;
+    fsl_beam_prefix *next = s->next;
+    double most = FSL_BEAM_NONE;
     for (int32_t j = 0; j < s->n; j++) tree->place[s->prefixes[j].node] = -1;
     for (int32_t i = 0; i < s->n_candidates; i++) {
-        const fsl_candidate *c = &s->candidates[i];
+        const fsl_beam_candidate *c = &s->candidates[i];
         if (c->by < 0)
             next[i] = s->stays[c->from];
         else {
-            const int32_t node = fsl_node(tree, s->prefixes[c->from].node, c->by);
-            next[i] = (fsl_prefix){FSL_NONE, c->weight, c->weight, node, c->by, -1, -1, -1, 0};
+            const int32_t node = fsl_beam_node(tree, s->prefixes[c->from].node, c->by);
+            next[i] = (fsl_beam_prefix){FSL_BEAM_NONE, c->weight, c->weight, node, c->by, -1, -1, -1, 0};
         }
         tree->place[next[i].node] = i;
         most = fsl_max64(most, c->weight);
@@ -245,13 +248,13 @@ static double FSL_BEAM(fsl_advance)(fsl_beam *s)
 }
 
 /* Removes prefixes further below the best one than the threshold of the beam. */
-static void FSL_BEAM(fsl_cut)(fsl_beam *s)
+static void FSL_BEAM_NAME(fsl_beam_cut)(fsl_beam *s)
 {
-    double most = FSL_NONE;
+    double most = FSL_BEAM_NONE;
     int32_t n = 0;
     if (s->o->beam_threshold == INFINITY) return;
     for (int32_t i = 0; i < s->n_candidates; i++) most = fsl_max64(most, s->candidates[i].weight);
-    most = FSL_TIMES(most, FSL_FROM_LOG(-s->o->beam_threshold));
+    most = FSL_BEAM_TIMES(most, FSL_BEAM_FROM_LOG(-s->o->beam_threshold));
     for (int32_t i = 0; i < s->n_candidates; i++) {
         s->candidates[n] = s->candidates[i];
         n += s->candidates[i].weight >= most;
@@ -259,9 +262,9 @@ static void FSL_BEAM(fsl_cut)(fsl_beam *s)
     s->n_candidates = n;
 }
 
-#if !FSL_BY_LOGARITHMS
+#if !FSL_BEAM_BY_LOGARITHMS
 /* Scales the masses by a power of two if the largest one is far from 1; returns 0 if masses have left the range. */
-static int fsl_rescale(fsl_beam *s, double most)
+static int fsl_beam_rescale(fsl_beam *s, double most)
 {
     double scale = 1;
     if (!(most < 0x1p64 && most > 0x1p-64)) {
@@ -272,7 +275,7 @@ static int fsl_rescale(fsl_beam *s, double most)
         s->exponent += exponent;
     }
     for (int32_t j = 0; j < s->n; j++) {
-        fsl_prefix *p = &s->prefixes[j];
+        fsl_beam_prefix *p = &s->prefixes[j];
         if (p->total < FSL_BEAM_SMALL * most || (p->is_rounded && p->n > 1e-17 * p->total)) return 0;
         if (scale != 1) {
             p->b *= scale;
@@ -284,31 +287,31 @@ static int fsl_rescale(fsl_beam *s, double most)
 }
 #endif
 
-static fsl_beam_status FSL_BEAM(fsl_search)(fsl_beam *s, const void *x, ptrdiff_t frames)
+static fsl_beam_status FSL_BEAM_NAME(fsl_beam_search)(fsl_beam *s, const void *x, ptrdiff_t frames)
 {
-    fsl_begin(s);
-    s->prefixes[0] = (fsl_prefix){FSL_ONE, FSL_NONE, FSL_ONE, 0, -1, -1, -1, -1, 0};
+    fsl_beam_begin(s);
+    s->prefixes[0] = (fsl_beam_prefix){FSL_BEAM_ONE, FSL_BEAM_NONE, FSL_BEAM_ONE, 0, -1, -1, -1, -1, 0};
     for (ptrdiff_t t = 0; t < frames && s->n; t++) {
         s->x = (const char *)x + t * s->o->stride;
         s->frame++;
-        if (!fsl_make_room(s)) return FSL_BEAM_NO_MEMORY;
-        fsl_read_row(s);
+        if (!fsl_beam_make_room(s)) return FSL_BEAM_NO_MEMORY;
+        fsl_beam_read_row(s);
         if (!(s->most > (s->o->is_probs ? 0 : -INFINITY))) {
             s->n = 0;
             break;
         }
-        fsl_link(s);
-        FSL_BEAM(fsl_stay)(s);
-        FSL_BEAM(fsl_bound)(s);
-        FSL_BEAM(fsl_choose_classes)(s);
-        FSL_BEAM(fsl_propose_all)(s);
-        FSL_BEAM(fsl_select)(s);
-        FSL_BEAM(fsl_cut)(s);
-#if FSL_BY_LOGARITHMS
-        FSL_BEAM(fsl_advance)(s);
+        fsl_beam_link(s);
+        FSL_BEAM_NAME(fsl_beam_stay)(s);
+        FSL_BEAM_NAME(fsl_beam_bound)(s);
+        FSL_BEAM_NAME(fsl_beam_choose_classes)(s);
+        FSL_BEAM_NAME(fsl_beam_propose_all)(s);
+        FSL_BEAM_NAME(fsl_beam_select)(s);
+        FSL_BEAM_NAME(fsl_beam_cut)(s);
+#if FSL_BEAM_BY_LOGARITHMS
+        FSL_BEAM_NAME(fsl_beam_advance)(s);
 #else
-        const double most = FSL_BEAM(fsl_advance)(s);
-        if (s->n && !fsl_rescale(s, most)) return FSL_BEAM_LEFT_RANGE;
+        const double most = FSL_BEAM_NAME(fsl_beam_advance)(s);
+        if (s->n && !fsl_beam_rescale(s, most)) return FSL_BEAM_LEFT_RANGE;
 #endif
     }
     return FSL_BEAM_DONE;
