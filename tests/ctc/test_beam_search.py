@@ -1,5 +1,6 @@
 """ctc_beam_search."""
 
+import itertools
 import math
 from fractions import Fraction as F
 
@@ -146,9 +147,7 @@ def test_wide_beam_finds_what_enumeration_finds(problem, kind):
         scores = scores + 3.0  # normalised again below
     norm = 0.0 if kind != "logits" else np.log(y.sum(axis=1)).sum()
     for rescore in (0, 400):
-        beams = fsl.ctc_beam_search(
-            scores, blank=blank, input=kind, beam=400, n_best=400, rescore=rescore, **options
-        )
+        beams = fsl.ctc_beam_search(scores, blank=blank, input=kind, beam=400, n_best=400, rescore=rescore, **options)
         assert beams.n_found == len(every)
         np.testing.assert_allclose(beams.total[: len(every)], np.log([p for p, _ in every]) - norm, atol=1e-11)
         np.testing.assert_allclose(beams.score[: len(every)], beams.total[: len(every)], atol=1e-11)
@@ -224,7 +223,9 @@ def test_log_prob_on_real_emissions(name, beam):
     assert np.all(np.diff(beams.total, axis=1) <= 0)
     if beam > 1:
         labels = greedy.labels, data.lengths, greedy.label_lengths
-        assert np.all(beams.log_prob[:, 0] >= -fsl.ctc_loss(data.emissions, *labels, reduction="none", **options) - 1e-6)
+        assert np.all(
+            beams.log_prob[:, 0] >= -fsl.ctc_loss(data.emissions, *labels, reduction="none", **options) - 1e-6
+        )
 
 
 @pytest.mark.parametrize("threads", [2, 3, 16])
@@ -306,7 +307,7 @@ def test_large_language_scores():
     y = np.random.default_rng(0).dirichlet(np.ones(3), 6)
     bigram = np.array([[0, 0, 0], [0, -900, 900], [0, 0, -np.inf], [0, 500, -500.0]])
     beams = fsl.ctc_beam_search(y, input="probs", bigram=bigram, beam=500, n_best=100, rescore=0)
-    assert not any((2, 2) in zip(labels, labels[1:], strict=False) for labels in found(beams))
+    assert not any((2, 2) in itertools.pairwise(labels) for labels in found(beams))
     for labels, total in zip(found(beams), beams.total, strict=False):
         lm = sum(bigram[a, b] for a, b in zip((3, *labels), labels, strict=False))
         log_prob = -fsl.ctc_loss(y, list(labels), input="probs", reduction="sum")

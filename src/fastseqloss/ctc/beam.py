@@ -323,9 +323,7 @@ def _finish(search: _Search, found: _Found, language: _Language, n_best: int, re
     if not search.scores.single:
         return CTCBeams(labels, lengths, log_prob, total, score, counts, spans, confidence)
     one_span, one_confidence = (None, None) if spans is None or confidence is None else (spans[0], confidence[0])
-    return CTCBeams(
-        labels[0], lengths[0], log_prob[0], total[0], score[0], int(counts[0]), one_span, one_confidence
-    )
+    return CTCBeams(labels[0], lengths[0], log_prob[0], total[0], score[0], int(counts[0]), one_span, one_confidence)
 
 
 def _normalisers(search: _Search, every: list[list[Integers]]) -> Floats:
@@ -358,9 +356,7 @@ def _log_probs(search: _Search, b: int, rows: list[Integers], normaliser: float)
         chosen = chosen - scores.max(axis=1, initial=-np.inf).astype(np.float64)[:, None]
         kind = InputKind.LOG_PROBS
     shared = np.broadcast_to(chosen, (len(rows), *chosen.shape))
-    return -normaliser - sequence_losses(
-        shared, np.full(len(rows), len(scores)), of_rows, kind, 0, search.threads
-    )
+    return -normaliser - sequence_losses(shared, np.full(len(rows), len(scores)), of_rows, kind, 0, search.threads)
 
 
 def _aligned(search: _Search, labels: Integers, lengths: Integers, counts: Integers) -> tuple[Integers, Floats]:
