@@ -18,19 +18,26 @@
 #define FSL_BEAM_LN2 0.69314718055994531
 
 enum {
-    FSL_BEAM_BLOCK = 64,   /* classes of a block, whose greatest score is known */
-    FSL_BEAM_BUCKETS = 256 /* of weights, 32 for a factor of 2 */
+    FSL_BEAM_BLOCK = 64,    /* classes of a block, whose greatest score is known */
+    FSL_BEAM_BUCKETS = 256, /* of weights, 32 for a factor of 2 */
+    FSL_BEAM_FEW = 16,      /* classes that are all looked at */
+    FSL_BEAM_DROPPED = 3    /* candidates that are looked for one by one */
 };
 
 typedef enum { FSL_BEAM_DONE, FSL_BEAM_LEFT_RANGE, FSL_BEAM_NO_MEMORY } fsl_beam_status;
 
 typedef struct { /* a prefix of the beam */
     double b, n, total;
-    int32_t node, last;     /* last label, or -1 */
-    int32_t child, sibling; /* places in the beam, or -1 */
-    int32_t parent;         /* place in the beam, or -1 */
-    int32_t is_rounded;     /* n may be up to as large as it is, and may be 0 */
+    uint64_t children;  /* those in the beam, by label modulo 64 */
+    int32_t node, last; /* last label, or -1 */
+    int32_t parent;     /* place in the beam, or -1 */
+    int32_t is_rounded; /* n may be up to as large as it is, and may be 0 */
 } fsl_beam_prefix;
+
+typedef struct { /* masses of a prefix that stays as it is */
+    double b, n, total;
+    int32_t is_rounded;
+} fsl_beam_masses;
 
 typedef struct { /* a prefix that may enter the beam: prefix `from`, extended by a class, or by none if -1 */
     double weight;
@@ -65,15 +72,16 @@ typedef struct { /* options, and the scores of a batch */
 typedef struct { /* memory of a worker, and the frame in progress */
     const fsl_beam_options *o;
     fsl_beam_tree tree;
-    fsl_beam_prefix *prefixes, *stays, *next; /* [beam] */
+    fsl_beam_prefix *prefixes, *next;         /* [beam] */
+    fsl_beam_masses *stays;                   /* [beam] */
     fsl_beam_candidate *candidates;           /* [room] */
     fsl_beam_choice *choices;                 /* [V] */
     int32_t *classes;                    /* [V] */
     int32_t *edge;                       /* [room] */
     double *emissions;                   /* [V], of the frames in `seen` */
     int64_t *seen;                       /* [V] */
-    unsigned char *marked;               /* [V] */
     double *maxima;                      /* [blocks] */
+    double *ranked;                      /* [V] */
     void *memory;
     int32_t n, n_candidates, n_choices, room;
     int64_t frame;
@@ -116,13 +124,6 @@ static void fsl_beam_sort_choices(fsl_beam_choice *a, int32_t n)
 #undef FSL_CHOICE_BEFORE
 }
 
-static void fsl_beam_sort_falling(double *a, int32_t n)
-{
-#define FSL_GREATER(x, y) ((x) > (y))
-    FSL_BEAM_SORT(double, a, n, FSL_GREATER)
-#undef FSL_GREATER
-}
-
 /* Sorts indices of candidates, the last one in order first. */
 static void fsl_beam_sort_last_first(const fsl_beam_candidate *candidates, int32_t *a, int32_t n)
 {
@@ -152,15 +153,23 @@ static void fsl_beam_rehash(fsl_beam_tree *tree)
     for (int32_t i = 1; i < tree->n; i++) fsl_beam_enter(tree, i);
 }
 
+/* Slot of a prefix extended by a label: of its node, or free. */
+FSL_INLINE uint32_t fsl_beam_find(const fsl_beam_tree *tree, int32_t parent, int32_t label)
+{
+    uint32_t slot = fsl_beam_slot(tree, parent, label);
+    for (; tree->table[slot]; slot = (slot + 1) & tree->mask) {
+        const uint32_t node = tree->table[slot] - 1;
+        if (tree->parent[node] == parent && tree->label[node] == label) break;
+    }
+    return slot;
+}
+
 /* Node of a prefix extended by a label: a prefix that returns gets the node that it had, since longer ones may hang
  * from it. */
 static int32_t fsl_beam_node(fsl_beam_tree *tree, int32_t parent, int32_t label)
 {
-    uint32_t slot = fsl_beam_slot(tree, parent, label);
-    for (; tree->table[slot]; slot = (slot + 1) & tree->mask) {
-        const int32_t node = (int32_t)(tree->table[slot] - 1);
-        if (tree->parent[node] == parent && tree->label[node] == label) return node;
-    }
+    const uint32_t slot = fsl_beam_find(tree, parent, label);
+    if (tree->table[slot]) return (int32_t)(tree->table[slot] - 1);
     tree->parent[tree->n] = parent;
     tree->label[tree->n] = label;
     tree->place[tree->n] = -1;
@@ -310,15 +319,45 @@ FSL_INLINE double fsl_beam_best_lm(const fsl_beam *s, int32_t label)
     return s->o->bigram ? s->o->best_bigram[label] : s->o->bonus;
 }
 
-/* A score that `rank` or more classes reach, of the classes other than the blank. */
+/* The element of rank `rank` (0 for the greatest) of n; reorders them. */
+static double fsl_beam_ranked(double *a, ptrdiff_t n, ptrdiff_t rank)
+{
+    ptrdiff_t first = 0, last = n - 1;
+    while (first < last) {
+        const double pivot = a[first + (last - first) / 2];
+        ptrdiff_t i = first, k = last;
+        while (i <= k) {
+            while (a[i] > pivot) i++;
+            while (a[k] < pivot) k--;
+            if (i > k) break;
+            const double moved = a[i];
+            a[i++] = a[k];
+            a[k--] = moved;
+        }
+        if (rank <= k)
+            last = k;
+        else if (rank >= i)
+            first = i;
+        else
+            break;
+    }
+    return a[rank];
+}
+
+/* A score that `rank` or more classes reach, of the classes other than the blank: that many blocks have one. */
 static double fsl_beam_rank_bound(const fsl_beam *s, int32_t rank)
 {
-    const ptrdiff_t n = s->o->n_classes, n_blocks = (n + FSL_BEAM_BLOCK - 1) / FSL_BEAM_BLOCK;
-    double *sorted = s->maxima + n_blocks;
-    if (n_blocks < rank) return -INFINITY;
-    memcpy(sorted, s->maxima, (size_t)n_blocks * sizeof(double));
-    fsl_beam_sort_falling(sorted, (int32_t)n_blocks);
-    return sorted[rank - 1];
+    const ptrdiff_t n = s->o->n_classes;
+    ptrdiff_t block = 1, n_blocks = 0;
+    if (n <= rank) return -INFINITY;
+    while (block < FSL_BEAM_BLOCK && n / (2 * block) >= 4 * (ptrdiff_t)rank) block *= 2;
+    for (ptrdiff_t start = 0; start < n; start += block) {
+        double most = -INFINITY;
+        for (ptrdiff_t c = start; c < start + block && c < n; c++)
+            most = c != s->o->blank ? fsl_max64(most, fsl_beam_score(s, c)) : most;
+        s->ranked[n_blocks++] = most;
+    }
+    return fsl_beam_ranked(s->ranked, n_blocks, rank - 1);
 }
 
 /* ---- the beam ----------------------------------------------------------------------------- */
@@ -333,26 +372,34 @@ static void fsl_beam_begin(fsl_beam *s)
     s->exponent = 0;
 }
 
-/* Lists the children of each prefix that are in the beam. */
+/* Finds the parent of each prefix, and notes the children of each one, that are in the beam. */
 static void fsl_beam_link(fsl_beam *s)
 {
     const fsl_beam_tree *tree = &s->tree;
-    for (int32_t j = 0; j < s->n; j++) s->prefixes[j].child = -1;
     for (int32_t j = 0; j < s->n; j++) {
         fsl_beam_prefix *p = &s->prefixes[j];
         p->parent = p->node ? tree->place[tree->parent[p->node]] : -1;
-        if (p->parent < 0) continue;
-        p->sibling = s->prefixes[p->parent].child;
-        s->prefixes[p->parent].child = j;
+        if (p->parent >= 0) s->prefixes[p->parent].children |= (uint64_t)1 << (p->last & 63);
     }
 }
 
 /* Whether a prefix extended by a label is in the beam. */
 FSL_INLINE int fsl_beam_has_child(const fsl_beam *s, const fsl_beam_prefix *p, int32_t label)
 {
-    for (int32_t k = p->child; k >= 0; k = s->prefixes[k].sibling)
-        if (s->prefixes[k].last == label) return 1;
-    return 0;
+    if (!(p->children >> (label & 63) & 1)) return 0;
+    if (s->o->n_classes <= 64) return 1;
+    const uint32_t node = s->tree.table[fsl_beam_find(&s->tree, p->node, label)];
+    return node && s->tree.place[node - 1] >= 0;
+}
+
+/* Removes the last candidate in order, and keeps the order in which the others are. */
+static void fsl_beam_drop_last(fsl_beam *s)
+{
+    fsl_beam_candidate *c = s->candidates;
+    int32_t last = 0;
+    for (int32_t i = 1; i < s->n_candidates; i++) last = fsl_beam_before(&c[last], &c[i]) ? i : last;
+    s->n_candidates--;
+    memmove(c + last, c + last + 1, (size_t)(s->n_candidates - last) * sizeof *c);
 }
 
 /* ---- the search, by masses and by logarithms ------------------------------------------------ */
@@ -402,7 +449,7 @@ static size_t fsl_beam_lay_out(fsl_beam *s, char *start)
     char *at = start;
     s->room = 4 * s->o->beam + 64;
     s->prefixes = fsl_beam_take(&at, beam, sizeof(fsl_beam_prefix));
-    s->stays = fsl_beam_take(&at, beam, sizeof(fsl_beam_prefix));
+    s->stays = fsl_beam_take(&at, beam, sizeof(fsl_beam_masses));
     s->next = fsl_beam_take(&at, beam, sizeof(fsl_beam_prefix));
     s->candidates = fsl_beam_take(&at, (size_t)s->room, sizeof(fsl_beam_candidate));
     s->edge = fsl_beam_take(&at, (size_t)s->room, sizeof(int32_t));
@@ -410,8 +457,8 @@ static size_t fsl_beam_lay_out(fsl_beam *s, char *start)
     s->classes = fsl_beam_take(&at, n + 1, sizeof(int32_t));
     s->emissions = fsl_beam_take(&at, n, sizeof(double));
     s->seen = fsl_beam_take(&at, n, sizeof(int64_t));
-    s->marked = fsl_beam_take(&at, n, 1);
-    s->maxima = fsl_beam_take(&at, 2 * (n / FSL_BEAM_BLOCK + 1), sizeof(double));
+    s->maxima = fsl_beam_take(&at, n / FSL_BEAM_BLOCK + 1, sizeof(double));
+    s->ranked = fsl_beam_take(&at, n, sizeof(double));
     return (size_t)(at - start);
 }
 

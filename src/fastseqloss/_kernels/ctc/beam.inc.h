@@ -69,52 +69,48 @@ FSL_INLINE double FSL_BEAM_NAME(fsl_beam_extended)(const fsl_beam *s, const fsl_
     return s->o->has_lm ? FSL_BEAM_NAME(fsl_beam_product)(mass, FSL_BEAM_NAME(fsl_beam_lm)(s, p->last, label)) : mass;
 }
 
-/* Masses of the prefixes that stay as they are, extensions of other prefixes of the beam to them included. */
-static void FSL_BEAM_NAME(fsl_beam_stay)(fsl_beam *s)
+/* Masses of a prefix that stays as it is, an extension of another one of the beam to it included. */
+FSL_INLINE fsl_beam_masses FSL_BEAM_NAME(fsl_beam_stay)(fsl_beam *s, const fsl_beam_prefix *p, double blank)
 {
-    const double blank = FSL_BEAM_NAME(fsl_beam_emission)(s, s->o->blank);
-    s->widest = FSL_BEAM_NONE;
-    for (int32_t j = 0; j < s->n; j++) {
-        const fsl_beam_prefix *p = &s->prefixes[j];
-        fsl_beam_prefix *stay = &s->stays[j];
-        *stay = *p;
-        s->widest = fsl_max64(s->widest, p->total);
-        stay->b = FSL_BEAM_NAME(fsl_beam_product)(p->total, blank);
-        if (p->last >= 0) {
-            const double emission = FSL_BEAM_NAME(fsl_beam_emission)(s, p->last);
-            stay->n = FSL_BEAM_NAME(fsl_beam_product)(p->n, emission);
-#if !FSL_BEAM_BY_LOGARITHMS
-            const double kept = stay->n;
-#endif
-            if (p->parent >= 0) {
-                const fsl_beam_prefix *parent = &s->prefixes[p->parent];
-                stay->n = FSL_BEAM_PLUS(stay->n, FSL_BEAM_NAME(fsl_beam_extended)(s, parent, p->last, emission));
-            }
-#if !FSL_BEAM_BY_LOGARITHMS
-            if (stay->n < FSL_BEAM_ROUNDED && stay->n > 0)
-                stay->is_rounded = 1;
-            else if (kept <= 1e-17 * stay->n)
-                stay->is_rounded = 0;
-#endif
+    fsl_beam_masses stay = {FSL_BEAM_NAME(fsl_beam_product)(p->total, blank), FSL_BEAM_NONE, 0, p->is_rounded};
+    if (p->last >= 0) {
+        const double emission = FSL_BEAM_NAME(fsl_beam_emission)(s, p->last);
+        const double kept = FSL_BEAM_NAME(fsl_beam_product)(p->n, emission);
+        stay.n = kept;
+        if (p->parent >= 0) {
+            const fsl_beam_prefix *parent = &s->prefixes[p->parent];
+            stay.n = FSL_BEAM_PLUS(kept, FSL_BEAM_NAME(fsl_beam_extended)(s, parent, p->last, emission));
         }
-        stay->total = FSL_BEAM_PLUS(stay->b, stay->n);
+#if !FSL_BEAM_BY_LOGARITHMS
+        if (stay.n < FSL_BEAM_ROUNDED && stay.n > 0)
+            stay.is_rounded = 1;
+        else if (kept <= 1e-17 * stay.n)
+            stay.is_rounded = 0;
+#endif
     }
+    stay.total = FSL_BEAM_PLUS(stay.b, stay.n);
+    return stay;
 }
 
-/* Sets `least` to a bound under the last mass that can enter the next beam. */
-static void FSL_BEAM_NAME(fsl_beam_bound)(fsl_beam *s)
+/* Masses of the prefixes that stay, and a bound `least` under the last mass that can enter the next beam. */
+static void FSL_BEAM_NAME(fsl_beam_stays)(fsl_beam *s)
 {
-    const double emission = s->top >= 0 ? FSL_BEAM_NAME(fsl_beam_emission)(s, s->top) : FSL_BEAM_NONE;
-    double least = INFINITY, most = FSL_BEAM_NONE;
+    const double blank = FSL_BEAM_NAME(fsl_beam_emission)(s, s->o->blank);
+    const double top = s->top >= 0 ? FSL_BEAM_NAME(fsl_beam_emission)(s, s->top) : FSL_BEAM_NONE;
+    double least = INFINITY, most = FSL_BEAM_NONE, widest = FSL_BEAM_NONE;
     for (int32_t j = 0; j < s->n; j++) {
+        const fsl_beam_prefix *p = &s->prefixes[j];
+        s->stays[j] = FSL_BEAM_NAME(fsl_beam_stay)(s, p, blank);
         double own = s->stays[j].total;
         if (s->top >= 0) {
-            const double extended = FSL_BEAM_NAME(fsl_beam_extended)(s, &s->prefixes[j], s->top, emission);
-            if (extended > own && !fsl_beam_has_child(s, &s->prefixes[j], s->top)) own = extended;
+            const double extended = FSL_BEAM_NAME(fsl_beam_extended)(s, p, s->top, top);
+            if (extended > own && !fsl_beam_has_child(s, p, s->top)) own = extended;
         }
+        widest = fsl_max64(widest, p->total);
         least = fsl_min64(least, own);
         most = fsl_max64(most, own);
     }
+    s->widest = widest;
     s->least = s->n == s->o->beam ? least : FSL_BEAM_NONE;
     if (s->o->beam_threshold < INFINITY)
         s->least = fsl_max64(s->least, FSL_BEAM_TIMES(most, FSL_BEAM_FROM_LOG(-s->o->beam_threshold)));
@@ -124,7 +120,7 @@ static void FSL_BEAM_NAME(fsl_beam_bound)(fsl_beam *s)
  * roundings. */
 static double FSL_BEAM_NAME(fsl_beam_least_score)(const fsl_beam *s)
 {
-    if (!(s->least > FSL_BEAM_NONE)) return -INFINITY;
+    if (s->o->n_classes <= FSL_BEAM_FEW || !(s->least > FSL_BEAM_NONE)) return -INFINITY;
     const double lm = s->o->has_lm ? s->o->largest_lm : 0;
 #if FSL_BEAM_BY_LOGARITHMS
     const double log_ratio = s->least - s->widest - lm;
@@ -169,11 +165,15 @@ FSL_INLINE int FSL_BEAM_NAME(fsl_beam_bucket)(double mass, double least)
 /* Keeps the best candidates, as many as the beam has places, in the order in which they are. */
 static void FSL_BEAM_NAME(fsl_beam_select)(fsl_beam *s)
 {
-    int32_t counts[FSL_BEAM_BUCKETS] = {0}, edge = 0, n_edge = 0, n = 0;
+    int32_t counts[FSL_BEAM_BUCKETS], edge = 0, n_edge = 0, n = 0;
     int32_t dropped = s->n_candidates - s->o->beam; /* of the buckets that are left */
     double least = INFINITY;
     fsl_beam_candidate *c = s->candidates;
-    if (dropped <= 0) return;
+    if (dropped <= FSL_BEAM_DROPPED) {
+        while (s->n_candidates > s->o->beam) fsl_beam_drop_last(s);
+        return;
+    }
+    memset(counts, 0, sizeof counts);
     for (int32_t i = 0; i < s->n_candidates; i++) least = fsl_min64(least, c[i].weight);
     for (int32_t i = 0; i < s->n_candidates; i++) counts[FSL_BEAM_NAME(fsl_beam_bucket)(c[i].weight, least)]++;
     while (dropped > counts[edge]) dropped -= counts[edge++];
@@ -211,15 +211,13 @@ static void FSL_BEAM_NAME(fsl_beam_propose_all)(fsl_beam *s)
         const fsl_beam_prefix *p = &s->prefixes[j];
         const double stay = s->stays[j].total;
         if (stay >= s->least && stay > FSL_BEAM_NONE) FSL_BEAM_NAME(fsl_beam_propose)(s, j, -1, stay);
-        for (int32_t k = p->child; k >= 0; k = s->prefixes[k].sibling) s->marked[s->prefixes[k].last] = 1;
         for (int32_t i = 0; i < s->n_choices; i++) {
             const fsl_beam_choice *choice = &s->choices[i];
             if (FSL_BEAM_TIMES(p->total, choice->bound) < s->least) break;
-            if (s->marked[choice->label]) continue;
             const double mass = FSL_BEAM_NAME(fsl_beam_extended)(s, p, choice->label, choice->emission);
-            if (mass >= s->least && mass > FSL_BEAM_NONE) FSL_BEAM_NAME(fsl_beam_propose)(s, j, choice->label, mass);
+            if (mass >= s->least && mass > FSL_BEAM_NONE && !fsl_beam_has_child(s, p, choice->label))
+                FSL_BEAM_NAME(fsl_beam_propose)(s, j, choice->label, mass);
         }
-        for (int32_t k = p->child; k >= 0; k = s->prefixes[k].sibling) s->marked[s->prefixes[k].last] = 0;
     }
 }
 
@@ -232,11 +230,13 @@ static double FSL_BEAM_NAME(fsl_beam_advance)(fsl_beam *s)
     for (int32_t j = 0; j < s->n; j++) tree->place[s->prefixes[j].node] = -1;
     for (int32_t i = 0; i < s->n_candidates; i++) {
         const fsl_beam_candidate *c = &s->candidates[i];
+        const fsl_beam_prefix *from = &s->prefixes[c->from];
+        const fsl_beam_masses *stay = &s->stays[c->from];
         if (c->by < 0)
-            next[i] = s->stays[c->from];
+            next[i] = (fsl_beam_prefix){stay->b, stay->n, stay->total, 0, from->node, from->last, -1, stay->is_rounded};
         else {
-            const int32_t node = fsl_beam_node(tree, s->prefixes[c->from].node, c->by);
-            next[i] = (fsl_beam_prefix){FSL_BEAM_NONE, c->weight, c->weight, node, c->by, -1, -1, -1, 0};
+            const int32_t node = fsl_beam_node(tree, from->node, c->by);
+            next[i] = (fsl_beam_prefix){FSL_BEAM_NONE, c->weight, c->weight, 0, node, c->by, -1, 0};
         }
         tree->place[next[i].node] = i;
         most = fsl_max64(most, c->weight);
@@ -290,7 +290,7 @@ static int fsl_beam_rescale(fsl_beam *s, double most)
 static fsl_beam_status FSL_BEAM_NAME(fsl_beam_search)(fsl_beam *s, const void *x, ptrdiff_t frames)
 {
     fsl_beam_begin(s);
-    s->prefixes[0] = (fsl_beam_prefix){FSL_BEAM_ONE, FSL_BEAM_NONE, FSL_BEAM_ONE, 0, -1, -1, -1, -1, 0};
+    s->prefixes[0] = (fsl_beam_prefix){FSL_BEAM_ONE, FSL_BEAM_NONE, FSL_BEAM_ONE, 0, 0, -1, -1, 0};
     for (ptrdiff_t t = 0; t < frames && s->n; t++) {
         s->x = (const char *)x + t * s->o->stride;
         s->frame++;
@@ -301,8 +301,7 @@ static fsl_beam_status FSL_BEAM_NAME(fsl_beam_search)(fsl_beam *s, const void *x
             break;
         }
         fsl_beam_link(s);
-        FSL_BEAM_NAME(fsl_beam_stay)(s);
-        FSL_BEAM_NAME(fsl_beam_bound)(s);
+        FSL_BEAM_NAME(fsl_beam_stays)(s);
         FSL_BEAM_NAME(fsl_beam_choose_classes)(s);
         FSL_BEAM_NAME(fsl_beam_propose_all)(s);
         FSL_BEAM_NAME(fsl_beam_select)(s);
