@@ -16,9 +16,10 @@ from .._core.types import Input
 from .._kernels.ctc import beam as _kernel
 from .alignment import Floats, Integers, ctc_align
 from .decoding import best_paths
-from .loss import ctc_posteriors, sequence_losses
+from .loss import ctc_posteriors, losses_of
 
 _WIDEST = 2**20  # prefixes of a beam
+_LARGEST_LOSS = 1e4  # of logits read as log-probabilities
 _LARGEST_FACTOR = 200.0  # logarithm of a language score by which masses may be multiplied at a frame
 
 
@@ -72,12 +73,15 @@ class _Language:
         finite = self.bigram[np.isfinite(self.bigram)]
         return bool(np.abs(finite).max(initial=0.0) > _LARGEST_FACTOR)
 
-    def score(self, labels: Integers) -> float:
-        """Return the score of one label sequence."""
+    def scores(self, labels: Integers, lengths: Integers) -> Floats:
+        """Return the scores of label sequences [..., S]."""
         if self.bigram is None:
-            return self.bonus * len(labels)
-        before = np.concatenate(([len(self.bigram) - 2], labels[:-1]))[: len(labels)]
-        return float(self.bigram[before, labels].sum())
+            return self.bonus * lengths
+        before = np.full_like(labels, len(self.bigram) - 2)
+        before[..., 1:] = labels[..., :-1]
+        is_label = np.arange(labels.shape[-1]) < lengths[..., None]
+        found = self.bigram[np.where(is_label, before, 0), np.where(is_label, labels, 0)]
+        return np.where(is_label, found, 0.0).sum(axis=-1)
 
 
 def as_language(bigram: Any, lm_weight: Any, length_bonus: Any, n_classes: int, blank: int) -> _Language:
@@ -105,27 +109,29 @@ def as_language(bigram: Any, lm_weight: Any, length_bonus: Any, n_classes: int, 
 
 @dataclass(slots=True)
 class _Search:
-    """Checked scores, and how they are read."""
+    """Checked scores, and the label sequences that the search has found for each sequence."""
 
     scores: Scores
     frames: Integers  # [B]
     kind: InputKind
     blank: int
     threads: int
-
-
-@dataclass(slots=True)
-class _Found:
-    """Label sequences of a batch, as the search finds them."""
-
-    labels: Integers  # [B, N, 1 + T], lengths first
+    best: Floats  # [B], log-probability of the best path
+    tables: Integers  # [B, N (4 + T)], of the lattice: N numbers of frames, starts, lengths, frames needed; labels
     score: Floats  # [B, N]
     counts: Integers  # [B]
-    best: Floats  # [B], log-probability of the best path
 
-    def rows(self, b: int) -> list[Integers]:
-        """Return the label sequences of sequence b."""
-        return [row[1 : 1 + row[0]] for row in self.labels[b, : self.counts[b]]]
+    @property
+    def lengths(self) -> Integers:
+        """Numbers of labels [B, N]."""
+        n = self.score.shape[1]
+        return self.tables[:, 2 * n : 3 * n]
+
+    @property
+    def labels(self) -> Integers:
+        """Labels [B, N, T], with anything in the padding."""
+        batch, n = self.score.shape
+        return self.tables[:, 4 * n :].reshape(batch, n, self.scores.values.shape[1])
 
 
 def ctc_beam_search(
@@ -258,13 +264,13 @@ def ctc_beam_search(
     align = flag("align", align)
     order, threads = schedule(frames * (200.0 + 25.0 * beam + 0.5 * n_classes), num_threads)
     n_out = min(max(rescore, n_best), beam)
-    check_output("the label sequences", (batch, n_out, n_frames + 1), 8)
-    labels = np.empty((batch, n_out, n_frames + 1), np.int64)
-    table = np.array((frames, order, np.zeros(batch, np.int64)))
+    check_output("the label sequences", (batch, n_out, n_frames + 4), 8)
     best = best_paths(scores, frames, kind, blank, threads)[2]
+    tables = np.zeros((batch, n_out * (4 + n_frames)), np.int64)
+    table = np.array((frames, order, np.zeros(batch, np.int64)))
     score = filled((batch, 1 + n_out), -np.inf)
     score[:, 0] = best
-    if labels.size and n_frames:
+    if batch and n_frames:
         _kernel.ctc_beam_search(
             *stored(scores.values),
             table=table,
@@ -276,15 +282,14 @@ def ctc_beam_search(
             bigram=language.bigram,
             bonus=language.bonus,
             by_logarithms=language.is_wide,
-            labels=labels,
+            labels=tables,
             scores=score,
             num_threads=threads,
         )
     elif batch:
-        labels[:, 0, 0], score[:, 1], table[2] = 0, 0.0, 1
-    found = _Found(labels, score[:, 1:] + best[:, None], table[2], best)
-    search = _Search(scores, frames, kind, blank, threads)
-    return _finish(search, found, language, n_best, rescore > 0, align)
+        score[:, 1], table[2] = 0.0, 1
+    search = _Search(scores, frames, kind, blank, threads, best, tables, score[:, 1:] + best[:, None], table[2])
+    return _finish(search, language, n_best, rescore > 0, align)
 
 
 def _count(name: str, value: Any, least: int, most: int | None) -> int:
@@ -295,30 +300,25 @@ def _count(name: str, value: Any, least: int, most: int | None) -> int:
     return number
 
 
-def _finish(search: _Search, found: _Found, language: _Language, n_best: int, rescored: bool, align: bool) -> CTCBeams:
+def _finish(search: _Search, language: _Language, n_best: int, rescored: bool, align: bool) -> CTCBeams:
     """Return the results, sorted by their totals."""
-    batch = len(search.frames)
-    every = [found.rows(b) for b in range(batch)]
-    width = max((len(row) for rows in every for row in rows), default=0)
-    labels = filled((batch, n_best, width), -1, np.int64)
-    lengths = np.zeros((batch, n_best), np.int64)
-    log_prob, total, score = (filled((batch, n_best), -np.inf) for _ in range(3))
-    normaliser = _normalisers(search, every) if rescored else np.zeros(batch)
-    for b, rows in enumerate(every):
-        n = len(rows)
-        lm = np.array([language.score(row) for row in rows])
-        exact = _log_probs(search, b, rows, normaliser[b]) if rescored and n else found.score[b, :n] - lm
-        with_lm = exact + lm
-        order = sorted(range(n), key=lambda i: (-with_lm[i], len(rows[i]), rows[i].tolist()))[:n_best]
-        for place, i in enumerate(order):
-            lengths[b, place] = len(rows[i])
-            labels[b, place, : len(rows[i])] = rows[i]
-        m = len(order)
-        log_prob[b, :m], total[b, :m], score[b, :m] = exact[order], with_lm[order], found.score[b, order]
+    lengths, n = search.lengths, search.score.shape[1]
+    labels = search.labels[:, :, : int(lengths.max(initial=0))]
+    is_found = np.arange(n) < search.counts[:, None]
+    lm = language.scores(labels, lengths)
+    log_prob = np.where(is_found, _log_probs(search) if rescored else search.score - lm, -np.inf)
+    total = log_prob + lm
+    order = np.argsort(-total, axis=1, kind="stable")
+    _order_ties(order, total, labels, lengths, search.counts)
+    order = order[:, :n_best]
+    lengths, log_prob, total, score = (
+        np.take_along_axis(values, order, axis=1) for values in (lengths, log_prob, total, search.score)
+    )
+    labels = np.take_along_axis(labels[:, :, : int(lengths.max(initial=0))], order[:, :, None], axis=1)
+    labels[np.arange(labels.shape[2]) >= lengths[:, :, None]] = -1
     for values in (log_prob, total, score):
-        values[np.isnan(found.best)] = np.nan
-    labels = np.ascontiguousarray(labels[:, :, : int(lengths.max(initial=0))])
-    counts = np.minimum(found.counts, n_best)
+        values[np.isnan(search.best)] = np.nan
+    counts = np.minimum(search.counts, n_best)
     spans, confidence = _aligned(search, labels, lengths, counts) if align else (None, None)
     if not search.scores.single:
         return CTCBeams(labels, lengths, log_prob, total, score, counts, spans, confidence)
@@ -326,37 +326,45 @@ def _finish(search: _Search, found: _Found, language: _Language, n_best: int, re
     return CTCBeams(labels[0], lengths[0], log_prob[0], total[0], score[0], int(counts[0]), one_span, one_confidence)
 
 
-def _normalisers(search: _Search, every: list[list[Integers]]) -> Floats:
-    """Return the sums [B] of the logarithms of the softmax's divisors, those of `ctc_loss`; 0 for scores without one.
+def _order_ties(order: Integers, total: Floats, labels: Integers, lengths: Integers, counts: Integers) -> None:
+    """Put label sequences with equal totals in order: shorter ones first, then smaller labels."""
+    ordered = np.take_along_axis(total, order, axis=1)
+    for b in np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(axis=1)):
+        rows = [labels[b, i, : lengths[b, i]].tolist() for i in range(counts[b])]
+        order[b, : counts[b]] = sorted(range(counts[b]), key=lambda i: (-total[b, i], len(rows[i]), rows[i]))
 
-    The dense pass of one label sequence has them, beside what the lattice adds to it.
+
+def _log_probs(search: _Search) -> Floats:
+    """Return the log-probabilities [B, N] of the label sequences by all their alignments.
+
+    The lattice reads logits as if they were log-probabilities: only the classes that occur. The sum of the logarithms
+    of the softmax's divisors is in the loss of the first label sequence, and the other ones differ by the lattice.
     """
-    if search.kind != InputKind.LOGITS:
-        return np.zeros(len(every))
-    first = [rows[0] if rows else np.empty(0, np.int64) for rows in every]
-    values = search.scores.values
-    losses = sequence_losses(values, search.frames, first, search.kind, search.blank, search.threads)
-    for b, rows in enumerate(every):
-        if rows:
-            losses[b] += _log_probs(search, b, rows[:1], 0.0)[0]
-    return losses
+    values, shape = search.scores.values, search.score.shape
+    is_logits = search.kind == InputKind.LOGITS
+    kind = InputKind.LOG_PROBS if is_logits else search.kind
+    losses, threads = np.zeros(shape), min(search.threads, shape[1])
+    for b in np.flatnonzero(search.counts):
+        scores = values[b, : search.frames[b]]
+        losses[b] = _shared_losses(search, b, scores, kind, threads)
+        if is_logits and not abs(losses[b, 0]) < _LARGEST_LOSS and len(scores):  # digits would be lost
+            scores = scores - scores.max(axis=1).astype(np.float64)[:, None]
+            losses[b] = _shared_losses(search, b, scores, kind, threads)
+    if not is_logits:
+        return -losses
+    n = shape[1]
+    columns = [search.tables[:, i] for i in (2 * n, 3 * n)]
+    starts = np.arange(shape[0]) * values.shape[1]
+    table = np.concatenate((search.frames, starts, *columns, search.labels[:, 0].ravel()))
+    first = losses_of(values, table, search.kind, search.blank, search.threads)
+    with np.errstate(invalid="ignore"):
+        return losses[:, :1] - losses - first[:, None]
 
 
-def _log_probs(search: _Search, b: int, rows: list[Integers], normaliser: float) -> Floats:
-    """Return the log-probabilities of label sequences by all their alignments.
-
-    The lattice sees the classes that occur alone, with logits relative to the best class of each frame.
-    """
-    used, positions = np.unique(np.concatenate(rows), return_inverse=True)
-    of_rows = np.split(positions + 1, np.cumsum([len(row) for row in rows[:-1]]))
-    scores = search.scores.values[b, : search.frames[b]]
-    chosen = scores.take(np.concatenate(([search.blank], used)), axis=1)
-    kind = search.kind
-    if kind == InputKind.LOGITS:
-        chosen = chosen - scores.max(axis=1, initial=-np.inf).astype(np.float64)[:, None]
-        kind = InputKind.LOG_PROBS
-    shared = np.broadcast_to(chosen, (len(rows), *chosen.shape))
-    return -normaliser - sequence_losses(shared, np.full(len(rows), len(scores)), of_rows, kind, 0, search.threads)
+def _shared_losses(search: _Search, b: int, scores: NDArray[Any], kind: InputKind, threads: int) -> Floats:
+    """Return the losses of the label sequences of sequence b."""
+    shared = np.broadcast_to(scores, (search.score.shape[1], *scores.shape))
+    return losses_of(shared, search.tables[b], kind, search.blank, threads)
 
 
 def _aligned(search: _Search, labels: Integers, lengths: Integers, counts: Integers) -> tuple[Integers, Floats]:

@@ -276,34 +276,23 @@ def named_ctc_loss(
     return reduced, gradient.finish()
 
 
-def sequence_losses(
-    scores: NDArray[Any],
-    frames: NDArray[np.int64],
-    labels: list[NDArray[np.int64]],
-    kind: InputKind,
-    blank: int,
-    threads: int,
+def losses_of(
+    scores: NDArray[Any], table: NDArray[np.int64], kind: InputKind, blank: int, threads: int
 ) -> NDArray[np.float64]:
-    """Return the losses of label sequences that are known to be valid; all sequences may share their scores."""
-    count, longest = len(labels), scores.shape[1]
-    lengths = np.array([len(row) for row in labels], np.int64)
-    needed = np.array([len(row) + np.count_nonzero(row[1:] == row[:-1]) for row in labels], np.int64)
-    table = np.concatenate((frames, np.cumsum(lengths) - lengths, lengths, needed, *labels))
-    losses = np.empty(count)
-    if longest == 0:
-        losses.fill(0.0)
-    elif count:
+    """Return the losses [N] of checked scores [N, T, V] and a table of their sequences, as `read_sequences` fills it."""
+    losses = np.empty(len(scores))
+    if len(scores):
         _kernel.ctc_loss[TYPE_NAMES[scores.dtype]](
             scores,
             table,
-            filled(count, 1.0),
+            filled(len(scores), 1.0),
             None,
             kind,
             blank,
             losses,
             None,
             False,
-            min(threads, count),
+            threads,
         )
     return losses
 

@@ -495,24 +495,34 @@ static void fsl_beam_sort_prefixes(fsl_beam *s)
 #undef FSL_IS_BETTER
 }
 
-/* Writes the best prefixes: numbers of labels and labels [n_out, step], scores [n_out]; returns how many there are. */
-static int32_t fsl_beam_write_results(fsl_beam *s, int by_logarithms, int64_t *labels, ptrdiff_t step, double *scores)
+/* Writes the best prefixes: the table of the lattice of n_out label sequences, of `most` labels at most, for the same
+ * `frames` (numbers of frames, starts of the labels, numbers of labels, frames needed, labels), and scores [n_out].
+ * Returns how many there are; others are empty. */
+static int32_t fsl_beam_write_results(fsl_beam *s, int by_logarithms, ptrdiff_t frames, ptrdiff_t most, int64_t *table,
+                                      double *scores)
 {
+    const int32_t n_out = s->o->n_out, n = s->n < n_out ? s->n : n_out;
     fsl_beam_sort_prefixes(s);
-    const int32_t n = s->n < s->o->n_out ? s->n : s->o->n_out;
-    for (int32_t i = 0; i < n; i++) {
+    for (int32_t i = 0; i < n_out; i++) {
         const fsl_beam_prefix *prefix = &s->prefixes[i];
-        int32_t at = fsl_beam_depth(&s->tree, prefix->node);
-        labels[i * step] = at;
+        int32_t at = i < n ? fsl_beam_depth(&s->tree, prefix->node) : 0, later = -1;
+        int64_t *labels = table + 4 * n_out + i * most;
+        table[i] = frames;
+        table[n_out + i] = i * most;
+        table[2 * n_out + i] = table[3 * n_out + i] = at;
+        if (i >= n) continue;
         scores[i] = by_logarithms ? prefix->total : fsl_log64(prefix->total) + (double)s->exponent * FSL_BEAM_LN2;
-        for (int32_t node = prefix->node; node > 0; node = s->tree.parent[node])
-            labels[i * step + at--] = s->tree.label[node];
+        for (int32_t node = prefix->node; node > 0; node = s->tree.parent[node]) {
+            labels[--at] = s->tree.label[node];
+            table[3 * n_out + i] += labels[at] == later;
+            later = s->tree.label[node];
+        }
     }
     return n;
 }
 
 /* Search of one sequence; scores are relative to the sum of the greatest log-probabilities of its frames. */
-static fsl_beam_status fsl_beam_search(fsl_beam *s, const void *x, ptrdiff_t frames, int64_t *labels, ptrdiff_t step,
+static fsl_beam_status fsl_beam_search(fsl_beam *s, const void *x, ptrdiff_t frames, ptrdiff_t most, int64_t *table,
                                        double *scores, int64_t *found)
 {
     fsl_beam_status status = FSL_BEAM_LEFT_RANGE;
@@ -522,7 +532,8 @@ static fsl_beam_status fsl_beam_search(fsl_beam *s, const void *x, ptrdiff_t fra
         by_logarithms = 1;
         status = fsl_beam_search_logs(s, x, frames);
     }
-    *found = status == FSL_BEAM_DONE ? fsl_beam_write_results(s, by_logarithms, labels, step, scores) : 0;
+    if (status != FSL_BEAM_DONE) s->n = 0;
+    *found = fsl_beam_write_results(s, by_logarithms, frames, most, table, scores);
     return status;
 }
 

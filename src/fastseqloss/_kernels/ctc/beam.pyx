@@ -27,8 +27,8 @@ cdef extern from "ctc/beam.h" nogil:
         pass
     bint beam_allocate "fsl_beam_allocate"(Beam *s, const Options *o) noexcept
     void beam_free "fsl_beam_free"(Beam *s) noexcept
-    BeamStatus beam_search "fsl_beam_search"(Beam *s, const void *x, Py_ssize_t frames, int64_t *labels,
-                                             Py_ssize_t step, double *scores, int64_t *found) noexcept
+    BeamStatus beam_search "fsl_beam_search"(Beam *s, const void *x, Py_ssize_t frames, Py_ssize_t most,
+                                             int64_t *table, double *scores, int64_t *found) noexcept
 
 
 cdef struct Batch:
@@ -36,7 +36,7 @@ cdef struct Batch:
     Py_ssize_t n, n_frames, x_step  # sequences, frames; bytes from one sequence to the next
     const char *x
     int64_t *table   # [3, n]
-    int64_t *labels  # [n, n_out, 1 + n_frames]
+    int64_t *labels  # [n, n_out * (4 + n_frames)]
     double *scores   # [n, 1 + n_out]
     Beam *beams     # [workers]
     bint *is_ready  # [workers]
@@ -53,8 +53,8 @@ cdef void search_worker(Batch *batch, Loop *loop, int worker) noexcept nogil:
             if isnan(batch.scores[b * (n_out + 1)]):
                 continue
             if not batch.is_ready[worker] or beam_search(
-                    &batch.beams[worker], batch.x + b * batch.x_step, batch.table[b],
-                    batch.labels + b * n_out * (batch.n_frames + 1), batch.n_frames + 1,
+                    &batch.beams[worker], batch.x + b * batch.x_step, batch.table[b], batch.n_frames,
+                    batch.labels + b * n_out * (batch.n_frames + 4),
                     batch.scores + b * (n_out + 1) + 1, batch.table + 2 * batch.n + b) == OUT_OF_MEMORY:
                 batch.no_memory = True
 
@@ -89,7 +89,7 @@ cdef int search(Batch *batch, const Array *logits, const Array *table, const Arr
     batch.x, batch.table, batch.labels = logits.data, <int64_t *> table.data, <int64_t *> labels.data
     batch.scores, batch.no_memory = <double *> scores.data, False
     o.n_classes, o.stride, o.is_wide = logits.shape[2], logits.strides[1], logits.kind == FLOAT64
-    o.n_out, o.bigram = <int32_t> labels.shape[1], <const double *> bigram.data
+    o.n_out, o.bigram = <int32_t> (scores.shape[1] - 1), <const double *> bigram.data
     o.largest_lm = o.bonus
     if o.bigram != NULL:
         o.best_bigram = o.bigram + (o.n_classes + 1) * o.n_classes
@@ -113,7 +113,8 @@ def ctc_beam_search(logits, int logits_kind, table, int input_kind, Py_ssize_t b
          scores with the bonus added, and the greatest of each column.
     INOUT  scores [B, 1 + N]: log-probability of the best path, NaN for a sequence to be left out; then the scores of
          the best label sequences, relative to it.
-    OUT  table: numbers of label sequences found; labels [B, N, 1 + T]: number of labels, and the labels.
+    OUT  table: numbers of label sequences found; labels [B, N (4 + T)]: for each sequence, the table of the lattice of
+         its N label sequences, as `read_sequences` fills it.
     """
     cdef Batch batch
     cdef Py_buffer buffers[5]
