@@ -76,12 +76,13 @@ class _Language:
     def scores(self, labels: Integers, lengths: Integers) -> Floats:
         """Return the scores of label sequences [..., S]."""
         if self.bigram is None:
-            return self.bonus * lengths
+            return self.bonus * lengths.astype(np.float64)
         before = np.full_like(labels, len(self.bigram) - 2)
         before[..., 1:] = labels[..., :-1]
         is_label = np.arange(labels.shape[-1]) < lengths[..., None]
         found = self.bigram[np.where(is_label, before, 0), np.where(is_label, labels, 0)]
-        return np.where(is_label, found, 0.0).sum(axis=-1)
+        total: Floats = np.where(is_label, found, 0.0).sum(axis=-1)
+        return total
 
 
 def as_language(bigram: Any, lm_weight: Any, length_bonus: Any, n_classes: int, blank: int) -> _Language:
@@ -344,7 +345,7 @@ def _log_probs(search: _Search) -> Floats:
     is_logits = search.kind == InputKind.LOGITS
     kind = InputKind.LOG_PROBS if is_logits else search.kind
     losses, threads = np.zeros(shape), min(search.threads, shape[1])
-    for b in np.flatnonzero(search.counts):
+    for b in np.flatnonzero(search.counts).tolist():
         scores = values[b, : search.frames[b]]
         losses[b] = _shared_losses(search, b, scores, kind, threads)
         if is_logits and not abs(losses[b, 0]) < _LARGEST_LOSS and len(scores):  # digits would be lost

@@ -279,7 +279,7 @@ def named_ctc_loss(
 def losses_of(
     scores: NDArray[Any], table: NDArray[np.int64], kind: InputKind, blank: int, threads: int
 ) -> NDArray[np.float64]:
-    """Return the losses [N] of checked scores [N, T, V] and a table of their sequences, as `read_sequences` fills it."""
+    """Return the losses [N] of checked scores [N, T, V] and a table of sequences, as `read_sequences` fills it."""
     losses = np.empty(len(scores))
     if len(scores):
         _kernel.ctc_loss[TYPE_NAMES[scores.dtype]](
