@@ -312,10 +312,9 @@ def _finish(search: _Search, language: _Language, n_best: int, rescored: bool, a
     order = np.argsort(-total, axis=1, kind="stable")
     _order_ties(order, total, labels, lengths, search.counts)
     order = order[:, :n_best]
-    lengths, log_prob, total, score = (
-        np.take_along_axis(values, order, axis=1) for values in (lengths, log_prob, total, search.score)
-    )
-    labels = np.take_along_axis(labels[:, :, : int(lengths.max(initial=0))], order[:, :, None], axis=1)
+    rows = np.arange(len(order))[:, None]
+    lengths, log_prob, total, score = (values[rows, order] for values in (lengths, log_prob, total, search.score))
+    labels = labels[rows, order, : int(lengths.max(initial=0))]
     labels[np.arange(labels.shape[2]) >= lengths[:, :, None]] = -1
     for values in (log_prob, total, score):
         values[np.isnan(search.best)] = np.nan
@@ -329,7 +328,7 @@ def _finish(search: _Search, language: _Language, n_best: int, rescored: bool, a
 
 def _order_ties(order: Integers, total: Floats, labels: Integers, lengths: Integers, counts: Integers) -> None:
     """Put label sequences with equal totals in order: shorter ones first, then smaller labels."""
-    ordered = np.take_along_axis(total, order, axis=1)
+    ordered = total[np.arange(len(order))[:, None], order]
     for b in np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(axis=1)):
         rows = [labels[b, i, : lengths[b, i]].tolist() for i in range(counts[b])]
         order[b, : counts[b]] = sorted(range(counts[b]), key=lambda i: (-total[b, i], len(rows[i]), rows[i]))
