@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._core.arrays import as_doubles, as_lengths, as_real, check_output, filled, stored
+from .._core.arrays import as_lengths, check_output, filled, stored
 from .._core.options import InputKind, as_index, as_input_kind, as_integer, as_number, flag
 from .._core.scores import Scores, as_scores
 from .._core.threads import schedule
@@ -16,11 +17,11 @@ from .._core.types import Input
 from .._kernels.ctc import beam as _kernel
 from .alignment import Floats, Integers, ctc_align
 from .decoding import best_paths
+from .language import as_language
 from .loss import ctc_posteriors, losses_of
 
 _WIDEST = 2**20  # prefixes of a beam
 _LARGEST_LOSS = 1e4  # of logits read as log-probabilities
-_LARGEST_FACTOR = 200.0  # logarithm of a language score by which masses may be multiplied at a frame
 
 
 class CTCBeams(NamedTuple):
@@ -59,56 +60,6 @@ class CTCBeams(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Language:
-    """Scores of labels: lm_weight * bigram + length_bonus [V + 1, V], or the bonus alone."""
-
-    bigram: NDArray[np.float64] | None  # and, in row V + 1, the greatest of each column
-    bonus: float
-
-    @property
-    def is_wide(self) -> bool:
-        """Return True if factors may leave the range of float64 in a few frames."""
-        if self.bigram is None:
-            return abs(self.bonus) > _LARGEST_FACTOR
-        finite = self.bigram[np.isfinite(self.bigram)]
-        return bool(np.abs(finite).max(initial=0.0) > _LARGEST_FACTOR)
-
-    def scores(self, labels: Integers, lengths: Integers) -> Floats:
-        """Return the scores of label sequences [..., S]."""
-        if self.bigram is None:
-            return self.bonus * lengths.astype(np.float64)
-        before = np.full_like(labels, len(self.bigram) - 2)
-        before[..., 1:] = labels[..., :-1]
-        is_label = np.arange(labels.shape[-1]) < lengths[..., None]
-        found = self.bigram[np.where(is_label, before, 0), np.where(is_label, labels, 0)]
-        total: Floats = np.where(is_label, found, 0.0).sum(axis=-1)
-        return total
-
-
-def as_language(bigram: Any, lm_weight: Any, length_bonus: Any, n_classes: int, blank: int) -> _Language:
-    """Check the scores of labels."""
-    weight = as_number("lm_weight", lm_weight, 0.0, np.inf)
-    bonus = as_number("length_bonus", length_bonus, -np.inf, np.inf)
-    if bigram is None:
-        return _Language(None, bonus)
-    table = as_doubles(as_real("bigram", bigram))
-    if table.shape != (n_classes + 1, n_classes):
-        raise ValueError(f"bigram has shape {table.shape}; allowed: [V + 1, V] = {(n_classes + 1, n_classes)}")
-    bad = np.argwhere(~(table < np.inf))
-    if len(bad):
-        i, k = bad[0]
-        raise ValueError(f"bigram[{i}, {k}] is {table[i, k]}; allowed: finite numbers and -inf")
-    with np.errstate(all="ignore"):
-        scaled = np.where(table > -np.inf, weight * table + bonus, -np.inf)
-    bad = np.argwhere((table > -np.inf) & ~np.isfinite(scaled))
-    if len(bad):
-        i, k = bad[0]
-        raise ValueError(f"bigram[{i}, {k}] is {table[i, k]}; allowed: numbers finite when scaled by {weight:g}")
-    scaled[blank] = scaled[:, blank] = -np.inf
-    return _Language(np.concatenate((scaled, scaled.max(axis=0, keepdims=True))), bonus)
-
-
-@dataclass(slots=True)
 class _Search:
     """Checked scores, and the label sequences that the search has found for each sequence."""
 
@@ -120,6 +71,7 @@ class _Search:
     best: Floats  # [B], log-probability of the best path
     tables: Integers  # [B, N (4 + T)], of the lattice: N numbers of frames, starts, lengths, frames needed; labels
     score: Floats  # [B, N]
+    lm: Floats  # [B, N], scores of labels in them
     counts: Integers  # [B]
 
     @property
@@ -149,15 +101,18 @@ def ctc_beam_search(
     bigram: ArrayLike | None = None,
     lm_weight: float = 1.0,
     length_bonus: float = 0.0,
+    boost: Mapping[tuple[int, ...], float] | Sequence[tuple[Sequence[int], float]] | None = None,
+    lexicon: Sequence[Sequence[int]] | None = None,
     align: bool = False,
     num_threads: int | None = None,
 ) -> CTCBeams:
     r"""Search for the most probable label sequences with a beam of prefixes.
 
     .. math:: \hat l_b = \arg\max_l \log \sum_{\pi \in \mathcal{B}^{-1}(l)} \prod_{t=1}^{T_b} p_{b,t,\pi_t}
-              + \sum_{s=1}^{|l|} \left(\alpha \, g(l_{s-1}, l_s) + \beta\right)
+              + \sum_{s=1}^{|l|} \left(\alpha \, g(l_{s-1}, l_s) + \beta\right) + \sum_w \gamma_w n_w(l)
 
-    with the scores g of `bigram`, :math:`\alpha` = `lm_weight` and :math:`\beta` = `length_bonus`.
+    with the scores g of `bigram`, :math:`\alpha` = `lm_weight`, :math:`\beta` = `length_bonus`, and the
+    scores :math:`\gamma_w` of the words of `boost`, which occur :math:`n_w` times.
     At each frame the search keeps the `beam` prefixes that have the largest probability, summed
     over the alignments whose own prefixes were kept [1]_ [2]_. This sum is a lower bound of the
     probability of a label sequence. The `rescore` best sequences are therefore scored again, by all
@@ -187,6 +142,12 @@ def ctc_beam_search(
         Factor of `bigram`, 0 or more.
     length_bonus : float
         Score of each label.
+    boost : list of (labels, score), or dict of score by tuple of labels, optional
+        Score of each occurrence of label sequences such as names, in nats. The search pays it label by
+        label, and takes it back where a label breaks the sequence off.
+    lexicon : list of label sequences, optional
+        Restricts the results to sequences of these words, zero or more of them. Put a separator, if
+        there is one, into the words.
     align : bool
         Whether to return the frames and the confidence of each label.
     num_threads : int, optional
@@ -261,7 +222,7 @@ def ctc_beam_search(
     rescore = _count("rescore", rescore, 0, None)
     log_least = -np.inf if class_threshold is None else as_number("class_threshold", class_threshold, -np.inf, np.inf)
     furthest = np.inf if beam_threshold is None else as_number("beam_threshold", beam_threshold, 0.0, np.inf)
-    language = as_language(bigram, lm_weight, length_bonus, n_classes, blank)
+    language = as_language(bigram, lm_weight, length_bonus, boost, lexicon, n_classes, blank)
     align = flag("align", align)
     order, threads = schedule(frames * (200.0 + 25.0 * beam + 0.5 * n_classes), num_threads)
     n_out = min(max(rescore, n_best), beam)
@@ -269,8 +230,8 @@ def ctc_beam_search(
     best = best_paths(scores, frames, kind, blank, threads)[2]
     tables = np.zeros((batch, n_out * (4 + n_frames)), np.int64)
     table = np.array((frames, order, np.zeros(batch, np.int64)))
-    score = filled((batch, 1 + n_out), -np.inf)
-    score[:, 0] = best
+    score = np.zeros((batch, 1 + 2 * n_out))
+    score[:, 0], score[:, 1 : 1 + n_out] = best, -np.inf
     if batch and n_frames:
         _kernel.ctc_beam_search(
             *stored(scores.values),
@@ -281,6 +242,8 @@ def ctc_beam_search(
             class_threshold=log_least,
             beam_threshold=furthest,
             bigram=language.bigram,
+            edges=language.edges,
+            levels=language.levels,
             bonus=language.bonus,
             by_logarithms=language.is_wide,
             labels=tables,
@@ -289,8 +252,9 @@ def ctc_beam_search(
         )
     elif batch:
         score[:, 1], table[2] = 0.0, 1
-    search = _Search(scores, frames, kind, blank, threads, best, tables, score[:, 1:] + best[:, None], table[2])
-    return _finish(search, language, n_best, rescore > 0, align)
+    found = score[:, 1 : 1 + n_out] + best[:, None]
+    search = _Search(scores, frames, kind, blank, threads, best, tables, found, score[:, 1 + n_out :], table[2])
+    return _finish(search, n_best, rescore > 0, align)
 
 
 def _count(name: str, value: Any, least: int, most: int | None) -> int:
@@ -301,14 +265,13 @@ def _count(name: str, value: Any, least: int, most: int | None) -> int:
     return number
 
 
-def _finish(search: _Search, language: _Language, n_best: int, rescored: bool, align: bool) -> CTCBeams:
+def _finish(search: _Search, n_best: int, rescored: bool, align: bool) -> CTCBeams:
     """Return the results, sorted by their totals."""
     lengths, n = search.lengths, search.score.shape[1]
     labels = search.labels[:, :, : int(lengths.max(initial=0))]
     is_found = np.arange(n) < search.counts[:, None]
-    lm = language.scores(labels, lengths)
-    log_prob = np.where(is_found, _log_probs(search) if rescored else search.score - lm, -np.inf)
-    total = log_prob + lm
+    log_prob = np.where(is_found, _log_probs(search) if rescored else search.score - search.lm, -np.inf)
+    total = log_prob + search.lm
     order = np.argsort(-total, axis=1, kind="stable")
     _order_ties(order, total, labels, lengths, search.counts)
     order = order[:, :n_best]

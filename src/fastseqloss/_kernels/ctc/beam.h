@@ -13,6 +13,7 @@
 
 #include <stdlib.h>
 
+#include "ctc/beam_language.h"
 #include "simd/math.h"
 
 #define FSL_BEAM_LN2 0.69314718055994531
@@ -32,6 +33,7 @@ typedef struct { /* a prefix of the beam */
     int32_t node, last; /* last label, or -1 */
     int32_t parent;     /* place in the beam, or -1 */
     int32_t is_rounded; /* n may be up to as large as it is, and may be 0 */
+    int32_t states[FSL_BEAM_AUTOMATA];
 } fsl_beam_prefix;
 
 typedef struct { /* masses of a prefix that stays as it is */
@@ -61,11 +63,8 @@ typedef struct { /* options, and the scores of a batch */
     int is_logits, is_probs, is_wide; /* kind of the scores; float64 */
     int32_t beam, n_out;
     double class_threshold, beam_threshold; /* -inf and inf for none */
-    const double *bigram;                   /* [V + 1, V] with the bonus added, or NULL */
-    const double *best_bigram;              /* [V], greatest of each column, or NULL */
-    double bonus;                           /* for each label, if bigram is NULL */
-    double largest_lm;                      /* greatest of all, or bonus */
     int has_lm;
+    fsl_beam_language language;
     int by_logarithms; /* from the start */
 } fsl_beam_options;
 
@@ -306,19 +305,6 @@ static int32_t fsl_beam_gather_classes(fsl_beam *s, double least)
     return found;
 }
 
-/* Logarithm of the score of a language model: of a class after a label, or at the start (-1). */
-FSL_INLINE double fsl_beam_log_lm(const fsl_beam *s, int32_t last, int32_t label)
-{
-    const ptrdiff_t n = s->o->n_classes;
-    return s->o->bigram ? s->o->bigram[(last < 0 ? n : last) * n + label] : s->o->bonus;
-}
-
-/* Greatest score of a language model for a class, after whichever label. */
-FSL_INLINE double fsl_beam_best_lm(const fsl_beam *s, int32_t label)
-{
-    return s->o->bigram ? s->o->best_bigram[label] : s->o->bonus;
-}
-
 /* The element of rank `rank` (0 for the greatest) of n; reorders them. */
 static double fsl_beam_ranked(double *a, ptrdiff_t n, ptrdiff_t rank)
 {
@@ -496,27 +482,28 @@ static void fsl_beam_sort_prefixes(fsl_beam *s)
 }
 
 /* Writes the best prefixes: the table of the lattice of n_out label sequences, of `most` labels at most, for the same
- * `frames` (numbers of frames, starts of the labels, numbers of labels, frames needed, labels), and scores [n_out].
- * Returns how many there are; others are empty. */
-static int32_t fsl_beam_write_results(fsl_beam *s, int by_logarithms, ptrdiff_t frames, ptrdiff_t most, int64_t *table,
-                                      double *scores)
+ * `frames` (numbers of frames, starts of the labels, numbers of labels, frames needed, labels), their scores [n_out],
+ * and the language scores in them [n_out]. Returns how many there are; others are empty. */
+static int32_t fsl_beam_write_results(fsl_beam *s, ptrdiff_t frames, ptrdiff_t most, int64_t *table, double *scores)
 {
     const int32_t n_out = s->o->n_out, n = s->n < n_out ? s->n : n_out;
     fsl_beam_sort_prefixes(s);
     for (int32_t i = 0; i < n_out; i++) {
         const fsl_beam_prefix *prefix = &s->prefixes[i];
-        int32_t at = i < n ? fsl_beam_depth(&s->tree, prefix->node) : 0, later = -1;
+        const int32_t depth = i < n ? fsl_beam_depth(&s->tree, prefix->node) : 0;
+        int32_t at = depth, later = -1;
         int64_t *labels = table + 4 * n_out + i * most;
         table[i] = frames;
         table[n_out + i] = i * most;
         table[2 * n_out + i] = table[3 * n_out + i] = at;
         if (i >= n) continue;
-        scores[i] = by_logarithms ? prefix->total : fsl_log64(prefix->total) + (double)s->exponent * FSL_BEAM_LN2;
         for (int32_t node = prefix->node; node > 0; node = s->tree.parent[node]) {
             labels[--at] = s->tree.label[node];
             table[3 * n_out + i] += labels[at] == later;
             later = s->tree.label[node];
         }
+        scores[i] = prefix->total;
+        scores[n_out + i] = s->o->has_lm ? fsl_beam_log_lm_of(&s->o->language, labels, depth) : 0;
     }
     return n;
 }
@@ -526,14 +513,10 @@ static fsl_beam_status fsl_beam_search(fsl_beam *s, const void *x, ptrdiff_t fra
                                        double *scores, int64_t *found)
 {
     fsl_beam_status status = FSL_BEAM_LEFT_RANGE;
-    int by_logarithms = s->o->by_logarithms;
-    if (!by_logarithms) status = fsl_beam_search_masses(s, x, frames);
-    if (status == FSL_BEAM_LEFT_RANGE) {
-        by_logarithms = 1;
-        status = fsl_beam_search_logs(s, x, frames);
-    }
+    if (!s->o->by_logarithms) status = fsl_beam_search_masses(s, x, frames);
+    if (status == FSL_BEAM_LEFT_RANGE) status = fsl_beam_search_logs(s, x, frames);
     if (status != FSL_BEAM_DONE) s->n = 0;
-    *found = fsl_beam_write_results(s, by_logarithms, frames, most, table, scores);
+    *found = fsl_beam_write_results(s, frames, most, table, scores);
     return status;
 }
 

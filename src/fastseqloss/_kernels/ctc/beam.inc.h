@@ -56,17 +56,15 @@ FSL_INLINE double FSL_BEAM_NAME(fsl_beam_product)(double mass, double emission)
 #endif
 }
 
-FSL_INLINE double FSL_BEAM_NAME(fsl_beam_lm)(const fsl_beam *s, int32_t last, int32_t label)
-{
-    return s->o->has_lm ? FSL_BEAM_FROM_LOG(fsl_beam_log_lm(s, last, label)) : FSL_BEAM_ONE;
-}
-
 /* Mass of a prefix extended by a class. */
 FSL_INLINE double FSL_BEAM_NAME(fsl_beam_extended)(const fsl_beam *s, const fsl_beam_prefix *p, int32_t label,
                                                    double emission)
 {
     const double mass = FSL_BEAM_NAME(fsl_beam_product)(p->last == label ? p->b : p->total, emission);
-    return s->o->has_lm ? FSL_BEAM_NAME(fsl_beam_product)(mass, FSL_BEAM_NAME(fsl_beam_lm)(s, p->last, label)) : mass;
+    if (!s->o->has_lm) return mass;
+    int32_t states[FSL_BEAM_AUTOMATA] = {p->states[0], p->states[1]};
+    const double lm = fsl_beam_log_lm(&s->o->language, p->last, states, label);
+    return FSL_BEAM_NAME(fsl_beam_product)(mass, FSL_BEAM_FROM_LOG(lm));
 }
 
 /* Masses of a prefix that stays as it is, an extension of another one of the beam to it included. */
@@ -121,7 +119,7 @@ static void FSL_BEAM_NAME(fsl_beam_stays)(fsl_beam *s)
 static double FSL_BEAM_NAME(fsl_beam_least_score)(const fsl_beam *s)
 {
     if (s->o->n_classes <= FSL_BEAM_FEW || !(s->least > FSL_BEAM_NONE)) return -INFINITY;
-    const double lm = s->o->has_lm ? s->o->largest_lm : 0;
+    const double lm = s->o->has_lm ? s->o->language.largest : 0;
 #if FSL_BEAM_BY_LOGARITHMS
     const double log_ratio = s->least - s->widest - lm;
 #else
@@ -135,19 +133,23 @@ static double FSL_BEAM_NAME(fsl_beam_least_score)(const fsl_beam *s)
 static void FSL_BEAM_NAME(fsl_beam_choose_classes)(fsl_beam *s)
 {
     double least = FSL_BEAM_NAME(fsl_beam_least_score)(s);
-    const int32_t most = s->o->beam + 1; /* choices, without a language model: one may be the last label */
-    if (s->n < s->o->beam && !s->o->has_lm) least = fsl_max64(least, fsl_beam_rank_bound(s, most));
+    const int32_t most = s->o->beam + 1; /* choices where all are worth the same: one may be the last label */
+    const int is_uniform = !s->o->has_lm || (!s->o->language.bigram && !s->o->language.n_automata);
+    if (s->n < s->o->beam && is_uniform) least = fsl_max64(least, fsl_beam_rank_bound(s, most));
     least = fsl_max64(least, fsl_beam_least_tried(s));
-    const int32_t n = s->top >= 0 ? fsl_beam_gather_classes(s, least) : 0;
-    for (int32_t i = 0; i < n; i++) {
-        fsl_beam_choice *choice = &s->choices[i];
+    const int32_t found = s->top >= 0 ? fsl_beam_gather_classes(s, least) : 0;
+    int32_t n = 0;
+    for (int32_t i = 0; i < found; i++) {
+        fsl_beam_choice *choice = &s->choices[n];
         choice->label = s->classes[i];
         choice->emission = choice->bound = FSL_BEAM_NAME(fsl_beam_emission)(s, choice->label);
         if (s->o->has_lm)
-            choice->bound = FSL_BEAM_TIMES(choice->emission, FSL_BEAM_FROM_LOG(fsl_beam_best_lm(s, choice->label)));
+            choice->bound = FSL_BEAM_NAME(fsl_beam_product)(choice->emission,
+                                                            FSL_BEAM_FROM_LOG(s->o->language.best[choice->label]));
+        n += choice->bound > FSL_BEAM_NONE;
     }
     fsl_beam_sort_choices(s->choices, n);
-    s->n_choices = s->o->has_lm || n < most ? n : most;
+    s->n_choices = is_uniform && most < n ? most : n;
 }
 
 /* Bucket of a mass of `least` or more. */
@@ -232,11 +234,21 @@ static double FSL_BEAM_NAME(fsl_beam_advance)(fsl_beam *s)
         const fsl_beam_candidate *c = &s->candidates[i];
         const fsl_beam_prefix *from = &s->prefixes[c->from];
         const fsl_beam_masses *stay = &s->stays[c->from];
-        if (c->by < 0)
-            next[i] = (fsl_beam_prefix){stay->b, stay->n, stay->total, 0, from->node, from->last, -1, stay->is_rounded};
-        else {
-            const int32_t node = fsl_beam_node(tree, from->node, c->by);
-            next[i] = (fsl_beam_prefix){FSL_BEAM_NONE, c->weight, c->weight, 0, node, c->by, -1, 0};
+        fsl_beam_prefix *to = &next[i];
+        *to = *from;
+        to->children = 0;
+        if (c->by < 0) {
+            to->b = stay->b;
+            to->n = stay->n;
+            to->total = stay->total;
+            to->is_rounded = stay->is_rounded;
+        } else {
+            to->b = FSL_BEAM_NONE;
+            to->n = to->total = c->weight;
+            to->is_rounded = 0;
+            to->node = fsl_beam_node(tree, from->node, c->by);
+            to->last = c->by;
+            if (s->o->has_lm) fsl_beam_log_lm(&s->o->language, from->last, to->states, c->by);
         }
         tree->place[next[i].node] = i;
         most = fsl_max64(most, c->weight);
@@ -287,10 +299,26 @@ static int fsl_beam_rescale(fsl_beam *s, double most)
 }
 #endif
 
+/* Turns the masses into logarithms, with what the language adds at the end; drops prefixes that may not end. */
+static void FSL_BEAM_NAME(fsl_beam_end)(fsl_beam *s)
+{
+    int32_t n = 0;
+    for (int32_t j = 0; j < s->n; j++) {
+        fsl_beam_prefix *p = &s->prefixes[j];
+#if !FSL_BEAM_BY_LOGARITHMS
+        p->total = fsl_log64(p->total) + (double)s->exponent * FSL_BEAM_LN2;
+#endif
+        if (s->o->has_lm) p->total += fsl_beam_log_end(&s->o->language, p->states);
+        s->prefixes[n] = *p;
+        n += p->total > -INFINITY;
+    }
+    s->n = n;
+}
+
 static fsl_beam_status FSL_BEAM_NAME(fsl_beam_search)(fsl_beam *s, const void *x, ptrdiff_t frames)
 {
     fsl_beam_begin(s);
-    s->prefixes[0] = (fsl_beam_prefix){FSL_BEAM_ONE, FSL_BEAM_NONE, FSL_BEAM_ONE, 0, 0, -1, -1, 0};
+    s->prefixes[0] = (fsl_beam_prefix){FSL_BEAM_ONE, FSL_BEAM_NONE, FSL_BEAM_ONE, 0, 0, -1, -1, 0, {0}};
     for (ptrdiff_t t = 0; t < frames && s->n; t++) {
         s->x = (const char *)x + t * s->o->stride;
         s->frame++;
@@ -313,5 +341,6 @@ static fsl_beam_status FSL_BEAM_NAME(fsl_beam_search)(fsl_beam *s, const void *x
         if (s->n && !fsl_beam_rescale(s, most)) return FSL_BEAM_LEFT_RANGE;
 #endif
     }
+    FSL_BEAM_NAME(fsl_beam_end)(s);
     return FSL_BEAM_DONE;
 }

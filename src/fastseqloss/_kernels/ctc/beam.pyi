@@ -16,6 +16,8 @@ def ctc_beam_search(
     class_threshold: float,
     beam_threshold: float,
     bigram: Doubles | None,
+    edges: Integers,
+    levels: Doubles | None,
     bonus: float,
     by_logarithms: bool,
     labels: Integers,
