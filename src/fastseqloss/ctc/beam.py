@@ -276,7 +276,8 @@ def _finish(search: _Search, n_best: int, rescored: bool, align: bool) -> CTCBea
     _order_ties(order, total, labels, lengths, search.counts)
     order = order[:, :n_best]
     rows = np.arange(len(order))[:, None]
-    lengths, log_prob, total, score = (values[rows, order] for values in (lengths, log_prob, total, search.score))
+    log_prob, total, score = (values[rows, order] for values in (log_prob, total, search.score))
+    lengths = lengths[rows, order]
     labels = labels[rows, order, : int(lengths.max(initial=0))]
     labels[np.arange(labels.shape[2]) >= lengths[:, :, None]] = -1
     for values in (log_prob, total, score):

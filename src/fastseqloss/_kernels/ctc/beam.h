@@ -90,6 +90,7 @@ typedef struct { /* memory of a worker, and the frame in progress */
     int32_t top;          /* best class other than the blank, or -1 */
     double top_score;     /* its score */
     double least, widest; /* tau; largest mass */
+    double smallest;      /* mass of the beam, or 0 if there are masses that are not exact */
     int64_t exponent;     /* the masses are to be multiplied by 2^exponent */
 } fsl_beam;
 
@@ -254,10 +255,10 @@ static void fsl_beam_read_row(fsl_beam *s)
     const ptrdiff_t n_blocks = (n + FSL_BEAM_BLOCK - 1) / FSL_BEAM_BLOCK;
     ptrdiff_t best = 0;
     if (s->o->is_wide) {
-        fsl_beam_maxima_f64(s->x, n, s->maxima);
+        if (n_blocks > 1) fsl_beam_maxima_f64(s->x, n, s->maxima);
         s->maxima[home / FSL_BEAM_BLOCK] = fsl_beam_greatest_f64((const double *)s->x + home, n_home, blank - home);
     } else {
-        fsl_beam_maxima_f32(s->x, n, s->maxima);
+        if (n_blocks > 1) fsl_beam_maxima_f32(s->x, n, s->maxima);
         s->maxima[home / FSL_BEAM_BLOCK] = fsl_beam_greatest_f32((const float *)s->x + home, n_home, blank - home);
     }
     for (ptrdiff_t i = 1; i < n_blocks; i++) best = s->maxima[i] > s->maxima[best] ? i : best;

@@ -102,7 +102,9 @@ static void FSL_BEAM_NAME(fsl_beam_stays)(fsl_beam *s)
         double own = s->stays[j].total;
         if (s->top >= 0) {
             const double extended = FSL_BEAM_NAME(fsl_beam_extended)(s, p, s->top, top);
-            if (extended > own && !fsl_beam_has_child(s, p, s->top)) own = extended;
+            int is_new = !(p->children >> (s->top & 63) & 1);
+            if (!is_new && s->o->n_classes > 64) is_new = !fsl_beam_has_child(s, p, s->top);
+            own = is_new & (extended > own) ? extended : own;
         }
         widest = fsl_max64(widest, p->total);
         least = fsl_min64(least, own);
@@ -228,7 +230,8 @@ static double FSL_BEAM_NAME(fsl_beam_advance)(fsl_beam *s)
 {
     fsl_beam_tree *tree = &s->tree;
     fsl_beam_prefix *next = s->next;
-    double most = FSL_BEAM_NONE;
+    double most = FSL_BEAM_NONE, least = INFINITY;
+    int32_t is_rounded = 0;
     for (int32_t j = 0; j < s->n; j++) tree->place[s->prefixes[j].node] = -1;
     for (int32_t i = 0; i < s->n_candidates; i++) {
         const fsl_beam_candidate *c = &s->candidates[i];
@@ -242,6 +245,7 @@ static double FSL_BEAM_NAME(fsl_beam_advance)(fsl_beam *s)
             to->n = stay->n;
             to->total = stay->total;
             to->is_rounded = stay->is_rounded;
+            is_rounded |= stay->is_rounded;
         } else {
             to->b = FSL_BEAM_NONE;
             to->n = to->total = c->weight;
@@ -252,7 +256,9 @@ static double FSL_BEAM_NAME(fsl_beam_advance)(fsl_beam *s)
         }
         tree->place[next[i].node] = i;
         most = fsl_max64(most, c->weight);
+        least = fsl_min64(least, c->weight);
     }
+    s->smallest = is_rounded ? FSL_BEAM_NONE : least;
     s->next = s->prefixes;
     s->prefixes = next;
     s->n = s->n_candidates;
@@ -278,22 +284,21 @@ static void FSL_BEAM_NAME(fsl_beam_cut)(fsl_beam *s)
 /* Scales the masses by a power of two if the largest one is far from 1; returns 0 if masses have left the range. */
 static int fsl_beam_rescale(fsl_beam *s, double most)
 {
-    double scale = 1;
-    if (!(most < 0x1p64 && most > 0x1p-64)) {
-        int exponent;
-        frexp(most, &exponent);
-        if (!(most < INFINITY) || exponent < -800) return 0;
-        scale = ldexp(1, -exponent);
-        s->exponent += exponent;
-    }
-    for (int32_t j = 0; j < s->n; j++) {
-        fsl_beam_prefix *p = &s->prefixes[j];
-        if (p->total < FSL_BEAM_SMALL * most || (p->is_rounded && p->n > 1e-17 * p->total)) return 0;
-        if (scale != 1) {
-            p->b *= scale;
-            p->n *= scale;
-            p->total *= scale;
+    int exponent;
+    if (!(s->smallest >= FSL_BEAM_SMALL * most))
+        for (int32_t j = 0; j < s->n; j++) {
+            const fsl_beam_prefix *p = &s->prefixes[j];
+            if (p->total < FSL_BEAM_SMALL * most || (p->is_rounded && p->n > 1e-17 * p->total)) return 0;
         }
+    if (most < 0x1p64 && most > 0x1p-64) return 1;
+    frexp(most, &exponent);
+    if (!(most < INFINITY) || exponent < -800) return 0;
+    const double scale = ldexp(1, -exponent);
+    s->exponent += exponent;
+    for (int32_t j = 0; j < s->n; j++) {
+        s->prefixes[j].b *= scale;
+        s->prefixes[j].n *= scale;
+        s->prefixes[j].total *= scale;
     }
     return 1;
 }
