@@ -5,7 +5,7 @@ from bench import sides_align
 
 
 class Align:
-    """Best paths, occupation probabilities and greedy decoding, on one thread."""
+    """Best paths, occupation probabilities, greedy decoding and beam search, on one thread."""
 
     params = (list(sides_align.NAMES), list(sides_align.MODES))
     param_names = ("emissions", "input")
@@ -31,6 +31,12 @@ class Align:
 
     def time_greedy(self, name, kind):
         fsl.ctc_greedy_decode(self.batch.logits, self.batch.lengths, **self.options)
+
+    def time_beam_search(self, name, kind):
+        fsl.ctc_beam_search(self.batch.logits, self.batch.lengths, **self.options)
+
+    def time_wide_beam_search_alone(self, name, kind):
+        fsl.ctc_beam_search(self.batch.logits, self.batch.lengths, beam=100, rescore=0, **self.options)
 
     def track_score_difference(self, name, kind):
         return sides_align.score_difference(self.batch, kind)

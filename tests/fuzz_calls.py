@@ -244,7 +244,7 @@ def _ctc_labels(random, case) -> dict[str, Any]:
 def _ctc(name: str, random) -> Call:
     case = _ctc_case(random)
     arguments: dict[str, Any] = {"logits": case.scores}
-    if name != "ctc_greedy_decode":
+    if name not in DECODERS:
         arguments |= _ctc_labels(random, case)
     arguments["logit_lengths"] = case.lengths
     arguments |= case.options
@@ -252,7 +252,7 @@ def _ctc(name: str, random) -> Call:
         _maybe(random, arguments, "infeasible", lambda: random.choice(("inf", "zero")))
     if len(case.tokens) == 1 and random.random() < 0.5:  # one sequence without a batch axis
         arguments |= {"logits": case.scores[0], "logit_lengths": int(case.lengths[0])}
-        if name != "ctc_greedy_decode":
+        if name not in DECODERS:
             arguments["labels"] = case.tokens[0]
             arguments.pop("label_lengths", None)
         case = None
@@ -265,8 +265,23 @@ def _ctc(name: str, random) -> Call:
         _maybe(random, arguments, "star_log_prob", lambda: random.choice((0.0, -1, -5.5)))
         _maybe(random, arguments, "label_prior", lambda: numbers(random).normal(size=width))
         _maybe(random, arguments, "prior_scale", lambda: random.choice((0, 0.3, 1)))
+    if name == "ctc_beam_search":
+        _beam_options(random, arguments)
     _maybe(random, arguments, "num_threads", lambda: random.choice((1, 2, None)), 0.2)
     return Call(name, arguments)
+
+
+def _beam_options(random, arguments: dict[str, Any]) -> None:
+    width = arguments["logits"].shape[-1]
+    _maybe(random, arguments, "beam", lambda: random.choice((4, 30, 1000)))
+    _maybe(random, arguments, "n_best", lambda: random.choice((1, 2, 4)))
+    _maybe(random, arguments, "rescore", lambda: random.choice((0, 1, 100)))
+    _maybe(random, arguments, "class_threshold", lambda: random.choice((-5, -0.5)))
+    _maybe(random, arguments, "beam_threshold", lambda: random.choice((0, 3.5)))
+    _maybe(random, arguments, "bigram", lambda: numbers(random).normal(size=(width + 1, width)))
+    _maybe(random, arguments, "lm_weight", lambda: random.choice((0, 0.5)))
+    _maybe(random, arguments, "length_bonus", lambda: random.choice((-1, 0.5)))
+    _maybe(random, arguments, "align", lambda: random.random() < 0.5)
 
 
 def _ctc_feasible(random) -> Call:
@@ -692,11 +707,12 @@ def _plot(name: str, random) -> Call:
     return Call(name, arguments | {"ax": axes})
 
 
+DECODERS = ("ctc_greedy_decode", "ctc_beam_search")
 PLOTS = ("plot.plot_posteriors", "plot.plot_alignment", "plot.plot_alignment_path", "plot.plot_loss")
 STRATEGIES: dict[str, Callable[[Any], Call]] = {
     **{name: partial(_steps_loss, name) for name in step_cases.NAMES},
     "sequence_log_prob": _log_prob,
-    **{name: partial(_ctc, name) for name in ("ctc_loss", "ctc_posteriors", "ctc_align", "ctc_greedy_decode")},
+    **{name: partial(_ctc, name) for name in ("ctc_loss", "ctc_posteriors", "ctc_align", *DECODERS)},
     "ctc_feasible": _ctc_feasible,
     **{name: partial(_rnnt, name) for name in ("rnnt_loss", "rnnt_posteriors", "rnnt_align")},
     **{name: partial(_simple, name) for name in ("rnnt_simple_loss", "rnnt_simple_posteriors")},

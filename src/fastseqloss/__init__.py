@@ -17,10 +17,12 @@ from .crf import (
 )
 from .ctc import (
     CTCAlignment,
+    CTCBeams,
     GreedyDecoding,
     TokenSpan,
     ctc_align,
     ctc_alignment_log_prob,
+    ctc_beam_search,
     ctc_collapse,
     ctc_feasible,
     ctc_greedy_decode,
@@ -70,6 +72,7 @@ __all__ = [
     "CRFMarginals",
     "CRFPath",
     "CTCAlignment",
+    "CTCBeams",
     "CrossEntropyGradient",
     "GreedyDecoding",
     "LinearGradient",
@@ -93,6 +96,7 @@ __all__ = [
     "crf_marginals",
     "ctc_align",
     "ctc_alignment_log_prob",
+    "ctc_beam_search",
     "ctc_collapse",
     "ctc_feasible",
     "ctc_greedy_decode",

@@ -143,9 +143,7 @@ def overtaken(seed):
     return LN2 * log2[None], tokens[None]
 
 
-@pytest.mark.parametrize(
-    ("family", "seed"), spread([reached_again, overtaken], range(0, 1000, 50), every=20)
-)
+@pytest.mark.parametrize(("family", "seed"), spread([reached_again, overtaken], range(0, 1000, 50), every=20))
 def test_adversaries(level, family, seed):
     for offset in range(50):
         scores, tokens = family(seed + offset)

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 from .._core.arrays import as_doubles, as_lengths, as_real, filled, read_integers
 from .._core.levels import load
 from .._core.messages import indexed, outline
-from .._core.options import as_index, as_input_kind, as_integer
-from .._core.scores import as_scores
+from .._core.options import InputKind, as_index, as_input_kind, as_integer
+from .._core.scores import Scores, as_scores
 from .._core.spans import list_runs, list_spans
 from .._core.threads import threads_for
 from .._core.types import Input
@@ -150,6 +150,16 @@ def ctc_greedy_decode(
     frames = as_lengths("logit_lengths", logit_lengths, batch, n_frames, scores.single)
     work = float(frames.sum()) * (n_classes * 0.5 + 50.0) if batch > 1 else 0.0
     threads = threads_for(num_threads, work, batch)
+    decoded = best_paths(scores, frames, kind, blank, threads)
+    if not scores.single:
+        return decoded
+    labels, counts, log_prob, *others = decoded
+    return GreedyDecoding(labels[0], int(counts[0]), float(log_prob[0]), *(values[0] for values in others))
+
+
+def best_paths(scores: Scores, frames: Integers, kind: InputKind, blank: int, threads: int) -> GreedyDecoding:
+    """Return the labels of the best path of each sequence of a batch."""
+    batch, n_frames, _ = scores.values.shape
     found, label_log_probs = filled((3, batch, n_frames), -1, np.int64), np.zeros((batch, n_frames))
     counts, log_prob = np.zeros(batch, np.int64), np.zeros(batch)
     if label_log_probs.size:
@@ -167,8 +177,6 @@ def ctc_greedy_decode(
     longest = int(counts.max(initial=0))
     labels, starts, ends = found[:, :, :longest].copy()
     label_log_probs = label_log_probs[:, :longest].copy()
-    if scores.single:
-        return GreedyDecoding(labels[0], int(counts[0]), float(log_prob[0]), starts[0], ends[0], label_log_probs[0])
     return GreedyDecoding(labels, counts, log_prob, starts, ends, label_log_probs)
 
 
