@@ -130,7 +130,7 @@ def reached_again(seed):
 
 
 def overtaken(seed):
-    """Labels that no path has reached, since the blank and their class were forbidden, beside such that are far ahead."""
+    """Labels that no path has reached, since the blank and their class were forbidden, beside others far ahead."""
     rng = np.random.default_rng(seed)
     count = int(rng.integers(5, 60))
     tokens = random_tokens(rng, count, 6, 0, rng.choice([0.0, 0.3]))

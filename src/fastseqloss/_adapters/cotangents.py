@@ -34,7 +34,7 @@ def shared_gradients(compute: partial[Any], cotangent: NDArray[np.float64]) -> G
     usable = np.where(finite, weight, 0.0)
     totals: Gradients
     if "slopes" in inspect.signature(compute.func).parameters:
-        totals: tuple[NDArray[Any] | None, ...] = compute(slopes=usable)[1]
+        totals = compute(slopes=usable)[1]
     else:
         totals = _gradients(compute, np.maximum(usable, 0.0))
         if (usable < 0).any():

@@ -227,7 +227,7 @@ def ctc_beam_search(
     order, threads = schedule(frames * (200.0 + 25.0 * beam + 0.5 * n_classes), num_threads)
     n_out = min(max(rescore, n_best), beam)
     check_output("the label sequences", (batch, n_out, n_frames + 4), 8)
-    best = best_paths(scores, frames, kind, blank, threads).log_prob
+    best = best_paths(scores, frames, kind, blank, threads)[2]
     tables = np.zeros((batch, n_out * (4 + n_frames)), np.int64)
     table = np.array((frames, order, np.zeros(batch, np.int64)))
     score = np.zeros((batch, 1 + 2 * n_out))

@@ -150,15 +150,16 @@ def ctc_greedy_decode(
     frames = as_lengths("logit_lengths", logit_lengths, batch, n_frames, scores.single)
     work = float(frames.sum()) * (n_classes * 0.5 + 50.0) if batch > 1 else 0.0
     threads = threads_for(num_threads, work, batch)
-    decoded = best_paths(scores, frames, kind, blank, threads)
-    if not scores.single:
-        return decoded
-    labels, counts, log_prob, *others = decoded
-    return GreedyDecoding(labels[0], int(counts[0]), float(log_prob[0]), *(values[0] for values in others))
+    labels, counts, log_prob, starts, ends, each = best_paths(scores, frames, kind, blank, threads)
+    if scores.single:
+        return GreedyDecoding(labels[0], int(counts[0]), float(log_prob[0]), starts[0], ends[0], each[0])
+    return GreedyDecoding(labels, counts, log_prob, starts, ends, each)
 
 
-def best_paths(scores: Scores, frames: Integers, kind: InputKind, blank: int, threads: int) -> GreedyDecoding:
-    """Return the labels of the best path of each sequence of a batch."""
+def best_paths(
+    scores: Scores, frames: Integers, kind: InputKind, blank: int, threads: int
+) -> tuple[Integers, Integers, Floats, Integers, Integers, Floats]:
+    """Return the fields of a `GreedyDecoding` of a batch."""
     batch, n_frames, _ = scores.values.shape
     found, label_log_probs = filled((3, batch, n_frames), -1, np.int64), np.zeros((batch, n_frames))
     counts, log_prob = np.zeros(batch, np.int64), np.zeros(batch)
@@ -177,7 +178,7 @@ def best_paths(scores: Scores, frames: Integers, kind: InputKind, blank: int, th
     longest = int(counts.max(initial=0))
     labels, starts, ends = found[:, :, :longest].copy()
     label_log_probs = label_log_probs[:, :longest].copy()
-    return GreedyDecoding(labels, counts, log_prob, starts, ends, label_log_probs)
+    return labels, counts, log_prob, starts, ends, label_log_probs
 
 
 def merge_tokens(

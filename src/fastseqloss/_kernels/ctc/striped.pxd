@@ -89,8 +89,8 @@ cdef inline double least_mantissa(const Striped *z, Py_ssize_t stop) noexcept no
 cdef inline double largest_step(const Striped *z, Py_ssize_t t, Py_ssize_t stop, Py_ssize_t window) noexcept nogil:
     """Largest distance of an exponent above that of the left neighbour for the steps from frame t to frame `stop`.
 
-    A state whose alpha is 0 since an emission is 0 may be reached again from the left. What flows in, at least the least
-    mantissa of a refresh, must stay a normal number, for it may be all that reaches the end.
+    A state whose alpha is 0 since an emission is 0 may be reached again from the left. What flows in, at least the
+    least mantissa of a refresh, must stay a normal number, for it may be all that reaches the end.
     """
     cdef double spent = 0
     cdef Py_ssize_t i
