@@ -8,7 +8,7 @@ Alphas are kept at checkpoints and recomputed block by block in the backward swe
 Frames c_j and c_j+1 bound block j, which consists of the steps between them.
 
 The fast path (striped.pxd) opens and closes frames in tiles. It runs a long sequence in two halves (halves.pxd), which
-two workers may share. What it refuses, and posteriors of states, take the paths of fast.pxd or general.pxd.
+two workers may share. What it refuses takes the paths of fast.pxd or general.pxd.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
