@@ -282,6 +282,11 @@ def _beam_options(random, arguments: dict[str, Any]) -> None:
     _maybe(random, arguments, "lm_weight", lambda: random.choice((0, 0.5)))
     _maybe(random, arguments, "length_bonus", lambda: random.choice((-1, 0.5)))
     _maybe(random, arguments, "align", lambda: random.random() < 0.5)
+    labels = [c for c in range(width) if c != arguments["blank"] % width]
+    if labels:
+        words = [[random.choice(labels) for _ in range(random.randint(1, 3))] for _ in range(random.randint(0, 4))]
+        _maybe(random, arguments, "boost", lambda: [(word, random.choice((-1, 2.5))) for word in words])
+        _maybe(random, arguments, "lexicon", lambda: words)
 
 
 def _ctc_feasible(random) -> Call:

@@ -141,10 +141,10 @@ def ctc_beam_search(
     lm_weight : float
         Factor of `bigram`, 0 or more.
     length_bonus : float
-        Score of each label.
+        Score of each label, -1e6 to 1e6.
     boost : list of (labels, score), or dict of score by tuple of labels, optional
-        Score of each occurrence of label sequences such as names, in nats. The search pays it label by
-        label, and takes it back where a label breaks the sequence off.
+        Score, -1e6 to 1e6 nats, of each occurrence of label sequences such as names. The search pays it
+        label by label, and takes it back where a label breaks the sequence off.
     lexicon : list of label sequences, optional
         Restricts the results to sequences of these words, zero or more of them. Put a separator, if
         there is one, into the words.

@@ -14,6 +14,8 @@ from .._core.messages import brief
 from .._core.options import as_number
 from .arguments import as_classes
 
+_LARGEST_SCORE = 1e6  # of a label or word
+_LARGEST_PAIR = 1e300  # sums over labels stay finite
 _LARGEST_FACTOR = 200.0  # logarithm of a score by which masses may be multiplied at a frame
 _MOST_STATES = 100_000  # of a lexicon, and 16 for each label of its words
 _START, _FORBIDDEN = -1, -2  # fallbacks of states, as kernels know them
@@ -72,7 +74,7 @@ def as_language(
 ) -> Language:
     """Check the scores of labels."""
     weight = as_number("lm_weight", lm_weight, 0.0, np.inf)
-    bonus = as_number("length_bonus", length_bonus, -np.inf, np.inf)
+    bonus = as_number("length_bonus", length_bonus, -_LARGEST_SCORE, _LARGEST_SCORE)
     table = None if bigram is None else _as_bigram(bigram, weight, bonus, n_classes, blank)
     automata = []
     if boost is not None:
@@ -106,10 +108,12 @@ def _as_bigram(bigram: Any, weight: float, bonus: float, n_classes: int, blank: 
         raise ValueError(f"bigram[{i}, {k}] is {table[i, k]}; allowed: finite numbers and -inf")
     with np.errstate(all="ignore"):
         scaled = np.where(table > -np.inf, weight * table + bonus, -np.inf)
-    bad = np.argwhere((table > -np.inf) & ~np.isfinite(scaled))
+    bad = np.argwhere((table > -np.inf) & ~(np.abs(scaled) <= _LARGEST_PAIR))
     if len(bad):
         i, k = bad[0]
-        raise ValueError(f"bigram[{i}, {k}] is {table[i, k]}; allowed: numbers finite when scaled by {weight:g}")
+        raise ValueError(
+            f"bigram[{i}, {k}] is {table[i, k]}; allowed: {-_LARGEST_PAIR:g} to {_LARGEST_PAIR:g} when scaled by {weight:g}"
+        )
     scaled[blank] = scaled[:, blank] = -np.inf
     return scaled
 
@@ -119,7 +123,8 @@ def _as_bigram(bigram: Any, weight: float, bonus: float, n_classes: int, blank: 
 
 def _as_words(name: str, value: Any, n_classes: int, blank: int) -> list[Word]:
     """Return label sequences, each of one label or more."""
-    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, (Sequence, np.ndarray, set, frozenset)):
+    is_list = isinstance(value, (Sequence, set, frozenset)) and not isinstance(value, (str, bytes))
+    if not is_list and not (isinstance(value, np.ndarray) and value.ndim > 0):
         raise TypeError(f"{name} is {brief(value)}; allowed: a list of label sequences")
     return [_as_word(f"{name}[{i}]", word, n_classes, blank) for i, word in enumerate(value)]
 
@@ -144,7 +149,7 @@ def _as_boost(value: Any, n_classes: int, blank: int) -> dict[Word, float]:
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise TypeError(f"boost[{i}] is {brief(pair)}; allowed: a pair (labels, score)")
         word = _as_word(f"boost[{i}][0]", pair[0], n_classes, blank)
-        score = as_number(f"boost[{i}][1]", pair[1], -1e6, 1e6)
+        score = as_number(f"boost[{i}][1]", pair[1], -_LARGEST_SCORE, _LARGEST_SCORE)
         found[word] = found.get(word, 0.0) + score
     return found
 

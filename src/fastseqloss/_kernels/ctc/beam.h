@@ -33,7 +33,6 @@ typedef struct { /* a prefix of the beam */
     int32_t node, last; /* last label, or -1 */
     int32_t parent;     /* place in the beam, or -1 */
     int32_t is_rounded; /* n may be up to as large as it is, and may be 0 */
-    int32_t states[FSL_BEAM_AUTOMATA];
 } fsl_beam_prefix;
 
 typedef struct { /* masses of a prefix that stays as it is */
@@ -53,6 +52,7 @@ typedef struct { /* a class that may extend prefixes */
 
 typedef struct { /* prefixes as a tree; node 0 is the empty one */
     int32_t *parent, *label, *place; /* [most]; place in the beam, or -1 */
+    int32_t *states;                 /* [most, FSL_BEAM_AUTOMATA] */
     uint32_t *table;                 /* nodes + 1 by hash of parent and label, 0 where free */
     int32_t n, most;
     uint32_t mask; /* length of the table - 1 */
@@ -185,11 +185,13 @@ static int fsl_beam_grow(fsl_beam_tree *tree, int32_t most)
     if (label) tree->label = label;
     int32_t *place = realloc(tree->place, (size_t)most * sizeof(int32_t));
     if (place) tree->place = place;
+    int32_t *states = realloc(tree->states, (size_t)most * FSL_BEAM_AUTOMATA * sizeof(int32_t));
+    if (states) tree->states = states;
     uint32_t length = 1024;
     while (length < 2 * (uint32_t)most) length *= 2;
     uint32_t *table = realloc(tree->table, (size_t)length * sizeof(uint32_t));
     if (table) tree->table = table;
-    if (!parent || !label || !place || !table) return 0;
+    if (!parent || !label || !place || !states || !table) return 0;
     tree->most = most;
     tree->mask = length - 1;
     fsl_beam_rehash(tree);
@@ -208,6 +210,8 @@ static void fsl_beam_prune(fsl_beam_tree *tree, fsl_beam_prefix *prefixes, int32
         if (moved[i] < 0) continue;
         moved[i] = n;
         tree->parent[n] = tree->parent[i] < 0 ? -1 : moved[tree->parent[i]];
+        for (int k = 0; k < FSL_BEAM_AUTOMATA; k++)
+            tree->states[n * FSL_BEAM_AUTOMATA + k] = tree->states[i * FSL_BEAM_AUTOMATA + k];
         tree->label[n++] = tree->label[i];
     }
     for (int32_t j = 0; j < n_prefixes; j++) prefixes[j].node = moved[prefixes[j].node];
@@ -347,6 +351,20 @@ static double fsl_beam_rank_bound(const fsl_beam *s, int32_t rank)
     return fsl_beam_ranked(s->ranked, n_blocks, rank - 1);
 }
 
+/* States of a prefix. */
+FSL_INLINE int32_t *fsl_beam_states(const fsl_beam *s, int32_t node)
+{
+    return s->tree.states + (ptrdiff_t)node * FSL_BEAM_AUTOMATA;
+}
+
+/* Logarithm of the score of a label after a prefix. */
+static double fsl_beam_log_lm_after(const fsl_beam *s, const fsl_beam_prefix *p, int32_t label)
+{
+    int32_t states[FSL_BEAM_AUTOMATA];
+    memcpy(states, fsl_beam_states(s, p->node), sizeof states);
+    return fsl_beam_log_lm(&s->o->language, p->last, states, label);
+}
+
 /* ---- the beam ----------------------------------------------------------------------------- */
 
 static void fsl_beam_begin(fsl_beam *s)
@@ -354,6 +372,7 @@ static void fsl_beam_begin(fsl_beam *s)
     s->tree.n = 1;
     s->tree.parent[0] = s->tree.label[0] = -1;
     s->tree.place[0] = 0;
+    memset(s->tree.states, 0, FSL_BEAM_AUTOMATA * sizeof(int32_t));
     memset(s->tree.table, 0, ((size_t)s->tree.mask + 1) * sizeof(uint32_t));
     s->n = 1;
     s->exponent = 0;
@@ -419,6 +438,7 @@ static void fsl_beam_free(fsl_beam *s)
     free(s->tree.parent);
     free(s->tree.label);
     free(s->tree.place);
+    free(s->tree.states);
     free(s->tree.table);
 }
 

@@ -62,9 +62,7 @@ FSL_INLINE double FSL_BEAM_NAME(fsl_beam_extended)(const fsl_beam *s, const fsl_
 {
     const double mass = FSL_BEAM_NAME(fsl_beam_product)(p->last == label ? p->b : p->total, emission);
     if (!s->o->has_lm) return mass;
-    int32_t states[FSL_BEAM_AUTOMATA] = {p->states[0], p->states[1]};
-    const double lm = fsl_beam_log_lm(&s->o->language, p->last, states, label);
-    return FSL_BEAM_NAME(fsl_beam_product)(mass, FSL_BEAM_FROM_LOG(lm));
+    return FSL_BEAM_NAME(fsl_beam_product)(mass, FSL_BEAM_FROM_LOG(fsl_beam_log_lm_after(s, p, label)));
 }
 
 /* Masses of a prefix that stays as it is, an extension of another one of the beam to it included. */
@@ -237,22 +235,16 @@ static double FSL_BEAM_NAME(fsl_beam_advance)(fsl_beam *s)
         const fsl_beam_candidate *c = &s->candidates[i];
         const fsl_beam_prefix *from = &s->prefixes[c->from];
         const fsl_beam_masses *stay = &s->stays[c->from];
-        fsl_beam_prefix *to = &next[i];
-        *to = *from;
-        to->children = 0;
         if (c->by < 0) {
-            to->b = stay->b;
-            to->n = stay->n;
-            to->total = stay->total;
-            to->is_rounded = stay->is_rounded;
+            next[i] = (fsl_beam_prefix){stay->b, stay->n, stay->total, 0, from->node, from->last, -1, stay->is_rounded};
             is_rounded |= stay->is_rounded;
         } else {
-            to->b = FSL_BEAM_NONE;
-            to->n = to->total = c->weight;
-            to->is_rounded = 0;
-            to->node = fsl_beam_node(tree, from->node, c->by);
-            to->last = c->by;
-            if (s->o->has_lm) fsl_beam_log_lm(&s->o->language, from->last, to->states, c->by);
+            const int32_t node = fsl_beam_node(tree, from->node, c->by);
+            next[i] = (fsl_beam_prefix){FSL_BEAM_NONE, c->weight, c->weight, 0, node, c->by, -1, 0};
+            if (s->o->has_lm) {
+                memcpy(fsl_beam_states(s, node), fsl_beam_states(s, from->node), FSL_BEAM_AUTOMATA * sizeof(int32_t));
+                fsl_beam_log_lm(&s->o->language, from->last, fsl_beam_states(s, node), c->by);
+            }
         }
         tree->place[next[i].node] = i;
         most = fsl_max64(most, c->weight);
@@ -313,7 +305,7 @@ static void FSL_BEAM_NAME(fsl_beam_end)(fsl_beam *s)
 #if !FSL_BEAM_BY_LOGARITHMS
         p->total = fsl_log64(p->total) + (double)s->exponent * FSL_BEAM_LN2;
 #endif
-        if (s->o->has_lm) p->total += fsl_beam_log_end(&s->o->language, p->states);
+        if (s->o->has_lm) p->total += fsl_beam_log_end(&s->o->language, fsl_beam_states(s, p->node));
         s->prefixes[n] = *p;
         n += p->total > -INFINITY;
     }
@@ -323,7 +315,7 @@ static void FSL_BEAM_NAME(fsl_beam_end)(fsl_beam *s)
 static fsl_beam_status FSL_BEAM_NAME(fsl_beam_search)(fsl_beam *s, const void *x, ptrdiff_t frames)
 {
     fsl_beam_begin(s);
-    s->prefixes[0] = (fsl_beam_prefix){FSL_BEAM_ONE, FSL_BEAM_NONE, FSL_BEAM_ONE, 0, 0, -1, -1, 0, {0}};
+    s->prefixes[0] = (fsl_beam_prefix){FSL_BEAM_ONE, FSL_BEAM_NONE, FSL_BEAM_ONE, 0, 0, -1, -1, 0};
     for (ptrdiff_t t = 0; t < frames && s->n; t++) {
         s->x = (const char *)x + t * s->o->stride;
         s->frame++;
