@@ -50,6 +50,12 @@ def test_more_classes_than_a_block():
     case.check(*case.run())
 
 
+def test_many_features():
+    """Several blocks of classes, whose number depends on the number of features."""
+    case = linear_cases.cross_entropy(np.random.default_rng(3), (5, 9000), 700, chunk=2, softcap=3.0)
+    case.check(*case.run())
+
+
 def test_even_chunks():
     head = as_step_head(np.zeros((20, 2)), np.zeros((3, 2)), None, 1.0, None, 6)
     rows = np.arange(20)[::2]

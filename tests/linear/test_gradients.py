@@ -162,6 +162,17 @@ def test_memory(name, dtype):
     assert peak_of(lambda: case.run(softcap=30.0)) < 2 * logits + gradients + FEW
 
 
+@pytest.mark.parametrize(("features", "n_classes"), [(4096, 2100), (8192, 600)])
+def test_memory_of_many_features(features, n_classes):
+    """Blocks of classes are smaller if there are many features: no more than 8 MiB of products."""
+    case = linear_cases.cross_entropy(
+        np.random.default_rng(0), (24, features), n_classes, given={"dtype": np.float32}, chunk=8
+    )
+    case.run()
+    gradients = sum(case.arguments[argument].nbytes for argument in OF_LAYER)
+    assert peak_of(case.run) < gradients + 2**23 + 8 * 4 * (n_classes + 4 * features) + FEW
+
+
 @every_loss
 def test_memory_of_a_frozen_layer(name):
     case = large(name)

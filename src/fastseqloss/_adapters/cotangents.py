@@ -21,9 +21,9 @@ Gradients = tuple[NDArray[Any] | None, ...]
 def shared_gradients(compute: partial[Any], cotangent: NDArray[np.float64]) -> Gradients:
     """Return the gradients of the sum of the losses times `cotangent`, which has an element for each.
 
-    `compute` is a function of NumPy with its arguments by name, the scores of each sequence or step first, then the
-    shared ones. Cotangents of both signs take two calls, unless the function has slopes of its own. A cotangent that is
-    not finite makes the gradient of its loss NaN, and the gradients of the shared parameters.
+    `compute` is a function of NumPy with its arguments by name; the first parameter of the function has the scores of
+    each sequence or step. Cotangents of both signs take two calls, unless the function has slopes of its own. A
+    cotangent that is not finite makes the gradient of its loss NaN, and the gradients of the shared parameters.
     """
     given = compute.keywords.get("sample_weight")
     if given is None:
@@ -69,22 +69,22 @@ def _gradients(compute: partial[Any], weight: NDArray[np.float64]) -> Gradients:
     if weight.ndim < 2:
         gradients: Gradients = compute(reduction="sum", sample_weight=weight, return_grad=True)[1]
         return gradients
-    scores = next(iter(compute.keywords.values()))
     first, *others = _gradients(_by_steps(compute, weight.shape), weight.reshape(-1))
-    return (None if first is None else first.reshape(np.shape(scores)), *others)
+    return (None if first is None else first.reshape(*weight.shape, first.shape[-1]), *others)
 
 
 def _by_steps(compute: partial[Any], shape: tuple[int, ...]) -> partial[Any]:
     """Return a loss at every step of this shape as one of sequences of one step, which have weights of their own."""
-    first, *_ = given = compute.keywords
-    scores = np.asarray(given[first])
+    given = compute.keywords
+    name = next(iter(inspect.signature(compute.func).parameters))
+    scores = np.asarray(given[name])
     steps = as_steps(shape, given.get("lengths"), given.get("mask"))
     one_each = {
-        first: scores.reshape(math.prod(shape), scores.shape[-1]),
+        name: scores.reshape(math.prod(shape), scores.shape[-1]),
         "mask": None if steps.full else steps.counting().reshape(-1),
         "lengths": None,
     }
-    one_each |= {name: _of_steps(given[name], shape) for name in _OF_STEPS if given.get(name) is not None}
+    one_each |= {other: _of_steps(given[other], shape) for other in _OF_STEPS if given.get(other) is not None}
     return partial(compute.func, **given | one_each)
 
 

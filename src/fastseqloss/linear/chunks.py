@@ -19,7 +19,8 @@ from .head import Head, HeadGradients
 
 _MOST_SCORES = 1 << 24  # of a chunk by default, within the bounds below
 _FEWEST_ROWS, _MOST_ROWS = 256, 512  # fewer make products slow, more do not make them faster
-_CLASSES = 2048  # of a block: its products stay in the cache while they are added to the gradients
+_MOST_PRODUCTS = 1 << 21  # with a block of classes, within the bounds below: they stay in the cache while they are added
+_FEWEST_CLASSES, _MOST_CLASSES = 256, 2048
 
 
 @dataclass(slots=True)
@@ -76,12 +77,14 @@ class _Products:
         self.scores = np.empty((room, n_classes), dtype)
         keeps = head.softcap is not None and gradients.wanted
         self.ratios = np.empty((n_rows if keeps else 0, n_classes), dtype)
-        self.blocks = [slice(first, first + _CLASSES) for first in range(0, n_classes, _CLASSES)]
+        size = min(max(_MOST_PRODUCTS // max(n_features, 1), _FEWEST_CLASSES), _MOST_CLASSES, n_classes)
+        self.blocks = [slice(first, first + size) for first in range(0, n_classes, size)]
         self.bias = None if head.bias is None else (head.bias.values * head.scale).astype(dtype)
         self.hidden = np.empty((0, n_features), dtype)  # of the rows of a chunk, scaled
         by_hidden, by_weight = (gradient.values is not None for gradient in (gradients.hidden, gradients.weight))
-        self.total, self.part = (np.empty((n_rows if by_hidden else 0, n_features), dtype) for _ in range(2))
-        self.of_block = np.empty((min(_CLASSES, n_classes) if by_weight else 0, n_features), dtype)
+        self.total = np.empty((n_rows if by_hidden else 0, n_features), dtype)
+        # Products with the derivatives of a block, which are added to one gradient before those of the other.
+        self.part = np.empty((max(len(self.total), size if by_weight else 0), n_features), dtype)
         self.first = True  # no gradient has been written
 
     def score(self, chunk: Chunk) -> None:
@@ -124,7 +127,7 @@ class _Products:
         if weight is not None:
             out = weight[block]
             direct = self.first and out.flags.c_contiguous
-            product = np.matmul(slopes.T, self.hidden, out=out if direct else self.of_block[: len(out)])
+            product = np.matmul(slopes.T, self.hidden, out=out if direct else self.part[: len(out)])
             if not direct:
                 np.add(0.0 if self.first else out, product, out=out)
         if bias is not None:
