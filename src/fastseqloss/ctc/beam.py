@@ -343,7 +343,7 @@ def _aligned(search: _Search, labels: Integers, lengths: Integers, counts: Integ
         x = search.scores.values[b, : search.frames[b]]
         for i in range(count):
             row = labels[b, i, : lengths[b, i]]
-            for s, span in enumerate(ctc_align(x, row, **options).spans()[0]):
+            for s, span in enumerate(ctc_align(x, row, **options).spans()):
                 spans[b, i, s] = span.start, span.end
             if len(row):
                 confidence[b, i, : len(row)] = ctc_posteriors(x, row, **options)[:, 1::2].max(axis=0)
