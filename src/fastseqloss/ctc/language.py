@@ -112,7 +112,8 @@ def _as_bigram(bigram: Any, weight: float, bonus: float, n_classes: int, blank: 
     if len(bad):
         i, k = bad[0]
         raise ValueError(
-            f"bigram[{i}, {k}] is {table[i, k]}; allowed: {-_LARGEST_PAIR:g} to {_LARGEST_PAIR:g} when scaled by {weight:g}"
+            f"bigram[{i}, {k}] is {table[i, k]}; allowed: {-_LARGEST_PAIR:g} to {_LARGEST_PAIR:g} "
+            f"when scaled by {weight:g}"
         )
     scaled[blank] = scaled[:, blank] = -np.inf
     return scaled
