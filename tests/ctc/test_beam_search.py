@@ -408,7 +408,7 @@ def test_frames_and_confidences(name):
     for b, n in enumerate(data.lengths):
         for i in range(2):
             labels = beams.labels[b, i, : beams.label_lengths[b, i]]
-            spans = fsl.ctc_align(data.emissions[b, :n], labels, **options).spans()[0]
+            spans = fsl.ctc_align(data.emissions[b, :n], labels, **options).spans()
             assert beams.frames[b, i, : len(labels)].tolist() == [[span.start, span.end] for span in spans]
             posteriors = fsl.ctc_posteriors(data.emissions[b, :n], labels, **options)
             np.testing.assert_array_equal(beams.confidence[b, i, : len(labels)], posteriors[:, 1::2].max(axis=0))

@@ -22,10 +22,11 @@ enum {
     FSL_BEAM_BLOCK = 64,    /* classes of a block, whose greatest score is known */
     FSL_BEAM_BUCKETS = 256, /* of weights, 32 for a factor of 2 */
     FSL_BEAM_FEW = 16,      /* classes that are all looked at */
-    FSL_BEAM_DROPPED = 3    /* candidates that are looked for one by one */
+    FSL_BEAM_DROPPED = 3,   /* candidates that are looked for one by one */
+    FSL_BEAM_PORTION = 1 << 15 /* frames times prefixes of a call: about a millisecond */
 };
 
-typedef enum { FSL_BEAM_DONE, FSL_BEAM_LEFT_RANGE, FSL_BEAM_NO_MEMORY } fsl_beam_status;
+typedef enum { FSL_BEAM_DONE, FSL_BEAM_PAUSED, FSL_BEAM_LEFT_RANGE, FSL_BEAM_NO_MEMORY } fsl_beam_status;
 
 typedef struct { /* a prefix of the beam */
     double b, n, total;
@@ -83,7 +84,9 @@ typedef struct { /* memory of a worker, and the frame in progress */
     double *ranked;                      /* [V] */
     void *memory;
     int32_t n, n_candidates, n_choices, room;
-    int64_t frame;
+    ptrdiff_t t; /* next frame */
+    int64_t frame; /* frames looked at by the worker */
+    int is_begun, by_logarithms; /* the sequence */
     const void *x;        /* row */
     double most;          /* greatest score of the row */
     double log_most;      /* its logarithm, for probabilities */
@@ -389,7 +392,7 @@ static void fsl_beam_link(fsl_beam *s)
     }
 }
 
-/* Whether a prefix extended by a label is in the beam. */
+/* Returns 1 if a prefix extended by a label is in the beam. */
 FSL_INLINE int fsl_beam_has_child(const fsl_beam *s, const fsl_beam_prefix *p, int32_t label)
 {
     if (!(p->children >> (label & 63) & 1)) return 0;
@@ -483,7 +486,7 @@ static int fsl_beam_allocate(fsl_beam *s, const fsl_beam_options *o)
 
 /* ---- results ------------------------------------------------------------------------------ */
 
-/* Whether prefix a comes before b among the results: greater mass, then shorter, then smaller labels. */
+/* Returns 1 if prefix a comes before b among the results: greater mass, then shorter, then smaller labels. */
 static int fsl_beam_is_better(const fsl_beam_tree *tree, const fsl_beam_prefix *a, const fsl_beam_prefix *b)
 {
     if (a->total != b->total) return a->total > b->total;
@@ -529,15 +532,36 @@ static int32_t fsl_beam_write_results(fsl_beam *s, ptrdiff_t frames, ptrdiff_t m
     return n;
 }
 
-/* Search of one sequence; scores are relative to the sum of the greatest log-probabilities of its frames. */
+/* Begins the search of a sequence. */
+static void fsl_beam_start(fsl_beam *s, int by_logarithms)
+{
+    fsl_beam_begin(s);
+    s->t = 0;
+    s->by_logarithms = by_logarithms;
+    s->is_begun = 1;
+}
+
+/* Searches one sequence, some frames of it, and may have to be called again. Scores are relative to the sum of the
+ * greatest log-probabilities of the frames. */
 static fsl_beam_status fsl_beam_search(fsl_beam *s, const void *x, ptrdiff_t frames, ptrdiff_t most, int64_t *table,
                                        double *scores, int64_t *found)
 {
-    fsl_beam_status status = FSL_BEAM_LEFT_RANGE;
-    if (!s->o->by_logarithms) status = fsl_beam_search_masses(s, x, frames);
-    if (status == FSL_BEAM_LEFT_RANGE) status = fsl_beam_search_logs(s, x, frames);
+    const ptrdiff_t portion = 1 + FSL_BEAM_PORTION / (s->o->beam + s->o->n_classes / 16);
+    if (!s->is_begun) fsl_beam_start(s, s->o->by_logarithms);
+    const ptrdiff_t stop = frames - s->t < portion ? frames : s->t + portion;
+    fsl_beam_status status = s->by_logarithms ? fsl_beam_search_logs(s, x, stop) : fsl_beam_search_masses(s, x, stop);
+    if (status == FSL_BEAM_LEFT_RANGE) {
+        fsl_beam_start(s, 1);
+        return FSL_BEAM_PAUSED;
+    }
+    if (status == FSL_BEAM_DONE && s->t < frames && s->n) return FSL_BEAM_PAUSED;
     if (status != FSL_BEAM_DONE) s->n = 0;
+    if (s->by_logarithms)
+        fsl_beam_end_logs(s);
+    else
+        fsl_beam_end_masses(s);
     *found = fsl_beam_write_results(s, frames, most, table, scores);
+    s->is_begun = 0;
     return status;
 }
 

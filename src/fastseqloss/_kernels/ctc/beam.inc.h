@@ -312,12 +312,13 @@ static void FSL_BEAM_NAME(fsl_beam_end)(fsl_beam *s)
     s->n = n;
 }
 
-static fsl_beam_status FSL_BEAM_NAME(fsl_beam_search)(fsl_beam *s, const void *x, ptrdiff_t frames)
+/* Searches from frame s->t on to frame `stop`. */
+static fsl_beam_status FSL_BEAM_NAME(fsl_beam_search)(fsl_beam *s, const void *x, ptrdiff_t stop)
 {
-    fsl_beam_begin(s);
-    s->prefixes[0] = (fsl_beam_prefix){FSL_BEAM_ONE, FSL_BEAM_NONE, FSL_BEAM_ONE, 0, 0, -1, -1, 0};
-    for (ptrdiff_t t = 0; t < frames && s->n; t++) {
-        s->x = (const char *)x + t * s->o->stride;
+    if (s->t == 0)
+        s->prefixes[0] = (fsl_beam_prefix){FSL_BEAM_ONE, FSL_BEAM_NONE, FSL_BEAM_ONE, 0, 0, -1, -1, 0};
+    for (; s->t < stop && s->n; s->t++) {
+        s->x = (const char *)x + s->t * s->o->stride;
         s->frame++;
         if (!fsl_beam_make_room(s)) return FSL_BEAM_NO_MEMORY;
         fsl_beam_read_row(s);
@@ -338,6 +339,5 @@ static fsl_beam_status FSL_BEAM_NAME(fsl_beam_search)(fsl_beam *s, const void *x
         if (s->n && !fsl_beam_rescale(s, most)) return FSL_BEAM_LEFT_RANGE;
 #endif
     }
-    FSL_BEAM_NAME(fsl_beam_end)(s);
     return FSL_BEAM_DONE;
 }

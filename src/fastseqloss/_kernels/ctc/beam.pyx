@@ -7,12 +7,15 @@ from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free
 
 from fastseqloss._kernels.codes cimport FLOAT64, INT64, LOGITS, PROBS
-from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
+from fastseqloss._kernels.parallel.threads cimport (
+    NO_MEMORY, Loop, Status, begin, check, enter, is_over, next_items, pause_item, resume,
+)
 from fastseqloss._kernels.simd.elements cimport Array, acquire
 
 
 cdef extern from "ctc/beam.h" nogil:
     ctypedef enum BeamStatus "fsl_beam_status":
+        PAUSED "FSL_BEAM_PAUSED"
         OUT_OF_MEMORY "FSL_BEAM_NO_MEMORY"
     ctypedef struct Language "fsl_beam_language":
         const double *bigram
@@ -27,13 +30,19 @@ cdef extern from "ctc/beam.h" nogil:
         bint has_lm, by_logarithms
         Language language
     ctypedef struct Beam "fsl_beam":
-        pass
+        bint is_begun
     void read_language "fsl_beam_read_language"(Language *l, const int64_t *edges, Py_ssize_t size,
                                                 const double *levels) noexcept
     bint beam_allocate "fsl_beam_allocate"(Beam *s, const Options *o) noexcept
     void beam_free "fsl_beam_free"(Beam *s) noexcept
     BeamStatus beam_search "fsl_beam_search"(Beam *s, const void *x, Py_ssize_t frames, Py_ssize_t most,
                                              int64_t *table, double *scores, int64_t *found) noexcept
+
+
+cdef struct Task:
+    Beam beam
+    bint is_ready           # 1 if the memory of the beam is allocated
+    Py_ssize_t first, last  # sequences left to a worker; the first one may be paused
 
 
 cdef struct Batch:
@@ -43,45 +52,79 @@ cdef struct Batch:
     int64_t *table   # [3, n]
     int64_t *labels  # [n, n_out * (4 + n_frames)]
     double *scores   # [n, 1 + 2 n_out]
-    Beam *beams     # [workers]
-    bint *is_ready  # [workers]
+    Task *tasks
     bint no_memory
 
 
+cdef bint run_task(Batch *batch, Task *task, const Loop *loop) noexcept nogil:
+    """Search a sequence, or what is left of it; returns False if it is paused because the region is over."""
+    cdef Py_ssize_t b = batch.table[batch.n + task.first], n_out = batch.options.n_out
+    cdef BeamStatus status = PAUSED
+    if isnan(batch.scores[b * (2 * n_out + 1)]):
+        return True
+    if not task.is_ready:
+        task.is_ready = beam_allocate(&task.beam, &batch.options)
+    if not task.is_ready:
+        batch.no_memory = True
+        return True
+    while True:
+        status = beam_search(
+            &task.beam, batch.x + b * batch.x_step, batch.table[b], batch.n_frames,
+            batch.labels + b * n_out * (batch.n_frames + 4), batch.scores + b * (2 * n_out + 1) + 1,
+            batch.table + 2 * batch.n + b)
+        if status != PAUSED:
+            break
+        if is_over(loop):
+            return False
+    if status == OUT_OF_MEMORY:
+        batch.no_memory = True
+    return True
+
+
 cdef void search_worker(Batch *batch, Loop *loop, int worker) noexcept nogil:
-    cdef Py_ssize_t first, last = 0, i, b, n_out = batch.options.n_out
-    while next_items(loop, worker, &first, &last):
-        if not batch.is_ready[worker]:
-            batch.is_ready[worker] = beam_allocate(&batch.beams[worker], &batch.options)
-        for i in range(first, last):
-            b = batch.table[batch.n + i]
-            if isnan(batch.scores[b * (2 * n_out + 1)]):
-                continue
-            if not batch.is_ready[worker] or beam_search(
-                    &batch.beams[worker], batch.x + b * batch.x_step, batch.table[b], batch.n_frames,
-                    batch.labels + b * n_out * (batch.n_frames + 4),
-                    batch.scores + b * (2 * n_out + 1) + 1, batch.table + 2 * batch.n + b) == OUT_OF_MEMORY:
-                batch.no_memory = True
+    cdef Task *task = batch.tasks + worker
+    cdef Py_ssize_t first, last = 0
+    cdef bint paused = task.beam.is_begun
+    if paused and not resume(loop, worker):
+        return
+    while paused or next_items(loop, worker, &first, &last):
+        if not paused:
+            task.first, task.last = first, last
+        last, paused = task.last, False
+        while task.first < task.last:
+            if not run_task(batch, task, loop):
+                pause_item(loop, worker)
+                return
+            task.first += 1
+
+
+cdef void order_tasks(Batch *batch, Py_ssize_t n) noexcept nogil:
+    """Give paused sequences to the first workers of a region."""
+    cdef Py_ssize_t k, at = 0
+    cdef Task task
+    for k in range(n):
+        if batch.tasks[k].beam.is_begun:
+            task = batch.tasks[at]
+            batch.tasks[at] = batch.tasks[k]
+            batch.tasks[k] = task
+            at += 1
 
 
 cdef Status search_batch(Batch *batch, int num_threads) noexcept nogil:
     """Run all sequences; does not need the GIL."""
     cdef Loop loop
     cdef int worker
-    batch.beams = <Beam *> calloc(num_threads, sizeof(Beam))
-    batch.is_ready = <bint *> calloc(num_threads, sizeof(bint))
-    if batch.beams == NULL or batch.is_ready == NULL:
-        free(batch.beams)
-        free(batch.is_ready)
+    batch.tasks = <Task *> calloc(num_threads, sizeof(Task))
+    if batch.tasks == NULL:
         return NO_MEMORY
     begin(&loop, batch.n, num_threads)
     while enter(&loop):
+        order_tasks(batch, num_threads)
         with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
             search_worker(batch, &loop, threadid())
     for worker in range(num_threads):
-        beam_free(&batch.beams[worker])
-    free(batch.beams)
-    free(batch.is_ready)
+        beam_free(&batch.tasks[worker].beam)
+    free(batch.tasks)
     return loop.status
 
 

@@ -81,7 +81,7 @@ static double fsl_beam_log_lm(const fsl_beam_language *l, int32_t last, int32_t 
     return score;
 }
 
-/* What is added after the last label. */
+/* Score that is added after the last label. */
 static double fsl_beam_log_end(const fsl_beam_language *l, const int32_t *states)
 {
     double score = 0;
