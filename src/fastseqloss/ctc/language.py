@@ -111,15 +111,10 @@ def _as_bigram(bigram: Any, weight: float, bonus: float, n_classes: int, blank: 
     bad = np.argwhere((table > -np.inf) & ~(np.abs(scaled) <= _LARGEST_PAIR))
     if len(bad):
         i, k = bad[0]
-<<<<<<< HEAD
-        allowed = f"{-_LARGEST_PAIR:g} to {_LARGEST_PAIR:g} when scaled by {weight:g}"
-        raise ValueError(f"bigram[{i}, {k}] is {table[i, k]}; allowed: {allowed}")
-=======
         raise ValueError(
             f"bigram[{i}, {k}] is {table[i, k]}; allowed: {-_LARGEST_PAIR:g} to {_LARGEST_PAIR:g} "
             f"when scaled by {weight:g}"
         )
->>>>>>> beam
     scaled[blank] = scaled[:, blank] = -np.inf
     return scaled
 

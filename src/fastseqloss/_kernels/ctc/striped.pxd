@@ -89,8 +89,8 @@ cdef inline double least_mantissa(const Striped *z, Py_ssize_t stop) noexcept no
 cdef inline double largest_step(const Striped *z, Py_ssize_t t, Py_ssize_t stop, Py_ssize_t window) noexcept nogil:
     """Largest distance of an exponent above that of the left neighbour for the steps from frame t to frame `stop`.
 
-    A state whose alpha is 0 since an emission is 0 may be reached again from the left. What flows in, at least the
-    least mantissa of a refresh, must stay a normal number, for it may be all that reaches the end.
+    A state whose alpha is 0, as an emission was, may be reached again from the left. What flows in, at least the least
+    mantissa of a refresh, must stay a normal number, for it may be all that reaches the end.
     """
     cdef double spent = 0
     cdef Py_ssize_t i
@@ -250,14 +250,19 @@ cdef inline void close_states(Striped *z, const Sequence *s, floating *g, Py_ssi
                               const double *alphas) noexcept nogil:
     """Write the posteriors of the states at frame t from beta times emission of that frame."""
     cdef floating *out = g + t * s.g_stride
-    cdef Py_ssize_t i, first = z.lo * z.stripes.block, last = min(z.hi * z.stripes.block, s.graph.n_labels + 1)
+    cdef Py_ssize_t i, k, place, n = s.graph.n_labels, block = z.stripes.block
     cdef double blank = blank_of(&z.tiles, t), factor = 1 / blank if blank > 0 else 0
+    cdef const double *b
+    cdef const double *post
     memset(out, 0, s.g_width * sizeof(floating))
-    for i in range(first, last):
-        out[2 * i] = <floating> (label_in(&z.stripes, <double *> alphas, i)[z.stripes.block]
-                                 * z.stripes.q_blank[z.stripes.place[i]] * factor)
-    for i in range(first, min(last, s.graph.n_labels)):
-        out[2 * i + 1] = <floating> posterior_of(&z.stripes, <int> (t % FRAMES), i)[0]
+    for k in range(z.lo, z.hi):  # places count from the first block
+        b = alphas + (k + 1) * (block + LANES)
+        post = z.stripes.post + (k * (FRAMES - 1) + t % FRAMES) * block
+        for i in range(k * block, min((k + 1) * block, n + 1)):
+            place = z.stripes.place[i]
+            out[2 * i] = <floating> (b[place] * z.stripes.q_blank[place] * factor)
+            if i < n:
+                out[2 * i + 1] = <floating> post[place]
 
 
 cdef inline void clear_betas(Striped *z, Py_ssize_t lo, Py_ssize_t hi) noexcept nogil:
