@@ -47,7 +47,10 @@ _DTYPES = (np.str_, np.int64, np.int64, np.float64, np.float64, np.float64, np.f
 
 
 class Words(list[WordSpan]):
-    """A list of words, `WordSpan`, as `words_from_spans` finds them."""
+    """A list of words, `WordSpan`, as `words_from_spans` finds them.
+
+    It is a list like others; ``Words(word for word in words if ...)`` selects words of it.
+    """
 
     def __repr__(self) -> str:
         where = f", frames {self[0].start} to {self[-1].end}" if self else ""
