@@ -18,9 +18,9 @@
 #define FSL_CTC_STRIPE_FLOOR 390.0   /* largest distance of an exponent below those that flow in: mantissas < 2^450 */
 #define FSL_CTC_STRIPE_LEAST 550.0   /* mantissas below 2^-550 are raised to this at a refresh, */
 #define FSL_CTC_STRIPE_LEAST_0 320.0 /* or below 2^-320 if alphas may be 0 at states that are reachable */
-#define FSL_CTC_STRIPE_WEIGHT 0x1p-100 /* what was raised weighs less than this */
+#define FSL_CTC_STRIPE_WEIGHT 0x1p-100 /* raised mantissas weigh less than this */
 #define FSL_CTC_STRIPE_APART 1000.0  /* largest exponent of a factor */
-#define FSL_CTC_STRIPE_REFILL 700.0  /* what is 2^-320 at a refresh may become so much smaller, and is a normal number */
+#define FSL_CTC_STRIPE_REFILL 700.0  /* 2^-320 at a refresh may become so much smaller and stays normal */
 #define FSL_CTC_STRIPE_NEGLIGIBLE 0x1p-120 /* blocks whose posteriors are all below are omitted from beta */
 
 typedef struct {
