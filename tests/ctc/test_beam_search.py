@@ -2,6 +2,9 @@
 
 import itertools
 import math
+import os
+import subprocess
+import sys
 from fractions import Fraction as F
 
 import ml_dtypes
@@ -571,3 +574,37 @@ def test_lexicon_of_real_emissions():
 def test_errors_of_words(kind, said, wrong):
     with pytest.raises(kind, match=said):
         fsl.ctc_beam_search(**{"logits": np.zeros((2, 6, 5))} | wrong)
+
+
+# ---- long searches ---------------------------------------------------------------------------
+
+
+def test_sequences_longer_than_a_region():
+    """Searches are paused at the end of a region, and other workers may take them up again."""
+    y = np.random.default_rng(0).dirichlet(np.full(6, 0.5), (3, 2500))
+    options = {"input": "probs", "beam": 600, "n_best": 3, "rescore": 0}
+    together = fsl.ctc_beam_search(y, [2500, 1700, 2400], num_threads=3, **options)
+    for b, n in enumerate([2500, 1700, 2400]):
+        alone = fsl.ctc_beam_search(y[b, :n], num_threads=1, **options)
+        width = alone.labels.shape[1]
+        np.testing.assert_array_equal(together.labels[b, :, :width], alone.labels)
+        np.testing.assert_array_equal(together.score[b], alone.score)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_signals_end_the_search_of_one_long_sequence():
+    code = """
+import os, signal, threading
+import numpy as np
+import fastseqloss as fsl
+y = np.random.default_rng(0).dirichlet(np.ones(30), 20000)
+timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+timer.start()
+try:
+    while True:
+        fsl.ctc_beam_search(y, input="probs", beam=100000, rescore=0)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=True)
+    assert done.stdout.split() == ["interrupted"]
