@@ -129,6 +129,13 @@ def test_separator(text):
     assert vocabulary.decode(labels) == " ".join(text.split())
 
 
+def test_separator_without_a_token():
+    for tokens in (["-", "a", ""], {"-": 0, "a": 1, "b": 3}):
+        vocabulary = fsl.Vocabulary(tokens, separator=2)
+        assert vocabulary.encode("a a").tolist() == [1, 2, 1]
+        assert vocabulary.decode([1, 2, 1]) == "a a"
+
+
 def test_separators_at_ends_and_in_a_row_are_one_space():
     vocabulary = fsl.Vocabulary("-ab|", separator=-1)
     assert vocabulary.decode([3, 3, 1, 3, 3, 2, 3]) == "a b"

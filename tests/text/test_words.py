@@ -195,6 +195,11 @@ WORDLESS = fsl.Vocabulary("-abc")
         (TypeError, r"spans\[0\] is a list; allowed: TokenSpan, as in .*spans\(\)\[b\]", {"spans": [spans_of([1])]}),
         (TypeError, r"spans is a NoneType; allowed: a list of TokenSpan", {"spans": None}),
         (TypeError, r"spans is a TokenSpan; allowed", {"spans": spans_of([1])[0]}),
+        (
+            ValueError,
+            r"spans\[1\]\.start is 2; allowed: 4, of the span before, or more",
+            {"spans": spans_of([1, 2])[::-1]},
+        ),
         (ValueError, r"spans\[0\]\.log_prob is nan", {"spans": [fsl.TokenSpan(1, 0, 1, np.nan)]}),
         (ValueError, r"separator and word_lengths are None; allowed: one of them, or a vocabulary", {}),
         (ValueError, r"separator and word_lengths are None; .* separator or a mark", {"vocabulary": WORDLESS}),

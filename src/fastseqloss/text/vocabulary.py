@@ -139,10 +139,10 @@ class Vocabulary:
         """Return the text of each class, with the edges of words; "" for classes that are not text."""
         pieces = []
         for number, token in enumerate(self.tokens):
-            if number in silent or not token:
-                pieces.append("")
-            elif number == self.separator:
+            if number == self.separator:
                 pieces.append(EDGE)
+            elif number in silent or not token:
+                pieces.append("")
             elif self._has_words and EDGE in token:
                 allowed = "allowed with a separator or a mark: tokens without U+0000"
                 raise ValueError(f"tokens[{number}] is {brief(token)}; {allowed}")

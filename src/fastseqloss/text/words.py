@@ -97,7 +97,8 @@ def words_from_spans(
     Parameters
     ----------
     spans : list or tuple of TokenSpan
-        Spans of one sequence: ``ctc_greedy_decode(...).spans()``, or ``spans()[b]`` of a batch.
+        Spans of one sequence, in the order of time: ``ctc_greedy_decode(...).spans()``, or
+        ``spans()[b]`` of a batch.
     vocabulary : Vocabulary, optional
         Tokens of the labels, for the texts of the words. Its separator, or its mark of word
         boundaries, tells where words end, unless `separator` or `word_lengths` does.
@@ -144,6 +145,9 @@ def words_from_spans(
     a 6 7 0.14 0.68
     """
     check_spans(spans)
+    for i, (before, span) in enumerate(pairwise(spans), 1):
+        if span.start < before.start:
+            raise ValueError(f"spans[{i}].start is {span.start}; allowed: {before.start}, of the span before, or more")
     labels = [span.label for span in spans]
     if vocabulary is not None:
         _check_labels(labels, vocabulary)
