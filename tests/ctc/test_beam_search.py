@@ -414,9 +414,9 @@ def test_frames_and_confidences(name):
             spans = fsl.ctc_align(data.emissions[b, :n], labels, **options).spans()
             assert beams.frames[b, i, : len(labels)].tolist() == [[span.start, span.end] for span in spans]
             posteriors = fsl.ctc_posteriors(data.emissions[b, :n], labels, **options)
-            np.testing.assert_array_equal(beams.confidence[b, i, : len(labels)], posteriors[:, 1::2].max(axis=0))
+            np.testing.assert_array_equal(beams.confidences[b, i, : len(labels)], posteriors[:, 1::2].max(axis=0))
             assert np.all(beams.frames[b, i, len(labels) :] == -1)
-            assert np.all(beams.confidence[b, i, len(labels) :] == 0)
+            assert np.all(beams.confidences[b, i, len(labels) :] == 0)
 
 
 # ---- errors --------------------------------------------------------------------------------

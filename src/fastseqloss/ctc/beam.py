@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_lengths, check_output, filled, stored
+from .._core.messages import outline
 from .._core.options import InputKind, as_index, as_input_kind, as_integer, as_number, flag
 from .._core.scores import Scores, as_scores
 from .._core.threads import schedule
@@ -44,7 +45,7 @@ class CTCBeams(NamedTuple):
     frames : ndarray of int64 [B, N, S, 2], or None
         With ``align=True``, the first frame of each label on the best path, and the one after its
         last; -1 in the padding.
-    confidence : ndarray of float64 [B, N, S], or None
+    confidences : ndarray of float64 [B, N, S], or None
         With ``align=True``, the largest posterior probability of each label at a frame; 0 in the
         padding.
     """
@@ -56,7 +57,10 @@ class CTCBeams(NamedTuple):
     score: Floats
     n_found: int | Integers
     frames: Integers | None
-    confidence: Floats | None
+    confidences: Floats | None
+
+    def __repr__(self) -> str:
+        return outline(self)
 
 
 @dataclass(slots=True)
@@ -149,7 +153,7 @@ def ctc_beam_search(
         Restricts the results to sequences of these words, zero or more of them. Put a separator, if
         there is one, into the words.
     align : bool
-        Whether to return the frames and the confidence of each label.
+        Whether to return the frames and the confidences of the labels.
     num_threads : int, optional
         Threads to use, at most one per sequence; see `set_num_threads` for the default.
 
@@ -158,7 +162,7 @@ def ctc_beam_search(
     CTCBeams
         ``labels`` [B, n_best, S] with -1 in the padding, ``label_lengths``, ``log_prob``, ``total``
         and ``score`` [B, n_best], ``n_found`` [B], and with `align` ``frames`` [B, n_best, S, 2] and
-        ``confidence`` [B, n_best, S]. For a single sequence without B, and ``n_found`` is an int.
+        ``confidences`` [B, n_best, S]. For a single sequence without B, and ``n_found`` is an int.
 
     Raises
     ------
@@ -283,11 +287,11 @@ def _finish(search: _Search, n_best: int, rescored: bool, align: bool) -> CTCBea
     for values in (log_prob, total, score):
         values[np.isnan(search.best)] = np.nan
     counts = np.minimum(search.counts, n_best)
-    spans, confidence = _aligned(search, labels, lengths, counts) if align else (None, None)
+    spans, confidences = _aligned(search, labels, lengths, counts) if align else (None, None)
     if not search.scores.single:
-        return CTCBeams(labels, lengths, log_prob, total, score, counts, spans, confidence)
-    one_span, one_confidence = (None, None) if spans is None or confidence is None else (spans[0], confidence[0])
-    return CTCBeams(labels[0], lengths[0], log_prob[0], total[0], score[0], int(counts[0]), one_span, one_confidence)
+        return CTCBeams(labels, lengths, log_prob, total, score, counts, spans, confidences)
+    first = (None, None) if spans is None or confidences is None else (spans[0], confidences[0])
+    return CTCBeams(labels[0], lengths[0], log_prob[0], total[0], score[0], int(counts[0]), *first)
 
 
 def _order_ties(order: Integers, total: Floats, labels: Integers, lengths: Integers, counts: Integers) -> None:
@@ -333,7 +337,7 @@ def _shared_losses(search: _Search, b: int, scores: NDArray[Any], kind: InputKin
 
 def _aligned(search: _Search, labels: Integers, lengths: Integers, counts: Integers) -> tuple[Integers, Floats]:
     """Return the frames of each label [B, N, S, 2] and its largest posterior [B, N, S]."""
-    spans, confidence = filled((*labels.shape, 2), -1, np.int64), np.zeros(labels.shape)
+    spans, confidences = filled((*labels.shape, 2), -1, np.int64), np.zeros(labels.shape)
     options: dict[str, Any] = {
         "blank": search.blank,
         "input": search.kind.name.lower(),
@@ -346,5 +350,5 @@ def _aligned(search: _Search, labels: Integers, lengths: Integers, counts: Integ
             for s, span in enumerate(ctc_align(x, row, **options).spans()):
                 spans[b, i, s] = span.start, span.end
             if len(row):
-                confidence[b, i, : len(row)] = ctc_posteriors(x, row, **options)[:, 1::2].max(axis=0)
-    return spans, confidence
+                confidences[b, i, : len(row)] = ctc_posteriors(x, row, **options)[:, 1::2].max(axis=0)
+    return spans, confidences
