@@ -14,6 +14,7 @@
     python bench/compare.py overhead [--only NAME ...] [--quick]
     python bench/compare.py memory [--data DIR]
     python bench/compare.py align [--data DIR] [--only NAME ...] [--quick]
+    python bench/compare.py decode ...           the same options; with the peers that are installed
 
 All sides run in turn in this process, on the same values, each in its preferred memory
 layout: batch first for fastseqloss and optax, time first for PyTorch.
@@ -40,6 +41,7 @@ from bench import (
     sides_align,
     sides_crf,
     sides_ctc,
+    sides_decode,
     sides_linear,
     sides_log_prob,
     sides_policy,
@@ -234,6 +236,11 @@ def align(options: argparse.Namespace) -> int:
     return int(worst > 1e-9 or peak > 2e9)
 
 
+def decode(options: argparse.Namespace) -> int:
+    """Time beam searches of real emissions, and add up the log-probabilities of what they find."""
+    return sides_decode.compare(options)
+
+
 def _align_row(batch: sides_ctc.Batch, kind: str, options: argparse.Namespace) -> tuple[dict[str, str], float]:
     timings = contest.alternate(sides_align.calls(batch, kind, 1), options, 1)
     ours, peer = timings[OURS, kind].best, timings[sides_align.NUMPY, kind].best
@@ -281,6 +288,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "crf": crf,
         "ctc": ctc,
         "cross_entropy": cross_entropy,
+        "decode": decode,
         "elementwise": elementwise,
         "log_prob": log_prob,
         "overhead": overhead,

@@ -36,6 +36,7 @@ templates_path = ["_templates"]
 myst_enable_extensions = ["dollarmath", "colon_fence", "attrs_block", "attrs_inline"]
 myst_heading_anchors = 3
 nitpick_ignore = [
+    ("py:obj", "chunk"),  # an argument, and the name of a module of Python
     ("py:obj", "functools.partial"),  # inventories of other projects would have to be fetched
     ("py:obj", "parameters"),  # an attribute of recurrent layers, described in the docstrings of the classes
     ("py:obj", "rewards"),  # an argument, and the name of an undocumented module

@@ -63,17 +63,12 @@ def read(path: Path) -> Recording:
         )
 
 
-def words_of(spans: Iterable[fsl.TokenSpan], recording: Recording) -> list[Interval]:
+def words_of(spans: list[fsl.TokenSpan], recording: Recording) -> list[Interval]:
     """Group the spans by word boundaries, one group for each word of the text."""
-    groups: list[list[fsl.TokenSpan]] = [[]]
-    for span in spans:
-        if recording.names[span.label] == WORD_BOUNDARY:
-            groups.append([])
-        else:
-            groups[-1].append(span)
-    unit = recording.frame_seconds
-    words = zip(groups, recording.text.split(), strict=True)
-    return [Interval(group[0].start * unit, group[-1].end * unit, word) for group, word in words]
+    separator = recording.names.index(WORD_BOUNDARY)
+    words = fsl.words_from_spans(spans, separator=separator, frame_seconds=recording.frame_seconds)
+    texts = recording.text.split()
+    return [Interval(word.start_seconds, word.end_seconds, text) for word, text in zip(words, texts, strict=True)]
 
 
 def print_table(spans: Iterable[fsl.TokenSpan], recording: Recording) -> None:
@@ -160,7 +155,7 @@ def main(arguments: list[str] | None = None) -> float:
         label_prior=prior,
         prior_scale=options.prior_scale,
     )
-    spans = alignment.spans()[0]
+    spans = alignment.spans()
     unit = recording.frame_seconds
     tokens = [Interval(s.start * unit, s.end * unit, recording.names[s.label]) for s in spans]
     phones = [token for token in tokens if token.text != WORD_BOUNDARY]

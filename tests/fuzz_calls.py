@@ -30,7 +30,12 @@ OPTIONS = {
     "blank_model", "topology", "fastemit", "sigma", "width", "max_symbols",
     "scale", "softcap", "chunk",
     "unit", "gamma", "band", "divergence", "ax", "loss_fn", "rng", "file", "terms", "spans", "names",
+    "separator", "vocabulary",
 }  # fmt: skip
+VOCABULARIES = (
+    fsl.Vocabulary("-ab|", separator="|"), fsl.Vocabulary(["", "▁a", "▁", "b"], mark="▁"),
+    fsl.Vocabulary(["", "a", "##a", "b"], mark="##"), fsl.Vocabulary(["", "a@@", "a", "b"], mark="@@"),
+)  # fmt: skip
 OPTIONS |= {row.parameter.name for row in LOSSES.values() if row.parameter and not row.parameter.per_feature}
 FREE = {
     "ax",
@@ -239,7 +244,7 @@ def _ctc_labels(random, case) -> dict[str, Any]:
 def _ctc(name: str, random) -> Call:
     case = _ctc_case(random)
     arguments: dict[str, Any] = {"logits": case.scores}
-    if name != "ctc_greedy_decode":
+    if name not in DECODERS:
         arguments |= _ctc_labels(random, case)
     arguments["logit_lengths"] = case.lengths
     arguments |= case.options
@@ -247,7 +252,7 @@ def _ctc(name: str, random) -> Call:
         _maybe(random, arguments, "infeasible", lambda: random.choice(("inf", "zero")))
     if len(case.tokens) == 1 and random.random() < 0.5:  # one sequence without a batch axis
         arguments |= {"logits": case.scores[0], "logit_lengths": int(case.lengths[0])}
-        if name != "ctc_greedy_decode":
+        if name not in DECODERS:
             arguments["labels"] = case.tokens[0]
             arguments.pop("label_lengths", None)
         case = None
@@ -260,8 +265,28 @@ def _ctc(name: str, random) -> Call:
         _maybe(random, arguments, "star_log_prob", lambda: random.choice((0.0, -1, -5.5)))
         _maybe(random, arguments, "label_prior", lambda: numbers(random).normal(size=width))
         _maybe(random, arguments, "prior_scale", lambda: random.choice((0, 0.3, 1)))
+    if name == "ctc_beam_search":
+        _beam_options(random, arguments)
     _maybe(random, arguments, "num_threads", lambda: random.choice((1, 2, None)), 0.2)
     return Call(name, arguments)
+
+
+def _beam_options(random, arguments: dict[str, Any]) -> None:
+    width = arguments["logits"].shape[-1]
+    _maybe(random, arguments, "beam", lambda: random.choice((4, 30, 1000)))
+    _maybe(random, arguments, "n_best", lambda: random.choice((1, 2, 4)))
+    _maybe(random, arguments, "rescore", lambda: random.choice((0, 1, 100)))
+    _maybe(random, arguments, "class_threshold", lambda: random.choice((-5, -0.5)))
+    _maybe(random, arguments, "beam_threshold", lambda: random.choice((0, 3.5)))
+    _maybe(random, arguments, "bigram", lambda: numbers(random).normal(size=(width + 1, width)))
+    _maybe(random, arguments, "lm_weight", lambda: random.choice((0, 0.5)))
+    _maybe(random, arguments, "length_bonus", lambda: random.choice((-1, 0.5)))
+    _maybe(random, arguments, "align", lambda: random.random() < 0.5)
+    labels = [c for c in range(width) if c != arguments["blank"] % width]
+    if labels:
+        words = [[random.choice(labels) for _ in range(random.randint(1, 3))] for _ in range(random.randint(0, 4))]
+        _maybe(random, arguments, "boost", lambda: [(word, random.choice((-1, 2.5))) for word in words])
+        _maybe(random, arguments, "lexicon", lambda: words)
 
 
 def _ctc_feasible(random) -> Call:
@@ -273,6 +298,17 @@ def _ctc_feasible(random) -> Call:
 def _ctc_collapse(random) -> Call:
     alignment = numbers(random).integers(0, 4, random.randint(0, 9))
     return Call("ctc_collapse", {"alignment": alignment, "blank": random.randint(0, 4)})
+
+
+def _merge_tokens(random) -> Call:
+    rng, shape = numbers(random), (random.randint(0, 3), random.randint(0, 9))
+    path, scores = rng.integers(0, 4, shape), rng.normal(size=shape).astype(random.choice(FLOATS))
+    lengths = rng.integers(0, shape[1], shape[0], endpoint=True)
+    arguments: dict[str, Any] = {"path": path, "frame_log_probs": scores}
+    if shape[0] == 1 and random.random() < 0.5:
+        arguments, lengths = {"path": path[0], "frame_log_probs": scores[0]}, int(lengths[0])
+    _maybe(random, arguments, "logit_lengths", lambda: lengths, 0.5)
+    return Call("merge_tokens", arguments | {"blank": random.randint(0, 4)})
 
 
 def _ctc_alignment_log_prob(random) -> Call:
@@ -401,6 +437,23 @@ def _paired_outputs(random, call: Call) -> Call:
     if "grad_out" in call.arguments:
         call.arguments["grad_out"] = _grad_out_tuple(random, call.arguments, kind, [*call.arguments][:2])
     return call
+
+
+def _words(random) -> Call:
+    rng, labels = numbers(random), [random.randint(1, 3) for _ in range(random.randint(0, 6))]
+    spans = [fsl.TokenSpan(label, 2 * i, 2 * i + random.randint(1, 2), -rng.random()) for i, label in enumerate(labels)]
+    arguments: dict[str, Any] = {"spans": random.choice((list, tuple))(spans)}
+    rule = random.choice(("separator", "word_lengths", "vocabulary"))
+    if rule == "vocabulary" or random.random() < 0.3:
+        arguments["vocabulary"] = random.choice(VOCABULARIES)
+    if rule == "separator":
+        arguments["separator"] = random.randint(0, 4)
+    elif rule == "word_lengths":
+        cuts = sorted(random.sample(range(1, len(labels)), random.randint(0, len(labels) - 1))) if labels else []
+        arguments["word_lengths"] = np.diff([0, *cuts, len(labels)]) if labels else np.zeros(0, np.int64)
+    _maybe(random, arguments, "confidences", lambda: rng.random(len(labels)).astype(random.choice(FLOATS)))
+    _maybe(random, arguments, "frame_seconds", lambda: random.choice((0.02, 1)))
+    return Call("words_from_spans", arguments)
 
 
 def _prune_ranges(random) -> Call:
@@ -659,18 +712,21 @@ def _plot(name: str, random) -> Call:
     return Call(name, arguments | {"ax": axes})
 
 
+DECODERS = ("ctc_greedy_decode", "ctc_beam_search")
 PLOTS = ("plot.plot_posteriors", "plot.plot_alignment", "plot.plot_alignment_path", "plot.plot_loss")
 STRATEGIES: dict[str, Callable[[Any], Call]] = {
     **{name: partial(_steps_loss, name) for name in step_cases.NAMES},
     "sequence_log_prob": _log_prob,
-    **{name: partial(_ctc, name) for name in ("ctc_loss", "ctc_posteriors", "ctc_align", "ctc_greedy_decode")},
+    **{name: partial(_ctc, name) for name in ("ctc_loss", "ctc_posteriors", "ctc_align", *DECODERS)},
     "ctc_feasible": _ctc_feasible,
     **{name: partial(_rnnt, name) for name in ("rnnt_loss", "rnnt_posteriors", "rnnt_align")},
     **{name: partial(_simple, name) for name in ("rnnt_simple_loss", "rnnt_simple_posteriors")},
     "tdt_loss": _tdt,
     "rnnt_prune_ranges": _prune_ranges,
+    "words_from_spans": _words,
     "rnnt_greedy_decode": _rnnt_greedy,
     "ctc_collapse": _ctc_collapse,
+    "merge_tokens": _merge_tokens,
     "ctc_alignment_log_prob": _ctc_alignment_log_prob,
     **{
         name: partial(_crf, name)

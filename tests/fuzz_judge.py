@@ -137,7 +137,9 @@ def _rounding(call: Call) -> float:
 
 def leaves(result: Any) -> list[Any]:
     """The numbers that a result is made of."""
-    if isinstance(result, tuple):
+    if isinstance(result, str):
+        return [np.array([*map(ord, result)])]
+    if isinstance(result, (tuple, list)):
         return [leaf for part in result for leaf in leaves(part)]
     return [] if result is None else [result]
 
@@ -210,6 +212,8 @@ STEP_LOSSES -= {*fuzz_answers.CRF, *fuzz_answers.SCORES, *fuzz_answers.SOFT_DTW}
 
 def _may_be_nan(call: Call, clean: dict[str, Any]) -> bool:
     """Whether the definition gives NaN, or overflows: only where there are numbers that are not finite, or enormous."""
+    if call.name == "words_from_spans":  # times in seconds
+        return clean.get("frame_seconds") is None
     if not call.wrongs:
         return call.name == "check_grad"
     if call.name == "linear_policy_loss" and clean.get("kl_coef"):  # infinite derivatives of both signs
@@ -298,7 +302,7 @@ class _Watched:
     def check_alone(self, result: Any) -> None:
         """What was returned stays as it is when the arguments are changed."""
         kept = [np.array(leaf) for leaf in leaves(result)]
-        spans = result.spans() if isinstance(result, fsl.CTCAlignment) else None
+        spans = result.spans() if isinstance(result, (fsl.CTCAlignment, fsl.GreedyDecoding)) else None
         outs = [out for out, _ in self.outs]
         rooms = [room for _, room, _ in self.rooms if not any(np.may_share_memory(room, out) for out in outs)]
         changed = [room for room in rooms if room.flags.writeable and room.dtype.kind not in "OMm" and room.size]

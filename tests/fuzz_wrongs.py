@@ -147,8 +147,10 @@ def strange_terms(random) -> Any:
 
 
 def strange_spans(random, call: Call) -> Any:
-    spans = [span for span in call.arguments["spans"] if span] if isinstance(call.arguments["spans"], list) else []
-    fields = [random.choice((0, 1, 5, -1, 0.5, "a", None, np.nan, np.inf, 2**70)) for _ in range(4)]
+    given = call.arguments["spans"]
+    spans = [span for span in given if isinstance(span, tuple)] if isinstance(given, list) else []
+    numbers = random.choice((0, -1, 2**70)), random.choice((1, 2**60, 2**70))
+    fields = numbers[0], 0, numbers[1], random.choice((0, 0.5, -1, np.nan, np.inf, -np.inf))
     return random.choice((
         [*spans, fsl.TokenSpan(*fields)], [*spans, None], spans[0] if spans else None, random.choice(SCALARS),
         [tuple(s) for s in spans], tuple(spans),

@@ -31,6 +31,12 @@ def _join(frames, predictions):
     return frames * predictions
 
 
+def _spans(labels, log_probs):
+    """A span of one frame for each label."""
+    rows = zip(labels.tolist(), log_probs.tolist(), strict=False)
+    return [fsl.TokenSpan(label, t, t + 1, log_prob) for t, (label, log_prob) in enumerate(rows)]
+
+
 def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dict[str, tuple]:
     """Arguments by the name of the function; a dictionary at their end is of keywords."""
     rng = np.random.default_rng(0)
@@ -66,6 +72,7 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
         "crf_marginals": (x, between, lengths, {"pairwise": True}),
         "ctc_align": (x, labels, lengths),
         "ctc_alignment_log_prob": (log_p[0], classes_of[:, :steps]),
+        "ctc_beam_search": (x, lengths, {"beam": 8, "n_best": 3, "align": True}),
         "ctc_collapse": (list(classes_of[0]), 0),
         "ctc_feasible": (labels, lengths, np.full(batch, labels.shape[1])),
         "ctc_greedy_decode": (x, lengths),
@@ -84,6 +91,7 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
             *(x, between, classes_of, lengths),
             {"slopes": y[:, 0], "bias": between[0], "chunk": 100},
         ),
+        "merge_tokens": (classes_of[0], taken[0]),
         "policy_gradient_loss": (x, classes_of, y, lengths, {**gradient, "entropy_coef": 0.1}),
         "rnnt_align": (nodes, labels[:, :columns], lengths),
         "rnnt_greedy_decode": (x, _predict, _join, lengths),
@@ -97,6 +105,10 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
         "soft_dtw_loss": (x, log_p[:, ::-1], lengths, lengths, {**gradient, "divergence": True, "band": 9}),
         "soft_dtw_posteriors": (x, log_p[:, ::-1], lengths, lengths),
         "structured_hinge_loss": scored,
+        "words_from_spans": (
+            _spans(labels[0], taken[0]),
+            {"separator": 3, "confidences": shares[0, : labels.shape[1]]},
+        ),
         "tdt_loss": (nodes, of_durations, labels[:, :columns], lengths, {**gradient, "durations": [0, 1, 2]}),
     }
 

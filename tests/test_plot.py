@@ -275,20 +275,17 @@ def test_picture_without_pixels(shape):
 @pytest.mark.parametrize(
     ("span", "said"),
     [
-        ((1, 2, 2, 0.0), r"spans\[0\] is from 2 to 2"),
-        ((1, -1, 2, 0.0), r"spans\[0\] is from -1 to 2"),
-        ((1, "a", 2, 0.0), r"spans\[0\]\.start must be an integer"),
-        ((1, 0, 2.5, 0.0), r"spans\[0\]\.end must be an integer"),
-        (("a", 0, 2, 0.0), r"spans\[0\]\.label must be an integer"),
-        ((1, 0, 2, np.nan), r"spans\[0\]\.log_prob is nan"),
+        ((1, 0, 2**60, 0.0), r"spans\[0\]\.end is 1152921504606846976; allowed: 2\*\*53 or less"),
+        ((1, 0, 2, np.nan), r"spans\[0\]\.log_prob is nan; allowed: -inf, or finite"),
+        ((1, 0, 2, np.inf), r"spans\[0\]\.log_prob is inf"),
     ],
 )
 def test_pictures_of_spans_that_are_none(span, said):
-    with pytest.raises((ValueError, TypeError), match=said):
+    with pytest.raises(ValueError, match=said):
         fsl.plot.plot_alignment([fsl.TokenSpan(*span)])
 
 
-@pytest.mark.parametrize("spans", [None, 0.5, JUNK, np.zeros(2)])
+@pytest.mark.parametrize("spans", [None, 0.5, JUNK, np.zeros(2), SPANS[0]])
 def test_pictures_of_no_spans(spans):
     with pytest.raises(TypeError, match="spans is a "):
         fsl.plot.plot_alignment(spans)

@@ -17,15 +17,18 @@ from .crf import (
 )
 from .ctc import (
     CTCAlignment,
+    CTCBeams,
     GreedyDecoding,
     TokenSpan,
     ctc_align,
     ctc_alignment_log_prob,
+    ctc_beam_search,
     ctc_collapse,
     ctc_feasible,
     ctc_greedy_decode,
     ctc_loss,
     ctc_posteriors,
+    merge_tokens,
 )
 from .linear import (
     LinearGradient,
@@ -46,6 +49,7 @@ from .steps.classification import binary_cross_entropy, nll_loss, softmax_cross_
 from .steps.log_prob import sequence_log_prob
 from .steps.margin import hinge_loss, multiclass_hinge_loss
 from .steps.regression import huber_loss, mae_loss, mse_loss, quantile_loss
+from .text import Vocabulary, Words, WordSpan, words_from_spans
 from .transducer import (
     RNNTAlignment,
     RNNTDecoding,
@@ -68,6 +72,7 @@ __all__ = [
     "CRFMarginals",
     "CRFPath",
     "CTCAlignment",
+    "CTCBeams",
     "CrossEntropyGradient",
     "GreedyDecoding",
     "LinearGradient",
@@ -79,6 +84,9 @@ __all__ = [
     "SoftDTWGradient",
     "TDTGradient",
     "TokenSpan",
+    "Vocabulary",
+    "WordSpan",
+    "Words",
     "binary_cross_entropy",
     "check_grad",
     "clipped_policy_loss",
@@ -88,6 +96,7 @@ __all__ = [
     "crf_marginals",
     "ctc_align",
     "ctc_alignment_log_prob",
+    "ctc_beam_search",
     "ctc_collapse",
     "ctc_feasible",
     "ctc_greedy_decode",
@@ -104,6 +113,7 @@ __all__ = [
     "linear_policy_loss",
     "linear_sequence_log_prob",
     "mae_loss",
+    "merge_tokens",
     "mse_loss",
     "multiclass_hinge_loss",
     "nll_loss",
@@ -128,4 +138,5 @@ __all__ = [
     "structured_hinge_loss",
     "tdt_loss",
     "weighted_sum",
+    "words_from_spans",
 ]

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._core.arrays import as_doubles, as_real, is_bfloat16, read_integers
-from ._core.options import as_integer, as_number, choice
-from ._core.spans import TokenSpan
+from ._core.options import as_integer, choice
+from ._core.spans import TokenSpan, as_frame_seconds, check_spans
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +27,6 @@ _GREY = "#8d99ae"
 _WAVE = "#a9b4c4"
 _PALETTE = ("#d1495b", "#00798c", "#c98a1b", "#30638e", "#6a4c93", "#2a7f4f")
 
-_LONGEST = 1e9  # seconds of a frame; larger limits overflow in matplotlib
 _LARGEST = 1e100  # number that can be drawn
 
 
@@ -51,12 +50,7 @@ def _numbers(name: str, value: ArrayLike) -> NDArray[np.float64]:
 
 def _unit(frame_seconds: float | None) -> float:
     """Return the width of a frame on the horizontal axis."""
-    if frame_seconds is None:
-        return 1.0
-    seconds = as_number("frame_seconds", frame_seconds, 0.0, np.inf, open_ends=True)
-    if seconds > _LONGEST:
-        raise ValueError(f"frame_seconds is {frame_seconds}; allowed: finite, above 0, {_LONGEST:g} or less")
-    return seconds
+    return 1.0 if frame_seconds is None else as_frame_seconds(frame_seconds)
 
 
 def _time_axis(ax: Axes, width: float, in_seconds: bool) -> None:
@@ -233,7 +227,7 @@ def plot_alignment(
     Parameters
     ----------
     spans : list or tuple of TokenSpan
-        Spans of one sequence: ``ctc_align(...).spans()[b]``.
+        Spans of one sequence: ``ctc_align(...).spans()``, or ``spans()[b]`` of a batch.
     names : sequence or dict of str, optional
         Text for each label; its number by default.
     frames : int, optional
@@ -290,27 +284,12 @@ def plot_alignment(
 
 def _frames_of(spans: Sequence[TokenSpan], frames: int | None) -> int:
     """Return the number of frames to draw, those of the spans by default."""
-    if not isinstance(spans, (list, tuple)):
-        raise TypeError(f"spans is a {type(spans).__name__}; allowed: a list of TokenSpan, ctc_align(...).spans()[b]")
-    for i, span in enumerate(spans):
-        if not isinstance(span, TokenSpan):
-            kind = type(span).__name__
-            raise TypeError(f"spans[{i}] is a {kind}; allowed: TokenSpan, as in ctc_align(...).spans()[b]")
-        _check_span(f"spans[{i}]", span)
+    check_spans(spans)
     last = max((span.end for span in spans), default=0)
     frames = last if frames is None else as_integer("frames", frames)
     if frames < last:
         raise ValueError(f"frames is {frames}; allowed: {last} or more, where the last span ends")
     return frames
-
-
-def _check_span(name: str, span: TokenSpan) -> None:
-    start, end = (as_integer(f"{name}.{field}", getattr(span, field)) for field in ("start", "end"))
-    as_integer(f"{name}.label", span.label)
-    if not 0 <= start < end <= 2**53:
-        raise ValueError(f"{name} is from {start} to {end}; allowed: 0 or more, ending after where it starts")
-    if span.log_prob != -np.inf:
-        as_number(f"{name}.log_prob", span.log_prob, -np.inf, np.inf)
 
 
 def _as_samples(waveform: ArrayLike) -> NDArray[np.float64]:

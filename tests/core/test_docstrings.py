@@ -18,15 +18,15 @@ SOURCES = Path(fastseqloss.__file__).parent
 # Folders whose prose is checked: the whole package.
 CHECKED = ["."]
 
-FAMILIES = ["crf", "ctc", "jax", "linear", "plot.py", "recurrent", "rewards", "soft_dtw", "torch"]
+FAMILIES = ["crf", "ctc", "jax", "linear", "plot.py", "recurrent", "rewards", "soft_dtw", "text", "torch"]
 
 # Parameters of one name and several meanings, by family: functions whose description differs from that of the others.
 OTHER_MEANINGS = {
-    ("ctc", "blank"): {"ctc_collapse"},
+    ("ctc", "blank"): {"ctc_collapse", "merge_tokens"},
     ("ctc", "infeasible"): {"ctc_align", "ctc_posteriors"},
     ("ctc", "label_lengths"): {"ctc_feasible"},
     ("ctc", "labels"): {"ctc_feasible"},
-    ("ctc", "logit_lengths"): {"ctc_feasible"},
+    ("ctc", "logit_lengths"): {"ctc_feasible", "merge_tokens"},
     ("plot.py", "posteriors"): {"plot_alignment_path"},
     **{("linear", name): {"linear_ctc_loss"} for name in ("hidden", "scale", "reduction", "sample_weight", "chunk")},
     ("recurrent", "input_size"): {"Linear"},
@@ -39,6 +39,7 @@ OTHER_MEANINGS = {
     ("soft_dtw", "grad_out"): {"soft_dtw_cost"},
     ("soft_dtw", "lengths_x"): {"soft_dtw_cost"},
     ("soft_dtw", "lengths_y"): {"soft_dtw_cost"},
+    ("text", "separator"): {"words_from_spans"},
     **{("torch", name): {"forced_align"} for name in ("log_probs", "targets", "input_lengths", "target_lengths")},
     ("torch", "blank"): {"forced_align", "merge_tokens"},
     ("torch", "reduction"): {"cross_entropy", "forward"},

@@ -261,7 +261,7 @@ def test_single_sequence(case):
     assert isinstance(alone.log_prob, float)
     together = align(case)
     assert_same(alone, [x[0] for x in together])
-    assert alone.spans() == together.spans()
+    assert [alone.spans()] == together.spans()
 
 
 @given(cases(), st.sampled_from(["concatenated", "list"]))
@@ -384,7 +384,7 @@ def test_star_is_a_class_of_given_probability(level, case, star, star_log_prob, 
     if found.log_prob > -np.inf:
         tokens = found.token_index[found.token_index >= 0]
         np.testing.assert_array_equal(np.unique(tokens), np.arange(len(labels)))
-        assert [span.label for span in found.spans()[0]] == labels
+        assert [span.label for span in found.spans()] == labels
 
 
 @pytest.mark.parametrize("kind", ["logits", "log_probs"])
@@ -401,7 +401,7 @@ def test_star_covers_what_is_not_transcribed():
     said = [0, 1, 0, 2, 2, 0, 3, 1, 0, 2]
     logits = 8 * np.eye(4)[said]
     found = fsl.ctc_align(logits, [1, -1, 3, 1, 2], star=-1)
-    spans = found.spans()[0]
+    spans = found.spans()
     assert [(s.label, s.start, s.end) for s in spans] == [
         (1, 1, 2),
         (-1, 2, 6),
@@ -442,9 +442,9 @@ def test_prior_is_subtracted_when_paths_are_compared(level, case, scale):
 def test_prior_lengthens_labels():
     """A model that mostly emits blanks: without their prior they no longer win every close call."""
     probs = np.array([[0.9, 0.1], [0.6, 0.4], [0.1, 0.9], [0.55, 0.45], [0.95, 0.05]])
-    (plain,) = fsl.ctc_align(probs, [1], input="probs").spans()[0]
+    (plain,) = fsl.ctc_align(probs, [1], input="probs").spans()
     prior = np.log(probs.mean(axis=0))
-    (sharp,) = fsl.ctc_align(probs, [1], input="probs", label_prior=prior).spans()[0]
+    (sharp,) = fsl.ctc_align(probs, [1], input="probs", label_prior=prior).spans()
     assert (plain.start, plain.end) == (2, 3)
     assert (sharp.start, sharp.end) == (1, 4)
 

@@ -1,5 +1,7 @@
 """ctc_greedy_decode, ctc_collapse, ctc_alignment_log_prob."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -75,7 +77,9 @@ def test_nan_stays_in_its_sequence(level, kind, value):
     found = fsl.ctc_greedy_decode(scores, input=kind)
     assert np.isnan(found.log_prob[1])
     assert found.label_lengths[1] == 0
-    assert np.all(found.labels[1] == -1)
+    assert found.spans()[1] == []
+    for column, padding in zip((found.labels, *found[3:], found.confidences), (-1, -1, -1, 0, 0), strict=True):
+        assert np.all(column[1] == padding)
     for b in (0, 2):
         n = found.label_lengths[b]
         assert found.log_prob[b] == expected.log_prob[b]
@@ -119,7 +123,83 @@ def test_single_sequence_and_layouts(case):
 def test_nothing_to_decode(shape):
     decoded = fsl.ctc_greedy_decode(np.zeros(shape))
     assert decoded.labels.shape == (shape[0], 0)
-    assert_same(decoded[1:], [np.zeros(shape[0])] * 2)
+    assert_same(decoded[1:3], [np.zeros(shape[0])] * 2)
+    assert_same(decoded[3:], [np.zeros((shape[0], 0))] * 3)
+    assert decoded.confidences.shape == (shape[0], 0)
+    assert decoded.spans() == [[]] * shape[0]
+
+
+def runs(scores, blank, kind):
+    """Label, first frame, last frame and log-probabilities of each run of the best classes."""
+    log_probs = reference.log_emissions(scores, kind)
+    classes = scores.argmax(axis=1).tolist() if len(scores) else []
+    found, before = [], blank
+    for t, best in enumerate(classes):
+        if best != blank:
+            if best != before:
+                found.append((best, t, []))
+            found[-1][2].append(log_probs[t, best])
+        before = best
+    return [(label, first, first + len(values), values) for label, first, values in found]
+
+
+@given(cases(dtypes=(np.float32, np.float64, *HALF), scales=(0.1, 1.0, 10.0)), THREADS)
+def test_spans(level, case, threads):
+    """Frames, sums and confidences of the labels, of arrays and of lists."""
+    decoded, blank = decode(case, num_threads=threads), case.blank % case.scores.shape[2]
+    bound = 1e-12 if case.scores.dtype == np.float64 else 1e-6
+    assert decoded.frames.shape == decoded.labels.shape == decoded.confidences.shape
+    for b, spans in enumerate(decoded.spans()):
+        expected = runs(case.scores[b, : case.lengths[b]], blank, case.kind)
+        n = decoded.label_lengths[b]
+        assert [span[:3] for span in spans] == [run[:3] for run in expected]
+        assert decoded.labels[b, :n].tolist() == [span.label for span in spans]
+        assert decoded.frames[b, :n].tolist() == [span.start for span in spans]
+        assert decoded.end_frames[b, :n].tolist() == [span.end for span in spans]
+        assert decoded.label_log_probs[b, :n].tolist() == [span.log_prob for span in spans]
+        for span, confidence, (*_, values) in zip(spans, decoded.confidences[b], expected, strict=False):
+            assert span.log_prob == pytest.approx(float(sum(values)), rel=bound, abs=bound * len(values))
+            assert confidence == pytest.approx(np.exp(span.mean_log_prob), rel=1e-15)
+            assert 0 <= confidence <= 1 + bound
+        padding = [x[b, n:] for x in (decoded.frames, decoded.end_frames)]
+        assert_same(padding, [np.full(len(padding[0]), -1)] * 2)
+        assert not decoded.confidences[b, n:].any()
+        assert not decoded.label_log_probs[b, n:].any()
+
+
+@given(cases(smallest=1, largest=(1, 9, 6, 4)))
+def test_spans_of_one_sequence_are_one_list(case):
+    alone = fsl.ctc_greedy_decode(case.scores[0], int(case.lengths[0]), **case.options)
+    expected = decode(case)
+    assert alone.spans() == expected.spans()[0]
+    assert_same(alone.confidences, expected.confidences[0])
+
+
+def test_spans_of_many_frames_lose_no_digits():
+    frames = 10**6
+    [span] = fsl.ctc_greedy_decode(np.broadcast_to([-5.0, -0.1], (frames, 2)), input="log_probs").spans()
+    assert span.log_prob == float(Fraction(-0.1) * frames)
+
+
+def test_spans_are_those_of_alignment():
+    data = real_data.load("speech_hama_real")
+    options = {"blank": data.blank, "input": data.kind}
+    decoded = fsl.ctc_greedy_decode(data.emissions, data.lengths, **options)
+    aligned = fsl.ctc_align(data.emissions, decoded.labels, data.lengths, decoded.label_lengths, **options)
+    for found, expected in zip(decoded.spans(), aligned.spans(), strict=True):
+        assert [span[:3] for span in found] == [span[:3] for span in expected]
+        np.testing.assert_allclose([s[3:] for s in found], [s[3:] for s in expected], rtol=1e-6, atol=1e-6)
+
+
+def test_repr_is_short():
+    decoded = fsl.ctc_greedy_decode(np.eye(3)[[1, 0, 2]], input="probs")
+    assert repr(decoded) == (
+        "GreedyDecoding(labels=int64 [2], label_lengths=2, log_prob=0.0, frames=int64 [2], end_frames=int64 [2], "
+        "label_log_probs=float64 [2])"
+    )
+    for result in (fsl.ctc_align(np.zeros((9, 999, 3)), [[1]] * 9), fsl.rnnt_align(np.zeros((9, 9, 2, 3)), [[1]] * 9)):
+        assert len(repr(result)) < 200
+        assert repr(result).startswith(f"{type(result).__name__}({result._fields[0]}=int64 [9, ")
 
 
 @pytest.mark.parametrize(

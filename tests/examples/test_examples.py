@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import csv
 import io
 import re
 import runpy
@@ -146,7 +147,7 @@ def test_align_speech_boundaries(aligned):
     """The model is late by a constant; less that it agrees with the other aligner to about a frame."""
     names = aligned.names
     recording = names["read"](names["DATA"])
-    spans = fsl.ctc_align(recording.log_probs, recording.labels, blank=recording.blank, input="log_probs").spans()[0]
+    spans = fsl.ctc_align(recording.log_probs, recording.labels, blank=recording.blank, input="log_probs").spans()
     onsets = np.array([s.start for s in spans if recording.names[s.label] != "<wb>"]) * recording.frame_seconds
     delays = onsets - [phone.start for phone in recording.reference]
     assert np.all((delays > 0) & (delays < 0.15))
@@ -156,6 +157,33 @@ def test_align_speech_boundaries(aligned):
 def test_priors_reduce_the_delay(aligned, tmp_path):
     with_priors = aligned.names["main"](["--output", str(tmp_path), "--prior-scale", "1"])
     assert with_priors < aligned.delay
+
+
+def test_read_words(tmp_path, capsys):
+    names = names_of("read_words.py")
+    tables = names["main"](["--output", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert [word.text for word in tables["print"]] == ["Alice", "was", "beginning", "to", "getvery", "tired"]
+    assert [word.text for word in tables["text"]] == ["he", "was", "not", "an", "ill", "disposed", "young", "man"]
+    assert [word.text for word in tables["speech"]][-2:] == ["jʌŋ", "mæn"]
+    assert re.search(r"words begin \d+ ms after those of another aligner, give or take \d+ ms", printed)
+    assert len(re.findall(r"^\S+ +[\d.]+ +[\d.]+ +[01]\.\d\d +[01]\.\d\d", printed, re.MULTILINE)) == 21
+    with (tmp_path / "read_words.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["source", *fsl.WordSpan._fields]
+    assert [row[1] for row in rows[1:]] == [word.text for words in tables.values() for word in words]
+    assert (tmp_path / "read_words.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_words_begin_with_their_phonemes():
+    """Beside the spans of the phonemes, counted by hand."""
+    names = names_of("read_words.py")
+    speech = names["read_speech"]()
+    words = names["align"](speech)
+    starts = np.array([word.start_seconds for word in words])
+    first = [0, 2, 5, 8, 10, 12, 19, 22]  # of h, w, n, ʌ, ɪ, d, j, m among the phonemes
+    expected = float(np.abs(starts - speech.onsets[first]).mean())
+    assert names["report_onsets"](speech, words) == pytest.approx(expected, rel=1e-12)
 
 
 def names_of(name):

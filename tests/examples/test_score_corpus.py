@@ -51,7 +51,7 @@ def expected(corpus):
         emissions = np.frombuffer(row["emissions"], np.float32).reshape(-1, 191)
         loss = fsl.ctc_loss(emissions, row["labels"], blank=190, input="log_probs", reduction="none")
         alignment = fsl.ctc_align(emissions, row["labels"], blank=190, input="log_probs")
-        results.append((row["id"], len(emissions), float(loss), float(alignment.log_prob), alignment.spans()[0]))
+        results.append((row["id"], len(emissions), float(loss), float(alignment.log_prob), alignment.spans()))
     return results
 
 

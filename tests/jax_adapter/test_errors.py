@@ -106,6 +106,14 @@ def test_errors_while_tracing(error, message, call):
         call()
 
 
+@pytest.mark.parametrize("left_out", range(3))
+def test_paddings_and_labels_are_required(left_out):
+    given = [None if i == left_out else array for i, array in enumerate(PADDED)]
+    name = ("logit_paddings", "labels", "label_paddings")[left_out]
+    with pytest.raises(TypeError, match=f"{name} is None; allowed: an array"):
+        fsj.ctc_loss(scores(B, T, V), *given)
+
+
 @pytest.mark.parametrize("ignored", [0, 3, np.int64(7)])
 def test_ignore_index_beside_distributions(ignored):
     q = jax.nn.softmax(scores(B, T, 4))

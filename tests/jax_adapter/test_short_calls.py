@@ -98,6 +98,10 @@ def test_calls_without_python(call, x, monkeypatch):
     (lambda x: with_lengths(x, LABELS[:2]), X),
     (lambda x: fsj.ctc_loss(x, PADDED[0].astype(int), *PADDED[1:]), X),
     (lambda x: fsj.ctc_loss(x, PADDED[0][:, :2], *PADDED[1:]), X),
+    (lambda x: fsj.ctc_loss(x, PADDED[0], 1, PADDED[2]), X),
+    (lambda x: fsj.ctc_loss(x, PADDED[0], LABELS[0], PADDED[2]), X),
+    (lambda x: fsj.ctc_loss(x, PADDED[0], LABELS[None], PADDED[2]), X),
+    (lambda x: fsj.ctc_loss(x, PADDED[0], LABELS, 0.0), X),
     (lambda x: with_lengths(x, np.ones((1, 50), int)), np.zeros((1, 5000, 50))),
     (jax.vmap(lambda x: with_lengths(x, LABELS[0])), X),
     *((partial(entropy, targets=TAGS, **options), Z)

@@ -11,10 +11,10 @@ from fastseqloss._core import levels
 from thoroughness import spread, thorough
 
 FRAMES = 8
-TILES = ("open_tile", "close_tile", "open_classes", "close_classes")
+TILES = ("open_tile", "close_tile", "open_classes", "close_classes", "narrow_range")
 COLUMNS = ("gather_column", "open_columns", "scatter_columns")
 TYPED = [f"{name}_{bits}" for name in TILES + COLUMNS for bits in ("f32", "f64")]
-EXPORTS = [*TYPED, "shift", "transpose", "transpose_frames"]
+EXPORTS = [*TYPED, "shift", "transpose", "transpose_frames", "where_positive"]
 CLASSES = (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 28, 32, 63, 64)
 FLOATS = [np.float32, np.float64]
 
@@ -140,6 +140,46 @@ def test_some_of_the_classes(kernel, dtype):
         np.testing.assert_array_equal(span, expected[2])
         np.testing.assert_array_equal(most[:6], apart.max(axis=1))
         assert (np.delete(y, used, axis=0) == -7).all()
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(("classes", "lost"), [(3, [1]), (12, [4, 7]), (64, [0, 5, 63]), (9, [])])
+def test_range_of_finite_scores(kernel, dtype, classes, lost):
+    """Of the classes that are used; a frame without -inf keeps the range of all classes unless it is too large."""
+    rng = np.random.default_rng(classes)
+    x = rng.normal(size=(FRAMES, classes)).astype(dtype)
+    x[2, -1] = -500
+    x[1::3, lost] = -np.inf
+    for used in (np.arange(classes), np.arange(0, classes, 2)):
+        y, scratch = np.empty((2, classes, FRAMES))
+        total, span, most = np.empty((3, FRAMES))
+        chosen = (address(used), size(len(used)))
+        wide = np.where(np.isneginf(x), np.nan, x).astype(np.float64)
+        expected = (np.nanmax(wide[:, used], axis=1) - np.nanmin(wide[:, used], axis=1)) / np.log(2)
+        found = kernel[f"open_classes_{suffix(x)}"](
+            address(x), size(classes), FRAMES, size(classes), *chosen, *map(address, (scratch, y, total, span, most))
+        )
+        assert found == bool(set(lost) & set(used.tolist()))
+        np.testing.assert_allclose(span, expected, rtol=1e-6)
+        assert not y[used].T[np.isneginf(x[:, used])].any()
+        span = open_tile(kernel, x)[2]
+        over = ~(span <= 400)
+        tile = np.ascontiguousarray(x.T)
+        function = kernel[f"narrow_range_{suffix(x)}"]
+        found_here = function(address(tile), size(classes), *chosen, ctypes.c_double(400), address(span))
+        assert found_here == found
+        narrow = (np.nanmax(wide, axis=1) - np.nanmin(wide[:, used], axis=1)) / np.log(2)
+        every = (np.nanmax(wide, axis=1) - np.nanmin(wide, axis=1)) / np.log(2)
+        np.testing.assert_allclose(span, np.where(over, narrow, every), rtol=1e-6)
+
+
+def test_where_positive(kernel):
+    a, b = np.array([1, np.inf, np.nan, -2.0, 3, np.inf]), np.array([2.0, 0, 0, 1e-300, 0, 4])
+    for i in range(3):
+        out = np.empty(4)
+        kernel.where_positive(*map(address, (np.roll(a, i), np.roll(b, i), out)))
+        expected = np.where(np.roll(b, i) > 0, np.roll(a, i), 0)[:4]
+        np.testing.assert_array_equal(out[:2], expected[:2])
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

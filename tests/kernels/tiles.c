@@ -12,10 +12,15 @@
     {                                                                                                             \
         fsl_close_tile_##name(y, sum, post, scale, stride, n, n_classes, scratch, x);                             \
     }                                                                                                             \
-    void open_classes_##name(const real *x, ptrdiff_t stride, int n, ptrdiff_t n_classes, const int64_t *classes, \
-                             ptrdiff_t n_used, real *scratch, double *y, double *sum, double *range, double *m)   \
+    int open_classes_##name(const real *x, ptrdiff_t stride, int n, ptrdiff_t n_classes, const int64_t *classes,  \
+                            ptrdiff_t n_used, real *scratch, double *y, double *sum, double *range, double *m)    \
     {                                                                                                             \
-        fsl_open_classes_##name(x, stride, n, n_classes, classes, n_used, scratch, y, sum, range, m);             \
+        return fsl_open_classes_##name(x, stride, n, n_classes, classes, n_used, scratch, y, sum, range, m);      \
+    }                                                                                                             \
+    int narrow_range_##name(const real *tile, ptrdiff_t n_classes, const int64_t *classes, ptrdiff_t n_used,      \
+                            double most, double *range)                                                           \
+    {                                                                                                             \
+        return fsl_narrow_range_##name(tile, n_classes, classes, n_used, most, range);                            \
     }                                                                                                             \
     void close_classes_##name(const double *post, double scale, ptrdiff_t stride, int n, ptrdiff_t n_classes,     \
                               real *scratch, real *x)                                                             \
@@ -26,10 +31,10 @@
     {                                                                                                             \
         fsl_gather_column_##name(x, classes, n_used, frame, tile);                                                \
     }                                                                                                             \
-    void open_columns_##name(real *tile, int n, ptrdiff_t n_used, double *y, double *sum, double *range,          \
-                             double *m)                                                                           \
+    int open_columns_##name(real *tile, int n, ptrdiff_t n_used, double *y, double *sum, double *range,           \
+                            double *m)                                                                            \
     {                                                                                                             \
-        fsl_open_columns_##name(tile, n, n_used, y, sum, range, m);                                               \
+        return fsl_open_columns_##name(tile, n, n_used, y, sum, range, m);                                        \
     }                                                                                                             \
     void scatter_columns_##name(const double *y, const double *factor, const double *post, double scale,          \
                                 ptrdiff_t stride, int n, const int64_t *classes, ptrdiff_t n_used, real *scratch, \
@@ -49,6 +54,12 @@ int shift(const double *a, double carry, double *up, double *down)
     fsl_store_x(up, fsl_shift_up_x(fsl_load_x(a), carry));
     fsl_store_x(down, fsl_shift_down_x(fsl_load_x(a), carry));
     return FSL_X;
+}
+
+/* a where b > 0, else 0. */
+void where_positive(const double *a, const double *b, double *out)
+{
+    fsl_store_x(out, fsl_where_positive_x(fsl_load_x(a), fsl_load_x(b)));
 }
 
 void transpose(const double *a, double *out)

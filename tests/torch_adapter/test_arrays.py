@@ -49,6 +49,28 @@ def test_numpy_functions_take_tensors(dtype):
     assert not out.any()
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_words_from_tensors(dtype):
+    """Decoding, paths from elsewhere, texts and words: what arrays give."""
+    x = logits((2, 12, 4), dtype=dtype).detach()
+    lengths, vocabulary = torch.tensor([12, 7]), fsl.Vocabulary("-ab|", separator="|")
+    decoded = fsl.ctc_greedy_decode(x, lengths)
+    wide = fsl.ctc_greedy_decode(x.float().numpy() if dtype != torch.float64 else x.numpy(), lengths.numpy())
+    assert decoded.spans() == wide.spans()
+    counts = torch.from_numpy(decoded.label_lengths)
+    texts = vocabulary.decode(torch.from_numpy(decoded.labels), counts)
+    assert texts == vocabulary.decode(decoded.labels, decoded.label_lengths)
+    best = x.log_softmax(-1).max(-1)
+    merged = fsl.merge_tokens(best.indices, best.values, lengths)
+    for spans, expected, text in zip(merged, wide.spans(), texts, strict=True):
+        assert [span[:3] for span in spans] == [span[:3] for span in expected]
+        options = {"confidences": torch.linspace(0, 1, len(spans)), "frame_seconds": torch.tensor(0.5)}
+        assert [word.text for word in fsl.words_from_spans(spans, vocabulary, **options)] == text.split()
+        ones = fsl.words_from_spans(spans, word_lengths=torch.ones(len(spans), dtype=torch.int32), **options)
+        assert [word.mean_confidence for word in ones] == options["confidences"].tolist()
+        assert [word.end_seconds for word in ones] == [span.end / 2 for span in spans]
+
+
 def test_crf_gradients_into_tensors():
     x, tags = logits((3, 5, 4)).detach(), torch.zeros(3, 5, dtype=torch.int64)
     a, start = torch.zeros(4, 4), torch.zeros(4)

@@ -81,7 +81,12 @@ def test_half_precision_takes_one_array(monkeypatch, dtype, name):
 def test_scores_are_let_go(loss, monkeypatch):
     """Who keeps a loss after its backward pass keeps no scores."""
     seen = []
-    watch(monkeypatch, lambda real, x, *a, **b: (seen.append(weakref.ref(x)), real(x, *a, **b))[1])
+
+    def spy(real, *given, **named):
+        seen.append(weakref.ref([*given, *named.values()][0]))
+        return real(*given, **named)
+
+    watch(monkeypatch, spy)
     value = loss(logits())
     value.backward()
     gc.collect()

@@ -43,8 +43,9 @@ def shared_gradients(
         weight = cotangent * np.asarray(given, np.float64).reshape(-1, *(1,) * (cotangent.ndim - 1))
     finite = np.isfinite(weight)
     usable = np.where(finite, weight, 0.0)
+    totals: Gradients
     if "slopes" in inspect.signature(compute.func).parameters:
-        totals: Gradients = compute(slopes=usable, grad_out=arrays_for(compute.keywords, wanted))[1]
+        totals = compute(slopes=usable, grad_out=arrays_for(compute.keywords, wanted))[1]
     else:
         totals = _gradients(compute, np.maximum(usable, 0.0), wanted)
         if (usable < 0).any():

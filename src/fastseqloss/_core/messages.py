@@ -41,6 +41,12 @@ def listed(items: Sequence[Any] | NDArray[Any]) -> str:
     return text if len(items) <= _LISTED else f"{text}, ... ({len(items)} in all)"
 
 
+def outline(result: Any) -> str:
+    """Return the repr of a named tuple of arrays and numbers, with dtypes and shapes for the arrays."""
+    shown = (f"{x.dtype} {list(x.shape)}" if isinstance(x, np.ndarray) else repr(x) for x in result)
+    return f"{type(result).__name__}({', '.join(map('='.join, zip(result._fields, shown, strict=True)))})"
+
+
 def indexed(name: str, index: tuple[Any, ...]) -> str:
     """Return the name of an element of an array."""
     return f"{name}[{', '.join(map(str, index))}]" if index else name

@@ -2,18 +2,22 @@
 
 from .._core.spans import TokenSpan
 from .alignment import CTCAlignment, ctc_align, ctc_alignment_log_prob
-from .decoding import GreedyDecoding, ctc_collapse, ctc_greedy_decode
+from .beam import CTCBeams, ctc_beam_search
+from .decoding import GreedyDecoding, ctc_collapse, ctc_greedy_decode, merge_tokens
 from .loss import ctc_feasible, ctc_loss, ctc_posteriors
 
 __all__ = [
     "CTCAlignment",
+    "CTCBeams",
     "GreedyDecoding",
     "TokenSpan",
     "ctc_align",
     "ctc_alignment_log_prob",
+    "ctc_beam_search",
     "ctc_collapse",
     "ctc_feasible",
     "ctc_greedy_decode",
     "ctc_loss",
     "ctc_posteriors",
+    "merge_tokens",
 ]

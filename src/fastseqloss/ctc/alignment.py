@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from .._core.arrays import as_array, as_real, filled
 from .._core.labels import NAMES, Names
 from .._core.levels import load
+from .._core.messages import outline
 from .._core.options import as_number
-from .._core.spans import TokenSpan
+from .._core.spans import list_runs
 from .._core.types import Infeasible, Input
 from .arguments import as_classes, as_lattice, as_log_prior, schedule_sequences
 
@@ -46,40 +47,31 @@ class CTCAlignment(NamedTuple):
     log_prob: float | Floats
     frame_log_probs: Floats
 
-    def spans(self) -> list[list[TokenSpan]]:
-        """Return the frames of each label: one list for each sequence, even if there is only one.
+    def __repr__(self) -> str:
+        return outline(self)
+
+    def spans(self) -> list[Any]:
+        """Return the frames of each label.
 
         Returns
         -------
-        list of list of TokenSpan
-            A span for each label, in order; an empty list for a sequence without a path.
+        list of TokenSpan, or list of list of TokenSpan
+            A span for each label, in order: one list for a single sequence, a list for each
+            sequence of a batch. The list of a sequence without a path is empty.
 
         Examples
         --------
         >>> import numpy as np
         >>> import fastseqloss as fsl
         >>> probs = [[0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [0.9, 0.1]]
-        >>> [[span]] = fsl.ctc_align(probs, [1], input="probs").spans()
+        >>> [span] = fsl.ctc_align(probs, [1], input="probs").spans()
         >>> span.label, span.start, span.end, round(span.mean_log_prob, 4)
         (1, 1, 3, -0.4581)
         """
-        rows = zip(
-            np.atleast_2d(self.path),
-            np.atleast_2d(self.token_index),
-            np.atleast_2d(self.frame_log_probs),
-            strict=True,
-        )
-        return [_spans(*row) for row in rows]
-
-
-def _spans(path: Integers, tokens: Integers, log_probs: Floats) -> list[TokenSpan]:
-    changes = np.flatnonzero(tokens[1:] != tokens[:-1]) + 1
-    starts = np.concatenate([[0], changes])[: len(tokens)].astype(np.int64)
-    ends = np.append(starts[1:], len(tokens))
-    is_label = tokens[starts] >= 0
-    totals = np.add.reduceat(log_probs, starts) if len(starts) else log_probs
-    columns = (path[starts], starts, ends, totals)
-    return [TokenSpan(*span) for span in zip(*(c[is_label].tolist() for c in columns), strict=True)]
+        if self.path.ndim == 1:
+            return list_runs(self.token_index, self.path, self.frame_log_probs, -1)
+        rows = zip(self.token_index, self.path, self.frame_log_probs, strict=True)
+        return [list_runs(*row, -1) for row in rows]
 
 
 def ctc_align(
@@ -187,7 +179,7 @@ def ctc_align(
     array([-1,  0,  0,  1])
     >>> round(float(np.exp(aligned.log_prob)), 4)
     0.2688
-    >>> [(span.label, span.start, span.end) for span in aligned.spans()[0]]
+    >>> [(span.label, span.start, span.end) for span in aligned.spans()]
     [(1, 1, 3), (2, 3, 4)]
 
     Untranscribed speech before label 2:

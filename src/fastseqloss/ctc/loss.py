@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._core.arrays import Integers, as_array, as_lengths, as_weights, check_output, filled, read_integers
+from .._core.arrays import TYPE_NAMES, Integers, as_array, as_lengths, as_weights, check_output, filled, read_integers
 from .._core.gradient import as_gradient
 from .._core.labels import NAMES, Alphabet, Names, check_labels, read_labels
 from .._core.levels import load
+from .._core.options import InputKind
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
 from .._core.types import (
     CTCOptions,
@@ -286,6 +287,27 @@ def lattice_losses(
             threads,
         )
     return loss
+
+
+def losses_of(
+    scores: NDArray[Any], table: NDArray[np.int64], kind: InputKind, blank: int, threads: int
+) -> NDArray[np.float64]:
+    """Return the losses [N] of checked scores [N, T, V] and a table of sequences, as `read_sequences` fills it."""
+    losses = np.empty(len(scores))
+    if len(scores):
+        _kernel.ctc_loss[TYPE_NAMES[scores.dtype]](
+            scores,
+            table,
+            filled(len(scores), 1.0),
+            None,
+            kind,
+            blank,
+            losses,
+            None,
+            False,
+            threads,
+        )
+    return losses
 
 
 def ctc_posteriors(

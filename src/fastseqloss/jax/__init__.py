@@ -99,11 +99,14 @@ def ctc_loss(
         raise ValueError(f"logits has shape {scores.shape}; allowed: [B, T, V]")
     (blank_id,) = (value for _, value in as_options(blank_id=blank_id))
     blank = as_index("blank_id", blank_id, scores.shape[2])
-    names = ("logit_paddings", "labels", "label_paddings")
-    constants = tuple(map(as_constant, names, (logit_paddings, labels, label_paddings)))
+    given = {"logit_paddings": logit_paddings, "labels": labels, "label_paddings": label_paddings}
+    for name, value in given.items():
+        if value is None:
+            raise TypeError(f"{name} is None; allowed: an array")
+    constants = tuple(map(as_constant, given, given.values()))
     host = HostLoss(
         loss=name_of(_padded_ctc),
-        names=("logits", *names),
+        names=("logits", *given),
         ndims=ndims(scores, *constants),
         n_scores=1,
         shape=scores.shape[:1],

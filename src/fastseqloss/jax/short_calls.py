@@ -105,8 +105,9 @@ def _position(given: _Operands, *names: str) -> int:
 def _ctc(given: _Operands, options: dict[str, Any], _: int) -> _Plan | None:
     *batch, n_frames, n_classes = given["logits"].shape
     labels = given["labels"].shape
-    forms: dict[str, _Form] = {"labels": ((*batch, labels[-1]), _INTEGERS)}
-    for name, most in (("logit", n_frames), ("label", labels[-1])):
+    width = labels[-1] if labels else 0
+    forms: dict[str, _Form] = {"labels": ((*batch, width), _INTEGERS)}
+    for name, most in (("logit", n_frames), ("label", width)):
         forms[f"{name}_lengths"] = tuple(batch), _INTEGERS
         forms[f"{name}_paddings"] = (*batch, most), ("float32",)
     blank, kind, infeasible = options.pop("blank"), options.pop("input", "logits"), options.pop("infeasible", "inf")
@@ -118,18 +119,16 @@ def _ctc(given: _Operands, options: dict[str, Any], _: int) -> _Plan | None:
         and _are({"reduction": "none", "normalizer": None} | options, {"reduction": "none", "normalizer": None})
         and is_short(lattice_work(math.prod(batch), n_frames, n_classes, math.prod(labels), *COSTS))
     )
-    return (
-        None
-        if not usual
-        else _Plan(
-            _CTC,
-            labels=given["labels"].position,
-            lengths=_position(given, "logit_lengths", "logit_paddings"),
-            label_lengths=_position(given, "label_lengths", "label_paddings"),
-            blank=blank % n_classes,
-            input=as_input_kind(kind),
-            infeasible_is_zero=infeasible == "zero",
-        )
+    if not usual:
+        return None
+    return _Plan(
+        _CTC,
+        labels=given["labels"].position,
+        lengths=_position(given, "logit_lengths", "logit_paddings"),
+        label_lengths=_position(given, "label_lengths", "label_paddings"),
+        blank=blank % n_classes,
+        input=as_input_kind(kind),
+        infeasible_is_zero=infeasible == "zero",
     )
 
 
@@ -148,18 +147,16 @@ def _cross_entropy(given: _Operands, options: dict[str, Any], mapped: int) -> _P
         and _are(options, {"input": "logits", "label_smoothing": 0, "z_loss": 0, "normalizer": None})
         and is_short(work)
     )
-    return (
-        None
-        if not usual
-        else _Plan(
-            _CROSS_ENTROPY,
-            labels=given["targets"].position,
-            lengths=_position(given, "lengths"),
-            mask=_position(given, "mask"),
-            ignore_index=ignore_index,
-            reduces=reduction != "none",
-            averages=reduction == "mean",
-        )
+    if not usual:
+        return None
+    return _Plan(
+        _CROSS_ENTROPY,
+        labels=given["targets"].position,
+        lengths=_position(given, "lengths"),
+        mask=_position(given, "mask"),
+        ignore_index=ignore_index,
+        reduces=reduction != "none",
+        averages=reduction == "mean",
     )
 
 

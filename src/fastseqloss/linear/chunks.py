@@ -19,7 +19,7 @@ from .head import Head, HeadGradients
 
 _MOST_SCORES = 1 << 24  # of a chunk by default, within the bounds below
 _FEWEST_ROWS, _MOST_ROWS = 256, 512  # fewer make products slow, more do not make them faster
-_MOST_PRODUCTS = 1 << 21  # of a block of classes, within the bounds below: they stay in the cache until they are added
+_MOST_PRODUCTS = 1 << 21  # with a block of classes, within the bounds below: those stay in the cache
 _FEWEST_CLASSES, _MOST_CLASSES = 256, 2048
 
 

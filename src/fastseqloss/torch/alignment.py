@@ -13,6 +13,7 @@ from .._core.foreign import as_numpy
 from .._core.labels import Names
 from .._core.messages import listed
 from .._core.options import as_integer
+from .._core.spans import list_runs
 from ..ctc.alignment import named_ctc_align
 from .arguments import check_scores, check_tensor, threads
 from .tracing import outside_graphs
@@ -162,7 +163,7 @@ def merge_tokens(tokens: Tensor, scores: Tensor, blank: int = 0) -> list[TokenSp
 
     See Also
     --------
-    fastseqloss.CTCAlignment.spans : the spans of every sequence, with the sums of the log-probabilities.
+    fastseqloss.merge_tokens : the same for NumPy arrays, of batches, with the sums of the scores.
 
     Notes
     -----
@@ -181,14 +182,9 @@ def merge_tokens(tokens: Tensor, scores: Tensor, blank: int = 0) -> list[TokenSp
     silent = as_integer("blank", blank)
     if silent < 0:
         raise ValueError(f"blank is {silent}; allowed: 0 or more, since tokens do not tell the number of classes")
-    if not path.size:
-        return []
-    starts = np.flatnonzero(np.concatenate([[True], path[1:] != path[:-1]]))
-    ends = np.append(starts[1:], len(path))
     with np.errstate(invalid="ignore"):  # of NaN and inf
-        means = np.add.reduceat(values.astype(np.float64), starts) / (ends - starts)
-    spans = zip(path[starts].tolist(), starts.tolist(), ends.tolist(), means.tolist(), strict=True)
-    return [TokenSpan(*span) for span in spans if span[0] != silent]
+        spans = list_runs(path, path, values.astype(np.float64), silent)
+    return [TokenSpan(span.label, span.start, span.end, span.mean_log_prob) for span in spans]
 
 
 def _as_scores(name: str, scores: Tensor) -> Any:

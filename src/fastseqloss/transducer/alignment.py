@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import filled
 from .._core.levels import load
-from .._core.spans import TokenSpan
+from .._core.messages import outline
+from .._core.spans import TokenSpan, list_spans
 from .._core.types import BlankModel, Infeasible, Input, Topology
 from .arguments import as_lattice, schedule_frames
 
@@ -39,14 +40,18 @@ class RNNTAlignment(NamedTuple):
     label_log_probs: NDArray[np.float64]
     log_prob: float | NDArray[np.float64]
 
-    def spans(self) -> list[list[TokenSpan]]:
-        """Return the frame of each label: one list for each sequence, even if there is only one.
+    def __repr__(self) -> str:
+        return outline(self)
+
+    def spans(self) -> list[Any]:
+        """Return the frame of each label.
 
         Returns
         -------
-        list of list of TokenSpan
-            A span of one frame for each label, in order; labels may share a frame. An empty list
-            for a sequence without a path.
+        list of TokenSpan, or list of list of TokenSpan
+            A span of one frame for each label, in order; labels may share a frame. One list for a
+            single sequence, a list for each sequence of a batch. The list of a sequence without a
+            path is empty.
 
         Examples
         --------
@@ -54,23 +59,20 @@ class RNNTAlignment(NamedTuple):
         >>> import fastseqloss as fsl
         >>> probs = np.full((3, 2, 2), 0.5)
         >>> probs[1, 0] = 0.1, 0.9
-        >>> [[span]] = fsl.rnnt_align(probs, [1], input="probs").spans()
+        >>> [span] = fsl.rnnt_align(probs, [1], input="probs").spans()
         >>> span.label, span.start, span.end, round(span.log_prob, 4)
         (1, 1, 2, -0.1054)
         """
-        rows = zip(
-            np.atleast_2d(self.labels),
-            np.atleast_2d(self.frames),
-            np.atleast_2d(self.label_log_probs),
-            strict=True,
-        )
+        if self.frames.ndim == 1:
+            return _spans(self.labels, self.frames, self.label_log_probs)
+        rows = zip(self.labels, self.frames, self.label_log_probs, strict=True)
         return [_spans(*row) for row in rows]
 
 
 def _spans(labels: NDArray[np.int64], frames: NDArray[np.int64], log_probs: NDArray[np.float64]) -> list[TokenSpan]:
     placed = frames >= 0
-    columns = (x[placed].tolist() for x in (labels, frames, frames + 1, log_probs))
-    return [TokenSpan(*span) for span in zip(*columns, strict=True)]
+    starts = frames[placed]
+    return list_spans(labels[placed], starts, starts + 1, log_probs[placed])
 
 
 def rnnt_align(

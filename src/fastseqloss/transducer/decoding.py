@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_array, as_lengths, as_real, check_output
+from .._core.messages import outline
 from .._core.options import as_integer
 from .durations import as_durations
 
@@ -41,6 +42,9 @@ class RNNTDecoding(NamedTuple):
     label_lengths: int | Integers
     frames: Integers
     log_prob: float | Floats
+
+    def __repr__(self) -> str:
+        return outline(self)
 
 
 def rnnt_greedy_decode(

@@ -5,7 +5,7 @@ workers may run them, and one worker runs them in turn, with the same result.
 """
 
 from cython cimport floating
-from libc.math cimport isnan
+from libc.math cimport INFINITY, isnan
 from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy
 
@@ -116,20 +116,19 @@ cdef inline void join_halves(Halves *halves, const Sequence *s, double *total) n
         join(&front.stripes, front.last_alphas, front.last_lo, front.last_hi, &back.stripes, back.last_alphas,
              back.last_lo, back.last_hi, s.graph.n_labels, &front.total, &front.unit)
         back.total, back.unit = front.total, front.unit
-        total[0] = log_extended(front.total, front.unit)
-        halves.half[0].good = halves.half[1].good = front.total > 0
+        total[0] = log_extended(front.total, front.unit) if front.total > 0 else -INFINITY
 
 
 cdef inline void check_half(Half *half, const floating *x, floating *g) noexcept nogil:
     """Check that beta is bounded, if nothing may be written before."""
-    if checks_first(&half.z, &half.s):
+    if half.z.total > 0 and checks_first(&half.z, &half.s):
         half.good = check_bound(&half.z, &half.s, scores_of(half, x), gradient_of(half, g), half.k, half.z.total)
         half.k = again(&half.z, half.k)
 
 
 cdef inline void backward_half(Half *half, const floating *x, floating *g) noexcept nogil:
-    """Write the gradient of a half."""
-    if half.s.with_grad:
+    """Write the gradient of a half, unless no path connects the halves."""
+    if half.s.with_grad and half.z.total > 0:
         half.good = backward_sweep(&half.z, &half.s, scores_of(half, x), gradient_of(half, g), half.k, half.z.total,
                                    True)
 

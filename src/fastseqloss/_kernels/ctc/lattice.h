@@ -33,9 +33,8 @@ static int fsl_ctc_score_range(const double *restrict x, ptrdiff_t n, int probs,
 
 /* Emissions of the first `used` scores, relative to the greatest: x / shift for probabilities, exp(x - shift)
  * for logarithms; 0 from `used` up to n, a multiple of FSL_CTC_STATES, where the scores repeat one of the first.
- * Returns the distance of the smallest emission below 1 in binary orders of magnitude, without exact zeros of
- * logarithms (a y that is 0 for any other reason, or a probability too small for the fast path, counts as more than
- * FSL_RANGE_BUDGET), or NaN for invalid scores. */
+ * Returns the distance of the smallest emission below 1 in binary orders of magnitude (a y that is 0, or a probability
+ * too small for the fast path, counts as more than FSL_RANGE_BUDGET), or NaN for invalid scores. */
 static double fsl_ctc_emissions(const double *restrict x, ptrdiff_t used, ptrdiff_t n, int probs, double *restrict y,
                                 double *shift)
 {
@@ -56,8 +55,7 @@ static double fsl_ctc_emissions(const double *restrict x, ptrdiff_t used, ptrdif
         FSL_SIMD(reduction(FSL_MIN : smallest))
         for (ptrdiff_t i = 0; i < n; i++) {
             y[i] = fsl_exp64(x[i] - m);
-            const double finite = x[i] == -INFINITY ? 1.0 : y[i];
-            smallest = finite < smallest ? finite : smallest;
+            smallest = y[i] < smallest ? y[i] : smallest;
         }
     }
     for (ptrdiff_t i = used; i < n; i++) y[i] = 0.0;

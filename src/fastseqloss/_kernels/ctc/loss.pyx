@@ -8,7 +8,7 @@ Alphas are kept at checkpoints and recomputed block by block in the backward swe
 Frames c_j and c_j+1 bound block j, which consists of the steps between them.
 
 The fast path (striped.pxd) opens and closes frames in tiles. It runs a long sequence in two halves (halves.pxd), which
-two workers may share. What it refuses, and posteriors of states, take the paths of fast.pxd or general.pxd.
+two workers may share. What it refuses takes the paths of fast.pxd or general.pxd.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
@@ -82,7 +82,7 @@ cdef bint begin_sequence(Sequence *s, floating *g, const int64_t *labels, Py_ssi
 
 cdef double end_sequence(Sequence *s, const floating *x, floating *g, bint good, double total) noexcept nogil:
     """Loss of a sequence from the log-likelihood of its lattice; unless good, another path computes it."""
-    cdef bint has_path = True
+    cdef bint has_path = total > -INFINITY
     if not good:
         total = lattice(s, x, g, &has_path)
     if not has_path:
@@ -110,7 +110,7 @@ cdef double run_sequence(Sequence *s, const floating *x, floating *g, const int6
     if is_long(s):
         good = run_halves(&halves, s, x, g, &total)
     else:
-        good = not s.by_state and run_striped(&striped, s, x, g, &total)
+        good = run_striped(&striped, s, x, g, &total)
     return end_sequence(s, x, g, good, total)
 
 
@@ -268,7 +268,7 @@ cdef Status run_batch(Batch *batch, const floating *x, floating *g, int num_thre
         if is_long(s):
             own = max(own, lay_out_halves(&halves, s, sizeof(floating), s.after_frames))
             n_long += 1
-        elif not s.by_state:
+        else:
             own = max(own, lay_out_striped(&striped, s, s.frames, s.after_frames))
     # If not, every worker has its share of the sequences, or nearly so.
     in_halves = n_long > 0 and batch.n < 2 * num_threads and batch.n % num_threads > 0

@@ -7,8 +7,8 @@ been raised, so that what was added is negligible.
 """
 
 from cython cimport floating
-from libc.math cimport isnan
-from libc.string cimport memcpy
+from libc.math cimport INFINITY, floor, isnan
+from libc.string cimport memcpy, memset
 
 from fastseqloss._kernels.codes cimport PROBS
 from fastseqloss._kernels.ctc.labels cimport LabelGraph, first_alive, first_unreached
@@ -25,7 +25,11 @@ from fastseqloss._kernels.simd.softmax cimport add_exactly
 
 
 cdef extern from "ctc/stripes.h" nogil:
-    const double BETA "FSL_CTC_STRIPE_BETA"
+    const double APART "FSL_CTC_STRIPE_APART"
+    const double LEAST "FSL_CTC_STRIPE_LEAST"
+    const double LEAST_0 "FSL_CTC_STRIPE_LEAST_0"
+    const double REFILL "FSL_CTC_STRIPE_REFILL"
+    const double WEIGHT "FSL_CTC_STRIPE_WEIGHT"
     const double LEAST_PROBABILITY "FSL_CTC_LEAST_PROBABILITY"
     double *posterior_of "fsl_ctc_stripe_posterior"(const Stripes *s, int t, Py_ssize_t i) noexcept
     void collect "fsl_ctc_stripe_collect"(const Stripes *s, Py_ssize_t blank, Py_ssize_t n_rows, double *sums,
@@ -33,18 +37,19 @@ cdef extern from "ctc/stripes.h" nogil:
     void forward "fsl_ctc_stripe_forward"(const Stripes *s, double **rows, int first, int stop, const double *y,
                                           const double *blank, Py_ssize_t lo, Py_ssize_t hi) noexcept
     void backward "fsl_ctc_stripe_backward"(const Stripes *s, double **rows, int first, int stop, const double *y,
-                                            const double *blank, Py_ssize_t lo, Py_ssize_t hi) noexcept
+                                            const double *blank, Py_ssize_t lo, Py_ssize_t hi, bint zeros) noexcept
     bint flows "fsl_ctc_stripe_flows"(const Stripes *s, Py_ssize_t k) noexcept
     bint beta_bounded "fsl_ctc_stripe_beta_bounded"(const Stripes *s, int t, double blank, double bound,
                                                     Py_ssize_t lo, Py_ssize_t hi) noexcept
     bint negligible "fsl_ctc_stripe_negligible"(const Stripes *s, const double *alphas, int t, double blank,
                                                 Py_ssize_t k) noexcept
     bint set_exponents "fsl_ctc_stripe_exponents"(const Stripes *s, const double *row, const double *old, double *out,
-                                                  Py_ssize_t lo, Py_ssize_t hi, Py_ssize_t window) noexcept
+                                                  Py_ssize_t lo, Py_ssize_t hi, Py_ssize_t window,
+                                                  double least, double step) noexcept
     int set_factors "fsl_ctc_stripe_factors"(const Stripes *s, const double *old, const double *out, Py_ssize_t lo,
                                              Py_ssize_t hi) noexcept
     Py_ssize_t refresh "fsl_ctc_stripe_refresh"(const Stripes *s, double *row, Py_ssize_t lo, Py_ssize_t hi,
-                                                Py_ssize_t label, Py_ssize_t blank) noexcept
+                                                Py_ssize_t label, Py_ssize_t blank, double least) noexcept
     void change_beta "fsl_ctc_stripe_change"(const Stripes *s, Py_ssize_t lo, Py_ssize_t hi) noexcept
 
 cdef extern from "ctc/halves.h" nogil:
@@ -71,17 +76,42 @@ cdef inline Py_ssize_t window_from(const Striped *z, Py_ssize_t t, Py_ssize_t st
     return steps
 
 
+cdef inline bint has_zeros(const Striped *z, Py_ssize_t stop) noexcept nogil:
+    """Return True if alphas may be 0 at states that are reachable, in the steps to frame `stop`."""
+    return stop // FRAMES >= z.tiles.first_zero
+
+
+cdef inline double least_mantissa(const Striped *z, Py_ssize_t stop) noexcept nogil:
+    """Binary exponent, negated, of the least mantissa at the refresh before the steps to frame `stop`."""
+    return LEAST_0 if has_zeros(z, stop) else LEAST
+
+
+cdef inline double largest_step(const Striped *z, Py_ssize_t t, Py_ssize_t stop, Py_ssize_t window) noexcept nogil:
+    """Largest distance of an exponent above that of the left neighbour for the steps from frame t to frame `stop`.
+
+    A state whose alpha is 0, as an emission was, may be reached again from the left. What flows in, at least the least
+    mantissa of a refresh, must stay a normal number, for it may be all that reaches the end.
+    """
+    cdef double spent = 0
+    cdef Py_ssize_t i
+    if not has_zeros(z, stop):
+        return APART
+    for i in range(t + 1, stop + 1):
+        spent += z.tiles.cost[i]
+    return floor((REFILL - spent) / window)
+
+
 cdef inline Py_ssize_t reachable_groups(const LabelGraph *graph, Py_ssize_t t) noexcept nogil:
     """Number of groups of which the blank or the label is reachable at frame t."""
     cdef Py_ssize_t labels = first_unreached(graph, t)
     return labels + 1 if labels == 0 or graph.need[labels - 1] < t else labels
 
 
-cdef inline bint refresh_row(Striped *z, const Sequence *s, Py_ssize_t t, double *row, Py_ssize_t lo,
-                             Py_ssize_t hi) noexcept nogil:
+cdef inline bint refresh_row(Striped *z, const Sequence *s, Py_ssize_t t, double *row, Py_ssize_t lo, Py_ssize_t hi,
+                             double least) noexcept nogil:
     """Refresh the alphas of frame t; returns True if a state that can reach the end has been raised."""
     return refresh(&z.stripes, row, lo, hi, first_alive(&s.graph, s.frames - 1 - t),
-                   first_alive(&s.graph, s.frames - 2 - t)) > 0
+                   first_alive(&s.graph, s.frames - 2 - t), pow2(-least)) > 0
 
 
 cdef inline void frames_to(const Striped *z, Py_ssize_t start, Py_ssize_t tile, double **rows) noexcept nogil:
@@ -101,6 +131,7 @@ cdef inline Py_ssize_t forward_block(Striped *z, Sequence *s, const floating *x,
     cdef Py_ssize_t t = start, k = 0, lo, hi, steps, window, filled = z.stripes.blocks, tile, last
     cdef double *rows[FRAMES + 1]
     cdef double *y
+    cdef double least
     cdef bint whole = cone_lo == 0 and cone_hi == z.stripes.blocks, raised, connected, bad
     while t < stop:
         open_tiles(&z.tiles, s, x, g, min(t + STRIPE_WINDOW, stop) // FRAMES + 1)
@@ -116,10 +147,11 @@ cdef inline Py_ssize_t forward_block(Striped *z, Sequence *s, const floating *x,
         clear(z, t - start, k, filled, hi)
         filled = hi
         k += 1
+        least = least_mantissa(z, t + steps)
         connected = set_exponents(&z.stripes, alphas_of(z, t - start), exponents_of(z, k - 1), exponents_of(z, k), lo,
-                                  hi, window)
+                                  hi, window, least, largest_step(z, t, t + steps, window))
         bad = set_factors(&z.stripes, exponents_of(z, k - 1), exponents_of(z, k), lo, hi)
-        raised = refresh_row(z, s, t, alphas_of(z, t - start), lo, hi)
+        raised = refresh_row(z, s, t, alphas_of(z, t - start), lo, hi, least)
         if whole:
             z.history[start // z.block].raised |= raised
             z.history[start // z.block].connected |= connected
@@ -208,10 +240,29 @@ cdef inline void clear_posteriors(Striped *z, Py_ssize_t n, Py_ssize_t lo, Py_ss
 
 
 cdef inline void close_tile(Striped *z, Sequence *s, floating *g, Py_ssize_t tile, bint write) noexcept nogil:
-    if write:
+    if write and not s.by_state:
         collect(&z.stripes, z.tiles.blank, z.tiles.width, z.tiles.post, z.tile_lo, z.tile_hi)
         write_tile(&z.tiles, s, g, tile)
     z.tile_lo, z.tile_hi = z.lo, z.hi
+
+
+cdef inline void close_states(Striped *z, const Sequence *s, floating *g, Py_ssize_t t,
+                              const double *alphas) noexcept nogil:
+    """Write the posteriors of the states at frame t from beta times emission of that frame."""
+    cdef floating *out = g + t * s.g_stride
+    cdef Py_ssize_t i, k, place, n = s.graph.n_labels, block = z.stripes.block
+    cdef double blank = blank_of(&z.tiles, t), factor = 1 / blank if blank > 0 else 0
+    cdef const double *b
+    cdef const double *post
+    memset(out, 0, s.g_width * sizeof(floating))
+    for k in range(z.lo, z.hi):  # places count from the first block
+        b = alphas + (k + 1) * (block + LANES)
+        post = z.stripes.post + (k * (FRAMES - 1) + t % FRAMES) * block
+        for i in range(k * block, min((k + 1) * block, n + 1)):
+            place = z.stripes.place[i]
+            out[2 * i] = <floating> (b[place] * z.stripes.q_blank[place] * factor)
+            if i < n:
+                out[2 * i + 1] = <floating> post[place]
 
 
 cdef inline void clear_betas(Striped *z, Py_ssize_t lo, Py_ssize_t hi) noexcept nogil:
@@ -268,10 +319,11 @@ cdef inline void last_betas(Striped *z, const Sequence *s, const double *alphas_
     z.tile_lo, z.tile_hi = z.lo, z.hi
     clear_posteriors(z, FRAMES, z.lo, z.hi)
     fill(z.stripes.post_b, FRAMES * LANES, 0)
-    beta = pow2(eb - unit) / total
-    z.stripes.post_b[i * LANES] = b * beta
-    z.stripes.q_blank[z.stripes.place[n]] = beta * blank_of(&z.tiles, t)
-    if n:
+    if b > 0:
+        beta = pow2(eb - unit) / total
+        z.stripes.post_b[i * LANES] = b * beta
+        z.stripes.q_blank[z.stripes.place[n]] = beta * blank_of(&z.tiles, t)
+    if l > 0:
         beta = pow2(el - unit) / total
         place = z.stripes.place[n - 1]
         posterior_of(&z.stripes, i, n - 1)[0] = l * beta
@@ -311,28 +363,33 @@ cdef inline bint backward_block(Striped *z, Sequence *s, floating *g, Py_ssize_t
     Returns False if beta is not bounded.
     """
     cdef Py_ssize_t t = z.segment[k].stop, first, next_t, tile = 0
-    cdef double bound = BETA * LEAST_PROBABILITY if s.input == PROBS else BETA
+    cdef double weight = WEIGHT * LEAST_PROBABILITY if s.input == PROBS else WEIGHT
+    cdef bint zeros
     cdef double *rows[FRAMES + 1]
     cdef double *y
     while k > 0:
         first = start if k == 1 else z.segment[k - 1].stop
+        zeros = has_zeros(z, t)
         set_factors(&z.stripes, exponents_of(z, k - 1), exponents_of(z, k), z.segment[k].lo, z.segment[k].hi)
         while t > first:
             tile = (t - 1) // FRAMES
             next_t = max(first, tile * FRAMES)
-            if z.raised and may_overflow(z, &s.graph, next_t):
+            if s.by_state or z.raised and may_overflow(z, &s.graph, next_t):
                 next_t = t - 1
             bound_blocks(z, &z.segment[k], t)
             y = emissions_of(&z.tiles, tile)
             frames_to(z, start, tile, rows)
             backward(&z.stripes, rows, <int> (next_t % FRAMES), <int> ((t - 1) % FRAMES) + 1,
-                     to_spread(z, y, tile, z.lo, z.hi), blanks_of(&z.tiles, tile), z.lo, z.hi)
+                     to_spread(z, y, tile, z.lo, z.hi), blanks_of(&z.tiles, tile), z.lo, z.hi, zeros)
             t = next_t
             forget_unreachable(z, &s.graph, t)
+            if s.by_state and write:
+                close_states(z, s, g, t, rows[t % FRAMES + 1])
             if t % FRAMES == 0:
                 trim(z, s, rows[1], t)
                 close_tile(z, s, g, tile, write)
-        if z.raised and not beta_bounded(&z.stripes, <int> (t % FRAMES), blank_of(&z.tiles, t), bound, z.lo, z.hi):
+        if z.raised and not beta_bounded(&z.stripes, <int> (t % FRAMES), blank_of(&z.tiles, t),
+                                         weight * pow2(least_mantissa(z, z.segment[k].stop)), z.lo, z.hi):
             return False
         change_beta(&z.stripes, z.lo, z.hi)
         k -= 1
@@ -377,6 +434,8 @@ cdef inline bint backward_sweep(Striped *z, Sequence *s, const floating *x, floa
                 joined_betas(z, s, &z.segment[k], exponents_of(z, k))
             else:
                 last_betas(z, s, last_row(z, j), exponents_of(z, k), total)
+                if s.by_state and write:
+                    close_states(z, s, g, s.frames - 1, last_row(z, j))
                 if (s.frames - 1) % FRAMES == 0:
                     close_tile(z, s, g, (s.frames - 1) // FRAMES, write)
         if not backward_block(z, s, g, start, k, write):
@@ -408,7 +467,7 @@ cdef inline bint check_bound(Striped *z, Sequence *s, const floating *x, floatin
 
 
 cdef inline bint run_striped(Striped *z, Sequence *s, const floating *x, floating *g, double *total) noexcept nogil:
-    """Log-likelihood of the lattice, and the gradient; False if another path must compute them."""
+    """Log-likelihood of the lattice, and the gradient unless it is -inf; False if another path must compute them."""
     cdef Py_ssize_t k, n = s.graph.n_labels
     cdef double b, l = 0, eb, el = DEAD, unit, sum
     cdef double *alphas
@@ -422,8 +481,11 @@ cdef inline bint run_striped(Striped *z, Sequence *s, const floating *x, floatin
     b, eb = label_in(&z.stripes, alphas, n)[z.stripes.block], exponents_of(z, k)[z.stripes.place[n]]
     if n:
         l, el = label_in(&z.stripes, alphas, n - 1)[0], exponents_of(z, k)[z.stripes.place[n - 1]]
-    if s.is_nan or isnan(z.tiles.log_norm) or not (b > 0 or l > 0):
+    if s.is_nan or isnan(z.tiles.log_norm):
         return False
+    if not (b > 0 or l > 0):  # alphas are 0 only where no path is
+        total[0] = -INFINITY
+        return True
     unit = larger_exponent(b, eb, l, el)
     sum = b * pow2(eb - unit) + l * pow2(el - unit)
     total[0] = log_total(b, eb, l, el)

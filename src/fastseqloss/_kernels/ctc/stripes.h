@@ -16,10 +16,11 @@
 #define FSL_CTC_STRIPE_VECTORS 8     /* vectors of a block otherwise */
 #define FSL_CTC_STRIPE_WINDOW 32     /* largest number of frames between two refreshes */
 #define FSL_CTC_STRIPE_FLOOR 390.0   /* largest distance of an exponent below those that flow in: mantissas < 2^450 */
-#define FSL_CTC_STRIPE_LEAST 0x1p-550 /* smaller mantissas are raised to this at a refresh, */
-#define FSL_CTC_STRIPE_RAISED 940.0  /* which is so far below those that flow in */
-#define FSL_CTC_STRIPE_BETA 0x1p450  /* largest beta if a state was raised: what was added weighs less than 2^-100 */
+#define FSL_CTC_STRIPE_LEAST 550.0   /* mantissas below 2^-550 are raised to this at a refresh, */
+#define FSL_CTC_STRIPE_LEAST_0 320.0 /* or below 2^-320 if alphas may be 0 at states that are reachable */
+#define FSL_CTC_STRIPE_WEIGHT 0x1p-100 /* raised mantissas weigh less than this */
 #define FSL_CTC_STRIPE_APART 1000.0  /* largest exponent of a factor */
+#define FSL_CTC_STRIPE_REFILL 700.0  /* 2^-320 at a refresh may become so much smaller and stays normal */
 #define FSL_CTC_STRIPE_NEGLIGIBLE 0x1p-120 /* blocks whose posteriors are all below are omitted from beta */
 
 typedef struct {
@@ -222,8 +223,8 @@ FSL_UNUSED static void fsl_ctc_stripe_forward(const fsl_ctc_stripes *s, double *
 }
 
 /* Betas of the frame before, of one block, and its posteriors; `after` is what flows from the block after. Returns
- * what flows into the block before. */
-FSL_INLINE double fsl_ctc_stripe_backward_block(const int n, double *restrict ql, double *restrict qb,
+ * what flows into the block before. On request, beta is 0 where alpha is 0, since 1 / alpha does not bound it. */
+FSL_INLINE double fsl_ctc_stripe_backward_block(const int n, const int zeros, double *restrict ql, double *restrict qb,
                                                 const double *restrict alphas, const double *restrict factor,
                                                 const double *restrict skip_factor, const double *restrict e,
                                                 fsl_x blank, double after, double *restrict post,
@@ -236,11 +237,13 @@ FSL_INLINE double fsl_ctc_stripe_backward_block(const int n, double *restrict ql
     FSL_UNROLL
     for (int v = n - 1; v >= 0; v--) {
         const fsl_x label = fsl_load_x(ql + v * FSL_X), at_blank = fsl_load_x(qb + v * FSL_X);
-        const fsl_x beta_b = fsl_add_x(at_blank, label), beta_l = fsl_add_x(label, flow);
+        const fsl_x alpha_b = fsl_load_x(b + v * FSL_X), alpha_l = fsl_load_x(l + v * FSL_X);
+        fsl_x beta_b = fsl_add_x(at_blank, label), beta_l = fsl_add_x(label, flow);
+        if (zeros) beta_b = fsl_where_positive_x(beta_b, alpha_b), beta_l = fsl_where_positive_x(beta_l, alpha_l);
         flow = fsl_mul_add_x(fsl_load_x(factor + v * FSL_X), at_blank,
                              fsl_mul_x(fsl_load_x(skip_factor + v * FSL_X), label));
-        sum = fsl_mul_add_x(fsl_load_x(b + v * FSL_X), beta_b, sum);
-        fsl_store_x(post + v * FSL_X, fsl_mul_x(fsl_load_x(l + v * FSL_X), beta_l));
+        sum = fsl_mul_add_x(alpha_b, beta_b, sum);
+        fsl_store_x(post + v * FSL_X, fsl_mul_x(alpha_l, beta_l));
         fsl_store_x(qb + v * FSL_X, fsl_mul_x(beta_b, blank));
         fsl_store_x(ql + v * FSL_X, fsl_mul_x(beta_l, fsl_load_x(e + v * FSL_X)));
     }
@@ -248,9 +251,11 @@ FSL_INLINE double fsl_ctc_stripe_backward_block(const int n, double *restrict ql
     return fsl_first_x(first);
 }
 
-/* Steps backward of the blocks [lo, hi) to the frames [first, stop) of the tile, whose alphas are rows[f + 1]. */
+/* Steps backward of the blocks [lo, hi) to the frames [first, stop) of the tile, whose alphas are rows[f + 1] and may,
+ * with `zeros`, be 0 at states that are reachable. */
 FSL_UNUSED static void fsl_ctc_stripe_backward(const fsl_ctc_stripes *s, double *const *rows, int first, int stop,
-                                               const double *y, const double *blank, ptrdiff_t lo, ptrdiff_t hi)
+                                               const double *y, const double *blank, ptrdiff_t lo, ptrdiff_t hi,
+                                               int zeros)
 {
     const ptrdiff_t width = (2 * s->n + 1) * FSL_X, size = s->block;
     double after[FSL_FRAMES] = {0};
@@ -260,10 +265,16 @@ FSL_UNUSED static void fsl_ctc_stripe_backward(const fsl_ctc_stripes *s, double 
         const double *e = s->e + k * FSL_FRAMES * size;
         double *ql = s->q_label + k * size, *qb = s->q_blank + k * size, *post = s->post + k * FSL_FRAMES * size;
         if (y) fsl_ctc_stripe_spread(s, y, k);
-        FSL_CTC_STRIPE_SWITCH(s->n, for (int f = stop - 1; f >= first; f--)
-            after[f] = fsl_ctc_stripe_backward_block(n, ql, qb, rows[f + 1] + k * width, factor, skip_factor,
-                                                     e + f * size, fsl_all_x(blank[f]), after[f], post + f * size,
-                                                     s->post_b + f * FSL_X))
+#define FSL_CTC_STRIPE_BACKWARD(n, zeros)                                                                          \
+    for (int f = stop - 1; f >= first; f--)                                                                        \
+        after[f] = fsl_ctc_stripe_backward_block(n, zeros, ql, qb, rows[f + 1] + k * width, factor, skip_factor,   \
+                                                 e + f * size, fsl_all_x(blank[f]), after[f], post + f * size,     \
+                                                 s->post_b + f * FSL_X);
+        if (zeros) {
+            FSL_CTC_STRIPE_BACKWARD((int)s->n, 1)
+        } else {
+            FSL_CTC_STRIPE_SWITCH(s->n, FSL_CTC_STRIPE_BACKWARD(n, 0))
+        }
     }
 }
 
@@ -327,29 +338,32 @@ static void fsl_ctc_stripe_behind(const double *own, double *behind, double *scr
 
 /* Changes the exponents of groups whose states will all be raised to those of the raised states. Returns 1 if there are
  * any. */
-static int fsl_ctc_stripe_raised(double *restrict own, const double *restrict behind, ptrdiff_t start, ptrdiff_t stop)
+static int fsl_ctc_stripe_raised(double *restrict own, const double *restrict behind, ptrdiff_t start, ptrdiff_t stop,
+                                 double least)
 {
     double count = 0.0;
     FSL_SIMD(reduction(+ : count))
     for (ptrdiff_t i = start; i < stop; i++) {
-        const double raised = FSL_ALIVE(own[i]) ? behind[i] - FSL_CTC_STRIPE_RAISED : FSL_DEAD;
+        const double raised = FSL_ALIVE(own[i]) ? behind[i] - FSL_CTC_STRIPE_FLOOR - least : FSL_DEAD;
         count += raised > own[i] ? 1.0 : 0.0;
         own[i] = fsl_max64(own[i], raised);
     }
     return count > 0;
 }
 
-/* Raises exponents to FSL_CTC_STRIPE_APART below that of the right neighbour, so that factors keep beta in range. */
-static void fsl_ctc_stripe_approach(double *e, ptrdiff_t start, ptrdiff_t stop)
+/* Raises exponents to `step` below that of the right neighbour. */
+static void fsl_ctc_stripe_approach(double *e, ptrdiff_t start, ptrdiff_t stop, double step)
 {
-    for (ptrdiff_t i = stop - 2; i >= start; i--) e[i] = fsl_max64(e[i], e[i + 1] - FSL_CTC_STRIPE_APART);
+    for (ptrdiff_t i = stop - 2; i >= start; i--) e[i] = fsl_max64(e[i], e[i + 1] - step);
 }
 
 /* Exponents of the groups of blocks [lo, hi) for the next `window` frames: the larger of the own one and of
  * FSL_CTC_STRIPE_FLOOR below the largest within the window behind, since whatever flows in must fit, states that are
- * raised included. Returns 1 if the exponents depend on more than a window of groups. */
+ * raised included. It is at most `step` above that of the left neighbour. Returns 1 if the exponents depend on more
+ * than a window of groups. */
 FSL_UNUSED static int fsl_ctc_stripe_exponents(const fsl_ctc_stripes *s, const double *row, const double *restrict old,
-                                               double *restrict new, ptrdiff_t lo, ptrdiff_t hi, ptrdiff_t window)
+                                               double *restrict new, ptrdiff_t lo, ptrdiff_t hi, ptrdiff_t window,
+                                               double least, double step)
 {
     const ptrdiff_t start = lo * s->block, stop = hi * s->block;
     double *restrict own = s->own, *restrict behind = s->behind;
@@ -366,7 +380,7 @@ FSL_UNUSED static int fsl_ctc_stripe_exponents(const fsl_ctc_stripes *s, const d
     }
     fsl_ctc_from_stripes(s, new, own, lo, hi);
     fsl_ctc_stripe_behind(own, behind, s->scratch, start, stop, window);
-    while (fsl_ctc_stripe_raised(own, behind, start, stop)) {
+    while (fsl_ctc_stripe_raised(own, behind, start, stop, least)) {
         fsl_ctc_stripe_behind(own, behind, s->scratch, start, stop, window);
         further = 1;
     }
@@ -375,12 +389,12 @@ FSL_UNUSED static int fsl_ctc_stripe_exponents(const fsl_ctc_stripes *s, const d
     own[start - 1] = own[start];
     FSL_SIMD(reduction(FSL_MAX : apart))
     for (ptrdiff_t i = start; i < stop; i++) {
-        const double step = own[i] - own[i - 1];
-        apart = step > apart ? step : apart;
+        const double above = own[i] - own[i - 1];
+        apart = above > apart ? above : apart;
     }
-    if (apart > FSL_CTC_STRIPE_APART) fsl_ctc_stripe_approach(own, start, stop);
+    if (apart > step) fsl_ctc_stripe_approach(own, start, stop, step);
     fsl_ctc_to_stripes(s, own, new, lo, hi);
-    return further | (apart > FSL_CTC_STRIPE_APART);
+    return further | (apart > step);
 }
 
 /* 2^(from - to), and 1 if one of the two numbers is 0. Factors below 2^-FSL_CTC_STRIPE_APART become that, and not 0, so
@@ -427,13 +441,12 @@ FSL_UNUSED static int fsl_ctc_stripe_factors(const fsl_ctc_stripes *s, const dou
     return bad;
 }
 
-/* Changes the mantissas of a row of alphas to the new exponents, and raises those that are too small. States that are
+/* Changes the mantissas of a row of alphas to the new exponents, and raises those below `least`. States that are
  * not reachable are 0 and remain so; all others stay normal numbers until the next refresh. Returns the number of
  * raised states, of the labels from `label` on and the blanks from `blank` on, the states that can reach the end. */
 FSL_UNUSED static ptrdiff_t fsl_ctc_stripe_refresh(const fsl_ctc_stripes *s, double *row, ptrdiff_t lo, ptrdiff_t hi,
-                                                   ptrdiff_t label, ptrdiff_t blank)
+                                                   ptrdiff_t label, ptrdiff_t blank, double least)
 {
-    const double least = FSL_CTC_STRIPE_LEAST;
     ptrdiff_t raised = 0;
     double before = 0.0;
     for (ptrdiff_t k = lo; k < hi; k++) {

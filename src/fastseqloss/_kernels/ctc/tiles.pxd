@@ -5,7 +5,7 @@ that occur in the labels; its frames take the dense pass one by one.
 """
 
 from cython cimport floating
-from libc.math cimport NAN, isnan
+from libc.math cimport INFINITY, NAN, isnan
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset
 
@@ -22,17 +22,20 @@ cdef extern from "ctc/stripes.h" nogil:
     enum:
         FRAMES "FSL_FRAMES"
         MOST_CLASSES "FSL_TILE_CLASSES"
-    const double LOG2E "FSL_LOG2E"
     void open_tile_f32 "fsl_open_tile_f32"(const float *x, Py_ssize_t stride, int n, Py_ssize_t n_classes, float *tile,
                                            double *y, double *sum, double *range) noexcept
     void open_tile_f64 "fsl_open_tile_f64"(const double *x, Py_ssize_t stride, int n, Py_ssize_t n_classes,
                                            double *tile, double *y, double *sum, double *range) noexcept
-    void open_classes_f32 "fsl_open_classes_f32"(const float *x, Py_ssize_t stride, int n, Py_ssize_t n_classes,
+    bint open_classes_f32 "fsl_open_classes_f32"(const float *x, Py_ssize_t stride, int n, Py_ssize_t n_classes,
                                                  const int64_t *classes, Py_ssize_t n_used, float *tile, double *y,
                                                  double *sum, double *range, double *m) noexcept
-    void open_classes_f64 "fsl_open_classes_f64"(const double *x, Py_ssize_t stride, int n, Py_ssize_t n_classes,
+    bint open_classes_f64 "fsl_open_classes_f64"(const double *x, Py_ssize_t stride, int n, Py_ssize_t n_classes,
                                                  const int64_t *classes, Py_ssize_t n_used, double *tile, double *y,
                                                  double *sum, double *range, double *m) noexcept
+    bint narrow_range_f32 "fsl_narrow_range_f32"(const float *tile, Py_ssize_t n_classes, const int64_t *classes,
+                                                 Py_ssize_t n_used, double most, double *range) noexcept
+    bint narrow_range_f64 "fsl_narrow_range_f64"(const double *tile, Py_ssize_t n_classes, const int64_t *classes,
+                                                 Py_ssize_t n_used, double most, double *range) noexcept
     void close_classes_f32 "fsl_close_classes_f32"(const double *post, double scale, Py_ssize_t stride, int n,
                                                    Py_ssize_t n_classes, float *tile, float *x) noexcept
     void close_classes_f64 "fsl_close_classes_f64"(const double *post, double scale, Py_ssize_t stride, int n,
@@ -48,9 +51,9 @@ cdef extern from "ctc/stripes.h" nogil:
                                                    int frame, float *tile) noexcept
     void gather_column_f64 "fsl_gather_column_f64"(const double *x, const int64_t *classes, Py_ssize_t n_used,
                                                    int frame, double *tile) noexcept
-    void open_columns_f32 "fsl_open_columns_f32"(float *tile, int n, Py_ssize_t n_used, double *y, double *sum,
+    bint open_columns_f32 "fsl_open_columns_f32"(float *tile, int n, Py_ssize_t n_used, double *y, double *sum,
                                                  double *range, double *m) noexcept
-    void open_columns_f64 "fsl_open_columns_f64"(double *tile, int n, Py_ssize_t n_used, double *y, double *sum,
+    bint open_columns_f64 "fsl_open_columns_f64"(double *tile, int n, Py_ssize_t n_used, double *y, double *sum,
                                                  double *range, double *m) noexcept
     void scatter_columns_f32 "fsl_scatter_columns_f32"(const double *y, const double *factor, const double *post,
                                                        double scale, Py_ssize_t stride, int n, const int64_t *classes,
@@ -72,7 +75,8 @@ cdef struct Tiles:
     Py_ssize_t blank       # the blank among them
     double *y              # [kept, width, FRAMES] emissions, exp(x - max)
     double *sum            # [n, FRAMES] sums of the emissions of a frame
-    double *cost           # [n, FRAMES] range of the emissions in binary orders of magnitude
+    double *cost           # [n, FRAMES] range of the emissions other than 0 in binary orders of magnitude
+    Py_ssize_t first_zero  # first tile with a score of -inf among the classes that occur, or more than there are
     double *post           # [width, FRAMES] posteriors of the classes
     void *scratch          # [width, FRAMES]
     double *product        # [FRAMES] sums whose log remains to be added
@@ -113,7 +117,7 @@ cdef inline double blank_of(const Tiles *z, Py_ssize_t t) noexcept nogil:
 
 cdef inline void begin_tiles(Tiles *z) noexcept nogil:
     cdef Py_ssize_t i
-    z.opened, z.log_norm, z.log_rest = 0, 0, 0
+    z.opened, z.log_norm, z.log_rest, z.first_zero = 0, 0, 0, z.frames
     for i in range(z.kept):
         memset(z.y + (i * z.width + z.width - 1) * FRAMES, 0, FRAMES * sizeof(double))
     for i in range(FRAMES):
@@ -132,41 +136,33 @@ cdef inline int frames_of(const Tiles *z, Py_ssize_t tile) noexcept nogil:
     return <int> min(<Py_ssize_t> FRAMES, z.frames - tile * FRAMES)
 
 
-cdef inline void read_tile(Tiles *z, const Sequence *s, const floating *x, Py_ssize_t tile, double *spans,
+cdef inline bint read_tile(Tiles *z, const Sequence *s, const floating *x, Py_ssize_t tile, double *spans,
                            double *most) noexcept nogil:
     """Set the emissions of a tile, their sums, and the distance of the least emission of each frame below 1.
 
-    The distance is in binary orders of magnitude. Log-probabilities are relative to the greatest of the classes that
-    occur, which is set; other classes do not matter.
+    The distance, in binary orders of magnitude, omits emissions of 0, and classes without label where it would be too
+    large. Log-probabilities are relative to the greatest of the classes that occur, which is set; other classes do not
+    matter. Returns True if a score of the classes that occur is -inf.
     """
     cdef const floating *first = x + tile * FRAMES * s.x_stride
     cdef double *y = emissions_of(z, tile)
     cdef double *sum = z.sum + tile * FRAMES
     cdef int n = frames_of(z, tile)
+    cdef bint zeros
     if s.input == LOGITS:
         if floating is float:
             open_tile_f32(first, s.x_stride, n, s.n_classes, <float *> z.scratch, y, sum, spans)
+            zeros = narrow_range_f32(<float *> z.scratch, s.n_classes, s.graph.classes, s.graph.used, BUDGET, spans)
         else:
             open_tile_f64(first, s.x_stride, n, s.n_classes, <double *> z.scratch, y, sum, spans)
+            zeros = narrow_range_f64(<double *> z.scratch, s.n_classes, s.graph.classes, s.graph.used, BUDGET, spans)
     elif floating is float:
-        open_classes_f32(first, s.x_stride, n, s.n_classes, s.graph.classes, s.graph.used, <float *> z.scratch, y,
-                         sum, spans, most)
+        zeros = open_classes_f32(first, s.x_stride, n, s.n_classes, s.graph.classes, s.graph.used, <float *> z.scratch,
+                                 y, sum, spans, most)
     else:
-        open_classes_f64(first, s.x_stride, n, s.n_classes, s.graph.classes, s.graph.used, <double *> z.scratch, y,
-                         sum, spans, most)
-
-
-cdef inline void narrow_range(Tiles *z, const Sequence *s, const floating *x, Py_ssize_t t) noexcept nogil:
-    """Take the range of a frame over the classes that occur in the labels, and the greatest logit, only."""
-    cdef const floating *frame = x + t * s.x_stride
-    cdef floating most = frame[0], least
-    cdef Py_ssize_t k
-    least = frame[s.blank]
-    for k in range(s.n_classes):
-        most = max(most, frame[k])
-    for k in range(s.graph.used):
-        least = min(least, frame[s.graph.classes[k]])
-    z.cost[t] = (<double> most - <double> least) * LOG2E
+        zeros = open_classes_f64(first, s.x_stride, n, s.n_classes, s.graph.classes, s.graph.used, <double *> z.scratch,
+                                 y, sum, spans, most)
+    return zeros
 
 
 cdef inline void open_tile(Tiles *z, const Sequence *s, const floating *x, Py_ssize_t tile) noexcept nogil:
@@ -175,12 +171,11 @@ cdef inline void open_tile(Tiles *z, const Sequence *s, const floating *x, Py_ss
     cdef double *cost = z.cost + tile * FRAMES
     cdef double *sum = z.sum + tile * FRAMES
     cdef Py_ssize_t i
-    read_tile(z, s, x, tile, cost, most)
+    if read_tile(z, s, x, tile, cost, most):
+        z.first_zero = min(z.first_zero, tile)
     for i in range(frames_of(z, tile)):
         if s.input == LOGITS:
             z.product[i] *= sum[i]
-            if not cost[i] <= BUDGET:
-                narrow_range(z, s, x, tile * FRAMES + i)
         else:
             add_exactly(&z.log_norm, &z.log_rest, NAN if isnan(sum[i]) else -most[i])
     if tile % 64 == 63:  # a product is at most MOST_CLASSES^64
@@ -202,14 +197,16 @@ cdef inline void gather(Tiles *z, const Sequence *s, const floating *x, Py_ssize
         gather_column_f64(x + t * s.x_stride, s.graph.classes, s.graph.used, i, tile)
 
 
-cdef inline void emit_gathered(Tiles *z, const Sequence *s, const floating *x, Py_ssize_t tile, double *sum,
+cdef inline bint emit_gathered(Tiles *z, const Sequence *s, const floating *x, Py_ssize_t tile, double *sum,
                                double *spans, double *most) noexcept nogil:
-    """Emissions of a tile whose scores have been gathered; sets the same as read_tile."""
+    """Emissions of a tile whose scores have been gathered; sets and returns the same as read_tile."""
     cdef double *y = emissions_of(z, tile)
+    cdef bint zeros
     if floating is float:
-        open_columns_f32(<float *> z.scratch, frames_of(z, tile), s.graph.used, y, sum, spans, most)
+        zeros = open_columns_f32(<float *> z.scratch, frames_of(z, tile), s.graph.used, y, sum, spans, most)
     else:
-        open_columns_f64(<double *> z.scratch, frames_of(z, tile), s.graph.used, y, sum, spans, most)
+        zeros = open_columns_f64(<double *> z.scratch, frames_of(z, tile), s.graph.used, y, sum, spans, most)
+    return zeros
 
 
 cdef inline void open_gathered(Tiles *z, Sequence *s, const floating *x, floating *g, Py_ssize_t tile) noexcept nogil:
@@ -220,17 +217,20 @@ cdef inline void open_gathered(Tiles *z, Sequence *s, const floating *x, floatin
     cdef double *cost = z.cost + tile * FRAMES
     cdef double *sum = z.sum + tile * FRAMES
     cdef Py_ssize_t i, t
+    cdef bint zeros
     for i in range(frames_of(z, tile)):
         t = tile * FRAMES + i
         if s.in_place:
             keep_scores(s, x, t)
         dense_pass(s, x, g, t, &row_max[i], &row_sum[i])
         gather(z, s, x, t)
-    emit_gathered(z, s, x, tile, sum, cost, most)
+    zeros = emit_gathered(z, s, x, tile, sum, cost, most)
+    if zeros:
+        z.first_zero = min(z.first_zero, tile)
     for i in range(frames_of(z, tile)):
         t = tile * FRAMES + i
-        s.cost[t] = cost[i]
-        if isnan(sum[i]) or not cost[i] <= BUDGET:  # other paths accept an emission of 0
+        s.cost[t] = INFINITY if zeros else cost[i]  # the fast path does not accept zeros
+        if isnan(sum[i]) or not cost[i] <= BUDGET:  # the general path accepts a frame of -inf
             s.cost[t] = emit_frame(s, x, t, <double *> z.scratch, &most[i])
         s.is_nan |= isnan(s.cost[t]) or isnan(row_sum[i])
         normalise(s, t, most[i], row_max[i], row_sum[i])

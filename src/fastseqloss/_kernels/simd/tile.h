@@ -10,6 +10,7 @@
 
 #define FSL_FRAMES 8
 #define FSL_TILE_CLASSES 64 /* most classes of a tile */
+#define FSL_MOST_RANGE 0x1p1023 /* that of finite scores is less, or any number is too large */
 
 /* exp(d) for d <= 0, to 4.7e-11; 0 below the normal numbers, where the exponent bits of 2^k are 0. NaN stays NaN. */
 FSL_INLINE double fsl_frame_exp_f32(double d)

@@ -89,6 +89,34 @@ FSL_INLINE void FSL_NAME(fsl_frames_open)(const FSL_REAL *restrict tile, ptrdiff
     for (int i = 0; i < FSL_FRAMES; i++) sum[i] = total[i], maximum[i] = m[i];
 }
 
+/* Range of the frames whose `range` exceeds `most`, over the finite scores of some classes (of all, if `classes` is
+ * NULL) and the greatest score. Returns 1 if a score of these classes is -inf. */
+FSL_UNUSED static int FSL_NAME(fsl_narrow_range)(const FSL_REAL *tile, ptrdiff_t n_classes, const int64_t *classes,
+                                                 ptrdiff_t n_used, double most, double *range)
+{
+    FSL_REAL hi[FSL_FRAMES], lo[FSL_FRAMES], lost[FSL_FRAMES] = {0};
+    int over = 0;
+    for (int i = 0; i < FSL_FRAMES; i++) over |= !(range[i] <= most);
+    if (!over) return 0;
+    FSL_NAME(fsl_frames_range)(tile, n_classes, hi, lo);
+    memcpy(lo, hi, sizeof lo);
+    for (ptrdiff_t k = 0; k < n_used; k++) {
+        const FSL_REAL *x = tile + (classes ? (ptrdiff_t)classes[k] : k) * FSL_FRAMES;
+        FSL_SIMD()
+        for (int i = 0; i < FSL_FRAMES; i++) {
+            const FSL_REAL finite = x[i] > -INFINITY ? x[i] : hi[i];
+            lo[i] = finite < lo[i] ? finite : lo[i];
+            lost[i] += x[i] > -INFINITY ? (FSL_REAL)0 : (FSL_REAL)1;
+        }
+    }
+    over = 0;
+    for (int i = 0; i < FSL_FRAMES; i++) {
+        over |= lost[i] > 0;
+        if (!(range[i] <= most)) range[i] = ((double)hi[i] - (double)lo[i]) * FSL_LOG2E;
+    }
+    return over;
+}
+
 /* Reads a tile; y = exp(x - maximum), and its sum for each frame. `tile` is scratch. Sets the distance of the least
  * y of each frame below 1 in binary orders of magnitude. */
 FSL_UNUSED static void FSL_NAME(fsl_open_tile)(const FSL_REAL *x, ptrdiff_t stride, int n, ptrdiff_t n_classes,
@@ -100,10 +128,10 @@ FSL_UNUSED static void FSL_NAME(fsl_open_tile)(const FSL_REAL *x, ptrdiff_t stri
 }
 
 /* The same for some of at most FSL_TILE_CLASSES classes, of which the maximum is taken and returned in m; y of the
- * others is not set. */
-FSL_UNUSED static void FSL_NAME(fsl_open_classes)(const FSL_REAL *x, ptrdiff_t stride, int n, ptrdiff_t n_classes,
-                                                  const int64_t *classes, ptrdiff_t n_used, FSL_REAL *tile, double *y,
-                                                  double *sum, double *range, double *m)
+ * others is not set. The distance is that of finite scores. Returns 1 if a score of these classes is -inf. */
+FSL_UNUSED static int FSL_NAME(fsl_open_classes)(const FSL_REAL *x, ptrdiff_t stride, int n, ptrdiff_t n_classes,
+                                                 const int64_t *classes, ptrdiff_t n_used, FSL_REAL *tile, double *y,
+                                                 double *sum, double *range, double *m)
 {
     FSL_REAL used[FSL_TILE_CLASSES * FSL_FRAMES];
     double e[FSL_TILE_CLASSES * FSL_FRAMES];
@@ -113,6 +141,7 @@ FSL_UNUSED static void FSL_NAME(fsl_open_classes)(const FSL_REAL *x, ptrdiff_t s
     FSL_NAME(fsl_frames_open)(used, n_used, e, sum, range, m);
     for (ptrdiff_t k = 0; k < n_used; k++)
         memcpy(y + classes[k] * FSL_FRAMES, e + k * FSL_FRAMES, FSL_FRAMES * sizeof(double));
+    return FSL_NAME(fsl_narrow_range)(used, n_used, NULL, n_used, FSL_MOST_RANGE, range);
 }
 
 /* Writes scale * (y / sum - post) to n frames; `tile` is scratch. */
@@ -153,12 +182,13 @@ FSL_UNUSED static void FSL_NAME(fsl_gather_column)(const FSL_REAL *restrict x, c
 }
 
 /* As fsl_open_classes, of a tile of n columns. */
-FSL_UNUSED static void FSL_NAME(fsl_open_columns)(FSL_REAL *tile, int n, ptrdiff_t n_used, double *y, double *sum,
-                                                  double *range, double *m)
+FSL_UNUSED static int FSL_NAME(fsl_open_columns)(FSL_REAL *tile, int n, ptrdiff_t n_used, double *y, double *sum,
+                                                 double *range, double *m)
 {
     for (ptrdiff_t k = 0; n < FSL_FRAMES && k < n_used; k++)
         for (int i = n; i < FSL_FRAMES; i++) tile[k * FSL_FRAMES + i] = tile[k * FSL_FRAMES + n - 1];
     FSL_NAME(fsl_frames_open)(tile, n_used, y, sum, range, m);
+    return FSL_NAME(fsl_narrow_range)(tile, n_used, NULL, n_used, FSL_MOST_RANGE, range);
 }
 
 /* Writes factor * y - scale * post of some classes to n frames; `tile` is scratch. Zeros are not negative. */

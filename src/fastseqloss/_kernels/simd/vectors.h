@@ -41,6 +41,11 @@ FSL_INLINE fsl_x fsl_mul_add_x(fsl_x a, fsl_x b, fsl_x c) { return a * b + c; }
 FSL_INLINE double fsl_first_x(fsl_x a) { return a[0]; }
 FSL_INLINE double fsl_last_x(fsl_x a) { return a[FSL_X - 1]; }
 
+typedef int64_t fsl_x_bits __attribute__((vector_size(8 * FSL_X)));
+
+/* a where b > 0, else 0, whatever a is. */
+FSL_INLINE fsl_x fsl_where_positive_x(fsl_x a, fsl_x b) { return (fsl_x)((fsl_x_bits)a & (b > 0.0)); }
+
 #define FSL_SHUFFLE __builtin_shufflevector
 #define FSL_XF (2 * FSL_X) /* lanes of a float32 vector */
 
@@ -220,6 +225,7 @@ FSL_INLINE fsl_x fsl_all_x(double a) { FSL_LANEWISE(a); }
 FSL_INLINE fsl_x fsl_add_x(fsl_x a, fsl_x b) { FSL_LANEWISE(a.lane[i] + b.lane[i]); }
 FSL_INLINE fsl_x fsl_mul_x(fsl_x a, fsl_x b) { FSL_LANEWISE(a.lane[i] * b.lane[i]); }
 FSL_INLINE fsl_x fsl_mul_add_x(fsl_x a, fsl_x b, fsl_x c) { FSL_LANEWISE(a.lane[i] * b.lane[i] + c.lane[i]); }
+FSL_INLINE fsl_x fsl_where_positive_x(fsl_x a, fsl_x b) { FSL_LANEWISE(b.lane[i] > 0 ? a.lane[i] : 0.0); }
 FSL_INLINE double fsl_first_x(fsl_x a) { return a.lane[0]; }
 FSL_INLINE double fsl_last_x(fsl_x a) { return a.lane[FSL_X - 1]; }
 FSL_INLINE fsl_x fsl_shift_up_x(fsl_x a, double carry) { FSL_LANEWISE(i ? a.lane[i - 1] : carry); }

@@ -1,0 +1,26 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Integers = NDArray[np.int64]
+Doubles = NDArray[np.float64]
+
+def ctc_beam_search(
+    logits: NDArray[Any],
+    logits_kind: int,
+    table: Integers,
+    input_kind: int,
+    blank: int,
+    beam: int,
+    class_threshold: float,
+    beam_threshold: float,
+    bigram: Doubles | None,
+    edges: Integers,
+    levels: Doubles | None,
+    bonus: float,
+    by_logarithms: bool,
+    labels: Integers,
+    scores: Doubles,
+    num_threads: int,
+) -> None: ...

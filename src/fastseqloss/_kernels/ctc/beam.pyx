@@ -1,0 +1,181 @@
+"""Prefix beam search for CTC, one sequence at a time. Built for the baseline instruction set."""
+
+from cpython.buffer cimport PyBuffer_Release
+from cython.parallel cimport parallel, threadid
+from libc.math cimport isnan
+from libc.stdint cimport int32_t, int64_t
+from libc.stdlib cimport calloc, free
+
+from fastseqloss._kernels.codes cimport FLOAT64, INT64, LOGITS, PROBS
+from fastseqloss._kernels.parallel.threads cimport (
+    NO_MEMORY, Loop, Status, begin, check, enter, is_over, next_items, pause_item, resume,
+)
+from fastseqloss._kernels.simd.elements cimport Array, acquire
+
+
+cdef extern from "ctc/beam.h" nogil:
+    ctypedef enum BeamStatus "fsl_beam_status":
+        PAUSED "FSL_BEAM_PAUSED"
+        OUT_OF_MEMORY "FSL_BEAM_NO_MEMORY"
+    ctypedef struct Language "fsl_beam_language":
+        const double *bigram
+        double bonus
+        Py_ssize_t n_classes
+        int n_automata
+    ctypedef struct Options "fsl_beam_options":
+        Py_ssize_t n_classes, blank, stride
+        bint is_logits, is_probs, is_wide
+        int32_t beam, n_out
+        double class_threshold, beam_threshold
+        bint has_lm, by_logarithms
+        Language language
+    ctypedef struct Beam "fsl_beam":
+        bint is_begun
+    void read_language "fsl_beam_read_language"(Language *l, const int64_t *edges, Py_ssize_t size,
+                                                const double *levels) noexcept
+    bint beam_allocate "fsl_beam_allocate"(Beam *s, const Options *o) noexcept
+    void beam_free "fsl_beam_free"(Beam *s) noexcept
+    BeamStatus beam_search "fsl_beam_search"(Beam *s, const void *x, Py_ssize_t frames, Py_ssize_t most,
+                                             int64_t *table, double *scores, int64_t *found) noexcept
+
+
+cdef struct Task:
+    Beam beam
+    bint is_ready           # 1 if the memory of the beam is allocated
+    Py_ssize_t first, last  # sequences left to a worker; the first one may be paused
+
+
+cdef struct Batch:
+    Options options
+    Py_ssize_t n, n_frames, x_step  # sequences, frames; bytes from one sequence to the next
+    const char *x
+    int64_t *table   # [3, n]
+    int64_t *labels  # [n, n_out * (4 + n_frames)]
+    double *scores   # [n, 1 + 2 n_out]
+    Task *tasks
+    bint no_memory
+
+
+cdef bint run_task(Batch *batch, Task *task, const Loop *loop) noexcept nogil:
+    """Search a sequence, or what is left of it; returns False if it is paused because the region is over."""
+    cdef Py_ssize_t b = batch.table[batch.n + task.first], n_out = batch.options.n_out
+    cdef BeamStatus status = PAUSED
+    if isnan(batch.scores[b * (2 * n_out + 1)]):
+        return True
+    if not task.is_ready:
+        task.is_ready = beam_allocate(&task.beam, &batch.options)
+    if not task.is_ready:
+        batch.no_memory = True
+        return True
+    while True:
+        status = beam_search(
+            &task.beam, batch.x + b * batch.x_step, batch.table[b], batch.n_frames,
+            batch.labels + b * n_out * (batch.n_frames + 4), batch.scores + b * (2 * n_out + 1) + 1,
+            batch.table + 2 * batch.n + b)
+        if status != PAUSED:
+            break
+        if is_over(loop):
+            return False
+    if status == OUT_OF_MEMORY:
+        batch.no_memory = True
+    return True
+
+
+cdef void search_worker(Batch *batch, Loop *loop, int worker) noexcept nogil:
+    cdef Task *task = batch.tasks + worker
+    cdef Py_ssize_t first, last = 0
+    cdef bint paused = task.beam.is_begun
+    if paused and not resume(loop, worker):
+        return
+    while paused or next_items(loop, worker, &first, &last):
+        if not paused:
+            task.first, task.last = first, last
+        last, paused = task.last, False
+        while task.first < task.last:
+            if not run_task(batch, task, loop):
+                pause_item(loop, worker)
+                return
+            task.first += 1
+
+
+cdef void order_tasks(Batch *batch, Py_ssize_t n) noexcept nogil:
+    """Give paused sequences to the first workers of a region."""
+    cdef Py_ssize_t k, at = 0
+    cdef Task task
+    for k in range(n):
+        if batch.tasks[k].beam.is_begun:
+            task = batch.tasks[at]
+            batch.tasks[at] = batch.tasks[k]
+            batch.tasks[k] = task
+            at += 1
+
+
+cdef Status search_batch(Batch *batch, int num_threads) noexcept nogil:
+    """Run all sequences; does not need the GIL."""
+    cdef Loop loop
+    cdef int worker
+    batch.tasks = <Task *> calloc(num_threads, sizeof(Task))
+    if batch.tasks == NULL:
+        return NO_MEMORY
+    begin(&loop, batch.n, num_threads)
+    while enter(&loop):
+        order_tasks(batch, num_threads)
+        with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
+            search_worker(batch, &loop, threadid())
+    for worker in range(num_threads):
+        beam_free(&batch.tasks[worker].beam)
+    free(batch.tasks)
+    return loop.status
+
+
+cdef int search(Batch *batch, const Array *logits, const Array *bigram, const Array *edges, const Array *levels,
+                const Array *table, const Array *labels, const Array *scores, int num_threads) except -1:
+    cdef Options *o = &batch.options
+    cdef Status status
+    batch.n, batch.n_frames, batch.x_step = logits.shape[0], logits.shape[1], logits.strides[0]
+    batch.x, batch.table, batch.labels = logits.data, <int64_t *> table.data, <int64_t *> labels.data
+    batch.scores, batch.no_memory = <double *> scores.data, False
+    o.n_classes, o.stride, o.is_wide = logits.shape[2], logits.strides[1], logits.kind == FLOAT64
+    o.n_out, o.has_lm = <int32_t> (scores.shape[1] // 2), levels.data != NULL
+    o.language.n_classes, o.language.bigram, o.language.n_automata = o.n_classes, <const double *> bigram.data, 0
+    if o.has_lm:
+        read_language(&o.language, <const int64_t *> edges.data, edges.shape[0], <const double *> levels.data)
+    with nogil:
+        status = search_batch(batch, num_threads)
+    check(status, 0)
+    if batch.no_memory:
+        raise MemoryError("no memory for the prefixes of a beam")
+    return 0
+
+
+def ctc_beam_search(logits, int logits_kind, table, int input_kind, Py_ssize_t blank, int beam, double class_threshold,
+                    double beam_threshold, bigram, edges, levels, double bonus, bint by_logarithms, labels, scores,
+                    int num_threads):
+    """Search of a checked batch with one or more frames. Arrays are contiguous, except for logits.
+
+    IN   logits [B, T, V]; table [3, B]: lengths, and sequences in the order of the search; bigram [V + 1, V] or None:
+         scores with the bonus added; edges and levels: automata as beam_language.h reads them, levels None without any
+         scores of labels.
+    INOUT  scores [B, 1 + 2 N]: log-probability of the best path, NaN for a sequence to be left out; then the scores of
+         the best label sequences, relative to it, and the scores of labels in them.
+    OUT  table: numbers of label sequences found; labels [B, N (4 + T)]: for each sequence, the table of the lattice of
+         its N label sequences, as `read_sequences` fills it.
+    """
+    cdef Batch batch
+    cdef Py_buffer buffers[7]
+    cdef Array views[7]
+    cdef int n = 0
+    batch.options.blank, batch.options.beam = blank, beam
+    batch.options.is_logits, batch.options.is_probs = input_kind == LOGITS, input_kind == PROBS
+    batch.options.class_threshold, batch.options.beam_threshold = class_threshold, beam_threshold
+    batch.options.language.bonus, batch.options.by_logarithms = bonus, by_logarithms
+    try:
+        for array, kind in ((logits, logits_kind), (bigram, FLOAT64), (edges, INT64), (levels, FLOAT64),
+                            (table, INT64), (labels, INT64), (scores, FLOAT64)):
+            views[n] = acquire(array, kind, &buffers[n], n > 3)
+            n += 1
+        search(&batch, &views[0], &views[1], &views[2], &views[3], &views[4], &views[5], &views[6], num_threads)
+    finally:
+        while n:
+            n -= 1
+            PyBuffer_Release(&buffers[n])

@@ -1,0 +1,104 @@
+/* Scores of labels by those before them: pairs of labels, and automata for words. */
+#ifndef FASTSEQLOSS_CTC_BEAM_LANGUAGE_H
+#define FASTSEQLOSS_CTC_BEAM_LANGUAGE_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "simd/compiler.h"
+
+enum { FSL_BEAM_AUTOMATA = 2 };
+
+/* An edge leads from a state to the next one by a label. Without an edge the fallback of the state is asked; it is -1
+ * where the labels begin anew, and -2 where the label is forbidden. A label scores the change of the level, which holds
+ * what has been paid for words that are not complete, and what the state that it leads to gains. */
+typedef struct {
+    const int64_t *start, *label, *next, *fallback; /* [n + 1], [edges], [edges], [n]; labels of a state in order */
+    const double *level, *gain, *end;               /* [n]; `end` is added after the last label */
+} fsl_beam_automaton;
+
+typedef struct {
+    const double *bigram; /* [V + 1, V] with the bonus added, or NULL */
+    const double *best;   /* [V], greatest score of each label */
+    double bonus;         /* for each label, if bigram is NULL */
+    double largest;       /* of best */
+    ptrdiff_t n_classes;
+    int n_automata;
+    fsl_beam_automaton automata[FSL_BEAM_AUTOMATA];
+} fsl_beam_language;
+
+/* Reads `best`, and the automata: numbers of states and of edges, and the arrays, one after the other. */
+static void fsl_beam_read_language(fsl_beam_language *l, const int64_t *edges, ptrdiff_t size, const double *levels)
+{
+    const int64_t *end = edges + size;
+    l->best = levels;
+    l->largest = levels[0];
+    for (ptrdiff_t c = 1; c < l->n_classes; c++) l->largest = levels[c] > l->largest ? levels[c] : l->largest;
+    levels += l->n_classes;
+    for (l->n_automata = 0; edges < end; l->n_automata++) {
+        const int64_t n = edges[0], n_edges = edges[1];
+        edges += 2;
+        const fsl_beam_automaton a = {edges,      edges + n + 1, edges + n + 1 + n_edges, edges + n + 1 + 2 * n_edges,
+                                      levels, levels + n,    levels + 2 * n};
+        l->automata[l->n_automata] = a;
+        edges += 2 * n + 1 + 2 * n_edges;
+        levels += 3 * n;
+    }
+}
+
+static double fsl_beam_move(const fsl_beam_automaton *a, int32_t *state, int32_t label)
+{
+    const int64_t from = *state;
+    int64_t at = from, to = 0;
+    while (at >= 0) {
+        int64_t first = a->start[at], last = a->start[at + 1];
+        const int64_t end = last;
+        while (first < last) {
+            const int64_t middle = first + (last - first) / 2;
+            if (a->label[middle] < label)
+                first = middle + 1;
+            else
+                last = middle;
+        }
+        if (first < end && a->label[first] == label) {
+            to = a->next[first];
+            break;
+        }
+        at = a->fallback[at];
+    }
+    if (at == -2) return -INFINITY;
+    *state = (int32_t)to;
+    return a->level[to] - a->level[from] + a->gain[to];
+}
+
+/* Logarithm of the score of a label after `last` (-1 for none); the states move on. */
+static double fsl_beam_log_lm(const fsl_beam_language *l, int32_t last, int32_t *states, int32_t label)
+{
+    const ptrdiff_t n = l->n_classes;
+    double score = l->bigram ? l->bigram[(last < 0 ? n : last) * n + label] : l->bonus;
+    for (int i = 0; i < l->n_automata; i++) score += fsl_beam_move(&l->automata[i], &states[i], label);
+    return score;
+}
+
+/* Score that is added after the last label. */
+static double fsl_beam_log_end(const fsl_beam_language *l, const int32_t *states)
+{
+    double score = 0;
+    for (int i = 0; i < l->n_automata; i++) score += l->automata[i].end[states[i]];
+    return score;
+}
+
+/* Score of n labels. */
+static double fsl_beam_log_lm_of(const fsl_beam_language *l, const int64_t *labels, int64_t n)
+{
+    int32_t states[FSL_BEAM_AUTOMATA] = {0}, last = -1;
+    double score = 0;
+    for (int64_t i = 0; i < n; i++) {
+        score += fsl_beam_log_lm(l, last, states, (int32_t)labels[i]);
+        last = (int32_t)labels[i];
+    }
+    return score + fsl_beam_log_end(l, states);
+}
+
+#endif
