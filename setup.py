@@ -52,9 +52,16 @@ OF_BRANCHES = {f"{PACKAGE}.ctc.beam"}
 # -O2 instead of -O3 saves 30 % of a compressed module and 40 % of the compiler's time (GCC 12), and is 1-11 %
 # slower at v2, where GCC vectorises as at -O3: without that, cross-entropy of many classes would be 40 % slower.
 LESS = [] if MSVC or DEBUG else ["-O2"]
-# -Os saves another 30 % of these at v2, for up to 25 % more time there. Others would lose more, hinge losses half.
+# -Os saves another 30 % of these at v2, for up to 35 % more time there. Others would lose more, hinge losses half.
 LEAST = [] if MSVC or DEBUG else ["-Os"]
-LEAST_AT_V2 = ("ctc.alignment", "transducer.simple", "crf.loss", "soft_dtw.loss")
+LEAST_AT_V2 = (
+    "ctc.alignment",
+    "ctc.decoding",
+    "transducer.loss",
+    "transducer.simple",
+    "crf.loss",
+    "soft_dtw.loss",
+)
 
 
 def target():
