@@ -37,9 +37,9 @@ class CTCBeams(NamedTuple):
     log_prob : ndarray of float64 [B, N]
         Log-probability of the labels by CTC alone, in nats; -inf where fewer than N were found.
     total : ndarray of float64 [B, N]
-        `log_prob` with the language scores and the bonus: the results are sorted by it.
+        ``log_prob`` with the language scores and the bonus: the results are sorted by it.
     score : ndarray of float64 [B, N]
-        Logarithm of what the search summed, language scores included: at most `total`.
+        Logarithm of what the search summed, language scores included: at most ``total``.
     n_found : ndarray of int64 [B], or int for one sequence
         Number of label sequences found.
     frames : ndarray of int64 [B, N, S, 2], or None
