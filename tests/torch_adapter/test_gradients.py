@@ -250,9 +250,8 @@ def test_batched_gradients(function, scores):
     losses = function(*scores)
     slopes = torch.from_numpy(np.random.default_rng(0).normal(size=(2, *losses.shape)))
     if losses.grad_fn.call.loss.late:
-        name = losses.grad_fn.call.loss.name
-        assert name in ("crf_loss", "structured_hinge_loss")
-        with pytest.raises(RuntimeError, match=f"^{name} with reduction='none' has no batched gradients"):
+        message = r"^(crf|structured_hinge)_loss with reduction='none' has no batched gradients"
+        with pytest.raises(RuntimeError, match=message):
             torch.autograd.grad(losses, scores, slopes, is_grads_batched=True)
         return
     batched = torch.autograd.grad(losses, scores, slopes, is_grads_batched=True, retain_graph=True)
