@@ -227,7 +227,7 @@ class Covered:
         [np.array([1, 2, 3]), (1, np.ma.MaskedArray(2), 3)],
         Covered(),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_no_mask_is_read_through(value):
     calls = [
