@@ -598,6 +598,7 @@ import os, signal, threading
 import numpy as np
 import fastseqloss as fsl
 y = np.random.default_rng(0).dirichlet(np.ones(30), 20000)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of shells ignore it
 timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
 timer.start()
 try:
