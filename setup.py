@@ -46,9 +46,8 @@ MACOS = sys.platform == "darwin"
 MSVC = sys.platform == "win32"
 # What Cython needs for memory views, once instead of in every module: half of the wheel.
 SHARED = f"{PACKAGE}._shared"
-COMPUTES_NOTHING = {SHARED, f"{PACKAGE}.codes", f"{PACKAGE}.cpu", f"{PACKAGE}.xla.handler"}
-# Branches rather than loops: -O3 takes 6 % more bytes and is 0-4 % faster.
-OF_BRANCHES = {f"{PACKAGE}.ctc.beam"}
+# Modules without loops that -O3 makes faster; the beam search has branches, and gains 0-4 % for 6 % more bytes.
+WITHOUT_LOOPS = {SHARED, *(f"{PACKAGE}.{name}" for name in ("codes", "cpu", "ctc.beam", "xla.handler"))}
 # -O2 instead of -O3 saves 30 % of a compressed module and 40 % of the compiler's time (GCC 12), and is 1-11 %
 # slower at v2, where GCC vectorises as at -O3: without that, cross-entropy of many classes would be 40 % slower.
 LESS = [] if MSVC or DEBUG else ["-O2"]
@@ -188,7 +187,7 @@ def compiled(module, level, flags):
         [str(source)],
         include_dirs=[str(FOLDER)],
         depends=sorted(str(path) for path in headers(text, FOLDER)),
-        extra_compile_args=FLAGS + flags + (LESS if module.name in COMPUTES_NOTHING | OF_BRANCHES else []),
+        extra_compile_args=FLAGS + flags + (LESS if module.name in WITHOUT_LOOPS else []),
         extra_link_args=[*LINK],
     )
 

@@ -103,8 +103,8 @@ class HostLoss:
         return dict(self.options)
 
     def _bound(self, **arguments: Any) -> partial[Any]:
-        """Return the function with these arguments, in their order, and the options for all others."""
-        return partial(function_named(self.loss), **{**arguments, **self._named_options, **arguments})
+        """Return the function with these arguments, and the options for all others."""
+        return partial(function_named(self.loss), **{**self._named_options, **arguments})
 
     def _compute(self, **arguments: Any) -> Any:
         """Return what the function returns for these arguments, and the options for all others."""
