@@ -279,6 +279,7 @@ def _beam_options(random, arguments: dict[str, Any]) -> None:
     _maybe(random, arguments, "class_threshold", lambda: random.choice((-5, -0.5)))
     _maybe(random, arguments, "beam_threshold", lambda: random.choice((0, 3.5)))
     _maybe(random, arguments, "bigram", lambda: numbers(random).normal(size=(width + 1, width)))
+    _maybe(random, arguments, "language_model", lambda: _prefix_model(random, width))
     _maybe(random, arguments, "lm_weight", lambda: random.choice((0, 0.5)))
     _maybe(random, arguments, "length_bonus", lambda: random.choice((-1, 0.5)))
     _maybe(random, arguments, "align", lambda: random.random() < 0.5)
@@ -287,6 +288,17 @@ def _beam_options(random, arguments: dict[str, Any]) -> None:
         words = [[random.choice(labels) for _ in range(random.randint(1, 3))] for _ in range(random.randint(0, 4))]
         _maybe(random, arguments, "boost", lambda: [(word, random.choice((-1, 2.5))) for word in words])
         _maybe(random, arguments, "lexicon", lambda: words)
+
+
+def _prefix_model(random, width: int) -> Callable[..., Any]:
+    """A model that counts labels in its states."""
+    table, with_states = numbers(random).normal(size=(5, width + random.randint(0, 1))), random.random() < 0.5
+
+    def model(prefixes, states):
+        scores = table[[len(prefix) % 5 for prefix in prefixes]]
+        return (scores, [(state or 0) + 1 for state in states]) if with_states else scores
+
+    return model
 
 
 def _ctc_feasible(random) -> Call:

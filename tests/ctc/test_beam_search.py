@@ -132,8 +132,8 @@ def small_problems(draw):
 def factors(options, classes):
     bigram = np.zeros((classes + 1, classes)) if options["bigram"] is None else options["bigram"]
 
-    def lm(before, label):
-        row = classes if before is None else before
+    def lm(prefix, label):
+        row = prefix[-1] if prefix else classes
         return math.exp(options["lm_weight"] * bigram[row, label] + options["length_bonus"])
 
     return lm
@@ -157,7 +157,7 @@ def test_wide_beam_finds_what_enumeration_finds(problem, kind):
         expected = {labels: np.log(p) for p, labels in every}
         for labels, total, log_prob in zip(found(beams), beams.total, beams.log_prob, strict=False):
             assert total == pytest.approx(expected[labels] - norm, abs=1e-11)
-            of_lm = sum(math.log(lm(a, b)) for a, b in zip((None, *labels), labels, strict=False))
+            of_lm = sum(math.log(lm(labels[:i], label)) for i, label in enumerate(labels))
             assert log_prob == pytest.approx(total - of_lm, abs=1e-11)
         assert np.all(beams.total[len(every) :] == -np.inf)
 

@@ -11,20 +11,23 @@ from reference.ctc import collapse
 def every_sequence(y, blank, lm=None):
     """Total probability of each label sequence, by enumeration of all alignments of y [T, V], best first.
 
-    `lm(before, label)` is the factor of a label after another, or after None at the start.
+    `lm(prefix, label)` is the factor of a label after those before it.
     """
     found = {}
     for path in itertools.product(range(y.shape[1]), repeat=len(y)):
         labels = tuple(collapse(list(path), blank))
         found[labels] = found.get(labels, 0) + math.prod((row[c] for row, c in zip(y, path, strict=True)), start=1)
     if lm is not None:
-        found = {labels: p * math.prod(map(lm, (None, *labels), labels)) for labels, p in found.items()}
+        found = {
+            labels: p * math.prod((lm(labels[:i], label) for i, label in enumerate(labels)), start=1)
+            for labels, p in found.items()
+        }
     return sorted(((p, labels) for labels, p in found.items() if p > 0), key=lambda x: (-x[0], len(x[1]), x[1]))
 
 
 def beam_search(y, blank, beam, lm=None):
     """Masses that a beam search sums, and the prefixes left, best first; exact for fractions."""
-    lm = lm or (lambda before, label: 1)
+    lm = lm or (lambda prefix, label: 1)
     prefixes = {(): (1, 0)}
     for row in np.asarray(y, object) if isinstance(y, list) else y:
         following = {}
@@ -38,7 +41,7 @@ def beam_search(y, blank, beam, lm=None):
             add(prefix, (b + n) * row[blank], n * row[last] if prefix else 0)
             for c in range(len(row)):
                 if c != blank:
-                    add((*prefix, c), 0, (b if c == last else b + n) * row[c] * lm(last, c))
+                    add((*prefix, c), 0, (b if c == last else b + n) * row[c] * lm(prefix, c))
         kept = sorted(following.items(), key=lambda x: (-sum(x[1]), len(x[0]), x[0]))[:beam]
         prefixes = {prefix: masses for prefix, masses in kept if sum(masses) > 0}
     return sorted(((b + n, prefix) for prefix, (b, n) in prefixes.items()), key=lambda x: (-x[0], len(x[1]), x[1]))

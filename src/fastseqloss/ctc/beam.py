@@ -20,6 +20,7 @@ from .alignment import Floats, Integers, ctc_align
 from .decoding import best_paths
 from .language import as_language
 from .loss import ctc_posteriors, losses_of
+from .prefix_scores import PrefixModel, PrefixScores
 
 _WIDEST = 2**20  # prefixes of a beam
 _LARGEST_LOSS = 1e4  # of logits read as log-probabilities
@@ -103,6 +104,7 @@ def ctc_beam_search(
     class_threshold: float | None = None,
     beam_threshold: float | None = None,
     bigram: ArrayLike | None = None,
+    language_model: PrefixModel | None = None,
     lm_weight: float = 1.0,
     length_bonus: float = 0.0,
     boost: Mapping[tuple[int, ...], float] | Sequence[tuple[Sequence[int], float]] | None = None,
@@ -116,7 +118,8 @@ def ctc_beam_search(
               + \sum_{s=1}^{|l|} \left(\alpha \, g(l_{s-1}, l_s) + \beta\right) + \sum_w \gamma_w n_w(l)
 
     with the scores g of `bigram`, :math:`\alpha` = `lm_weight`, :math:`\beta` = `length_bonus`, and the
-    scores :math:`\gamma_w` of the words of `boost`, which occur :math:`n_w` times.
+    scores :math:`\gamma_w` of the words of `boost`, which occur :math:`n_w` times. With `language_model`
+    the score of a label, :math:`g(l_1 \dots l_{s-1}, l_s)`, depends on all labels before it.
     At each frame the search keeps the `beam` prefixes that have the largest probability, summed
     over the alignments whose own prefixes were kept [1]_ [2]_. This sum is a lower bound of the
     probability of a label sequence. The `rescore` best sequences are therefore scored again, by all
@@ -142,8 +145,16 @@ def ctc_beam_search(
     bigram : array_like [V + 1, V], optional
         Scores g of a label (column) after another (row), in nats; row V is for the first label. -inf
         forbids a pair. The row and the column of the blank are not used.
+    language_model : callable, optional
+        Scores of the next label after any labels, ``language_model(prefixes, states) -> scores``: a
+        list of n tuples of labels, and a list of the n states of the tuples without their last
+        labels, become an array [n, V] of scores in nats, such as log-probabilities. -inf forbids a
+        label, and the column of the blank is not used. An array [n, V + 1] has the score of the end
+        of the labels in its last column. To keep states, such as those of a recurrent network, return
+        the tuple ``(scores, states)`` with a list of the n states after the last labels. A state is
+        any object, and None for the empty tuple and by default.
     lm_weight : float
-        Factor of `bigram`, 0 or more.
+        Factor of `bigram` and `language_model`, 0 or more.
     length_bonus : float
         Score of each label, -1e6 to 1e6.
     boost : list of (labels, score), or dict of score by tuple of labels, optional
@@ -167,8 +178,9 @@ def ctc_beam_search(
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths or options are not as above. The message names the argument, the
-        position, the value and what is allowed.
+        If shapes, dtypes, lengths or options are not as above, or if `language_model` returns other
+        shapes, NaN or +inf. The message names the argument, the position, the value and what is
+        allowed. Errors of `language_model` are passed on.
 
     See Also
     --------
@@ -189,6 +201,13 @@ def ctc_beam_search(
     The search adds probabilities, not logarithms, in float64. A sequence with probabilities
     beyond the range of float64 is searched by logarithms, which takes longer. Memory is bounded by
     frames times `beam`.
+
+    `language_model` is called by the calling thread, at most once per frame, with the prefixes of all
+    sequences that are new in their beams; a prefix that was dropped and returns is new again. The same
+    prefix should always have the same scores. They have no bound that is known beforehand: the search takes
+    the greatest score of each label after the prefixes of the beam, so that the choice of the prefixes
+    is still exact, but each frame takes time in proportion to `beam` times V. The scores of all
+    prefixes are kept, 8 B `beam` (V + 1) bytes, and the search is by logarithms.
 
     Frames come from `ctc_align`, and confidences from `ctc_posteriors`.
 
@@ -215,6 +234,14 @@ def ctc_beam_search(
            [-1]])
     >>> np.exp(beams.log_prob).round(4), beams.n_found
     (array([0.64, 0.36, 0.  ]), 2)
+
+    A model of the next label, by which label 1 has a probability of 0.2:
+
+    >>> def language_model(prefixes, states):
+    ...     return np.log(np.tile([0.8, 0.2], (len(prefixes), 1)))
+    >>> beams = fsl.ctc_beam_search(probs, input="probs", n_best=2, language_model=language_model)
+    >>> np.exp(beams.total).round(4), beams.label_lengths
+    (array([0.36 , 0.128]), array([0, 1]))
     """
     kind = as_input_kind(input)
     scores = as_scores("logits", logits)
@@ -226,7 +253,7 @@ def ctc_beam_search(
     rescore = _count("rescore", rescore, 0, None)
     log_least = -np.inf if class_threshold is None else as_number("class_threshold", class_threshold, -np.inf, np.inf)
     furthest = np.inf if beam_threshold is None else as_number("beam_threshold", beam_threshold, 0.0, np.inf)
-    language = as_language(bigram, lm_weight, length_bonus, boost, lexicon, n_classes, blank)
+    language = as_language(bigram, language_model, lm_weight, length_bonus, boost, lexicon, n_classes, blank)
     align = flag("align", align)
     order, threads = schedule(frames * (200.0 + 25.0 * beam + 0.5 * n_classes), num_threads)
     n_out = min(max(rescore, n_best), beam)
@@ -236,7 +263,9 @@ def ctc_beam_search(
     table = np.array((frames, order, np.zeros(batch, np.int64)))
     score = np.zeros((batch, 1 + 2 * n_out))
     score[:, 0], score[:, 1 : 1 + n_out] = best, -np.inf
-    if batch and n_frames:
+    if batch:
+        model, shape = language.model, (batch, beam, n_classes)
+        told = None if model is None else PrefixScores(model, language.weight, shape, blank)
         _kernel.ctc_beam_search(
             *stored(scores.values),
             table=table,
@@ -246,16 +275,18 @@ def ctc_beam_search(
             class_threshold=log_least,
             beam_threshold=furthest,
             bigram=language.bigram,
+            best=language.best,
             edges=language.edges,
             levels=language.levels,
             bonus=language.bonus,
             by_logarithms=language.is_wide,
+            ask=None if told is None else told.ask,
+            rows=None if told is None else told.rows,
+            asked=None if told is None else told.asked,
             labels=tables,
             scores=score,
             num_threads=threads,
         )
-    elif batch:
-        score[:, 1], table[2] = 0.0, 1
     found = score[:, 1 : 1 + n_out] + best[:, None]
     search = _Search(scores, frames, kind, blank, threads, best, tables, found, score[:, 1 + n_out :], table[2])
     return _finish(search, n_best, rescore > 0, align)

@@ -1,4 +1,4 @@
-"""Scores of labels that steer a beam search: pairs of labels, words that score more, and words alone."""
+"""Scores of labels that steer a beam search: pairs of labels, words that score more, words alone, and models."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from .._core.arrays import as_doubles, as_real
 from .._core.messages import brief
 from .._core.options import as_number
 from .arguments import as_classes
+from .prefix_scores import LARGEST as _LARGEST_PAIR
+from .prefix_scores import PrefixModel
 
 _LARGEST_SCORE = 1e6  # of a label or word
-_LARGEST_PAIR = 1e300  # sums over labels stay finite
 _LARGEST_FACTOR = 200.0  # logarithm of a score by which masses may be multiplied at a frame
 _MOST_STATES = 100_000  # of a lexicon, and 16 for each label of its words
 _START, _FORBIDDEN = -1, -2  # fallbacks of states, as kernels know them
@@ -47,7 +48,7 @@ class Automaton:
         starts = np.cumsum([0, *map(len, ordered)]).tolist()
         flat = [edge for edges in ordered for edge in edges]
         labels, states = ([edge[i] for edge in flat] for i in (0, 1))
-        return [len(self.edges), len(flat), *starts, *labels, *states, *self.fallback]
+        return [len(self.edges), len(flat), -1, *starts, *labels, *states, *self.fallback]
 
     def best(self, n_classes: int) -> NDArray[np.float64]:
         """Return the greatest score of each label [V]."""
@@ -64,33 +65,53 @@ class Language:
 
     bigram: NDArray[np.float64] | None  # [V + 1, V], bonus added
     bonus: float
+    best: NDArray[np.float64] | None  # [V], greatest score of each label, or more; None if no label has a score
     edges: NDArray[np.int64]
-    levels: NDArray[np.float64] | None  # None if no label has a score
+    levels: NDArray[np.float64]
     is_wide: bool  # scores may leave the range of float64 in a few frames
+    model: PrefixModel | None  # its scores are in none of the arrays
+    weight: float
 
 
 def as_language(
-    bigram: Any, lm_weight: Any, length_bonus: Any, boost: Any, lexicon: Any, n_classes: int, blank: int
+    bigram: Any,
+    language_model: Any,
+    lm_weight: Any,
+    length_bonus: Any,
+    boost: Any,
+    lexicon: Any,
+    n_classes: int,
+    blank: int,
 ) -> Language:
     """Check the scores of labels."""
     weight = as_number("lm_weight", lm_weight, 0.0, np.inf)
     bonus = as_number("length_bonus", length_bonus, -_LARGEST_SCORE, _LARGEST_SCORE)
     table = None if bigram is None else _as_bigram(bigram, weight, bonus, n_classes, blank)
+    model = None if language_model is None else _as_model(language_model)
     automata = []
     if boost is not None:
         automata.append(_boosting(_as_boost(boost, n_classes, blank)))
     if lexicon is not None:
         automata.append(_restricting(_as_words("lexicon", lexicon, n_classes, blank)))
-    if table is None and not automata and bonus == 0.0:
-        return Language(None, bonus, np.zeros(0, np.int64), None, False)
+    if table is None and model is None and not automata and bonus == 0.0:
+        return Language(None, bonus, None, np.zeros(0, np.int64), np.zeros(0), False, None, weight)
     best = np.full(n_classes, bonus) if table is None else table.max(axis=0)
-    levels, largest = [], abs(bonus) if table is None else _largest(table)
+    levels, largest = [np.zeros(0)], abs(bonus) if table is None else _largest(table)
     for automaton in automata:
         best += automaton.best(n_classes)
-        levels += [automaton.level, automaton.gain, automaton.end]
-        largest += sum(_largest(np.array(values)) for values in levels[-3:])
+        levels += [np.array(values) for values in (automaton.level, automaton.gain, automaton.end)]
+        largest += sum(map(_largest, levels[-3:]))
     edges = np.array([i for automaton in automata for i in automaton.integers()], np.int64)
-    return Language(table, bonus, edges, np.concatenate((best, *levels)), largest > _LARGEST_FACTOR)
+    # Of a function the scores are not known beforehand, so that logarithms are searched from the start.
+    is_wide = largest > _LARGEST_FACTOR or model is not None
+    return Language(table, bonus, best, edges, np.concatenate(levels), is_wide, model, weight)
+
+
+def _as_model(value: Any) -> PrefixModel:
+    if not callable(value):
+        raise TypeError(f"language_model is {brief(value)}; allowed: a function of prefixes and states")
+    model: PrefixModel = value
+    return model
 
 
 def _largest(values: NDArray[np.float64]) -> float:

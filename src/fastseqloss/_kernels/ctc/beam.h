@@ -33,6 +33,8 @@ typedef struct { /* a prefix of the beam */
     int32_t node, last; /* last label, or -1 */
     int32_t parent;     /* place in the beam, or -1 */
     int32_t is_rounded; /* n may be up to as large as it is, and may be 0 */
+    int32_t row;        /* of `rows`; -1 - the row of its parent if it has none yet */
+    double told;        /* score of the labels by `rows` */
 } fsl_beam_prefix;
 
 typedef struct { /* masses of a prefix that stays as it is */
@@ -55,7 +57,7 @@ typedef struct { /* options, and the scores of a batch */
     int is_logits, is_probs, is_wide; /* kind of the scores; float64 */
     int32_t beam, n_out;
     double class_threshold, beam_threshold; /* -inf and inf for none */
-    int has_lm;
+    int has_lm, has_rows;
     fsl_beam_language language;
     int by_logarithms; /* from the start */
 } fsl_beam_options;
@@ -73,6 +75,9 @@ typedef struct { /* memory of a worker, and the frame in progress */
     int64_t *seen;                       /* [V] */
     double *maxima;                      /* [blocks] */
     double *ranked;                      /* [V] */
+    double *bounds;                      /* [V], with rows */
+    const double *best;                  /* [V], greatest score of each label */
+    const double *rows; /* [beam, V + 1], scores by a model of the caller of the next label and of the end, or NULL */
     void *memory;
     int32_t n, n_candidates, n_choices, room;
     ptrdiff_t t; /* next frame */
@@ -84,6 +89,7 @@ typedef struct { /* memory of a worker, and the frame in progress */
     int32_t top;          /* best class other than the blank, or -1 */
     double top_score;     /* its score */
     double least, widest; /* tau; largest mass */
+    double largest;       /* of best */
     double smallest;      /* mass of the beam, or 0 if there are masses that are not exact */
     int64_t exponent;     /* the masses are to be multiplied by 2^exponent */
 } fsl_beam;
@@ -280,12 +286,18 @@ FSL_INLINE int32_t *fsl_beam_states(const fsl_beam *s, int32_t node)
     return s->tree.states + (ptrdiff_t)node * FSL_BEAM_AUTOMATA;
 }
 
+/* Score of a label after a prefix, or of the end if it is V, by a model of the caller. */
+FSL_INLINE double fsl_beam_told(const fsl_beam *s, const fsl_beam_prefix *p, ptrdiff_t label)
+{
+    return s->rows ? s->rows[p->row * (s->o->n_classes + 1) + label] : 0;
+}
+
 /* Logarithm of the score of a label after a prefix. */
 static double fsl_beam_log_lm_after(const fsl_beam *s, const fsl_beam_prefix *p, int32_t label)
 {
     int32_t states[FSL_BEAM_AUTOMATA];
     memcpy(states, fsl_beam_states(s, p->node), sizeof states);
-    return fsl_beam_log_lm(&s->o->language, p->last, states, label);
+    return fsl_beam_told(s, p, label) + fsl_beam_log_lm(&s->o->language, p->last, states, label);
 }
 
 /* ---- the beam ----------------------------------------------------------------------------- */
@@ -310,6 +322,42 @@ static void fsl_beam_link(fsl_beam *s)
         p->parent = p->node ? tree->place[tree->parent[p->node]] : -1;
         if (p->parent >= 0) s->prefixes[p->parent].children |= (uint64_t)1 << (p->last & 63);
     }
+}
+
+/* Finds the greatest score of each label after any prefix of the beam, or more. */
+static void fsl_beam_bound_labels(fsl_beam *s)
+{
+    const ptrdiff_t n = s->o->n_classes;
+    if (!s->o->has_lm || (s->best && !s->rows)) return;
+    s->best = s->o->language.best;
+    for (int32_t j = 0; s->rows && j < s->n; j++) {
+        const double *row = s->rows + s->prefixes[j].row * (n + 1);
+        for (ptrdiff_t c = 0; c < n; c++) s->bounds[c] = j ? fsl_max64(s->bounds[c], row[c]) : row[c];
+    }
+    for (ptrdiff_t c = 0; s->rows && c < n; c++) s->bounds[c] += s->best[c];
+    if (s->rows) s->best = s->bounds;
+    s->largest = s->best[0];
+    for (ptrdiff_t c = 1; c < n; c++) s->largest = fsl_max64(s->largest, s->best[c]);
+}
+
+/* Finds memory for the rows of prefixes that have none: no other prefix of the beam has the same. Writes the sequence,
+ * the row, the row of the prefix without its last label, and that label; returns how many there are. */
+static ptrdiff_t fsl_beam_ask(fsl_beam *s, ptrdiff_t sequence, int64_t *asked)
+{
+    int32_t *used = s->edge, unused = 0;
+    ptrdiff_t n = 0;
+    memset(used, 0, (size_t)s->o->beam * sizeof *used);
+    for (int32_t j = 0; j < s->n; j++)
+        if (s->prefixes[j].row >= 0) used[s->prefixes[j].row] = 1;
+    for (int32_t j = 0; j < s->n; j++) {
+        fsl_beam_prefix *p = &s->prefixes[j];
+        if (p->row >= 0) continue;
+        while (used[unused]) unused++;
+        const int64_t entry[4] = {sequence, unused, -1 - p->row, p->last};
+        memcpy(asked + 4 * n++, entry, sizeof entry);
+        p->row = unused++;
+    }
+    return n;
 }
 
 /* Returns 1 if a prefix extended by a label is in the beam. */
@@ -389,6 +437,7 @@ static size_t fsl_beam_lay_out(fsl_beam *s, char *start)
     s->seen = fsl_beam_take(&at, n, sizeof(int64_t));
     s->maxima = fsl_beam_take(&at, n / FSL_BEAM_BLOCK + 1, sizeof(double));
     s->ranked = fsl_beam_take(&at, n, sizeof(double));
+    s->bounds = fsl_beam_take(&at, s->o->has_rows ? n : 0, sizeof(double));
     return (size_t)(at - start);
 }
 
@@ -447,7 +496,7 @@ static int32_t fsl_beam_write_results(fsl_beam *s, ptrdiff_t frames, ptrdiff_t m
             later = s->tree.label[node];
         }
         scores[i] = prefix->total;
-        scores[n_out + i] = s->o->has_lm ? fsl_beam_log_lm_of(&s->o->language, labels, depth) : 0;
+        scores[n_out + i] = s->o->has_lm ? fsl_beam_log_lm_of(&s->o->language, labels, depth) + prefix->told : 0;
     }
     return n;
 }
@@ -461,20 +510,21 @@ static void fsl_beam_start(fsl_beam *s, int by_logarithms)
     s->is_begun = 1;
 }
 
-/* Searches one sequence, some frames of it, and may have to be called again. Scores are relative to the sum of the
- * greatest log-probabilities of the frames. */
+/* Searches one sequence, some frames of it, and may have to be called again: with rows after each frame, the last one
+ * included. Scores are relative to the sum of the greatest log-probabilities of the frames. */
 static fsl_beam_status fsl_beam_search(fsl_beam *s, const void *x, ptrdiff_t frames, ptrdiff_t most, int64_t *table,
                                        double *scores, int64_t *found)
 {
-    const ptrdiff_t portion = 1 + FSL_BEAM_PORTION / (s->o->beam + s->o->n_classes / 16);
+    const ptrdiff_t portion = s->rows ? 1 : 1 + FSL_BEAM_PORTION / (s->o->beam + s->o->n_classes / 16);
     if (!s->is_begun) fsl_beam_start(s, s->o->by_logarithms);
+    const ptrdiff_t first = s->t;
     const ptrdiff_t stop = frames - s->t < portion ? frames : s->t + portion;
     fsl_beam_status status = s->by_logarithms ? fsl_beam_search_logs(s, x, stop) : fsl_beam_search_masses(s, x, stop);
     if (status == FSL_BEAM_LEFT_RANGE) {
         fsl_beam_start(s, 1);
         return FSL_BEAM_PAUSED;
     }
-    if (status == FSL_BEAM_DONE && s->t < frames && s->n) return FSL_BEAM_PAUSED;
+    if (status == FSL_BEAM_DONE && (s->rows ? first : s->t) < frames && s->n) return FSL_BEAM_PAUSED;
     if (status != FSL_BEAM_DONE) s->n = 0;
     if (s->by_logarithms)
         fsl_beam_end_logs(s);

@@ -119,7 +119,7 @@ static void FSL_BEAM_NAME(fsl_beam_stays)(fsl_beam *s)
 static double FSL_BEAM_NAME(fsl_beam_least_score)(const fsl_beam *s)
 {
     if (s->o->n_classes <= FSL_BEAM_FEW || !(s->least > FSL_BEAM_NONE)) return -INFINITY;
-    const double lm = s->o->has_lm ? s->o->language.largest : 0;
+    const double lm = s->o->has_lm ? s->largest : 0;
 #if FSL_BEAM_BY_LOGARITHMS
     const double log_ratio = s->least - s->widest - lm;
 #else
@@ -134,7 +134,7 @@ static void FSL_BEAM_NAME(fsl_beam_choose_classes)(fsl_beam *s)
 {
     double least = FSL_BEAM_NAME(fsl_beam_least_score)(s);
     const int32_t most = s->o->beam + 1; /* choices where all are worth the same: one may be the last label */
-    const int is_uniform = !s->o->has_lm || (!s->o->language.bigram && !s->o->language.n_automata);
+    const int is_uniform = !s->o->has_lm || (!s->rows && !s->o->language.bigram && !s->o->language.n_automata);
     if (s->n < s->o->beam && is_uniform) least = fsl_max64(least, fsl_beam_rank_bound(s, most));
     least = fsl_max64(least, fsl_beam_least_tried(s));
     const int32_t found = s->top >= 0 ? fsl_beam_gather_classes(s, least) : 0;
@@ -145,7 +145,7 @@ static void FSL_BEAM_NAME(fsl_beam_choose_classes)(fsl_beam *s)
         choice->emission = choice->bound = FSL_BEAM_NAME(fsl_beam_emission)(s, choice->label);
         if (s->o->has_lm)
             choice->bound = FSL_BEAM_NAME(fsl_beam_product)(choice->emission,
-                                                            FSL_BEAM_FROM_LOG(s->o->language.best[choice->label]));
+                                                            FSL_BEAM_FROM_LOG(s->best[choice->label]));
         n += choice->bound > FSL_BEAM_NONE;
     }
     fsl_beam_sort_choices(s->choices, n);
@@ -236,14 +236,16 @@ static double FSL_BEAM_NAME(fsl_beam_advance)(fsl_beam *s)
         const fsl_beam_prefix *from = &s->prefixes[c->from];
         const fsl_beam_masses *stay = &s->stays[c->from];
         if (c->by < 0) {
-            next[i] = (fsl_beam_prefix){stay->b, stay->n, stay->total, 0, from->node, from->last, -1, stay->is_rounded};
+            next[i] = (fsl_beam_prefix){stay->b, stay->n,          stay->total, 0,        from->node, from->last,
+                                        -1,      stay->is_rounded, from->row,   from->told};
             is_rounded |= stay->is_rounded;
         } else {
             const int32_t node = fsl_beam_node(tree, from->node, c->by);
-            next[i] = (fsl_beam_prefix){FSL_BEAM_NONE, c->weight, c->weight, 0, node, c->by, -1, 0};
+            next[i] = (fsl_beam_prefix){FSL_BEAM_NONE, c->weight, c->weight, 0, node, c->by, -1, 0, -1 - from->row, 0};
             if (s->o->has_lm) {
                 memcpy(fsl_beam_states(s, node), fsl_beam_states(s, from->node), FSL_BEAM_AUTOMATA * sizeof(int32_t));
                 fsl_beam_log_lm(&s->o->language, from->last, fsl_beam_states(s, node), c->by);
+                next[i].told = from->told + fsl_beam_told(s, from, c->by);
             }
         }
         tree->place[next[i].node] = i;
@@ -305,7 +307,11 @@ static void FSL_BEAM_NAME(fsl_beam_end)(fsl_beam *s)
 #if !FSL_BEAM_BY_LOGARITHMS
         p->total = fsl_log64(p->total) + (double)s->exponent * FSL_BEAM_LN2;
 #endif
-        if (s->o->has_lm) p->total += fsl_beam_log_end(&s->o->language, fsl_beam_states(s, p->node));
+        if (s->o->has_lm) {
+            const double told = fsl_beam_told(s, p, s->o->n_classes);
+            p->told += told;
+            p->total += told + fsl_beam_log_end(&s->o->language, fsl_beam_states(s, p->node));
+        }
         s->prefixes[n] = *p;
         n += p->total > -INFINITY;
     }
@@ -316,7 +322,7 @@ static void FSL_BEAM_NAME(fsl_beam_end)(fsl_beam *s)
 static fsl_beam_status FSL_BEAM_NAME(fsl_beam_search)(fsl_beam *s, const void *x, ptrdiff_t stop)
 {
     if (s->t == 0)
-        s->prefixes[0] = (fsl_beam_prefix){FSL_BEAM_ONE, FSL_BEAM_NONE, FSL_BEAM_ONE, 0, 0, -1, -1, 0};
+        s->prefixes[0] = (fsl_beam_prefix){FSL_BEAM_ONE, FSL_BEAM_NONE, FSL_BEAM_ONE, 0, 0, -1, -1, 0, 0, 0};
     for (; s->t < stop && s->n; s->t++) {
         s->x = (const char *)x + s->t * s->o->stride;
         s->frame++;
@@ -327,6 +333,7 @@ static fsl_beam_status FSL_BEAM_NAME(fsl_beam_search)(fsl_beam *s, const void *x
             break;
         }
         fsl_beam_link(s);
+        fsl_beam_bound_labels(s);
         FSL_BEAM_NAME(fsl_beam_stays)(s);
         FSL_BEAM_NAME(fsl_beam_choose_classes)(s);
         FSL_BEAM_NAME(fsl_beam_propose_all)(s);

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,14 @@ def ctc_beam_search(
     class_threshold: float,
     beam_threshold: float,
     bigram: Doubles | None,
+    best: Doubles | None,
     edges: Integers,
-    levels: Doubles | None,
+    levels: Doubles,
     bonus: float,
     by_logarithms: bool,
+    ask: Callable[[int], bool] | None,
+    rows: Doubles | None,
+    asked: Integers | None,
     labels: Integers,
     scores: Doubles,
     num_threads: int,

@@ -19,6 +19,7 @@ cdef extern from "ctc/beam.h" nogil:
         OUT_OF_MEMORY "FSL_BEAM_NO_MEMORY"
     ctypedef struct Language "fsl_beam_language":
         const double *bigram
+        const double *best
         double bonus
         Py_ssize_t n_classes
         int n_automata
@@ -27,21 +28,25 @@ cdef extern from "ctc/beam.h" nogil:
         bint is_logits, is_probs, is_wide
         int32_t beam, n_out
         double class_threshold, beam_threshold
-        bint has_lm, by_logarithms
+        bint has_lm, has_rows, by_logarithms
         Language language
     ctypedef struct Beam "fsl_beam":
         bint is_begun
+        const double *rows
+        Py_ssize_t t
     void read_language "fsl_beam_read_language"(Language *l, const int64_t *edges, Py_ssize_t size,
                                                 const double *levels) noexcept
     bint beam_allocate "fsl_beam_allocate"(Beam *s, const Options *o) noexcept
     void beam_free "fsl_beam_free"(Beam *s) noexcept
     BeamStatus beam_search "fsl_beam_search"(Beam *s, const void *x, Py_ssize_t frames, Py_ssize_t most,
                                              int64_t *table, double *scores, int64_t *found) noexcept
+    Py_ssize_t beam_ask "fsl_beam_ask"(Beam *s, Py_ssize_t sequence, int64_t *asked) noexcept
 
 
 cdef struct Task:
     Beam beam
     bint is_ready           # 1 if the memory of the beam is allocated
+    bint is_open            # 1 if the sequence of this number is searched, with a model of the caller
     Py_ssize_t first, last  # sequences left to a worker; the first one may be paused
 
 
@@ -52,32 +57,45 @@ cdef struct Batch:
     int64_t *table   # [3, n]
     int64_t *labels  # [n, n_out * (4 + n_frames)]
     double *scores   # [n, 1 + 2 n_out]
+    const double *rows  # [n, beam, V + 1] or NULL
+    int64_t *asked   # [n * beam, 4] or NULL
     Task *tasks
     bint no_memory
 
 
-cdef bint run_task(Batch *batch, Task *task, const Loop *loop) noexcept nogil:
-    """Search a sequence, or what is left of it; returns False if it is paused because the region is over."""
-    cdef Py_ssize_t b = batch.table[batch.n + task.first], n_out = batch.options.n_out
-    cdef BeamStatus status = PAUSED
-    if isnan(batch.scores[b * (2 * n_out + 1)]):
-        return True
+cdef bint make_ready(Batch *batch, Task *task) noexcept nogil:
+    """Allocate the memory of a beam, unless it has been; returns False if memory is exhausted."""
     if not task.is_ready:
         task.is_ready = beam_allocate(&task.beam, &batch.options)
     if not task.is_ready:
         batch.no_memory = True
-        return True
-    while True:
-        status = beam_search(
-            &task.beam, batch.x + b * batch.x_step, batch.table[b], batch.n_frames,
-            batch.labels + b * n_out * (batch.n_frames + 4), batch.scores + b * (2 * n_out + 1) + 1,
-            batch.table + 2 * batch.n + b)
-        if status != PAUSED:
-            break
-        if is_over(loop):
-            return False
+    return task.is_ready
+
+
+cdef BeamStatus advance(Batch *batch, Beam *beam, Py_ssize_t b) noexcept nogil:
+    """Search some frames of sequence b."""
+    cdef Py_ssize_t n_out = batch.options.n_out
+    cdef BeamStatus status = beam_search(
+        beam, batch.x + b * batch.x_step, batch.table[b], batch.n_frames,
+        batch.labels + b * n_out * (batch.n_frames + 4), batch.scores + b * (2 * n_out + 1) + 1,
+        batch.table + 2 * batch.n + b)
     if status == OUT_OF_MEMORY:
         batch.no_memory = True
+    return status
+
+
+cdef bint is_excluded(Batch *batch, Py_ssize_t b) noexcept nogil:
+    return isnan(batch.scores[b * (2 * batch.options.n_out + 1)])
+
+
+cdef bint run_task(Batch *batch, Task *task, const Loop *loop) noexcept nogil:
+    """Search a sequence, or what is left of it; returns False if it is paused because the region is over."""
+    cdef Py_ssize_t b = batch.table[batch.n + task.first]
+    if is_excluded(batch, b) or not make_ready(batch, task):
+        return True
+    while advance(batch, &task.beam, b) == PAUSED:
+        if is_over(loop):
+            return False
     return True
 
 
@@ -128,53 +146,126 @@ cdef Status search_batch(Batch *batch, int num_threads) noexcept nogil:
     return loop.status
 
 
-cdef int search(Batch *batch, const Array *logits, const Array *bigram, const Array *edges, const Array *levels,
-                const Array *table, const Array *labels, const Array *scores, int num_threads) except -1:
+# ---- with a model of the caller -------------------------------------------------------------
+
+
+cdef void step_worker(Batch *batch, Loop *loop, int worker) noexcept nogil:
+    """Search a frame of each sequence."""
+    cdef Py_ssize_t first, last = 0
+    while next_items(loop, worker, &first, &last):
+        while first < last:
+            if batch.tasks[first].is_open:
+                batch.tasks[first].is_open = advance(batch, &batch.tasks[first].beam, first) == PAUSED
+            first += 1
+
+
+cdef Status step_batch(Batch *batch, int num_threads) noexcept nogil:
+    cdef Loop loop
+    begin(&loop, batch.n, num_threads)
+    while enter(&loop):
+        with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
+            step_worker(batch, &loop, threadid())
+    return loop.status
+
+
+cdef Py_ssize_t open_tasks(Batch *batch) noexcept nogil:
+    """Begin with the empty prefix of each sequence; returns the number of sequences."""
+    cdef Py_ssize_t b, k, n = 0
+    cdef Py_ssize_t length = batch.options.beam * (batch.options.n_classes + 1)
+    for b in range(batch.n):
+        if not is_excluded(batch, b) and make_ready(batch, batch.tasks + b):
+            batch.tasks[b].is_open, batch.tasks[b].beam.rows = True, batch.rows + b * length
+            for k in range(4):
+                batch.asked[4 * n + k] = -1 if k == 3 else b if k == 0 else 0
+            n += 1
+    return n
+
+
+cdef int search_asking(Batch *batch, ask, int num_threads) except -1:
+    """Search frame by frame. Between frames `ask(n)` writes the rows of the first n entries of `asked`, and returns
+    True if there are scores of the end among them."""
+    cdef Py_ssize_t b, n, found, n_open
+    cdef bint has_ends = False
+    cdef Status status
+    batch.tasks = <Task *> calloc(batch.n, sizeof(Task))
+    if batch.tasks == NULL:
+        return check(NO_MEMORY, batch.n * sizeof(Task))
+    try:
+        n = n_open = open_tasks(batch)
+        while n_open and not batch.no_memory:
+            if n:
+                has_ends = ask(n)
+            with nogil:
+                status = step_batch(batch, num_threads)
+            check(status, 0)
+            n = n_open = 0
+            for b in range(batch.n):
+                if batch.tasks[b].is_open:
+                    found = beam_ask(&batch.tasks[b].beam, b, batch.asked + 4 * n)
+                    n += found if has_ends or batch.tasks[b].beam.t < batch.table[b] else 0
+                    n_open += 1
+    finally:
+        for b in range(batch.n):
+            beam_free(&batch.tasks[b].beam)
+        free(batch.tasks)
+    return 0
+
+
+cdef int search(Batch *batch, const Array *views, ask, int num_threads) except -1:
+    """Search of a batch whose arrays are, in order, logits, bigram, best, edges, levels, rows, asked, table, labels and
+    scores."""
     cdef Options *o = &batch.options
     cdef Status status
-    batch.n, batch.n_frames, batch.x_step = logits.shape[0], logits.shape[1], logits.strides[0]
-    batch.x, batch.table, batch.labels = logits.data, <int64_t *> table.data, <int64_t *> labels.data
-    batch.scores, batch.no_memory = <double *> scores.data, False
-    o.n_classes, o.stride, o.is_wide = logits.shape[2], logits.strides[1], logits.kind == FLOAT64
-    o.n_out, o.has_lm = <int32_t> (scores.shape[1] // 2), levels.data != NULL
-    o.language.n_classes, o.language.bigram, o.language.n_automata = o.n_classes, <const double *> bigram.data, 0
-    if o.has_lm:
-        read_language(&o.language, <const int64_t *> edges.data, edges.shape[0], <const double *> levels.data)
-    with nogil:
-        status = search_batch(batch, num_threads)
-    check(status, 0)
+    batch.n, batch.n_frames, batch.x_step = views[0].shape[0], views[0].shape[1], views[0].strides[0]
+    batch.x, batch.rows, batch.asked = views[0].data, <const double *> views[5].data, <int64_t *> views[6].data
+    batch.table, batch.labels = <int64_t *> views[7].data, <int64_t *> views[8].data
+    batch.scores, batch.no_memory = <double *> views[9].data, False
+    o.n_classes, o.stride, o.is_wide = views[0].shape[2], views[0].strides[1], views[0].kind == FLOAT64
+    o.n_out, o.has_lm, o.has_rows = <int32_t> (views[9].shape[1] // 2), views[2].data != NULL, batch.rows != NULL
+    o.language.n_classes, o.language.n_automata = o.n_classes, 0
+    o.language.bigram, o.language.best = <const double *> views[1].data, <const double *> views[2].data
+    read_language(&o.language, <const int64_t *> views[3].data, views[3].shape[0], <const double *> views[4].data)
+    if o.has_rows:
+        search_asking(batch, ask, num_threads)
+    else:
+        with nogil:
+            status = search_batch(batch, num_threads)
+        check(status, 0)
     if batch.no_memory:
         raise MemoryError("no memory for the prefixes of a beam")
     return 0
 
 
 def ctc_beam_search(logits, int logits_kind, table, int input_kind, Py_ssize_t blank, int beam, double class_threshold,
-                    double beam_threshold, bigram, edges, levels, double bonus, bint by_logarithms, labels, scores,
-                    int num_threads):
-    """Search of a checked batch with one or more frames. Arrays are contiguous, except for logits.
+                    double beam_threshold, bigram, best, edges, levels, double bonus, bint by_logarithms, ask, rows,
+                    asked, labels, scores, int num_threads):
+    """Search of a checked batch. Arrays are contiguous, except for logits.
 
     IN   logits [B, T, V]; table [3, B]: lengths, and sequences in the order of the search; bigram [V + 1, V] or None:
-         scores with the bonus added; edges and levels: automata as beam_language.h reads them, levels None without any
-         scores of labels.
+         scores with the bonus added; best [V]: greatest score of each label by bigram and automata, or more, None
+         without any scores of labels; edges and levels: automata as beam_language.h reads them; rows
+         [B, beam, V + 1] or None: scores by `ask` of the next label after prefixes, and of the end; see
+         `search_asking` for `ask` and `asked`, whose entries beam_ask describes.
     INOUT  scores [B, 1 + 2 N]: log-probability of the best path, NaN for a sequence to be left out; then the scores of
          the best label sequences, relative to it, and the scores of labels in them.
     OUT  table: numbers of label sequences found; labels [B, N (4 + T)]: for each sequence, the table of the lattice of
-         its N label sequences, as `read_sequences` fills it.
+         its N label sequences, as `read_sequences` fills it; asked [B beam, 4] or None.
     """
     cdef Batch batch
-    cdef Py_buffer buffers[7]
-    cdef Array views[7]
+    cdef Py_buffer buffers[10]
+    cdef Array views[10]
     cdef int n = 0
     batch.options.blank, batch.options.beam = blank, beam
     batch.options.is_logits, batch.options.is_probs = input_kind == LOGITS, input_kind == PROBS
     batch.options.class_threshold, batch.options.beam_threshold = class_threshold, beam_threshold
     batch.options.language.bonus, batch.options.by_logarithms = bonus, by_logarithms
     try:
-        for array, kind in ((logits, logits_kind), (bigram, FLOAT64), (edges, INT64), (levels, FLOAT64),
-                            (table, INT64), (labels, INT64), (scores, FLOAT64)):
-            views[n] = acquire(array, kind, &buffers[n], n > 3)
+        for array, kind in ((logits, logits_kind), (bigram, FLOAT64), (best, FLOAT64), (edges, INT64),
+                            (levels, FLOAT64), (rows, FLOAT64), (asked, INT64), (table, INT64), (labels, INT64),
+                            (scores, FLOAT64)):
+            views[n] = acquire(array, kind, &buffers[n], n > 5)
             n += 1
-        search(&batch, &views[0], &views[1], &views[2], &views[3], &views[4], &views[5], &views[6], num_threads)
+        search(&batch, views, ask, num_threads)
     finally:
         while n:
             n -= 1

@@ -1,4 +1,4 @@
-/* Scores of labels by those before them: pairs of labels, and automata for words. */
+/* Scores of labels by those before them: pairs of labels, and automata for words and n-grams. */
 #ifndef FASTSEQLOSS_CTC_BEAM_LANGUAGE_H
 #define FASTSEQLOSS_CTC_BEAM_LANGUAGE_H
 
@@ -8,13 +8,18 @@
 
 #include "simd/compiler.h"
 
-enum { FSL_BEAM_AUTOMATA = 2 };
+enum { FSL_BEAM_AUTOMATA = 4 }; /* boosted words, a lexicon, an n-gram of labels, or a speller and an n-gram of words */
 
 /* An edge leads from a state to the next one by a label. Without an edge the fallback of the state is asked; it is -1
  * where the labels begin anew, and -2 where the label is forbidden. A label scores the change of the level, which holds
- * what has been paid for words that are not complete, and what the state that it leads to gains. */
+ * what has been paid for words that are not complete, and what the state that it leads to gains.
+ *
+ * A speller follows the labels of a word. At the separator, and after the last label, the word is a label of the next
+ * automaton, which has the scores of words, and the speller returns to state 0. */
 typedef struct {
     const int64_t *start, *label, *next, *fallback; /* [n + 1], [edges], [edges], [n]; labels of a state in order */
+    const int64_t *word;                            /* [n], of a speller: the word so far, or -1 for none */
+    int64_t separator;                              /* of a speller, or -1 */
     const double *level, *gain, *end;               /* [n]; `end` is added after the last label */
 } fsl_beam_automaton;
 
@@ -22,27 +27,28 @@ typedef struct {
     const double *bigram; /* [V + 1, V] with the bonus added, or NULL */
     const double *best;   /* [V], greatest score of each label */
     double bonus;         /* for each label, if bigram is NULL */
-    double largest;       /* of best */
     ptrdiff_t n_classes;
     int n_automata;
     fsl_beam_automaton automata[FSL_BEAM_AUTOMATA];
 } fsl_beam_language;
 
-/* Reads `best`, and the automata: numbers of states and of edges, and the arrays, one after the other. */
+/* Reads the automata: numbers of states and of edges, separator, and the arrays, one after the other. */
 static void fsl_beam_read_language(fsl_beam_language *l, const int64_t *edges, ptrdiff_t size, const double *levels)
 {
     const int64_t *end = edges + size;
-    l->best = levels;
-    l->largest = levels[0];
-    for (ptrdiff_t c = 1; c < l->n_classes; c++) l->largest = levels[c] > l->largest ? levels[c] : l->largest;
-    levels += l->n_classes;
     for (l->n_automata = 0; edges < end; l->n_automata++) {
-        const int64_t n = edges[0], n_edges = edges[1];
-        edges += 2;
-        const fsl_beam_automaton a = {edges,      edges + n + 1, edges + n + 1 + n_edges, edges + n + 1 + 2 * n_edges,
-                                      levels, levels + n,    levels + 2 * n};
-        l->automata[l->n_automata] = a;
-        edges += 2 * n + 1 + 2 * n_edges;
+        const int64_t n = edges[0], n_edges = edges[1], separator = edges[2];
+        fsl_beam_automaton *a = &l->automata[l->n_automata];
+        a->separator = separator;
+        a->start = edges + 3;
+        a->label = a->start + n + 1;
+        a->next = a->label + n_edges;
+        a->fallback = a->next + n_edges;
+        a->word = a->fallback + n;
+        edges = separator < 0 ? a->word : a->word + n;
+        a->level = levels;
+        a->gain = levels + n;
+        a->end = levels + 2 * n;
         levels += 3 * n;
     }
 }
@@ -72,12 +78,28 @@ static double fsl_beam_move(const fsl_beam_automaton *a, int32_t *state, int32_t
     return a->level[to] - a->level[from] + a->gain[to];
 }
 
+/* Score of the word that a speller has reached, 0 for none; the speller begins anew. */
+static double fsl_beam_end_word(const fsl_beam_automaton *speller, int32_t *states)
+{
+    const int64_t word = speller->word[states[0]];
+    const double paid = speller->level[states[0]];
+    states[0] = 0;
+    return word < 0 ? 0 : fsl_beam_move(speller + 1, &states[1], (int32_t)word) - paid;
+}
+
 /* Logarithm of the score of a label after `last` (-1 for none); the states move on. */
 static double fsl_beam_log_lm(const fsl_beam_language *l, int32_t last, int32_t *states, int32_t label)
 {
     const ptrdiff_t n = l->n_classes;
     double score = l->bigram ? l->bigram[(last < 0 ? n : last) * n + label] : l->bonus;
-    for (int i = 0; i < l->n_automata; i++) score += fsl_beam_move(&l->automata[i], &states[i], label);
+    for (int i = 0; i < l->n_automata; i++) {
+        const fsl_beam_automaton *a = &l->automata[i];
+        if (a->separator == label)
+            score += fsl_beam_end_word(a, &states[i]);
+        else
+            score += fsl_beam_move(a, &states[i], label);
+        i += a->separator >= 0;
+    }
     return score;
 }
 
@@ -85,7 +107,15 @@ static double fsl_beam_log_lm(const fsl_beam_language *l, int32_t last, int32_t 
 static double fsl_beam_log_end(const fsl_beam_language *l, const int32_t *states)
 {
     double score = 0;
-    for (int i = 0; i < l->n_automata; i++) score += l->automata[i].end[states[i]];
+    for (int i = 0; i < l->n_automata; i++) {
+        const fsl_beam_automaton *a = &l->automata[i];
+        if (a->separator >= 0) {
+            int32_t moved[2] = {states[i], states[i + 1]};
+            score += fsl_beam_end_word(a, moved) + a[1].end[moved[1]];
+            i++;
+        } else
+            score += a->end[states[i]];
+    }
     return score;
 }
 
