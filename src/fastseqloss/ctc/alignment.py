@@ -16,7 +16,7 @@ from .._core.messages import outline
 from .._core.options import InputKind, as_number
 from .._core.spans import list_runs
 from .._core.types import Infeasible, Input
-from .arguments import Lattice, as_classes, as_lattice, as_log_prior, schedule_sequences
+from .arguments import Lattice, as_classes, as_lattice, as_log_prior, as_star_log_prob, schedule_sequences
 
 if TYPE_CHECKING:
     from .._kernels.ctc import alignment as _kernel
@@ -83,7 +83,7 @@ def ctc_align(
     blank: int = 0,
     input: Input = "logits",
     star: int | None = None,
-    star_log_prob: float = 0.0,
+    star_log_prob: float | ArrayLike = 0.0,
     label_prior: ArrayLike | None = None,
     prior_scale: float = 1.0,
     infeasible: Infeasible = "inf",
@@ -105,10 +105,11 @@ def ctc_align(
         A label that matches anything, a number other than all classes, such as -1. Put it among
         the labels in place of speech that is not transcribed. Like any label it takes one frame or
         more, and two in a row need a blank between them.
-    star_log_prob : float
-        Log-probability of the star at any frame, 0 or less. With 0, the sum over all classes, the
-        star takes every frame that no label needs. With less, labels and blanks take the frames
-        that they fit better.
+    star_log_prob : float, or array_like [B, T], or [T] for one sequence
+        Log-probability of the star at any frame, or at each one, 0 or less. With 0, the sum over all
+        classes, the star takes every frame that no label needs. With less, labels and blanks take
+        the frames that they fit better. In an array, -inf keeps the star away from a frame, and
+        the padding is not read.
     label_prior : array_like [V], optional
         Log-priors of the classes, subtracted from their log-probabilities when paths are compared.
         The logarithm of a model's mean probabilities favours labels over blanks, which sharpens
@@ -186,6 +187,12 @@ def ctc_align(
 
     >>> fsl.ctc_align(probs, [-1, 2], input="probs", star=-1).path
     array([-1, -1, -1,  2])
+
+    With the probability of the best label at each frame, the star leaves silence to the blank:
+
+    >>> best = np.log(probs[:, 1:].max(axis=1))
+    >>> fsl.ctc_align(probs, [-1, 2], input="probs", star=-1, star_log_prob=best).path
+    array([ 0, -1, -1,  2])
     """
     return named_ctc_align(
         NAMES,
@@ -214,7 +221,7 @@ def named_ctc_align(
     blank: int = 0,
     input: Input = "logits",
     star: int | None = None,
-    star_log_prob: float = 0.0,
+    star_log_prob: Any = 0.0,
     label_prior: Any = None,
     prior_scale: float = 1.0,
     infeasible: Infeasible = "inf",
@@ -233,11 +240,11 @@ def named_ctc_align(
         names=names,
     )
     scores = lattice.scores
-    n_classes = scores.values.shape[2]
-    star_log_prob = as_number("star_log_prob", star_log_prob, -np.inf, 0.0)
+    _, n_frames, n_classes = scores.values.shape
+    star_scores = as_star_log_prob("star_log_prob", star_log_prob, lattice.sequences.frames, n_frames, scores.single)
     prior_scale = as_number("prior_scale", prior_scale, 0.0, np.inf)
     prior = as_log_prior("label_prior", label_prior, n_classes, prior_scale)
-    path, token_index, log_prob, frame_log_probs = viterbi_paths(lattice, num_threads, star_log_prob, prior)
+    path, token_index, log_prob, frame_log_probs = viterbi_paths(lattice, num_threads, star_scores, prior)
     if lattice.star is not None:
         path[path == n_classes] = lattice.star
     if lattice.infeasible == "zero":
@@ -248,9 +255,13 @@ def named_ctc_align(
 
 
 def viterbi_paths(
-    lattice: Lattice, num_threads: int | None, star_log_prob: float = 0.0, prior: Floats | None = None
+    lattice: Lattice,
+    num_threads: int | None,
+    star_log_prob: tuple[float, Floats | None] = (0.0, None),
+    prior: Floats | None = None,
 ) -> tuple[Integers, Integers, Floats, Floats]:
-    """Return the fields of a `CTCAlignment` of a batch, in which class V is the star."""
+    """Return the fields of a `CTCAlignment` of a batch, in which class V is the star; its scores as kernels take them.
+    """
     scores, sequences = lattice.scores, lattice.sequences
     batch, n_frames, _ = scores.values.shape
     per_class = 0.5 if lattice.input == InputKind.LOGITS else 0.0
@@ -267,7 +278,7 @@ def viterbi_paths(
             lattice.input,
             lattice.blank,
             prior,
-            star_log_prob,
+            *star_log_prob,
             log_prob,
             path,
             token_index,

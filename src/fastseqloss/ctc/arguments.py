@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._core.arrays import as_doubles, as_real, read_integers
+from .._core.arrays import as_array, as_doubles, as_real, read_integers
 from .._core.labels import NAMES, Names, Sequences, as_sequences
-from .._core.messages import listed
-from .._core.options import InputKind, as_index, as_input_kind, as_integer, choice
+from .._core.messages import indexed, listed
+from .._core.options import InputKind, as_index, as_input_kind, as_integer, as_number, choice
 from .._core.scores import Scores, as_scores
 from .._core.threads import schedule, threads_for
 from .._core.types import Infeasible
@@ -123,6 +124,31 @@ def as_star(star: Any, n_classes: int) -> int | None:
     if 0 <= value < n_classes or not -(2**63) <= value <= largest:
         raise ValueError(f"star is {value}; allowed: -2**63 to 2**63 - 2, except 0 to {n_classes - 1}, the classes")
     return value
+
+
+def as_star_log_prob(
+    name: str, value: Any, frames: NDArray[np.int64], n_frames: int, single: bool
+) -> tuple[float, NDArray[np.float64] | None]:
+    """Return the star's log-probability: one number for all frames, or else 0 and an array [B * T].
+
+    Elements beyond the `frames` of a sequence are not checked.
+    """
+    if isinstance(value, (numbers.Real, str)):
+        return as_number(name, value, -np.inf, 0.0), None
+    array = as_array(name, value)
+    if not array.ndim:
+        return as_number(name, value if array.dtype == object else array, -np.inf, 0.0), None
+    array = as_real(name, array)
+    shape = (n_frames,) if single else (len(frames), n_frames)
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}; allowed: {shape}, or a number for all frames")
+    log_probs = as_doubles(array)
+    rows = log_probs.reshape((len(frames), n_frames))
+    bad = np.flatnonzero(~(rows <= 0) & (np.arange(n_frames) < frames[:, None]))
+    if bad.size:
+        at = tuple(map(int, np.unravel_index(bad[0], shape)))
+        raise ValueError(f"{indexed(name, at)} is {log_probs[at]}; allowed: 0 or less; -inf forbids the star")
+    return 0.0, log_probs.reshape(-1)
 
 
 def as_log_prior(name: str, value: Any, n_classes: int, scale: float) -> NDArray[np.float64] | None:

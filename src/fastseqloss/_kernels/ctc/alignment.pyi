@@ -18,6 +18,7 @@ class _CTCAlign(Protocol):
         blank: int,
         prior: Doubles | None,
         star_log_prob: float,
+        star_log_probs: Doubles | None,
         log_prob: Doubles,
         path: Integers,
         token_index: Integers,

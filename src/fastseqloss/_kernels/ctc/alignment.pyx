@@ -231,6 +231,7 @@ cdef struct Batch:
 cdef void align_worker(const Batch *batch, const floating *x, Loop *loop, int worker) noexcept nogil:
     cdef Py_ssize_t first, last = 0, i, b
     cdef Path path = batch.out
+    cdef Search search = batch.common
     while next_items(loop, worker, &first, &last):
         for i in range(first, last):
             b = batch.order[i] if batch.order != NULL else i
@@ -238,8 +239,9 @@ cdef void align_worker(const Batch *batch, const floating *x, Loop *loop, int wo
                 path.labels = batch.out.labels + b * batch.n_frames
                 path.tokens = batch.out.tokens + b * batch.n_frames
                 path.log_probs = batch.out.log_probs + b * batch.n_frames
+            search.star_log_prob = batch.common.star_log_prob + b * batch.n_frames * search.star_step
             batch.log_prob[b] = align_sequence(
-                batch.common, batch.logit_lengths[b], batch.label_lengths[b],
+                search, batch.logit_lengths[b], batch.label_lengths[b],
                 batch.logit_lengths[b] >= batch.frames_needed[b], x + b * batch.x_step,
                 batch.labels + batch.starts[b], path, <int32_t *> part_of(&batch.positions, worker),
                 part_of(&batch.arrays, worker))
@@ -269,12 +271,14 @@ cdef Status align_batch(Batch *batch, const floating *x, int num_threads) noexce
 
 
 def ctc_align(const floating[:, :, :] logits, const int64_t[::1] table, const int64_t[::1] order, int input_kind,
-              Py_ssize_t blank, const double[::1] prior, double star_log_prob, double[::1] log_prob,
-              int64_t[:, ::1] path, int64_t[:, ::1] token_index, double[:, ::1] frame_log_probs, int num_threads):
+              Py_ssize_t blank, const double[::1] prior, double star_log_prob, const double[::1] star_log_probs,
+              double[::1] log_prob, int64_t[:, ::1] path, int64_t[:, ::1] token_index,
+              double[:, ::1] frame_log_probs, int num_threads):
     """Best paths of a checked batch.
 
     IN   logits [B, T, V]; table of sequences and labels as read_sequences fills it, with V for the star; order:
-         sequences, longest first, or None; prior [V], subtracted from the scores in the comparison of paths, or None.
+         sequences, longest first, or None; prior [V], subtracted from the scores in the comparison of paths, or None;
+         star_log_probs [B * T], or None, for star_log_prob at all frames.
     OUT  log_prob [B], -inf without a path; path, token_index, frame_log_probs [B, T] where a path exists, up to the
          length of the sequence.
     """
@@ -297,7 +301,9 @@ def ctc_align(const floating[:, :, :] logits, const int64_t[::1] table, const in
     common.n_classes, common.blank = logits.shape[2], blank
     common.x_stride = logits.strides[1] // <Py_ssize_t> sizeof(floating)
     common.class_prior = &prior[0] if prior is not None else NULL
-    common.star_log_prob, common.no_memory = star_log_prob, &no_memory
+    common.star_log_prob, common.no_memory = &star_log_prob, &no_memory
+    if star_log_probs is not None and star_log_probs.shape[0]:
+        common.star_log_prob, common.star_step = &star_log_probs[0], 1
     with nogil:
         status = align_batch(&batch, x, num_threads)
     check(status, size_sum(batch.arrays.size, batch.positions.size))

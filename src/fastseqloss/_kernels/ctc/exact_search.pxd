@@ -48,7 +48,7 @@ cdef inline bint split_score(ExactSearch *e, Search *a, const floating *x, Py_ss
     """Add the score of the k-th class used at frame t to `sum`, unless NULL; returns False if the score is -inf."""
     cdef double score = x[t * a.x_stride + a.graph.classes[k]]
     if k == a.star:
-        score = a.star_log_prob
+        score = a.star_log_prob[t * a.star_step]
         if a.input == LOGITS:
             add_score(e, a.row_max[t], 1, sum)
             add_score(e, a.log_norm[t], 1, sum)

@@ -28,7 +28,8 @@ cdef struct Search:
     Py_ssize_t n_classes, blank, frames
     Py_ssize_t x_stride                    # elements between frames
     const double *class_prior              # [V] number subtracted from the score of a class, or NULL
-    double star_log_prob
+    const double *star_log_prob            # of the star at frame t: element t * star_step
+    Py_ssize_t star_step                   # 1, or 0 if it is the same at all frames
     # sizes
     Py_ssize_t emission_width              # classes used, padded
     Py_ssize_t block, n_blocks             # steps of a block, and blocks
@@ -128,7 +129,7 @@ cdef inline double log_prob_at(Search *a, const floating *x, Py_ssize_t t, Py_ss
     """Log-probability of the k-th class used at frame t."""
     cdef double score = x[t * a.x_stride + a.graph.classes[k]]
     if k == a.star:
-        return a.star_log_prob
+        return a.star_log_prob[t * a.star_step]
     if a.input == LOGITS:
         return (score - a.row_max[t]) - a.log_norm[t]
     return log64(score) if a.input == PROBS else score
@@ -145,14 +146,15 @@ cdef inline bint emit(Search *a, const floating *x, Py_ssize_t t) noexcept nogil
         for k in range(a.graph.used):
             a.score[k] = log64(a.score[k])
     if a.star >= 0:
-        a.score[a.star] = a.star_log_prob + (a.row_max[t] + a.log_norm[t] if a.input == LOGITS else 0)
+        a.score[a.star] = a.star_log_prob[t * a.star_step] + (
+            a.row_max[t] + a.log_norm[t] if a.input == LOGITS else 0)
     if a.class_prior != NULL:
         for k in range(a.graph.used):
             a.score[k] -= a.prior[k]
     if a.class_prior != NULL or a.star >= 0:
         for k in range(a.graph.used):
             most = max(most, a.score[k])
-        a.is_rounded |= fabs(most) > exact_from(0)
+        a.is_rounded |= most > -INFINITY and fabs(most) > exact_from(0)
     return viterbi_emissions(a.score, a.graph.used, a.emission_width, a.y)
 
 
