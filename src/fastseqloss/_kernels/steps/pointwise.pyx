@@ -49,6 +49,7 @@ cdef struct Job:
     Array a  # float64 [B, outer, inner], or NULL
     double parameter  # used if a is not given
     const double *scale  # of each sequence; 0 for one that does not count
+    const double *factors  # of each step, in addition; 0 for one that does not count; or NULL
     double *partial  # [B, n_parts]
     double *steps  # [B, T] or NULL
     Allowed allowed  # ANYTHING if the targets have been checked
@@ -107,16 +108,20 @@ cdef int64_t run_part(const Job *job, Item item, floating *buffer) noexcept nogi
 
 # ---- losses of single elements --------------------------------------------------------------
 
-cdef void leave_out(const Pairs *pairs, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, double *loss,
-                    double *slope) noexcept nogil:
-    """Set losses and slopes of masked steps to 0."""
-    cdef Py_ssize_t i, step = first // pairs.n_features, feature = first % pairs.n_features
+cdef void weigh(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, double *loss,
+                double *slope) noexcept nogil:
+    """Set losses and slopes of masked steps, and of those of factor 0, to 0; multiply the other slopes by the factors."""
+    cdef const Pairs *pairs = &job.pairs
+    cdef Py_ssize_t i, at = b * pairs.n_steps + first // pairs.n_features, feature = first % pairs.n_features
+    cdef double factor
     for i in range(n):
-        if not pairs.mask[b * pairs.n_steps + step]:
+        factor = job.factors[at] if job.factors != NULL else 1
+        if factor == 0 or pairs.mask != NULL and not pairs.mask[at]:
             loss[i] = slope[i] = 0
+        slope[i] *= factor
         feature += 1
         if feature == pairs.n_features:
-            step, feature = step + 1, 0
+            at, feature = at + 1, 0
 
 
 cdef void add_steps(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, const double *loss) noexcept nogil:
@@ -161,8 +166,8 @@ cdef void run_piece(const Job *job, Item item, floating *buffer, double *numbers
     for s in range(item.n_sequences):
         i, b = s * n, item.b + s
         used = within(pairs, b, first, n) if job.scale[b] else 0
-        if pairs.mask != NULL:
-            leave_out(pairs, b, first, used, loss + i, slope + i)
+        if pairs.mask != NULL or job.factors != NULL:
+            weigh(job, b, first, used, loss + i, slope + i)
         if job.steps != NULL:
             add_steps(job, b, first, used, loss + i)
         else:
@@ -277,12 +282,13 @@ cpdef Py_ssize_t parts(Py_ssize_t n_elements) noexcept nogil:
 
 def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, double parameter, shape,
               const int64_t[::1] lengths, const uint8_t[:, ::1] mask, const double[::1] scale,
-              double[:, ::1] partial, double[:, ::1] steps, object grad, int allowed, int64_t[::1] bad,
+              const double[:, ::1] factors, double[:, ::1] partial, double[:, ::1] steps, object grad, int allowed, int64_t[::1] bad,
               int num_threads):
     """Losses and, unless grad is None, gradients times scale. Returns the first bad target, as find_bad_target.
 
     IN   shape: B, T, D. x, y, and a in float64 or None, each [B, outer, inner] with T D elements a sequence; or
-         [more, outer, inner] with as many elements in all where B is 1.
+         [more, outer, inner] with as many elements in all where B is 1. scale [B]; factors [B, T], of steps in addition,
+         with which steps are given, or None.
     OUT  partial [B, parts(T D)]: sums over steps of the means over features, unless steps are given; steps [B, T]:
          those means, or None; both zeros on entry. grad like x. All outputs are void if a target is bad.
     """
@@ -298,6 +304,7 @@ def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, d
         job.pairs.g = hold(&held, grad, x_kind, True)
         job.parameter, job.scale, job.partial = parameter, &scale[0], &partial[0, 0]
         job.steps = &steps[0, 0] if steps is not None else NULL
+        job.factors = &factors[0, 0] if factors is not None else NULL
         job.pairs.by_step = job.steps != NULL
         set_pairs(&job, shape, lengths, mask, allowed, bad)
         job.loss = <Loss> which
