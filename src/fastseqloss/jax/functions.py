@@ -71,11 +71,26 @@ def _loss(row: Row, scores: dict[str, Any], constants: dict[str, Any], options: 
     if row.axes is None:
         _check_of_steps(constants, (steps, first.shape) if row.of_numbers else (steps,))
     operands = {name: _operand(row, name, value, batch) for name, value in constants.items()}
+    shared = row.shared
+    if row.of_numbers:
+        shared = _spread(row, operands, first.shape)
     if row.of_labels and not row.shares_scores:
         return _of_labels(row, differentiable, operands, batch, options)
     shape = {"none": steps, "per_sequence": batch, "step_mean": steps[1:]}.get(reduction, ())
     independent = reduction in ("none", "per_sequence") and not row.shares_scores
-    return _apply(row, differentiable, operands, shape, independent, options)
+    return _apply(row, differentiable, operands, shape, independent, options, shared)
+
+
+def _spread(row: Row, operands: dict[str, Any], shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Return the parameters that sequences share; give others, which have an axis of sequences, the shape of the scores."""
+    shared = []
+    for name in row.shared:
+        array = operands.get(name)
+        if array is None or array.ndim < len(shape):
+            shared.append(name)
+        elif all(n in (1, own) for n, own in zip(array.shape, shape, strict=False)):
+            operands[name] = jnp.broadcast_to(array, shape)
+    return tuple(shared)
 
 
 def _apply(
@@ -85,8 +100,12 @@ def _apply(
     shape: tuple[int, ...],
     independent: bool,
     options: dict[str, Any],
+    shared: tuple[str, ...] | None = None,
 ) -> jax.Array:
-    """Return a loss of this shape; mapped axes may join the batch if the losses are `independent`."""
+    """Return a loss of this shape; mapped axes may join the batch if the losses are `independent`.
+
+    `shared` are the operands that all sequences share, by default those of the table.
+    """
     host = HostLoss(
         loss=name_of(row.function),
         names=(*scores, *operands),
@@ -94,7 +113,7 @@ def _apply(
         n_scores=len(scores),
         shape=shape,
         folds=independent,
-        shared=row.shared,
+        shared=row.shared if shared is None else shared,
         options=as_options(**options),
     )
     loss: jax.Array = apply(host, tuple(scores.values()), tuple(operands.values()))

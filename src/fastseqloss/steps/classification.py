@@ -507,8 +507,9 @@ def binary_cross_entropy(
     input : {"logits", "probs"}
         Kind of the numbers in `logits`; the gradient is the derivative with respect to them. Probabilities
         are from 0 to 1; a value outside by at most 1e-6, from rounding, counts as 0 or 1.
-    pos_weight : float, or array_like [D], optional
-        Weight of the positive part of the targets; or one for each feature (the last axis).
+    pos_weight : float, or array_like, optional
+        Weight of the positive part of the targets; or one for each feature (the last axis), [D], or an array of
+        more axes that NumPy broadcasts to the shape of `logits`.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums

@@ -428,8 +428,9 @@ def quantile_loss(
     mask : array_like of bool, or of 0 and 1, [B, T], optional
         Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
         never read and have gradient 0.
-    q : float, or array_like [D]
-        The quantile, between 0 and 1; or one for each feature (the last axis).
+    q : float, or array_like
+        The quantile, between 0 and 1; or one for each feature (the last axis), [D], or an array of more axes
+        that NumPy broadcasts to the shape of `predictions`.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums

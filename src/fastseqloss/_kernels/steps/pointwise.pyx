@@ -108,20 +108,30 @@ cdef int64_t run_part(const Job *job, Item item, floating *buffer) noexcept nogi
 
 # ---- losses of single elements --------------------------------------------------------------
 
-cdef void weigh(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, double *loss,
-                double *slope) noexcept nogil:
-    """Set losses and slopes of masked steps, and of those of factor 0, to 0; multiply the other slopes by the factors."""
-    cdef const Pairs *pairs = &job.pairs
-    cdef Py_ssize_t i, at = b * pairs.n_steps + first // pairs.n_features, feature = first % pairs.n_features
-    cdef double factor
+cdef void leave_out(const Pairs *pairs, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, double *loss,
+                    double *slope) noexcept nogil:
+    """Set losses and slopes of masked steps to 0."""
+    cdef Py_ssize_t i, step = first // pairs.n_features, feature = first % pairs.n_features
     for i in range(n):
-        factor = job.factors[at] if job.factors != NULL else 1
-        if factor == 0 or pairs.mask != NULL and not pairs.mask[at]:
+        if not pairs.mask[b * pairs.n_steps + step]:
             loss[i] = slope[i] = 0
-        slope[i] *= factor
         feature += 1
         if feature == pairs.n_features:
-            at, feature = at + 1, 0
+            step, feature = step + 1, 0
+
+
+cdef void weigh(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, double *loss,
+                double *slope) noexcept nogil:
+    """Multiply slopes by the factors of their steps; set losses and slopes of factor 0 to 0."""
+    cdef Py_ssize_t i, d = job.pairs.n_features
+    cdef const double *factors = job.factors + b * job.pairs.n_steps
+    cdef double factor
+    for i in range(n):
+        factor = factors[(first + i) // d]
+        if factor:
+            slope[i] *= factor
+        else:
+            loss[i] = slope[i] = 0
 
 
 cdef void add_steps(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, const double *loss) noexcept nogil:
@@ -166,7 +176,9 @@ cdef void run_piece(const Job *job, Item item, floating *buffer, double *numbers
     for s in range(item.n_sequences):
         i, b = s * n, item.b + s
         used = within(pairs, b, first, n) if job.scale[b] else 0
-        if pairs.mask != NULL or job.factors != NULL:
+        if pairs.mask != NULL:
+            leave_out(pairs, b, first, used, loss + i, slope + i)
+        if job.factors != NULL:
             weigh(job, b, first, used, loss + i, slope + i)
         if job.steps != NULL:
             add_steps(job, b, first, used, loss + i)
