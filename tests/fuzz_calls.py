@@ -36,7 +36,7 @@ VOCABULARIES = (
     fsl.Vocabulary("-ab|", separator="|"), fsl.Vocabulary(["", "▁a", "▁", "b"], mark="▁"),
     fsl.Vocabulary(["", "a", "##a", "b"], mark="##"), fsl.Vocabulary(["", "a@@", "a", "b"], mark="@@"),
 )  # fmt: skip
-OPTIONS |= {row.parameter.name for row in LOSSES.values() if row.parameter and not row.parameter.per_feature}
+OPTIONS |= {row.parameter.name for row in LOSSES.values() if row.parameter and not row.parameter.broadcasts}
 FREE = {
     "ax",
     "file",

@@ -23,7 +23,7 @@ classification = pytest.mark.parametrize("name", CLASSIFICATION)
 elementwise = pytest.mark.parametrize("name", ELEMENTWISE)
 LIMITED = [name for name in ELEMENTWISE if TARGETS[name] in (SIGNS, SHARES)]
 PARAMETERS = sorted({(row.function, row.parameter) for row in LOSSES.values() if row.parameter})
-SCALARS = [(name, parameter.name) for name, parameter in PARAMETERS if not parameter.per_feature]
+SCALARS = [(name, parameter.name) for name, parameter in PARAMETERS if not parameter.broadcasts]
 
 
 def valid(name):
@@ -335,7 +335,7 @@ def test_parameter_out_of_range(name, parameter):
     for value in (*ends, least - 0.5, most + 0.5, np.nan, np.inf, -np.inf):
         said = parameter.name, value, "allowed", f"{least:g}"
         assert_raises(name, ValueError, *said, **{parameter.name: value})
-        if parameter.per_feature:
+        if parameter.broadcasts:
             middle = 0.5 * (least + min(most, least + 1))
             each = np.array([middle, middle, value, middle, most + 7])
             said = f"{parameter.name}[2]", *said[1:]

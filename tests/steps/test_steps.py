@@ -244,7 +244,7 @@ SHARED = [(name, other) for name in NAMES for other in ("targets", "mask", "leng
 SHARED += [(name, "class_weight") for name in CLASSIFICATION]
 SHARED += [("softmax_cross_entropy", "distributions")]
 SHARED += sorted(
-    {(row.function, row.parameter.name) for row in LOSSES.values() if row.parameter and row.parameter.per_feature}
+    {(row.function, row.parameter.name) for row in LOSSES.values() if row.parameter and row.parameter.broadcasts}
 )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -11,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._core.steps import as_steps
-
-_OF_STEPS = ("targets", "actions", "advantages", "old_log_probs", "ref_log_probs")
+from .._core.engine import as_class_targets, as_options, as_step_sum
+from .._core.steps import as_class_weight
 
 Gradients = tuple[NDArray[Any] | None, ...]
 
@@ -36,11 +34,7 @@ def shared_gradients(
     `wanted` tells for each of the scores, in the order of the gradients, whether to compute its gradient; by default,
     all are computed.
     """
-    given = compute.keywords.get("sample_weight")
-    if given is None:
-        weight = cotangent
-    else:
-        weight = cotangent * np.asarray(given, np.float64).reshape(-1, *(1,) * (cotangent.ndim - 1))
+    weight = _weights(compute, cotangent)
     finite = np.isfinite(weight)
     usable = np.where(finite, weight, 0.0)
     totals: Gradients
@@ -77,32 +71,34 @@ def shared_tangents(
 
 
 def _gradients(compute: partial[Any], weight: NDArray[np.float64], wanted: Mapping[str, bool] | None) -> Gradients:
-    if weight.ndim < 2:
-        out = arrays_for(compute.keywords, wanted)
-        gradients: Gradients = compute(reduction="sum", sample_weight=weight, return_grad=True, grad_out=out)[1]
-        return gradients
-    first, *others = _gradients(_by_steps(compute, weight.shape), weight.reshape(-1), wanted)
-    return (None if first is None else first.reshape(*weight.shape, first.shape[-1]), *others)
+    out = arrays_for(compute.keywords, wanted)
+    gradients: Gradients = compute(reduction="sum", sample_weight=weight, return_grad=True, grad_out=out)[1]
+    return gradients
 
 
-def _by_steps(compute: partial[Any], shape: tuple[int, ...]) -> partial[Any]:
-    """Return a loss at every step of this shape as one of sequences of one step, which have weights of their own."""
+def _weights(compute: partial[Any], cotangent: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the weights of sequences or of steps for which the sum of the losses has the gradient of the reduced ones."""
     given = compute.keywords
-    name = next(iter(inspect.signature(compute.func).parameters))
-    scores = np.asarray(given[name])
-    steps = as_steps(shape, given.get("lengths"), given.get("mask"))
-    one_each = {
-        name: scores.reshape(math.prod(shape), scores.shape[-1]),
-        "mask": None if steps.full else steps.counting().reshape(-1),
-        "lengths": None,
-    }
-    one_each |= {other: _of_steps(given[other], shape) for other in _OF_STEPS if given.get(other) is not None}
-    return partial(compute.func, **given | one_each)
+    weight = given.get("sample_weight")
+    if given.get("reduction") == "step_mean":
+        first = next(iter(inspect.signature(compute.func).parameters))
+        return cotangent * _shares(given, np.shape(given[first])[:-1])
+    if weight is None:
+        return cotangent
+    weight = np.asarray(weight, np.float64)
+    weight = np.where(np.isfinite(weight), weight, 0.0)  # those of steps that do not count may be anything
+    ndim = max(weight.ndim, cotangent.ndim)
+    of_each, by_each = (x.reshape(*x.shape, *(1,) * (ndim - x.ndim)) for x in (weight, cotangent))
+    product: NDArray[np.float64] = of_each * by_each
+    return product
 
 
-def _of_steps(value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return an array of this shape, or of numbers of the sequences of a batch, with one number for each step."""
-    array = np.asarray(value)
-    if array.shape != shape:  # one number for each sequence
-        array = np.broadcast_to(array.reshape(shape[0], *(1,) * (len(shape) - 1)), shape)
-    return array.reshape(-1)
+def _shares(given: Mapping[str, Any], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return the factors of the losses of steps of this shape in their averages at each step."""
+    names = ("lengths", "mask", "reduction", "normalizer", "sample_weight")
+    summed = as_step_sum(shape, as_options(*map(given.get, names), False, None, None))
+    if "targets" not in given:
+        return summed.plain_scale().reshape(shape)
+    n_classes = len(given["weight"])
+    weight = as_class_weight(given.get("class_weight"), n_classes)
+    return as_class_targets(summed, given["targets"], n_classes, given["ignore_index"], weight).scale.reshape(shape)

@@ -149,7 +149,7 @@ def _of_steps(row: StepLoss) -> Loss:
     """Return a loss of the registry of the losses at every step."""
     modules = (classification, margin, regression)
     function = next(getattr(module, row.function) for module in modules if hasattr(module, row.function))
-    features = (row.parameter.name,) if row.parameter is not None and row.parameter.per_feature else ()
+    features = (row.parameter.name,) if row.parameter is not None and row.parameter.broadcasts else ()
     return Loss(
         function,
         (row.scores,),

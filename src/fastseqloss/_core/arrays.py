@@ -251,3 +251,30 @@ def as_weights(name: str, value: Any, batch: int, signed: bool = False) -> NDArr
     if bad.size:
         raise ValueError(f"{name}[{bad[0]}] is {weights[bad[0]]}; allowed: finite{'' if signed else ', 0 or more'}")
     return weights
+
+
+def as_finite(
+    name: str, value: Any, shape: tuple[int, ...], counts: NDArray[np.bool_] | None = None, signed: bool = True
+) -> NDArray[np.float64]:
+    """Return a copy of real numbers of this shape: where they count, finite and not negative unless `signed`; else 0.
+
+    `counts` is a contiguous array of as many elements.
+    """
+    given = as_real(name, value)
+    if given.shape != shape:
+        raise ValueError(f"{name} has shape {given.shape}; allowed: {shape}")
+    least, most = -sys.float_info.max if signed else 0.0, sys.float_info.max
+    values = np.empty(shape)
+    if arguments.read_numbers(given, values, least, most, counts):
+        return values
+    values = as_doubles(given)
+    bad = ~((least <= values) & (values <= most))
+    if counts is not None:
+        bad &= counts.reshape(shape)
+        values[~counts.reshape(shape)] = 0
+    if bad.any():
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        shown = f"[{', '.join(map(str, where))}]" if where else ""
+        allowed = "finite" if signed else "finite, 0 or more"
+        raise ValueError(f"{name}{shown} is {values[where]}; allowed: {allowed}")
+    return values

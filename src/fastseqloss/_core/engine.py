@@ -15,9 +15,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import as_weights, stored_or_none
+from .arrays import as_array, as_finite, as_real, as_weights, stored_or_none
 from .gradient import Gradient
-from .reduction import STEP_REDUCTIONS, check_reduction, is_uniform, reduce_steps, sequence_scale
+from .reduction import (
+    STEP_REDUCTIONS,
+    averages_steps,
+    by_sequence,
+    check_reduction,
+    is_uniform,
+    reduce_steps,
+    sequence_scale,
+    step_scale,
+)
 from .scores import Scores
 from .steps import Steps, as_steps, as_targets
 from .threads import threads_for
@@ -55,21 +64,64 @@ def as_options(
 
 @dataclass(slots=True)
 class StepSum:
-    """The steps that count, and the reduction of their losses."""
+    """The steps that count, and the reduction of their losses.
 
-    steps: Steps
-    sample_weight: NDArray[np.float64] | None
+    If the mask or the weights are those of features, each feature counts as a step in `steps`. The loss of a step is then
+    the sum over its features, divided by their number, as without them.
+    """
+
+    steps: Steps  # or features
+    shape: tuple[int, ...]  # of the steps
+    sample_weight: NDArray[np.float64] | None  # [B]
+    step_weight: NDArray[Any] | None  # weights of steps or features, as passed
     reduction: str
     normalizer: float | None
 
     @property
+    def of_features(self) -> bool:
+        """Return True if each feature counts as a step."""
+        return len(self.steps.shape) > len(self.shape)
+
+    @property
+    def of_each(self) -> bool:
+        """Return True if each step has a scale of its own."""
+        return self.step_weight is not None or self.reduction == "step_mean"
+
+    @property
     def uniform(self) -> bool:
         """Return True if all sequences have the same scale, so that the batch is reduced as one; see `is_uniform`."""
-        return is_uniform(self.reduction, self.sample_weight)
+        return not self.of_each and is_uniform(self.reduction, self.sample_weight)
+
+    def plain_scale(self) -> NDArray[np.float64]:
+        """Return the factor of the loss of each sequence, or of each step, if all steps count as one term."""
+        if self.of_each:
+            return self.scale_of_each(self.steps.counting())
+        return self.scale(self.steps.counts())
 
     def scale(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the factor of the loss of each sequence, given the numbers of steps that count."""
-        return sequence_scale(self.reduction, counts, self.normalizer, self.sample_weight, self.steps.batch)
+        scale = sequence_scale(self.reduction, counts, self.normalizer, self.sample_weight, self.steps.batch)
+        if self.of_features and not averages_steps(self.reduction):
+            scale /= max(math.prod(self.steps.shape[len(self.shape) :]), 1)
+        return scale
+
+    def scale_of_each(
+        self, counting: NDArray[np.bool_], terms: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float64]:
+        """Return the factor [B, R] of the loss of each step, given those that count; `terms` as in `step_scale`.
+
+        Weights are checked here, those of steps that count alone.
+        """
+        given = self.step_weight
+        if given is not None:
+            per_weight = counting.reshape(*given.shape, math.prod(self.steps.shape[given.ndim :]))
+            weight = as_finite("sample_weight", given, given.shape, per_weight.any(axis=-1), signed=False)
+            weight = np.where(per_weight, weight[..., None], 0.0).reshape(counting.shape)
+        elif self.sample_weight is not None:
+            weight = self.sample_weight[:, None] * counting
+        else:
+            weight = counting.astype(np.float64)
+        return step_scale(self.reduction, weight, terms, self.normalizer, math.prod(self.shape[1:]))
 
     def counts(self, classes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the number of steps of each sequence whose class [B R] is not -1."""
@@ -81,14 +133,40 @@ class StepSum:
     ) -> Loss | LossAndGradient:
         """Return the reduced loss, and the gradient if requested; `losses` as in `reduce_steps`."""
         loss = reduce_steps(self.reduction, losses, scale, self.steps.shape)
+        if self.of_features and self.reduction in ("none", "step_mean"):
+            loss = np.sum(loss, axis=tuple(range(len(self.shape) - len(self.steps.shape), 0)))
         return loss if gradient.values is None else (loss, gradient.finish())
 
 
-def as_step_sum(shape: tuple[int, ...], options: Options) -> StepSum:
-    """Check lengths and mask of steps of shape [B, T, ...], and the weights of sequences."""
-    steps = as_steps(shape, options.lengths, options.mask)
-    weight = as_weights("sample_weight", options.sample_weight, steps.batch)
-    return StepSum(steps, weight, options.reduction, options.normalizer)
+def as_step_sum(shape: tuple[int, ...], options: Options, features: tuple[int, ...] = ()) -> StepSum:
+    """Check lengths and mask of steps of shape [B, T, ...], and the shape of weights.
+
+    If steps have `features`, mask and weights are those of steps or of features.
+    """
+    whole = shape + features
+    mask, weight = options.mask, options.sample_weight
+    by_feature = False
+    if features and mask is not None:
+        mask = as_array("mask", mask)
+        _check_shape("mask", mask.shape, (shape, whole))
+        by_feature = mask.shape == whole
+    if weight is not None and len(shape) > 1:
+        weight = as_real("sample_weight", weight)
+        by_feature |= weight.shape == whole != shape
+    steps = as_steps(shape, options.lengths, mask, features if by_feature else ())
+    of_steps = None
+    if weight is not None and len(shape) > 1 and (weight.ndim or steps.batch != 1):
+        _check_shape("sample_weight", weight.shape, (shape[:1], shape, whole))
+        if weight.ndim > 1:
+            weight, of_steps = None, weight
+    weight = as_weights("sample_weight", weight, steps.batch)
+    return StepSum(steps, shape, weight, of_steps, options.reduction, options.normalizer)
+
+
+def _check_shape(name: str, shape: tuple[int, ...], allowed: tuple[tuple[int, ...], ...]) -> None:
+    """Raise ValueError unless the shape is one of those allowed, which belong to sequences, to steps and to features."""
+    if shape not in allowed:
+        raise ValueError(f"{name} has shape {shape}; allowed: {' or '.join(map(str, dict.fromkeys(allowed)))}")
 
 
 @dataclass(slots=True)
@@ -96,7 +174,7 @@ class ClassTargets:
     """Checked classes, and the scale that follows from the number of counted steps."""
 
     classes: NDArray[np.int64]  # [B R], -1 where a step does not count
-    scale: NDArray[np.float64]  # [B], or [1] for the batch if the sum is uniform
+    scale: NDArray[np.float64]  # [B], or [1] for the batch if the sum is uniform; or [B, R], one for each step
 
 
 def as_class_targets(
@@ -104,7 +182,11 @@ def as_class_targets(
 ) -> ClassTargets:
     """Check the class of each step that counts."""
     flat, counts = as_targets(targets, summed.steps, n_classes, ignore_index, class_weight, summed.uniform)
-    return ClassTargets(flat, summed.scale(counts))
+    if not summed.of_each:
+        return ClassTargets(flat, summed.scale(counts))
+    classes = flat.reshape(summed.steps.batch, summed.steps.rows)
+    terms = None if class_weight is None else class_weight[classes]  # those of steps that do not count have weight 0
+    return ClassTargets(flat, summed.scale_of_each(classes >= 0, terms))
 
 
 @dataclass
@@ -115,7 +197,7 @@ class Rows:
     scores: Scores
     gradient: Gradient
     targets: NDArray[np.int64]  # [B R], -1 where a step does not count
-    scale: NDArray[np.float64]  # [B], or [1] for the whole batch
+    scale: NDArray[np.float64]  # [B], or [1] for the whole batch, or [B, R]
     class_weight: NDArray[np.float64] | None
     losses: NDArray[np.float64]  # [B R], output
     threads: int
@@ -136,15 +218,16 @@ class Rows:
             if self.slopes is not None and gradient is not None:
                 gradient[self.slopes == 0] = 0
         # For any memory layout of the arrays, the losses of a uniform sum are those of one sequence.
-        losses = losses.reshape(len(scale), -1) if losses.size else np.zeros((len(scale), 0))
-        return self.summed.finish(losses, scale, self.gradient)
+        return self.summed.finish(by_sequence(losses, scale), scale, self.gradient)
 
     def _arrays(self) -> tuple[list[NDArray[Any] | None], NDArray[np.float64]]:
-        """Return all arrays and the scale of each sequence; the batch becomes one sequence if possible."""
+        """Return all arrays, and the scale of each sequence or step; the batch becomes one sequence if possible."""
         batch = self.summed.steps.batch
         arrays = [self.scores.values, self.gradient.values, *self.dense]
         scale = self.scale
-        if len(scale) != batch:
+        if scale.ndim == 2:
+            scale = scale.reshape(-1)
+        elif len(scale) != batch:
             joined = [None if array is None else as_one(array, 2) for array in arrays]
             if sum(array is None for array in joined) == sum(array is None for array in arrays):
                 arrays = joined

@@ -19,7 +19,10 @@ _MOST = sys.float_info.max
 SEQUENCE_REDUCTIONS = ("none", "sum", "mean", "sequence_mean")
 
 
-STEP_REDUCTIONS = ("none", "per_sequence", "sum", "mean", "sequence_mean", "batch_mean")
+STEP_REDUCTIONS = ("none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean")
+
+# Axes of [B, T, features] over which an average adds up weights, to divide by their sum.
+_AVERAGED = {"mean": (0, 1, 2), "sequence_mean": (1, 2), "step_mean": (0, 2)}
 
 
 def check_reduction(reduction: object, allowed: tuple[str, ...], normalizer: Any) -> float | None:
@@ -91,6 +94,42 @@ def _scale(
     return np.minimum(scale, _MOST)
 
 
+def averages_steps(reduction: str) -> bool:
+    """Return True if a reduction divides by the number of steps that it adds up."""
+    return reduction in _AVERAGED
+
+
+def step_scale(
+    reduction: str,
+    weight: NDArray[np.float64],
+    terms: NDArray[np.float64] | None,
+    normalizer: float | None,
+    n_steps: int,
+) -> NDArray[np.float64]:
+    """Return the factor of the loss of each row in the sum, given its weight [B, R], 0 for one that does not count.
+
+    A step has R / n_steps rows, whose mean is its loss. `terms` [B, R] are the (weighted) numbers of terms that averages
+    count a row for, 1 by default.
+    """
+    batch, rows = weight.shape
+    features = rows // n_steps if n_steps else 1
+    with np.errstate(all="ignore"):
+        if not averages_steps(reduction):
+            divisor = batch if reduction == "batch_mean" else normalizer or 1.0
+            return np.minimum(weight / (divisor * max(features, 1)), _MOST)
+        axes = _AVERAGED[reduction]
+        by_feature = weight.reshape(batch, n_steps, features)
+        # Each average divides by a sum of weights, whose value and reciprocal are finite for weights up to 1.
+        largest = by_feature.max(axis=axes, keepdims=True, initial=0)
+        scale = np.ldexp(by_feature, -np.frexp(largest)[1])
+        total = (scale if terms is None else scale * terms.reshape(scale.shape)).sum(axis=axes, keepdims=True)
+        if reduction == "sequence_mean":
+            total *= batch
+        np.divide(scale, total, out=scale, where=total > 0)
+        scale *= total > 0
+        return np.minimum(scale, _MOST).reshape(batch, rows)
+
+
 def _sum(values: NDArray[np.float64] | NDArray[np.int64]) -> float:
     return float(values[0] if len(values) == 1 else values.sum())
 
@@ -141,10 +180,22 @@ def is_uniform(reduction: str, sample_weight: NDArray[np.float64] | None) -> boo
     return sample_weight is None and reduction in ("none", "sum", "mean", "batch_mean")
 
 
+def by_sequence(losses: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return losses [B R] in the form of `reduce_steps`."""
+    if scale.ndim == 2:
+        return losses.reshape(scale.shape)
+    return losses.reshape(len(scale), -1) if losses.size else np.zeros((len(scale), 0))
+
+
 def reduce_steps(
     reduction: str, losses: NDArray[np.float64], scale: NDArray[np.float64], shape: tuple[int, ...]
 ) -> NDArray[np.float64] | float:
-    """Return the reduced loss of steps of this shape; losses [B, steps], or partial sums unless "none"."""
+    """Return the reduced loss of steps of this shape.
+
+    The scale is that of each sequence, for losses [B, R], or partial sums unless "none"; or that of each loss.
+    """
+    if scale.ndim == 2:
+        return _reduce_each(reduction, losses, scale, shape)
     if reduction == "none":
         with np.errstate(over="ignore", under="ignore"):
             scaled = np.multiply(losses, scale[:, None], out=np.zeros_like(losses), where=scale[:, None] != 0)
@@ -162,3 +213,25 @@ def reduce_steps(
     if math.isnan(total):
         total = _small_sum(sums, scale)
     return _small_sum(losses, scale[:, None]) if math.isnan(total) else total
+
+
+def _reduce_each(
+    reduction: str, losses: NDArray[np.float64], scale: NDArray[np.float64], shape: tuple[int, ...]
+) -> NDArray[np.float64] | float:
+    """Return the reduced loss of steps [B, T, ...] of this shape with a scale each; a step of scale 0 does not count."""
+    with np.errstate(all="ignore"):
+        scaled = np.multiply(losses, scale, out=np.zeros_like(losses), where=scale != 0)
+    if reduction == "none":
+        return scaled.reshape(shape)
+    if reduction == "step_mean":
+        scaled, losses, scale = (np.ascontiguousarray(array.T) for array in (scaled, losses, scale))
+    sums = np.empty(len(scaled))
+    arguments.sequence_sums(scaled, sums)
+    for i in np.flatnonzero(np.isnan(sums)):
+        sums[i] = _small_sum(losses[i], scale[i])
+    if reduction == "per_sequence":
+        return sums
+    if reduction == "step_mean":
+        return sums.reshape(shape[1:]) if len(shape) > 1 else float(sums[0])
+    total = arguments.weigh(sums, np.ones(len(sums)), None)
+    return _small_sum(losses, scale) if math.isnan(total) else total

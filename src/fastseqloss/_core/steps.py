@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._kernels import arguments
-from .arrays import as_lengths, as_mask, as_weights, filled, read_integers
+from .arrays import as_array, as_lengths, as_mask, as_weights, filled, read_integers
 from .messages import indexed
 from .options import as_integer
 
@@ -65,21 +65,30 @@ def shown(name: str, read: NDArray[Any], flat: int) -> str:
     return f"{indexed(name, where)} is {read[where]}"
 
 
-def as_steps(shape: tuple[int, ...], lengths: Any, mask: Any) -> Steps:
-    """Check lengths and mask of steps of shape [B, T, ...]."""
-    batch, rows = shape[0] if shape else 1, math.prod(shape[1:])
-    first = chosen = None
+def as_steps(shape: tuple[int, ...], lengths: Any, mask: Any, features: tuple[int, ...] = ()) -> Steps:
+    """Check lengths and mask of steps of shape [B, T, ...].
+
+    With `features`, each feature of a step counts by itself: the result has the shape [B, T, ..., *features], and the
+    mask is one of steps or one of features.
+    """
+    whole = shape + features
+    batch, rows = shape[0] if shape else 1, math.prod(whole[1:])
+    ends = first = chosen = None
     if lengths is not None:
         if len(shape) < 2:
             raise ValueError(
                 f"lengths needs a time axis; the steps have shape {shape}, allowed: [B, T, ...], with B = 1 for one "
                 "sequence"
             )
-        first = as_lengths("lengths", lengths, batch, shape[1], False) * math.prod(shape[2:])
+        ends = as_lengths("lengths", lengths, batch, shape[1], False)
+        first = ends * math.prod(whole[2:])
     if mask is not None:
-        inside = None if first is None else Steps.of(shape, first, None).counting()
-        chosen = as_mask("mask", mask, shape, inside).view(np.uint8).reshape(batch, rows)
-    return Steps(shape, batch, rows, first, chosen)
+        masked = whole if features and as_array("mask", mask).shape == whole else shape
+        inside = None if ends is None else Steps.of(masked, ends * math.prod(masked[2:]), None).counting()
+        chosen = as_mask("mask", mask, masked, inside).view(np.uint8).reshape(batch, math.prod(masked[1:]))
+        if masked != whole:
+            chosen = np.repeat(chosen, math.prod(features), axis=1)
+    return Steps(whole, batch, rows, first, chosen)
 
 
 def as_targets(

@@ -18,7 +18,7 @@ Topology = Literal["regular", "modified"]
 
 # For each family, the reductions to a float, and all of them.
 ScalarReduction = Literal["sum", "mean", "sequence_mean", "batch_mean"]
-StepReduction = Literal["none", "per_sequence", "sum", "mean", "sequence_mean", "batch_mean"]
+StepReduction = Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"]
 ScalarSequenceReduction = Literal["sum", "mean", "sequence_mean"]
 SequenceReduction = Literal["none", "sum", "mean", "sequence_mean"]
 RiskReduction = Literal["none", "sum", "mean"]

@@ -98,6 +98,17 @@ class HostLoss:
         ndims = tuple(ndim for ndim in self.ndims if ndim is not None)
         return (*ndims, len(self.shape)) if self.late else ndims
 
+    @property
+    def of_steps(self) -> bool:
+        """Return True for averages over the sequences at each step: the axis of sequences precedes those of the loss."""
+        return len(self.shape) > 0 and self._named_options.get("reduction") == "step_mean"
+
+    @property
+    def needs_cotangent(self) -> bool:
+        """Return True if the gradient depends on the cotangent of each loss: they share scores."""
+        shares = not set(self.shared).isdisjoint(self.names[: self.n_scores])
+        return shares and len(self.shape) > 0 and not self.folds
+
     @cached_property
     def _named_options(self) -> dict[str, Any]:
         return dict(self.options)
@@ -190,8 +201,7 @@ def _as_tuples(value: Any) -> Any:
 def apply(host: HostLoss, scores: tuple[Any, ...], constants: tuple[Any, ...]) -> Any:
     """Return the loss of operands of JAX, differentiable by the scores."""
     axes = varying_axes([x for x in (*scores, *constants) if x is not None])
-    late = len(host.shape) > 0 and not host.folds
-    loss = _loss_late if late else _loss
+    loss = _loss_late if host.needs_cotangent else _loss
     # The transpose of the cast sums the gradient over the mesh axes along which the scores do not vary.
     return loss(host, tuple(as_varying(scores, axes)), tuple(as_varying(constants, axes)))
 
@@ -210,6 +220,8 @@ def _forward(host: HostLoss, scores: tuple[Any, ...], constants: tuple[Any, ...]
 
 def _backward(host: HostLoss, gradients: tuple[Any, ...], cotangent: Any) -> tuple[Any, None]:
     cotangent = jnp.asarray(cotangent)  # may be a number
+    if host.of_steps:
+        cotangent = cotangent[None]
 
     def scaled(gradient: Any) -> Any:
         spread = cotangent.reshape(cotangent.shape + (1,) * (gradient.ndim - cotangent.ndim))

@@ -68,15 +68,29 @@ def _loss(row: Row, scores: dict[str, Any], constants: dict[str, Any], options: 
             _check_targets(row, targets, first, options)
     steps = first.shape[: 2 if row.of_numbers else -1] if row.axes is None else first.shape[: first.ndim - row.axes]
     batch = steps[:1]
-    mask: Any = constants.get("mask")
-    if row.axes is None and getattr(mask, "shape", steps) != steps:  # which may be too large to copy
-        raise ValueError(f"mask has shape {mask.shape}; allowed: {steps}")
+    if row.axes is None:
+        _check_of_steps(constants, (steps, first.shape) if row.of_numbers else (steps,))
     operands = {name: _operand(row, name, value, batch) for name, value in constants.items()}
+    shared = row.shared
+    if row.of_numbers:
+        shared = _spread(row, operands, first.shape)
     if row.of_labels and not row.shares_scores:
         return _of_labels(row, differentiable, operands, batch, options)
-    shape = {"none": steps, "per_sequence": batch}.get(reduction, ())
+    shape = {"none": steps, "per_sequence": batch, "step_mean": steps[1:]}.get(reduction, ())
     independent = reduction in ("none", "per_sequence") and not row.shares_scores
-    return _apply(row, differentiable, operands, shape, independent, options)
+    return _apply(row, differentiable, operands, shape, independent, options, shared)
+
+
+def _spread(row: Row, operands: dict[str, Any], shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Return the parameters that sequences share; give others, which have an axis of sequences, the shape of the scores."""
+    shared = []
+    for name in row.shared:
+        array = operands.get(name)
+        if array is None or array.ndim < len(shape):
+            shared.append(name)
+        elif all(n in (1, own) for n, own in zip(array.shape, shape, strict=False)):
+            operands[name] = jnp.broadcast_to(array, shape)
+    return tuple(shared)
 
 
 def _apply(
@@ -86,8 +100,12 @@ def _apply(
     shape: tuple[int, ...],
     independent: bool,
     options: dict[str, Any],
+    shared: tuple[str, ...] | None = None,
 ) -> jax.Array:
-    """Return a loss of this shape; mapped axes may join the batch if the losses are `independent`."""
+    """Return a loss of this shape; mapped axes may join the batch if the losses are `independent`.
+
+    `shared` are the operands that all sequences share, by default those of the table.
+    """
     host = HostLoss(
         loss=name_of(row.function),
         names=(*scores, *operands),
@@ -95,7 +113,7 @@ def _apply(
         n_scores=len(scores),
         shape=shape,
         folds=independent,
-        shared=row.shared,
+        shared=row.shared if shared is None else shared,
         options=as_options(**options),
     )
     loss: jax.Array = apply(host, tuple(scores.values()), tuple(operands.values()))
@@ -119,9 +137,19 @@ def _of_labels(
     return reduced
 
 
+def _check_of_steps(constants: dict[str, Any], shapes: tuple[tuple[int, ...], ...]) -> None:
+    """Check the shapes of a mask, which may be too large to copy, and of weights that are not those of sequences."""
+    allowed = " or ".join(map(str, dict.fromkeys(shapes)))
+    mask, weight = constants.get("mask"), constants.get("sample_weight")
+    if getattr(mask, "shape", shapes[0]) not in shapes:
+        raise ValueError(f"mask has shape {mask.shape}; allowed: {allowed}")
+    if np.ndim(weight) > 1 and np.shape(weight) not in shapes:
+        raise ValueError(f"sample_weight has shape {np.shape(weight)}; allowed: {shapes[0][:1]} or {allowed}")
+
+
 def _operand(row: Row, name: str, value: Any, batch: tuple[int, ...]) -> Any:
     """Return an array without a gradient, or None for one that is left out."""
-    if name in row.per_sequence:
+    if name in row.per_sequence and not (name == "sample_weight" and row.axes is None and np.ndim(value) > 1):
         return as_per_sequence(name, value, batch)
     if value is None and name in row.required:
         raise TypeError(f"{name} is None; allowed: an array")

@@ -152,15 +152,15 @@ def linear_cross_entropy(
         Factor of the logits, such as the reciprocal of a temperature; from 1e-30 to 1e30.
     softcap : float, optional
         Bound of the absolute values of the logits, after `scale`; from 1e-30 to 1e30.
-    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
-        [B], and "none" the loss of every step.
+        [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
-    sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
-        instead of a count.
+    sample_weight : array_like [B], or of the shape of the steps, optional
+        Weight of each sequence or of each step, finite and not negative where steps count. Averages divide by the
+        sum of the weights instead of a count; if they are weights of steps, averages over sequences divide by B.
     return_grad : bool
         Whether to return the gradients too.
     grad_out : tuple of ndarray and None, optional
@@ -177,8 +177,8 @@ def linear_cross_entropy(
     Returns
     -------
     loss : float, or ndarray of float64
-        The loss, in nats; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
-        that do not count.
+        The loss, in nats; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
+        steps with "none", 0 for steps that do not count.
     grad : LinearGradient
         Named tuple ``(hidden, weight, bias)`` of the gradients of the reduced loss (of the sum of what is
         returned), each of the shape and dtype of its argument; None for a bias that was not given, or a gradient

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .._core.arrays import stored
 from .._core.engine import StepSum
+from .._core.reduction import by_sequence
 from .._core.threads import threads_for
 from .chunks import Chunk
 
@@ -24,7 +25,7 @@ class RowLosses:
     per_score: float  # nanoseconds for a score on one thread
     summed: StepSum
     classes: NDArray[np.int64]  # [B R], -1 where a step does not count
-    scale: NDArray[np.float64]  # [B], or [1] for the batch; factors of the derivatives
+    scale: NDArray[np.float64]  # [B], or [1] for the batch, or [B, R]; factors of the derivatives
     with_slopes: bool
     num_threads: int | None
     class_weight: NDArray[np.float64] | None = None
@@ -41,6 +42,8 @@ class RowLosses:
         return kept
 
     def _scale_of(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        if self.scale.ndim == 2:
+            return self.scale.reshape(-1)[rows]
         return self.scale if len(self.scale) == 1 else self.scale[rows // self.summed.steps.rows]
 
     def __call__(self, chunk: Chunk, scores: NDArray[Any]) -> None:
@@ -64,5 +67,4 @@ class RowLosses:
 
     def by_sequence(self) -> NDArray[np.float64]:
         """Return the losses in the form of `reduce_steps`."""
-        losses = self.losses
-        return losses.reshape(len(self.scale), -1) if losses.size else np.zeros((len(self.scale), 0))
+        return by_sequence(self.losses, self.scale)

@@ -127,15 +127,15 @@ def policy_gradient_loss(
         Log-probabilities :math:`\log q` of the actions under a reference policy; finite. Constants.
     kl_coef : float
         Weight :math:`\kappa` of the divergence from the reference policy, 0 or more.
-    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
-        [B], and "none" the loss of every step.
+        [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
-    sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
-        instead of a count.
+    sample_weight : array_like [B], or of the shape of the steps, optional
+        Weight of each sequence or of each step, finite and not negative where steps count. Averages divide by the
+        sum of the weights instead of a count; if they are weights of steps, averages over sequences divide by B.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
@@ -147,8 +147,8 @@ def policy_gradient_loss(
     Returns
     -------
     loss : float, or ndarray of float64
-        The loss, to be minimised; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
-        that do not count.
+        The loss, to be minimised; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
+        steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `logits`
         Gradient of the reduced loss (of the sum of what is returned) with respect to the logits. Only with
         `return_grad` or `grad_out`.
@@ -314,15 +314,15 @@ def clipped_policy_loss(
         Log-probabilities :math:`\log q` of the actions under a reference policy; finite. Constants.
     kl_coef : float
         Weight :math:`\kappa` of the divergence from the reference policy, 0 or more.
-    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
-        [B], and "none" the loss of every step.
+        [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
-    sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
-        instead of a count.
+    sample_weight : array_like [B], or of the shape of the steps, optional
+        Weight of each sequence or of each step, finite and not negative where steps count. Averages divide by the
+        sum of the weights instead of a count; if they are weights of steps, averages over sequences divide by B.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
@@ -334,8 +334,8 @@ def clipped_policy_loss(
     Returns
     -------
     loss : float, or ndarray of float64
-        The loss, to be minimised; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
-        that do not count.
+        The loss, to be minimised; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
+        steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `logits`
         Gradient of the reduced loss (of the sum of what is returned) with respect to the logits. Only with
         `return_grad` or `grad_out`.
@@ -413,7 +413,7 @@ def _policy_loss(
         scores=checked,
         gradient=as_gradient(checked, options.return_grad, options.grad_out),
         targets=taken.actions,
-        scale=summed.scale(summed.steps.counts()),
+        scale=summed.plain_scale(),
         class_weight=None,
         losses=np.zeros(len(taken.actions)),
         threads=threads_for_rows(options.num_threads, checked, PER_SCORE, 60.0),

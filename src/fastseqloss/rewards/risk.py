@@ -7,7 +7,7 @@ from typing import Any, Literal, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._core.arrays import as_array, as_doubles, as_lengths, as_mask, as_weights
+from .._core.arrays import as_array, as_doubles, as_finite, as_lengths, as_mask, as_weights
 from .._core.gradient import as_gradient
 from .._core.options import as_number
 from .._core.reduction import check_reduction, finish_sequences, sequence_scale
@@ -15,7 +15,6 @@ from .._core.scores import as_step_scores
 from .._core.steps import Steps
 from .._core.threads import check_num_threads
 from .._core.types import Loss, LossAndGradient, RiskOptions, RiskReduction
-from .arguments import as_finite
 
 _RISK_REDUCTIONS = ("none", "sum", "mean")
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._core.arrays import as_array, as_doubles, as_floats, is_bfloat16, kernel_ready, stored_kind
-from .._core.messages import cause, shortened, wrong_dtype
+from .._core.messages import cause, indexed, shortened, wrong_dtype
 from .._core.options import as_integer, as_number
 from .._core.scores import Scores
 from .._core.steps import shown
@@ -45,18 +45,31 @@ def check_no_ignore_index(ignore_index: Any) -> None:
 
 def as_parameter(parameter: Parameter, value: Any, shape: tuple[int, ...]) -> float | NDArray[np.float64]:
     """Check a parameter of a loss over numbers of this shape."""
-    name, least, most, open_ends, per_feature = parameter
-    array = as_array(name, value) if per_feature and not isinstance(value, float) else None
+    name, least, most, open_ends, broadcasts = parameter
+    array = as_array(name, value) if broadcasts and not isinstance(value, float) else None
     if array is None or array.ndim == 0:
         return as_number(name, value if array is None else array, least, most, open_ends=open_ends)
     if array.dtype.kind not in "fiu" and not is_bfloat16(array.dtype):
         raise wrong_dtype(name, array, "real numbers")
-    if array.shape != shape[-1:]:
-        raise ValueError(f"{name} has shape {array.shape}; allowed: a number, or {shape[-1:]}")
+    if not _broadcasts(array.shape, shape):
+        raise ValueError(
+            f"{name} has shape {array.shape}; allowed: a number, {shape[-1:]}, or another shape that broadcasts to {shape}"
+        )
     numbers = as_doubles(array)
-    for i, number in enumerate(numbers.tolist()):
-        as_number(f"{name}[{i}]", number, least, most, open_ends=open_ends)
+    inside = (least < numbers) & (numbers < most) if open_ends else (least <= numbers) & (numbers <= most)
+    bad = np.argwhere(~(inside & np.isfinite(numbers)))
+    if len(bad):
+        first = tuple(bad[0].tolist())
+        as_number(indexed(name, first), float(numbers[first]), least, most, open_ends=open_ends)
     return numbers
+
+
+def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    """Return True if NumPy broadcasts an array of one shape to the other."""
+    try:
+        return np.broadcast_shapes(shape, to) == to
+    except ValueError:
+        return False
 
 
 @dataclass(slots=True)

@@ -164,15 +164,15 @@ def softmax_cross_entropy(
     z_loss : float
         Weight of the square of the log normaliser, which limits the drift of logits; for logits only.
         Class weights do not apply to it.
-    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
-        [B], and "none" the loss of every step.
+        [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
-    sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
-        instead of a count.
+    sample_weight : array_like [B], or of the shape of the steps, optional
+        Weight of each sequence or of each step, finite and not negative where steps count. Averages divide by the
+        sum of the weights instead of a count; if they are weights of steps, averages over sequences divide by B.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
@@ -188,8 +188,8 @@ def softmax_cross_entropy(
     Returns
     -------
     loss : float, or ndarray of float64
-        The loss, in nats; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
-        that do not count.
+        The loss, in nats; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
+        steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `logits`; or CrossEntropyGradient
         Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
         `grad_out`; a named tuple with `with_respect_to`.
@@ -365,15 +365,15 @@ def nll_loss(
     class_weight : array_like [V], optional
         Weight of each class, 0 or from 1e-150 to 1e150. For integer targets, averages divide by the sum of
         the targets' weights; for distributions, the weights do not change the divisor.
-    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
-        [B], and "none" the loss of every step.
+        [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
-    sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
-        instead of a count.
+    sample_weight : array_like [B], or of the shape of the steps, optional
+        Weight of each sequence or of each step, finite and not negative where steps count. Averages divide by the
+        sum of the weights instead of a count; if they are weights of steps, averages over sequences divide by B.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
@@ -385,8 +385,8 @@ def nll_loss(
     Returns
     -------
     loss : float, or ndarray of float64
-        The loss, in nats; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
-        that do not count.
+        The loss, in nats; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
+        steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `log_probs`
         Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
         `grad_out`.
@@ -507,17 +507,18 @@ def binary_cross_entropy(
     input : {"logits", "probs"}
         Kind of the numbers in `logits`; the gradient is the derivative with respect to them. Probabilities
         are from 0 to 1; a value outside by at most 1e-6, from rounding, counts as 0 or 1.
-    pos_weight : float, or array_like [D], optional
-        Weight of the positive part of the targets; or one for each feature (the last axis).
-    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+    pos_weight : float, or array_like, optional
+        Weight of the positive part of the targets; or one for each feature (the last axis), [D], or an array of
+        more axes that NumPy broadcasts to the shape of `logits`.
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
-        [B], and "none" the loss of every step.
+        [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
-    sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
-        instead of a count.
+    sample_weight : array_like [B], [B, T] or [B, T, D], optional
+        Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
+        sum of the weights instead of a count; if they are not weights of sequences, averages over sequences divide by B.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
@@ -533,8 +534,8 @@ def binary_cross_entropy(
     Returns
     -------
     loss : float, or ndarray of float64
-        The loss, in nats; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
-        that do not count.
+        The loss, in nats; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
+        steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `logits`; or CrossEntropyGradient
         Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
         `grad_out`; a named tuple with `with_respect_to`.

@@ -107,15 +107,15 @@ def hinge_loss(
         Least product of target and score without loss; 0 or more.
     squared : bool
         Whether to square each term.
-    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
-        [B], and "none" the loss of every step.
+        [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
-    sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
-        instead of a count.
+    sample_weight : array_like [B], [B, T] or [B, T, D], optional
+        Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
+        sum of the weights instead of a count; if they are not weights of sequences, averages over sequences divide by B.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
@@ -127,8 +127,8 @@ def hinge_loss(
     Returns
     -------
     loss : float, or ndarray of float64
-        The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
-        that do not count.
+        The loss; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
+        steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `scores`
         Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
         `grad_out`.
@@ -258,15 +258,15 @@ def multiclass_hinge_loss(
     class_weight : array_like [V], optional
         Weight of each class, 0 or from 1e-150 to 1e150. A step has the weight of its target, and averages
         divide by the sum of these weights.
-    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
-        [B], and "none" the loss of every step.
+        [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
-    sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
-        instead of a count.
+    sample_weight : array_like [B], or of the shape of the steps, optional
+        Weight of each sequence or of each step, finite and not negative where steps count. Averages divide by the
+        sum of the weights instead of a count; if they are weights of steps, averages over sequences divide by B.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
@@ -278,8 +278,8 @@ def multiclass_hinge_loss(
     Returns
     -------
     loss : float, or ndarray of float64
-        The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
-        that do not count.
+        The loss; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
+        steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `scores`
         Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
         `grad_out`.

@@ -34,8 +34,14 @@ class _Pairs:
     targets: NDArray[Any]  # as passed
     wanted: NDArray[Any]  # in the form of the kernel
     parameter: float | NDArray[np.float64]
-    scale: NDArray[np.float64]
+    scale: NDArray[np.float64]  # [B], or that of each step or feature
     threads: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return B, the number of steps, and that of features; features that count by themselves are steps."""
+        batch, steps, features = self.numbers.shape
+        return (batch, steps * features, 1) if self.summed.of_features else (batch, steps, features)
 
 
 def pointwise_loss(
@@ -50,11 +56,11 @@ def pointwise_loss(
 def _prepare(loss: StepLoss, predictions: Any, targets: Any, options: Options, parameter: Any) -> _Pairs:
     numbers = as_predictions(loss.scores, predictions)
     shape = numbers.given.shape
-    summed = as_step_sum(shape[:2], options)
+    summed = as_step_sum(shape[:2], options, shape[2:])
     targets = as_array("targets", targets)
     wanted = as_comparison("targets", targets, numbers)
     number = as_parameter(loss.parameter, parameter, shape) if loss.parameter else 0.0
-    scale = summed.scale(summed.steps.counts())
+    scale = summed.plain_scale()
     threads = threads_for(options.num_threads, numbers.given.size * loss.nanoseconds, numbers.given.size)
     gradient = as_gradient(numbers, options.return_grad, options.grad_out)
     return _Pairs(loss, summed, numbers, gradient, targets, wanted, number, scale, threads)
@@ -97,7 +103,7 @@ def _run(pairs: _Pairs, allowed: str) -> tuple[NDArray[np.float64], NDArray[np.f
     shape, lengths, arrays = _laid_out(pairs, [pairs.numbers.values, wanted, spread, gradient], together)
     scale = scale[:1] if together else scale
     partial = np.zeros((shape[0], _kernel.parts(shape[1] * shape[2])))
-    losses = np.zeros(shape[:2]) if summed.reduction == "none" else None
+    losses = np.zeros(shape[:2]) if summed.of_each or summed.reduction == "none" else None
     if given.size:
         (x, x_kind), (y, y_kind), (a, _), (g, _) = arrays
         assert x is not None
@@ -113,7 +119,8 @@ def _run(pairs: _Pairs, allowed: str) -> tuple[NDArray[np.float64], NDArray[np.f
             shape=shape,
             lengths=lengths,
             mask=summed.steps.mask,
-            scale=scale,
+            scale=np.ones(len(scale)) if summed.of_each else scale,
+            factors=scale if summed.of_each else None,
             partial=partial,
             steps=losses,
             grad=g,
@@ -132,7 +139,7 @@ def _laid_out(
 
     The sums of one sequence do not depend on the memory layout of the arrays.
     """
-    shape = pairs.numbers.shape
+    shape = pairs.shape
     if not together:
         return shape, pairs.summed.steps.lengths(), [stored_or_none(array) for array in arrays]
     n_steps = shape[0] * shape[1]

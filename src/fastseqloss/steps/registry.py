@@ -32,7 +32,7 @@ class Parameter(NamedTuple):
     least: float
     most: float
     open_ends: bool = False
-    per_feature: bool = False  # may be one number for each element of the last axis
+    broadcasts: bool = False  # may be an array that NumPy broadcasts to the scores, such as one number for each feature
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class StepLoss:
 
 
 _MARGIN = Parameter("margin", 0.0, inf)
-_WEIGHT = Parameter("pos_weight", 0.0, inf, per_feature=True)
+_WEIGHT = Parameter("pos_weight", 0.0, inf, broadcasts=True)
 
 _ROWS = (
     StepLoss("softmax_cross_entropy", "softmax_cross_entropy", "logits", DISTRIBUTIONS),
@@ -79,7 +79,7 @@ _ROWS = (
         "quantile",
         "quantile_loss",
         "predictions",
-        parameter=Parameter("q", 0.0, 1.0, open_ends=True, per_feature=True),
+        parameter=Parameter("q", 0.0, 1.0, open_ends=True, broadcasts=True),
     ),
     StepLoss("hinge", "hinge_loss", "scores", SIGNS, _MARGIN),
     StepLoss("squared_hinge", "hinge_loss", "scores", SIGNS, _MARGIN, options={"squared": True}),

@@ -56,7 +56,8 @@ def _loss(row: Row, scores: dict[str, Any], constants: dict[str, Any], options: 
         if value is not None or name in row.required:
             check_scores(name, value)
     constants |= {name: options.pop(name) for name in row.static}  # copied, if the gradient is computed later
-    late = row.shares_scores and reduction in ("none", "per_sequence") and first.ndim > (row.axes or 1)
+    several = {"none": 1, "per_sequence": 1, "step_mean": 2}.get(reduction)  # axes of steps of more than one loss
+    late = row.shares_scores and several is not None and first.ndim >= (row.axes or 1) + several
     options["num_threads"] = threads(options["num_threads"])
     core_ndim = row.axes
     if core_ndim is None:  # losses of numbers are sums over the features of a step

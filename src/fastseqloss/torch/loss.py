@@ -95,7 +95,7 @@ class Loss:
     def shape(self, first: Tensor) -> torch.Size:
         """Return the shape of the loss of the first scores."""
         reduction = self.options.get("reduction", "per_sequence")
-        if reduction not in ("none", "per_sequence"):
+        if reduction not in ("none", "per_sequence", "step_mean"):
             return torch.Size(())
         if self.core_ndim is None:
             raise NotImplementedError(f"{self.called} has no shape without the losses themselves")
@@ -103,7 +103,12 @@ class Loss:
         if self.swapped:
             shape[0], shape[1] = shape[1], shape[0]
         each = shape[: len(shape) - self.core_ndim]
-        return torch.Size(each[:1] if reduction == "per_sequence" else each)
+        return torch.Size({"per_sequence": each[:1], "step_mean": each[1:]}.get(reduction, each))
+
+    @property
+    def ahead(self) -> int:
+        """Return the number of axes of the first scores, batch first, before those of the loss."""
+        return int(self.options.get("reduction") == "step_mean")
 
 
 def _converted(loss: Loss, scores: Tensors, wide: bool = False) -> list[Tensor | None]:
@@ -144,7 +149,7 @@ def spread(loss: Loss, cotangent: Tensor, k: int, ndim: int) -> Tensor:
     if not cotangent.ndim:
         return cotangent
     ones = (1,) * (ndim - cotangent.ndim)
-    if loss.swapped and not k:
+    if (loss.swapped and not k) or loss.ahead:
         return cotangent.reshape(1, *cotangent.shape, *ones[1:])
     return cotangent.reshape(*cotangent.shape, *ones)
 
@@ -156,7 +161,7 @@ def along(loss: Loss, gradients: Tensors, tangents: Tensors, ndim: int) -> Tenso
         if gradient is not None and tangent is not None:
             product = gradient * tangent
             first = product.transpose(0, 1) if loss.swapped and not k else product
-            axes = tuple(range(ndim, first.ndim))
+            axes = (*range(loss.ahead), *range(loss.ahead + ndim, first.ndim)) if ndim else tuple(range(first.ndim))
             total = total + (first.sum(axes, dtype=torch.float64) if axes else first)  # of no axes: of all
     derivatives: Tensor = total
     return derivatives

@@ -20,7 +20,7 @@ from libc.string cimport memset
 
 from fastseqloss._kernels.simd.elements cimport FLOAT64, Held, let_go, store
 from fastseqloss._kernels.simd.rows cimport load_max, row_dot, row_exp
-from fastseqloss._kernels.simd.step_rows cimport StepRows, gradient_of, hold_rows, scores_of
+from fastseqloss._kernels.simd.step_rows cimport StepRows, gradient_of, hold_rows, scale_of, scores_of
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.simd.softmax cimport exp64, log64
 from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release, size_product
@@ -91,7 +91,7 @@ cdef void run_row(const Job *job, Py_ssize_t n, floating *buffer) noexcept nogil
     cdef char *to = gradient_of(rows, b, t)
     cdef const floating *x = <const floating *> from_ if rows.native else buffer + v
     cdef floating *out = <floating *> to if rows.native else buffer
-    cdef double scale = rows.scale[b], entropy = min(scale * job.entropy, MOST_ENTROPY), m, total, dot = 0
+    cdef double scale = scale_of(rows, b, n), entropy = min(scale * job.entropy, MOST_ENTROPY), m, total, dot = 0
     cdef double log_prob, weight, w, at_action, p
     if a < 0 or scale == 0:
         rows.loss[n] = 0
@@ -162,7 +162,7 @@ def policy_loss(object logits, int kind, const int64_t[::1] actions, const doubl
                 double entropy_coef, double kl_coef, double least, double most):
     """Losses and, unless grad is None, gradients times scale, of checked steps.
 
-    IN   logits [B, R, A], class axis contiguous; actions [B R], -1 where a step does not count; scale [B];
+    IN   logits [B, R, A], class axis contiguous; actions [B R], -1 where a step does not count; scale [B] or [B R];
          class_weight None; advantages [B R]; old_log_probs [B R], or None for the loss with the logarithm instead of
          the clipped ratio; ref_log_probs [B R] or None; least and most, the bounds of the ratio.
     OUT  loss [B R], not scaled, which may share the memory of the actions; grad [B, R, A], which may be logits.

@@ -13,7 +13,8 @@ cdef struct StepRows:
     bint native  # float32 or float64: scores are read and written in place
     size_t row  # bytes of a row in the type of the arithmetic: float32 for half precision
     const int64_t *targets  # -1: the step does not count
-    const double *scale  # of each sequence; 0 for one that does not count
+    const double *scale  # of each sequence or step; 0 for one that does not count
+    bint by_step  # each step has a scale
     const double *weight  # of each class, or NULL
     double *loss  # of each step
 
@@ -30,6 +31,12 @@ cdef inline void hold_rows(StepRows *rows, Held *held, object scores, int kind, 
     rows.row = size_product(rows.n_classes, sizeof(double) if rows.x.kind == FLOAT64 else sizeof(float))
     rows.targets, rows.scale, rows.loss = &targets[0], &scale[0], &loss[0]
     rows.weight = &class_weight[0] if class_weight is not None else NULL
+    rows.by_step = scale.shape[0] != rows.x.shape[0]
+
+
+cdef inline double scale_of(const StepRows *rows, Py_ssize_t b, Py_ssize_t n) noexcept nogil:
+    """Scale of step n of the batch, in sequence b."""
+    return rows.scale[n if rows.by_step else b]
 
 
 cdef inline const char *scores_of(const StepRows *rows, Py_ssize_t b, Py_ssize_t r) noexcept nogil:

@@ -23,7 +23,7 @@ from fastseqloss._kernels.simd.rows cimport (
     row_gradient, row_slope, row_smooth, short_exp, short_gradient, short_max, softmax_losses, tile_dot, tile_exp,
     tile_gradient, tile_in, tile_max, tile_out,
 )
-from fastseqloss._kernels.simd.step_rows cimport StepRows, gradient_of, hold_rows, scores_of
+from fastseqloss._kernels.simd.step_rows cimport StepRows, gradient_of, hold_rows, scale_of, scores_of
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.parallel.signals cimport advance
 from fastseqloss._kernels.simd.softmax cimport log64
@@ -66,7 +66,7 @@ cdef struct Job:
     Input input
     Py_ssize_t block  # rows in a block
     double epsilon, z, dense_sum
-    bint short  # short rows of float32 logits with integer targets, without label smoothing
+    bint short  # short rows of float32 logits with integer targets, without smoothing and weights of steps
     bint smooth  # integer targets with label smoothing: one dense row shared by all steps
     Workspace workspace
 
@@ -76,8 +76,9 @@ cdef void collect(const Job *job, Py_ssize_t first, Py_ssize_t last, Py_ssize_t 
     cdef Py_ssize_t n, b = first // job.rows.n_rows, r = first % job.rows.n_rows, k = 0
     cdef const char *x = scores_of(&job.rows, b, r)
     cdef char *g = gradient_of(&job.rows, b, r)
-    cdef double scale = job.rows.scale[b]
+    cdef double scale
     for n in range(first, last):
+        scale = scale_of(&job.rows, b, n)
         if job.rows.targets[n] < 0 or scale == 0:
             job.rows.loss[n] = 0
             if g != NULL:
@@ -90,7 +91,7 @@ cdef void collect(const Job *job, Py_ssize_t first, Py_ssize_t last, Py_ssize_t 
         g = g + job.rows.g.strides[1] if g != NULL else NULL
         if r == job.rows.n_rows and n + 1 < last:
             b, r = b + 1, 0
-            scale, x = job.rows.scale[b], job.rows.x.data + b * job.rows.x.strides[0]
+            x = job.rows.x.data + b * job.rows.x.strides[0]
             g = job.rows.g.data + b * job.rows.g.strides[0] if g != NULL else NULL
     rows.n = k
     for k in range(rows.n):
@@ -340,7 +341,7 @@ cdef Status run_steps(Job *job, int num_threads) noexcept nogil:
     cdef uintptr_t own = 0
     job.smooth = job.y.data == NULL and job.epsilon > 0
     job.short = (GROUPS and job.rows.x.kind == FLOAT32 and job.input == LOGITS and job.y.data == NULL
-                 and not job.smooth and v <= SHORT)
+                 and not job.smooth and not job.rows.by_step and v <= SHORT)
     job.block = min(LANES if v < LANES else MOST_ROWS, max(1, BLOCK // v))
     # For all the smoothing row; for each worker a block, rows of half precision, and a row of q or tiles.
     take(&own, 1, sizeof(Block))
@@ -381,7 +382,7 @@ def softmax_cross_entropy(object scores, int kind, const int64_t[::1] targets, c
                           int input_kind):
     """Losses and, unless grad is None, gradients times scale, of checked steps.
 
-    IN   scores [B, R, V], class axis contiguous; targets [B R], -1 where a step does not count; scale [B];
+    IN   scores [B, R, V], class axis contiguous; targets [B R], -1 where a step does not count; scale [B] or [B R];
          distributions [B, R, V], class axis contiguous, or None.
     OUT  loss [B R], not scaled; grad [B, R, V], which may be scores.
     """

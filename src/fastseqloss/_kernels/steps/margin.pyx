@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset
 
 from fastseqloss._kernels.simd.elements cimport FLOAT64, Held, let_go, load, store
-from fastseqloss._kernels.simd.step_rows cimport StepRows, gradient_of, hold_rows, scores_of
+from fastseqloss._kernels.simd.step_rows cimport StepRows, gradient_of, hold_rows, scale_of, scores_of
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release
 
@@ -93,7 +93,7 @@ cdef void run_block(const Job *job, Py_ssize_t first, Py_ssize_t last, floating 
     cdef const StepRows *rows = &job.rows
     cdef Py_ssize_t n, b = first // rows.n_rows, r = first % rows.n_rows
     for n in range(first, last):
-        run_row(job, n, scores_of(rows, b, r), gradient_of(rows, b, r), rows.scale[b], scratch)
+        run_row(job, n, scores_of(rows, b, r), gradient_of(rows, b, r), scale_of(rows, b, n), scratch)
         r += 1
         if r == rows.n_rows:
             b, r = b + 1, 0
@@ -126,7 +126,7 @@ def multiclass_hinge(object scores, int kind, const int64_t[::1] targets, const 
                      const double[::1] class_weight, double[::1] loss, object grad, int num_threads, double margin):
     """Losses and, unless grad is None, gradients times scale, of checked steps.
 
-    IN   scores [B, R, V], class axis contiguous; targets [B R], -1 where a step does not count; scale [B].
+    IN   scores [B, R, V], class axis contiguous; targets [B R], -1 where a step does not count; scale [B] or [B R].
     OUT  loss [B R], not scaled; grad [B, R, V], which may be scores.
     """
     cdef Held held

@@ -26,6 +26,7 @@ def pointwise(
     lengths: Integers,
     mask: Flags | None,
     scale: Doubles,
+    factors: Doubles | None,
     partial: Doubles,
     steps: Doubles | None,
     grad: Stored | None,

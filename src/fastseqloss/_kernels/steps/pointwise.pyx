@@ -49,6 +49,7 @@ cdef struct Job:
     Array a  # float64 [B, outer, inner], or NULL
     double parameter  # used if a is not given
     const double *scale  # of each sequence; 0 for one that does not count
+    const double *factors  # of each step, in addition; 0 for one that does not count; or NULL
     double *partial  # [B, n_parts]
     double *steps  # [B, T] or NULL
     Allowed allowed  # ANYTHING if the targets have been checked
@@ -119,6 +120,20 @@ cdef void leave_out(const Pairs *pairs, Py_ssize_t b, Py_ssize_t first, Py_ssize
             step, feature = step + 1, 0
 
 
+cdef void weigh(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, double *loss,
+                double *slope) noexcept nogil:
+    """Multiply slopes by the factors of their steps; set losses and slopes of factor 0 to 0."""
+    cdef Py_ssize_t i, d = job.pairs.n_features
+    cdef const double *factors = job.factors + b * job.pairs.n_steps
+    cdef double factor
+    for i in range(n):
+        factor = factors[(first + i) // d]
+        if factor:
+            slope[i] *= factor
+        else:
+            loss[i] = slope[i] = 0
+
+
 cdef void add_steps(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, const double *loss) noexcept nogil:
     cdef Py_ssize_t d = job.pairs.n_features, i, step = first // d, feature = first % d
     cdef double *steps = job.steps + b * job.pairs.n_steps
@@ -163,6 +178,8 @@ cdef void run_piece(const Job *job, Item item, floating *buffer, double *numbers
         used = within(pairs, b, first, n) if job.scale[b] else 0
         if pairs.mask != NULL:
             leave_out(pairs, b, first, used, loss + i, slope + i)
+        if job.factors != NULL:
+            weigh(job, b, first, used, loss + i, slope + i)
         if job.steps != NULL:
             add_steps(job, b, first, used, loss + i)
         else:
@@ -277,12 +294,13 @@ cpdef Py_ssize_t parts(Py_ssize_t n_elements) noexcept nogil:
 
 def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, double parameter, shape,
               const int64_t[::1] lengths, const uint8_t[:, ::1] mask, const double[::1] scale,
-              double[:, ::1] partial, double[:, ::1] steps, object grad, int allowed, int64_t[::1] bad,
+              const double[:, ::1] factors, double[:, ::1] partial, double[:, ::1] steps, object grad, int allowed, int64_t[::1] bad,
               int num_threads):
     """Losses and, unless grad is None, gradients times scale. Returns the first bad target, as find_bad_target.
 
     IN   shape: B, T, D. x, y, and a in float64 or None, each [B, outer, inner] with T D elements a sequence; or
-         [more, outer, inner] with as many elements in all where B is 1.
+         [more, outer, inner] with as many elements in all where B is 1. scale [B]; factors [B, T], of steps in addition,
+         with which steps are given, or None.
     OUT  partial [B, parts(T D)]: sums over steps of the means over features, unless steps are given; steps [B, T]:
          those means, or None; both zeros on entry. grad like x. All outputs are void if a target is bad.
     """
@@ -298,6 +316,7 @@ def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, d
         job.pairs.g = hold(&held, grad, x_kind, True)
         job.parameter, job.scale, job.partial = parameter, &scale[0], &partial[0, 0]
         job.steps = &steps[0, 0] if steps is not None else NULL
+        job.factors = &factors[0, 0] if factors is not None else NULL
         job.pairs.by_step = job.steps != NULL
         set_pairs(&job, shape, lengths, mask, allowed, bad)
         job.loss = <Loss> which
