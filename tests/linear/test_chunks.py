@@ -50,6 +50,7 @@ def test_more_classes_than_a_block():
     case.check(*case.run())
 
 
+@pytest.mark.thorough
 def test_many_features():
     """Several blocks of classes, whose number depends on the number of features."""
     case = linear_cases.cross_entropy(np.random.default_rng(3), (5, 9000), 700, chunk=2, softcap=3.0)

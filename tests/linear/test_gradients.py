@@ -150,7 +150,7 @@ def large(name, dtype=np.float32):
 
 
 @every_loss
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.thorough)])
 def test_memory(name, dtype):
     """The logits of one chunk are in memory, and the gradients: a twelfth of all logits."""
     case, size = large(name, dtype), np.dtype(dtype).itemsize
@@ -162,6 +162,7 @@ def test_memory(name, dtype):
     assert peak_of(lambda: case.run(softcap=30.0)) < 2 * logits + gradients + FEW
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("features", "n_classes"), [(4096, 2100), (8192, 600)])
 def test_memory_of_many_features(features, n_classes):
     """Blocks of classes are smaller if there are many features: no more than 8 MiB of products."""

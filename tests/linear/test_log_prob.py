@@ -167,6 +167,7 @@ def test_threads_do_not_change_a_bit(level):
     assert_same([one[0], *one[1][:2]], [four[0], *four[1][:2]])
 
 
+@pytest.mark.thorough
 def test_memory():
     """A chunk of logits, not all of them."""
     hidden, weight = np.zeros((8, 512, 4), np.float32), np.zeros((5000, 4), np.float32)

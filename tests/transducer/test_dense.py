@@ -109,6 +109,7 @@ def test_one_large_sequence_in_pieces(level):
     np.testing.assert_array_equal(x, gradient)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("shape", "dtype"),
     [((5, 500, 200, 40), np.float32), ((2, 150, 60, 1031), np.float32), ((2, 300, 60, 1031), np.float16)],
