@@ -16,6 +16,7 @@ from .._core.scores import Scores, as_scores
 from .._core.threads import schedule
 from .._core.types import Input
 from .._kernels.ctc import beam as _kernel
+from ..text.ngram import NGram
 from .alignment import Floats, Integers, ctc_align
 from .decoding import best_paths
 from .language import as_language
@@ -104,7 +105,7 @@ def ctc_beam_search(
     class_threshold: float | None = None,
     beam_threshold: float | None = None,
     bigram: ArrayLike | None = None,
-    language_model: PrefixModel | None = None,
+    language_model: NGram | PrefixModel | None = None,
     lm_weight: float = 1.0,
     length_bonus: float = 0.0,
     boost: Mapping[tuple[int, ...], float] | Sequence[tuple[Sequence[int], float]] | None = None,
