@@ -126,26 +126,35 @@ def _linked(states: _States, ends: dict[Ngram, float]) -> Grammar:
     """Return the automaton of closed n-grams: each one's context is among them."""
     number = {ngram: i for i, ngram in enumerate(states.entries)}
     n = len(number)
-    context, token, fallback = (np.full(n, -1, np.int64) for _ in range(3))
-    score, backoff = (np.array(column) for column in zip(*states.entries.values(), strict=True))
-    end = np.zeros(n)
+    score, backoff = (list(column) for column in zip(*states.entries.values(), strict=True))
+    context, token, fallback, end = [-1] * n, [-1] * n, [FORBIDDEN] * n, [0.0] * n
+    end[number[()]] = ends.get((), 0.0)
     ordered = sorted(number, key=len)
-    for ngram in ordered:
+    for ngram in ordered[1:]:
         i = number[ngram]
-        if not ngram:
-            fallback[i], end[i] = FORBIDDEN, ends.get(ngram, 0.0)
-            continue
-        shorter = next(number[ngram[k:]] for k in range(1, len(ngram) + 1) if ngram[k:] in number)
         if ngram != states.first:
             context[i], token[i] = number[ngram[:-1]], ngram[-1]
-        fallback[i] = shorter
+        shorter = ngram[1:]
+        while shorter not in number:
+            shorter = shorter[1:]
+        fallback[i] = back = number[shorter]
         if ends:  # otherwise the end has no score
-            end[i] = ends[ngram] if ngram in ends else backoff[i] + end[shorter]
-        backoff[i] += backoff[shorter]
-    least, most = backoff.copy(), backoff.copy()
-    for ngram in reversed(ordered):
+            end[i] = ends[ngram] if ngram in ends else backoff[i] + end[back]
+        backoff[i] += backoff[back]
+    least, most = [*backoff], [*backoff]
+    for ngram in reversed(ordered[1:]):
         i = number[ngram]
-        if ngram:
-            least[fallback[i]] = min(least[fallback[i]], least[i])
-            most[fallback[i]] = max(most[fallback[i]], most[i])
-    return Grammar(context, token, fallback, score, backoff, end, least - backoff, most - backoff)
+        back = fallback[i]
+        least[back] = min(least[back], least[i])
+        most[back] = max(most[back], most[i])
+    total = np.array(backoff)
+    return Grammar(
+        np.array(context),
+        np.array(token),
+        np.array(fallback),
+        np.array(score),
+        total,
+        np.array(end),
+        np.array(least) - total,
+        np.array(most) - total,
+    )
