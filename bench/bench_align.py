@@ -1,4 +1,9 @@
-"""asv benchmarks of CTC alignment, posteriors, decoding and words, on the extracts of real emissions."""
+"""asv benchmarks of CTC alignment, posteriors, decoding and words, most of them on the extracts of real emissions."""
+
+import pathlib
+import tempfile
+
+import numpy as np
 
 import fastseqloss as fsl
 from bench import sides_align
@@ -46,6 +51,36 @@ class Align:
         return sides_align.score_difference(self.batch, kind)
 
     track_score_difference.unit = "nats"
+
+
+class LanguageModel:
+    """Beam search of 200 frames with a language model: pairs of 20000 words, or a function."""
+
+    def setup(self):
+        rng = np.random.default_rng(0)
+        self.vocabulary = fsl.Vocabulary("-abcdefghijklmnopqrstuvwxyz|", separator="|")
+        words = sorted({"".join(rng.choice([*self.vocabulary.tokens[1:-1]], rng.integers(1, 9))) for _ in range(20000)})
+        pairs = sorted({tuple(pair) for pair in rng.choice(words, (100000, 2)).tolist()})
+        lines = ["\\data\\", f"ngram 1={len(words) + 1}", f"ngram 2={len(pairs)}", "\\1-grams:", "-5 <unk>"]
+        lines += [f"{-3 - rng.random()} {word} {-rng.random()}" for word in words]
+        lines += ["\\2-grams:", *(f"{-2 * rng.random()} {a} {b}" for a, b in pairs), "\\end\\"]
+        self.path = pathlib.Path(tempfile.mkdtemp(), "words.arpa")
+        self.path.write_text("\n".join(lines))
+        self.model = self.read()
+        self.logits = 3 * rng.normal(size=(200, 28))
+        fsl.ctc_beam_search(self.logits, language_model=self.model)
+
+    def read(self):
+        return fsl.read_arpa(self.path, self.vocabulary, unit="words")
+
+    def time_read(self):
+        self.read()
+
+    def time_words(self):
+        fsl.ctc_beam_search(self.logits, language_model=self.model)
+
+    def time_function(self):
+        fsl.ctc_beam_search(self.logits, language_model=lambda prefixes, states: np.zeros((len(prefixes), 28)))
 
 
 class Hour:

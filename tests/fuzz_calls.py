@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -22,6 +23,7 @@ from fastseqloss.steps.registry import LOSSES, SIGNS
 from step_cases import CLASSIFICATION, FIRST, REDUCTIONS, TARGETS, Capsule, Foreign
 
 FLOATS = (np.float32, np.float64, np.float32, np.float64, np.float16, ml_dtypes.bfloat16)
+DATA = Path(__file__).parent / "data"
 SEQUENCE_REDUCTIONS = ("none", "sum", "mean", "sequence_mean")
 OPTIONS = {
     "blank", "input", "infeasible", "reduction", "normalizer", "return_grad", "num_threads", "ignore_index",
@@ -46,6 +48,7 @@ FREE = {
     "rng",
     "predict",
     "join",
+    "path",
 }  # anything goes there, or it is not ours to judge
 
 
@@ -286,21 +289,32 @@ def _spans_of(random, tokens, lengths, *, single: bool) -> np.ndarray:
 
 def _beam_options(random, arguments: dict[str, Any]) -> None:
     width = arguments["logits"].shape[-1]
+    labels = [c for c in range(width) if c != arguments["blank"] % width]
     _maybe(random, arguments, "beam", lambda: random.choice((4, 30, 1000)))
     _maybe(random, arguments, "n_best", lambda: random.choice((1, 2, 4)))
     _maybe(random, arguments, "rescore", lambda: random.choice((0, 1, 100)))
     _maybe(random, arguments, "class_threshold", lambda: random.choice((-5, -0.5)))
     _maybe(random, arguments, "beam_threshold", lambda: random.choice((0, 3.5)))
     _maybe(random, arguments, "bigram", lambda: numbers(random).normal(size=(width + 1, width)))
-    _maybe(random, arguments, "language_model", lambda: _prefix_model(random, width))
+    _maybe(random, arguments, "language_model", lambda: _language_model(random, width, labels))
     _maybe(random, arguments, "lm_weight", lambda: random.choice((0, 0.5)))
     _maybe(random, arguments, "length_bonus", lambda: random.choice((-1, 0.5)))
     _maybe(random, arguments, "align", lambda: random.random() < 0.5)
-    labels = [c for c in range(width) if c != arguments["blank"] % width]
     if labels:
         words = [[random.choice(labels) for _ in range(random.randint(1, 3))] for _ in range(random.randint(0, 4))]
         _maybe(random, arguments, "boost", lambda: [(word, random.choice((-1, 2.5))) for word in words])
         _maybe(random, arguments, "lexicon", lambda: words)
+
+
+def _language_model(random, width: int, labels: list[int]) -> Any:
+    if len(labels) < 3 or random.random() < 0.5:
+        return _prefix_model(random, width)
+    a, b, separator = random.sample(labels, 3)
+    if random.random() < 0.5:
+        return fsl.read_arpa(DATA / "letters.arpa", {"a": a, "b": b}, end=random.random() < 0.5)
+    spelt = {"ab": [a, b], "b": [b], "ba": [b, a]}
+    unknown = random.choice((None, -3.5, -np.inf))
+    return fsl.read_arpa(DATA / "words.arpa", spelt, unit="words", separator=separator, unknown=unknown)
 
 
 def _prefix_model(random, width: int) -> Callable[..., Any]:
@@ -312,6 +326,19 @@ def _prefix_model(random, width: int) -> Callable[..., Any]:
         return (scores, [(state or 0) + 1 for state in states]) if with_states else scores
 
     return model
+
+
+def _read_arpa(random) -> Call:
+    arguments = random.choice((
+        {"path": DATA / "letters.arpa", "vocabulary": fsl.Vocabulary("-abc")},
+        {"path": str(DATA / "letters.arpa"), "vocabulary": {"a": 1, "b": 0}},
+        {"path": DATA / "words.arpa", "vocabulary": fsl.Vocabulary("-ab|", separator="|"), "unit": "words"},
+        {"path": DATA / "words.arpa", "vocabulary": {"ab": [1, 2]}, "unit": "words", "separator": 0},
+    ))  # fmt: skip
+    for name in ("start", "end"):
+        _maybe(random, arguments, name, lambda: random.random() < 0.5)
+    _maybe(random, arguments, "unknown", lambda: random.choice((0, -2.5, -np.inf)))
+    return Call("read_arpa", arguments)
 
 
 def _ctc_feasible(random) -> Call:
@@ -749,6 +776,7 @@ STRATEGIES: dict[str, Callable[[Any], Call]] = {
     "tdt_loss": _tdt,
     "rnnt_prune_ranges": _prune_ranges,
     "words_from_spans": _words,
+    "read_arpa": _read_arpa,
     "rnnt_greedy_decode": _rnnt_greedy,
     "ctc_collapse": _ctc_collapse,
     "merge_tokens": _merge_tokens,

@@ -15,7 +15,7 @@ from fuzz_values import Capsule, Foreign, plain
 from step_cases import CLASSIFICATION
 
 EXPECTED = (ValueError, TypeError, MemoryError)
-NO_ARRAYS = ("show_config", "get_num_threads", "set_num_threads", "check_grad")
+NO_ARRAYS = ("show_config", "get_num_threads", "set_num_threads", "check_grad", "read_arpa")
 SAID = r"(is|are|has|have|must|needs|need|requires|shares|overlaps|add|and|adds|returned)\b"
 
 

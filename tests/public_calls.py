@@ -12,7 +12,7 @@ from fastseqloss.steps.registry import LOSSES, SHARES, SIGNS
 Call = Callable[..., tuple[np.ndarray, ...]]
 
 # What computes nothing of its own on arrays.
-OTHERS = {"get_num_threads", "set_num_threads", "show_config", "plot"}
+OTHERS = {"get_num_threads", "set_num_threads", "show_config", "plot", "read_arpa"}
 
 
 def flat(result) -> tuple[np.ndarray, ...]:

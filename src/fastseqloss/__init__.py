@@ -51,7 +51,7 @@ from .steps.classification import binary_cross_entropy, nll_loss, softmax_cross_
 from .steps.log_prob import sequence_log_prob
 from .steps.margin import hinge_loss, multiclass_hinge_loss
 from .steps.regression import huber_loss, mae_loss, mse_loss, quantile_loss
-from .text import Vocabulary, Words, WordSpan, words_from_spans
+from .text import NGram, Vocabulary, Words, WordSpan, read_arpa, words_from_spans
 from .transducer import (
     RNNTAlignment,
     RNNTDecoding,
@@ -79,6 +79,7 @@ __all__ = [
     "CrossEntropyGradient",
     "GreedyDecoding",
     "LinearGradient",
+    "NGram",
     "RNNTAlignment",
     "RNNTDecoding",
     "RNNTPosteriors",
@@ -124,6 +125,7 @@ __all__ = [
     "plot",
     "policy_gradient_loss",
     "quantile_loss",
+    "read_arpa",
     "recurrent",
     "rnnt_align",
     "rnnt_greedy_decode",

@@ -1,16 +1,19 @@
-"""Models of labels in ctc_beam_search: functions of the caller."""
+"""Models of labels in ctc_beam_search: functions of the caller, and n-grams."""
 
 import functools
 import math
+import tempfile
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import fastseqloss as fsl
 import real_data
+from reference import ngram
 from reference.beam import beam_search, every_sequence
 
 # ---- functions of prefixes -----------------------------------------------------------------
@@ -107,6 +110,7 @@ def test_functions_against_enumeration(problem, seed, with_end):
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from((1, 2, 5, 20)), st.sampled_from((2, 5, 30)))
+@example(127, 1, 5)  # the bound of the only class that matters, rounded in another order, is below its mass
 def test_any_beam_sums_what_the_reference_sums(seed, beam, classes):
     rng = np.random.default_rng(seed)
     y = rng.dirichlet(np.full(classes, 0.3), 15)
@@ -232,7 +236,7 @@ def filled(value):
     ("kind", "said", "model"),
     [
         (Failed, "no more", failing),
-        (TypeError, "language_model is 3; allowed: a function", 3),
+        (TypeError, "language_model is 3; allowed: an NGram, or a function", 3),
         (TypeError, "language_model is 'kenlm.arpa'; allowed", "kenlm.arpa"),
         (TypeError, "argument", lambda prefixes: None),
         (ValueError, r"returned scores of shape \(\d, 6\); allowed: \(\d, 5\)$", widening),
@@ -261,3 +265,162 @@ def test_errors_of_functions(kind, said, model):
 def test_errors_of_what_functions_return(kind, said, returned):
     with pytest.raises(kind, match=said):
         fsl.ctc_beam_search(np.zeros((2, 6, 5)), language_model=lambda prefixes, states: returned)
+
+
+# ---- n-grams -------------------------------------------------------------------------------
+
+
+@st.composite
+def arpa_texts(draw, tokens):
+    """A file with some of the n-grams of some tokens; contexts and ends of n-grams may lack."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    order = draw(st.integers(1, 4))
+    listed = [token for token in tokens if rng.random() < 0.8] or tokens[:1]
+    special = draw(st.lists(st.sampled_from(["<s>", "</s>", "<unk>"]), unique=True))
+    found = [[(token,) for token in [*special, *listed]]]
+    for length in range(2, order + 1):
+        firsts = [token for token in [*listed, *special] if token != "</s>"]
+        lasts = [token for token in [*listed, *special] if token != "<s>"]
+        inner = [token for token in firsts if token != "<s>"]
+        every = {
+            (str(rng.choice(firsts)), *(str(rng.choice(inner)) for _ in range(length - 2)), str(rng.choice(lasts)))
+            for _ in range(draw(st.integers(0, 8)) if inner and lasts else 0)
+        }
+        found.append(sorted(every))
+    lines = ["\\data\\", *(f"ngram {i}={len(each)}" for i, each in enumerate(found, 1))]
+    for length, each in enumerate(found, 1):
+        lines.append(f"\\{length}-grams:")
+        for tokens_of in each:
+            backoff = f"\t{rng.normal(0, 0.5)}" if length < order and rng.random() < 0.8 else ""
+            lines.append(f"{-abs(rng.normal(1, 0.5))}\t{' '.join(tokens_of)}{backoff}")
+    return "\n".join([*lines, "\\end\\"])
+
+
+def read(text, *arguments, **options):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.arpa")
+        path.write_text(text)
+        return fsl.read_arpa(path, *arguments, **options)
+
+
+def ends_of(text, options):
+    """Whether the start and the end have scores: if asked for, and if the file has them."""
+    one = ngram.read(text)
+    return {name: options[name] and (token,) in one for name, token in (("start", "<s>"), ("end", "</s>"))}
+
+
+@given(problems(), st.data())
+def test_ngrams_of_labels_against_enumeration(problem, data):
+    y, blank, _ = problem
+    tokens = {token: c for token, c in zip("abcd", range(y.shape[1]), strict=False) if c != blank}
+    text = data.draw(arpa_texts(list(tokens)))
+    options = {
+        "start": data.draw(st.booleans()),
+        "end": data.draw(st.booleans()),
+        "unknown": data.draw(st.sampled_from((None, -2.5, -math.inf))),
+    }
+    model = read(text, tokens, **options)
+    token_of = {c: token for token, c in tokens.items()}
+    options |= ends_of(text, options)
+
+    def score(labels):
+        return ngram.score(ngram.read(text), [token_of[c] for c in labels], **options)
+
+    assert_every_sequence_is_found(problem, model, score)
+
+
+@given(problems(), st.data())
+def test_ngrams_of_words_against_enumeration(problem, data):
+    y, blank, _ = problem
+    labels = [c for c in range(y.shape[1]) if c != blank]
+    separator, letters = labels[0], labels[1:]
+    spellings = {
+        f"w{i}": word for i, word in enumerate([(c,) for c in letters] + [(a, b) for a in letters for b in letters])
+    }
+    if not spellings:
+        return
+    text = data.draw(arpa_texts(list(spellings)))
+    options = {
+        "start": data.draw(st.booleans()),
+        "end": data.draw(st.booleans()),
+        "unknown": data.draw(st.sampled_from((None, -2.5, -math.inf))),
+    }
+    model = read(text, spellings, unit="words", separator=separator, **options)
+    word_of = {word: name for name, word in spellings.items()}
+    options |= ends_of(text, options)
+
+    def score(found):
+        words = "".join(map(chr, found)).split(chr(separator))
+        return ngram.score(ngram.read(text), [word_of.get(tuple(map(ord, w)), "?") for w in words if w], **options)
+
+    assert_every_sequence_is_found(problem, model, score)
+
+
+def assert_search_is_that_of_the_reference(y, blank, beam, model, paid, total):
+    """A narrow beam keeps the prefixes whose masses with what is `paid` for their labels are the largest."""
+
+    def lm(prefix, label):
+        before, after = paid(prefix), paid((*prefix, label))
+        return math.exp(after - before) if after > -math.inf else 0.0
+
+    masses = [
+        (math.log(mass) - paid(labels) + total(labels), labels) for mass, labels in beam_search(y, blank, beam, lm)
+    ]
+    expected = sorted((-score, len(labels), labels) for score, labels in masses if score > -math.inf)
+    beams = fsl.ctc_beam_search(y, blank=blank, input="probs", beam=beam, n_best=beam, rescore=0, language_model=model)
+    found = [tuple(beams.labels[i, : beams.label_lengths[i]].tolist()) for i in range(beams.n_found)]
+    assert found == [labels for _, _, labels in expected]
+    np.testing.assert_allclose(beams.score[: beams.n_found], [-score for score, _, _ in expected], atol=1e-11)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from((1, 3, 20)), st.sampled_from((5, 30)), st.data())
+def test_beams_of_any_width_with_ngrams_of_labels(seed, beam, classes, data):
+    y = np.random.default_rng(seed).dirichlet(np.full(classes, 0.3), 10)
+    token_of = {c: f"t{c}" for c in range(1, classes)}
+    text = data.draw(arpa_texts(list(token_of.values())))
+    model = read(text, {token: c for c, token in token_of.items()})
+    parsed, has = ngram.read(text), ends_of(text, {"start": True, "end": True})
+
+    @functools.cache
+    def paid(labels, end=False):
+        return ngram.score(parsed, [token_of[c] for c in labels], has["start"], end)
+
+    assert_search_is_that_of_the_reference(y, 0, beam, model, paid, lambda labels: paid(labels, has["end"]))
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from((1, 3, 20)), st.sampled_from((5, 25)), st.booleans(), st.data())
+def test_beams_of_any_width_with_ngrams_of_words(seed, beam, classes, is_open, data):
+    """The labels of a word that is not complete pay for the best word that begins with them, or an unknown one."""
+    rng = np.random.default_rng(seed)
+    y = rng.dirichlet(np.full(classes, 0.3), 10)
+    spellings = {f"w{i}": tuple(rng.integers(2, classes, rng.integers(1, 4)).tolist()) for i in range(12)}
+    spellings = {name: word for word, name in {word: name for name, word in spellings.items()}.items()}
+    text = data.draw(arpa_texts(list(spellings)))
+    unknown = None if is_open else -math.inf
+    model = read(text, spellings, unit="words", separator=1, unknown=unknown)
+    parsed, has = ngram.read(text), ends_of(text, {"start": True, "end": True})
+    rest = ngram.score(parsed, ["?"], start=False, end=False, unknown=unknown)
+
+    def words_of(labels):
+        parts = [()]
+        for label in labels:
+            parts = [*parts, ()] if label == 1 else [*parts[:-1], (*parts[-1], label)]
+        return parts
+
+    @functools.cache
+    def total(words, end):
+        names = {word: name for name, word in spellings.items()}
+        return ngram.score(parsed, [names.get(word, "?") for word in words if word], has["start"], end, unknown)
+
+    def paid(labels):
+        *words, last = words_of(labels)
+        begun = [
+            parsed[name,][0] * math.log(10)
+            for name, word in spellings.items()
+            if word[: len(last)] == last and (name,) in parsed
+        ]
+        return total(tuple(words), False) + (max([*begun, rest]) if last else 0.0)
+
+    assert_search_is_that_of_the_reference(
+        y, 0, beam, model, paid, lambda labels: total(tuple(words_of(labels)), has["end"])
+    )

@@ -16,6 +16,7 @@ from .._core.scores import Scores, as_scores
 from .._core.threads import schedule
 from .._core.types import Input
 from .._kernels.ctc import beam as _kernel
+from ..text.ngram import NGram
 from .alignment import Floats, Integers, ctc_align
 from .decoding import best_paths
 from .language import as_language
@@ -104,7 +105,7 @@ def ctc_beam_search(
     class_threshold: float | None = None,
     beam_threshold: float | None = None,
     bigram: ArrayLike | None = None,
-    language_model: PrefixModel | None = None,
+    language_model: NGram | PrefixModel | None = None,
     lm_weight: float = 1.0,
     length_bonus: float = 0.0,
     boost: Mapping[tuple[int, ...], float] | Sequence[tuple[Sequence[int], float]] | None = None,
@@ -145,14 +146,15 @@ def ctc_beam_search(
     bigram : array_like [V + 1, V], optional
         Scores g of a label (column) after another (row), in nats; row V is for the first label. -inf
         forbids a pair. The row and the column of the blank are not used.
-    language_model : callable, optional
-        Scores of the next label after any labels, ``language_model(prefixes, states) -> scores``: a
-        list of n tuples of labels, and a list of the n states of the tuples without their last
-        labels, become an array [n, V] of scores in nats, such as log-probabilities. -inf forbids a
-        label, and the column of the blank is not used. An array [n, V + 1] has the score of the end
-        of the labels in its last column. To keep states, such as those of a recurrent network, return
-        the tuple ``(scores, states)`` with a list of the n states after the last labels. A state is
-        any object, and None for the empty tuple and by default.
+    language_model : NGram or callable, optional
+        Scores of the next label after any labels: an n-gram model of `read_arpa`, or a function
+        ``language_model(prefixes, states) -> scores``. A list of n tuples of labels, and a list of
+        the n states of the tuples without their last labels, become an array [n, V] of scores in
+        nats, such as log-probabilities. -inf forbids a label, and the column of the blank is not
+        used. An array [n, V + 1] has the score of the end of the labels in its last column. To keep
+        states, such as those of a recurrent network, return the tuple ``(scores, states)`` with a
+        list of the n states after the last labels. A state is any object, and None for the empty
+        tuple and by default.
     lm_weight : float
         Factor of `bigram` and `language_model`, 0 or more.
     length_bonus : float
@@ -186,6 +188,7 @@ def ctc_beam_search(
     --------
     ctc_greedy_decode : the best path, which is faster to find.
     ctc_loss : minus the log-probability of given labels.
+    read_arpa : n-gram models.
 
     Notes
     -----
@@ -202,7 +205,7 @@ def ctc_beam_search(
     beyond the range of float64 is searched by logarithms, which takes longer. Memory is bounded by
     frames times `beam`.
 
-    `language_model` is called by the calling thread, at most once per frame, with the prefixes of all
+    A function `language_model` is called by the calling thread, at most once per frame, with the prefixes of all
     sequences that are new in their beams; a prefix that was dropped and returns is new again. The same
     prefix should always have the same scores. They have no bound that is known beforehand: the search takes
     the greatest score of each label after the prefixes of the beam, so that the choice of the prefixes

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from .._core.arrays import as_doubles, as_real
 from .._core.messages import brief
 from .._core.options import as_number
+from ..text.ngram import NGram
 from .arguments import as_classes
 from .prefix_scores import LARGEST as _LARGEST_PAIR
 from .prefix_scores import PrefixModel
 
 _LARGEST_SCORE = 1e6  # of a label or word
+_LARGEST_WEIGHT = 1e6  # of an n-gram model
 _LARGEST_FACTOR = 200.0  # logarithm of a score by which masses may be multiplied at a frame
 _MOST_STATES = 100_000  # of a lexicon, and 16 for each label of its words
 _START, _FORBIDDEN = -1, -2  # fallbacks of states, as kernels know them
@@ -87,29 +89,43 @@ def as_language(
     weight = as_number("lm_weight", lm_weight, 0.0, np.inf)
     bonus = as_number("length_bonus", length_bonus, -_LARGEST_SCORE, _LARGEST_SCORE)
     table = None if bigram is None else _as_bigram(bigram, weight, bonus, n_classes, blank)
-    model = None if language_model is None else _as_model(language_model)
+    ngram = language_model if isinstance(language_model, NGram) else None
+    model = None if language_model is None or ngram else _as_model(language_model)
     automata = []
     if boost is not None:
         automata.append(_boosting(_as_boost(boost, n_classes, blank)))
     if lexicon is not None:
         automata.append(_restricting(_as_words("lexicon", lexicon, n_classes, blank)))
-    if table is None and model is None and not automata and bonus == 0.0:
+    if table is None and language_model is None and not automata and bonus == 0.0:
         return Language(None, bonus, None, np.zeros(0, np.int64), np.zeros(0), False, None, weight)
     best = np.full(n_classes, bonus) if table is None else table.max(axis=0)
-    levels, largest = [np.zeros(0)], abs(bonus) if table is None else _largest(table)
+    levels, largest = [], abs(bonus) if table is None else _largest(table)
     for automaton in automata:
         best += automaton.best(n_classes)
         levels += [np.array(values) for values in (automaton.level, automaton.gain, automaton.end)]
         largest += sum(map(_largest, levels[-3:]))
-    edges = np.array([i for automaton in automata for i in automaton.integers()], np.int64)
-    # Of a function the scores are not known beforehand, so that logarithms are searched from the start.
+    edges = [np.array([i for automaton in automata for i in automaton.integers()], np.int64)]
+    if ngram is not None:
+        if weight > _LARGEST_WEIGHT:
+            raise ValueError(f"lm_weight is {weight:g}; allowed with an NGram: 0 to {_LARGEST_WEIGHT:g}")
+        compiled = ngram._automata(n_classes, blank, weight)
+        best, edges, levels = best + compiled.best, [*edges, compiled.edges], [*levels, compiled.levels]
+        # Masses that become small are searched again by logarithms if they are lost; those that become large are not.
+        largest += max(0.0, float(compiled.best.max()), -compiled.lowest / 3)
+    # The scores of a function are not known beforehand, so that logarithms are searched from the start.
     is_wide = largest > _LARGEST_FACTOR or model is not None
-    return Language(table, bonus, best, edges, np.concatenate(levels), is_wide, model, weight)
+    return Language(table, bonus, best, _joined(edges, np.int64), _joined(levels, np.float64), is_wide, model, weight)
+
+
+def _joined(parts: list[NDArray[Any]], dtype: type[Any]) -> NDArray[Any]:
+    """Return arrays one after the other, without a copy of the only one that is not empty."""
+    parts = [part for part in parts if part.size]
+    return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, dtype), *parts])
 
 
 def _as_model(value: Any) -> PrefixModel:
     if not callable(value):
-        raise TypeError(f"language_model is {brief(value)}; allowed: a function of prefixes and states")
+        raise TypeError(f"language_model is {brief(value)}; allowed: an NGram, or a function of prefixes and states")
     model: PrefixModel = value
     return model
 

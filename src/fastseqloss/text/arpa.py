@@ -14,6 +14,7 @@ from .._core.messages import brief
 
 _LOG_10 = math.log(10.0)
 _MOST_TOKENS = 20  # of an n-gram
+_LARGEST = 1e6  # score or back-off; sums over labels stay finite
 
 Entry = tuple[float, float]  # score and back-off, in nats
 
@@ -143,8 +144,8 @@ class _Reader:
             number = float(field)
         except ValueError:
             number = math.nan
-        if not number < 1e300 or -math.inf < number < -1e300:
-            raise self.error(f"has the {name} {_shown(field)}; allowed: a number")
+        if b"_" in field or not (abs(number) <= _LARGEST or number == -math.inf):
+            raise self.error(f"has the {name} {_shown(field)}; allowed: a number, {-_LARGEST:g} to {_LARGEST:g}")
         return number
 
 

@@ -23,6 +23,17 @@
 #define FSL_BEAM_FROM_LOG(x) fsl_exp64(x)
 #endif
 
+/* Product of a mass and the bound of a class, and a little more, for roundings: products of three factors depend on
+ * their order. */
+FSL_INLINE double FSL_BEAM_NAME(fsl_beam_bounded)(double mass, double bound)
+{
+#if FSL_BEAM_BY_LOGARITHMS
+    return mass + bound + 1e-15 * fabs(mass);
+#else
+    return mass * bound;
+#endif
+}
+
 /* Emission of a class, relative to the greatest of the row. */
 FSL_INLINE double FSL_BEAM_NAME(fsl_beam_emission)(fsl_beam *s, ptrdiff_t c)
 {
@@ -121,7 +132,7 @@ static double FSL_BEAM_NAME(fsl_beam_least_score)(const fsl_beam *s)
     if (s->o->n_classes <= FSL_BEAM_FEW || !(s->least > FSL_BEAM_NONE)) return -INFINITY;
     const double lm = s->o->has_lm ? s->largest : 0;
 #if FSL_BEAM_BY_LOGARITHMS
-    const double log_ratio = s->least - s->widest - lm;
+    const double log_ratio = s->least - s->widest - lm - 1e-15 * (fabs(s->least) + fabs(s->widest) + fabs(lm));
 #else
     const double log_ratio = fsl_log64(s->least / s->widest) - lm;
 #endif
@@ -143,9 +154,14 @@ static void FSL_BEAM_NAME(fsl_beam_choose_classes)(fsl_beam *s)
         fsl_beam_choice *choice = &s->choices[n];
         choice->label = s->classes[i];
         choice->emission = choice->bound = FSL_BEAM_NAME(fsl_beam_emission)(s, choice->label);
-        if (s->o->has_lm)
-            choice->bound = FSL_BEAM_NAME(fsl_beam_product)(choice->emission,
-                                                            FSL_BEAM_FROM_LOG(s->best[choice->label]));
+        if (s->o->has_lm) {
+            const double lm = s->best[choice->label];
+#if FSL_BEAM_BY_LOGARITHMS
+            choice->bound += lm > -INFINITY ? lm + 1e-15 * (fabs(choice->emission) + fabs(lm)) : lm;
+#else
+            choice->bound = FSL_BEAM_NAME(fsl_beam_product)(choice->emission, fsl_exp64(lm)) * (1 + 1e-15);
+#endif
+        }
         n += choice->bound > FSL_BEAM_NONE;
     }
     fsl_beam_sort_choices(s->choices, n);
@@ -215,7 +231,7 @@ static void FSL_BEAM_NAME(fsl_beam_propose_all)(fsl_beam *s)
         if (stay >= s->least && stay > FSL_BEAM_NONE) FSL_BEAM_NAME(fsl_beam_propose)(s, j, -1, stay);
         for (int32_t i = 0; i < s->n_choices; i++) {
             const fsl_beam_choice *choice = &s->choices[i];
-            if (FSL_BEAM_TIMES(p->total, choice->bound) < s->least) break;
+            if (FSL_BEAM_NAME(fsl_beam_bounded)(p->total, choice->bound) < s->least) break;
             const double mass = FSL_BEAM_NAME(fsl_beam_extended)(s, p, choice->label, choice->emission);
             if (mass >= s->least && mass > FSL_BEAM_NONE && !fsl_beam_has_child(s, p, choice->label))
                 FSL_BEAM_NAME(fsl_beam_propose)(s, j, choice->label, mass);
