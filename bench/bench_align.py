@@ -57,5 +57,11 @@ class Hour:
     def time_align(self):
         sides_align.our_align(self.batch, "logits")
 
+    def time_align_windows(self):
+        sides_align.our_windows(self.batch, "logits")
+
     def peakmem_align(self):
         sides_align.our_align(self.batch, "logits")
+
+    def peakmem_align_windows(self):
+        sides_align.our_windows(self.batch, "logits")

@@ -16,7 +16,7 @@ from .._core.messages import outline
 from .._core.options import as_number
 from .._core.spans import list_runs
 from .._core.types import Infeasible, Input
-from .arguments import as_classes, as_lattice, as_log_prior, as_star_log_prob, schedule_sequences
+from .arguments import Lattice, as_classes, as_lattice, as_log_prior, as_star_log_prob, schedule_sequences
 
 if TYPE_CHECKING:
     from .._kernels.ctc import alignment as _kernel
@@ -252,8 +252,9 @@ def named_ctc_align(
     token_index = path.copy()
     frame_log_probs = np.zeros((batch, n_frames))
     if batch:
-        _kernel.ctc_align[scores.type_name](
+        _kernel.ctc_align(
             scores.values,
+            scores.values.itemsize == 8,
             sequences.table,
             order,
             lattice.input,
@@ -267,8 +268,16 @@ def named_ctc_align(
             frame_log_probs,
             threads,
         )
+    return finish_alignment(lattice, path, token_index, log_prob, frame_log_probs)
+
+
+def finish_alignment(
+    lattice: Lattice, path: Integers, token_index: Integers, log_prob: Floats, frame_log_probs: Floats
+) -> CTCAlignment:
+    """Return the alignment of a batch, which the kernel has written."""
+    scores = lattice.scores
     if lattice.star is not None:
-        path[path == n_classes] = lattice.star
+        path[path == scores.values.shape[2]] = lattice.star
     if lattice.infeasible == "zero":
         log_prob[log_prob == -np.inf] = 0.0
     if scores.single:
