@@ -96,6 +96,9 @@ class Hour:
     def time_align(self):
         sides_align.our_align(self.batch, "logits")
 
+    def time_align_windows(self):
+        sides_align.our_windows(self.batch, "logits")
+
     def peakmem_align(self):
         sides_align.our_align(self.batch, "logits")
 
@@ -104,3 +107,6 @@ class Hour:
 
     def peakmem_confidences(self):
         sides_align.our_confidences(self.batch)
+
+    def peakmem_align_windows(self):
+        sides_align.our_windows(self.batch, "logits")

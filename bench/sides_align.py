@@ -47,6 +47,13 @@ def our_confidences(batch: Batch, **options) -> fsl.CTCConfidences:
     return fsl.ctc_confidences(*arguments, blank=batch.blank, **options)
 
 
+def our_windows(batch: Batch, kind: str, **options) -> fsl.CTCAlignment:
+    """Call ``fastseqloss.ctc_align_windows`` on the first sequence of a batch."""
+    frames, count = int(batch.lengths[0]), int(batch.label_lengths[0])
+    labels = batch.labels[0, :count]
+    return fsl.ctc_align_windows(batch.logits[0], labels, frames, blank=batch.blank, input=kind, **options)
+
+
 def numpy_align(batch: Batch, kind: str) -> list[tuple[float, np.ndarray]]:
     """Align each sequence with the loop; return scores and paths."""
     rows = zip(batch.logits, batch.lengths, batch.labels, batch.label_lengths, strict=True)

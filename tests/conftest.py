@@ -23,6 +23,7 @@ KERNELS = {
     "ctc.alignment": "ctc.alignment",
     "ctc.decoding": "ctc.decoding",
     "ctc.loss": "ctc.loss",
+    "ctc.windows": "ctc.alignment",
     "linear.cross_entropy": "steps.classification",
     "linear.policy": "rewards.policy",
     "rewards.policy": "rewards.policy",

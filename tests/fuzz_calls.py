@@ -32,7 +32,7 @@ OPTIONS = {
     "blank_model", "topology", "fastemit", "sigma", "width", "max_symbols",
     "scale", "softcap", "chunk",
     "unit", "gamma", "band", "divergence", "ax", "loss_fn", "rng", "file", "terms", "spans", "names",
-    "separator", "vocabulary",
+    "separator", "vocabulary", "window",
 }  # fmt: skip
 VOCABULARIES = (
     fsl.Vocabulary("-ab|", separator="|"), fsl.Vocabulary(["", "▁a", "▁", "b"], mark="▁"),
@@ -264,11 +264,7 @@ def _ctc(name: str, random) -> Call:
         reducing = _reducing(random, len(arguments["logits"]) if case else 1, SEQUENCE_REDUCTIONS)
         return _outputs(random, Call(name, arguments | reducing, case))
     if name == "ctc_align":
-        width = arguments["logits"].shape[-1]
-        _maybe(random, arguments, "star", lambda: random.choice((-1, width, 2**40)))
-        _maybe(random, arguments, "star_log_prob", lambda: random.choice((0.0, -1, -5.5)))
-        _maybe(random, arguments, "label_prior", lambda: numbers(random).normal(size=width))
-        _maybe(random, arguments, "prior_scale", lambda: random.choice((0, 0.3, 1)))
+        _align_options(random, arguments)
     if name == "ctc_confidences":
         single = arguments["logits"].ndim == 2
         _maybe(random, arguments, "spans", lambda: _spans_of(random, tokens, lengths, single=single))
@@ -285,6 +281,30 @@ def _spans_of(random, tokens, lengths, *, single: bool) -> np.ndarray:
         for i in range(len(labels)):
             row[i] = sorted(random.sample(range(n + 1), 2)) if n and random.random() < 0.8 else (-1, -1)
     return spans[0] if single else spans
+
+
+def _align_options(random, arguments: dict[str, Any]) -> None:
+    *shape, width = arguments["logits"].shape
+    each = -numbers(random).random(shape)
+    _maybe(random, arguments, "star", lambda: random.choice((-1, width, 2**40)))
+    _maybe(random, arguments, "star_log_prob", lambda: random.choice((0.0, -1, -5.5, each)))
+    _maybe(random, arguments, "label_prior", lambda: numbers(random).normal(size=width))
+    _maybe(random, arguments, "prior_scale", lambda: random.choice((0, 0.3, 1)))
+
+
+def _windows(random) -> Call:
+    """Of an array: what functions return is checked in the same way."""
+    case = _ctc_case(random)
+    while not len(case.tokens):
+        case = _ctc_case(random)
+    arguments: dict[str, Any] = {"logits": case.scores[0], "labels": case.tokens[0]}
+    arguments |= {"logit_lengths": int(case.lengths[0]), "window": random.choice((1, 2, 5, 3000))}
+    arguments |= case.options
+    if case.lengths[0] == len(case.scores[0]) and random.random() < 0.5:
+        del arguments["logit_lengths"]
+    _maybe(random, arguments, "infeasible", lambda: random.choice(("inf", "zero")))
+    _align_options(random, arguments)
+    return Call("ctc_align_windows", arguments)
 
 
 def _beam_options(random, arguments: dict[str, Any]) -> None:
@@ -770,6 +790,7 @@ STRATEGIES: dict[str, Callable[[Any], Call]] = {
     **{name: partial(_steps_loss, name) for name in step_cases.NAMES},
     "sequence_log_prob": _log_prob,
     **{name: partial(_ctc, name) for name in ("ctc_loss", "ctc_posteriors", "ctc_confidences", "ctc_align", *DECODERS)},
+    "ctc_align_windows": _windows,
     "ctc_feasible": _ctc_feasible,
     **{name: partial(_rnnt, name) for name in ("rnnt_loss", "rnnt_posteriors", "rnnt_align")},
     **{name: partial(_simple, name) for name in ("rnnt_simple_loss", "rnnt_simple_posteriors")},

@@ -302,7 +302,7 @@ class _Watched:
     def check_alone(self, result: Any) -> None:
         """What was returned stays as it is when the arguments are changed."""
         kept = [np.array(leaf) for leaf in leaves(result)]
-        spans = result.spans() if isinstance(result, (fsl.CTCAlignment, fsl.GreedyDecoding)) else None
+        spans = result.spans() if hasattr(result, "spans") else None
         outs = [out for out, _ in self.outs]
         rooms = [room for _, room, _ in self.rooms if not any(np.may_share_memory(room, out) for out in outs)]
         changed = [room for room in rooms if room.flags.writeable and room.dtype.kind not in "OMm" and room.size]

@@ -71,6 +71,7 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
         "crf_loss": scored,
         "crf_marginals": (x, between, lengths, {"pairwise": True}),
         "ctc_align": (x, labels, lengths),
+        "ctc_align_windows": (x[0], labels[0], {"window": 7}),
         "ctc_alignment_log_prob": (log_p[0], classes_of[:, :steps]),
         "ctc_beam_search": (x, lengths, {"beam": 8, "n_best": 3, "align": True}),
         "ctc_collapse": (list(classes_of[0]), 0),

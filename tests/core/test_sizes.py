@@ -80,6 +80,12 @@ FAIL = {
         "M (F(1, 1, 2**60), [[0]], blank=1)",
         "M (F(1, 1, 2**60), [[1]], label_prior=F(2**60))",
     ],
+    "ctc_align_windows": [
+        "M (F(2**61 - 1, 1), [])",
+        "M (K(1, 2**58, 2)[0], [1])",
+        "M (F(1, 2**60), [0], blank=1)",
+        "M (lambda start, stop: F(stop - start, 2), [1], 2**58)",
+    ],
     "ctc_alignment_log_prob": ["M (K(1, 2**59, 2)[0], N(2**59))", "M (K(1, 2**58, 2)[0], [N(2**58)])"],
     "ctc_beam_search": [
         "M (F(1, 2**61 - 1, 1),)",

@@ -4,12 +4,12 @@ import importlib
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastseqloss as fsl
 import real_data
-from cases import HALF, JUNK, KINDS, Case, cases, random_case, random_tokens, scores_like
+from cases import HALF, KINDS, Case, cases, random_case, random_tokens, scores_like
 from fastseqloss._core import levels
 from reference import alignment as reference_alignment
 from reference import ctc as reference
@@ -355,65 +355,6 @@ def test_log_probability_beyond_float64(level, policy, value):
     assert not found.frame_log_probs.any()
 
 
-# ---- star ---------------------------------------------------------------------------------
-
-
-def with_star(log_probs, star_log_prob):
-    return np.concatenate([log_probs, np.full((len(log_probs), 1), star_log_prob)], axis=1)
-
-
-@given(
-    cases(smallest=1, largest=(1, 12, 6, 4), dtypes=(np.float64,), scales=(0.1, 1.0, 10.0)),
-    st.sampled_from((-1, 17, 2**40)),
-    st.sampled_from((0.0, -1.0)),
-    st.data(),
-)
-def test_star_is_a_class_of_given_probability(level, case, star, star_log_prob, data):
-    """The star is as good as a further class with that log-probability at each frame."""
-    n, classes = case.lengths[0], case.scores.shape[2]
-    assume(n > 0)
-    labels = case.tokens[0].tolist()
-    for _ in range(data.draw(st.integers(0, 2))):
-        labels.insert(data.draw(st.integers(0, len(labels))), star)
-    found = fsl.ctc_align(case.scores[0, :n], labels, **case.options, star=star, star_log_prob=star_log_prob)
-    log_probs = reference.log_emissions(case.scores[0, :n], case.kind).astype(np.float64)
-    further = [classes if c == star else c for c in labels]
-    blank = case.blank % classes
-    expected = fsl.ctc_align(with_star(log_probs, star_log_prob), further, blank=blank, input="log_probs")
-    assert found.log_prob == pytest.approx(expected.log_prob, rel=1e-12, abs=1e-10)
-    if found.log_prob > -np.inf:
-        tokens = found.token_index[found.token_index >= 0]
-        np.testing.assert_array_equal(np.unique(tokens), np.arange(len(labels)))
-        assert [span.label for span in found.spans()] == labels
-
-
-@pytest.mark.parametrize("kind", ["logits", "log_probs"])
-def test_star_takes_a_frame_where_no_class_is_possible(level, kind):
-    scores = np.zeros((3, 3))
-    scores[1] = -np.inf
-    found = fsl.ctc_align(scores, [1, -1, 2], star=-1, star_log_prob=-2.0, input=kind)
-    np.testing.assert_array_equal(found.path, [1, -1, 2])
-    assert found.frame_log_probs[1] == -2
-    assert np.isfinite(found.log_prob)
-
-
-def test_star_covers_what_is_not_transcribed():
-    said = [0, 1, 0, 2, 2, 0, 3, 1, 0, 2]
-    logits = 8 * np.eye(4)[said]
-    found = fsl.ctc_align(logits, [1, -1, 3, 1, 2], star=-1)
-    spans = found.spans()
-    assert [(s.label, s.start, s.end) for s in spans] == [
-        (1, 1, 2),
-        (-1, 2, 6),
-        (3, 6, 7),
-        (1, 7, 8),
-        (2, 9, 10),
-    ]
-    assert spans[1].log_prob == 0
-    assert np.all(found.path[2:6] == -1)
-    assert np.all(found.token_index[2:6] == 1)
-
-
 # ---- prior --------------------------------------------------------------------------------
 
 
@@ -495,13 +436,6 @@ def test_errors(kind, said, wrong):
     arguments = {"logits": SCORES, "labels": [[1, 2], [3]]} | wrong
     with pytest.raises(kind, match=said):
         fsl.ctc_align(**arguments)
-
-
-def test_star_in_the_padding_is_not_read():
-    labels = np.array([[1, JUNK], [-1, 2]])
-    padded = fsl.ctc_align(SCORES, labels, None, [1, 2], star=-1)
-    listed = fsl.ctc_align(SCORES, [[1], [-1, 2]], star=-1)
-    assert_same(padded, listed)
 
 
 def test_case_has_its_blank_anywhere():

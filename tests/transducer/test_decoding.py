@@ -35,7 +35,7 @@ class Model:
 
 def decoded_alone(model, frames, blank, most, durations=None):
     """The definition, one node after another."""
-    labels, at, log_prob, t, here = [], [], 0.0, 0, 0
+    labels, at, of_labels, log_prob, t, here = [], [], [], 0.0, 0, 0
     prediction, state = model.predict(np.array([blank]), [None])
     while t < len(frames):
         joined = model.join(frames[t : t + 1], prediction)
@@ -50,9 +50,10 @@ def decoded_alone(model, frames, blank, most, durations=None):
         if best != blank:
             labels.append(best)
             at.append(t)
+            of_labels.append(log_softmax(logits)[0, best])
             prediction, state = model.predict(np.array([best]), state)
         t, here = t + step, 0 if step else here + 1
-    return labels, at, log_prob
+    return labels, at, of_labels, log_prob
 
 
 @pytest.mark.parametrize("durations", [None, [0, 1, 2], [1, 3]])
@@ -69,10 +70,19 @@ def test_batch_matches_one_after_another(durations, blank, most):
     assert max(model.calls) == 4
     assert found.labels.shape == found.frames.shape == (5, found.label_lengths.max())
     for b, n in enumerate(lengths):
-        labels, at, log_prob = decoded_alone(model, frames[b, :n], blank, most, durations)
+        labels, at, of_labels, log_prob = decoded_alone(model, frames[b, :n], blank, most, durations)
         count = found.label_lengths[b]
         assert found.labels[b, :count].tolist() == labels
         assert found.frames[b, :count].tolist() == at
+        np.testing.assert_allclose(found.label_log_probs[b, :count], of_labels, rtol=1e-13)
+        np.testing.assert_allclose(found.confidences[b, :count], np.exp(of_labels), rtol=1e-13)
+        assert not found.label_log_probs[b, count:].any()
+        assert not found.confidences[b, count:].any()
+        spans = found.spans()[b]
+        assert [(span.label, span.start, span.end) for span in spans] == [
+            (label, t, t + 1) for label, t in zip(labels, at, strict=True)
+        ]
+        assert [span.log_prob for span in spans] == found.label_log_probs[b, :count].tolist()
         assert (found.labels[b, count:] == -1).all()
         assert (found.frames[b, count:] == -1).all()
         assert found.log_prob[b] == pytest.approx(log_prob, rel=1e-13)
@@ -80,6 +90,8 @@ def test_batch_matches_one_after_another(durations, blank, most):
             frames[b, :n], model.predict, model.join, blank=blank, durations=durations, max_symbols=most
         )
         assert (one.labels.tolist(), one.label_lengths, one.frames.tolist()) == (labels, count, at)
+        np.testing.assert_allclose(one.label_log_probs, of_labels, rtol=1e-13)
+        np.testing.assert_allclose([span.mean_log_prob for span in one.spans()], of_labels, rtol=1e-13)
         assert isinstance(one.label_lengths, int)
         assert isinstance(one.log_prob, float)
 
@@ -97,6 +109,26 @@ def test_log_prob_is_that_of_the_alignment():
     assert found.label_lengths > 1
     assert best.log_prob >= found.log_prob - 1e-12
     assert fsl.rnnt_loss(logits, found.labels) <= -found.log_prob
+
+
+def test_words_of_a_transducer():
+    """Labels that share a frame, and words with times and confidences."""
+    letters = fsl.Vocabulary("-abc|", separator="|")
+    probs = np.full((7, 5), 0.05)
+    probs[range(7), [0, 0, 1, 3, 0, 2, 0]] = 0.8
+
+    after = -20.0 * np.eye(5)  # no label twice; "a" is followed by a separator, and this by the next frame
+    after[0, 0], after[1, 4], after[4, 1] = 0, 20, -20
+    decoded = fsl.rnnt_greedy_decode(np.log(probs), lambda y, states: (after[y], states), lambda x, y: x + y)
+    assert decoded.labels.tolist() == [1, 4, 3, 2]
+    assert decoded.frames.tolist() == [2, 2, 3, 5]
+    words = fsl.words_from_spans(decoded.spans(), letters, frame_seconds=0.04)
+    assert [(word.text, word.start, word.end) for word in words] == [("a", 2, 3), ("cb", 3, 6)]
+    assert words[1].start_seconds == pytest.approx(0.12)
+    assert words[1].mean_confidence == pytest.approx(decoded.confidences[2:].mean())
+    assert words[1].least_confidence == pytest.approx(decoded.confidences[2:].min())
+    given = fsl.words_from_spans(decoded.spans(), letters, confidences=decoded.confidences)
+    assert given.to_dict()["mean_confidence"].tolist() == words.to_dict()["mean_confidence"].tolist()
 
 
 def test_padding_is_not_passed_on_and_states_are_those_of_the_sequence():
@@ -129,6 +161,7 @@ def test_nan_and_zero_probabilities():
     assert found.label_lengths.tolist() == [1, 0, 0, 0]
     assert np.isnan(found.log_prob).tolist() == [False, True, True, False]
     assert found.log_prob[3] == -np.inf
+    assert [len(spans) for spans in found.spans()] == [1, 0, 0, 0]
 
 
 def test_nothing_to_decode():

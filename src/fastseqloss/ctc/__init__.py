@@ -6,6 +6,7 @@ from .beam import CTCBeams, ctc_beam_search
 from .confidences import CTCConfidences, ctc_confidences
 from .decoding import GreedyDecoding, ctc_collapse, ctc_greedy_decode, merge_tokens
 from .loss import ctc_feasible, ctc_loss, ctc_posteriors
+from .windows import ctc_align_windows
 
 __all__ = [
     "CTCAlignment",
@@ -14,6 +15,7 @@ __all__ = [
     "GreedyDecoding",
     "TokenSpan",
     "ctc_align",
+    "ctc_align_windows",
     "ctc_alignment_log_prob",
     "ctc_beam_search",
     "ctc_collapse",

@@ -244,14 +244,7 @@ def named_ctc_align(
     star_scores = as_star_log_prob("star_log_prob", star_log_prob, lattice.sequences.frames, n_frames, scores.single)
     prior_scale = as_number("prior_scale", prior_scale, 0.0, np.inf)
     prior = as_log_prior("label_prior", label_prior, n_classes, prior_scale)
-    path, token_index, log_prob, frame_log_probs = viterbi_paths(lattice, num_threads, star_scores, prior)
-    if lattice.star is not None:
-        path[path == n_classes] = lattice.star
-    if lattice.infeasible == "zero":
-        log_prob[log_prob == -np.inf] = 0.0
-    if scores.single:
-        return CTCAlignment(path[0], token_index[0], float(log_prob[0]), frame_log_probs[0])
-    return CTCAlignment(path, token_index, log_prob, frame_log_probs)
+    return finish_alignment(lattice, *viterbi_paths(lattice, num_threads, star_scores, prior))
 
 
 def viterbi_paths(
@@ -271,8 +264,9 @@ def viterbi_paths(
     token_index = path.copy()
     frame_log_probs = np.zeros((batch, n_frames))
     if batch:
-        _kernel.ctc_align[scores.type_name](
+        _kernel.ctc_align(
             scores.values,
+            scores.values.itemsize == 8,
             sequences.table,
             order,
             lattice.input,
@@ -286,6 +280,23 @@ def viterbi_paths(
             threads,
         )
     return path, token_index, log_prob, frame_log_probs
+
+
+    return finish_alignment(lattice, path, token_index, log_prob, frame_log_probs)
+
+
+def finish_alignment(
+    lattice: Lattice, path: Integers, token_index: Integers, log_prob: Floats, frame_log_probs: Floats
+) -> CTCAlignment:
+    """Return the alignment of a batch, which the kernel has written."""
+    scores = lattice.scores
+    if lattice.star is not None:
+        path[path == scores.values.shape[2]] = lattice.star
+    if lattice.infeasible == "zero":
+        log_prob[log_prob == -np.inf] = 0.0
+    if scores.single:
+        return CTCAlignment(path[0], token_index[0], float(log_prob[0]), frame_log_probs[0])
+    return CTCAlignment(path, token_index, log_prob, frame_log_probs)
 
 
 def ctc_alignment_log_prob(log_probs: ArrayLike, alignments: ArrayLike | Sequence[ArrayLike]) -> Floats:

@@ -98,7 +98,7 @@ def words_from_spans(
     ----------
     spans : list or tuple of TokenSpan
         Spans of one sequence, in the order of time: ``ctc_greedy_decode(...).spans()``, or
-        ``spans()[b]`` of a batch.
+        ``spans()[b]`` of a batch. Those of a transducer may share a frame.
     vocabulary : Vocabulary, optional
         Tokens of the labels, for the texts of the words. Its separator, or its mark of word
         boundaries, tells where words end, unless `separator` or `word_lengths` does.
@@ -125,7 +125,8 @@ def words_from_spans(
 
     See Also
     --------
-    ctc_align, ctc_greedy_decode, rnnt_align, merge_tokens : their results have spans, or are spans.
+    ctc_align, ctc_greedy_decode, rnnt_align, rnnt_greedy_decode : their results have spans.
+    merge_tokens : the spans of a path from elsewhere.
 
     Notes
     -----

@@ -64,12 +64,15 @@ class RNNTAlignment(NamedTuple):
         (1, 1, 2, -0.1054)
         """
         if self.frames.ndim == 1:
-            return _spans(self.labels, self.frames, self.label_log_probs)
+            return spans_of_frames(self.labels, self.frames, self.label_log_probs)
         rows = zip(self.labels, self.frames, self.label_log_probs, strict=True)
-        return [_spans(*row) for row in rows]
+        return [spans_of_frames(*row) for row in rows]
 
 
-def _spans(labels: NDArray[np.int64], frames: NDArray[np.int64], log_probs: NDArray[np.float64]) -> list[TokenSpan]:
+def spans_of_frames(
+    labels: NDArray[np.int64], frames: NDArray[np.int64], log_probs: NDArray[np.float64]
+) -> list[TokenSpan]:
+    """Return a span of one frame for each label [U] whose frame is not -1."""
     placed = frames >= 0
     starts = frames[placed]
     return list_spans(labels[placed], starts, starts + 1, log_probs[placed])

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from .._core.arrays import as_array, as_lengths, as_real, check_output
 from .._core.messages import outline
 from .._core.options import as_integer
+from .alignment import spans_of_frames
 from .durations import as_durations
 
 Floats = NDArray[np.float64]
@@ -36,15 +37,52 @@ class RNNTDecoding(NamedTuple):
         Frame at which each label was emitted, -1 in the padding.
     log_prob : ndarray of float64 [B], or float for one sequence
         Log-probability of the choices, in nats.
+    label_log_probs : ndarray of float64 [B, U]
+        Log-probability of each label at its frame, in nats, without that of its duration; 0 in the
+        padding.
     """
 
     labels: Integers
     label_lengths: int | Integers
     frames: Integers
     log_prob: float | Floats
+    label_log_probs: Floats
 
     def __repr__(self) -> str:
         return outline(self)
+
+    @property
+    def confidences(self) -> Floats:
+        """Confidence of each label [B, U], 0 to 1: its probability at its frame; 0 in the padding."""
+        with np.errstate(under="ignore"):
+            return np.where(self.frames >= 0, np.exp(self.label_log_probs), 0.0)
+
+    def spans(self) -> list[Any]:
+        """Return the frame of each label.
+
+        Returns
+        -------
+        list of TokenSpan, or list of list of TokenSpan
+            A span of one frame for each label, in order; labels may share a frame. One list for a
+            single sequence, a list for each sequence of a batch.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastseqloss as fsl
+        >>> decoded = fsl.rnnt_greedy_decode(
+        ...     np.log([[0.7, 0.3], [0.1, 0.9]]),
+        ...     predict=lambda labels, states: (-3.0 * np.eye(2)[labels] * labels[:, None], states),
+        ...     join=lambda encoded, predictions: encoded + predictions,
+        ... )
+        >>> [span] = decoded.spans()
+        >>> span.label, span.start, span.end, round(span.log_prob, 4)
+        (1, 1, 2, -0.1054)
+        """
+        if self.frames.ndim == 1:
+            return spans_of_frames(self.labels, self.frames, self.label_log_probs)
+        rows = zip(self.labels, self.frames, self.label_log_probs, strict=True)
+        return [spans_of_frames(*row) for row in rows]
 
 
 def rnnt_greedy_decode(
@@ -97,8 +135,9 @@ def rnnt_greedy_decode(
     -------
     RNNTDecoding
         ``labels`` [B, U] with -1 in the padding, ``label_lengths`` [B], the frame of each label,
-        ``frames`` [B, U], and ``log_prob`` [B], the sum of the log-probabilities of the choices, in
-        nats. For a single sequence [U], an int, [U] and a float.
+        ``frames`` [B, U], ``log_prob`` [B], the sum of the log-probabilities of the choices, in nats,
+        and ``label_log_probs`` [B, U], those of the labels. ``confidences`` [B, U] is computed from
+        these, and ``spans()`` lists them. For a single sequence [U], an int, [U], a float and [U].
 
     Raises
     ------
@@ -204,6 +243,7 @@ class _Search:
         self.states: list[Any] = [None] * batch
         self.predictions: NDArray[Any] | None = None
         self.emitted: list[tuple[Integers, Integers, Integers]] = []  # sequences, labels, frames
+        self.emitted_log_probs: list[Floats] = []
         begun = np.flatnonzero(ends)
         self._update(begun, np.full(len(begun), blank, np.int64))
 
@@ -217,7 +257,7 @@ class _Search:
         is_full = self.labels_at_frame[rows] >= self.max_symbols
         best, log_prob = _best(logits, is_full[:, None] & (np.arange(logits.shape[1]) != self.blank))
         is_label = best != self.blank
-        steps = np.where(is_label, 0, 1)
+        steps, label_log_prob = np.where(is_label, 0, 1), log_prob
         if duration_logits is not None:
             assert self.durations is not None
             which, more = _best(duration_logits, ~is_label[:, None] & (self.durations == 0))
@@ -227,6 +267,7 @@ class _Search:
         steps, is_label = np.where(is_bad, self.ends[rows], steps), is_label & ~is_bad
         labels, emitting = best[is_label], rows[is_label]
         self.emitted.append((emitting, labels, self.t[emitting]))
+        self.emitted_log_probs.append(label_log_prob[is_label])
         self.labels_at_frame[rows] = np.where(steps > 0, 0, self.labels_at_frame[rows] + is_label)
         self.t[rows] += np.minimum(steps, self.ends[rows] - self.t[rows])
         goes_on = self.t[emitting] < self.ends[emitting]
@@ -282,16 +323,19 @@ class _Search:
         emitting, labels, frames = (
             np.concatenate([np.empty(0, np.int64), *(part[k] for part in self.emitted)]) for k in range(3)
         )
+        log_probs = np.concatenate([np.empty(0), *self.emitted_log_probs])
         kept = ~np.isnan(self.log_prob)[emitting]
-        emitting, labels, frames = emitting[kept], labels[kept], frames[kept]
+        emitting, labels, frames, log_probs = emitting[kept], labels[kept], frames[kept], log_probs[kept]
         lengths = np.bincount(emitting, minlength=batch)
         order = np.argsort(emitting, kind="stable")
         position = np.arange(len(emitting)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         padded = np.full((2, batch, int(lengths.max(initial=0))), -1, np.int64)
         padded[:, emitting[order], position] = labels[order], frames[order]
+        of_labels = np.zeros(padded.shape[1:])
+        of_labels[emitting[order], position] = log_probs[order]
         if single:
-            return RNNTDecoding(padded[0, 0], int(lengths[0]), padded[1, 0], float(self.log_prob[0]))
-        return RNNTDecoding(padded[0], lengths, padded[1], self.log_prob)
+            return RNNTDecoding(padded[0, 0], int(lengths[0]), padded[1, 0], float(self.log_prob[0]), of_labels[0])
+        return RNNTDecoding(padded[0], lengths, padded[1], self.log_prob, of_labels)
 
 
 def _kind(value: Any) -> str:

@@ -5,20 +5,22 @@ through the state at t. The path is then followed forwards. The recursion reads 
 without backpointers: the path continues to the state with the largest q.
 
 For long sequences, q is kept at checkpoints. A path advances at most one label per frame, so that only a cone of labels
-is computed again to follow the path from one checkpoint to the next.
+is computed again to follow the path from one checkpoint to the next. The scores are then read twice, so that it is
+enough to have a window of them in memory.
 
 Scores are relative to the best class of each frame, so q is at most 0, and the score of a path is at most the q of each
 of its states. The sweep omits all states with q below an estimated floor; its result is correct if the score of the
 best path is above the floor. For confident models few states remain.
 """
 
+from cpython.buffer cimport PyBuffer_Release
 from cython cimport floating
 from cython.parallel cimport parallel, threadid
 from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int32_t, int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
-from fastseqloss._kernels.codes cimport Input
+from fastseqloss._kernels.codes cimport FLOAT64, Input
 from fastseqloss._kernels.ctc.exact_search cimport align_exactly
 from fastseqloss._kernels.ctc.labels cimport PAD, STATES, first_alive, first_unreached
 from fastseqloss._kernels.ctc.search cimport (
@@ -28,8 +30,9 @@ from fastseqloss._kernels.ctc.sequence cimport fill
 from fastseqloss._kernels.lattice.exact_sums cimport exact_from
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.parallel.workspace cimport (
-    Workspace, allocate, part_of, release, round_up, size_product, size_sum,
+    LINE, Workspace, allocate, part_of, release, round_up, size_product, size_sum,
 )
+from fastseqloss._kernels.simd.elements cimport Array, acquire
 
 
 cdef extern from "ctc/viterbi.h" nogil:
@@ -47,8 +50,8 @@ cdef inline double *kept_row(Search *a, Py_ssize_t r, Py_ssize_t which) noexcept
 
 
 cdef inline double *checkpoint(Search *a, Py_ssize_t j) noexcept nogil:
-    """q at the last frame of block j > 0."""
-    return a.checkpoints + 2 * (j - 1) * a.graph.width
+    """q at the last frame of block j; that of block 0 is kept for windows only."""
+    return a.checkpoints + 2 * j * a.graph.width
 
 
 cdef inline void open_cone(Search *a, const double *q, Py_ssize_t lo, Py_ssize_t r) noexcept nogil:
@@ -169,31 +172,37 @@ cdef inline Place follow(Search *a, Place at, const double *b, const double *l) 
     return to
 
 
-cdef double trace(Search *a, const floating *x, const int64_t *labels, Path *path) noexcept nogil:
-    """Follow the best path; returns its log-probability, or -inf without a path."""
+cdef void trace(Search *a, const floating *x, const int64_t *labels, Py_ssize_t first, Py_ssize_t last, Place *at,
+                Path *path) noexcept nogil:
+    """Record the best path through the blocks `first` to `last` - 1 from the state `at`, and set `at` to the next one.
+
+    The kept rows are those of block 0, except in windows.
+    """
     cdef Py_ssize_t j, t, start, stop
-    cdef Place at
-    cdef double b = kept_row(a, 0, 0)[0], l = kept_row(a, 0, 1)[0]
-    at.i, at.is_label = 0, l > b
-    if b == -INFINITY and l == -INFINITY:
-        return -INFINITY
-    record(a, x, 0, at, labels, path)
-    for j in range(a.n_blocks):
+    for j in range(first, last):
         start, stop = j * a.block, min((j + 1) * a.block, a.frames - 1)
-        if j > 0:
+        if j > 0 or a.in_windows:
             open_cone(a, checkpoint(a, j), at.i, stop - start)
             a.lo, a.hi = a.origin, a.origin + a.cone
             run_block(a, x, start, stop, True, -INFINITY)
-        for t in range(start + 1, stop + 1):
-            at = follow(a, at, kept_row(a, t - start, 0), kept_row(a, t - start, 1))
-            record(a, x, t, at, labels, path)
-    return path_total(a, path)
+        for t in range(start, stop):
+            record(a, x, t, at[0], labels, path)
+            at[0] = follow(a, at[0], kept_row(a, t + 1 - start, 0), kept_row(a, t + 1 - start, 1))
+    if last == a.n_blocks:
+        record(a, x, a.frames - 1, at[0], labels, path)
+
+
+cdef inline double first_place(const double *b, const double *l, Place *at) noexcept nogil:
+    """Set `at` to the first state of the best path, given q of the first frame; returns its q."""
+    at.i, at.is_label = 0, l[0] > b[0]
+    return max(b[0], l[0])
 
 
 cdef double align_sequence(Search common, Py_ssize_t frames, Py_ssize_t n_labels, bint feasible, const floating *x,
                            const int64_t *labels, Path path, int32_t *position, uintptr_t workspace) noexcept nogil:
     """Log-probability of the best path, which is stored in `path` unless the log-probability is -inf or NaN."""
     cdef Search a = common
+    cdef Place at
     cdef double best
     if not feasible:
         return -INFINITY
@@ -206,11 +215,64 @@ cdef double align_sequence(Search common, Py_ssize_t frames, Py_ssize_t n_labels
     sweep(&a, x)
     if a.is_nan:
         return NAN
-    best = max(kept_row(&a, 0, 0)[0], kept_row(&a, 0, 1)[0])
+    best = first_place(kept_row(&a, 0, 0), kept_row(&a, 0, 1), &at)
     if a.is_rounded or best < -exact_from(frames) and (best > -INFINITY or floating is double):
         return align_exactly(&a, x, labels, &path)
-    return trace(&a, x, labels, &path)
+    if best == -INFINITY:
+        return -INFINITY
+    trace(&a, x, labels, 0, a.n_blocks, &at, &path)
+    return path_total(&a, &path)
 
+
+# ---- windows --------------------------------------------------------------------------------
+
+# An alignment of a sequence whose scores are in memory a window at a time.
+cdef struct Windows:
+    Search search
+    Path path
+    Place at                               # state of the path at the first frame that has not been recorded
+    const int64_t *labels
+    double star_log_prob
+
+
+cdef inline void run_window(Search *a, const floating *x, Py_ssize_t stop) noexcept nogil:
+    """Run the frames of a window, the last one of which is `stop` - 1, and keep the checkpoints among them."""
+    cdef Py_ssize_t j, start, t = stop
+    if t == a.frames:
+        t -= 1
+        read_frame(a, x, t)
+        last_scores(a)
+    while t > a.first:
+        j = (t - 1) // a.block
+        if t == min((j + 1) * a.block, a.frames - 1):
+            memcpy(checkpoint(a, j), a.q, 2 * a.graph.width * sizeof(double))
+        start = max(j * a.block, a.first)
+        run_block(a, x, start, t, False, -INFINITY)
+        t = start
+
+
+cdef double enter_window(Windows *w, const floating *x, Py_ssize_t stop, Py_ssize_t block,
+                         Py_ssize_t last) noexcept nogil:
+    """Run a window, or record the path through the blocks `block` to `last` - 1, whose frames are in it.
+
+    Returns the score of the best path, after the window of frame 0: NaN if there is none because of the scores, and 1
+    if sums need to be exact. Returns the log-probability of the path after the last block, else 0.
+    """
+    cdef Search *a = &w.search
+    cdef double best
+    if block < last:
+        trace(a, x, w.labels, block, last, &w.at, &w.path)
+        return path_total(a, &w.path) if last == a.n_blocks else 0
+    run_window(a, x, stop)
+    if a.first > 0:
+        return 0
+    best = first_place(a.q + PAD, a.q + a.graph.width + PAD, &w.at)
+    if a.is_nan:
+        return NAN
+    return 1 if a.is_rounded or -INFINITY < best < -exact_from(a.frames) else best
+
+
+# ---- batches --------------------------------------------------------------------------------
 
 # Arguments of a call, and its workspace.
 cdef struct Batch:
@@ -270,42 +332,149 @@ cdef Status align_batch(Batch *batch, const floating *x, int num_threads) noexce
     return loop.status
 
 
-def ctc_align(const floating[:, :, :] logits, const int64_t[::1] table, const int64_t[::1] order, int input_kind,
-              Py_ssize_t blank, const double[::1] prior, double star_log_prob, const double[::1] star_log_probs,
-              double[::1] log_prob, int64_t[:, ::1] path, int64_t[:, ::1] token_index,
-              double[:, ::1] frame_log_probs, int num_threads):
-    """Best paths of a checked batch.
+# ---- calls ----------------------------------------------------------------------------------
 
-    IN   logits [B, T, V]; table of sequences and labels as read_sequences fills it, with V for the star; order:
-         sequences, longest first, or None; prior [V], subtracted from the scores in the comparison of paths, or None;
-         star_log_probs [B * T], or None, for star_log_prob at all frames.
-    OUT  log_prob [B], -inf without a path; path, token_index, frame_log_probs [B, T] where a path exists, up to the
-         length of the sequence.
-    """
+# Arrays of the caller, contiguous except for logits.
+cdef struct Arrays:
+    Py_buffer held[9]
+    Array view[9]
+    int n
+
+
+cdef int view_arrays(Arrays *arrays, tuple given, int n_inputs) except -1:
+    """View arrays or None; those after the first `n_inputs` are written to."""
+    arrays.n = 0
+    for array in given:
+        arrays.view[arrays.n] = acquire(array, FLOAT64, &arrays.held[arrays.n], arrays.n >= n_inputs)
+        arrays.n += 1
+    return 0
+
+
+cdef void release_arrays(Arrays *arrays):
+    while arrays.n:
+        arrays.n -= 1
+        PyBuffer_Release(&arrays.held[arrays.n])
+
+
+cdef void set_options(Search *a, int input_kind, Py_ssize_t blank, const Array *prior, const Array *star_log_probs,
+                      const double *star_log_prob) noexcept:
+    a.input, a.blank, a.class_prior = <Input> input_kind, blank, <const double *> prior.data
+    a.star_log_prob, a.star_step = star_log_prob, star_log_probs.data != NULL
+    if a.star_step:
+        a.star_log_prob = <const double *> star_log_probs.data
+
+
+cdef int align(const Array *array, bint doubles, int input_kind, Py_ssize_t blank, double star_log_prob,
+               int num_threads) except -1:
     cdef Batch batch
     cdef Search *common = &batch.common
     cdef Status status
     cdef bint no_memory = False
-    cdef const floating *x = NULL
+    cdef Py_ssize_t size = 8 if doubles else 4
     memset(&batch, 0, sizeof(Batch))
-    batch.n, batch.n_frames = logits.shape[0], logits.shape[1]
-    if batch.n_frames:
-        x, batch.out.labels, batch.out.tokens = &logits[0, 0, 0], &path[0, 0], &token_index[0, 0]
-        batch.out.log_probs = &frame_log_probs[0, 0]
-    batch.x_step = logits.strides[0] // <Py_ssize_t> sizeof(floating)
-    batch.logit_lengths, batch.starts = &table[0], &table[0] + batch.n
-    batch.label_lengths, batch.frames_needed = &table[0] + 2 * batch.n, &table[0] + 3 * batch.n
-    batch.labels, batch.order = &table[0] + 4 * batch.n, &order[0] if order is not None else NULL
-    batch.log_prob = &log_prob[0]
-    common.input = <Input> input_kind
-    common.n_classes, common.blank = logits.shape[2], blank
-    common.x_stride = logits.strides[1] // <Py_ssize_t> sizeof(floating)
-    common.class_prior = &prior[0] if prior is not None else NULL
-    common.star_log_prob, common.no_memory = &star_log_prob, &no_memory
-    if star_log_probs is not None and star_log_probs.shape[0]:
-        common.star_log_prob, common.star_step = &star_log_probs[0], 1
+    batch.n, batch.n_frames, batch.x_step = array[0].shape[0], array[0].shape[1], array[0].strides[0] // size
+    batch.logit_lengths = <const int64_t *> array[1].data
+    batch.starts, batch.label_lengths = batch.logit_lengths + batch.n, batch.logit_lengths + 2 * batch.n
+    batch.frames_needed, batch.labels = batch.starts + 2 * batch.n, batch.starts + 3 * batch.n
+    batch.order = <const int64_t *> array[2].data
+    set_options(common, input_kind, blank, &array[3], &array[4], &star_log_prob)
+    batch.log_prob, batch.out.labels = <double *> array[5].data, <int64_t *> array[6].data
+    batch.out.tokens, batch.out.log_probs = <int64_t *> array[7].data, <double *> array[8].data
+    common.n_classes, common.x_stride, common.no_memory = array[0].shape[2], array[0].strides[1] // size, &no_memory
     with nogil:
-        status = align_batch(&batch, x, num_threads)
+        if doubles:
+            status = align_batch(&batch, <const double *> array[0].data, num_threads)
+        else:
+            status = align_batch(&batch, <const float *> array[0].data, num_threads)
     check(status, size_sum(batch.arrays.size, batch.positions.size))
     if no_memory:
         raise MemoryError("no memory for the exact sums of a sequence with very large scores")
+    return 0
+
+
+def ctc_align(logits, bint doubles, table, order, int input_kind, Py_ssize_t blank, prior, double star_log_prob,
+              star_log_probs, log_prob, path, token_index, frame_log_probs, int num_threads):
+    """Best paths of a checked batch of one or more sequences.
+
+    IN   logits [B, T, V], float64 if `doubles`, else float32; table of sequences and labels as read_sequences fills it,
+         with V for the star; order: sequences, longest first, or None; prior [V], subtracted from the scores in the
+         comparison of paths, or None; star_log_probs [B, T], or None, for star_log_prob at all frames.
+    OUT  log_prob [B], -inf without a path; path, token_index, frame_log_probs [B, T] where a path exists, up to the
+         length of the sequence.
+    """
+    cdef Arrays arrays
+    try:
+        view_arrays(&arrays, (logits, table, order, prior, star_log_probs, log_prob, path, token_index,
+                              frame_log_probs), 5)
+        align(arrays.view, doubles, input_kind, blank, star_log_prob, num_threads)
+    finally:
+        release_arrays(&arrays)
+
+
+cdef inline Windows *windows_in(const Array *memory) noexcept:
+    return <Windows *> <uintptr_t> round_up(<Py_ssize_t> <uintptr_t> memory.data, LINE)
+
+
+cdef Py_ssize_t open_arrays(const Array *array, Py_ssize_t frames, Py_ssize_t n_classes, int input_kind,
+                            Py_ssize_t blank, double star_log_prob) noexcept:
+    cdef Search a
+    cdef Windows *w = windows_in(&array[6])
+    cdef const int64_t *labels = <const int64_t *> array[0].data
+    cdef Py_ssize_t positions = round_up(sizeof(Windows), LINE)
+    cdef Py_ssize_t start = positions + round_up((n_classes + 1) * sizeof(int32_t), LINE)
+    memset(&a, 0, sizeof(Search))
+    a.frames, a.graph.n_labels, a.n_classes, a.in_windows = frames, array[0].shape[0], n_classes, True
+    if w == NULL:
+        return size_sum(lay_out_search(&a, 0), start + LINE)
+    memset(w, 0, sizeof(Windows))
+    w.star_log_prob, w.labels = star_log_prob, labels
+    w.path.labels, w.path.tokens = <int64_t *> array[3].data, <int64_t *> array[4].data
+    w.path.log_probs = <double *> array[5].data
+    set_options(&a, input_kind, blank, &array[1], &array[2], &w.star_log_prob)
+    a.opened, a.graph.position = frames, <int32_t *> (<uintptr_t> w + positions)
+    lay_out_search(&a, <uintptr_t> w + start)
+    set_search(&a, labels)
+    w.search = a
+    return a.block
+
+
+def open_windows(Py_ssize_t frames, labels, Py_ssize_t n_classes, int input_kind, Py_ssize_t blank, prior,
+                 double star_log_prob, star_log_probs, path, token_index, frame_log_probs, memory):
+    """Begin an alignment in windows of a checked sequence of one or more frames; returns the frames of a block.
+
+    With memory None, returns the number of bytes that it needs instead.
+
+    IN   labels [S], with V for the star; prior, star_log_prob, star_log_probs as of ctc_align.
+    OUT  path, token_index, frame_log_probs [T], which align_window writes; memory, of zeros. These, the labels, the
+         prior and star_log_probs must outlive the alignment.
+    """
+    cdef Arrays arrays
+    try:
+        view_arrays(&arrays, (labels, prior, star_log_probs, path, token_index, frame_log_probs, memory), 3)
+        return open_arrays(arrays.view, frames, n_classes, input_kind, blank, star_log_prob)
+    finally:
+        release_arrays(&arrays)
+
+
+def align_window(memory, logits, bint doubles, Py_ssize_t first, Py_ssize_t block, Py_ssize_t last):
+    """Enter a window: the frames from `first` on, whose logits [n, V] are float64 if `doubles`, else float32.
+
+    The windows are entered from the last to the first, with block and last 0; then, from the first on, windows that
+    have the frames of the blocks `block` to `last` - 1. Returns what enter_window returns.
+    """
+    cdef Arrays arrays
+    cdef Windows *w
+    cdef const Array *x = &arrays.view[0]
+    cdef double result
+    try:
+        view_arrays(&arrays, (logits, memory), 1)
+        w = windows_in(&arrays.view[1])
+        w.search.first, w.search.x_stride = first, x.strides[0] // (8 if doubles else 4)
+        with nogil:
+            if doubles:
+                result = enter_window(w, <const double *> x.data, first + x.shape[0], block, last)
+            else:
+                result = enter_window(w, <const float *> x.data, first + x.shape[0], block, last)
+        return result
+    finally:
+        release_arrays(&arrays)

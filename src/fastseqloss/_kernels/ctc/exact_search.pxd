@@ -12,7 +12,7 @@ from libc.string cimport memset
 
 from fastseqloss._kernels.codes cimport LOGITS, LOG_PROBS, PROBS
 from fastseqloss._kernels.ctc.labels cimport PAD
-from fastseqloss._kernels.ctc.search cimport Path, Place, Search, path_total, read_frame, record
+from fastseqloss._kernels.ctc.search cimport Path, Place, Search, frame_at, path_total, read_frame, record
 from fastseqloss._kernels.ctc.sequence cimport fill
 from fastseqloss._kernels.lattice.exact_sums cimport (
     Levels, add_digits, add_sums, balance, note, rows_of, settle,
@@ -46,7 +46,7 @@ cdef inline void add_score(ExactSearch *e, double x, double sign, double *sum) n
 cdef inline bint split_score(ExactSearch *e, Search *a, const floating *x, Py_ssize_t t, Py_ssize_t k,
                              double *sum) noexcept nogil:
     """Add the score of the k-th class used at frame t to `sum`, unless NULL; returns False if the score is -inf."""
-    cdef double score = x[t * a.x_stride + a.graph.classes[k]]
+    cdef double score = frame_at(a, x, t)[a.graph.classes[k]]
     if k == a.star:
         score = a.star_log_prob[t * a.star_step]
         if a.input == LOGITS:

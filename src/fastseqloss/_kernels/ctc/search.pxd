@@ -27,6 +27,8 @@ cdef struct Search:
     LabelGraph graph
     Py_ssize_t n_classes, blank, frames
     Py_ssize_t x_stride                    # elements between frames
+    Py_ssize_t first                       # frame of the first scores in memory
+    bint in_windows                        # the scores are in memory a window at a time
     const double *class_prior              # [V] number subtracted from the score of a class, or NULL
     const double *star_log_prob            # of the star at frame t: element t * star_step
     Py_ssize_t star_step                   # 1, or 0 if it is the same at all frames
@@ -42,7 +44,7 @@ cdef struct Search:
     double *score                          # [emission_width] scores of one frame
     double *y                              # [emission_width] emissions of one frame
     double *q                              # [2, width] of one frame: blank states, label states
-    double *checkpoints                    # [n_blocks - 1, 2, width] q at the ends of blocks
+    double *checkpoints                    # [n_blocks, 2, width] q at the last frames of blocks
     double *rows                           # [block + 1, 2, cone + STATES] q of the frames of a block
     Py_ssize_t origin                      # first label of the kept rows
     double floor                           # least score of the paths searched
@@ -76,7 +78,7 @@ cdef inline uintptr_t lay_out_search(Search *a, uintptr_t base) noexcept nogil:
     width = a.graph.width
     a.emission_width = round_up(most + 1, STATES)
     a.block = steps
-    if size_product(steps, width * 16) > KEEP:
+    if a.in_windows or size_product(steps, width * 16) > KEEP:
         # Checkpoints take T / block rows of all states, a cone takes block rows of block states.
         a.block = max(64, (<Py_ssize_t> cbrt(<double> steps * width / 8) // 32 - 1) * 32)
         while 8.0 * a.block * a.block * a.block < <double> steps * width:
@@ -91,7 +93,7 @@ cdef inline uintptr_t lay_out_search(Search *a, uintptr_t base) noexcept nogil:
     a.score = <double *> take(&cursor, a.emission_width, sizeof(double))
     a.y = <double *> take(&cursor, a.emission_width, sizeof(double))
     a.q = <double *> take(&cursor, 2, row)
-    a.checkpoints = <double *> take(&cursor, 2 * (a.n_blocks - 1), row)
+    a.checkpoints = <double *> take(&cursor, 2 * a.n_blocks, row)
     a.rows = <double *> take(&cursor, 2 * (a.block + 1), (a.cone + STATES) * sizeof(double))
     return cursor
 
@@ -112,6 +114,11 @@ cdef inline void set_search(Search *a, const int64_t *labels) noexcept nogil:
 
 # ---- frames ---------------------------------------------------------------------------------
 
+cdef inline const floating *frame_at(Search *a, const floating *x, Py_ssize_t t) noexcept nogil:
+    """Scores of frame t."""
+    return x + (t - a.first) * a.x_stride
+
+
 cdef inline bint normalise(Search *a, const floating *x, Py_ssize_t t) noexcept nogil:
     """Dense pass over a row of logits; returns True if its sum is NaN.
 
@@ -120,14 +127,14 @@ cdef inline bint normalise(Search *a, const floating *x, Py_ssize_t t) noexcept 
     cdef double row_sum
     if a.input != LOGITS:
         return False
-    softmax_row(x + t * a.x_stride, a.n_classes, <floating *> NULL, 1, -a.x_stride, &a.row_max[t], &row_sum)
+    softmax_row(frame_at(a, x, t), a.n_classes, <floating *> NULL, 1, -a.x_stride, &a.row_max[t], &row_sum)
     a.log_norm[t] = log64(row_sum) if row_sum != 0 else 0
     return isnan(row_sum)
 
 
 cdef inline double log_prob_at(Search *a, const floating *x, Py_ssize_t t, Py_ssize_t k) noexcept nogil:
     """Log-probability of the k-th class used at frame t."""
-    cdef double score = x[t * a.x_stride + a.graph.classes[k]]
+    cdef double score = frame_at(a, x, t)[a.graph.classes[k]]
     if k == a.star:
         return a.star_log_prob[t * a.star_step]
     if a.input == LOGITS:
@@ -137,7 +144,7 @@ cdef inline double log_prob_at(Search *a, const floating *x, Py_ssize_t t, Py_ss
 
 cdef inline bint emit(Search *a, const floating *x, Py_ssize_t t) noexcept nogil:
     """Emissions of the classes used at frame t; returns True if one of them is NaN or +inf."""
-    cdef const floating *frame = x + t * a.x_stride
+    cdef const floating *frame = frame_at(a, x, t)
     cdef Py_ssize_t k
     cdef double most = -INFINITY
     for k in range(a.graph.used):
