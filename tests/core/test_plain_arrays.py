@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 
-from fastseqloss._core.arrays import as_lengths, as_weights
+from fastseqloss._core.arrays import as_finite, as_lengths, as_weights
 from fastseqloss._core.gradient import check_grad_out
 from fastseqloss._core.labels import as_sequences
 from fastseqloss._core.scores import as_scores
 from fastseqloss._kernels import arguments
 from fastseqloss.crf.arguments import as_potentials, as_tags
-from fastseqloss.rewards.arguments import as_finite
 
 INTEGERS = [np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)]
 B, T, V, S = 3, 7, 6, 4

@@ -251,3 +251,25 @@ def as_weights(name: str, value: Any, batch: int, signed: bool = False) -> NDArr
     if bad.size:
         raise ValueError(f"{name}[{bad[0]}] is {weights[bad[0]]}; allowed: finite{'' if signed else ', 0 or more'}")
     return weights
+
+
+def as_finite(
+    name: str, value: Any, shape: tuple[int, ...], counts: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
+    """Return a copy of real numbers of this shape, finite where they count and 0 elsewhere."""
+    given = as_real(name, value)
+    if given.shape != shape:
+        raise ValueError(f"{name} has shape {given.shape}; allowed: {shape}")
+    values = np.empty(shape)
+    if arguments.read_numbers(given, values, -sys.float_info.max, sys.float_info.max, counts):
+        return values
+    values = as_doubles(given)
+    bad = ~np.isfinite(values)
+    if counts is not None:
+        bad &= counts.reshape(shape)
+        values[~counts.reshape(shape)] = 0
+    if bad.any():
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        shown = f"[{', '.join(map(str, where))}]" if where else ""
+        raise ValueError(f"{name}{shown} is {values[where]}; allowed: finite")
+    return values

@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._core.arrays import as_array, as_doubles, as_real, read_integers
+from .._core.arrays import as_array, as_finite, read_integers
 from .._core.options import as_number
 from .._core.steps import Steps
-from .._kernels.arguments import first_outside, read_numbers
-
-
-def as_finite(
-    name: str, value: Any, shape: tuple[int, ...], counts: NDArray[np.bool_] | None = None
-) -> NDArray[np.float64]:
-    """Return a copy of real numbers of this shape, finite where they count and 0 elsewhere."""
-    given = as_real(name, value)
-    if given.shape != shape:
-        raise ValueError(f"{name} has shape {given.shape}; allowed: {shape}")
-    values = np.empty(shape)
-    if read_numbers(given, values, -sys.float_info.max, sys.float_info.max, counts):
-        return values
-    values = as_doubles(given)
-    bad = ~np.isfinite(values)
-    if counts is not None:
-        bad &= counts.reshape(shape)
-        values[~counts.reshape(shape)] = 0
-    if bad.any():
-        where = tuple(int(i) for i in np.argwhere(bad)[0])
-        shown = f"[{', '.join(map(str, where))}]" if where else ""
-        raise ValueError(f"{name}{shown} is {values[where]}; allowed: finite")
-    return values
+from .._kernels.arguments import first_outside
 
 
 def as_advantages(value: Any, steps: Steps, counts: NDArray[np.bool_]) -> NDArray[np.float64]:

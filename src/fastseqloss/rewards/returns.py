@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._core.arrays import as_array, as_lengths, as_mask
+from .._core.arrays import as_array, as_finite, as_lengths, as_mask
 from .._core.levels import load
 from .._core.options import as_number
 from .._core.steps import Steps
-from .arguments import as_finite
 
 if TYPE_CHECKING:
     from .._kernels.rewards import returns as _kernel
