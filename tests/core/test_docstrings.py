@@ -24,9 +24,11 @@ FAMILIES = ["crf", "ctc", "jax", "linear", "plot.py", "recurrent", "rewards", "s
 OTHER_MEANINGS = {
     ("ctc", "blank"): {"ctc_collapse", "merge_tokens"},
     ("ctc", "infeasible"): {"ctc_align", "ctc_posteriors"},
-    ("ctc", "label_lengths"): {"ctc_feasible"},
-    ("ctc", "labels"): {"ctc_feasible"},
+    ("ctc", "label_lengths"): {"ctc_feasible", "ctc_risk_loss"},
+    ("ctc", "labels"): {"ctc_feasible", "ctc_risk_loss"},
     ("ctc", "logit_lengths"): {"ctc_feasible", "merge_tokens"},
+    ("ctc", "num_threads"): {"ctc_risk_loss"},
+    ("ctc", "reduction"): {"ctc_risk_loss"},
     ("plot.py", "posteriors"): {"plot_alignment_path"},
     **{("linear", name): {"linear_ctc_loss"} for name in ("hidden", "scale", "reduction", "sample_weight", "chunk")},
     ("recurrent", "input_size"): {"Linear"},

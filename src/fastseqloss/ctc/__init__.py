@@ -5,6 +5,7 @@ from .alignment import CTCAlignment, ctc_align, ctc_alignment_log_prob
 from .beam import CTCBeams, ctc_beam_search
 from .decoding import GreedyDecoding, ctc_collapse, ctc_greedy_decode, merge_tokens
 from .loss import ctc_feasible, ctc_loss, ctc_posteriors
+from .risk import ctc_risk_loss
 
 __all__ = [
     "CTCAlignment",
@@ -19,5 +20,6 @@ __all__ = [
     "ctc_greedy_decode",
     "ctc_loss",
     "ctc_posteriors",
+    "ctc_risk_loss",
     "merge_tokens",
 ]
