@@ -26,6 +26,23 @@ class CTC:
         self.calls["loss"]()
 
 
+class CTCRisk:
+    """Expected risk of eight candidates for each sequence of two workloads."""
+
+    params = (["char32", "bpe1024"], [1, 2])
+    param_names = ("workload", "threads")
+    timeout = 120
+
+    def setup(self, workload, threads):
+        self.call = sides_ctc.risk_call(sides_ctc.WORKLOADS[workload], threads)
+
+    def time_grad_out(self, workload, threads):
+        self.call()
+
+    def peakmem_grad_out(self, workload, threads):
+        self.call()
+
+
 class CTCMemory:
     """Peak memory of the process, including input and gradient (twice the size of the logits)."""
 

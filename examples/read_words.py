@@ -1,17 +1,19 @@
 """Words with times and confidences, from the scores of a speech recogniser and of a text recogniser.
 
-    python examples/read_words.py [--output DIR]
+    python examples/read_words.py [--output DIR] [--quick]
 
 The scores are part of the tests of this library: phonemes of "he was not an ill disposed young man", 20 ms a frame, and
-characters of a line of print, "Alice was beginning to get very tired". This script decodes both greedily, groups the
-labels into words, and prints a table of each. For the speech it aligns the correct phonemes, too, so that the words of
-the text have times, and compares these with another aligner. The figure is read_words.png, the table read_words.csv.
+characters of a line of print, "Alice was beginning to get very tired". This script decodes both greedily and by a beam
+search, compares the numbers of wrong labels and words, groups the labels into words, and prints a table of each. For
+the speech it aligns the correct phonemes, too, so that the words of the text have times, and compares these with
+another aligner. The figure is read_words.png, the table read_words.csv. `--quick` searches with narrow beams only.
 """
 
 import argparse
 import csv
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 try:
     import numpy as np
@@ -24,6 +26,8 @@ except ModuleNotFoundError as error:
 
 DATA = Path(__file__).resolve().parents[1] / "tests" / "data"
 DOUBTFUL = 0.6  # a word with a label of less confidence is marked
+BEAMS = 1, 2, 3, 5, 10, 30, 100
+QUICK_BEAMS = 1, 10
 
 
 class Scores(NamedTuple):
@@ -61,10 +65,56 @@ def read_print() -> Scores:
         return Scores(file["emissions"] * file["unit"], vocabulary, file["labels"], str(file["text"]))
 
 
-def decode(scores: Scores) -> fsl.Words:
-    """Return the words of the best path."""
-    decoded = fsl.ctc_greedy_decode(scores.log_probs, blank=scores.vocabulary.blank, input="log_probs")
-    return fsl.words_from_spans(decoded.spans(), scores.vocabulary, frame_seconds=scores.frame_seconds)
+class Decoded(NamedTuple):
+    """Labels that were found, and the words that they spell."""
+
+    labels: list[int]
+    words: fsl.Words
+    log_prob: float  # of the labels, by all of their alignments
+
+
+def decode(scores: Scores) -> Decoded:
+    """Return the labels and the words of the best path."""
+    blank = scores.vocabulary.blank
+    decoded = fsl.ctc_greedy_decode(scores.log_probs, blank=blank, input="log_probs")
+    words = fsl.words_from_spans(decoded.spans(), scores.vocabulary, frame_seconds=scores.frame_seconds)
+    loss = fsl.ctc_loss(scores.log_probs, decoded.labels, blank=blank, input="log_probs")
+    return Decoded(decoded.labels.tolist(), words, -loss)
+
+
+def search(scores: Scores, beam: int) -> Decoded:
+    """Return the most probable labels, and their words, whose confidences are posteriors of the labels."""
+    blank = scores.vocabulary.blank
+    beams = fsl.ctc_beam_search(scores.log_probs, blank=blank, input="log_probs", beam=beam, align=True)
+    labels, confidences = (found[0, : beams.label_lengths[0]] for found in (beams.labels, beams.confidences))
+    spans = fsl.ctc_align(scores.log_probs, labels, blank=blank, input="log_probs").spans()
+    options = {"frame_seconds": scores.frame_seconds, "confidences": confidences}
+    words = fsl.words_from_spans(spans, scores.vocabulary, **options)
+    return Decoded(labels.tolist(), words, float(beams.log_prob[0]))
+
+
+def edit_distance(found: Sequence[Any], correct: Sequence[Any]) -> int:
+    """Return the number of insertions, deletions and substitutions between two sequences."""
+    row = list(range(len(correct) + 1))
+    for i, one in enumerate(found, 1):
+        above, row = row, [i]
+        for j, other in enumerate(correct, 1):
+            row.append(min(above[j] + 1, row[-1] + 1, above[j - 1] + (one != other)))
+    return row[-1]
+
+
+def compare(name: str, scores: Scores, ways: dict[str, Decoded]) -> dict[str, float]:
+    """Print the errors of each way to decode; return the shares of wrong labels."""
+    correct = scores.vocabulary.decode(scores.labels).split()
+    print(f"\n{name}: {len(scores.labels)} labels, {len(correct)} words")
+    print(f"{'decoded by':<14}{'wrong labels':>14}{'wrong words':>14}{'log p':>10}")
+    shares = {}
+    for way, found in ways.items():
+        of_labels = edit_distance(found.labels, scores.labels.tolist())
+        of_words = edit_distance([word.text for word in found.words], correct)
+        print(f"{way:<14}{of_labels:>14}{of_words:>14}{found.log_prob:>10.3f}")
+        shares[way] = of_labels / len(scores.labels)
+    return shares
 
 
 def align(scores: Scores) -> fsl.Words:
@@ -118,15 +168,29 @@ def draw_words(ax, words: fsl.Words, scores: Scores, **options) -> None:
     fsl.plot.plot_alignment(spans, names=names, frames=frames, frame_seconds=scores.frame_seconds, ax=ax, **options)
 
 
-def draw(path: Path, speech: Scores, heard: fsl.Words, line: Scores, seen: fsl.Words) -> None:
-    """Draw the words over the waveform, and over the probabilities of the characters."""
-    figure = Figure(figsize=(12, 5.4), layout="constrained", facecolor="white")
-    above, below = figure.subplots(2, 1)
+def draw_errors(ax, shares: dict[str, dict[str, float]]) -> None:
+    """Draw the shares of wrong labels, by the way of decoding."""
+    for (name, by_way), color in zip(shares.items(), ("#2a6f97", "#c1632f"), strict=True):
+        ax.plot(list(by_way), [100 * share for share in by_way.values()], "o-", color=color, label=name)
+    ax.set_title("wrong labels, in percent, by the width of the beam", loc="left")
+    ax.set_ylim(0, None)
+    ax.grid(axis="y", alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False)
+
+
+def draw(
+    path: Path, speech: Scores, heard: fsl.Words, line: Scores, seen: fsl.Words, shares: dict[str, dict[str, float]]
+) -> None:
+    """Draw the words over the waveform, and over the probabilities of the characters; and the errors."""
+    figure = Figure(figsize=(12, 8.2), layout="constrained", facecolor="white")
+    above, below, last = figure.subplots(3, 1, height_ratios=[1, 1, 0.8])
     draw_words(above, heard, speech, waveform=speech.audio)
     above.set_title("words of speech, with the confidence of their least certain phoneme", loc="left", pad=32)
     order = list(dict.fromkeys(line.labels.tolist()))  # characters by first occurrence
     draw_words(below, seen, line, image=np.exp(line.log_probs[:, order]).T)
     below.set_title(f"words of print, “{line.text}”, and probabilities of its characters", loc="left", pad=32)
+    draw_errors(last, shares)
     figure.savefig(path, dpi=90)
 
 
@@ -134,10 +198,19 @@ def main(arguments: list[str] | None = None) -> dict[str, fsl.Words]:
     """Decode, align, print, write and draw; return the words of each table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path(), help="folder for the files")
+    parser.add_argument("--quick", action="store_true", help="search with narrow beams only")
     options = parser.parse_args(arguments)
 
-    speech, line = read_speech(), read_print()
-    tables = {"speech": decode(speech), "text": align(speech), "print": decode(line)}
+    sources = {"speech": read_speech(), "print": read_print()}
+    speech, line = sources.values()
+    beams = QUICK_BEAMS if options.quick else BEAMS
+    ways = {
+        name: {"best path": decode(scores)} | {f"beam {beam}": search(scores, beam) for beam in beams}
+        for name, scores in sources.items()
+    }
+    shares = {name: compare(name, sources[name], found) for name, found in ways.items()}
+    heard, seen = (ways[name][f"beam {beams[-1]}"].words for name in sources)
+    tables = {"speech": heard, "text": align(speech), "print": seen}
     print_words("speech, decoded: phonemes, seconds", tables["speech"])
     print_words("speech, aligned with its text: seconds", tables["text"])
     report_onsets(speech, tables["text"])
@@ -145,7 +218,7 @@ def main(arguments: list[str] | None = None) -> dict[str, fsl.Words]:
 
     options.output.mkdir(parents=True, exist_ok=True)
     write_table(options.output / "read_words.csv", tables)
-    draw(options.output / "read_words.png", speech, tables["speech"], line, tables["print"])
+    draw(options.output / "read_words.png", speech, heard, line, seen, shares)
     print(f"\nwritten: {options.output / 'read_words.csv'}, {options.output / 'read_words.png'}")
     return tables
 

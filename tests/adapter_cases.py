@@ -65,7 +65,7 @@ def variants(row: Loss) -> Iterator[dict]:
     if "sample_weight" in row.parameters:
         yield given | {"sample_weight": WEIGHT}
     if "mask" in row.parameters:
-        shape = next(iter(given.values())).shape
+        shape = given.get("risks", next(iter(given.values()))).shape  # of candidates, or of steps
         lengths = given.get("lengths", np.array([1, shape[1], 2]))
         yield {name: value for name, value in given.items() if name != "lengths"} | {
             "mask": np.arange(shape[1]) < lengths[:, None]

@@ -29,6 +29,7 @@ def frames_that_count(clean: dict[str, Any]) -> np.ndarray | None:
     """Of an array [B, T, V] or [T, V], by lengths or a mask."""
     shape = np.shape(next(iter(clean.values())))[:-1]
     lengths, mask = clean.get("logit_lengths", clean.get("lengths")), clean.get("mask")
+    mask = None if "risks" in clean else mask  # of candidates
     if np.prod(shape, dtype=float) > 10**6:
         return None
     inside = np.ones(shape, bool)

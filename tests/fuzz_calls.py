@@ -682,6 +682,27 @@ def _risk(random) -> Call:
     return _outputs(random, Call("expected_risk_loss", arguments | _reducing(random, batch, ("none", "sum", "mean"))))
 
 
+def _ctc_risk(random) -> Call:
+    case = _ctc_case(random)
+    rng, batch, count = numbers(random), len(case.tokens), random.randint(0, 4)
+    shape, labels, sizes = (batch, count), case.labels[:, None], case.label_lengths[:, None]
+    width = labels.shape[2]
+    sizes = np.minimum(sizes, rng.integers(0, width, shape, endpoint=True))
+    # Some of the labels of a sequence, from the start on or turned.
+    labels = np.where(rng.random((*shape, 1)) < 0.5, labels, labels[..., ::-1] if (sizes == width).all() else labels)
+    risks, counted = rng.normal(size=shape), np.asarray(rng.random(shape) > 0.3)
+    arguments: dict[str, Any] = {"logits": case.scores, "labels": labels, "risks": risks}
+    arguments |= {"logit_lengths": case.lengths, "label_lengths": sizes} | case.options
+    if ((sizes == 0).sum(axis=1) > 1).any() or random.random() < 0.3:
+        arguments["mask"] = counted
+    if batch == 1 and random.random() < 0.5:
+        names = ("logits", "labels", "risks", "label_lengths", "mask")
+        arguments |= {name: arguments[name][0] for name in names if name in arguments}
+        arguments["logit_lengths"] = int(case.lengths[0])
+    _maybe(random, arguments, "sharpness", lambda: random.choice((0.1, 1, 5.0)))
+    return _outputs(random, Call("ctc_risk_loss", arguments | _reducing(random, batch, ("none", "sum", "mean"))))
+
+
 def _returns(name: str, random) -> Call:
     rng, shape = numbers(random), (random.randint(0, 3), random.randint(0, 5))[random.choice((0, 0, 1)) :]
     arguments = {"rewards": rng.normal(size=shape).astype(random.choice(FLOATS))}
@@ -810,6 +831,7 @@ STRATEGIES: dict[str, Callable[[Any], Call]] = {
     **{name: partial(_linear, name) for name in linear_cases.EVERY},
     **{name: partial(_policy, name) for name in ("policy_gradient_loss", "clipped_policy_loss")},
     "expected_risk_loss": _risk,
+    "ctc_risk_loss": _ctc_risk,
     **{name: partial(_returns, name) for name in ("discounted_returns", "generalized_advantages")},
     "weighted_sum": _weighted_sum,
     "check_grad": _check_grad,

@@ -80,6 +80,10 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
         "ctc_greedy_decode": (x, lengths),
         "ctc_loss": (x, labels, lengths, gradient),
         "ctc_posteriors": (x, labels, lengths),
+        "ctc_risk_loss": (
+            *(x, np.stack([labels, labels[::-1], 1 + labels % (classes - 1)], axis=1), np.abs(y[:, :3]), lengths),
+            gradient,
+        ),
         "discounted_returns": (y, lengths, {"discount": 0.9}),
         "expected_risk_loss": (log_p[:, 0], np.abs(y[:, :classes]), gradient),
         "generalized_advantages": (y, shares, lengths, {"discount": 0.9, "decay": 0.9}),

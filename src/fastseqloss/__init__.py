@@ -31,6 +31,7 @@ from .ctc import (
     ctc_greedy_decode,
     ctc_loss,
     ctc_posteriors,
+    ctc_risk_loss,
     merge_tokens,
 )
 from .linear import (
@@ -109,6 +110,7 @@ __all__ = [
     "ctc_greedy_decode",
     "ctc_loss",
     "ctc_posteriors",
+    "ctc_risk_loss",
     "discounted_returns",
     "expected_risk_loss",
     "generalized_advantages",

@@ -18,6 +18,7 @@ MASKED = {
     "mse_loss": lambda mask: fsl.mse_loss(X, X + 1, mask=mask, reduction="none"),
     "policy_gradient_loss": lambda mask: fsl.policy_gradient_loss(X, CLASSES, [1.0, 2.0], mask=mask, reduction="none"),
     "expected_risk_loss": lambda mask: fsl.expected_risk_loss(X[:, :, 0] + MASK, MASK * 2, mask=mask),
+    "ctc_risk_loss": lambda mask: fsl.ctc_risk_loss(X, [[[1], [2], [3]]] * 2, MASK * 2, mask=mask),
     "discounted_returns": lambda mask: fsl.discounted_returns(MASK, done=mask),
     "generalized_advantages": lambda mask: fsl.generalized_advantages(MASK, MASK, done=mask),
 }

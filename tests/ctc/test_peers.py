@@ -94,3 +94,29 @@ def test_tensors_are_taken_as_they_are():
     over = tensors[0].numpy()
     fsl.ctc_loss(*tensors, grad_out=over)
     np.testing.assert_array_equal(tensors[0].numpy(), expected[1])
+
+
+@pytest.mark.parametrize("name", ["speech_hama_real", "nanopore_chiron_seg"])
+@pytest.mark.parametrize("sharpness", [1.0, 0.2])
+def test_risk_of_beams(name, sharpness):
+    """The candidates of real emissions, by PyTorch's autograd through a softmax of one loss for each."""
+    scores, lengths, *_, blank, kind = real_data.load(name)
+    scores, lengths = scores[:4].astype(np.float64), lengths[:4]
+    beams = fsl.ctc_beam_search(scores, lengths, blank=blank, input=kind, n_best=5)
+    risks = np.random.default_rng(0).integers(0, 9, beams.label_lengths.shape).astype(float)
+    x = torch.tensor(scores, requires_grad=True)
+    log_probs = x.log_softmax(-1).swapaxes(0, 1)
+    losses = [
+        torch.nn.functional.ctc_loss(
+            log_probs, *map(torch.tensor, (beams.labels[:, i].clip(0), lengths.astype(int), beams.label_lengths[:, i])),
+            blank=blank, reduction="none",
+        )
+        for i in range(5)
+    ]  # fmt: skip
+    expected = (torch.softmax(-sharpness * torch.stack(losses, 1), 1) * torch.tensor(risks)).sum(1).mean()
+    expected.backward()
+    loss, gradient = fsl.ctc_risk_loss(
+        scores, beams.labels, risks, lengths, beams.label_lengths, blank=blank, sharpness=sharpness, return_grad=True
+    )
+    assert loss == pytest.approx(float(expected.detach()), rel=1e-9)
+    np.testing.assert_allclose(gradient, x.grad.numpy(), atol=1e-9, rtol=0)

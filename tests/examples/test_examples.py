@@ -163,16 +163,38 @@ def test_read_words(tmp_path, capsys):
     names = names_of("read_words.py")
     tables = names["main"](["--output", str(tmp_path)])
     printed = capsys.readouterr().out
-    assert [word.text for word in tables["print"]] == ["Alice", "was", "beginning", "to", "getvery", "tired"]
+    assert [word.text for word in tables["print"]] == ["Alice", "was", "beginning", "to", "get", "very", "tired"]
     assert [word.text for word in tables["text"]] == ["he", "was", "not", "an", "ill", "disposed", "young", "man"]
     assert [word.text for word in tables["speech"]][-2:] == ["jʌŋ", "mæn"]
     assert re.search(r"words begin \d+ ms after those of another aligner, give or take \d+ ms", printed)
-    assert len(re.findall(r"^\S+ +[\d.]+ +[\d.]+ +[01]\.\d\d +[01]\.\d\d", printed, re.MULTILINE)) == 21
+    assert len(re.findall(r"^\S+ +[\d.]+ +[\d.]+ +[01]\.\d\d +[01]\.\d\d", printed, re.MULTILINE)) == 22
+    for title, path, widest in (("speech: 32 labels, 8 words", 5, 4), ("print: 37 labels, 7 words", 1, 0)):
+        found = re.search(rf"{title}\n.*\nbest path +(\d+) +(\d+) .*\n(beam .*\n)*beam 100 +(\d+) +(\d+) ", printed)
+        assert [int(found[1]), int(found[4])] == [path, widest]
     with (tmp_path / "read_words.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["source", *fsl.WordSpan._fields]
     assert [row[1] for row in rows[1:]] == [word.text for words in tables.values() for word in words]
     assert (tmp_path / "read_words.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("found", "correct", "distance"),
+    [("", "", 0), ("", "ab", 2), ("ab", "", 2), ("kitten", "sitting", 3), ("abc", "abc", 0), ("flaw", "lawn", 2)],
+)
+def test_edit_distance(found, correct, distance):
+    assert names_of("read_words.py")["edit_distance"](found, correct) == distance
+
+
+def test_searched_words_are_greedy_ones_or_better():
+    """A beam finds labels at least as probable as the best path's, and the confidences are those of the beam."""
+    names = names_of("read_words.py")
+    for scores in (names["read_speech"](), names["read_print"]()):
+        greedy, found = names["decode"](scores), names["search"](scores, 100)
+        assert found.log_prob > greedy.log_prob
+        assert all(0 < word.least_confidence <= word.mean_confidence <= 1 for word in found.words)
+    assert "getvery" in [word.text for word in greedy.words]
+    assert names["search"](scores, 1).log_prob <= found.log_prob
 
 
 def test_words_begin_with_their_phonemes():

@@ -11,6 +11,8 @@ from itertools import pairwise, product
 
 import numpy as np
 
+from reference.policy import expected_risk
+
 WIDE = np.longdouble
 
 
@@ -151,6 +153,23 @@ def ctc_batch(
         if infeasible == "zero" and not feasible(y, n):
             losses[b] = 0.0
     return losses, gradient
+
+
+def ctc_risk(
+    scores: np.ndarray,
+    candidates: Sequence[Sequence[int]],
+    risks: np.ndarray,
+    blank: int,
+    kind: str = "logits",
+    sharpness: float = 1.0,
+) -> tuple[float, np.ndarray]:
+    """Expected risk of label sequences and its derivative: a sum of those of `ctc`, of probabilities above 0."""
+    found = [ctc(scores, y, blank, kind) for y in candidates]
+    some = [i for i, (loss, _) in enumerate(found) if loss < np.inf]
+    if not some:
+        return 0.0, np.zeros(scores.shape)
+    risk, slopes = expected_risk(np.array([-found[i][0] for i in some]), risks[some], sharpness)
+    return float(risk), -sum(float(slope) * found[i][1] for slope, i in zip(slopes, some, strict=True))
 
 
 def reduce(

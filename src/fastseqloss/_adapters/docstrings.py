@@ -62,7 +62,7 @@ def _parameters(row: Loss, text: str, framework: Framework) -> str:
         head, colon, rest = entry.rstrip().partition(" : ")
         first, newline, body = head.partition("\n")
         names = [name for name in first.split(", ") if name in row.parameters]
-        if len(names) == 1 and names[0] in framework.parameters:
+        if len(names) == 1 and names[0] in framework.parameters and not row.of_candidates:
             entries.append(framework.parameters[names[0]])
         elif names:
             kind = re.sub(r"array_like|ndarray", framework.array, rest.partition("\n")[0])

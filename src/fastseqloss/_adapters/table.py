@@ -15,6 +15,7 @@ from .._core import types
 from .._core.options import choice
 from ..crf import crf_loss, structured_hinge_loss
 from ..ctc.loss import ctc_loss
+from ..ctc.risk import ctc_risk_loss
 from ..linear import linear_cross_entropy, linear_ctc_loss, linear_policy_loss, linear_sequence_log_prob
 from ..rewards import clipped_policy_loss, expected_risk_loss, policy_gradient_loss
 from ..soft_dtw import soft_dtw_cost, soft_dtw_loss
@@ -51,6 +52,7 @@ class Loss:
     axes: int | None = None  # of the first argument for a single sequence; None for losses at every step
     of_numbers: bool = False  # a step has a score and a target for each feature, rather than a score for each class
     by_targets: bool = False  # the loss has a gradient by targets of a float dtype
+    of_candidates: bool = False  # a sequence has several label sequences, with lengths of their own
     shared: tuple[str, ...] = ()  # arguments that the sequences of a batch share
     static: tuple[str, ...] = ()  # sequences of numbers that are options
     name: str = ""  # if not that of the function
@@ -75,7 +77,8 @@ class Loss:
         arrays = {name for name, kind in others.items() if "ArrayLike" in kind and name not in self.static}
         self.arrays = {name: None for name in others if name in arrays}.keys()
         self.options = {name: None for name in others if name not in arrays}.keys()
-        self.per_sequence = frozenset(arrays.intersection(_PER_SEQUENCE))
+        per_candidate = {"label_lengths"} if self.of_candidates else set()
+        self.per_sequence = frozenset(arrays.intersection(_PER_SEQUENCE) - per_candidate)
         reduction = self.parameters.get("reduction")
         self.reductions = ("per_sequence",) if reduction is None else get_args(getattr(types, reduction.annotation))
         self._named = [name for name in arrays if "Literal" in others[name]]
@@ -83,7 +86,7 @@ class Loss:
     @property
     def of_labels(self) -> bool:
         """Return True if the losses of sequences are independent, and their average may depend on label lengths."""
-        return "labels" in self.parameters
+        return "labels" in self.parameters and not self.of_candidates
 
     @property
     def shares_scores(self) -> bool:
@@ -193,6 +196,14 @@ _ROWS = (
         2,
         name="ctc_loss_with_lengths",  # beside one with the arguments of the framework's own
         example={"logits": [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]], "labels": [1]},
+    ),
+    Loss(
+        ctc_risk_loss,
+        ("logits",),
+        "[B, T, V], or [T, V] for one sequence",
+        2,
+        of_candidates=True,
+        example={"logits": [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]], "labels": [[1], [2]], "risks": [0.0, 1.0]},
     ),
     Loss(
         linear_cross_entropy,

@@ -188,6 +188,13 @@ class RiskOptions(StepOptions, total=False):
     sharpness: float
 
 
+class CTCRiskOptions(RiskOptions, total=False):
+    """Options of `ctc_risk_loss`."""
+
+    blank: int
+    input: Input
+
+
 # For losses whose options are those of every loss at every step: reduction and gradient, by what a call returns.
 
 

@@ -6,6 +6,7 @@ from .beam import CTCBeams, ctc_beam_search
 from .confidences import CTCConfidences, ctc_confidences
 from .decoding import GreedyDecoding, ctc_collapse, ctc_greedy_decode, merge_tokens
 from .loss import ctc_feasible, ctc_loss, ctc_posteriors
+from .risk import ctc_risk_loss
 from .windows import ctc_align_windows
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "ctc_greedy_decode",
     "ctc_loss",
     "ctc_posteriors",
+    "ctc_risk_loss",
     "merge_tokens",
 ]

@@ -253,8 +253,7 @@ def viterbi_paths(
     star_log_prob: tuple[float, Floats | None] = (0.0, None),
     prior: Floats | None = None,
 ) -> tuple[Integers, Integers, Floats, Floats]:
-    """Return the fields of a `CTCAlignment` of a batch, in which class V is the star; its scores as kernels take them.
-    """
+    """Return the fields of a `CTCAlignment` of a batch, in which class V is the star."""
     scores, sequences = lattice.scores, lattice.sequences
     batch, n_frames, _ = scores.values.shape
     per_class = 0.5 if lattice.input == InputKind.LOGITS else 0.0

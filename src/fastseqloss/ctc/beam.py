@@ -20,7 +20,7 @@ from ..text.ngram import NGram
 from .alignment import Floats, Integers, ctc_align
 from .decoding import best_paths
 from .language import as_language
-from .loss import ctc_posteriors, losses_of
+from .loss import ctc_posteriors, run_lattices
 from .prefix_scores import PrefixModel, PrefixScores
 
 _WIDEST = 2**20  # prefixes of a beam
@@ -358,7 +358,7 @@ def _log_probs(search: _Search) -> Floats:
     columns = [search.tables[:, i] for i in (2 * n, 3 * n)]
     starts = np.arange(shape[0]) * values.shape[1]
     table = np.concatenate((search.frames, starts, *columns, search.labels[:, 0].ravel()))
-    first = losses_of(values, table, search.kind, search.blank, search.threads)
+    first = run_lattices(values, table, search.kind, search.blank, search.threads)
     with np.errstate(invalid="ignore"):
         return losses[:, :1] - losses - first[:, None]
 
@@ -366,7 +366,7 @@ def _log_probs(search: _Search) -> Floats:
 def _shared_losses(search: _Search, b: int, scores: NDArray[Any], kind: InputKind, threads: int) -> Floats:
     """Return the losses of the label sequences of sequence b."""
     shared = np.broadcast_to(scores, (search.score.shape[1], *scores.shape))
-    return losses_of(shared, search.tables[b], kind, search.blank, threads)
+    return run_lattices(shared, search.tables[b], kind, search.blank, threads)
 
 
 def _aligned(search: _Search, labels: Integers, lengths: Integers, counts: Integers) -> tuple[Integers, Floats]:

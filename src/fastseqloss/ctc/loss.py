@@ -289,21 +289,30 @@ def lattice_losses(
     return loss
 
 
-def losses_of(
-    scores: NDArray[Any], table: NDArray[np.int64], kind: InputKind, blank: int, threads: int
+def run_lattices(
+    scores: NDArray[Any],
+    table: NDArray[np.int64],
+    kind: InputKind,
+    blank: int,
+    threads: int,
+    order: NDArray[np.int64] | None = None,
+    gradient: NDArray[Any] | None = None,
 ) -> NDArray[np.float64]:
-    """Return the losses [N] of checked scores [N, T, V] and a table of sequences, as `read_sequences` fills it."""
+    """Return the losses [N] of checked scores [N, T, V] and a table of sequences, as `read_sequences` fills it.
+
+    Sequences are taken in the given order. Gradients are written to an array if there is one.
+    """
     losses = np.empty(len(scores))
     if len(scores):
         _kernel.ctc_loss[TYPE_NAMES[scores.dtype]](
             scores,
             table,
             filled(len(scores), 1.0),
-            None,
+            order,
             kind,
             blank,
             losses,
-            None,
+            gradient,
             False,
             threads,
         )

@@ -11,12 +11,11 @@ from .._core.arrays import as_array, as_doubles, as_finite, as_lengths, as_mask,
 from .._core.gradient import as_gradient
 from .._core.options import as_number
 from .._core.reduction import check_reduction, finish_sequences, sequence_scale
+from .._core.risk import RISK_REDUCTIONS, expected_risk
 from .._core.scores import as_step_scores
 from .._core.steps import Steps
 from .._core.threads import check_num_threads
 from .._core.types import Loss, LossAndGradient, RiskOptions, RiskReduction
-
-_RISK_REDUCTIONS = ("none", "sum", "mean")
 
 
 @overload
@@ -156,7 +155,7 @@ def expected_risk_loss(
     >>> grad.round(4)
     array([[-0.1875,  0.1875]])
     """
-    normalizer = check_reduction(reduction, _RISK_REDUCTIONS, normalizer)
+    normalizer = check_reduction(reduction, RISK_REDUCTIONS, normalizer)
     check_num_threads(num_threads)
     alpha = as_number("sharpness", sharpness, 0.0, np.inf, open_ends=True)
     given = as_array("log_probs", log_probs)
@@ -175,26 +174,13 @@ def expected_risk_loss(
     scale = sequence_scale(reduction, np.ones(batch), normalizer, weight, batch)
     gradient = as_gradient(checked, return_grad, grad_out)
     x = np.where(counts, as_doubles(checked.values).reshape(batch, n), -np.inf)
-    risk, derivatives = _expected_risk(x, costs, alpha)
-    loss = finish_sequences(reduction, risk, scale, single=given.ndim == 1)
+    expected = expected_risk(x, costs, alpha)
+    loss = finish_sequences(reduction, expected.risk, scale, single=given.ndim == 1)
     if gradient.values is None:
         return loss
+    share = expected.share
     with np.errstate(all="ignore"):
+        derivatives = np.where(share == 0, share, alpha * share * expected.half_excess * 2)
         scaled = np.multiply(derivatives, scale[:, None], out=np.zeros_like(derivatives), where=scale[:, None] != 0)
         np.copyto(gradient.values.reshape(batch, n), np.where(counts, scaled, 0), casting="same_kind")
     return loss, gradient.finish()
-
-
-def _expected_risk(
-    x: NDArray[np.float64], risks: NDArray[np.float64], alpha: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return expected risks [B], and their derivatives with respect to the log-probabilities."""
-    most = x.max(axis=1, keepdims=True)
-    with np.errstate(all="ignore"):
-        # Halves of scores and risks, which are exact, because differences of finite numbers may overflow.
-        below = x / 2 - np.where(most == -np.inf, 0, most) / 2
-        odds = np.exp(alpha * below * 2)
-        total = odds.sum(axis=1, keepdims=True)
-        share = odds / np.where(total == 0, 1, total)
-        half = (share * (risks / 2)).sum(axis=1)
-        return half * 2, np.where(share == 0, share, alpha * share * (risks / 2 - half[:, None]) * 2)
