@@ -64,6 +64,8 @@ def variants(row: Loss) -> Iterator[dict]:
     yield given
     if "sample_weight" in row.parameters:
         yield given | {"sample_weight": WEIGHT}
+        if row.axes is None:
+            yield from _of_steps(row, given)
     if "mask" in row.parameters:
         shape = given.get("risks", next(iter(given.values()))).shape  # of candidates, or of steps
         lengths = given.get("lengths", np.array([1, shape[1], 2]))
@@ -75,6 +77,21 @@ def variants(row: Loss) -> Iterator[dict]:
             width = given[row.scores[0]].shape[-1]
             values = np.linspace(0.3, 0.7, width)
             yield given | {name: (1 - np.eye(width)) * values if name == "cost" else values}
+
+
+def _of_steps(row: Loss, given: dict) -> Iterator[dict]:
+    """Arguments with weights of steps, and masks and weights of features; NaN where no step counts."""
+    rng, shape = np.random.default_rng(0), given[row.scores[0]].shape
+    weight = rng.uniform(0.1, 1, (B, T))
+    if "lengths" in given:
+        weight[np.arange(T) >= given["lengths"][:, None]] = np.nan
+    yield given | {"sample_weight": weight}
+    if row.of_numbers:
+        yield given | {"sample_weight": weight, "mask": rng.random(shape) < 0.6}
+        yield given | {"sample_weight": rng.uniform(0.1, 1, shape)}
+        for name in row.shared:
+            yield given | {name: rng.uniform(0.3, 0.7, shape[1:])}
+            yield given | {name: rng.uniform(0.3, 0.7, (B, 1, 1))}
 
 
 def batch_of_one(row: Loss) -> dict:

@@ -72,14 +72,20 @@ def _integers(value: Any) -> np.ndarray:
 
 
 def _truths(mask: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """A mask of integers, or of one number where there is one step, as a mask of bool."""
-    return np.asarray(mask).astype(bool).reshape(shape)
+    """A mask of integers, or of one number where there is one step, as a mask of bool; of steps or of features."""
+    array = np.asarray(mask).astype(bool)
+    return (
+        array.reshape(array.shape + (1,) * (len(shape) - array.ndim))
+        if array.size != np.prod(shape)
+        else array.reshape(shape)
+    )
 
 
 def steps_that_count(clean: dict[str, Any], classes: bool) -> np.ndarray | None:
     """Of an array [B, T, ..., V], or [B, T, D...] unless `classes`."""
     shape = np.shape(next(iter(clean.values())))
-    shape = shape[:-1] if classes else shape[:2]
+    of_features = not classes and shape in (np.shape(clean.get("mask")), np.shape(clean.get("sample_weight")))
+    shape = shape[:-1] if classes else shape if of_features else shape[:2]
     if np.prod(shape, dtype=float) > 10**6:
         return None
     lengths, mask = clean.get("lengths"), clean.get("mask")
@@ -91,7 +97,9 @@ def steps_that_count(clean: dict[str, Any], classes: bool) -> np.ndarray | None:
 def _weighed(counts: np.ndarray, clean: dict[str, Any]) -> np.ndarray:
     weight = clean.get("sample_weight", clean.get("slopes"))
     if weight is not None and counts.ndim:
-        counts &= (np.asarray(weight).astype(np.float64) != 0).reshape((-1,) + (1,) * (counts.ndim - 1))
+        weighed = np.asarray(weight).astype(np.float64) != 0
+        weighed = weighed.reshape(-1) if weighed.ndim < 2 else weighed
+        counts &= weighed.reshape(weighed.shape + (1,) * (counts.ndim - weighed.ndim))
     return counts
 
 

@@ -130,11 +130,13 @@ def _maybe(random, options, name, make, share=0.3) -> None:
         options[name] = make()
 
 
-def _reducing(random, batch, reductions) -> dict[str, Any]:
+def _reducing(random, batch, reductions, shapes=()) -> dict[str, Any]:
+    """Reduction and weights, those of sequences or of one of the other shapes."""
     reducing: dict[str, Any] = {"reduction": random.choice(reductions)}
     if reducing["reduction"] == "sum":
         _maybe(random, reducing, "normalizer", lambda: random.choice((0.5, 7, 1e3, np.float32(2))))
-    _maybe(random, reducing, "sample_weight", lambda: np.array(random.choices((0.0, 0.25, 1.0, 3.0), k=batch)))
+    shape = random.choice(((batch,), *shapes))
+    _maybe(random, reducing, "sample_weight", lambda: numbers(random).choice((0.0, 0.25, 1.0, 3.0), shape))
     return reducing
 
 
@@ -176,7 +178,7 @@ def _steps_loss(name: str, random) -> Call:
         if options["input"] == "logits":
             _maybe(random, options, "z_loss", lambda: random.choice((0.0, 1e-4, 0.3)))
     if row.parameter is not None:
-        values = step_cases.parameter_values(row, rng, width)
+        values = step_cases.parameter_values(row, rng, shape)
         _maybe(random, options, row.parameter.name, lambda: random.choice(values))
     target_dtype = random.choice(step_cases.target_dtypes(name, width))
     integer = np.dtype(target_dtype).kind in "iu"
@@ -193,10 +195,11 @@ def _steps_loss(name: str, random) -> Call:
     case = step_cases.random_case(
         rng, name, shape, dtype=dtype, scale=random.choice((0.1, 1.0, 10.0)), target_dtype=target_dtype,
         impossible=random.choice((0, 0, 0.1)), lengths=random.random() < 0.5, holes=random.choice((0, 0, 0.3)),
+        of_features=not classes and random.random() < 0.5,
         ignored=0.3 if "ignore_index" in options and random.random() < 0.5 else 0.0, **options,
     )  # fmt: skip
     batch = shape[0] if len(shape) > classes else 1
-    case.reducing = _reducing(random, batch, REDUCTIONS)
+    case.reducing = _reducing(random, batch, REDUCTIONS, [shape[:ndim] for ndim in step_cases.weight_ndims(case)])
     arguments = {FIRST[name]: case.scores, "targets": case.targets}
     if case.lengths is not None:
         arguments["lengths"] = case.lengths
@@ -627,7 +630,7 @@ def _linear_steps(name: str, random, shape, classes, given, options) -> linear_c
     """A problem of a loss at every step of a linear layer, of hidden states of this shape."""
     rng, batch = numbers(random), shape[0] if len(shape) > 1 else 1
     if name != "linear_sequence_log_prob":
-        options |= _reducing(random, batch, REDUCTIONS)
+        options |= _reducing(random, batch, REDUCTIONS, [shape[:-1]] if len(shape) > 2 else [])
     if name == "linear_cross_entropy":
         _maybe(random, options, "label_smoothing", lambda: random.choice((0.0, 0.1, 1.0)))
         _maybe(random, options, "z_loss", lambda: random.choice((0.0, 1e-4, 0.3)))
@@ -668,7 +671,8 @@ def _policy(name: str, random) -> Call:
     _maybe(random, arguments, "entropy_coef", lambda: random.choice((0.0, 0.1, 1)))
     if random.random() < 0.3:
         arguments |= {"ref_log_probs": -rng.random(steps), "kl_coef": random.choice((0, 0.1, 1.0))}
-    return _outputs(random, Call(name, arguments | _reducing(random, steps[0], REDUCTIONS)))
+    reducing = _reducing(random, steps[0], REDUCTIONS, [steps] if len(steps) > 1 else [])
+    return _outputs(random, Call(name, arguments | reducing))
 
 
 def _risk(random) -> Call:

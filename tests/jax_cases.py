@@ -20,7 +20,7 @@ B, T, V, S = 3, 8, 5, 3
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 AT_RUN_TIME = (jax.errors.JaxRuntimeError, ValueError)  # which of them is up to how JAX runs a program
 SEQUENCE_REDUCTIONS = ("none", "sum", "mean", "sequence_mean")
-STEP_REDUCTIONS = ("none", "per_sequence", "sum", "mean", "sequence_mean", "batch_mean")
+STEP_REDUCTIONS = ("none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean")
 
 
 def scores(*shape, seed=0, dtype="float64"):

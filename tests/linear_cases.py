@@ -176,6 +176,6 @@ def ctc(rng, shape, n_classes, n_labels, *, lengths=True, given=None, **options)
 def _with_padding(name, arguments, counts) -> Case:
     if arguments.get("sample_weight") is not None and counts.ndim:
         weighed = np.asarray(arguments["sample_weight"]) != 0
-        counts = counts & weighed.reshape(-1, *(1,) * (counts.ndim - 1))
+        counts = counts & weighed.reshape(*weighed.shape, *(1,) * (counts.ndim - weighed.ndim))
     arguments["hidden"][~counts] = np.nan
     return Case(name, arguments, counts)

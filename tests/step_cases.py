@@ -17,7 +17,7 @@ DTYPES = (np.float32, np.float64)
 FLOATS = (*DTYPES, *HALF)
 SCALES = (0.1, 1.0, 10.0, 1e2, 1e4)
 THREADS = (1, 2, 4)
-REDUCTIONS = ("none", "per_sequence", "sum", "mean", "sequence_mean", "batch_mean")
+REDUCTIONS = ("none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean")
 INTEGERS = [np.dtype(c) for c in "bBhHiIlLqQ"]
 FIRST = {row.function: row.scores for row in LOSSES.values()}
 TARGETS = {row.function: row.targets for row in LOSSES.values()}
@@ -28,15 +28,18 @@ def rows_of(name: str) -> list[StepLoss]:
     return [row for row in LOSSES.values() if row.function == name]
 
 
-def parameter_values(row: StepLoss, rng: np.random.Generator, width: int) -> list:
-    """What the parameter of a loss may be: small, large, one for each of the last axis; nothing if there is none."""
+def parameter_values(row: StepLoss, rng: np.random.Generator, shape: tuple[int, ...]) -> list:
+    """What the parameter of a loss of scores of this shape may be: small, large, arrays; nothing if there is none."""
     if row.parameter is None:
         return []
-    _, least, most, open_ends, per_feature = row.parameter
+    _, least, most, open_ends, broadcasts = row.parameter
     values = [least + 0.01, least + 0.7, least + 5.0] if np.isinf(most) else [0.9 * least + 0.1 * most, most - 0.1]
     values += [] if open_ends else [least]
     span = min(most - least, 3.0)
-    return [*values, rng.uniform(least + 0.05 * span, least + 0.95 * span, width)] if per_feature else values
+    if not broadcasts:
+        return values
+    shapes = {shape[-1:], shape[1:], shape, (*shape[:-1], 1), (1,)}
+    return values + [rng.uniform(least + 0.05 * span, least + 0.95 * span, each) for each in sorted(shapes)]
 
 
 @dataclass
@@ -64,11 +67,26 @@ class Case:
         targets, scores = self.targets[b : b + 1], self.scores[b : b + 1]
         weight = self.reducing.get("sample_weight")
         reducing = self.reducing | ({} if weight is None else {"sample_weight": weight[b : b + 1]})
-        return Case(self.name, scores, targets, lengths, mask, self.options, reducing)
+        options = {name: self._of_sequence(value, b) for name, value in self.options.items()}
+        return Case(self.name, scores, targets, lengths, mask, options, reducing)
+
+    def _of_sequence(self, option, b: int):
+        """What an option is for sequence b: a part of it if it has an axis of sequences."""
+        own = self.name not in CLASSIFICATION and np.ndim(option) == self.scores.ndim > 1
+        return option[b : b + 1] if own and len(option) > 1 else option
+
+    @property
+    def of_features(self) -> bool:
+        """Whether the mask or the weights are those of features."""
+        weight = self.reducing.get("sample_weight")
+        return self.name not in CLASSIFICATION and max(np.ndim(self.mask), np.ndim(weight)) > 2
 
     @property
     def steps_shape(self) -> tuple[int, ...]:
-        return self.scores.shape[:-1] if self.name in CLASSIFICATION else self.scores.shape[:2]
+        """Of the steps, or of the features if they count by themselves."""
+        if self.name in CLASSIFICATION:
+            return self.scores.shape[:-1]
+        return self.scores.shape if self.of_features else self.scores.shape[:2]
 
     @cached_property
     def counts(self) -> np.ndarray:
@@ -79,7 +97,10 @@ class Case:
 
     @cached_property
     def steps(self) -> reference_steps.Steps:
-        return reference_steps.steps(self.name, self.scores, self.targets, self.lengths, self.mask, **self.options)
+        given = {"of_features": True} if self.of_features else {}
+        return reference_steps.steps(
+            self.name, self.scores, self.targets, self.lengths, self.mask, **given, **self.options
+        )
 
     def check(self, loss, gradient) -> None:
         """The answer is right to what the dtype of the scores promises, and 0 where nothing counts.
@@ -99,7 +120,8 @@ class Case:
         relative, absolute = (1e-12, 1e-12) if dtype == np.float64 else (1e-6, 2e-7)
         size = np.maximum(1, np.where(np.isfinite(steps.size), steps.size, 1))
         per_step = size.reshape(*steps.loss.shape, -1).max(axis=-1) if size.size else np.ones(steps.loss.shape)
-        tolerance = relative * (np.abs(steps.loss) + 0.3) + 8 * rounding * per_step
+        share = 1 / np.prod(self.scores.shape[2:]) if steps.of_features else 1.0
+        tolerance = relative * (np.abs(steps.loss) + 0.3 * share) + 8 * rounding * per_step
         allowed = replace(steps, loss=np.where(np.isfinite(tolerance), tolerance, 0), gradient=size)
         loss_tolerance, gradient_tolerance = reference_steps.reduce(allowed, **self.reducing)
         assert_within(loss, expected, loss_tolerance, "loss")
@@ -260,14 +282,15 @@ def random_case(
     target_dtype=None,
     lengths=True,
     holes=0.0,
+    of_features=False,
     ignored=0.0,
     **options,
 ) -> Case:
     """A random batch of that shape.
 
     `lengths` may be given, too. `impossible` is the share of scores that are -inf (of probabilities, 0); `holes` that
-    of steps outside a mask; `ignored` that of steps whose target is ignore_index. A floating `target_dtype` makes
-    distributions of classes.
+    of steps outside a mask, or of features if they are `of_features`; `ignored` that of steps whose target is
+    ignore_index. A floating `target_dtype` makes distributions of classes.
     """
     classification = name in CLASSIFICATION
     steps = shape[:-1] if classification else shape[:2]
@@ -282,7 +305,7 @@ def random_case(
     elif lengths is not True and lengths is not False:
         case.lengths = np.array(lengths)
     if holes:
-        case.mask = np.asarray(rng.random(steps) >= holes)
+        case.mask = np.asarray(rng.random(shape if of_features else steps) >= holes)
     if ignored:
         targets[rng.random(steps) < ignored] = options.get("ignore_index", -100)
     _settle(name, case.scores, case.targets, impossible, options)
@@ -397,18 +420,29 @@ def loss_options(draw, name, shape, integer, kinds):
         if options["input"] == "logits":
             maybe("z_loss", (0.0, 1e-4, 0.3))
     if row.parameter is not None:
-        maybe(row.parameter.name, parameter_values(row, rng, width))
+        maybe(row.parameter.name, parameter_values(row, rng, shape))
     return options
 
 
+def weights_of(rng, counts, ndim) -> np.ndarray:
+    """Weights of sequences, steps or features, of so many axes; NaN or negative where nothing of them counts."""
+    shape = counts.shape[:ndim] if counts.ndim else (1,)
+    weights = rng.choice([0.0, 0.25, 1.0, 3.0], shape)
+    if ndim > 1:
+        inside = counts.reshape(*shape, int(np.prod(counts.shape[ndim:]))).any(axis=-1)
+        weights[~inside] = rng.choice([np.nan, np.inf, -1.0], shape)[~inside]
+    return weights
+
+
 @st.composite
-def reducings(draw, batch):
+def reducings(draw, counts, ndims=()):
+    """`counts` are the steps that count, or the features; `ndims` the axes that weights may have besides one."""
     reducing = {"reduction": draw(st.sampled_from(REDUCTIONS))}
     if reducing["reduction"] == "sum" and draw(st.booleans()):
         reducing["normalizer"] = draw(st.sampled_from((0.5, 7, 1e3)))
     if draw(st.booleans()):
-        weights = draw(st.lists(st.sampled_from((0.0, 0.25, 1.0, 3.0)), min_size=batch, max_size=batch))
-        reducing["sample_weight"] = np.array(weights)
+        rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+        reducing["sample_weight"] = weights_of(rng, counts, draw(st.sampled_from((1, *ndims))))
     return reducing
 
 
@@ -434,7 +468,6 @@ def cases(draw, name=None, *, dtypes=DTYPES, scales=SCALES, kinds=KINDS, smalles
     ignore_index = options.get("ignore_index", -100)
     can_ignore = name in CLASSIFICATION and integer
     can_ignore = can_ignore and np.iinfo(target_dtype).min <= ignore_index <= np.iinfo(target_dtype).max
-    batch = shape[0] if len(shape) > (name in CLASSIFICATION) else 1
     scale = draw(st.sampled_from(scales))
     if smooth or dtype in HALF:
         scale = min(scale, 0.3 if options.get("input") == "probs" and smooth else 10.0)
@@ -449,8 +482,18 @@ def cases(draw, name=None, *, dtypes=DTYPES, scales=SCALES, kinds=KINDS, smalles
         target_dtype=target_dtype,
         lengths=draw(st.booleans()),
         holes=draw(st.sampled_from((0.0, 0.3))),
+        of_features=name not in CLASSIFICATION and draw(st.booleans()),
         ignored=draw(st.sampled_from((0.0, 0.3, 1.0))) if can_ignore else 0.0,
         **options,
     )
-    case.reducing = draw(reducings(batch))
+    counts = case.counts if name in CLASSIFICATION else reference_steps.counting(shape, case.lengths, case.mask)
+    case.reducing = draw(reducings(counts, weight_ndims(case)))
+    case.__dict__.pop("counts", None)
     return case
+
+
+def weight_ndims(case) -> tuple[int, ...]:
+    """The numbers of axes that the weights of steps, and of features, of a case may have."""
+    ndim = case.scores.ndim
+    found = (ndim - 1,) if case.name in CLASSIFICATION else (2, ndim)
+    return tuple(n for n in found if 1 < n <= ndim)

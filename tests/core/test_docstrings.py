@@ -39,6 +39,7 @@ OTHER_MEANINGS = {
     ("rewards", "mask"): {"expected_risk_loss"},
     ("rewards", "num_threads"): {"expected_risk_loss"},
     ("rewards", "reduction"): {"expected_risk_loss"},
+    ("rewards", "sample_weight"): {"expected_risk_loss"},
     ("soft_dtw", "grad_out"): {"soft_dtw_cost"},
     ("soft_dtw", "lengths_x"): {"soft_dtw_cost"},
     ("soft_dtw", "lengths_y"): {"soft_dtw_cost"},

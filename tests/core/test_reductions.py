@@ -161,13 +161,14 @@ def test_micro_batches_add_up(name, data):
     if case.scores.ndim == 1:  # nothing to take apart, or options of the axis that would be
         return
     weight = case.reducing.get("sample_weight")
-    s = np.ones(len(case.scores)) if weight is None else weight
-    divisor = float(np.sum(s * case.steps.weight.reshape(len(s), -1).sum(axis=1))) if case.steps.weight.size else 0.0
+    count = case.steps.weight
+    s = np.nan_to_num(np.ones(len(count)) if weight is None else weight, nan=0.0, posinf=0.0)
+    divisor = float(np.sum(s.reshape(s.shape + (1,) * (count.ndim - s.ndim)) * count))
     if divisor == 0:
         return
     mean, gradient = case.reduced(reduction="mean", sample_weight=weight).run()
     part = case.reduced(reduction="sum", normalizer=divisor, sample_weight=weight)
-    parts = [part.sequence(b).run() for b in range(len(s))]
+    parts = [part.sequence(b).run() for b in range(len(count))]
     assert mean == pytest.approx(sum(loss for loss, _ in parts), rel=1e-12, abs=1e-12)
     np.testing.assert_allclose(np.concatenate([slope for _, slope in parts]), gradient, rtol=1e-12, atol=1e-14)
 

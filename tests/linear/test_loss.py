@@ -27,13 +27,15 @@ def head_options(draw):
 
 
 @st.composite
-def reducings(draw, batch, reductions):
+def reducings(draw, steps, reductions):
+    """Of weights of sequences, or of steps of this shape."""
     reducing = {"reduction": draw(st.sampled_from(reductions))}
     if reducing["reduction"] == "sum" and draw(st.booleans()):
         reducing["normalizer"] = draw(st.sampled_from((0.5, 7)))
     if draw(st.booleans()):
-        weights = draw(st.lists(st.sampled_from((0.0, 0.25, 1.0, 3.0)), min_size=batch, max_size=batch))
-        reducing["sample_weight"] = np.array(weights)
+        rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+        shape = draw(st.sampled_from((steps[:1] or (1,), steps))) if len(steps) > 1 else steps or (1,)
+        reducing["sample_weight"] = rng.choice((0.0, 0.25, 1.0, 3.0), shape)
     return reducing
 
 
@@ -52,7 +54,7 @@ def cross_entropies(draw, dtypes=(np.float64,)):
     sizes = [draw(st.integers(0, most)) for most in (4, 5, 3)[: draw(st.integers(0, 3))]]
     n_classes = draw(st.sampled_from((1, 2, 3, 5, 9, 40, 2050)))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    options = draw(head_options()) | draw(reducings(sizes[0] if sizes else 1, REDUCTIONS))
+    options = draw(head_options()) | draw(reducings(tuple(sizes), REDUCTIONS))
     for name, values in {
         "class_weight": [rng.choice([0.0, 0.25, 1.0, 3.0], n_classes), 1e-100 * rng.random(n_classes) + 1e-100],
         "label_smoothing": (0.0, 0.1, 1.0),
@@ -77,7 +79,7 @@ def cross_entropies(draw, dtypes=(np.float64,)):
 def ctc_problems(draw, dtypes=(np.float64,)):
     batch, frames, n_labels = (draw(st.integers(0, most)) for most in (5, 9, 4))
     n_classes = draw(st.sampled_from((1, 2, 3, 5, 9, 2050)))
-    options = draw(head_options()) | draw(reducings(batch, SEQUENCE_REDUCTIONS))
+    options = draw(head_options()) | draw(reducings((batch,), SEQUENCE_REDUCTIONS))
     options["blank"] = draw(st.integers(-n_classes, n_classes - 1))
     options["infeasible"] = draw(st.sampled_from(("inf", "zero")))
     return linear_cases.ctc(

@@ -60,7 +60,7 @@ def test_as_with_logits(level, head, counting, terms, advantages, reduction):
     check(found, expected)
     alone = fsl.linear_policy_loss(HIDDEN, WEIGHT, ACTIONS, advantages, **options, **head, **terms, chunk=chunk)
     np.testing.assert_allclose(alone, expected[0], rtol=1e-12, atol=1e-12)
-    assert isinstance(alone, np.ndarray if reduction in ("none", "per_sequence") else float)
+    assert isinstance(alone, np.ndarray if reduction in ("none", "per_sequence", "step_mean") else float)
 
 
 @given(seed=st.integers(0, 2**32 - 1), data=st.data())
@@ -80,7 +80,7 @@ def test_random_batches(level, seed, data):
     actions[~mask] = -5
     terms = data.draw(st.sampled_from(({}, {"old_log_probs": old, "entropy_coef": 0.1})))
     head = data.draw(st.sampled_from(({}, {"scale": 0.5}, {"softcap": 3.0})))
-    options = {"mask": mask} | data.draw(reducings(steps[0]))
+    options = {"mask": mask} | data.draw(reducings(mask, (mask.ndim,) if mask.ndim > 1 else ()))
     found = fsl.linear_policy_loss(
         hidden, weight, actions, advantages, **options, **head, **terms, return_grad=True,
         chunk=data.draw(st.sampled_from((None, 1, 2, 5))),

@@ -159,28 +159,31 @@ NAMES = (*CLASSIFICATION, *ELEMENTWISE)
 
 @dataclass
 class Steps:
-    """Every step of a batch: its loss, gradient, and what it adds to the number of steps of its sequence."""
+    """Every step of a batch, or every feature: its loss, gradient, and what it adds to the number of steps."""
 
-    loss: np.ndarray  # [B, T, ...], 0 where a step does not count
+    loss: np.ndarray  # [B, T, ...], or the shape of the scores; 0 where a step does not count
     gradient: np.ndarray  # of the sum of the losses, shape of the scores
     weight: np.ndarray  # [B, T, ...]
     size: np.ndarray  # of the terms that a gradient is the sum of, shape of the scores
+    of_features: bool = False  # features of one step belong to a loss
 
 
 def counting(shape, lengths=None, mask=None) -> np.ndarray:
-    """Which steps of this shape both the lengths and the mask let count."""
-    counts = np.ones(shape, bool) if mask is None else np.array(mask)
+    """Which steps of this shape, or which features of steps, both the lengths and the mask let count."""
+    counts = np.ones(shape, bool)
+    if mask is not None:
+        counts &= np.reshape(mask, np.shape(mask) + (1,) * (len(shape) - np.ndim(mask)))
     if lengths is not None:
         for b, n in enumerate(lengths):
             counts[b, n:] = False
     return counts
 
 
-def steps(name, scores, targets, lengths=None, mask=None, *, ignore_index=-100, **options) -> Steps:
-    """The loss `name` of each step that counts; NaN and junk anywhere else do not matter."""
+def steps(name, scores, targets, lengths=None, mask=None, *, of_features=False, ignore_index=-100, **options) -> Steps:
+    """The loss `name` of each step that counts, or of each feature; NaN and junk anywhere else do not matter."""
     scores, targets = np.asarray(scores), np.asarray(targets)
     classification = name in CLASSIFICATION
-    shape = scores.shape[:-1] if classification else scores.shape[:2]
+    shape = scores.shape[:-1] if classification else scores.shape if of_features else scores.shape[:2]
     counts = counting(shape, lengths, mask)
     integer = classification and targets.dtype.kind in "iu"
     if integer:
@@ -198,8 +201,12 @@ def steps(name, scores, targets, lengths=None, mask=None, *, ignore_index=-100, 
             options = {key: _rows(value, counts, scores.shape) for key, value in options.items()}
             loss, gradient, size = ELEMENTWISE[name](widened(scores[counts]), widened(targets[counts]), **options)
             features = int(np.prod(scores.shape[2:]))
-            loss = loss.reshape(len(loss), features).sum(axis=1) / features
+            if of_features:
+                loss, result.weight = loss / features, result.weight / features
+            else:
+                loss = loss.reshape(len(loss), features).sum(axis=1) / features
             gradient, size = gradient / features, size / features
+            result.of_features = of_features
     result.loss[counts], result.gradient[counts], result.size[counts] = loss, gradient, size
     return result
 
@@ -223,23 +230,35 @@ def _rows(option, counts, shape):
 
 
 def reduce(found: Steps, reduction="mean", normalizer=None, sample_weight=None):
-    """The reduced loss and its gradient; a sequence of weight 0 does not count, whatever its loss."""
-    batch = found.loss.shape[0] if found.loss.ndim else 1
-    loss, weight = (a.reshape(batch, -1) if a.size else np.zeros((batch, 0), WIDE) for a in (found.loss, found.weight))
-    s = widened(np.ones(batch) if sample_weight is None else np.reshape(sample_weight, batch))
-    n = weight.sum(axis=1)
-    share, divisor = s, WIDE(normalizer or 1.0)
+    """The reduced loss and its gradient; a sequence or step of weight 0 does not count, whatever its loss."""
+    shape = found.loss.shape
+    batch, n_steps = shape[0] if shape else 1, int(np.prod(shape[1:2] if found.of_features else shape[1:]))
+    rows = batch, n_steps, int(np.prod(shape[2:])) if found.of_features else 1
+    loss, count = found.loss.reshape(rows), found.weight.reshape(rows)
+    given = widened(1.0 if sample_weight is None else sample_weight)
+    of_sequences = given.ndim < 2
+    whole = rows if given.shape == shape else (*rows[:2], 1)
+    weight = given.reshape(*given.shape[:1], 1, 1) if of_sequences else given.reshape(whole)
+    weight = np.where(np.isfinite(weight), np.broadcast_to(weight, rows), 0)  # else of steps that do not count
+    of_sequence = widened(np.ones(batch)) if sample_weight is None or not of_sequences else given.reshape(batch)
+    divisor: np.ndarray = np.full((1, 1, 1), widened(normalizer or 1.0))
     if reduction == "mean":
-        divisor = (s * n).sum()
+        divisor = (weight * count).sum(keepdims=True)
+    elif reduction == "step_mean":
+        divisor = (weight * count).sum(axis=(0, 2), keepdims=True)
     elif reduction == "batch_mean":
-        divisor = s.sum()
+        divisor = of_sequence.sum().reshape(1, 1, 1)
     elif reduction == "sequence_mean":
-        share, divisor = np.where(n > 0, s / np.where(n > 0, n, 1), 0), s.sum()
-    share = share / divisor if divisor > 0 else 0 * share
-    per_step = times(share[:, None], loss).reshape(found.loss.shape)
-    total = {
-        "none": per_step,
-        "per_sequence": per_step.reshape(loss.shape).sum(axis=1) if found.loss.ndim else per_step,
-    }.get(reduction, per_step.sum())
-    by_sequence = share.reshape(share.shape + (1,) * (found.gradient.ndim - 1)) if found.loss.ndim else share
-    return total, times(by_sequence, found.gradient)
+        own = (count if of_sequences else weight * count).sum(axis=(1, 2), keepdims=True)
+        divisor = own * of_sequence.sum()
+    share = np.divide(weight, divisor, where=np.broadcast_to(divisor > 0, rows), out=np.zeros(rows, WIDE))
+    scaled = times(share, loss)
+    if reduction == "none":
+        total = scaled.sum(axis=2).reshape(shape[:2] if found.of_features else shape)
+    elif reduction == "per_sequence":
+        total = scaled.sum(axis=(1, 2)).reshape(shape[:1])
+    elif reduction == "step_mean":
+        total = scaled.sum(axis=(0, 2)).reshape(shape[1:2] if found.of_features else shape[1:])
+    else:
+        total = scaled.sum()
+    return total, times(share.reshape(shape + (1,) * (found.gradient.ndim - len(shape))), found.gradient)

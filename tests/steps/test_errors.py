@@ -265,9 +265,18 @@ class TestLengths:
 
 @every_loss
 class TestMask:
-    @pytest.mark.parametrize("shape", [(B,), (B, T - 1), (B, T, V), (T, B), (B, T, 1), (B, 1), ()])
+    @pytest.mark.parametrize("shape", [(B,), (B, T - 1), (B, T, V + 1), (T, B), (B, T, 1), (B, 1), (), (V, T, B)])
     def test_shape(self, name, shape):
-        assert_raises(name, ValueError, "mask", "shape", shape, "allowed", (B, T), mask=np.ones(shape, bool))
+        of_features = () if name in CLASSIFICATION else ((B, T, V),)
+        said = "mask", "shape", shape, "allowed", (B, T), *of_features
+        assert_raises(name, ValueError, *said, mask=np.ones(shape, bool))
+
+    def test_features_belong_to_numbers(self, name):
+        mask = np.ones((B, T, V), bool)
+        if name in CLASSIFICATION:
+            assert_raises(name, ValueError, "mask", "shape", (B, T, V), "allowed", (B, T), mask=mask)
+        else:
+            assert np.isfinite(getattr(fsl, name)(**valid(name) | {"mask": mask}))
 
     @pytest.mark.parametrize("dtype", [float, np.float16, complex, "U1", object])
     def test_dtype(self, name, dtype):
@@ -336,6 +345,9 @@ def test_parameter_out_of_range(name, parameter):
         said = parameter.name, value, "allowed", f"{least:g}"
         assert_raises(name, ValueError, *said, **{parameter.name: value})
         if parameter.broadcasts:
+            each = np.full((T, V), 0.5 * (least + min(most, least + 1)))
+            each[2, 3:] = value
+            assert_raises(name, ValueError, f"{parameter.name}[2, 3]", *said[1:], **{parameter.name: each})
             middle = 0.5 * (least + min(most, least + 1))
             each = np.array([middle, middle, value, middle, most + 7])
             said = f"{parameter.name}[2]", *said[1:]
@@ -365,7 +377,7 @@ class TestWeights:
         weight = changed(np.ones(V), (3, value), (4, np.nan))
         assert_raises(name, ValueError, f"{option}[3]", value, "allowed", **{option: weight})
 
-    @pytest.mark.parametrize("shape", [(V + 1,), (V - 1,), (V, 1), (1,), (B, V)])
+    @pytest.mark.parametrize("shape", [(V + 1,), (V - 1,), (V, 1), (B, V), (1, B, T, V)])
     def test_shape(self, name, option, shape):
         assert_raises(name, ValueError, option, "shape", shape, "allowed", f"({V},)", **{option: np.ones(shape)})
 
@@ -383,7 +395,7 @@ def test_pos_weight_out_of_range(value):
     assert_raises("binary_cross_entropy", ValueError, "pos_weight", value, "allowed", pos_weight=value)
 
 
-@pytest.mark.parametrize("shape", [(V + 1,), (V, 1), (1,), (B, V)])
+@pytest.mark.parametrize("shape", [(V + 1,), (V, 1), (B, V), (1, B, T, V)])
 def test_q_of_a_wrong_shape(shape):
     assert_raises("quantile_loss", ValueError, "q", "shape", shape, "allowed", f"({V},)", q=np.full(shape, 0.5))
 
@@ -450,14 +462,37 @@ class TestOptions:
         weight = np.array([1.0, value, np.nan])
         assert_raises(name, ValueError, "sample_weight[1]", value, "allowed", sample_weight=weight)
 
-    @pytest.mark.parametrize("shape", [(B + 1,), (B, 1), (1,), (), (B, T)])
+    @pytest.mark.parametrize("shape", [(B + 1,), (B, 1), (1,), (), (T, B), (B, T - 1), (B, T, 1)])
     def test_sample_weight_shape(self, name, shape):
         assert_raises(name, ValueError, "sample_weight", "shape", shape, f"({B},)", sample_weight=np.ones(shape))
 
     @pytest.mark.parametrize("dtype", [complex, "U1", object])
-    def test_sample_weight_dtype(self, name, dtype):
-        weight = np.ones(B, int).astype(dtype)
+    @pytest.mark.parametrize("shape", [(B,), (B, T)])
+    def test_sample_weight_dtype(self, name, dtype, shape):
+        weight = np.ones(shape, int).astype(dtype)
         assert_raises(name, TypeError, "sample_weight", weight.dtype, "allowed", sample_weight=weight)
+
+    @pytest.mark.parametrize("value", [-0.5, -1e-300, np.nan, np.inf, -np.inf])
+    @pytest.mark.parametrize("dtype", [np.float64, np.float16])
+    def test_weight_of_a_step(self, name, value, dtype):
+        """Only where the step counts: by lengths, mask and target."""
+        weight = changed(np.ones((B, T)), ((1, 2), value), ((1, 3), -7), ((2, 0), np.nan)).astype(dtype)
+        value = weight[1, 2]
+        if value:  # -1e-300 is -0.0 in half precision
+            said = "sample_weight[1, 2]", f"is {float(value)}", "allowed: finite, 0 or more"
+            assert_raises(name, ValueError, *said, sample_weight=weight)
+            assert_raises(name, ValueError, *said, sample_weight=weight.tolist(), reduction="step_mean")
+        mask = changed(MASK, ((1, 2), False), ((1, 3), False), ((2, 0), False))
+        given = valid(name) | {"mask": mask}
+        assert np.isfinite(getattr(fsl, name)(**given, sample_weight=weight))
+        if name in CLASSIFICATION:
+            given["targets"], given["mask"] = np.where(mask, CLASSES, -100), None
+            assert np.isfinite(getattr(fsl, name)(**given, sample_weight=weight))
+        else:
+            each = np.broadcast_to(weight[..., None], (B, T, V))
+            assert np.isfinite(getattr(fsl, name)(**given, sample_weight=each))
+            if value:
+                assert_raises(name, ValueError, "sample_weight[1, 2, 0]", "allowed", sample_weight=each)
 
     @pytest.mark.parametrize("threads", [0, -1, -(2**70)])
     def test_num_threads(self, name, threads):

@@ -77,7 +77,7 @@ def _gradients(compute: partial[Any], weight: NDArray[np.float64], wanted: Mappi
 
 
 def _weights(compute: partial[Any], cotangent: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the weights of sequences or of steps for which the sum of the losses has the gradient of the reduced ones."""
+    """Return the weights of sequences or steps with which the sum of the losses has the gradient that is wanted."""
     given = compute.keywords
     weight = given.get("sample_weight")
     if given.get("reduction") == "step_mean":

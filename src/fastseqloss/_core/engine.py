@@ -66,8 +66,8 @@ def as_options(
 class StepSum:
     """The steps that count, and the reduction of their losses.
 
-    If the mask or the weights are those of features, each feature counts as a step in `steps`. The loss of a step is then
-    the sum over its features, divided by their number, as without them.
+    If the mask or the weights are those of features, each feature counts as a step in `steps`. The loss of a step is
+    then the sum over its features, divided by their number, as it is otherwise.
     """
 
     steps: Steps  # or features
@@ -164,7 +164,7 @@ def as_step_sum(shape: tuple[int, ...], options: Options, features: tuple[int, .
 
 
 def _check_shape(name: str, shape: tuple[int, ...], allowed: tuple[tuple[int, ...], ...]) -> None:
-    """Raise ValueError unless the shape is one of those allowed, which belong to sequences, to steps and to features."""
+    """Raise ValueError unless the shape is one of those allowed: of sequences, of steps, of features."""
     if shape not in allowed:
         raise ValueError(f"{name} has shape {shape}; allowed: {' or '.join(map(str, dict.fromkeys(allowed)))}")
 

@@ -108,8 +108,8 @@ def step_scale(
 ) -> NDArray[np.float64]:
     """Return the factor of the loss of each row in the sum, given its weight [B, R], 0 for one that does not count.
 
-    A step has R / n_steps rows, whose mean is its loss. `terms` [B, R] are the (weighted) numbers of terms that averages
-    count a row for, 1 by default.
+    A step has R / n_steps rows, whose mean is its loss. `terms` [B, R] are the (weighted) numbers of terms that
+    averages count a row for, 1 by default.
     """
     batch, rows = weight.shape
     features = rows // n_steps if n_steps else 1
@@ -218,7 +218,7 @@ def reduce_steps(
 def _reduce_each(
     reduction: str, losses: NDArray[np.float64], scale: NDArray[np.float64], shape: tuple[int, ...]
 ) -> NDArray[np.float64] | float:
-    """Return the reduced loss of steps [B, T, ...] of this shape with a scale each; a step of scale 0 does not count."""
+    """Return the reduced loss of steps of this shape with a scale each; a step of scale 0 does not count."""
     with np.errstate(all="ignore"):
         scaled = np.multiply(losses, scale, out=np.zeros_like(losses), where=scale != 0)
     if reduction == "none":

@@ -100,7 +100,7 @@ class HostLoss:
 
     @property
     def of_steps(self) -> bool:
-        """Return True for averages over the sequences at each step: the axis of sequences precedes those of the loss."""
+        """Return True for averages over sequences at each step: the axis of sequences precedes those of the loss."""
         return len(self.shape) > 0 and self._named_options.get("reduction") == "step_mean"
 
     @property

@@ -82,7 +82,7 @@ def _loss(row: Row, scores: dict[str, Any], constants: dict[str, Any], options: 
 
 
 def _spread(row: Row, operands: dict[str, Any], shape: tuple[int, ...]) -> tuple[str, ...]:
-    """Return the parameters that sequences share; give others, which have an axis of sequences, the shape of the scores."""
+    """Return the parameters that sequences share; those with an axis of sequences get the shape of the scores."""
     shared = []
     for name in row.shared:
         array = operands.get(name)

@@ -53,7 +53,7 @@ def as_parameter(parameter: Parameter, value: Any, shape: tuple[int, ...]) -> fl
         raise wrong_dtype(name, array, "real numbers")
     if not _broadcasts(array.shape, shape):
         raise ValueError(
-            f"{name} has shape {array.shape}; allowed: a number, {shape[-1:]}, or another shape that broadcasts to {shape}"
+            f"{name} has shape {array.shape}; allowed: a number, {shape[-1:]}, or a shape that broadcasts to {shape}"
         )
     numbers = as_doubles(array)
     inside = (least < numbers) & (numbers < most) if open_ends else (least <= numbers) & (numbers <= most)

@@ -115,7 +115,8 @@ def hinge_loss(
         With ``reduction="sum"``, divides the sum.
     sample_weight : array_like [B], [B, T] or [B, T, D], optional
         Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
-        sum of the weights instead of a count; if they are not weights of sequences, averages over sequences divide by B.
+        sum of the weights instead of a count; unless they are weights of sequences, averages over sequences
+        divide by B.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional

@@ -65,7 +65,8 @@ def mse_loss(
         With ``reduction="sum"``, divides the sum.
     sample_weight : array_like [B], [B, T] or [B, T, D], optional
         Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
-        sum of the weights instead of a count; if they are not weights of sequences, averages over sequences divide by B.
+        sum of the weights instead of a count; unless they are weights of sequences, averages over sequences
+        divide by B.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
@@ -155,7 +156,8 @@ def mae_loss(
         With ``reduction="sum"``, divides the sum.
     sample_weight : array_like [B], [B, T] or [B, T, D], optional
         Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
-        sum of the weights instead of a count; if they are not weights of sequences, averages over sequences divide by B.
+        sum of the weights instead of a count; unless they are weights of sequences, averages over sequences
+        divide by B.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
@@ -294,7 +296,8 @@ def huber_loss(
         With ``reduction="sum"``, divides the sum.
     sample_weight : array_like [B], [B, T] or [B, T, D], optional
         Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
-        sum of the weights instead of a count; if they are not weights of sequences, averages over sequences divide by B.
+        sum of the weights instead of a count; unless they are weights of sequences, averages over sequences
+        divide by B.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
@@ -439,7 +442,8 @@ def quantile_loss(
         With ``reduction="sum"``, divides the sum.
     sample_weight : array_like [B], [B, T] or [B, T, D], optional
         Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
-        sum of the weights instead of a count; if they are not weights of sequences, averages over sequences divide by B.
+        sum of the weights instead of a count; unless they are weights of sequences, averages over sequences
+        divide by B.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
