@@ -80,7 +80,7 @@ def ctc_confidences(
         Result for a sequence that is too short for its labels: confidences of 0, or ValueError with
         "raise". A sequence of probability 0 has confidences of 0, too.
     num_threads : int, optional
-        Threads to use, at most two per sequence; see `set_num_threads` for the default.
+        Threads to use, at most one per sequence; see `set_num_threads` for the default.
 
     Returns
     -------
