@@ -81,7 +81,8 @@ class _Search:
     @property
     def counts(self) -> Integers:
         """Numbers of label sequences found [B]."""
-        return self.table[2]
+        counts: Integers = self.table[2]
+        return counts
 
     @property
     def lengths(self) -> Integers:
