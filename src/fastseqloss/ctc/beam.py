@@ -78,7 +78,13 @@ class _Search:
     tables: Integers  # [B, N (4 + T)], of the lattice: N numbers of frames, starts, lengths, frames needed; labels
     score: Floats  # [B, N]
     lm: Floats  # [B, N], scores of labels in them
-    counts: Integers  # [B]
+    table: Integers  # [3, B]: numbers of frames, order of the search, numbers of label sequences found
+
+    @property
+    def counts(self) -> Integers:
+        """Numbers of label sequences found [B]."""
+        counts: Integers = self.table[2]
+        return counts
 
     @property
     def lengths(self) -> Integers:
@@ -291,7 +297,7 @@ def ctc_beam_search(
             num_threads=threads,
         )
     found = score[:, 1 : 1 + n_out] + best[:, None]
-    search = _Search(scores, frames, kind, blank, threads, best, tables, found, score[:, 1 + n_out :], table[2])
+    search = _Search(scores, frames, kind, blank, threads, best, tables, found, score[:, 1 + n_out :], table)
     return _finish(search, n_best, rescore > 0, align)
 
 
@@ -339,28 +345,40 @@ def _order_ties(order: Integers, total: Floats, labels: Integers, lengths: Integ
 def _log_probs(search: _Search) -> Floats:
     """Return the log-probabilities [B, N] of the label sequences by all their alignments.
 
-    The lattice reads logits as if they were log-probabilities: only the classes that occur. The sum of the logarithms
-    of the softmax's divisors is in the loss of the first label sequence, and the other ones differ by the lattice.
+    The tree of their prefixes has most of them in common. Where its masses leave the range of float64, the lattices of
+    the label sequences are run one by one. Both read logits as if they were log-probabilities: only the classes that
+    occur. The sum of the logarithms of the softmax's divisors is in the loss of the first label sequence, and the other
+    ones differ by the lattice.
     """
     values, shape = search.scores.values, search.score.shape
     is_logits = search.kind == InputKind.LOGITS
-    kind = InputKind.LOG_PROBS if is_logits else search.kind
-    losses, threads = np.zeros(shape), min(search.threads, shape[1])
-    for b in np.flatnonzero(search.counts).tolist():
-        scores = values[b, : search.frames[b]]
-        losses[b] = _shared_losses(search, b, scores, kind, threads)
-        if is_logits and not abs(losses[b, 0]) < _LARGEST_LOSS and len(scores):  # digits would be lost
-            scores = scores - scores.max(axis=1).astype(np.float64)[:, None]
-            losses[b] = _shared_losses(search, b, scores, kind, threads)
+    log_probs = np.zeros(shape)
+    if log_probs.size and values.shape[1]:
+        _kernel.ctc_rescore(
+            *stored(values), search.table, search.tables, search.kind, search.blank, log_probs, search.threads
+        )
+    for b in np.flatnonzero(np.isnan(log_probs).any(axis=1)).tolist():
+        log_probs[b] = _lattice_log_probs(search, b, is_logits)
     if not is_logits:
-        return -losses
+        return log_probs
     n = shape[1]
     columns = [search.tables[:, i] for i in (2 * n, 3 * n)]
     starts = np.arange(shape[0]) * values.shape[1]
     table = np.concatenate((search.frames, starts, *columns, search.labels[:, 0].ravel()))
     first = run_lattices(values, table, search.kind, search.blank, search.threads)
     with np.errstate(invalid="ignore"):
-        return losses[:, :1] - losses - first[:, None]
+        return log_probs - log_probs[:, :1] - first[:, None]
+
+
+def _lattice_log_probs(search: _Search, b: int, is_logits: bool) -> Floats:
+    """Return the log-probabilities of the label sequences of sequence b, those of logits but for a number in common."""
+    kind = InputKind.LOG_PROBS if is_logits else search.kind
+    scores, threads = search.scores.values[b, : search.frames[b]], min(search.threads, search.score.shape[1])
+    losses = _shared_losses(search, b, scores, kind, threads)
+    if is_logits and not abs(losses[0]) < _LARGEST_LOSS and len(scores):  # digits would be lost
+        scores = scores - scores.max(axis=1).astype(np.float64)[:, None]
+        losses = _shared_losses(search, b, scores, kind, threads)
+    return -losses
 
 
 def _shared_losses(search: _Search, b: int, scores: NDArray[Any], kind: InputKind, threads: int) -> Floats:

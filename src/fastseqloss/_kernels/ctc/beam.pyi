@@ -29,3 +29,13 @@ def ctc_beam_search(
     scores: Doubles,
     num_threads: int,
 ) -> None: ...
+def ctc_rescore(
+    logits: NDArray[Any],
+    logits_kind: int,
+    table: Integers,
+    labels: Integers,
+    input_kind: int,
+    blank: int,
+    log_probs: Doubles,
+    num_threads: int,
+) -> None: ...

@@ -43,6 +43,17 @@ cdef extern from "ctc/beam.h" nogil:
     Py_ssize_t beam_ask "fsl_beam_ask"(Beam *s, Py_ssize_t sequence, int64_t *asked) noexcept
 
 
+cdef extern from "ctc/beam_rescore.h" nogil:
+    ctypedef struct RescoreTask "fsl_rescore_task":
+        const char *x
+        Py_ssize_t frames, n_classes, blank, stride
+        bint is_logits, is_probs, is_wide
+        const int64_t *counts
+        const int64_t *labels
+        Py_ssize_t n, row
+    bint rescore "fsl_rescore"(const RescoreTask *task, double *out) noexcept
+
+
 cdef struct Task:
     Beam beam
     bint is_ready           # 1 if the memory of the beam is allocated
@@ -266,6 +277,79 @@ def ctc_beam_search(logits, int logits_kind, table, int input_kind, Py_ssize_t b
             views[n] = acquire(array, kind, &buffers[n], n > 5)
             n += 1
         search(&batch, views, ask, num_threads)
+    finally:
+        while n:
+            n -= 1
+            PyBuffer_Release(&buffers[n])
+
+
+# ---- log-probabilities of what has been found -----------------------------------------------
+
+cdef struct Rescoring:
+    RescoreTask common
+    Py_ssize_t n, n_out, x_step  # sequences, label sequences of each; bytes from one sequence to the next
+    const char *x
+    const int64_t *table         # [3, n]
+    const int64_t *labels        # [n, n_out * (4 + n_frames)]
+    double *log_probs            # [n, n_out]
+    bint no_memory
+
+
+cdef void rescore_worker(Rescoring *batch, Loop *loop, int worker) noexcept nogil:
+    cdef RescoreTask task = batch.common
+    cdef Py_ssize_t first, last = 0, i, b
+    while next_items(loop, worker, &first, &last):
+        for i in range(first, last):
+            b = batch.table[batch.n + i]
+            task.x, task.frames, task.n = batch.x + b * batch.x_step, batch.table[b], batch.table[2 * batch.n + b]
+            task.counts = batch.labels + b * batch.n_out * (4 + task.row) + 2 * batch.n_out
+            task.labels = task.counts + 2 * batch.n_out
+            if not rescore(&task, batch.log_probs + b * batch.n_out):
+                batch.no_memory = True
+
+
+cdef Status rescore_batch(Rescoring *batch, int num_threads) noexcept nogil:
+    cdef Loop loop
+    begin(&loop, batch.n, num_threads)
+    while enter(&loop):
+        with parallel(num_threads=loop.workers, use_threads_if=loop.workers > 1):
+            rescore_worker(batch, &loop, threadid())
+    return loop.status
+
+
+cdef int rescore_arrays(const Array *logits, const Array *table, const Array *labels, const Array *log_probs,
+                        int input_kind, Py_ssize_t blank, int num_threads) except -1:
+    cdef Rescoring batch
+    cdef RescoreTask *o = &batch.common
+    cdef Status status
+    batch.n, batch.n_out, batch.x_step = logits.shape[0], log_probs.shape[1], logits.strides[0]
+    batch.x, batch.table, batch.labels = logits.data, <const int64_t *> table.data, <const int64_t *> labels.data
+    batch.log_probs, batch.no_memory = <double *> log_probs.data, False
+    o.row, o.n_classes, o.blank, o.stride = logits.shape[1], logits.shape[2], blank, logits.strides[1]
+    o.is_logits, o.is_probs, o.is_wide = input_kind == LOGITS, input_kind == PROBS, logits.kind == FLOAT64
+    with nogil:
+        status = rescore_batch(&batch, num_threads)
+    check(status, 0)
+    if batch.no_memory:
+        raise MemoryError("no memory for the prefixes of label sequences")
+    return 0
+
+
+def ctc_rescore(logits, int logits_kind, table, labels, int input_kind, Py_ssize_t blank, log_probs, int num_threads):
+    """Log-probabilities of the label sequences that ctc_beam_search has found, by all their alignments.
+
+    IN   logits, table, labels: as ctc_beam_search leaves them.
+    OUT  log_probs [B, N]: of the label sequences found, NaN where masses leave the range of float64; those of logits
+         lack a number for each sequence.
+    """
+    cdef Py_buffer buffers[4]
+    cdef Array views[4]
+    cdef int n = 0
+    try:
+        for array, kind in ((logits, logits_kind), (table, INT64), (labels, INT64), (log_probs, FLOAT64)):
+            views[n] = acquire(array, kind, &buffers[n], n > 2)
+            n += 1
+        rescore_arrays(&views[0], &views[1], &views[2], &views[3], input_kind, blank, num_threads)
     finally:
         while n:
             n -= 1
