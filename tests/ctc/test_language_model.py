@@ -15,6 +15,7 @@ import fastseqloss as fsl
 import real_data
 from reference import ngram
 from reference.beam import beam_search, every_sequence
+from thoroughness import examples, thorough
 
 # ---- functions of prefixes -----------------------------------------------------------------
 
@@ -275,7 +276,7 @@ def arpa_texts(draw, tokens):
     """A file with some of the n-grams of some tokens; contexts and ends of n-grams may lack."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     order = draw(st.integers(1, 4))
-    listed = [token for token in tokens if rng.random() < 0.8] or tokens[:1]
+    listed = [tokens[0], *(token for token in tokens[1:] if rng.random() < 0.8)]
     special = draw(st.lists(st.sampled_from(["<s>", "</s>", "<unk>"]), unique=True))
     found = [[(token,) for token in [*special, *listed]]]
     for length in range(2, order + 1):
@@ -356,6 +357,38 @@ def test_ngrams_of_words_against_enumeration(problem, data):
     assert_every_sequence_is_found(problem, model, score)
 
 
+@pytest.mark.parametrize(
+    ("tokens", "marks"),
+    [
+        (["", "a", "ab", "b", "|"], {"separator": "|"}),
+        (["", "▁a", "b", "▁", "▁ab"], {"mark": "▁"}),
+        thorough(["", "Ġa", "b", "Ġb", "ab"], {"mark": "Ġ"}),
+        thorough(["", "a", "##b", "b", "ab"], {"mark": "##"}),
+        (["", "a@@", "b", "b@@", "ab"], {"mark": "@@"}),
+        thorough(["", "a", "b</w>", "ab</w>", "</w>"], {"mark": "</w>"}),
+        (["", "a", "s", "b", " "], {"separator": " ", "special": ["s"]}),
+    ],
+)
+@examples(0.5)
+@given(st.data())
+def test_words_of_a_vocabulary(tokens, marks, data):
+    """The words are those of the text, however the tokens divide them."""
+    vocabulary = fsl.Vocabulary(tokens, **marks)
+    text = data.draw(arpa_texts(["a", "b", "ab", "ba", "abb"]))
+    unknown = data.draw(st.sampled_from((None, -2.5, -math.inf)))
+    has = ends_of(text, {"start": True, "end": True})
+    special = [vocabulary.index("s")] if "special" in marks else []
+
+    def score(labels):
+        # A special label has no text; the word in which it is counts as unknown.
+        found = "".join("?" if c in special else vocabulary._pieces[c] for c in labels).split("\0")
+        return ngram.score(ngram.read(text), [word for word in found if word], **has, unknown=unknown)
+
+    y = np.random.default_rng(data.draw(st.integers(0, 1000))).dirichlet(np.full(5, 0.5), 4)
+    model = read(text, vocabulary, unit="words", unknown=unknown)
+    assert_every_sequence_is_found((y, 0, {"lm_weight": 0.5, "length_bonus": 0.0}), model, score)
+
+
 def assert_search_is_that_of_the_reference(y, blank, beam, model, paid, total):
     """A narrow beam keeps the prefixes whose masses with what is `paid` for their labels are the largest."""
 
@@ -373,6 +406,7 @@ def assert_search_is_that_of_the_reference(y, blank, beam, model, paid, total):
     np.testing.assert_allclose(beams.score[: beams.n_found], [-score for score, _, _ in expected], atol=1e-11)
 
 
+@examples(0.5)
 @given(st.integers(0, 2**32 - 1), st.sampled_from((1, 3, 20)), st.sampled_from((5, 30)), st.data())
 def test_beams_of_any_width_with_ngrams_of_labels(seed, beam, classes, data):
     y = np.random.default_rng(seed).dirichlet(np.full(classes, 0.3), 10)
@@ -388,6 +422,7 @@ def test_beams_of_any_width_with_ngrams_of_labels(seed, beam, classes, data):
     assert_search_is_that_of_the_reference(y, 0, beam, model, paid, lambda labels: paid(labels, has["end"]))
 
 
+@examples(0.5)
 @given(st.integers(0, 2**32 - 1), st.sampled_from((1, 3, 20)), st.sampled_from((5, 25)), st.booleans(), st.data())
 def test_beams_of_any_width_with_ngrams_of_words(seed, beam, classes, is_open, data):
     """The labels of a word that is not complete pay for the best word that begins with them, or an unknown one."""

@@ -90,6 +90,14 @@ def test_options():
         assert language_score(closed, labels) == -np.inf
 
 
+def test_tokens_of_several_words():
+    vocabulary = fsl.Vocabulary(["", "▁a", "b▁a"], mark="▁")
+    with pytest.raises(
+        ValueError, match=r'vocabulary has the token .b▁a.; allowed with unit="words": tokens of one word'
+    ):
+        fsl.read_arpa(DATA / "words.arpa", vocabulary, unit="words")
+
+
 def test_words_with_the_same_labels():
     """The one with the greater score counts."""
     words = fsl.read_arpa(DATA / "words.arpa", {"ab": [1], "b": [1], "ba": [2]}, unit="words", separator=3)
@@ -190,7 +198,7 @@ WORDS = {"unit": "words", "separator": 3}
         (TypeError, "end must be a bool", {"end": None}),
         (ValueError, "unknown is 1; allowed: from -1e\\+06 to 0, and -inf", {"unknown": 1}),
         (ValueError, "unknown is nan", {"unknown": math.nan}),
-        (ValueError, "separator is None; allowed: a class, or None with a", {"unit": "words"}),
+        (ValueError, "separator is None; allowed: a class, or None with a vocabulary that has", {"unit": "words"}),
         (ValueError, "separator is -1; allowed: a class", {"unit": "words", "separator": -1}),
         (TypeError, "vocabulary is 3; allowed: a Vocabulary, or a dict of words", {"vocabulary": 3, **WORDS}),
         (ValueError, "allowed: words that the vocabulary spells", {"vocabulary": {"x": [1]}, **WORDS}),

@@ -50,7 +50,7 @@ class Automaton:
         starts = np.cumsum([0, *map(len, ordered)]).tolist()
         flat = [edge for edges in ordered for edge in edges]
         labels, states = ([edge[i] for edge in flat] for i in (0, 1))
-        return [len(self.edges), len(flat), -1, *starts, *labels, *states, *self.fallback]
+        return [len(self.edges), len(flat), 0, *starts, *labels, *states, *self.fallback]
 
     def best(self, n_classes: int) -> NDArray[np.float64]:
         """Return the greatest score of each label [V]."""

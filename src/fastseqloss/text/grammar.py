@@ -74,10 +74,10 @@ def sorted_edges(n_states: int, sources: Integers, labels: Integers, states: Int
     return Edges(starts, labels[order], states[order])
 
 
-def as_integers(edges: Edges, fallback: Integers, separator: int = -1, words: Sequence[Integers] = ()) -> Integers:
-    """Return an automaton in the order in which kernels read it."""
-    sizes = np.array([len(fallback), len(edges.labels), separator], np.int64)
-    return np.concatenate((sizes, *edges, fallback, *words))
+def as_integers(edges: Edges, fallback: Integers, words: Sequence[int] = (), actions: Sequence[int] = ()) -> Integers:
+    """Return an automaton in the order in which kernels read it; words of the states and actions are of a speller."""
+    sizes = np.array([len(fallback), len(edges.labels), len(actions)], np.int64)
+    return np.concatenate((sizes, *edges, fallback, np.array([*words, *actions], np.int64)))
 
 
 def build(arpa: Arpa, usable: set[int], start: int | None, end: int | None) -> Grammar:

@@ -25,7 +25,7 @@ from .grammar import (
     build,
     sorted_edges,
 )
-from .speller import Speller, spelt
+from .speller import Speller, spelling_of
 from .vocabulary import Vocabulary
 
 _UNITS = ("labels", "words")
@@ -80,7 +80,7 @@ class NGram:
 
     def _automata(self, n_classes: int, blank: int, weight: float) -> Automata:
         """Return the automata for scores of `n_classes` classes; those of the last call are kept."""
-        label = max(self._classes.values(), default=-1) if self._speller is None else self._speller.largest
+        label = max(self._classes.values() if self._speller is None else self._speller.classes, default=-1)
         if label >= n_classes:
             allowed = f"0 to {n_classes - 1}, as logits has {n_classes} classes"
             raise ValueError(f"language_model has the class {label}; allowed: {allowed}")
@@ -151,11 +151,11 @@ def read_arpa(
         The file, which may be compressed by gzip.
     vocabulary : Vocabulary, or dict
         For labels, the tokens of the classes, or the class of each token. For words, the vocabulary
-        that spells them, or the labels of each word.
+        of their texts, or the labels of each word.
     unit : {"labels", "words"}
         Tokens of the file: labels, or words that labels spell.
     separator : int, optional
-        For words, the class between two of them; by default that of the vocabulary.
+        For words, the class between two of them; by default that of the vocabulary, or its marks.
     start : bool
         Whether the labels follow ``<s>``, if the file has it.
     end : bool
@@ -185,11 +185,14 @@ def read_arpa(
     -----
     Classes without a token in the file, such as special ones, have the score of an unknown token.
 
-    Words are spelt as by ``vocabulary.encode(word, ambiguous="longest")``. Words of the file that the
-    vocabulary does not spell are left out. Of words with the same labels, the one with the greatest
-    score is taken. Other words have the score of an unknown token. A word is scored when the separator
-    or the end follows it; before that, each of its labels pays for the best word that begins so. Several
-    separators are as good as one.
+    The format has spaces between tokens; for a space, pass a dict that has the class of the token in
+    its place, such as ``"|"``.
+
+    Labels are words of the file if their text is, however the tokens of the vocabulary divide it. Words
+    of the file that they do not spell are left out. Of words with the same labels, the one with the
+    greatest score is taken. Other words have the score of an unknown token. A word is scored when it
+    ends; before that, each of its labels pays for the best word that begins so. Several separators are
+    as good as one.
 
     The model has a state for each n-gram. Reading takes some seconds and 500 MB for a million n-grams.
 
@@ -221,9 +224,8 @@ def read_arpa(
     is_words = choice("unit", unit, _UNITS) == 1
     start, end = flag("start", start), flag("end", end)
     forced = None if unknown is None else _as_unknown(unknown)
-    if is_words:
-        divider = _as_separator(separator, vocabulary)
-    elif separator is not None:
+    divider = _as_separator(separator, vocabulary) if is_words else None
+    if separator is not None and not is_words:
         raise ValueError('separator is given; allowed: None with unit="labels", whose separator is a token')
     classes_of = {} if is_words else _as_classes(vocabulary)
     arpa = _arpa.read(path)
@@ -233,9 +235,8 @@ def read_arpa(
     rare = _add_unknown(arpa, number, forced)
     classes, speller = {}, None
     if is_words:
-        spellings = spelt(vocabulary, arpa, special, divider)
-        used = {word for word, _ in spellings}
-        speller = Speller(spellings, divider, rare, arpa)
+        speller = Speller(spelling_of(vocabulary, arpa, special, divider), rare, arpa)
+        used = speller.used
     else:
         classes = {number[token]: label for token, label in classes_of.items() if token in number}
         for token in special:
@@ -282,16 +283,21 @@ def _as_classes(vocabulary: Any) -> dict[str, int]:
     return found
 
 
-def _as_separator(separator: Any, vocabulary: Any) -> int:
+def _as_separator(separator: Any, vocabulary: Any) -> int | None:
+    """Return the separator; None for one of a vocabulary, or for its marks."""
+    if not isinstance(vocabulary, (Vocabulary, Mapping)):
+        allowed = "a Vocabulary, or a dict of words and their labels"
+        raise TypeError(f"vocabulary is {brief(vocabulary)}; allowed: {allowed}")
     if separator is not None:
         number = as_integer("separator", separator)
         if not 0 <= number < 2**31:
             raise ValueError(f"separator is {number}; allowed: a class, 0 or more")
         return number
-    found = vocabulary.separator if isinstance(vocabulary, Vocabulary) else None
-    if found is None:
-        raise ValueError("separator is None; allowed: a class, or None with a vocabulary that has a separator")
-    return int(found)
+    if not isinstance(vocabulary, Vocabulary) or not vocabulary._has_words:
+        raise ValueError(
+            "separator is None; allowed: a class, or None with a vocabulary that has a separator or a mark"
+        )
+    return None
 
 
 def _add_unknown(arpa: Arpa, number: dict[str, int], forced: float | None) -> int | None:

@@ -14,12 +14,14 @@ enum { FSL_BEAM_AUTOMATA = 4 }; /* boosted words, a lexicon, an n-gram of labels
  * where the labels begin anew, and -2 where the label is forbidden. A label scores the change of the level, which holds
  * what has been paid for words that are not complete, and what the state that it leads to gains.
  *
- * A speller follows the labels of a word. At the separator, and after the last label, the word is a label of the next
+ * A speller follows the labels of a word. Where the word ends, and after the last label, it is a label of the next
  * automaton, which has the scores of words, and the speller returns to state 0. */
+typedef enum { FSL_BEAM_WORD_BEFORE = 1, FSL_BEAM_MOVES = 2, FSL_BEAM_WORD_AFTER = 4 } fsl_beam_action;
+
 typedef struct {
     const int64_t *start, *label, *next, *fallback; /* [n + 1], [edges], [edges], [n]; labels of a state in order */
-    const int64_t *word;                            /* [n], of a speller: the word so far, or -1 for none */
-    int64_t separator;                              /* of a speller, or -1 */
+    const int64_t *word;   /* [n], of a speller: the word so far, or -1 for none */
+    const int64_t *action; /* [V], of a speller: sums of fsl_beam_action; or NULL */
     const double *level, *gain, *end;               /* [n]; `end` is added after the last label */
 } fsl_beam_automaton;
 
@@ -32,20 +34,20 @@ typedef struct {
     fsl_beam_automaton automata[FSL_BEAM_AUTOMATA];
 } fsl_beam_language;
 
-/* Reads the automata: numbers of states and of edges, separator, and the arrays, one after the other. */
+/* Reads the automata: numbers of states, of edges and of actions, and the arrays, one after the other. */
 static void fsl_beam_read_language(fsl_beam_language *l, const int64_t *edges, ptrdiff_t size, const double *levels)
 {
     const int64_t *end = edges + size;
     for (l->n_automata = 0; edges < end; l->n_automata++) {
-        const int64_t n = edges[0], n_edges = edges[1], separator = edges[2];
+        const int64_t n = edges[0], n_edges = edges[1], n_actions = edges[2];
         fsl_beam_automaton *a = &l->automata[l->n_automata];
-        a->separator = separator;
         a->start = edges + 3;
         a->label = a->start + n + 1;
         a->next = a->label + n_edges;
         a->fallback = a->next + n_edges;
         a->word = a->fallback + n;
-        edges = separator < 0 ? a->word : a->word + n;
+        a->action = n_actions ? a->word + n : NULL;
+        edges = n_actions ? a->action + n_actions : a->word;
         a->level = levels;
         a->gain = levels + n;
         a->end = levels + 2 * n;
@@ -94,11 +96,11 @@ static double fsl_beam_log_lm(const fsl_beam_language *l, int32_t last, int32_t 
     double score = l->bigram ? l->bigram[(last < 0 ? n : last) * n + label] : l->bonus;
     for (int i = 0; i < l->n_automata; i++) {
         const fsl_beam_automaton *a = &l->automata[i];
-        if (a->separator == label)
-            score += fsl_beam_end_word(a, &states[i]);
-        else
-            score += fsl_beam_move(a, &states[i], label);
-        i += a->separator >= 0;
+        const int64_t action = a->action ? a->action[label] : FSL_BEAM_MOVES;
+        if (action & FSL_BEAM_WORD_BEFORE) score += fsl_beam_end_word(a, &states[i]);
+        if (action & FSL_BEAM_MOVES) score += fsl_beam_move(a, &states[i], label);
+        if (action & FSL_BEAM_WORD_AFTER) score += fsl_beam_end_word(a, &states[i]);
+        i += a->action != NULL;
     }
     return score;
 }
@@ -109,7 +111,7 @@ static double fsl_beam_log_end(const fsl_beam_language *l, const int32_t *states
     double score = 0;
     for (int i = 0; i < l->n_automata; i++) {
         const fsl_beam_automaton *a = &l->automata[i];
-        if (a->separator >= 0) {
+        if (a->action) {
             int32_t moved[2] = {states[i], states[i + 1]};
             score += fsl_beam_end_word(a, moved) + a[1].end[moved[1]];
             i++;
