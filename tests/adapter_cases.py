@@ -87,11 +87,14 @@ def _of_steps(row: Loss, given: dict) -> Iterator[dict]:
         weight[np.arange(T) >= given["lengths"][:, None]] = np.nan
     yield given | {"sample_weight": weight}
     if row.of_numbers:
+        for name in row.shared:
+            yield given | {name: rng.uniform(0.3, 0.7, (B, 1))}
+        given = given | {name: np.stack([given[name]] * 2, -1) for name in (row.scores[0], "targets")}
+        shape = (*shape, 2)
         yield given | {"sample_weight": weight, "mask": rng.random(shape) < 0.6}
         yield given | {"sample_weight": rng.uniform(0.1, 1, shape)}
         for name in row.shared:
             yield given | {name: rng.uniform(0.3, 0.7, shape[1:])}
-            yield given | {name: rng.uniform(0.3, 0.7, (B, 1, 1))}
 
 
 def batch_of_one(row: Loss) -> dict:

@@ -49,6 +49,16 @@ def test_cross_entropy():
         fst.binary_cross_entropy(X, shares, pos_weight=weight),
         functional.binary_cross_entropy_with_logits(X, shares, pos_weight=weight),
     )
+    tokens = torch.rand(3, 9).double()
+    close(
+        fst.softmax_cross_entropy(X, STEPS, sample_weight=tokens),
+        (tokens * functional.cross_entropy(X.mT, STEPS, reduction="none")).sum() / tokens.sum(),
+    )
+    elements = torch.rand(3, 9, 5).double()
+    close(
+        fst.binary_cross_entropy(X, shares, sample_weight=elements, reduction="sum") * 5,
+        functional.binary_cross_entropy_with_logits(X, shares, weight=elements, reduction="sum"),
+    )
     for ours, theirs in ((fst.mse_loss, functional.mse_loss), (fst.mae_loss, functional.l1_loss),
                          (fst.huber_loss, functional.huber_loss)):  # fmt: skip
         close(ours(X, shares), theirs(X, shares))

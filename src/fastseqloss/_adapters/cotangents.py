@@ -95,8 +95,8 @@ def _weights(compute: partial[Any], cotangent: NDArray[np.float64]) -> NDArray[n
 
 def _shares(given: Mapping[str, Any], shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Return the factors of the losses of steps of this shape in their averages at each step."""
-    names = ("lengths", "mask", "reduction", "normalizer", "sample_weight")
-    summed = as_step_sum(shape, as_options(*map(given.get, names), False, None, None))
+    lengths, mask, weight = (given.get(name) for name in ("lengths", "mask", "sample_weight"))
+    summed = as_step_sum(shape, as_options(lengths, mask, "step_mean", None, weight, False, None, None))
     if "targets" not in given:
         return summed.plain_scale().reshape(shape)
     n_classes = len(given["weight"])

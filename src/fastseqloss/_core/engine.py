@@ -115,7 +115,8 @@ class StepSum:
         given = self.step_weight
         if given is not None:
             per_weight = counting.reshape(*given.shape, math.prod(self.steps.shape[given.ndim :]))
-            weight = as_finite("sample_weight", given, given.shape, per_weight.any(axis=-1), signed=False)
+            any_of_it: NDArray[np.bool_] = np.logical_or.reduce(per_weight, axis=-1)
+            weight = as_finite("sample_weight", given, given.shape, any_of_it, signed=False)
             weight = np.where(per_weight, weight[..., None], 0.0).reshape(counting.shape)
         elif self.sample_weight is not None:
             weight = self.sample_weight[:, None] * counting

@@ -127,7 +127,8 @@ def step_scale(
             total *= batch
         np.divide(scale, total, out=scale, where=total > 0)
         scale *= total > 0
-        return np.minimum(scale, _MOST).reshape(batch, rows)
+        bounded: NDArray[np.float64] = np.minimum(scale, _MOST).reshape(batch, rows)
+        return bounded
 
 
 def _sum(values: NDArray[np.float64] | NDArray[np.int64]) -> float:

@@ -140,7 +140,8 @@ def _of_labels(
 def _check_of_steps(constants: dict[str, Any], shapes: tuple[tuple[int, ...], ...]) -> None:
     """Check the shapes of a mask, which may be too large to copy, and of weights that are not those of sequences."""
     allowed = " or ".join(map(str, dict.fromkeys(shapes)))
-    mask, weight = constants.get("mask"), constants.get("sample_weight")
+    mask: Any = constants.get("mask")
+    weight: Any = constants.get("sample_weight")
     if getattr(mask, "shape", shapes[0]) not in shapes:
         raise ValueError(f"mask has shape {mask.shape}; allowed: {allowed}")
     if np.ndim(weight) > 1 and np.shape(weight) not in shapes:
