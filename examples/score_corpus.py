@@ -1,12 +1,14 @@
-"""Score and align a corpus that is larger than memory, on all cores of one machine or on a cluster.
+"""Score, align and decode a corpus that is larger than memory, on all cores of one machine or on a cluster.
 
-    python examples/score_corpus.py [CORPUS [RESULTS]] [--make N] [--workers N | --scheduler ADDRESS] [--quick]
+    python examples/score_corpus.py [CORPUS [RESULTS]] [--make N] [--decode BEAM] [--workers N | --scheduler ADDRESS]
+        [--quick]
 
 CORPUS is a folder of Parquet files with a row for each sequence and a row group for each partition. One thread reads,
 scores (`ctc_loss`) and aligns (`ctc_align`) each partition, and writes its results to a file in RESULTS, which appears
 only when it is complete. After a failure of a worker, of the machine or of this script, the same command therefore
 resumes. Without CORPUS the script makes a small one from real speech emissions, in which one transcript in fifty is
 deliberately wrong; the sequences with the highest loss per frame, which are printed at the end, are the wrong ones.
+With `--decode` it also writes the most probable labels of each sequence (`ctc_beam_search`) and their confidences.
 
 The script needs the extra `corpus`: python -m pip install ".[corpus]". docs/corpus.md describes the format and the use
 of a cluster.
@@ -37,6 +39,7 @@ except ModuleNotFoundError as error:
     raise SystemExit(needs) from None
 
 DATA = Path(__file__).resolve().parents[1] / "tests" / "data" / "speech_hama_real.npz"
+NAMES = DATA.with_name("speech_austen.npz")  # of the same classes
 KEY = b"fastseqloss"  # of the description in the metadata of a file, in JSON
 RUN = "_run.json"  # description of the run in the folder of the results
 BATCH_BYTES = 2 << 20  # size of a padded batch, which stays in the cache
@@ -45,12 +48,14 @@ WORST = 5
 
 
 class Scores(NamedTuple):
-    """Description of the emissions of a corpus."""
+    """Description of the emissions of a corpus, and of their decoding."""
 
     classes: int
     blank: int
     input: str  # "logits", "log_probs" or "probs"
     dtype: str  # of emissions stored as bytes
+    vocabulary: dict[str, Any] | None = None  # arguments of fsl.Vocabulary, for texts of decoded labels
+    decode: int = 0  # prefixes of the beam; 0 for no decoding
 
 
 class Partition(NamedTuple):
@@ -87,12 +92,30 @@ def partitions_of(corpus: Path) -> Iterator[Partition]:
 def scores_of(corpus: Path, options: argparse.Namespace) -> Scores:
     """Return the description of the emissions from the options, else from the metadata of the first file."""
     known = json.loads((pq.read_schema(files_of(corpus)[0]).metadata or {}).get(KEY, b"{}"))
-    given = {name: getattr(options, name) for name in Scores._fields if getattr(options, name) is not None}
-    known = {"input": "logits", "dtype": "float32"} | known | given
+    given = {name: value for name, value in vars(options).items() if name in Scores._fields and value is not None}
+    known = {"input": "logits", "dtype": "float32"} | Scores._field_defaults | known | given
     missing = [f"--{name}" for name in Scores._fields if name not in known]
     if missing:
         raise SystemExit(f"the metadata of {corpus} do not say what its emissions are; give {', '.join(missing)}")
-    return Scores(**{name: known[name] for name in Scores._fields})
+    scores = Scores(**{name: known[name] for name in Scores._fields})
+    if scores.decode < 0:
+        raise SystemExit(f"--decode is {scores.decode}; allowed: 0 or more")
+    if scores.decode:
+        vocabulary_of(scores)  # an error in it is told before the work begins
+    return scores
+
+
+def vocabulary_of(scores: Scores) -> fsl.Vocabulary | None:
+    """Return the vocabulary of decoded texts, or None."""
+    if scores.vocabulary is None:
+        return None
+    try:
+        vocabulary = fsl.Vocabulary(**scores.vocabulary, blank=scores.blank)
+    except (TypeError, ValueError) as error:
+        raise SystemExit(f"the vocabulary in the metadata is of no use: {error}") from None
+    if len(vocabulary) != scores.classes:
+        raise SystemExit(f"the vocabulary has {len(vocabulary)} tokens; allowed: {scores.classes}, the classes")
+    return vocabulary
 
 
 # Work of a worker on a partition.
@@ -256,10 +279,25 @@ class Result(NamedTuple):
     starts: np.ndarray = np.zeros(0, np.int32)  # of each label, in frames
     ends: np.ndarray = np.zeros(0, np.int32)
     log_probs: np.ndarray = np.zeros(0)
+    decoded: np.ndarray = np.zeros(0, np.int32)  # most probable labels
+    decoded_log_prob: float = np.nan
+    confidences: np.ndarray = np.zeros(0)  # of each of them
+    text: str | None = None
     error: str | None = None
 
 
-KINDS = pa.float64(), pa.float64(), *[pa.list_(pa.int32())] * 2, pa.list_(pa.float32()), pa.string()
+INTEGERS, FLOATS = pa.list_(pa.int32()), pa.list_(pa.float32())
+KINDS = {
+    **{"loss": pa.float64(), "log_prob": pa.float64(), "starts": INTEGERS, "ends": INTEGERS, "log_probs": FLOATS},
+    **{"decoded": INTEGERS, "decoded_log_prob": pa.float64(), "confidences": FLOATS, "text": pa.string()},
+    "error": pa.string(),
+}
+
+
+def columns_of(scores: Scores) -> list[str]:
+    """Return the fields of the results that are written."""
+    left_out = [] if scores.decode else ["decoded", "decoded_log_prob", "confidences", "text"]
+    return [name for name in KINDS if name not in left_out and (name != "text" or scores.vocabulary is not None)]
 
 
 def padded(emissions: list[np.ndarray], room: np.ndarray) -> np.ndarray:
@@ -298,7 +336,23 @@ def score_batch(
     cuts = np.cumsum([0, *first.sum(axis=1)]).tolist()
     own = (slice(a, b) for a, b in pairwise(cuts))
     rows = zip(losses.tolist(), np.atleast_1d(alignment.log_prob).tolist(), own, strict=True)
-    return [Result(loss, log_prob, starts[s], ends[s], log_probs[s]) for loss, log_prob, s in rows]
+    results = [Result(loss, log_prob, starts[s], ends[s], log_probs[s]) for loss, log_prob, s in rows]
+    return decoded(results, arguments[0], lengths, scores, how) if scores.decode else results
+
+
+def decoded(
+    results: list[Result], emissions: np.ndarray, lengths: list[int], scores: Scores, how: dict[str, Any]
+) -> list[Result]:
+    """Return the results with the most probable labels of each sequence."""
+    beams = fsl.ctc_beam_search(emissions, lengths, beam=scores.decode, align=True, **how)
+    counts, log_probs = beams.label_lengths[:, 0], beams.log_prob[:, 0]
+    vocabulary = vocabulary_of(scores)
+    texts = vocabulary.decode(beams.labels[:, 0], counts) if vocabulary else [None] * len(results)
+    columns = zip(results, beams.labels[:, 0], beams.confidences[:, 0], counts, log_probs.tolist(), texts, strict=True)
+    return [
+        result._replace(decoded=labels[:n], decoded_log_prob=log_prob, confidences=confidences[:n], text=text)
+        for result, labels, confidences, n, log_prob, text in columns
+    ]
 
 
 def score_or_explain(
@@ -339,8 +393,8 @@ def score_table(table: pa.Table, scores: Scores) -> pa.Table:
         for i, result in zip(chosen, scored, strict=True):
             results[i] = result
     columns = {"id": table["id"], "frames": pa.array(frames, pa.int32())}
-    for number, (name, kind) in enumerate(zip(Result._fields, KINDS, strict=True)):
-        values: list[Any] = [result[number] for result in results]
+    for name in columns_of(scores):
+        kind, values = KINDS[name], [getattr(result, name) for result in results]
         if pa.types.is_list(kind):
             offsets = np.cumsum([0, *map(len, values)]).astype(np.int32)
             flat = pa.array(np.concatenate([np.zeros(0), *values])).cast(kind.value_type)
@@ -430,8 +484,8 @@ def prepare(corpus: Path, results: Path, scores: Scores) -> None:
     path = results / RUN
     before = json.loads(path.read_text()) if path.exists() else {"how": how, "files": {}}
     for name, value in how.items():
-        if before["how"].get(name) != value:
-            was = before["how"].get(name)
+        was = before["how"].get(name)
+        if was != value:
             raise SystemExit(f"{results} has results with {name} {was}, not {value}; give another folder")
     for name, stamp in before["files"].items():
         if files.get(name) != stamp and any((results / name).glob("[!.]*.parquet")):
@@ -578,7 +632,10 @@ def make_corpus(corpus: Path, count: int, *, per_partition: int = 256, per_file:
         recordings = np.split(file["emissions"], np.cumsum(file["input_lengths"])[:-1])
         transcripts = np.split(file["labels"].astype(np.int32), np.cumsum(file["label_lengths"])[:-1])
         blank = int(file["blank"])
-    about = Scores(recordings[0].shape[1], blank, "log_probs", "float32")._asdict()
+    with np.load(NAMES) as file:
+        vocabulary = {"tokens": file["names"].tolist(), "separator": "<wb>"}
+    about = Scores(recordings[0].shape[1], blank, "log_probs", "float32", vocabulary)._asdict()
+    del about["decode"]  # which is up to the reader
     fields = [("id", pa.string()), ("emissions", pa.binary()), ("labels", pa.list_(pa.int32()))]
     schema = pa.schema(fields, metadata={KEY: json.dumps(about)})
     rng = np.random.default_rng(0)
@@ -616,6 +673,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     where.add_argument("--workers", type=int, help="local worker processes (default: one per CPU); 0: without Dask")
     where.add_argument("--scheduler", metavar="ADDRESS", help="address of a Dask cluster, such as tcp://10.0.0.1:8786")
     parser.add_argument("--quick", action="store_true", help="a corpus of 600 sequences")
+    parser.add_argument("--decode", type=int, metavar="BEAM", help="search for labels, with a beam of so many prefixes")
     for name, kind in (("classes", int), ("blank", int), ("input", str), ("dtype", str)):
         parser.add_argument(f"--{name}", type=kind, help="of the emissions, if the metadata do not give it")
     options = parser.parse_args(arguments)

@@ -688,12 +688,12 @@ def _risk(random) -> Call:
 
 def _ctc_risk(random) -> Call:
     case = _ctc_case(random)
-    rng, batch, count = numbers(random), len(case.tokens), random.randint(0, 4)
-    shape, labels, sizes = (batch, count), case.labels[:, None], case.label_lengths[:, None]
-    width = labels.shape[2]
-    sizes = np.minimum(sizes, rng.integers(0, width, shape, endpoint=True))
-    # Some of the labels of a sequence, from the start on or turned.
-    labels = np.where(rng.random((*shape, 1)) < 0.5, labels, labels[..., ::-1] if (sizes == width).all() else labels)
+    rng, batch, (*_, classes) = numbers(random), len(case.tokens), case.scores.shape
+    shape, width = (batch, random.randint(0, 4)), case.labels.shape[1]
+    sizes = rng.integers(0, width if classes > 1 else 0, shape, endpoint=True)
+    labels = np.full((*shape, width), cases.JUNK)
+    for at in np.ndindex(shape):
+        labels[at][: sizes[at]] = cases.random_tokens(rng, sizes[at], classes, case.blank % classes, 0.3)
     risks, counted = rng.normal(size=shape), np.asarray(rng.random(shape) > 0.3)
     arguments: dict[str, Any] = {"logits": case.scores, "labels": labels, "risks": risks}
     arguments |= {"logit_lengths": case.lengths, "label_lengths": sizes} | case.options

@@ -21,6 +21,7 @@ distributed = pytest.importorskip("distributed", reason="the extra `corpus` inst
 pq = pytest.importorskip("pyarrow.parquet")
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "score_corpus.py"
+DATA = SCRIPT.parents[1] / "tests" / "data"
 PATIENCE = 240  # seconds until a test gives up waiting for another process
 
 
@@ -191,6 +192,49 @@ def test_without_a_cluster(example, corpus, expected, tmp_path, capsys):
     worst = capsys.readouterr().out.split("right?):\n")[1].splitlines()
     assert len(worst) == 5
     assert all(line.endswith("-wrong") for line in worst)
+
+
+def test_decoding_goes_on_where_it_stopped(example, corpus, tmp_path):
+    """The most probable labels of each sequence, as if it were alone; those of another beam are not mixed in."""
+    results = tmp_path / "decoded"
+    arguments = [str(corpus), str(results), "--workers", "0", "--decode", "5"]
+    example["main"](arguments)
+    before = rows_of(results)
+    for part in sorted(parts_in(results))[::7]:
+        (results / part).unlink()
+    example["main"](arguments)
+    assert rows_of(results) == before
+    with np.load(DATA / "speech_austen.npz") as file:
+        vocabulary = fsl.Vocabulary(file["names"], blank=190, separator="<wb>")
+    for given, row in list(zip(rows_of(corpus), before, strict=True))[::50]:
+        emissions = np.frombuffer(given["emissions"], np.float32).reshape(-1, 191)
+        beams = fsl.ctc_beam_search(emissions, blank=190, input="log_probs", beam=5, align=True)
+        labels = beams.labels[0, : beams.label_lengths[0]]
+        assert (row["decoded"], row["decoded_log_prob"]) == (labels.tolist(), beams.log_prob[0])
+        np.testing.assert_allclose(row["confidences"], beams.confidences[0, : len(labels)], rtol=1e-6)
+        assert row["text"] == vocabulary.decode(labels)
+    for others in ("--decode", "6"), ():
+        with pytest.raises(SystemExit, match="has results with decode 5, not"):
+            example["main"]([*arguments[:4], *others])
+
+
+def test_corpus_without_a_vocabulary(example):
+    """Labels are decoded, and sequences that cannot be scored have none; without the option there are no columns."""
+    x = np.random.default_rng(0).normal(size=(2, 6, 3)).astype(np.float32)
+    rows = {"id": ["a", "b"], "emissions": [*map(np.ndarray.tobytes, x)], "labels": [[1], [7]]}
+    table = pa.table(rows)
+    plain = example["Scores"](3, 0, "logits", "float32")
+    assert "decoded" not in example["score_table"](table, plain).column_names
+    found = example["score_table"](table, plain._replace(decode=10))
+    assert "text" not in found.column_names
+    first, second = found.to_pylist()
+    beams = fsl.ctc_beam_search(x[0], beam=10)
+    assert first["decoded"] == beams.labels[0].tolist()
+    assert second["decoded"] == []
+    assert "is 7; allowed: 0 to 2, except 0" in second["error"]
+    for wrong, said in (({"tokens": "ab"}, "2 tokens; allowed: 3"), ({"token": "abc"}, "of no use")):
+        with pytest.raises(SystemExit, match=said):
+            example["vocabulary_of"](plain._replace(vocabulary=wrong))
 
 
 def test_the_scheduler_asks_twice(example, corpus, tmp_path):

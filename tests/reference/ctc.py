@@ -162,14 +162,17 @@ def ctc_risk(
     blank: int,
     kind: str = "logits",
     sharpness: float = 1.0,
-) -> tuple[float, np.ndarray]:
-    """Expected risk of label sequences and its derivative: a sum of those of `ctc`, of probabilities above 0."""
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Expected risk of label sequences and its derivative, a sum of those of `ctc`; and the size of its terms."""
     found = [ctc(scores, y, blank, kind) for y in candidates]
     some = [i for i, (loss, _) in enumerate(found) if loss < np.inf]
     if not some:
-        return 0.0, np.zeros(scores.shape)
-    risk, slopes = expected_risk(np.array([-found[i][0] for i in some]), risks[some], sharpness)
-    return float(risk), -sum(float(slope) * found[i][1] for slope, i in zip(slopes, some, strict=True))
+        return 0.0, np.zeros(scores.shape), np.zeros(scores.shape)
+    log_probs = np.array([-found[i][0] for i in some])
+    base = risks[some][log_probs.argmax()]  # of the most probable one, whose excess loses digits otherwise
+    risk, slopes = expected_risk(log_probs, risks[some].astype(WIDE) - base, sharpness)
+    terms = np.array([float(slope) * found[i][1] for slope, i in zip(slopes, some, strict=True)])
+    return float(base + risk), -terms.sum(axis=0), np.abs(terms).sum(axis=0)
 
 
 def reduce(

@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 _MOST_NUMBERS = 1 << 17  # scores of classes at frames of several sequences whose lattices are computed together
-_MOST_SLOPES = 1 << 20  # slopes, of the candidates of one sequence
+_MOST_SLOPES = 1 << 21  # slopes, of the candidates of one sequence
 _LARGEST = np.finfo(np.float64).max
 
 
@@ -434,8 +434,12 @@ class _Group:
         losses, slopes = self._lattices(0, n, self.room.with_slopes and self._few >= n)
         self.together = slopes
         expected = expected_risk(-losses, risks, sharpness)
-        risk = np.where(self.is_nan, np.nan, expected.risk)
-        return risk, np.where(expected.share > 0, expected.share * expected.half_excess, 0.0)
+        risk, share = np.where(self.is_nan, np.nan, expected.risk), expected.share
+        # Relative to the most probable candidate, whose own excess is small: its digits would be lost.
+        first = np.argmax(share, axis=1, keepdims=True)
+        beyond = risks / 2 - np.take_along_axis(risks, first, axis=1) / 2
+        half_excess = beyond - (share * beyond).sum(axis=1, keepdims=True)
+        return risk, np.where(share > 0, share * half_excess, 0.0)
 
     def slopes(self, weights: Floats) -> tuple[Floats, Floats]:
         """Return factors [G] and slopes [G, T, K], whose products are the derivatives by the scores over `sharpness`.
