@@ -135,6 +135,59 @@ def ctc_brute_force(
     return float(-np.log(total)), gradient
 
 
+def mean_scores(emissions: np.ndarray, before: np.ndarray, skip: np.ndarray) -> np.ndarray:
+    """Mean score [T, U] of the path to a state, before it emits; `before` as of `lattices`."""
+    scores = np.where(np.isfinite(emissions), emissions, 0)
+    means = np.zeros(emissions.shape, WIDE)
+    for t in range(1, len(emissions)):
+        after, value = before[t - 1] + emissions[t - 1], means[t - 1] + scores[t - 1]
+        with np.errstate(invalid="ignore"):
+            for back, allowed in ((0, True), (1, True), (2, skip[2:])):
+                share = np.exp(np.minimum(after[: len(after) - back] - before[t, back:], 0))
+                means[t, back:] += np.where(allowed & (share > 0), share * value[: len(value) - back], 0)
+    return means
+
+
+def ctc_entropy(
+    scores: np.ndarray, labels: Sequence[int], blank: int, kind: str = "logits"
+) -> tuple[float, np.ndarray]:
+    """Entropy of the alignments and its derivative with respect to `scores` [T, V], all frames and labels valid.
+
+    log Z less the mean score of an alignment; the derivative is minus a covariance with the score. Where a
+    probability is 0, the derivative is set to 0.
+    """
+    scores = np.asarray(scores)
+    frames, classes = scores.shape
+    blank %= classes
+    gradient = np.zeros(scores.shape, WIDE)
+    if frames == 0 or not feasible(labels, frames):
+        return 0.0, np.zeros(scores.shape)
+    states = np.full(2 * len(labels) + 1, blank)
+    states[1::2] = labels
+    log_probs = log_emissions(scores, kind)
+    emissions = log_probs[:, states]
+    if np.isnan(emissions).any() or (emissions == np.inf).any():
+        return np.nan, np.full(scores.shape, np.nan)
+    largest = emissions.max(axis=1, keepdims=True)  # a score of all alignments changes nothing
+    emissions = emissions - np.where(largest == -np.inf, 0, largest)
+    skip = (states != blank) & (states != np.roll(states, 2))
+    alpha, beta = lattices(emissions, skip)
+    log_p = np.logaddexp.reduce((alpha + emissions)[-1, -2:])
+    if log_p == -np.inf:
+        return 0.0, np.zeros(scores.shape)
+    after = mean_scores(emissions[::-1, ::-1], beta[::-1, ::-1], np.roll(skip, -2)[::-1])[::-1, ::-1]
+    own = np.where(np.isfinite(emissions), emissions, 0)
+    score = mean_scores(emissions, alpha, skip) + own + after
+    posterior = np.exp(alpha + beta + emissions - log_p)
+    mean = (posterior[-1] * score[-1]).sum() / posterior[-1].sum()
+    np.add.at(gradient.T, states, (posterior * (mean - score)).T)
+    if kind == "logits":
+        gradient -= np.exp(log_probs) * gradient.sum(axis=1, keepdims=True)
+    if kind == "probs":
+        gradient = np.divide(gradient, scores, where=scores > 0, out=np.zeros_like(gradient))
+    return float(log_p - mean), gradient.astype(np.float64)
+
+
 def ctc_batch(
     scores: np.ndarray,
     labels: Sequence[Sequence[int]],

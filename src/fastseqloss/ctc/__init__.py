@@ -4,6 +4,7 @@ from .._core.spans import TokenSpan
 from .alignment import CTCAlignment, ctc_align, ctc_alignment_log_prob
 from .beam import CTCBeams, ctc_beam_search
 from .decoding import GreedyDecoding, ctc_collapse, ctc_greedy_decode, merge_tokens
+from .entropy import ctc_entropy
 from .loss import ctc_feasible, ctc_loss, ctc_posteriors
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "ctc_alignment_log_prob",
     "ctc_beam_search",
     "ctc_collapse",
+    "ctc_entropy",
     "ctc_feasible",
     "ctc_greedy_decode",
     "ctc_loss",
