@@ -248,7 +248,7 @@ def _ctc(name: str, random) -> Call:
         arguments |= _ctc_labels(random, case)
     arguments["logit_lengths"] = case.lengths
     arguments |= case.options
-    if name in ("ctc_loss", "ctc_posteriors", "ctc_align"):
+    if name in ("ctc_loss", "ctc_entropy", "ctc_posteriors", "ctc_align"):
         _maybe(random, arguments, "infeasible", lambda: random.choice(("inf", "zero")))
     if len(case.tokens) == 1 and random.random() < 0.5:  # one sequence without a batch axis
         arguments |= {"logits": case.scores[0], "logit_lengths": int(case.lengths[0])}
@@ -256,7 +256,7 @@ def _ctc(name: str, random) -> Call:
             arguments["labels"] = case.tokens[0]
             arguments.pop("label_lengths", None)
         case = None
-    if name == "ctc_loss":
+    if name in ("ctc_loss", "ctc_entropy"):
         reducing = _reducing(random, len(arguments["logits"]) if case else 1, SEQUENCE_REDUCTIONS)
         return _outputs(random, Call(name, arguments | reducing, case))
     if name == "ctc_align":
@@ -717,7 +717,7 @@ PLOTS = ("plot.plot_posteriors", "plot.plot_alignment", "plot.plot_alignment_pat
 STRATEGIES: dict[str, Callable[[Any], Call]] = {
     **{name: partial(_steps_loss, name) for name in step_cases.NAMES},
     "sequence_log_prob": _log_prob,
-    **{name: partial(_ctc, name) for name in ("ctc_loss", "ctc_posteriors", "ctc_align", *DECODERS)},
+    **{name: partial(_ctc, name) for name in ("ctc_loss", "ctc_entropy", "ctc_posteriors", "ctc_align", *DECODERS)},
     "ctc_feasible": _ctc_feasible,
     **{name: partial(_rnnt, name) for name in ("rnnt_loss", "rnnt_posteriors", "rnnt_align")},
     **{name: partial(_simple, name) for name in ("rnnt_simple_loss", "rnnt_simple_posteriors")},

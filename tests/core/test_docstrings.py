@@ -23,9 +23,10 @@ FAMILIES = ["crf", "ctc", "jax", "linear", "plot.py", "recurrent", "rewards", "s
 # Parameters of one name and several meanings, by family: functions whose description differs from that of the others.
 OTHER_MEANINGS = {
     ("ctc", "blank"): {"ctc_collapse", "merge_tokens"},
-    ("ctc", "infeasible"): {"ctc_align", "ctc_posteriors"},
+    ("ctc", "infeasible"): {"ctc_align", "ctc_entropy", "ctc_posteriors"},
     ("ctc", "label_lengths"): {"ctc_feasible"},
     ("ctc", "labels"): {"ctc_feasible"},
+    ("ctc", "reduction"): {"ctc_entropy"},
     ("ctc", "logit_lengths"): {"ctc_feasible", "merge_tokens"},
     ("plot.py", "posteriors"): {"plot_alignment_path"},
     **{("linear", name): {"linear_ctc_loss"} for name in ("hidden", "scale", "reduction", "sample_weight", "chunk")},

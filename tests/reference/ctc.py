@@ -168,17 +168,20 @@ def ctc_entropy(
     emissions = log_probs[:, states]
     if np.isnan(emissions).any() or (emissions == np.inf).any():
         return np.nan, np.full(scores.shape, np.nan)
-    largest = emissions.max(axis=1, keepdims=True)  # a score of all alignments changes nothing
-    emissions = emissions - np.where(largest == -np.inf, 0, largest)
     skip = (states != blank) & (states != np.roll(states, 2))
-    alpha, beta = lattices(emissions, skip)
-    log_p = np.logaddexp.reduce((alpha + emissions)[-1, -2:])
-    if log_p == -np.inf:
-        return 0.0, np.zeros(scores.shape)
+    # A number added to all scores of a frame changes nothing. With scores whose posterior mean is 0 nothing cancels.
+    center = emissions.max(axis=1, keepdims=True)
+    for _ in range(3):
+        emissions = emissions - np.where(np.isfinite(center), center, 0)
+        alpha, beta = lattices(emissions, skip)
+        log_p = np.logaddexp.reduce((alpha + emissions)[-1, -2:])
+        if log_p == -np.inf:
+            return 0.0, np.zeros(scores.shape)
+        posterior = np.exp(alpha + beta + emissions - log_p)
+        own = np.where(np.isfinite(emissions), emissions, 0)
+        center = (posterior * own).sum(axis=1, keepdims=True)
     after = mean_scores(emissions[::-1, ::-1], beta[::-1, ::-1], np.roll(skip, -2)[::-1])[::-1, ::-1]
-    own = np.where(np.isfinite(emissions), emissions, 0)
     score = mean_scores(emissions, alpha, skip) + own + after
-    posterior = np.exp(alpha + beta + emissions - log_p)
     mean = (posterior[-1] * score[-1]).sum() / posterior[-1].sum()
     np.add.at(gradient.T, states, (posterior * (mean - score)).T)
     if kind == "logits":
@@ -186,6 +189,16 @@ def ctc_entropy(
     if kind == "probs":
         gradient = np.divide(gradient, scores, where=scores > 0, out=np.zeros_like(gradient))
     return float(log_p - mean), gradient.astype(np.float64)
+
+
+def entropy_batch(
+    scores: np.ndarray, labels: Sequence[Sequence[int]], lengths: Sequence[int], blank: int, kind: str = "logits"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Entropy [B] of each sequence and gradient [B, T, V] of their sum; `labels` without padding."""
+    entropies, gradient = np.zeros(len(labels)), np.zeros(scores.shape)
+    for b, (y, n) in enumerate(zip(labels, lengths, strict=True)):
+        entropies[b], gradient[b, :n] = ctc_entropy(scores[b, :n], y, blank, kind)
+    return entropies, gradient
 
 
 def ctc_batch(

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, get_args
 from .._core import types
 from .._core.options import choice
 from ..crf import crf_loss, structured_hinge_loss
+from ..ctc.entropy import ctc_entropy
 from ..ctc.loss import ctc_loss
 from ..linear import linear_cross_entropy, linear_ctc_loss, linear_policy_loss, linear_sequence_log_prob
 from ..rewards import clipped_policy_loss, expected_risk_loss, policy_gradient_loss
@@ -192,6 +193,13 @@ _ROWS = (
         "[B, T, V], or [T, V] for one sequence",
         2,
         name="ctc_loss_with_lengths",  # beside one with the arguments of the framework's own
+        example={"logits": [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]], "labels": [1]},
+    ),
+    Loss(
+        ctc_entropy,
+        ("logits",),
+        "[B, T, V], or [T, V] for one sequence",
+        2,
         example={"logits": [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]], "labels": [1]},
     ),
     Loss(

@@ -110,8 +110,9 @@ def ctc_entropy(
     Parameters
     ----------
     logits : array_like [B, T, V], or [T, V] for one sequence
-        Scores of V classes at T time steps, as of `ctc_loss`. Only those of the labels and the blank
-        matter: a number that is added to all scores of a step changes nothing.
+        Scores of V classes at T time steps. float32 and float64 are native, float16 and bfloat16
+        are computed in float32. Any strides; a class axis that is not contiguous is copied.
+        Padding (steps from a sequence's length on) is never read.
     labels : array_like of int
         Padded [B, S] with any values in the padding, or concatenated in one dimension with
         `label_lengths`, or a list or column of B one-dimensional sequences; [S] for one sequence.
@@ -120,7 +121,9 @@ def ctc_entropy(
     blank : int
         Class of the blank; negative counts from the end.
     input : {"logits", "log_probs", "probs"}
-        What `logits` holds. The gradient is the derivative with respect to it.
+        What `logits` holds. A softmax is applied to logits alone. Log-probabilities and
+        probabilities are taken as they are, normalised or not, and the gradient is the
+        derivative with respect to them.
     infeasible : {"inf", "zero", "raise"}
         Result for a sequence that is too short for its labels (equal neighbours need a blank between
         them): ValueError with "raise", else entropy 0 and gradient 0, as for a sequence whose
@@ -171,9 +174,10 @@ def ctc_entropy(
     .. math:: \frac{\partial H}{\partial x_{t,c}} = \sum_{u:\, \text{state } u \text{ is class } c}
               \gamma_{t,u} \left( E[-\log q(\pi) \mid q_t = u] - H \right)
 
-    which adds up to 0 over the classes, so the softmax adds nothing to it. With respect to a
-    probability it is divided by the probability; where a probability is 0 the derivative is
-    infinite, and the gradient is 0.
+    which adds up to 0 over the classes: a number added to all scores of a step changes nothing, and
+    so the softmax changes neither the entropy nor its derivative. With respect to a probability the
+    derivative is divided by the probability; where that is 0, the derivative may be infinite, and
+    the gradient is 0.
 
     The entropy is a sum of entropies of single transitions, weighted by posteriors: no large numbers
     cancel, however large the loss is. It is computed in float64 for every dtype. Time and memory

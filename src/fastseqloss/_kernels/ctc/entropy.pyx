@@ -70,7 +70,7 @@ cdef struct Sequence:
     double *rows               # [2, STATES, width] states of the last two frames
     double *arcs               # [block, ARCS, width], of a block of steps
     double *posts              # [2, POSTS, width] posteriors and slopes of two frames
-    double *checkpoints        # [n_blocks, STATES, width] states before each block
+    double *checkpoints        # [n_blocks, STATES, width] states before each block, if there is a gradient
     bint is_nan
 
 
@@ -92,7 +92,7 @@ cdef uintptr_t lay_out(Sequence *s, uintptr_t base) noexcept nogil:
     s.rows = <double *> take(&cursor, 2 * STATES, row)
     s.arcs = <double *> take(&cursor, s.block if s.with_grad else 1, size_product(row, ARCS))
     s.posts = <double *> take(&cursor, 2 * POSTS, row)
-    s.checkpoints = <double *> take(&cursor, s.n_blocks if s.with_grad else 0, size_product(row, STATES))
+    s.checkpoints = <double *> take(&cursor, s.n_blocks, size_product(row, STATES))
     return cursor
 
 
