@@ -62,6 +62,21 @@ class Case:
         assert not gradient[padding].any()
         assert_close(loss, gradient, *self.expected, self.scores, self.kind)
 
+    def check_entropy(self, entropy: np.ndarray, gradient: np.ndarray, tolerance: float = 1e-11) -> None:
+        """The answer of `ctc_entropy` for reduction "none" is right, and 0 in the padding."""
+        assert (entropy.dtype, entropy.shape) == (np.float64, self.lengths.shape)
+        assert (gradient.dtype, gradient.shape) == (self.scores.dtype, self.scores.shape)
+        assert (entropy >= 0).all()
+        expected, slope = reference.entropy_batch(self.scores, self.tokens, self.lengths, self.blank, self.kind)
+        np.testing.assert_allclose(entropy, expected, rtol=tolerance, atol=tolerance)
+        wide, rounding = gradient.astype(np.float64), {2: 2.0**-8, 4: 2.0**-22, 8: tolerance}[gradient.dtype.itemsize]
+        assert not wide[np.arange(wide.shape[1]) >= self.lengths[:, None]].any()
+        if self.kind == "probs":  # as exact as the derivative with respect to the log-probability
+            inside = np.abs(slope) < float(ml_dtypes.finfo(gradient.dtype).max) / 2
+            p = np.where(inside, self.scores, 0).astype(np.float64)
+            wide, slope = (np.where(p > 0, x * p, x) for x in (np.where(inside, wide, 0), np.where(inside, slope, 0)))
+        np.testing.assert_allclose(wide, slope, rtol=rounding, atol=rounding if rounding > 1e-3 else tolerance)
+
 
 def assert_close(loss, gradient, expected_loss, expected_gradient, scores, kind) -> None:
     """Loss and gradient agree with the reference as closely as the dtype of the scores promises.

@@ -263,7 +263,7 @@ def _ctc(name: str, random) -> Call:
             arguments["labels"] = case.tokens[0]
             arguments.pop("label_lengths", None)
         case = None
-    if name == "ctc_loss":
+    if name in ("ctc_loss", "ctc_entropy"):
         reducing = _reducing(random, len(arguments["logits"]) if case else 1, SEQUENCE_REDUCTIONS)
         return _outputs(random, Call(name, arguments | reducing, case))
     if name == "ctc_align":
@@ -810,11 +810,12 @@ def _plot(name: str, random) -> Call:
 
 
 DECODERS = ("ctc_greedy_decode", "ctc_beam_search")
+OF_LATTICES = ("ctc_loss", "ctc_entropy", "ctc_posteriors", "ctc_confidences", "ctc_align")
 PLOTS = ("plot.plot_posteriors", "plot.plot_alignment", "plot.plot_alignment_path", "plot.plot_loss")
 STRATEGIES: dict[str, Callable[[Any], Call]] = {
     **{name: partial(_steps_loss, name) for name in step_cases.NAMES},
     "sequence_log_prob": _log_prob,
-    **{name: partial(_ctc, name) for name in ("ctc_loss", "ctc_posteriors", "ctc_confidences", "ctc_align", *DECODERS)},
+    **{name: partial(_ctc, name) for name in (*OF_LATTICES, *DECODERS)},
     "ctc_align_windows": _windows,
     "ctc_feasible": _ctc_feasible,
     **{name: partial(_rnnt, name) for name in ("rnnt_loss", "rnnt_posteriors", "rnnt_align")},

@@ -23,13 +23,13 @@ FAMILIES = ["crf", "ctc", "jax", "linear", "plot.py", "recurrent", "rewards", "s
 # Parameters of one name and several meanings, by family: functions whose description differs from that of the others.
 OTHER_MEANINGS = {
     ("ctc", "blank"): {"ctc_collapse", "merge_tokens"},
-    ("ctc", "infeasible"): {"ctc_align", "ctc_confidences", "ctc_posteriors"},
+    ("ctc", "infeasible"): {"ctc_align", "ctc_confidences", "ctc_entropy", "ctc_posteriors"},
     ("ctc", "label_lengths"): {"ctc_feasible", "ctc_risk_loss"},
     ("ctc", "labels"): {"ctc_align_windows", "ctc_feasible", "ctc_risk_loss"},
     ("ctc", "logit_lengths"): {"ctc_align_windows", "ctc_feasible", "merge_tokens"},
     ("ctc", "logits"): {"ctc_align_windows"},
     ("ctc", "num_threads"): {"ctc_risk_loss"},
-    ("ctc", "reduction"): {"ctc_risk_loss"},
+    ("ctc", "reduction"): {"ctc_entropy", "ctc_risk_loss"},
     ("plot.py", "posteriors"): {"plot_alignment_path"},
     **{("linear", name): {"linear_ctc_loss"} for name in ("hidden", "scale", "reduction", "sample_weight", "chunk")},
     ("recurrent", "input_size"): {"Linear"},

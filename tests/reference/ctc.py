@@ -137,6 +137,72 @@ def ctc_brute_force(
     return float(-np.log(total)), gradient
 
 
+def mean_scores(emissions: np.ndarray, before: np.ndarray, skip: np.ndarray) -> np.ndarray:
+    """Mean score [T, U] of the path to a state, before it emits; `before` as of `lattices`."""
+    scores = np.where(np.isfinite(emissions), emissions, 0)
+    means = np.zeros(emissions.shape, WIDE)
+    for t in range(1, len(emissions)):
+        after, value = before[t - 1] + emissions[t - 1], means[t - 1] + scores[t - 1]
+        with np.errstate(invalid="ignore"):
+            for back, allowed in ((0, True), (1, True), (2, skip[2:])):
+                share = np.exp(np.minimum(after[: len(after) - back] - before[t, back:], 0))
+                means[t, back:] += np.where(allowed & (share > 0), share * value[: len(value) - back], 0)
+    return means
+
+
+def ctc_entropy(
+    scores: np.ndarray, labels: Sequence[int], blank: int, kind: str = "logits"
+) -> tuple[float, np.ndarray]:
+    """Entropy of the alignments and its derivative with respect to `scores` [T, V], all frames and labels valid.
+
+    log Z less the mean score of an alignment; the derivative is minus a covariance with the score. Where a
+    probability is 0, the derivative is set to 0.
+    """
+    scores = np.asarray(scores)
+    frames, classes = scores.shape
+    blank %= classes
+    gradient = np.zeros(scores.shape, WIDE)
+    if frames == 0 or not feasible(labels, frames):
+        return 0.0, np.zeros(scores.shape)
+    states = np.full(2 * len(labels) + 1, blank)
+    states[1::2] = labels
+    log_probs = log_emissions(scores, kind)
+    emissions = log_probs[:, states]
+    if np.isnan(emissions).any() or (emissions == np.inf).any():
+        return np.nan, np.full(scores.shape, np.nan)
+    skip = (states != blank) & (states != np.roll(states, 2))
+    # A number added to all scores of a frame changes nothing. With scores whose posterior mean is 0 nothing cancels.
+    center = emissions.max(axis=1, keepdims=True)
+    for _ in range(3):
+        emissions = emissions - np.where(np.isfinite(center), center, 0)
+        alpha, beta = lattices(emissions, skip)
+        log_p = np.logaddexp.reduce((alpha + emissions)[-1, -2:])
+        if log_p == -np.inf:
+            return 0.0, np.zeros(scores.shape)
+        posterior = np.exp(alpha + beta + emissions - log_p)
+        own = np.where(np.isfinite(emissions), emissions, 0)
+        center = (posterior * own).sum(axis=1, keepdims=True)
+    after = mean_scores(emissions[::-1, ::-1], beta[::-1, ::-1], np.roll(skip, -2)[::-1])[::-1, ::-1]
+    score = mean_scores(emissions, alpha, skip) + own + after
+    mean = (posterior[-1] * score[-1]).sum() / posterior[-1].sum()
+    np.add.at(gradient.T, states, (posterior * (mean - score)).T)
+    if kind == "logits":
+        gradient -= np.exp(log_probs) * gradient.sum(axis=1, keepdims=True)
+    if kind == "probs":
+        gradient = np.divide(gradient, scores, where=scores > 0, out=np.zeros_like(gradient))
+    return float(log_p - mean), gradient.astype(np.float64)
+
+
+def entropy_batch(
+    scores: np.ndarray, labels: Sequence[Sequence[int]], lengths: Sequence[int], blank: int, kind: str = "logits"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Entropy [B] of each sequence and gradient [B, T, V] of their sum; `labels` without padding."""
+    entropies, gradient = np.zeros(len(labels)), np.zeros(scores.shape)
+    for b, (y, n) in enumerate(zip(labels, lengths, strict=True)):
+        entropies[b], gradient[b, :n] = ctc_entropy(scores[b, :n], y, blank, kind)
+    return entropies, gradient
+
+
 def ctc_batch(
     scores: np.ndarray,
     labels: Sequence[Sequence[int]],

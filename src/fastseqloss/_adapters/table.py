@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, get_args
 from .._core import types
 from .._core.options import choice
 from ..crf import crf_loss, structured_hinge_loss
+from ..ctc.entropy import ctc_entropy
 from ..ctc.loss import ctc_loss
 from ..ctc.risk import ctc_risk_loss
 from ..linear import linear_cross_entropy, linear_ctc_loss, linear_policy_loss, linear_sequence_log_prob
@@ -204,6 +205,13 @@ _ROWS = (
         2,
         of_candidates=True,
         example={"logits": [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]], "labels": [[1], [2]], "risks": [0.0, 1.0]},
+    ),
+    Loss(
+        ctc_entropy,
+        ("logits",),
+        "[B, T, V], or [T, V] for one sequence",
+        2,
+        example={"logits": [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]], "labels": [1]},
     ),
     Loss(
         linear_cross_entropy,
