@@ -29,6 +29,8 @@ def test_one_length(kind):
         "multiclass_hinge_loss": lambda n: fsl.multiclass_hinge_loss(x, y, n),
         "policy_gradient_loss": lambda n: fsl.policy_gradient_loss(x, y, [1.0], n),
         "expected_risk_loss": lambda n: fsl.expected_risk_loss(x[0, :1], [[1, 2, 3, 4]], n),
+        "list_softmax_loss": lambda n: fsl.list_softmax_loss(x[0, :1], [[1, 2, 3, 4]], n),
+        "top1_max_loss": lambda n: fsl.top1_max_loss(x[0, :1], [0], n),
         "discounted_returns": lambda n: fsl.discounted_returns(y, n),
         "generalized_advantages": lambda n: fsl.generalized_advantages(y, y, n),
     }
@@ -56,6 +58,8 @@ def test_one_number(kind):
         lambda n: fsl.policy_gradient_loss(x[:1], CLASSES[:1], n),
         lambda n: fsl.clipped_policy_loss(x, CLASSES, x[..., 0], [1.0, 1.0], clip=n),
         lambda n: fsl.expected_risk_loss(x[0], x[0], sharpness=n),
+        lambda n: fsl.pairwise_hinge_loss(x[0], x[0], margin=n),
+        lambda n: fsl.bpr_max_loss(x[0], [0, 1, 2], regularization=n),
         lambda n: fsl.discounted_returns([[1, 2]], discount=n, final_values=n),
         lambda n: fsl.generalized_advantages([1, 2], [1, 2], decay=n, final_values=n),
         lambda n: fsl.mse_loss(x, X, reduction="sum", normalizer=n),
