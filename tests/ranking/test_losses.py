@@ -249,6 +249,19 @@ def test_layouts(name, dtype):
     np.testing.assert_array_equal(x, gradient)
 
 
+@every_loss
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_one_list_repeated(name, dtype):
+    """Lists that share their memory."""
+    scores = np.broadcast_to(SCORES.astype(dtype), (3, 4))
+    truth = [0, 1, 2] if name in TARGETS else np.broadcast_to(RELEVANCE, (3, 4))
+    each = REDUCTIONS[name][0]
+    found = getattr(fsl, name)(scores, truth, reduction=each, return_grad=True)
+    expected = getattr(fsl, name)(scores.copy(), truth, reduction=each, return_grad=True)
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
 @pytest.mark.parametrize("dtype", ["i1", "u2", "i8", "f2", "f4", ">f4", "?"])
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in TARGETS])
 def test_dtypes_of_relevance(name, dtype):

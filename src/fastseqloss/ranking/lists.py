@@ -84,7 +84,7 @@ def as_lists(scores: Any, lengths: Any, mask: Any, sample_weight: Any) -> Lists:
         raise ValueError(f"scores has shape {given.shape}; allowed: [B, N], or [N] for one list")
     checked = as_step_vectors("scores", given, "N")
     if checked.values.itemsize == 2:
-        checked = StepScores(checked.values.astype(np.float32), given)
+        checked = StepScores(checked.values.astype(np.float32, order="C"), given)
     batch, _, n = checked.values.shape
     first = as_lengths("lengths", lengths, batch, n, given.ndim == 1)
     inside = None if lengths is None else Steps.of((batch, n), first, None).counting()
