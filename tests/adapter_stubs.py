@@ -23,13 +23,15 @@ def stub(framework: str) -> str:
     used = sorted(name for name in aliases if re.search(rf"\b{name}\b", functions))
     names = "".join(f'    "{name}",\n' for name in sorted(LOSSES))
     imports = "\n".join(sorted(["from numpy.typing import ArrayLike", imported]))
+    lines = "".join(f"    {name},\n" for name in used)
     return f"""# Written by tests/adapter_stubs.py from the table of losses.
 
 from typing import Literal
 
 {imports}
 
-from .._core.types import {", ".join(used)}
+from .._core.types import (
+{lines})
 
 __all__ = [
 {names}]

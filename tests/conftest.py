@@ -26,6 +26,7 @@ KERNELS = {
     "ctc.windows": "ctc.alignment",
     "linear.cross_entropy": "steps.classification",
     "linear.policy": "rewards.policy",
+    "ranking.lists": "ranking.lists",
     "rewards.policy": "rewards.policy",
     "rewards.returns": "rewards.returns",
     "soft_dtw.loss": "soft_dtw.loss",

@@ -8,6 +8,7 @@ import cases
 import crf_cases
 import fastseqloss as fsl
 import linear_cases
+import ranking_cases
 import soft_dtw_cases
 import step_cases
 import transducer_cases
@@ -38,6 +39,15 @@ def frames_that_count(clean: dict[str, Any]) -> np.ndarray | None:
     if mask is not None:
         inside &= _truths(mask, shape)
     return _weighed(inside, clean) if len(shape) > 1 else inside
+
+
+def items_that_count(clean: dict[str, Any]) -> np.ndarray | None:
+    """Of lists [B, N], or of a list [N]."""
+    shape = np.shape(clean["scores"])
+    if np.prod(shape, dtype=float) > 10**6:
+        return None
+    batched = {"scores": np.zeros((*shape, 1))} | {name: value for name, value in clean.items() if name != "scores"}
+    return frames_that_count(batched)
 
 
 def nodes_that_count(clean: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -129,6 +139,11 @@ def _check_soft_dtw(case: Any, clean: dict[str, Any], reducing: dict[str, Any]) 
 def check(call: Any, case: Any, result: Any, clean: dict[str, Any]) -> None:
     """Compare with the reference; the loss of each sequence first, then its reduction."""
     if isinstance(case, step_cases.Case):
+        if isinstance(result, tuple):
+            gradient = np.asarray(result[1])
+            case.check(result[0], gradient.astype(gradient.dtype.newbyteorder("=")))
+        return
+    if isinstance(case, ranking_cases.Case):
         if isinstance(result, tuple):
             gradient = np.asarray(result[1])
             case.check(result[0], gradient.astype(gradient.dtype.newbyteorder("=")))

@@ -15,6 +15,7 @@ import crf_cases
 import fastseqloss as fsl
 import fuzz_values
 import linear_cases
+import ranking_cases
 import soft_dtw_cases
 import step_cases
 import transducer_cases
@@ -32,7 +33,7 @@ OPTIONS = {
     "blank_model", "topology", "fastemit", "sigma", "width", "max_symbols",
     "scale", "softcap", "chunk",
     "unit", "gamma", "band", "divergence", "ax", "loss_fn", "rng", "file", "terms", "spans", "names",
-    "separator", "vocabulary", "window",
+    "separator", "vocabulary", "window", "regularization", "lambda_weight",
 }  # fmt: skip
 VOCABULARIES = (
     fsl.Vocabulary("-ab|", separator="|"), fsl.Vocabulary(["", "▁a", "▁", "b"], mark="▁"),
@@ -707,6 +708,20 @@ def _ctc_risk(random) -> Call:
     return _outputs(random, Call("ctc_risk_loss", arguments | _reducing(random, batch, ("none", "sum", "mean"))))
 
 
+def _ranked(name: str, random) -> Call:
+    rng, shape = numbers(random), (random.randint(0, 3), random.choice((0, 1, 2, 4, 9, 40)))
+    weighted = name in ranking_cases.WEIGHTED and random.random() < 0.3
+    case = ranking_cases.random_case(
+        rng, name, shape, dtype=random.choice(FLOATS), scale=random.choice((0.1, 1.0, 10.0)),
+        levels=random.choice((0, 1, 3, 20)), lengths=random.random() < 0.5, holes=random.choice((0, 0, 0.3)),
+        weighted=weighted, **random.choice(ranking_cases.OPTIONS.get(name, [{}])),
+    )  # fmt: skip
+    if name not in ranking_cases.TARGETS and random.random() < 0.5 and case.counting().all():
+        case.truth = case.truth.astype(random.choice((np.float32, np.int64, np.uint8)))
+    case.reducing = _reducing(random, shape[0], ranking_cases.REDUCTIONS[name])
+    return _outputs(random, Call(name, case.arguments, case))
+
+
 def _returns(name: str, random) -> Call:
     rng, shape = numbers(random), (random.randint(0, 3), random.randint(0, 5))[random.choice((0, 0, 1)) :]
     arguments = {"rewards": rng.normal(size=shape).astype(random.choice(FLOATS))}
@@ -837,6 +852,7 @@ STRATEGIES: dict[str, Callable[[Any], Call]] = {
     **{name: partial(_policy, name) for name in ("policy_gradient_loss", "clipped_policy_loss")},
     "expected_risk_loss": _risk,
     "ctc_risk_loss": _ctc_risk,
+    **{name: partial(_ranked, name) for name in ranking_cases.NAMES},
     **{name: partial(_returns, name) for name in ("discounted_returns", "generalized_advantages")},
     "weighted_sum": _weighted_sum,
     "check_grad": _check_grad,

@@ -54,6 +54,8 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
     of_columns = rng.normal(size=(batch, columns + 1, classes)).astype(np.float32)
     of_durations = rng.normal(size=(*nodes.shape[:3], 3)).astype(np.float32)
     gradient = {"return_grad": True, "reduction": "none"}
+    pairs = {"return_grad": True, "reduction": "per_sequence"}
+    ranked = (y, classes_of % 4, lengths)
     scored = (x, classes_of, between, lengths, gradient)
     targets = {SIGNS: np.where(y > 0, 1.0, -1.0), SHARES: shares}
     step_losses = {
@@ -64,6 +66,12 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
     }
     return {
         **step_losses,
+        "bpr_max_loss": (y, classes_of[:, 0] % 2, lengths, {**gradient, "regularization": 0.1}),
+        "list_mle_loss": (*ranked, gradient),
+        "list_softmax_loss": (*ranked, {**gradient, "item_weight": shares}),
+        "pairwise_hinge_loss": (*ranked, {**pairs, "item_weight": shares, "margin": 0.7}),
+        "pairwise_logistic_loss": (*ranked, {**pairs, "lambda_weight": "ndcg"}),
+        "top1_max_loss": (y, classes_of[:, 0] % 2, lengths, gradient),
         "softmax_cross_entropy": (x, classes_of, lengths, {**gradient, "label_smoothing": 0.1}),
         "clipped_policy_loss": (x, classes_of, taken + 0.1, y, lengths, {**gradient, "entropy_coef": 0.1}),
         "crf_decode": (x, between, lengths),

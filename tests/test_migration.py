@@ -64,6 +64,22 @@ def test_cross_entropy():
         close(ours(X, shares), theirs(X, shares))
 
 
+def test_ranking():
+    scores, relevance = X[..., 0], torch.from_numpy(RNG.integers(0, 3, (3, 9)))
+    b, i, j = np.nonzero(relevance.numpy()[:, :, None] > relevance.numpy()[:, None, :])
+    expected = functional.margin_ranking_loss(scores[b, i], scores[b, j], torch.ones(len(b)), margin=0.7)
+    close(fst.pairwise_hinge_loss(scores, relevance, margin=0.7), expected)
+    close(fst.pairwise_logistic_loss(scores, relevance), functional.softplus(scores[b, j] - scores[b, i]).mean())
+    for name, ours in (
+        ("pairwise_hinge_loss", fsl.pairwise_hinge_loss),
+        ("pairwise_logistic_loss", fsl.pairwise_logistic_loss),
+        ("softmax_loss", fsl.list_softmax_loss),
+    ):
+        rax = pytest.importorskip("rax", reason="rax is not among the extras")
+        theirs = getattr(rax, name)(scores.float().numpy(), relevance.float().numpy())
+        np.testing.assert_allclose(ours(scores.numpy(), relevance.numpy()), theirs, rtol=1e-5)
+
+
 def test_optax():
     jnp = pytest.importorskip("jax.numpy", reason="the extra `peers` installs it")
     losses = pytest.importorskip("optax", reason="the extra `peers` installs it").losses

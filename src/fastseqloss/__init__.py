@@ -42,6 +42,14 @@ from .linear import (
     linear_policy_loss,
     linear_sequence_log_prob,
 )
+from .ranking import (
+    bpr_max_loss,
+    list_mle_loss,
+    list_softmax_loss,
+    pairwise_hinge_loss,
+    pairwise_logistic_loss,
+    top1_max_loss,
+)
 from .rewards import (
     clipped_policy_loss,
     discounted_returns,
@@ -95,6 +103,7 @@ __all__ = [
     "WordSpan",
     "Words",
     "binary_cross_entropy",
+    "bpr_max_loss",
     "check_grad",
     "clipped_policy_loss",
     "crf_decode",
@@ -123,11 +132,15 @@ __all__ = [
     "linear_ctc_loss",
     "linear_policy_loss",
     "linear_sequence_log_prob",
+    "list_mle_loss",
+    "list_softmax_loss",
     "mae_loss",
     "merge_tokens",
     "mse_loss",
     "multiclass_hinge_loss",
     "nll_loss",
+    "pairwise_hinge_loss",
+    "pairwise_logistic_loss",
     "plot",
     "policy_gradient_loss",
     "quantile_loss",
@@ -149,6 +162,7 @@ __all__ = [
     "softmax_cross_entropy",
     "structured_hinge_loss",
     "tdt_loss",
+    "top1_max_loss",
     "weighted_sum",
     "words_from_spans",
 ]

@@ -18,7 +18,7 @@ SOURCES = Path(fastseqloss.__file__).parent
 # Folders whose prose is checked: the whole package.
 CHECKED = ["."]
 
-FAMILIES = ["crf", "ctc", "jax", "linear", "plot.py", "recurrent", "rewards", "soft_dtw", "text", "torch"]
+FAMILIES = ["crf", "ctc", "jax", "linear", "plot.py", "ranking", "recurrent", "rewards", "soft_dtw", "text", "torch"]
 
 # Parameters of one name and several meanings, by family: functions whose description differs from that of the others.
 OTHER_MEANINGS = {
@@ -32,6 +32,10 @@ OTHER_MEANINGS = {
     ("ctc", "reduction"): {"ctc_entropy", "ctc_risk_loss"},
     ("plot.py", "posteriors"): {"plot_alignment_path"},
     **{("linear", name): {"linear_ctc_loss"} for name in ("hidden", "scale", "reduction", "sample_weight", "chunk")},
+    ("ranking", "scores"): {"bpr_max_loss", "top1_max_loss"},
+    ("ranking", "reduction"): {"pairwise_hinge_loss", "pairwise_logistic_loss"},
+    ("ranking", "relevance"): {"pairwise_logistic_loss", "list_softmax_loss"},
+    ("ranking", "item_weight"): {"list_softmax_loss"},
     ("recurrent", "input_size"): {"Linear"},
     ("recurrent", "rng"): {"Embedding", "Linear"},
     ("rewards", "grad_out"): {"expected_risk_loss"},

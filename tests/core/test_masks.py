@@ -19,6 +19,8 @@ MASKED = {
     "policy_gradient_loss": lambda mask: fsl.policy_gradient_loss(X, CLASSES, [1.0, 2.0], mask=mask, reduction="none"),
     "expected_risk_loss": lambda mask: fsl.expected_risk_loss(X[:, :, 0] + MASK, MASK * 2, mask=mask),
     "ctc_risk_loss": lambda mask: fsl.ctc_risk_loss(X, [[[1], [2], [3]]] * 2, MASK * 2, mask=mask),
+    "pairwise_hinge_loss": lambda mask: fsl.pairwise_hinge_loss(X[:, :, 0] + MASK, MASK * 2, mask=mask),
+    "bpr_max_loss": lambda mask: fsl.bpr_max_loss(X[:, :, 0] + MASK, [0, 0], mask=mask),
     "discounted_returns": lambda mask: fsl.discounted_returns(MASK, done=mask),
     "generalized_advantages": lambda mask: fsl.generalized_advantages(MASK, MASK, done=mask),
 }
@@ -57,6 +59,7 @@ def test_masks_in_the_padding_are_not_read():
     for call in (
         lambda mask: fsl.mse_loss(X, X + 1, lengths, mask=mask),
         lambda mask: fsl.expected_risk_loss(X[..., 0], MASK, lengths, mask=mask),
+        lambda mask: fsl.list_mle_loss(X[..., 0], MASK, lengths, mask=mask),
         lambda mask: fsl.discounted_returns(MASK, lengths, done=mask),
     ):
         np.testing.assert_array_equal(call(mask), call(clean))

@@ -31,6 +31,8 @@ def test_one_length(kind):
         "policy_gradient_loss": lambda n: fsl.policy_gradient_loss(x, y, [1.0], n),
         "ctc_risk_loss": lambda n: fsl.ctc_risk_loss(x, [[[1], [2]]], [[0, 1]], n),
         "expected_risk_loss": lambda n: fsl.expected_risk_loss(x[0, :1], [[1, 2, 3, 4]], n),
+        "list_softmax_loss": lambda n: fsl.list_softmax_loss(x[0, :1], [[1, 2, 3, 4]], n),
+        "top1_max_loss": lambda n: fsl.top1_max_loss(x[0, :1], [0], n),
         "discounted_returns": lambda n: fsl.discounted_returns(y, n),
         "generalized_advantages": lambda n: fsl.generalized_advantages(y, y, n),
     }
@@ -59,6 +61,8 @@ def test_one_number(kind):
         lambda n: fsl.clipped_policy_loss(x, CLASSES, x[..., 0], [1.0, 1.0], clip=n),
         lambda n: fsl.expected_risk_loss(x[0], x[0], sharpness=n),
         lambda n: fsl.ctc_risk_loss(x[0], [[1], [2]], [0, 1], sharpness=n),
+        lambda n: fsl.pairwise_hinge_loss(x[0], x[0], margin=n),
+        lambda n: fsl.bpr_max_loss(x[0], [0, 1, 2], regularization=n),
         lambda n: fsl.discounted_returns([[1, 2]], discount=n, final_values=n),
         lambda n: fsl.generalized_advantages([1, 2], [1, 2], decay=n, final_values=n),
         lambda n: fsl.mse_loss(x, X, reduction="sum", normalizer=n),

@@ -77,9 +77,10 @@ def test_mapped_with_all_arguments(row):
               if name not in (*row.static, *row.shared) and isinstance(value, np.ndarray)]  # fmt: skip
     rest = {name: value for name, value in given.items() if name not in mapped}
     twice = [np.stack([given[name], given[name][::-1]]) for name in mapped]
+    apart = reducing(row, "none" if "none" in row.reductions else "per_sequence")
 
     def one(*arrays):
-        return getattr(fsj, row.name)(**dict(zip(mapped, arrays, strict=True)), **rest, **reducing(row, "none"))
+        return getattr(fsj, row.name)(**dict(zip(mapped, arrays, strict=True)), **rest, **apart)
 
     losses = jax.jit(jax.vmap(one))(*twice)
     for i in range(2):

@@ -18,6 +18,14 @@ from ..ctc.entropy import ctc_entropy
 from ..ctc.loss import ctc_loss
 from ..ctc.risk import ctc_risk_loss
 from ..linear import linear_cross_entropy, linear_ctc_loss, linear_policy_loss, linear_sequence_log_prob
+from ..ranking import (
+    bpr_max_loss,
+    list_mle_loss,
+    list_softmax_loss,
+    pairwise_hinge_loss,
+    pairwise_logistic_loss,
+    top1_max_loss,
+)
 from ..rewards import clipped_policy_loss, expected_risk_loss, policy_gradient_loss
 from ..soft_dtw import soft_dtw_cost, soft_dtw_loss
 from ..steps import classification, margin, regression
@@ -149,6 +157,16 @@ _OF_CLASSES = {"targets": [[0, 1, 0]], "lengths": [2]}
 _SCORES = [[[0.0, 0.5], [1.0, 0.0], [9.0, 9.0]]]
 
 
+_RANKED = {"scores": [[0.5, 2.0, -1.0, 1.0]]}
+_OF_RELEVANCE = {**_RANKED, "relevance": [[2, 0, 1, 1]]}
+_OF_TARGETS = {**_RANKED, "targets": [0]}
+
+
+def _of_lists(function: Callable[..., Any], example: Mapping[str, Any]) -> Loss:
+    """Return a loss over lists."""
+    return Loss(function, ("scores",), "[B, N], or [N] for one list", 1, example=example)
+
+
 def _of_steps(row: StepLoss) -> Loss:
     """Return a loss of the registry of the losses at every step."""
     modules = (classification, margin, regression)
@@ -190,6 +208,12 @@ _ROWS = (
         1,
         example={"log_probs": [[-1.0, -2.0]], "risks": [[0.0, 1.0]]},
     ),
+    _of_lists(pairwise_hinge_loss, _OF_RELEVANCE),
+    _of_lists(pairwise_logistic_loss, _OF_RELEVANCE),
+    _of_lists(list_softmax_loss, _OF_RELEVANCE),
+    _of_lists(list_mle_loss, _OF_RELEVANCE),
+    _of_lists(bpr_max_loss, _OF_TARGETS),
+    _of_lists(top1_max_loss, _OF_TARGETS),
     Loss(
         ctc_loss,
         ("logits",),

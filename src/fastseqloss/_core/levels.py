@@ -12,8 +12,8 @@ from .._kernels import cpu
 
 
 @functools.cache
-def _is_built(level: str) -> bool:
-    return importlib.util.find_spec(f"fastseqloss._kernels.ctc.loss_{level}") is not None
+def _is_built(level: str, name: str = "ctc.loss") -> bool:
+    return importlib.util.find_spec(f"fastseqloss._kernels.{name}_{level}") is not None
 
 
 def available_levels() -> list[str]:
@@ -41,5 +41,8 @@ level = _choose_level()
 
 
 def load(name: str, isa: str | None = None) -> ModuleType:
-    """Return a module of kernels, compiled for the level in use or for `isa`."""
-    return importlib.import_module(f"fastseqloss._kernels.{name}_{isa or level}")
+    """Return a module of kernels, compiled for the level in use or for `isa`, or for the one below AVX-512."""
+    wanted = isa or level
+    if wanted == "x86_64_v4" and not _is_built(wanted, name):
+        wanted = "x86_64_v3"
+    return importlib.import_module(f"fastseqloss._kernels.{name}_{wanted}")

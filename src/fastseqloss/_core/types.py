@@ -22,6 +22,8 @@ StepReduction = Literal["none", "per_sequence", "step_mean", "sum", "mean", "seq
 ScalarSequenceReduction = Literal["sum", "mean", "sequence_mean"]
 SequenceReduction = Literal["none", "sum", "mean", "sequence_mean"]
 RiskReduction = Literal["none", "sum", "mean"]
+PairReduction = Literal["per_sequence", "sum", "mean", "sequence_mean"]
+ListReduction = Literal["none", "sum", "mean"]
 
 
 class RegressionGradient(NamedTuple):
@@ -296,3 +298,208 @@ class RegressionLoss(Protocol):
 def regression_loss(function: Callable[..., Any]) -> RegressionLoss:
     """Declare to type checkers what the calls of a loss return; at run time, return the function itself."""
     return cast(RegressionLoss, function)
+
+
+class PairOptions(StepOptions, total=False):
+    """Options of losses of pairs; each loss has some of them."""
+
+    item_weight: ArrayLike | None
+    margin: float
+    lambda_weight: Literal["dcg", "ndcg"] | None
+
+
+class ScalarPairOptions(PairOptions, total=False):
+    """Options of a call that returns one number."""
+
+    reduction: ScalarSequenceReduction
+    return_grad: Literal[False]
+    grad_out: None
+
+
+class LossPairOptions(PairOptions, total=False):
+    """Options of a call that returns a loss alone."""
+
+    reduction: PairReduction
+    return_grad: Literal[False]
+    grad_out: None
+
+
+class GradientPairOptions(PairOptions, total=False):
+    """Options of a call that returns loss and gradient."""
+
+    reduction: PairReduction
+    return_grad: Required[Literal[True]]
+    grad_out: NDArray[Any] | None
+
+
+class GradOutPairOptions(PairOptions, total=False):
+    """Options of a call that writes the gradient to an array."""
+
+    reduction: PairReduction
+    return_grad: bool
+    grad_out: Required[NDArray[Any]]
+
+
+class PairLoss(Protocol):
+    """A loss of the pairs of lists."""
+
+    @overload
+    def __call__(
+        self,
+        scores: ArrayLike,
+        relevance: ArrayLike,
+        lengths: ArrayLike | None = ...,
+        **options: Unpack[ScalarPairOptions],
+    ) -> float: ...
+    @overload
+    def __call__(
+        self,
+        scores: ArrayLike,
+        relevance: ArrayLike,
+        lengths: ArrayLike | None = ...,
+        **options: Unpack[LossPairOptions],
+    ) -> Loss: ...
+    @overload
+    def __call__(
+        self,
+        scores: ArrayLike,
+        relevance: ArrayLike,
+        lengths: ArrayLike | None = ...,
+        **options: Unpack[GradientPairOptions],
+    ) -> LossAndGradient: ...
+    @overload
+    def __call__(
+        self,
+        scores: ArrayLike,
+        relevance: ArrayLike,
+        lengths: ArrayLike | None = ...,
+        **options: Unpack[GradOutPairOptions],
+    ) -> LossAndGradient: ...
+
+
+def pair_loss(function: Callable[..., Any]) -> PairLoss:
+    """Declare to type checkers what the calls of a loss of pairs return; at run time, return the function itself."""
+    return cast(PairLoss, function)
+
+
+class ListOptions(StepOptions, total=False):
+    """Options of losses of whole lists; each loss has some of them."""
+
+    item_weight: ArrayLike | None
+    regularization: float
+
+
+class ScalarListOptions(ListOptions, total=False):
+    """Options of a call that returns one number."""
+
+    reduction: Literal["sum", "mean"]
+    return_grad: Literal[False]
+    grad_out: None
+
+
+class LossListOptions(ListOptions, total=False):
+    """Options of a call that returns a loss alone."""
+
+    reduction: ListReduction
+    return_grad: Literal[False]
+    grad_out: None
+
+
+class GradientListOptions(ListOptions, total=False):
+    """Options of a call that returns loss and gradient."""
+
+    reduction: ListReduction
+    return_grad: Required[Literal[True]]
+    grad_out: NDArray[Any] | None
+
+
+class GradOutListOptions(ListOptions, total=False):
+    """Options of a call that writes the gradient to an array."""
+
+    reduction: ListReduction
+    return_grad: bool
+    grad_out: Required[NDArray[Any]]
+
+
+class RelevanceLoss(Protocol):
+    """A loss of whole lists, given the relevance of their items."""
+
+    @overload
+    def __call__(
+        self,
+        scores: ArrayLike,
+        relevance: ArrayLike,
+        lengths: ArrayLike | None = ...,
+        **options: Unpack[ScalarListOptions],
+    ) -> float: ...
+    @overload
+    def __call__(
+        self,
+        scores: ArrayLike,
+        relevance: ArrayLike,
+        lengths: ArrayLike | None = ...,
+        **options: Unpack[LossListOptions],
+    ) -> Loss: ...
+    @overload
+    def __call__(
+        self,
+        scores: ArrayLike,
+        relevance: ArrayLike,
+        lengths: ArrayLike | None = ...,
+        **options: Unpack[GradientListOptions],
+    ) -> LossAndGradient: ...
+    @overload
+    def __call__(
+        self,
+        scores: ArrayLike,
+        relevance: ArrayLike,
+        lengths: ArrayLike | None = ...,
+        **options: Unpack[GradOutListOptions],
+    ) -> LossAndGradient: ...
+
+
+def relevance_loss(function: Callable[..., Any]) -> RelevanceLoss:
+    """Declare to type checkers what the calls of a loss of lists return; at run time, return the function itself."""
+    return cast(RelevanceLoss, function)
+
+
+class TargetLoss(Protocol):
+    """A loss of a target and negatives."""
+
+    @overload
+    def __call__(
+        self,
+        scores: ArrayLike,
+        targets: ArrayLike,
+        lengths: ArrayLike | None = ...,
+        **options: Unpack[ScalarListOptions],
+    ) -> float: ...
+    @overload
+    def __call__(
+        self,
+        scores: ArrayLike,
+        targets: ArrayLike,
+        lengths: ArrayLike | None = ...,
+        **options: Unpack[LossListOptions],
+    ) -> Loss: ...
+    @overload
+    def __call__(
+        self,
+        scores: ArrayLike,
+        targets: ArrayLike,
+        lengths: ArrayLike | None = ...,
+        **options: Unpack[GradientListOptions],
+    ) -> LossAndGradient: ...
+    @overload
+    def __call__(
+        self,
+        scores: ArrayLike,
+        targets: ArrayLike,
+        lengths: ArrayLike | None = ...,
+        **options: Unpack[GradOutListOptions],
+    ) -> LossAndGradient: ...
+
+
+def target_loss(function: Callable[..., Any]) -> TargetLoss:
+    """Declare to type checkers what the calls of a loss of a target return; at run time, return the function itself."""
+    return cast(TargetLoss, function)

@@ -280,7 +280,6 @@ def viterbi_paths(
         )
     return path, token_index, log_prob, frame_log_probs
 
-
     return finish_alignment(lattice, path, token_index, log_prob, frame_log_probs)
 
 

@@ -5,10 +5,21 @@ from typing import Literal
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from .._core.types import BlankModel, Infeasible, Input, RiskReduction, SequenceReduction, StepReduction, Topology
+from .._core.types import (
+    BlankModel,
+    Infeasible,
+    Input,
+    ListReduction,
+    PairReduction,
+    RiskReduction,
+    SequenceReduction,
+    StepReduction,
+    Topology,
+)
 
 __all__ = [
     "binary_cross_entropy",
+    "bpr_max_loss",
     "clipped_policy_loss",
     "crf_loss",
     "ctc_entropy",
@@ -21,10 +32,14 @@ __all__ = [
     "linear_ctc_loss",
     "linear_policy_loss",
     "linear_sequence_log_prob",
+    "list_mle_loss",
+    "list_softmax_loss",
     "mae_loss",
     "mse_loss",
     "multiclass_hinge_loss",
     "nll_loss",
+    "pairwise_hinge_loss",
+    "pairwise_logistic_loss",
     "policy_gradient_loss",
     "quantile_loss",
     "rnnt_loss",
@@ -35,6 +50,7 @@ __all__ = [
     "softmax_cross_entropy",
     "structured_hinge_loss",
     "tdt_loss",
+    "top1_max_loss",
 ]
 
 def binary_cross_entropy(
@@ -46,6 +62,18 @@ def binary_cross_entropy(
     input: Literal["logits", "probs"] = ...,
     pos_weight: Tensor | ArrayLike | None = ...,
     reduction: StepReduction = ...,
+    normalizer: float | None = ...,
+    sample_weight: Tensor | ArrayLike | None = ...,
+    num_threads: int | None = ...,
+) -> Tensor: ...
+def bpr_max_loss(
+    scores: Tensor,
+    targets: Tensor | ArrayLike,
+    lengths: Tensor | ArrayLike | None = ...,
+    *,
+    mask: Tensor | ArrayLike | None = ...,
+    regularization: float = ...,
+    reduction: ListReduction = ...,
     normalizer: float | None = ...,
     sample_weight: Tensor | ArrayLike | None = ...,
     num_threads: int | None = ...,
@@ -237,6 +265,29 @@ def linear_sequence_log_prob(
     chunk: int | None = ...,
     num_threads: int | None = ...,
 ) -> Tensor: ...
+def list_mle_loss(
+    scores: Tensor,
+    relevance: Tensor | ArrayLike,
+    lengths: Tensor | ArrayLike | None = ...,
+    *,
+    mask: Tensor | ArrayLike | None = ...,
+    reduction: ListReduction = ...,
+    normalizer: float | None = ...,
+    sample_weight: Tensor | ArrayLike | None = ...,
+    num_threads: int | None = ...,
+) -> Tensor: ...
+def list_softmax_loss(
+    scores: Tensor,
+    relevance: Tensor | ArrayLike,
+    lengths: Tensor | ArrayLike | None = ...,
+    *,
+    mask: Tensor | ArrayLike | None = ...,
+    item_weight: Tensor | ArrayLike | None = ...,
+    reduction: ListReduction = ...,
+    normalizer: float | None = ...,
+    sample_weight: Tensor | ArrayLike | None = ...,
+    num_threads: int | None = ...,
+) -> Tensor: ...
 def mae_loss(
     predictions: Tensor,
     targets: Tensor | ArrayLike,
@@ -282,6 +333,32 @@ def nll_loss(
     ignore_index: int = ...,
     class_weight: Tensor | ArrayLike | None = ...,
     reduction: StepReduction = ...,
+    normalizer: float | None = ...,
+    sample_weight: Tensor | ArrayLike | None = ...,
+    num_threads: int | None = ...,
+) -> Tensor: ...
+def pairwise_hinge_loss(
+    scores: Tensor,
+    relevance: Tensor | ArrayLike,
+    lengths: Tensor | ArrayLike | None = ...,
+    *,
+    mask: Tensor | ArrayLike | None = ...,
+    margin: float = ...,
+    item_weight: Tensor | ArrayLike | None = ...,
+    reduction: PairReduction = ...,
+    normalizer: float | None = ...,
+    sample_weight: Tensor | ArrayLike | None = ...,
+    num_threads: int | None = ...,
+) -> Tensor: ...
+def pairwise_logistic_loss(
+    scores: Tensor,
+    relevance: Tensor | ArrayLike,
+    lengths: Tensor | ArrayLike | None = ...,
+    *,
+    mask: Tensor | ArrayLike | None = ...,
+    item_weight: Tensor | ArrayLike | None = ...,
+    lambda_weight: Literal["dcg", "ndcg"] | None = ...,
+    reduction: PairReduction = ...,
     normalizer: float | None = ...,
     sample_weight: Tensor | ArrayLike | None = ...,
     num_threads: int | None = ...,
@@ -427,6 +504,17 @@ def tdt_loss(
     sigma: float = ...,
     infeasible: Infeasible = ...,
     reduction: SequenceReduction = ...,
+    normalizer: float | None = ...,
+    sample_weight: Tensor | ArrayLike | None = ...,
+    num_threads: int | None = ...,
+) -> Tensor: ...
+def top1_max_loss(
+    scores: Tensor,
+    targets: Tensor | ArrayLike,
+    lengths: Tensor | ArrayLike | None = ...,
+    *,
+    mask: Tensor | ArrayLike | None = ...,
+    reduction: ListReduction = ...,
     normalizer: float | None = ...,
     sample_weight: Tensor | ArrayLike | None = ...,
     num_threads: int | None = ...,

@@ -1,0 +1,150 @@
+/* Losses of one list by sorting, in float64: the hinge loss of pairs, and the likelihood of an order. */
+#ifndef FASTSEQLOSS_RANKING_LISTS_H
+#define FASTSEQLOSS_RANKING_LISTS_H
+
+#include "ranking/order.h"
+
+/* ---- pairwise hinge --------------------------------------------------------------------------
+ * Sums over items of lower levels: of a and of b. For a few levels, `sums` holds them for each level; for many, it is
+ * a binary indexed tree over the levels. */
+
+#define FSL_RANK_FEW 8
+
+FSL_INLINE void fsl_rank_add(double *sums, ptrdiff_t n_levels, ptrdiff_t level, double a, double b, const int few)
+{
+    static const double above[2 * FSL_RANK_FEW] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1};
+    if (few) {
+        const double *on = above + FSL_RANK_FEW - 1 - level;
+        FSL_SIMD()
+        for (int i = 0; i < FSL_RANK_FEW; i++) {
+            sums[i] += on[i] * a;
+            sums[FSL_RANK_FEW + i] += on[i] * b;
+        }
+    } else
+        for (ptrdiff_t i = level + 1; i < n_levels; i += i & -i) {
+            sums[2 * i] += a;
+            sums[2 * i + 1] += b;
+        }
+}
+
+FSL_INLINE void fsl_rank_below(const double *sums, ptrdiff_t level, double *a, double *b, const int few)
+{
+    if (few) {
+        *a = sums[level];
+        *b = sums[FSL_RANK_FEW + level];
+        return;
+    }
+    *a = *b = 0;
+    for (ptrdiff_t i = level; i > 0; i -= i & -i) {
+        *a += sums[2 * i];
+        *b += sums[2 * i + 1];
+    }
+}
+
+/* The items are in the order of falling scores. Both sweeps compare s_j with the same rounded s_i - margin, so that
+ * they agree on every pair; the sums are of centred scores, which lose no digits to a common offset. */
+FSL_INLINE void fsl_hinge_sweeps(fsl_ranking *r, double margin, double centre, ptrdiff_t n_levels, const int few)
+{
+    const ptrdiff_t n = r->n, *level = r->level;
+    const double *s = r->s;
+    double fixed[2 * FSL_RANK_FEW], *sums = few ? fixed : r->tree, *slope = r->e, a, b;
+    const size_t size = sizeof(double) * 2 * (size_t)(few ? FSL_RANK_FEW : n_levels);
+    ptrdiff_t next = 0;
+    memset(sums, 0, size);
+    for (ptrdiff_t i = 0; i < n; i++) { /* as the preferred item */
+        const double least = s[i] - margin, weight = r->w ? r->weight[i] : 1;
+        for (; next < n && s[next] > least; next++)
+            fsl_rank_add(sums, n_levels, level[next], 1, s[next] - centre, few);
+        fsl_rank_below(sums, level[i], &a, &b, few);
+        r->loss += weight * fsl_max64(a * (margin - (s[i] - centre)) + b, 0);
+        slope[i] = -weight * a;
+    }
+    memset(sums, 0, size);
+    next = n - 1;
+    for (ptrdiff_t j = n - 1; j >= 0; j--) { /* as the other item: levels are counted from the highest one */
+        for (; next >= 0 && s[next] - margin < s[j]; next--)
+            fsl_rank_add(sums, n_levels, n_levels - 1 - level[next], r->w ? r->weight[next] : 1, 0, few);
+        fsl_rank_below(sums, n_levels - 1 - level[j], &a, &b, few);
+        slope[j] += a;
+    }
+}
+
+static void fsl_pairwise_hinge(fsl_ranking *r, double margin)
+{
+    const ptrdiff_t n_levels = fsl_rank_levels(r);
+    ptrdiff_t *const found = (ptrdiff_t *)r->sum, level = -1; /* levels in order of appearance */
+    double least, most;
+    if (!fsl_rank_is_finite(r, &least, &most)) return;
+    for (ptrdiff_t k = 0; k < r->n; k++) {
+        level += k == 0 || r->order[k].key != r->order[k - 1].key;
+        found[r->order[k].at] = level;
+    }
+    fsl_rank_order(r, r->x, 1);
+    fsl_rank_gather(r);
+    for (ptrdiff_t k = 0; k < r->n; k++) r->level[k] = found[r->order[k].at];
+    if (n_levels <= FSL_RANK_FEW)
+        fsl_hinge_sweeps(r, margin, least / 2 + most / 2, n_levels, 1);
+    else
+        fsl_hinge_sweeps(r, margin, least / 2 + most / 2, n_levels, 0);
+    fsl_rank_scatter(r, r->e);
+}
+
+/* ---- Plackett-Luce ------------------------------------------------------------------------------
+ * With the items in order, c_i = sum over j >= i of exp(s_j), the loss is sum over i of log c_i - s_i and the slope of
+ * item j is exp(s_j) times the sum over i <= j of 1 / c_i, minus 1. */
+
+static double fsl_log_add(double a, double b)
+{
+    const double most = fsl_max64(a, b);
+    return most + fsl_log64(1 + fsl_exp64(fsl_min64(a, b) - most));
+}
+
+/* For scores that are far apart: by logarithms. */
+static void fsl_order_by_logarithms(fsl_ranking *r)
+{
+    double log_sum = -INFINITY;
+    for (ptrdiff_t k = r->n - 1; k >= 0; k--) {
+        r->sum[k] = log_sum = fsl_log_add(log_sum, r->s[k]);
+        r->loss += log_sum - r->s[k];
+    }
+    log_sum = -INFINITY;
+    for (ptrdiff_t k = 0; k < r->n; k++) {
+        log_sum = fsl_log_add(log_sum, -r->sum[k]);
+        r->e[k] = fsl_exp64(r->s[k] + log_sum) - 1;
+    }
+}
+
+static void fsl_list_mle(fsl_ranking *r)
+{
+    double least, most, sum = 0, product = 1, exponent = 0, below = 0;
+    r->pairs = 1; /* an item alone is read, too */
+    if (!fsl_rank_is_finite(r, &least, &most)) return;
+    fsl_rank_order(r, r->y, 1);
+    fsl_rank_gather(r);
+    if (!(most - least <= 600)) /* sums of exponentials and of their reciprocals may overflow */
+        fsl_order_by_logarithms(r);
+    else {
+        const ptrdiff_t n = r->n;
+        double *restrict e = r->e, *restrict sums = r->sum;
+        const double *restrict s = r->s;
+        FSL_SIMD()
+        for (ptrdiff_t k = 0; k < n; k++) e[k] = fsl_exp_normal64(s[k] - most);
+        for (ptrdiff_t k = n - 1; k >= 0; k--) {
+            sums[k] = sum += e[k];
+            exponent += fsl_rank_multiply(&product, sum);
+            below += most - s[k];
+        }
+        r->loss = fsl_log64(product) + exponent * FSL_RANK_LN2 + below;
+        FSL_SIMD()
+        for (ptrdiff_t k = 0; k < n; k++) sums[k] = 1 / sums[k];
+        sum = 0;
+        for (ptrdiff_t k = 0; k < n; k++) {
+            sum += sums[k];
+            e[k] = e[k] * sum - 1;
+        }
+    }
+    r->loss = r->n > 1 ? fsl_max64(r->loss, 0) : 0;
+    fsl_rank_scatter(r, r->e);
+}
+
+#endif
