@@ -102,3 +102,9 @@ class LogLikelihood(_Elementwise):
     """Classes of given log-probabilities, at one and two threads."""
 
     params = (sides_steps.names(lambda row: row.targets == CLASSES and row.parameter is None), [1, 2])
+
+
+class Focal(_Elementwise):
+    """Focal losses of several classes, at one and two threads."""
+
+    params = (sides_steps.names(lambda row: row.targets == CLASSES and row.function == "softmax_focal_loss"), [1, 2])

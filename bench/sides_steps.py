@@ -27,7 +27,7 @@ ELEMENTS = (4096, 4096)  # B, T of the losses that work element by element
 CLASSES = (262144, 64)  # N, V of the multiclass hinge loss
 CHECKED = 2**20  # approximate number of scores whose errors are measured
 TEN_MILLION = 10**7  # steps of the rows that check the sum of many losses
-DELTA, Q = 0.7, 0.9
+DELTA, Q, POWER = 0.7, 0.9, 1.5
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,10 @@ def reals(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 def bits(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return rng.integers(0, 2, shape).astype(np.float32)
+
+
+def counts(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return rng.poisson(1.0, shape).astype(np.float32)
 
 
 def signs(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -155,21 +159,54 @@ def torch_multiclass_hinge(x, y):
     return (1 + best - x.gather(-1, target).squeeze(-1)).relu()
 
 
+def torch_log_cosh(x, y):
+    d = x - y
+    return d + _functions().softplus(-2 * d) - math.log(2)
+
+
+def torch_tweedie(x, y):
+    return -y * (x * (1 - POWER)).exp() / (1 - POWER) + (x * (2 - POWER)).exp() / (2 - POWER)
+
+
+def torch_binary_focal(x, y):
+    """Return the expression of torchvision."""
+    p = x.sigmoid()
+    loss = _functions().binary_cross_entropy_with_logits(x, y, reduction="none")
+    return loss * (1 - (p * y + (1 - p) * (1 - y))) ** 2
+
+
+def torch_softmax_focal(x, y):
+    loss = _functions().cross_entropy(x, y, reduction="none")
+    return (1 - (-loss).exp()) ** 2 * loss
+
+
+def _functions():
+    import torch
+
+    return torch.nn.functional
+
+
 ENTROPY = Loss(
     fsl.softmax_cross_entropy, functional("cross_entropy"), classes, optax="softmax_cross_entropy_with_integer_labels"
 )
 MAKE = {registry.NUMBERS: reals, registry.SIGNS: signs, registry.SHARES: bits, registry.CLASSES: classes}
+MAKE[registry.COUNTS] = counts
 OPTIONS = {"huber": {"delta": DELTA}, "quantile": {"q": Q}}  # the others' defaults
 PEERS = {  # PyTorch's function, and NumPy's
     "binary": (functional("binary_cross_entropy_with_logits"), numpy_bce),
+    "binary_focal": (composed(torch_binary_focal), None),
     "hinge": (composed(lambda x, y: (1 - y * x).relu()), numpy_hinge),
     "huber": (functional("huber_loss", delta=DELTA), numpy_huber),
+    "log_cosh": (composed(torch_log_cosh), None),
     "mae": (functional("l1_loss"), numpy_mae),
     "mse": (functional("mse_loss"), numpy_mse),
     "multiclass_hinge": (composed(torch_multiclass_hinge), numpy_multiclass_hinge),
     "nll": (functional("nll_loss"), None),
+    "poisson": (functional("poisson_nll_loss"), None),
     "quantile": (composed(lambda x, y: Q * (y - x).relu() + (1 - Q) * (x - y).relu()), numpy_quantile),
+    "softmax_focal": (composed(torch_softmax_focal), None),
     "squared_hinge": (composed(lambda x, y: (1 - y * x).relu().square()), numpy_squared_hinge),
+    "tweedie": (composed(torch_tweedie), None),
 }
 
 
@@ -180,9 +217,11 @@ def of_registry(row: registry.StepLoss) -> Loss:
     return Loss(partial(getattr(fsl, row.function), **options), torch, MAKE[row.targets], numpy)
 
 
-# Random scores are no probabilities, and the cross-entropy of classes has workloads of its own.
+# Random scores are neither probabilities nor rates, and the cross-entropy of classes has workloads of its own.
 LOSSES = {
-    name: of_registry(row) for name, row in registry.LOSSES.items() if row.targets in MAKE and not row.probabilities
+    name: of_registry(row)
+    for name, row in registry.LOSSES.items()
+    if row.targets in MAKE and row.allowed == registry.NUMBERS
 }
 
 

@@ -31,7 +31,7 @@ OPTIONS = {
     "squared", "average", "label_smoothing", "z_loss", "entropy_coef", "kl_coef", "clip", "discount", "decay",
     "sharpness", "star", "star_log_prob", "prior_scale", "pairwise", "frame_seconds", "frames", "smooth", "kind",
     "blank_model", "topology", "fastemit", "sigma", "width", "max_symbols",
-    "scale", "softcap", "chunk",
+    "scale", "softcap", "chunk", "alpha", "full", "eps",
     "unit", "gamma", "band", "divergence", "ax", "loss_fn", "rng", "file", "terms", "spans", "names",
     "separator", "vocabulary", "window", "regularization", "lambda_weight",
 }  # fmt: skip
@@ -178,6 +178,8 @@ def _steps_loss(name: str, random) -> Call:
         _maybe(random, options, "label_smoothing", lambda: random.choice((0.0, 0.1, 1.0)))
         if options["input"] == "logits":
             _maybe(random, options, "z_loss", lambda: random.choice((0.0, 1e-4, 0.3)))
+    for key, values in step_cases.MORE.get(name, {}).items():
+        _maybe(random, options, key, partial(random.choice, values))
     if row.parameter is not None:
         values = step_cases.parameter_values(row, rng, shape)
         _maybe(random, options, row.parameter.name, lambda: random.choice(values))
@@ -207,6 +209,24 @@ def _steps_loss(name: str, random) -> Call:
     if case.mask is not None:
         arguments["mask"] = case.mask
     return _outputs(random, Call(name, arguments | case.options | case.reducing, case))
+
+
+def _gaussian(random) -> Call:
+    call = _steps_loss("mse_loss", random)
+    given, rng = call.arguments, numbers(random)
+    targets = given.pop("targets")
+    kind, shape, dtype = random.choice(("variance", "log_variance")), given["predictions"].shape, random.choice(FLOATS)
+    variance = rng.normal(size=shape) if kind == "log_variance" else rng.choice([0, 0.1, 1.0, 30.0], shape)
+    given = {"predictions": given.pop("predictions"), "targets": targets, "variance": variance.astype(dtype)} | given
+    given["input"] = kind
+    _maybe(random, given, "full", lambda: random.choice((True, False)))
+    _maybe(random, given, "eps", lambda: random.choice((1e-6, 1e-3, 1, 1e-300)))
+    call = Call("gaussian_nll_loss", given)
+    if "grad_out" in given:
+        kind = fsl.GaussianGradient
+        outs = _grad_out_tuple(random, given, kind, kind._fields)[:2]
+        given["grad_out"] = random.choice((kind._make, tuple))((*outs, None))
+    return call
 
 
 def _log_prob(random) -> Call:
@@ -829,6 +849,7 @@ OF_LATTICES = ("ctc_loss", "ctc_entropy", "ctc_posteriors", "ctc_confidences", "
 PLOTS = ("plot.plot_posteriors", "plot.plot_alignment", "plot.plot_alignment_path", "plot.plot_loss")
 STRATEGIES: dict[str, Callable[[Any], Call]] = {
     **{name: partial(_steps_loss, name) for name in step_cases.NAMES},
+    "gaussian_nll_loss": _gaussian,
     "sequence_log_prob": _log_prob,
     **{name: partial(_ctc, name) for name in (*OF_LATTICES, *DECODERS)},
     "ctc_align_windows": _windows,

@@ -167,8 +167,8 @@ def _judge_gradient(call: Call, gradient: Any, clean: dict[str, Any]) -> None:
     if isinstance(gradient, tuple):
         names = fuzz_answers.SCORES.get(call.name, getattr(gradient, "_fields", ()))
         gradients = dict(zip(names, gradient, strict=True))
-        rest = (None,) * (len(gradients) - 1)
-        outs = dict(zip(gradients, outs if isinstance(outs, tuple) else (outs, *rest), strict=True))
+        outs = outs if isinstance(outs, tuple) else (outs,)
+        outs = dict(zip(gradients, (*outs, *[None] * (len(gradients) - len(outs))), strict=True))
     else:
         name = next(iter(call.arguments))
         gradients, outs = {name: gradient}, {name: outs}

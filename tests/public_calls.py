@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 import fastseqloss as fsl
-from fastseqloss.steps.registry import LOSSES, SHARES, SIGNS
+from fastseqloss.steps.registry import COUNTS, LOSSES, SHARES, SIGNS
 
 Call = Callable[..., tuple[np.ndarray, ...]]
 
@@ -57,7 +57,7 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
     pairs = {"return_grad": True, "reduction": "per_sequence"}
     ranked = (y, classes_of % 4, lengths)
     scored = (x, classes_of, between, lengths, gradient)
-    targets = {SIGNS: np.where(y > 0, 1.0, -1.0), SHARES: shares}
+    targets = {SIGNS: np.where(y > 0, 1.0, -1.0), SHARES: shares, COUNTS: np.abs(y)}
     step_losses = {
         row.function: (log_p if row.scores == "log_probs" else x, classes_of, lengths, gradient)
         if row.of_classes
@@ -95,6 +95,7 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
         ),
         "discounted_returns": (y, lengths, {"discount": 0.9}),
         "expected_risk_loss": (log_p[:, 0], np.abs(y[:, :classes]), gradient),
+        "gaussian_nll_loss": (x[..., 0].copy(), y.astype(np.float32), np.abs(x[..., 1]) + 0.1, lengths, gradient),
         "generalized_advantages": (y, shares, lengths, {"discount": 0.9, "decay": 0.9}),
         "linear_cross_entropy": (x, between, classes_of, lengths, {**gradient, "bias": between[0], "chunk": 100}),
         "linear_ctc_loss": (x, between, labels, lengths, {**gradient, "bias": between[0], "chunk": 100}),

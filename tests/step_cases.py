@@ -9,7 +9,7 @@ import numpy as np
 
 import fastseqloss as fsl
 from cases import HALF, KINDS, scores_like
-from fastseqloss.steps.registry import DISTRIBUTIONS, LOSSES, SHARES, SIGNS, StepLoss
+from fastseqloss.steps.registry import COUNTS, DISTRIBUTIONS, LOSSES, SHARES, SIGNS, StepLoss
 from reference import steps as reference_steps
 from reference.steps import CLASSIFICATION, NAMES
 
@@ -21,6 +21,14 @@ REDUCTIONS = ("none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean
 INTEGERS = [np.dtype(c) for c in "bBhHiIlLqQ"]
 FIRST = {row.function: row.scores for row in LOSSES.values()}
 TARGETS = {row.function: row.targets for row in LOSSES.values()}
+LOG_LINK = ("poisson_nll_loss", "tweedie_loss")  # exponentials of the predictions
+BY_PRECISION = ("log_cosh_loss", *LOG_LINK, "binary_focal_loss")  # computed in float32 only if targets fit
+
+MORE = {  # options that are no parameters of the registry, and their values
+    "binary_cross_entropy": {"label_smoothing": (0.0, 0.1, 1.0)},
+    "binary_focal_loss": {"alpha": (None, 0.0, 0.25, 1.0)},
+    "poisson_nll_loss": {"full": (False, True)},
+}
 
 
 def rows_of(name: str) -> list[StepLoss]:
@@ -331,6 +339,8 @@ def _scores(rng, name, shape, kind, scale, offset, impossible, dtype):
         kind = "log_probs"
     limit = min(float(ml_dtypes.finfo(dtype).max), 1e30)
     x = np.clip(x + offset, -limit, limit)
+    if name in LOG_LINK:
+        x = np.abs(x) + 0.1 if kind == "rates" else np.clip(x, -60, 60)
     if name in CLASSIFICATION:
         x[rng.random(shape) < impossible] = -np.inf
         x = scores_like(x, kind, np.float64)
@@ -356,6 +366,8 @@ def _numbers(rng, name, shape, scale, offset, dtype):
         y = np.where(y < 0.3, 0, np.where(y > 0.7, 1, y))
         return (y > 0.5).astype(dtype) if dtype.kind in "iub" else y.astype(dtype)
     y = np.clip(rng.normal(scale=scale, size=shape) + offset, -6e4, 6e4)
+    if TARGETS[name] == COUNTS:
+        y = np.where(rng.random(shape) < 0.3, 0, np.abs(y))
     if dtype.kind in "iu":
         y = np.clip(y, np.iinfo(dtype).min, np.iinfo(dtype).max)
     return y.astype(dtype)
@@ -419,6 +431,8 @@ def loss_options(draw, name, shape, integer, kinds):
         maybe("label_smoothing", (0.0, 0.1, 0.5, 1.0))
         if options["input"] == "logits":
             maybe("z_loss", (0.0, 1e-4, 0.3))
+    for key, values in MORE.get(name, {}).items():
+        maybe(key, values)
     if row.parameter is not None:
         maybe(row.parameter.name, parameter_values(row, rng, shape))
     return options
@@ -471,6 +485,8 @@ def cases(draw, name=None, *, dtypes=DTYPES, scales=SCALES, kinds=KINDS, smalles
     scale = draw(st.sampled_from(scales))
     if smooth or dtype in HALF:
         scale = min(scale, 0.3 if options.get("input") == "probs" and smooth else 10.0)
+    if smooth and name in LOG_LINK:
+        scale = min(scale, 1.0)
     case = random_case(
         np.random.default_rng(draw(st.integers(0, 2**32 - 1))),
         name,

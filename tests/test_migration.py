@@ -104,9 +104,11 @@ def test_optax():
         (fsj.binary_cross_entropy, losses.sigmoid_binary_cross_entropy, numbers),
         (fsj.mse_loss, losses.squared_error, numbers),
         (fsj.huber_loss, losses.huber_loss, numbers),
+        (fsj.log_cosh_loss, losses.log_cosh, numbers),
+        (fsj.binary_focal_loss, losses.sigmoid_focal_loss, numbers),
         (fsj.hinge_loss, losses.hinge_loss, jnp.sign(numbers - 0.5)),
     ):
-        np.testing.assert_allclose(ours(scores, y, reduction="none"), theirs(scores, y), rtol=1e-5)
+        np.testing.assert_allclose(ours(scores, y, reduction="none"), theirs(scores, y), rtol=1e-5, atol=1e-7)
     mixed = jnp.asarray(X.softmax(-1).float().numpy())
     np.testing.assert_allclose(
         fsj.softmax_cross_entropy(x, mixed, reduction="none"), losses.softmax_cross_entropy(x, mixed), rtol=1e-5
@@ -141,6 +143,12 @@ def test_regression_hinge_and_decisions_of_torch():
         (fsl.mse_loss(x, y), functional.mse_loss(x, y)),
         (fsl.mae_loss(x, y), functional.l1_loss(x, y)),
         (fsl.huber_loss(x, y, delta=0.7), functional.huber_loss(x, y, delta=0.7)),
+        (fsl.gaussian_nll_loss(x, y, y**2), functional.gaussian_nll_loss(x, y, y**2)),
+        (fsl.poisson_nll_loss(x, y.abs()), functional.poisson_nll_loss(x, y.abs())),
+        (
+            fsl.poisson_nll_loss(x.abs(), y.abs(), input="rates"),
+            functional.poisson_nll_loss(x.abs(), y.abs(), log_input=False, eps=0.0),
+        ),
         (fsl.huber_loss(x, y, delta=0.7) / 0.7, functional.smooth_l1_loss(x, y, beta=0.7)),
         (
             fsl.binary_cross_entropy(X[..., 2:], decisions, pos_weight=weight),
@@ -162,6 +170,11 @@ def test_steps_of_optax():
         (fsl.binary_cross_entropy(x, signs > 0, reduction="none"), optax.sigmoid_binary_cross_entropy(x, signs > 0)),
         (fsl.mse_loss(x, y, reduction="none"), optax.squared_error(x, y)),
         (fsl.huber_loss(x, y, reduction="none"), optax.huber_loss(x, y)),
+        (fsl.log_cosh_loss(x, y, reduction="none"), optax.log_cosh(x, y)),
+        (
+            fsl.binary_focal_loss(x, signs > 0, alpha=0.3, gamma=1.5, reduction="none"),
+            optax.sigmoid_focal_loss(x, signs > 0, alpha=0.3, gamma=1.5),
+        ),
         (fsl.hinge_loss(x, signs, reduction="none"), optax.hinge_loss(x, signs)),
     ):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)

@@ -3,7 +3,7 @@
 from . import plot, recurrent
 from ._core.config import show_config
 from ._core.threads import get_num_threads, set_num_threads
-from ._core.types import CrossEntropyGradient, RegressionGradient
+from ._core.types import CrossEntropyGradient, GaussianGradient, RegressionGradient
 from .compose import check_grad, weighted_sum
 from .crf import (
     CRFGradient,
@@ -59,10 +59,14 @@ from .rewards import (
 )
 from .soft_dtw import SoftDTWGradient, soft_dtw_cost, soft_dtw_loss, soft_dtw_posteriors
 from .steps.classification import binary_cross_entropy, nll_loss, softmax_cross_entropy
+from .steps.focal import binary_focal_loss, softmax_focal_loss
+from .steps.likelihood import gaussian_nll_loss, poisson_nll_loss, tweedie_loss
 from .steps.log_prob import sequence_log_prob
 from .steps.margin import hinge_loss, multiclass_hinge_loss
 from .steps.regression import huber_loss, mae_loss, mse_loss, quantile_loss
 from .text import NGram, Vocabulary, Words, WordSpan, read_arpa, words_from_spans
+from .steps.regression import huber_loss, log_cosh_loss, mae_loss, mse_loss, quantile_loss
+from .text import Vocabulary, Words, WordSpan, words_from_spans
 from .transducer import (
     RNNTAlignment,
     RNNTDecoding,
@@ -88,6 +92,7 @@ __all__ = [
     "CTCBeams",
     "CTCConfidences",
     "CrossEntropyGradient",
+    "GaussianGradient",
     "GreedyDecoding",
     "LinearGradient",
     "NGram",
@@ -104,6 +109,7 @@ __all__ = [
     "Words",
     "binary_cross_entropy",
     "bpr_max_loss",
+    "binary_focal_loss",
     "check_grad",
     "clipped_policy_loss",
     "crf_decode",
@@ -124,6 +130,7 @@ __all__ = [
     "ctc_risk_loss",
     "discounted_returns",
     "expected_risk_loss",
+    "gaussian_nll_loss",
     "generalized_advantages",
     "get_num_threads",
     "hinge_loss",
@@ -134,6 +141,7 @@ __all__ = [
     "linear_sequence_log_prob",
     "list_mle_loss",
     "list_softmax_loss",
+    "log_cosh_loss",
     "mae_loss",
     "merge_tokens",
     "mse_loss",
@@ -142,6 +150,7 @@ __all__ = [
     "pairwise_hinge_loss",
     "pairwise_logistic_loss",
     "plot",
+    "poisson_nll_loss",
     "policy_gradient_loss",
     "quantile_loss",
     "read_arpa",
@@ -160,9 +169,11 @@ __all__ = [
     "soft_dtw_loss",
     "soft_dtw_posteriors",
     "softmax_cross_entropy",
+    "softmax_focal_loss",
     "structured_hinge_loss",
     "tdt_loss",
     "top1_max_loss",
+    "tweedie_loss",
     "weighted_sum",
     "words_from_spans",
 ]

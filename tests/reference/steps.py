@@ -90,6 +90,21 @@ def multiclass_hinge_loss(x, targets, margin=1.0, class_weight=None) -> tuple[np
     return loss, slope, np.abs(slope)
 
 
+def softmax_focal_loss(x, targets, gamma=2.0, class_weight=None) -> tuple[np.ndarray, ...]:
+    log_probs, lse = log_softmax(x)
+    own = widened(targets[:, None] == np.arange(x.shape[1]))
+    weight = (np.ones(len(x)) if class_weight is None else widened(class_weight)[targets]).astype(WIDE)
+    log_p = (np.where(own > 0, log_probs, 0)).sum(axis=1)
+    rest = -np.expm1(log_p)
+    factor = rest ** WIDE(gamma)
+    ratio = np.divide(-log_p, rest, where=rest > 0, out=np.ones_like(rest))
+    steep = (weight * factor * (1 + gamma * times(np.exp(log_p), ratio)))[:, None]
+    impossible = lse[:, 0] == -np.inf
+    loss = np.where(impossible, np.inf, times(weight * factor, -log_p))
+    slope = np.where(impossible[:, None], 0, steep * (np.exp(log_probs) - own))
+    return loss, slope, np.broadcast_to(steep, x.shape)
+
+
 # ---- elementwise: x and y of one shape ------------------------------------------------------
 
 
@@ -101,7 +116,8 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return np.exp(-softplus(-x))
 
 
-def binary_cross_entropy(x, y, input="logits", pos_weight=1.0) -> tuple[np.ndarray, ...]:
+def binary_cross_entropy(x, y, input="logits", pos_weight=1.0, label_smoothing=0.0) -> tuple[np.ndarray, ...]:
+    y = (1 - WIDE(label_smoothing)) * y + WIDE(label_smoothing) / 2
     positive, negative = widened(pos_weight) * y, 1 - y
     if input == "logits":
         loss = times(positive, softplus(-x)) + times(negative, softplus(x))
@@ -110,6 +126,17 @@ def binary_cross_entropy(x, y, input="logits", pos_weight=1.0) -> tuple[np.ndarr
         loss = times(positive, -np.log(x)) + times(negative, -np.log1p(-x))
         slopes = times(positive, -1 / x), times(negative, 1 / (1 - x))
     return loss, slopes[0] + slopes[1], np.abs(slopes[0]) + np.abs(slopes[1])
+
+
+def binary_focal_loss(x, y, gamma=2.0, alpha=None) -> tuple[np.ndarray, ...]:
+    p, q = sigmoid(x), sigmoid(-x)
+    wrong, gamma = y * q + (1 - y) * p, WIDE(gamma)
+    weight = 1 if alpha is None else WIDE(alpha) * y + (1 - WIDE(alpha)) * (1 - y)
+    entropy = times(y, softplus(-x)) + times(1 - y, softplus(x))
+    ratio = np.divide(p * q, wrong, where=wrong > 0, out=np.zeros_like(x))
+    slopes = (1 - y) * p - y * q, times(gamma * (1 - 2 * y) * ratio, entropy)
+    factor = weight * wrong**gamma
+    return times(factor, entropy), factor * (slopes[0] + slopes[1]), factor * (np.abs(slopes[0]) + np.abs(slopes[1]))
 
 
 def mse_loss(x, y) -> tuple[np.ndarray, ...]:
@@ -126,6 +153,37 @@ def huber_loss(x, y, delta=1.0) -> tuple[np.ndarray, ...]:
     loss = np.where(inside, d**2 / 2, delta * (np.abs(d) - delta / 2))
     slope = np.where(inside, d, delta * np.sign(d))
     return loss, slope, np.abs(slope)
+
+
+def log_cosh_loss(x, y) -> tuple[np.ndarray, ...]:
+    d = np.abs(x - y)
+    near, far = np.log1p(2 * np.sinh(np.minimum(d, 1) / 2) ** 2), d + np.log1p(np.exp(-2 * d)) - np.log(WIDE(2))
+    return np.where(d < 1, near, far), np.tanh(x - y), np.ones_like(x)
+
+
+def poisson_nll_loss(x, y, input="log_rates", full=False) -> tuple[np.ndarray, ...]:
+    if input == "log_rates":
+        loss, slopes = np.exp(x) - times(y, x), (np.exp(x), -y)
+    else:
+        loss, slopes = x - times(y, np.log(x)), (np.ones_like(x), -times(y, 1 / x))
+    if full:
+        loss = loss + np.where(y > 1, y * np.log(np.maximum(y, 1)) - y + np.log(2 * WIDE(np.pi) * y) / 2, 0)
+    return loss, slopes[0] + slopes[1], np.abs(slopes[0]) + np.abs(slopes[1])
+
+
+def tweedie_loss(x, y, power=1.5) -> tuple[np.ndarray, ...]:
+    a, b = 1 - WIDE(power), 2 - WIDE(power)
+    first, second = np.exp(b * x), times(y, np.exp(a * x))
+    return first / b - second / a, first - second, first + second
+
+
+def gaussian_nll_loss(x, y, variance, input="variance", full=False, eps=1e-6) -> tuple[np.ndarray, ...]:
+    """The loss of each number, and its derivatives by the mean, the variance and the target."""
+    d, least = x - y, WIDE(eps)
+    v = np.maximum(np.exp(variance), least) if input == "log_variance" else np.maximum(variance, least)
+    loss = (np.log(v) + d**2 / v + (np.log(2 * WIDE(np.pi)) if full else 0)) / 2
+    by_variance = (1 - d**2 / v) / 2
+    return loss, d / v, by_variance if input == "log_variance" else by_variance / v, -d / v
 
 
 def quantile_loss(x, y, q=0.5) -> tuple[np.ndarray, ...]:

@@ -254,6 +254,101 @@ def test_quantile(ours, rng, q):
     assert_equal(ours("quantile_loss", scores, targets, q=q, reduction="mean"), expected)
 
 
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("full", [False, True])
+def test_gaussian(rng, full, reduction):
+    """Its derivatives by small variances, too, which PyTorch replaces by eps."""
+    x, y, v = rng.normal(size=(3, N))
+    v = np.where(rng.random(N) < 0.2, 1e-9, np.exp(v))
+    x[:5] = y[:5]
+    tensors = [tensor(array, requires_grad=True) for array in (x, v, y)]
+    mean, variance, targets = tensors
+    loss = F.gaussian_nll_loss(mean, targets, variance, full=full, reduction=reduction)
+    loss.sum().backward()
+    options = {"full": full, "reduction": reduction}
+    value, gradient = fsl.gaussian_nll_loss(x, y, v, **options, with_respect_to=("predictions", "variance", "targets"))
+    assert_equal((value, *gradient), (loss.detach().numpy(), *(t.grad.numpy() for t in tensors)))
+    logs = tensor(np.log(v), requires_grad=True)
+    F.gaussian_nll_loss(tensor(x), tensor(y), logs.exp(), full=full, reduction=reduction).sum().backward()
+    large = v > 1e-6
+    value, gradient = fsl.gaussian_nll_loss(x, y, np.log(v), input="log_variance", **options, return_grad=True)
+    assert_equal((value, gradient.variance[large]), (loss.detach().numpy(), logs.grad.numpy()[large]))
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("input", ["log_rates", "rates"])
+def test_poisson(ours, rng, input, full, reduction):
+    scores, targets = rng.normal(scale=2, size=N), rng.poisson(2.0, N).astype(float)
+    scores = np.exp(scores) if input == "rates" else scores
+    options = {"full": full, "reduction": reduction}
+    expected = peer(F.poisson_nll_loss, scores, targets, log_input=input == "log_rates", eps=0.0, **options)
+    assert_equal(ours("poisson_nll_loss", scores, targets, input=input, **options), expected)
+
+
+@pytest.mark.parametrize("power", [1.1, 1.5, 1.9])
+def test_tweedie(ours, rng, power):
+    """The expression of pytorch-forecasting."""
+    scores, targets = rng.normal(size=N), rng.poisson(0.7, N) * rng.gamma(2.0, size=N)
+
+    def function(x, y):
+        return (-y * torch.exp(x * (1 - power)) / (1 - power) + torch.exp(x * (2 - power)) / (2 - power)).mean()
+
+    expected = peer(function, scores, targets)
+    assert_equal(ours("tweedie_loss", scores, targets, power=power, reduction="mean"), expected)
+
+
+def test_log_cosh(ours, rng):
+    scores, targets = rng.normal(scale=3, size=(2, N))
+
+    def function(x, y):
+        return torch.log(torch.cosh(x - y)).mean()
+
+    assert_equal(ours("log_cosh_loss", scores, targets, reduction="mean"), peer(function, scores, targets))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("alpha", [None, 0.25])
+def test_binary_focal(ours, rng, alpha, gamma):
+    """The expression of torchvision."""
+    scores, targets = rng.normal(scale=3, size=(N, 4)), rng.choice([0, 1, 0.3], (N, 4))
+
+    def function(x, y):
+        p = torch.sigmoid(x)
+        entropy = F.binary_cross_entropy_with_logits(x, y, reduction="none")
+        loss = entropy * (1 - (p * y + (1 - p) * (1 - y))) ** gamma
+        return (loss if alpha is None else (alpha * y + (1 - alpha) * (1 - y)) * loss).mean()
+
+    expected = peer(function, scores, targets)
+    assert_equal(ours("binary_focal_loss", scores, targets, alpha=alpha, gamma=gamma, reduction="mean"), expected)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("weight", WEIGHTS, ids=["unweighted", "weighted"])
+def test_softmax_focal(ours, rng, weight, gamma):
+    scores, targets = rng.normal(scale=3, size=(N, C)), rng.integers(0, C, N)
+    w = np.ones(C) if weight is None else weight
+
+    def function(x, y, w):
+        log_p = x.log_softmax(-1).gather(-1, y[:, None])[:, 0]
+        return (-w[y] * (1 - log_p.exp()) ** gamma * log_p).sum() / w[y].sum()
+
+    expected = peer(function, scores, targets, w)
+    options = {"gamma": gamma, "class_weight": weight, "reduction": "mean"}
+    assert_equal(ours("softmax_focal_loss", scores, targets, **options), expected, 1e-10)
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 1.0])
+@pytest.mark.parametrize("input", ["logits", "probs"])
+def test_smoothing_of_binary_targets(ours, rng, input, smoothing):
+    """The definition of Keras."""
+    scores, targets = rng.uniform(0.1, 0.9, N), rng.integers(0, 2, N).astype(float)
+    function = F.binary_cross_entropy if input == "probs" else F.binary_cross_entropy_with_logits
+    expected = peer(function, scores, targets * (1 - smoothing) + 0.5 * smoothing)
+    options = {"input": input, "label_smoothing": smoothing, "reduction": "mean"}
+    assert_equal(ours("binary_cross_entropy", scores, targets, **options), expected)
+
+
 # ---- where PyTorch differs ----------------------------------------------------------------
 
 

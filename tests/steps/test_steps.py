@@ -14,6 +14,7 @@ from reference import ctc as reference
 from reference import steps as reference_steps
 from reference.steps import CLASSIFICATION, ELEMENTWISE, NAMES
 from step_cases import (
+    BY_PRECISION,
     FLOATS,
     INTEGERS,
     LAYOUTS,
@@ -347,7 +348,12 @@ def test_number_targets_of_any_real_type(level, name, dtype):
             targets = np.ones(shape, int) if dtype.kind in "ub" else 2 * targets - 1
         scores = np.random.default_rng(1).normal(size=shape).astype(np.float32)
         expected = Case(name, scores, targets.astype(np.float64)).run()
-        assert_same(Case(name, scores, targets.astype(dtype)).run(), expected)
+        found = Case(name, scores, targets.astype(dtype)).run()
+        if name in BY_PRECISION:  # of float32, if that has all numbers of both dtypes
+            np.testing.assert_allclose(found[0], expected[0], rtol=1e-6, atol=1e-7)
+            np.testing.assert_allclose(found[1], expected[1], rtol=1e-6, atol=2e-7)
+        else:
+            assert_same(found, expected)
 
 
 @every_loss

@@ -28,9 +28,9 @@ from ..ranking import (
 )
 from ..rewards import clipped_policy_loss, expected_risk_loss, policy_gradient_loss
 from ..soft_dtw import soft_dtw_cost, soft_dtw_loss
-from ..steps import classification, margin, regression
+from ..steps import classification, focal, likelihood, margin, regression
 from ..steps.log_prob import sequence_log_prob
-from ..steps.registry import DISTRIBUTIONS, NUMBERS, SHARES, SIGNS, StepLoss
+from ..steps.registry import COUNTS, DISTRIBUTIONS, NUMBERS, SHARES, SIGNS, StepLoss
 from ..steps.registry import LOSSES as STEP_LOSSES
 from ..transducer import rnnt_loss, rnnt_simple_loss, tdt_loss
 
@@ -152,6 +152,7 @@ _EXAMPLES = {  # of losses at every step, by the kind of their targets
     NUMBERS: {"predictions": [[1.0, 2.0, 9.0]], "targets": [[1.5, 1.0, 0.0]], "lengths": [2]},
     SIGNS: {"scores": [[0.5, -2.0, 9.0]], "targets": [[1, -1, 1]], "lengths": [2]},
     SHARES: {"logits": [[0.0, 0.0, 9.0]], "targets": [[1.0, 0.0, 0.0]], "lengths": [2]},
+    COUNTS: {"predictions": [[1.0, 2.0, 9.0]], "targets": [[1.5, 1.0, 0.0]], "lengths": [2]},
 }
 _OF_CLASSES = {"targets": [[0, 1, 0]], "lengths": [2]}
 _SCORES = [[[0.0, 0.5], [1.0, 0.0], [9.0, 9.0]]]
@@ -169,7 +170,7 @@ def _of_lists(function: Callable[..., Any], example: Mapping[str, Any]) -> Loss:
 
 def _of_steps(row: StepLoss) -> Loss:
     """Return a loss of the registry of the losses at every step."""
-    modules = (classification, margin, regression)
+    modules = (classification, focal, likelihood, margin, regression)
     function = next(getattr(module, row.function) for module in modules if hasattr(module, row.function))
     features = (row.parameter.name,) if row.parameter is not None and row.parameter.broadcasts else ()
     return Loss(
@@ -177,7 +178,7 @@ def _of_steps(row: StepLoss) -> Loss:
         (row.scores,),
         "[..., V]" if row.of_classes else "[B], [B, T] or [B, T, D]",
         of_numbers=not row.of_classes,
-        by_targets=row.targets in (NUMBERS, SHARES, DISTRIBUTIONS),
+        by_targets=row.targets in (NUMBERS, SHARES, COUNTS, DISTRIBUTIONS),
         shared=("class_weight",) if row.of_classes else features,
         example={row.scores: _SCORES} | _OF_CLASSES if row.of_classes else _EXAMPLES[row.targets],
     )
@@ -192,6 +193,14 @@ _ACTIONS = {"logits": [[0.0, 0.0]], "actions": [0], "advantages": [2.0]}
 
 _ROWS = (
     *map(_of_steps, STEP_LOSSES.values()),
+    Loss(
+        likelihood.gaussian_nll_loss,
+        ("predictions", "variance"),
+        "[B], [B, T] or [B, T, D]",
+        of_numbers=True,
+        by_targets=True,
+        example={**_EXAMPLES[NUMBERS], "variance": [[1.0, 4.0, 1.0]]},
+    ),
     Loss(sequence_log_prob, ("logits",), "[..., V]", example={"logits": _SCORES} | _OF_CLASSES),
     Loss(policy_gradient_loss, ("logits",), "[..., A]", example=_ACTIONS),
     Loss(

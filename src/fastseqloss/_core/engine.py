@@ -133,10 +133,15 @@ class StepSum:
         self, losses: NDArray[np.float64], scale: NDArray[np.float64], gradient: Gradient
     ) -> Loss | LossAndGradient:
         """Return the reduced loss, and the gradient if requested; `losses` as in `reduce_steps`."""
+        loss = self.reduce(losses, scale)
+        return loss if gradient.values is None else (loss, gradient.finish())
+
+    def reduce(self, losses: NDArray[np.float64], scale: NDArray[np.float64]) -> Loss:
+        """Return the reduced loss; `losses` as in `reduce_steps`."""
         loss = reduce_steps(self.reduction, losses, scale, self.steps.shape)
         if self.of_features and self.reduction in ("none", "step_mean"):
             loss = np.sum(loss, axis=tuple(range(len(self.shape) - len(self.steps.shape), 0)))
-        return loss if gradient.values is None else (loss, gradient.finish())
+        return loss
 
 
 def as_step_sum(shape: tuple[int, ...], options: Options, features: tuple[int, ...] = ()) -> StepSum:

@@ -52,8 +52,27 @@ class CrossEntropyGradient(NamedTuple):
     targets: NDArray[Any] | None
 
 
+class GaussianGradient(NamedTuple):
+    """Gradients of `gaussian_nll_loss`.
+
+    Attributes
+    ----------
+    predictions, variance, targets : ndarray or None
+        Gradient with respect to each argument, of its shape and dtype; None if it was not requested.
+    """
+
+    predictions: NDArray[Any] | None
+    variance: NDArray[Any] | None
+    targets: NDArray[Any] | None = None
+
+
 RegressionGradientOut = RegressionGradient | tuple[NDArray[Any] | None, NDArray[Any] | None]
 CrossEntropyGradientOut = CrossEntropyGradient | tuple[NDArray[Any] | None, NDArray[Any] | None]
+GaussianGradientOut = (
+    GaussianGradient
+    | tuple[NDArray[Any] | None, NDArray[Any] | None]
+    | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None]
+)
 
 
 class LossOptions(TypedDict, total=False):
@@ -170,6 +189,12 @@ class MulticlassHingeOptions(ClassOptions, total=False):
     margin: float
 
 
+class FocalOptions(ClassOptions, total=False):
+    """Options of `softmax_focal_loss`."""
+
+    gamma: float
+
+
 class PolicyOptions(StepOptions, total=False):
     """Options of `policy_gradient_loss`."""
 
@@ -247,6 +272,31 @@ class CrossEntropyGradientsOptions(StepOptions, total=False):
     reduction: StepReduction
     return_grad: bool
     grad_out: CrossEntropyGradientOut | None
+    with_respect_to: Required[Sequence[str]]
+
+
+class GaussianStepOptions(StepOptions, total=False):
+    """Options of a call that returns `gaussian_nll_loss` and its gradients."""
+
+    reduction: StepReduction
+    return_grad: Required[Literal[True]]
+    grad_out: GaussianGradientOut | None
+
+
+class GaussianOutStepOptions(StepOptions, total=False):
+    """Options of a call that writes the gradients of `gaussian_nll_loss` to arrays."""
+
+    reduction: StepReduction
+    return_grad: bool
+    grad_out: Required[GaussianGradientOut]
+
+
+class GaussianGradientsOptions(StepOptions, total=False):
+    """Options of a call that returns chosen gradients of `gaussian_nll_loss`."""
+
+    reduction: StepReduction
+    return_grad: bool
+    grad_out: GaussianGradientOut | None
     with_respect_to: Required[Sequence[str]]
 
 

@@ -170,7 +170,7 @@ class HostLoss:
         if len(names := self.names[: self.n_scores]) == 1:
             return self._compute(**arrays, grad_out=gradients[0])[0]
         into = dict(zip(self.wanted, gradients, strict=True))
-        if "targets" in into:
+        if "targets" in into or (len(names) > 2 and "targets" in names):
             return self._compute(**arrays, grad_out=tuple(map(into.get, names)), with_respect_to=tuple(into))[0]
         several = into[names[0]] if "targets" in names else tuple(map(into.get, names))
         return self._compute(**arrays, grad_out=several)[0]

@@ -5,41 +5,28 @@ from typing import Literal
 from jax import Array
 from numpy.typing import ArrayLike
 
-from .._core.types import (
-    BlankModel,
-    Infeasible,
-    Input,
-    ListReduction,
-    PairReduction,
-    RiskReduction,
-    SequenceReduction,
-    StepReduction,
-    Topology,
-)
+from .._core.types import BlankModel, Infeasible, Input, RiskReduction, SequenceReduction, StepReduction, Topology
 
 __all__ = [
     "binary_cross_entropy",
-    "bpr_max_loss",
+    "binary_focal_loss",
     "clipped_policy_loss",
     "crf_loss",
-    "ctc_entropy",
     "ctc_loss_with_lengths",
-    "ctc_risk_loss",
     "expected_risk_loss",
+    "gaussian_nll_loss",
     "hinge_loss",
     "huber_loss",
     "linear_cross_entropy",
     "linear_ctc_loss",
     "linear_policy_loss",
     "linear_sequence_log_prob",
-    "list_mle_loss",
-    "list_softmax_loss",
+    "log_cosh_loss",
     "mae_loss",
     "mse_loss",
     "multiclass_hinge_loss",
     "nll_loss",
-    "pairwise_hinge_loss",
-    "pairwise_logistic_loss",
+    "poisson_nll_loss",
     "policy_gradient_loss",
     "quantile_loss",
     "rnnt_loss",
@@ -48,9 +35,10 @@ __all__ = [
     "soft_dtw_cost",
     "soft_dtw_loss",
     "softmax_cross_entropy",
+    "softmax_focal_loss",
     "structured_hinge_loss",
     "tdt_loss",
-    "top1_max_loss",
+    "tweedie_loss",
 ]
 
 def binary_cross_entropy(
@@ -61,19 +49,21 @@ def binary_cross_entropy(
     mask: Array | ArrayLike | None = ...,
     input: Literal["logits", "probs"] = ...,
     pos_weight: Array | ArrayLike | None = ...,
+    label_smoothing: float = ...,
     reduction: StepReduction = ...,
     normalizer: float | None = ...,
     sample_weight: Array | ArrayLike | None = ...,
     num_threads: int | None = ...,
 ) -> Array: ...
-def bpr_max_loss(
-    scores: Array,
+def binary_focal_loss(
+    logits: Array,
     targets: Array | ArrayLike,
     lengths: Array | ArrayLike | None = ...,
     *,
     mask: Array | ArrayLike | None = ...,
-    regularization: float = ...,
-    reduction: ListReduction = ...,
+    gamma: float = ...,
+    alpha: float | None = ...,
+    reduction: StepReduction = ...,
     normalizer: float | None = ...,
     sample_weight: Array | ArrayLike | None = ...,
     num_threads: int | None = ...,
@@ -109,20 +99,6 @@ def crf_loss(
     sample_weight: Array | ArrayLike | None = ...,
     num_threads: int | None = ...,
 ) -> Array: ...
-def ctc_entropy(
-    logits: Array,
-    labels: Array | ArrayLike,
-    logit_lengths: Array | ArrayLike | None = ...,
-    label_lengths: Array | ArrayLike | None = ...,
-    *,
-    blank: int = ...,
-    input: Input = ...,
-    infeasible: Infeasible = ...,
-    reduction: SequenceReduction = ...,
-    normalizer: float | None = ...,
-    sample_weight: Array | ArrayLike | None = ...,
-    num_threads: int | None = ...,
-) -> Array: ...
 def ctc_loss_with_lengths(
     logits: Array,
     labels: Array | ArrayLike,
@@ -137,22 +113,6 @@ def ctc_loss_with_lengths(
     sample_weight: Array | ArrayLike | None = ...,
     num_threads: int | None = ...,
 ) -> Array: ...
-def ctc_risk_loss(
-    logits: Array,
-    labels: Array | ArrayLike,
-    risks: Array | ArrayLike,
-    logit_lengths: Array | ArrayLike | None = ...,
-    label_lengths: Array | ArrayLike | None = ...,
-    *,
-    mask: Array | ArrayLike | None = ...,
-    blank: int = ...,
-    input: Input = ...,
-    sharpness: float = ...,
-    reduction: RiskReduction = ...,
-    normalizer: float | None = ...,
-    sample_weight: Array | ArrayLike | None = ...,
-    num_threads: int | None = ...,
-) -> Array: ...
 def expected_risk_loss(
     log_probs: Array,
     risks: Array | ArrayLike,
@@ -161,6 +121,21 @@ def expected_risk_loss(
     mask: Array | ArrayLike | None = ...,
     sharpness: float = ...,
     reduction: RiskReduction = ...,
+    normalizer: float | None = ...,
+    sample_weight: Array | ArrayLike | None = ...,
+    num_threads: int | None = ...,
+) -> Array: ...
+def gaussian_nll_loss(
+    predictions: Array,
+    targets: Array | ArrayLike,
+    variance: Array,
+    lengths: Array | ArrayLike | None = ...,
+    *,
+    mask: Array | ArrayLike | None = ...,
+    input: Literal["variance", "log_variance"] = ...,
+    full: bool = ...,
+    eps: float = ...,
+    reduction: StepReduction = ...,
     normalizer: float | None = ...,
     sample_weight: Array | ArrayLike | None = ...,
     num_threads: int | None = ...,
@@ -265,25 +240,13 @@ def linear_sequence_log_prob(
     chunk: int | None = ...,
     num_threads: int | None = ...,
 ) -> Array: ...
-def list_mle_loss(
-    scores: Array,
-    relevance: Array | ArrayLike,
+def log_cosh_loss(
+    predictions: Array,
+    targets: Array | ArrayLike,
     lengths: Array | ArrayLike | None = ...,
     *,
     mask: Array | ArrayLike | None = ...,
-    reduction: ListReduction = ...,
-    normalizer: float | None = ...,
-    sample_weight: Array | ArrayLike | None = ...,
-    num_threads: int | None = ...,
-) -> Array: ...
-def list_softmax_loss(
-    scores: Array,
-    relevance: Array | ArrayLike,
-    lengths: Array | ArrayLike | None = ...,
-    *,
-    mask: Array | ArrayLike | None = ...,
-    item_weight: Array | ArrayLike | None = ...,
-    reduction: ListReduction = ...,
+    reduction: StepReduction = ...,
     normalizer: float | None = ...,
     sample_weight: Array | ArrayLike | None = ...,
     num_threads: int | None = ...,
@@ -337,28 +300,15 @@ def nll_loss(
     sample_weight: Array | ArrayLike | None = ...,
     num_threads: int | None = ...,
 ) -> Array: ...
-def pairwise_hinge_loss(
-    scores: Array,
-    relevance: Array | ArrayLike,
+def poisson_nll_loss(
+    predictions: Array,
+    targets: Array | ArrayLike,
     lengths: Array | ArrayLike | None = ...,
     *,
     mask: Array | ArrayLike | None = ...,
-    margin: float = ...,
-    item_weight: Array | ArrayLike | None = ...,
-    reduction: PairReduction = ...,
-    normalizer: float | None = ...,
-    sample_weight: Array | ArrayLike | None = ...,
-    num_threads: int | None = ...,
-) -> Array: ...
-def pairwise_logistic_loss(
-    scores: Array,
-    relevance: Array | ArrayLike,
-    lengths: Array | ArrayLike | None = ...,
-    *,
-    mask: Array | ArrayLike | None = ...,
-    item_weight: Array | ArrayLike | None = ...,
-    lambda_weight: Literal["dcg", "ndcg"] | None = ...,
-    reduction: PairReduction = ...,
+    input: Literal["log_rates", "rates"] = ...,
+    full: bool = ...,
+    reduction: StepReduction = ...,
     normalizer: float | None = ...,
     sample_weight: Array | ArrayLike | None = ...,
     num_threads: int | None = ...,
@@ -477,6 +427,20 @@ def softmax_cross_entropy(
     sample_weight: Array | ArrayLike | None = ...,
     num_threads: int | None = ...,
 ) -> Array: ...
+def softmax_focal_loss(
+    logits: Array,
+    targets: Array | ArrayLike,
+    lengths: Array | ArrayLike | None = ...,
+    *,
+    mask: Array | ArrayLike | None = ...,
+    gamma: float = ...,
+    ignore_index: int = ...,
+    class_weight: Array | ArrayLike | None = ...,
+    reduction: StepReduction = ...,
+    normalizer: float | None = ...,
+    sample_weight: Array | ArrayLike | None = ...,
+    num_threads: int | None = ...,
+) -> Array: ...
 def structured_hinge_loss(
     emissions: Array,
     tags: Array | ArrayLike,
@@ -508,13 +472,14 @@ def tdt_loss(
     sample_weight: Array | ArrayLike | None = ...,
     num_threads: int | None = ...,
 ) -> Array: ...
-def top1_max_loss(
-    scores: Array,
+def tweedie_loss(
+    predictions: Array,
     targets: Array | ArrayLike,
     lengths: Array | ArrayLike | None = ...,
     *,
     mask: Array | ArrayLike | None = ...,
-    reduction: ListReduction = ...,
+    power: float = ...,
+    reduction: StepReduction = ...,
     normalizer: float | None = ...,
     sample_weight: Array | ArrayLike | None = ...,
     num_threads: int | None = ...,

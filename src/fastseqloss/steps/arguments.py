@@ -112,7 +112,7 @@ def as_comparison(name: str, value: Any, predictions: Numbers) -> NDArray[Any]:
     elif stored_kind(dtype) is None:
         if dtype.kind not in "fiu":
             raise wrong_dtype(name, given, "real numbers")
-        given = as_doubles(given)
+        given = as_floats(name, given) if dtype.kind == "f" and dtype.itemsize <= 8 else as_doubles(given)
     return as_runs(given, predictions.shape)
 
 

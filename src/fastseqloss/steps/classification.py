@@ -427,6 +427,7 @@ def binary_cross_entropy(
     *,
     input: Literal["logits", "probs"] = ...,
     pos_weight: ArrayLike | None = ...,
+    label_smoothing: float = ...,
     **options: Unpack[ScalarStepOptions],
 ) -> float: ...
 @overload
@@ -437,6 +438,7 @@ def binary_cross_entropy(
     *,
     input: Literal["logits", "probs"] = ...,
     pos_weight: ArrayLike | None = ...,
+    label_smoothing: float = ...,
     **options: Unpack[LossStepOptions],
 ) -> Loss: ...
 @overload
@@ -447,6 +449,7 @@ def binary_cross_entropy(
     *,
     input: Literal["logits", "probs"] = ...,
     pos_weight: ArrayLike | None = ...,
+    label_smoothing: float = ...,
     **options: Unpack[GradientStepOptions],
 ) -> LossAndGradient: ...
 @overload
@@ -457,6 +460,7 @@ def binary_cross_entropy(
     *,
     input: Literal["logits", "probs"] = ...,
     pos_weight: ArrayLike | None = ...,
+    label_smoothing: float = ...,
     **options: Unpack[GradOutStepOptions],
 ) -> LossAndGradient: ...
 @overload
@@ -467,6 +471,7 @@ def binary_cross_entropy(
     *,
     input: Literal["logits", "probs"] = ...,
     pos_weight: ArrayLike | None = ...,
+    label_smoothing: float = ...,
     **options: Unpack[CrossEntropyGradientsOptions],
 ) -> tuple[Loss, CrossEntropyGradient]: ...
 def binary_cross_entropy(
@@ -477,6 +482,7 @@ def binary_cross_entropy(
     mask: ArrayLike | None = None,
     input: Literal["logits", "probs"] = "logits",
     pos_weight: ArrayLike | None = None,
+    label_smoothing: float = 0.0,
     reduction: StepReduction = "mean",
     normalizer: float | None = None,
     sample_weight: ArrayLike | None = None,
@@ -490,6 +496,8 @@ def binary_cross_entropy(
     .. math::
         L_{b,t} = -\frac{1}{D} \sum_d \left[ \omega_d\, y_{b,t,d} \log p_{b,t,d}
         + (1 - y_{b,t,d}) \log(1 - p_{b,t,d}) \right], \quad p = \frac{1}{1 + e^{-x}}
+
+    with :math:`(1 - \epsilon) y + \epsilon / 2` in place of y if targets are smoothed by :math:`\epsilon`.
 
     Parameters
     ----------
@@ -510,6 +518,8 @@ def binary_cross_entropy(
     pos_weight : float, or array_like, optional
         Weight of the positive part of the targets; or one for each feature (the last axis), [D], or an array of
         more axes that NumPy broadcasts to the shape of `logits`.
+    label_smoothing : float
+        From 0 to 1: this share of each target goes to both decisions in equal parts.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
@@ -558,7 +568,8 @@ def binary_cross_entropy(
     of the equation, 0 or inf (PyTorch and Keras clip).
 
     Replaces ``torch.nn.functional.binary_cross_entropy_with_logits`` and ``binary_cross_entropy``,
-    ``keras.losses.BinaryCrossentropy`` and ``optax.sigmoid_binary_cross_entropy``.
+    ``keras.losses.BinaryCrossentropy`` and ``optax.sigmoid_binary_cross_entropy``, the last two with their label
+    smoothing.
 
     Examples
     --------
@@ -573,15 +584,16 @@ def binary_cross_entropy(
     kind = choice("input", input, ("logits", "probs"))
     weight = 1.0 if pos_weight is None else pos_weight
     name = "binary_probs" if kind else "binary"
+    epsilon = as_number("label_smoothing", label_smoothing, 0.0, 1.0)
     options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
     if with_respect_to is None:
-        return pointwise_loss(name, logits, targets, options, weight)
+        return pointwise_loss(name, logits, targets, options, weight, (epsilon, 0.0))
 
     def compute(options: Options) -> Loss | LossAndGradient:
-        return pointwise_loss(name, logits, targets, options, weight)
+        return pointwise_loss(name, logits, targets, options, weight, (epsilon, 0.0))
 
     def by_targets(scores: NDArray[Any], options: Options) -> NDArray[Any]:
-        return _by_shares(scores, options, as_doubles(as_array("pos_weight", weight)), kind == 1)
+        return (1.0 - epsilon) * _by_shares(scores, options, as_doubles(as_array("pos_weight", weight)), kind == 1)
 
     request = as_request(CrossEntropyGradient, logits, targets, with_respect_to, grad_out)
     return cross_entropy_and_gradients(request, options, compute, by_targets)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,12 +12,12 @@ from numpy.typing import NDArray
 
 from .._core.arrays import as_array, stored_or_none
 from .._core.engine import Options, StepSum, as_one, as_step_sum
-from .._core.gradient import Gradient, as_gradient
+from .._core.gradient import Gradient, as_gradient, finished
 from .._core.levels import load
 from .._core.threads import threads_for
 from .._core.types import Loss, LossAndGradient
 from .arguments import Numbers, as_comparison, as_parameter, as_predictions, as_runs, raise_if_bad
-from .registry import LOSSES, NUMBERS, PROBABILITIES, StepLoss
+from .registry import LOSSES, NUMBERS, StepLoss
 
 if TYPE_CHECKING:
     from .._kernels.steps import pointwise as _kernel
@@ -33,9 +35,13 @@ class _Pairs:
     gradient: Gradient
     targets: NDArray[Any]  # as passed
     wanted: NDArray[Any]  # in the form of the kernel
-    parameter: float | NDArray[np.float64]
+    parameter: float | NDArray[Any]  # a number, one for each feature, or an array in the form of the kernel
+    more: tuple[float, float]
     scale: NDArray[np.float64]  # [B], or that of each step or feature
     threads: int
+    other: Gradient = field(
+        default_factory=partial(Gradient, (), None)
+    )  # with respect to the targets, or to the variance
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -45,15 +51,57 @@ class _Pairs:
 
 
 def pointwise_loss(
-    name: str, predictions: Any, targets: Any, options: Options, parameter: Any = None
+    name: str,
+    predictions: Any,
+    targets: Any,
+    options: Options,
+    parameter: Any = None,
+    more: tuple[float, float] = (0.0, 0.0),
 ) -> Loss | LossAndGradient:
-    """Return the reduced loss with this name in the registry, and its gradient if requested."""
-    pairs = _prepare(LOSSES[name], predictions, targets, options, parameter)
+    """Return the reduced loss with this name in the registry, and its gradient if requested.
+
+    `more` are the further parameters of its kernel.
+    """
+    pairs = _prepare(LOSSES[name], predictions, targets, options, parameter, more)
     losses, scale = _run(pairs, _check_before(pairs))
     return pairs.summed.finish(losses, scale, pairs.gradient)
 
 
-def _prepare(loss: StepLoss, predictions: Any, targets: Any, options: Options, parameter: Any) -> _Pairs:
+def loss_and_gradients(
+    loss: StepLoss,
+    arguments: Mapping[str, NDArray[Any]],
+    options: Options,
+    outs: Mapping[str, NDArray[Any] | None],
+    parameter: Any,
+    more: tuple[float, float],
+) -> tuple[Loss, dict[str, NDArray[Any]]]:
+    """Return a reduced loss, and the gradients in `outs`, which has arrays to write them to, or None.
+
+    The arguments are the scores, the targets and, for a loss that has one, the variance: arrays of one shape. The loss
+    has gradients by the scores, and by the last of these arguments.
+    """
+    (first, scores), *_, (last, given) = arguments.items()
+    targets = arguments["targets"]
+    options = replace(options, return_grad=first in outs, grad_out=outs.get(first))
+    pairs = _prepare(loss, scores, targets, options, parameter, more)
+    if last != "targets":
+        further = as_predictions(last, given)
+        if given.shape != scores.shape:
+            raise ValueError(f"{last} has shape {given.shape}; allowed: {scores.shape}")
+        pairs.parameter = further.values
+        if loss.allowed_parameter != NUMBERS:
+            _check_all(pairs, loss.allowed_parameter, further.values, last, given)
+    if last in outs:
+        pairs.other = as_gradient(as_predictions(last, given), True, outs[last])
+    losses, scale = _run(pairs, _check_before(pairs))
+    value = pairs.summed.reduce(losses, scale)
+    found = zip((first, last), finished((pairs.gradient, pairs.other)), strict=True)
+    return value, {name: gradient for name, gradient in found if gradient is not None}
+
+
+def _prepare(
+    loss: StepLoss, predictions: Any, targets: Any, options: Options, parameter: Any, more: tuple[float, float]
+) -> _Pairs:
     numbers = as_predictions(loss.scores, predictions)
     shape = numbers.given.shape
     summed = as_step_sum(shape[:2], options, shape[2:])
@@ -61,16 +109,18 @@ def _prepare(loss: StepLoss, predictions: Any, targets: Any, options: Options, p
     wanted = as_comparison("targets", targets, numbers)
     number = as_parameter(loss.parameter, parameter, shape) if loss.parameter else 0.0
     scale = summed.plain_scale()
+    if isinstance(number, np.ndarray):
+        number = as_runs(np.broadcast_to(number, shape), numbers.shape)
     threads = threads_for(options.num_threads, numbers.given.size * loss.nanoseconds, numbers.given.size)
     gradient = as_gradient(numbers, options.return_grad, options.grad_out)
-    return _Pairs(loss, summed, numbers, gradient, targets, wanted, number, scale, threads)
+    return _Pairs(loss, summed, numbers, gradient, targets, wanted, number, more, scale, threads)
 
 
 def _check_before(pairs: _Pairs) -> str:
     """Check the values that must be valid before anything is written; return the check that remains for the kernel."""
-    if pairs.loss.probabilities:
-        _check_all(pairs, PROBABILITIES, pairs.numbers.values, pairs.loss.scores, pairs.numbers.given)
-    if pairs.loss.targets == NUMBERS or not pairs.gradient.direct:
+    if pairs.loss.allowed != NUMBERS:
+        _check_all(pairs, pairs.loss.allowed, pairs.numbers.values, pairs.loss.scores, pairs.numbers.given)
+    if pairs.loss.targets == NUMBERS or not (pairs.gradient.direct or pairs.other.direct):
         return pairs.loss.targets
     _check_all(pairs, pairs.loss.targets, pairs.wanted, "targets", pairs.targets)
     return NUMBERS
@@ -95,17 +145,17 @@ def _run(pairs: _Pairs, allowed: str) -> tuple[NDArray[np.float64], NDArray[np.f
     given, gradient = pairs.numbers.given, pairs.gradient.values
     spread = None
     if isinstance(number, np.ndarray):
-        spread = as_runs(np.broadcast_to(number, given.shape), pairs.numbers.shape)
-        number = 0.0
+        spread, number = number, 0.0
     if gradient is not None and np.may_share_memory(gradient, wanted):
         wanted = wanted.copy()
     together = len(given) > 1 and given.size > 0 and summed.steps.full and summed.uniform
-    shape, lengths, arrays = _laid_out(pairs, [pairs.numbers.values, wanted, spread, gradient], together)
+    taken = [pairs.numbers.values, wanted, spread, gradient, pairs.other.values]
+    shape, lengths, arrays = _laid_out(pairs, taken, together)
     scale = scale[:1] if together else scale
     partial = np.zeros((shape[0], _kernel.parts(shape[1] * shape[2])))
     losses = np.zeros(shape[:2]) if summed.of_each or summed.reduction == "none" else None
     if given.size:
-        (x, x_kind), (y, y_kind), (a, _), (g, _) = arrays
+        (x, x_kind), (y, y_kind), (a, a_kind), (g, _), (other, other_kind) = arrays
         assert x is not None
         assert y is not None
         bad = _kernel.pointwise(
@@ -115,7 +165,9 @@ def _run(pairs: _Pairs, allowed: str) -> tuple[NDArray[np.float64], NDArray[np.f
             y,
             y_kind,
             a=a,
+            a_kind=a_kind,
             parameter=number,
+            more=pairs.more,
             shape=shape,
             lengths=lengths,
             mask=summed.steps.mask,
@@ -124,6 +176,8 @@ def _run(pairs: _Pairs, allowed: str) -> tuple[NDArray[np.float64], NDArray[np.f
             partial=partial,
             steps=losses,
             grad=g,
+            other=other,
+            other_kind=other_kind,
             allowed=_kernel.ALLOWED[allowed],
             bad=None if allowed == NUMBERS else _room_for_items(shape),
             num_threads=pairs.threads,

@@ -1,7 +1,7 @@
 """Table of the losses at every step, read by the engine, the tests, the fuzzer and the benchmarks.
 
-A new loss of one prediction and one target requires an arithmetic function and a name in `_kernels/steps/pointwise.h`,
-a row in this table, and a public function with its docstring.
+A new loss of one prediction and one target requires an arithmetic function in `_kernels/steps/wide_losses.inc.h`, a
+name in `pointwise.h`, a row in this table, and a public function with its docstring.
 """
 
 from __future__ import annotations
@@ -11,15 +11,19 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, NamedTuple
 
-# Kinds of targets. Of the shape of the predictions: any numbers, -1 or 1, or 0 to 1. One for each step: a class, or a
-# class or a distribution over classes.
-NUMBERS, SIGNS, SHARES, CLASSES, DISTRIBUTIONS = "numbers", "signs", "shares", "classes", "distributions"
-PROBABILITIES = "probabilities"  # kind of scores
+# Kinds of targets. Of the shape of the predictions: any numbers, -1 or 1, 0 to 1, or 0 or more. One for each step: a
+# class, or a class or a distribution over classes.
+NUMBERS, SIGNS, SHARES, COUNTS, CLASSES, DISTRIBUTIONS = (
+    "numbers", "signs", "shares", "counts", "classes", "distributions"
+)  # fmt: skip
+PROBABILITIES, AMOUNTS = "probabilities", "amounts"  # kinds of scores
 
 # Values that each kind allows, as messages name them.
 ALLOWED = {
     SIGNS: "-1 or 1",
     SHARES: "0 to 1",
+    COUNTS: "finite, 0 or more",
+    AMOUNTS: "0 or more",
     PROBABILITIES: "0 to 1, or input='logits'",
     DISTRIBUTIONS: "finite, 0 or more",
 }
@@ -45,7 +49,8 @@ class StepLoss:
     targets: str = NUMBERS
     parameter: Parameter | None = None
     options: Mapping[str, Any] = field(default_factory=dict)  # select this loss of the function
-    probabilities: bool = False  # scores are from 0 to 1
+    allowed: str = NUMBERS  # kind of the scores
+    allowed_parameter: str = NUMBERS  # kind of the numbers of an array of parameters, such as a variance
     nanoseconds: float = 0.5  # time for a score on one thread
 
     @property
@@ -56,6 +61,7 @@ class StepLoss:
 
 _MARGIN = Parameter("margin", 0.0, inf)
 _WEIGHT = Parameter("pos_weight", 0.0, inf, broadcasts=True)
+_GAMMA = Parameter("gamma", 0.0, inf)
 
 _ROWS = (
     StepLoss("softmax_cross_entropy", "softmax_cross_entropy", "logits", DISTRIBUTIONS),
@@ -69,7 +75,7 @@ _ROWS = (
         SHARES,
         _WEIGHT,
         options={"input": "probs"},
-        probabilities=True,
+        allowed=PROBABILITIES,
         nanoseconds=2.0,
     ),
     StepLoss("mse", "mse_loss", "predictions"),
@@ -81,8 +87,35 @@ _ROWS = (
         "predictions",
         parameter=Parameter("q", 0.0, 1.0, open_ends=True, broadcasts=True),
     ),
+    StepLoss("log_cosh", "log_cosh_loss", "predictions", nanoseconds=2.5),
+    StepLoss("poisson", "poisson_nll_loss", "predictions", COUNTS, nanoseconds=2.0),
+    StepLoss(
+        "poisson_rates",
+        "poisson_nll_loss",
+        "predictions",
+        COUNTS,
+        options={"input": "rates"},
+        allowed=AMOUNTS,
+        nanoseconds=2.5,
+    ),
+    StepLoss(
+        "tweedie",
+        "tweedie_loss",
+        "predictions",
+        COUNTS,
+        Parameter("power", 1.0, 2.0, open_ends=True),
+        nanoseconds=3.0,
+    ),
+    StepLoss("softmax_focal", "softmax_focal_loss", "logits", CLASSES, _GAMMA, nanoseconds=0.6),
+    StepLoss("binary_focal", "binary_focal_loss", "logits", SHARES, _GAMMA, nanoseconds=5.0),
     StepLoss("hinge", "hinge_loss", "scores", SIGNS, _MARGIN),
     StepLoss("squared_hinge", "hinge_loss", "scores", SIGNS, _MARGIN, options={"squared": True}),
 )
 
 LOSSES = {row.name: row for row in _ROWS}
+
+# Losses with a predicted variance, by the kind of its numbers.
+GAUSSIAN = {
+    "variance": StepLoss("gaussian", "gaussian_nll_loss", "predictions", allowed_parameter=AMOUNTS, nanoseconds=3.0),
+    "log_variance": StepLoss("gaussian_log", "gaussian_nll_loss", "predictions", nanoseconds=3.0),
+}

@@ -492,3 +492,98 @@ def quantile_loss(
         return pointwise_loss("quantile", predictions, targets, options, q)
     request = as_request(RegressionGradient, predictions, targets, with_respect_to, grad_out)
     return regression_and_gradients("quantile", request, options, q)
+
+
+@regression_loss
+def log_cosh_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    reduction: StepReduction = "mean",
+    normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    return_grad: bool = False,
+    grad_out: NDArray[Any] | RegressionGradientOut | None = None,
+    with_respect_to: Sequence[str] | None = None,
+    num_threads: int | None = None,
+) -> Loss | LossAndGradient | tuple[Loss, RegressionGradient]:
+    r"""Logarithm of the hyperbolic cosine of the error, and its gradient.
+
+    It is half the square of a small error and grows linearly with a large one, like the Huber loss, but all of its
+    derivatives are continuous.
+
+    .. math:: L_{b,t} = \frac{1}{D} \sum_d \log \cosh (\hat y_{b,t,d} - y_{b,t,d})
+
+    Parameters
+    ----------
+    predictions : array_like [B], [B, T] or [B, T, D]
+        Predictions: batch, time and features; the loss of a step is the mean over its features. float32
+        and float64 are native; float16 and bfloat16 are read and written without a converted copy. Any
+        strides.
+    targets : array_like, shape of `predictions`
+        Real numbers of any dtype.
+    lengths : array_like of int [B], optional
+        Time steps of each sequence; all by default.
+    mask : array_like of bool, or of 0 and 1, [B, T], optional
+        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        never read and have gradient 0.
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+        "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
+        its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
+        [B], and "none" the loss of every step.
+    normalizer : float, optional
+        With ``reduction="sum"``, divides the sum.
+    sample_weight : array_like [B], optional
+        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
+        instead of a count.
+    return_grad : bool
+        Whether to return the gradient too.
+    grad_out : ndarray, optional
+        Array of shape and dtype of `predictions` to write the gradient to; may be `predictions` itself.
+        Implies `return_grad`. With `with_respect_to`, a `RegressionGradient` of such arrays, with None for
+        those to allocate.
+    with_respect_to : tuple of str, optional
+        Arguments to differentiate by: "predictions", or "targets" of a float dtype, or both. Implies
+        `return_grad`.
+    num_threads : int, optional
+        Threads to use; see `set_num_threads` for the default.
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+        The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
+        that do not count.
+    grad : ndarray, shape and dtype of `predictions`; or RegressionGradient
+        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        `grad_out`; a named tuple with `with_respect_to`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
+        argument, the position, the value and what is allowed; nothing has been written then.
+
+    Notes
+    -----
+    The loss is exact to rounding for small errors, and does not overflow for large ones, for which it is the error
+    less log 2. The derivative is the hyperbolic tangent of the error.
+
+    Replaces ``keras.losses.LogCosh`` and ``optax.log_cosh``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> loss, grad = fsl.log_cosh_loss([[0.5, 1e6]], [[0.0, 0.0]], reduction="none", return_grad=True)
+    >>> loss.round(6)
+    array([[1.20115000e-01, 9.99999307e+05]])
+    >>> grad.round(6)
+    array([[0.462117, 1.      ]])
+    """
+    options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    if with_respect_to is None:
+        return pointwise_loss("log_cosh", predictions, targets, options)
+    request = as_request(RegressionGradient, predictions, targets, with_respect_to, grad_out)
+    return regression_and_gradients("log_cosh", request, options, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -14,7 +14,8 @@ from .._core.engine import Options
 from .._core.gradient import as_outputs
 from .._core.options import as_names
 from .._core.types import CrossEntropyGradient, Loss, RegressionGradient
-from .pointwise import pointwise_loss
+from .pointwise import loss_and_gradients, pointwise_loss
+from .registry import LOSSES, StepLoss
 
 
 class Request(NamedTuple):
@@ -40,16 +41,21 @@ def as_request(result: Any, scores: Any, targets: Any, with_respect_to: Any, gra
     fields = result._fields
     names = as_names("with_respect_to", with_respect_to, fields)
     arguments = {name: as_array(name, value) for name, value in zip(fields, (scores, targets), strict=True)}
-    for name in fields:
-        if name == "targets" and name in names:
-            _check_differentiable(arguments[name])
-        elif name != "targets":
-            as_floats(name, arguments[name])
+    check_differentiable(arguments, names)
     outs = as_outputs(arguments, names, grad_out, result)
     return Request(arguments[fields[0]], arguments["targets"], {name: outs[name] for name in names})
 
 
-def _check_differentiable(targets: NDArray[Any]) -> None:
+def check_differentiable(arguments: Mapping[str, NDArray[Any]], names: Collection[str]) -> None:
+    """Raise TypeError for arguments that are not floats; targets may be integers unless they are in `names`."""
+    for name, array in arguments.items():
+        if name == "targets" and name in names:
+            _check_targets(array)
+        elif name != "targets":
+            as_floats(name, array)
+
+
+def _check_targets(targets: NDArray[Any]) -> None:
     """Raise TypeError for targets that have no gradient."""
     if targets.dtype.kind in "iub":
         raise TypeError(
@@ -96,6 +102,45 @@ def regression_and_gradients(
     if "targets" in outs:  # subtracted from 0, which gives no -0
         second = request.stored("targets", np.subtract(np.zeros((), slopes.dtype), slopes))
     return value, RegressionGradient(first, second)
+
+
+def gradients_of_pairs(
+    name: str,
+    result: Any,
+    request: Request,
+    options: Options,
+    parameter: Any = None,
+    more: tuple[float, float] = (0.0, 0.0),
+) -> tuple[Loss, Any]:
+    """Return a loss whose kernel has a gradient by the targets, and a `result` of the gradients that are requested."""
+    first, targets = result._fields
+    arguments = {first: request.scores, targets: request.targets}
+    options = replace(options, return_grad=False, grad_out=None)
+    value, gradients = loss_and_gradients(LOSSES[name], arguments, options, request.outs, parameter, more)
+    return value, result(gradients.get(first), gradients.get(targets))
+
+
+def gaussian_and_gradients(
+    loss: StepLoss,
+    arguments: Mapping[str, NDArray[Any]],
+    options: Options,
+    outs: Mapping[str, NDArray[Any] | None],
+    more: tuple[float, float],
+) -> tuple[Loss, dict[str, NDArray[Any]]]:
+    """Return a loss of the differences of predictions and targets with a variance, and the gradients in `outs`."""
+    predictions, variance, targets = arguments["predictions"], arguments["variance"], arguments["targets"]
+    given = {"predictions": predictions, "targets": targets, "variance": variance}
+    if "targets" not in outs:
+        return loss_and_gradients(loss, given, options, outs, None, more)
+    # Minus the gradient by predictions of at least the precision of the targets.
+    wide = predictions.astype(np.promote_types(np.float32, predictions.dtype))
+    wide = wide.astype(np.promote_types(wide.dtype, np.float64 if targets.itemsize == 8 else np.float32))
+    _, gradients = loss_and_gradients(loss, given | {"predictions": wide}, options, {"predictions": None}, None, more)
+    slopes = np.subtract(np.zeros((), wide.dtype), gradients["predictions"])
+    others = {name: out for name, out in outs.items() if name != "targets"}
+    value, found = loss_and_gradients(loss, given, options, others, None, more)
+    found["targets"] = Request(predictions, targets, dict(outs)).stored("targets", slopes)
+    return value, found
 
 
 def gradient_of(result: Any) -> NDArray[Any]:

@@ -60,7 +60,8 @@ class Loss:
         if out is None and "with_respect_to" not in self.options:
             out = arrays_for(dict(zip(self.names, arrays, strict=True)), self._wanted)
         value, gradients = self.function(arrays[0], **self._keywords(arrays), return_grad=True, grad_out=out)
-        return value, list(gradients) if isinstance(gradients, tuple) else [gradients]
+        # A tuple may end with the gradient by targets, which are not among the scores unless they have one.
+        return value, list(gradients)[: len(self.names)] if isinstance(gradients, tuple) else [gradients]
 
     def late_gradients(self, arrays: Arrays, cotangents: NDArray[Any]) -> Sequence[Any]:
         """Return the gradients of the sum of the losses times `cotangents`, batch first."""

@@ -21,6 +21,7 @@ def softmax_cross_entropy(
     label_smoothing: float,
     z_loss: float,
     input_kind: int,
+    gamma: float = 0,
 ) -> None: ...
 def find_bad_share(
     values: Stored,

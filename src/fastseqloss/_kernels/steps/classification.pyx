@@ -11,6 +11,7 @@ distribution), which is NULL for a target without it.
 from cpython.pycapsule cimport PyCapsule_New
 from cython cimport floating
 from cython.parallel cimport parallel, threadid
+from libc.float cimport DBL_MAX
 from libc.math cimport INFINITY, copysign
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset
@@ -26,7 +27,7 @@ from fastseqloss._kernels.simd.rows cimport (
 from fastseqloss._kernels.simd.step_rows cimport StepRows, gradient_of, hold_rows, scale_of, scores_of
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.parallel.signals cimport advance
-from fastseqloss._kernels.simd.softmax cimport log64
+from fastseqloss._kernels.simd.softmax cimport exp64, log64
 from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release, size_product, take
 
 
@@ -66,6 +67,7 @@ cdef struct Job:
     Input input
     Py_ssize_t block  # rows in a block
     double epsilon, z, dense_sum
+    double gamma  # exponent of the focal factor
     bint short  # short rows of float32 logits with integer targets, without smoothing and weights of steps
     bint smooth  # integer targets with label smoothing: one dense row shared by all steps
     Workspace workspace
@@ -224,6 +226,28 @@ cdef void finish_losses(const Job *job, Block *rows) noexcept nogil:
         if rows.sum[k] == 0:  # all logits are -inf: all probabilities are 0
             rows.loss[k] = INFINITY if rows.q[k] > 0 or job.z > 0 else 0
             rows.factor[k] = rows.scale[k] = 0
+        elif job.gamma:
+            focus(job.gamma, rows, k)
+
+
+cdef void focus(double gamma, Block *rows, Py_ssize_t k) noexcept nogil:
+    """Multiply the loss of row k by (1 - p)^gamma, and its slope by the factor that the gradient has in addition.
+
+    With the cross-entropy l = -log p, d[(1 - p)^gamma l] / dl = (1 - p)^gamma (1 + gamma p l / (1 - p)), and
+    l / (1 - p) is 1 where both vanish.
+    """
+    cdef double given = rows.loss[k] / rows.own[k] if rows.own[k] else 0, loss = 0 if given < 0 else given
+    cdef double p = exp64(-loss), rest = complement(loss, p)
+    cdef double focal = exp64(gamma * log64(rest))
+    cdef double steep = focal * (1 + (gamma * p * (loss / rest if rest else 1) if p else 0))
+    rows.loss[k] *= focal
+    rows.factor[k] = min(rows.factor[k] * steep, DBL_MAX)  # finite, because some of its cofactors are 0
+    rows.scale[k] = min(rows.scale[k] * steep, DBL_MAX)
+
+
+cdef inline double complement(double loss, double p) noexcept nogil:
+    """1 - p for p = exp(-loss), without the rounding of p near 1."""
+    return loss if p == 1 else (1 - p) * (loss / -log64(p)) if p > 0.5 else 1 - p
 
 
 cdef floating at_target(const Block *rows, Py_ssize_t k, const floating *q) noexcept nogil:
@@ -341,7 +365,7 @@ cdef Status run_steps(Job *job, int num_threads) noexcept nogil:
     cdef uintptr_t own = 0
     job.smooth = job.y.data == NULL and job.epsilon > 0
     job.short = (GROUPS and job.rows.x.kind == FLOAT32 and job.input == LOGITS and job.y.data == NULL
-                 and not job.smooth and not job.rows.by_step and v <= SHORT)
+                 and not job.smooth and not job.gamma and not job.rows.by_step and v <= SHORT)
     job.block = min(LANES if v < LANES else MOST_ROWS, max(1, BLOCK // v))
     # For all the smoothing row; for each worker a block, rows of half precision, and a row of q or tiles.
     take(&own, 1, sizeof(Block))
@@ -379,7 +403,7 @@ entry = PyCapsule_New(<void *> run_call, NULL, NULL)
 def softmax_cross_entropy(object scores, int kind, const int64_t[::1] targets, const double[::1] scale,
                           const double[::1] class_weight, double[::1] loss, object grad, int num_threads,
                           object distributions, int distribution_kind, double label_smoothing, double z_loss,
-                          int input_kind):
+                          int input_kind, double gamma=0):
     """Losses and, unless grad is None, gradients times scale, of checked steps.
 
     IN   scores [B, R, V], class axis contiguous; targets [B R], -1 where a step does not count; scale [B] or [B R];
@@ -394,7 +418,7 @@ def softmax_cross_entropy(object scores, int kind, const int64_t[::1] targets, c
     try:
         hold_rows(&job.rows, &held, scores, kind, targets, scale, class_weight, loss, grad)
         job.y = hold(&held, distributions, distribution_kind, False)
-        job.input, job.epsilon, job.z = <Input> input_kind, label_smoothing, z_loss
+        job.input, job.epsilon, job.z, job.gamma = <Input> input_kind, label_smoothing, z_loss, gamma
         with nogil:
             status = run_steps(&job, num_threads)
         check(status, job.workspace.size)

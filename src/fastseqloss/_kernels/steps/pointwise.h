@@ -22,6 +22,10 @@
     each(mse, loop, a) each(mae, loop, a) each(huber, loop, a) each(quantile, loop, a) \
     each(hinge, loop, a) each(squared_hinge, loop, a)
 #define FSL_LOSSES_BY_TYPE(each, loop, a) each(binary, loop, a) each(binary_probs, loop, a)
+/* Losses of wide_losses.inc.h, by blocks. */
+#define FSL_WIDE_LOSSES(each, loop, a) \
+    each(log_cosh, loop, a) each(poisson, loop, a) each(poisson_rates, loop, a) each(tweedie, loop, a) \
+    each(gaussian, loop, a) each(gaussian_log, loop, a) each(binary_focal, loop, a)
 
 #define FSL_CODE(name, loop, a) FSL_LOSS_##name,
 #define FSL_CODE_IN_FLOAT32(name, loop, a) FSL_LOSS_##name##_32,
@@ -30,6 +34,7 @@
 typedef enum {
     FSL_LOSSES_IN_FLOAT64(FSL_CODE, 0, 0)
     FSL_LOSSES_BY_TYPE(FSL_CODE, 0, 0)
+    FSL_WIDE_LOSSES(FSL_CODE, 0, 0)
     FSL_N_LOSSES, /* number of losses with a name in Python */
     FSL_LOSSES_BY_TYPE(FSL_CODE_IN_FLOAT32, 0, 0)
     FSL_LOSS_binary_plain, /* of float32 logits, with pos_weight = 1 */
@@ -38,10 +43,12 @@ typedef enum {
 static const char *const fsl_loss_names[FSL_N_LOSSES] = {
     FSL_LOSSES_IN_FLOAT64(FSL_QUOTED, 0, 0)
     FSL_LOSSES_BY_TYPE(FSL_QUOTED, 0, 0)
+    FSL_WIDE_LOSSES(FSL_QUOTED, 0, 0)
 };
 
-/* Allowed targets: any number, -1 or 1, 0 to 1; allowed predictions: probabilities. */
-typedef enum { FSL_ANYTHING, FSL_SIGNS, FSL_SHARES, FSL_PROBABILITIES } fsl_allowed;
+/* Allowed targets: any number, -1 or 1, 0 to 1, finite and 0 or more; allowed predictions: probabilities, or numbers of
+ * 0 or more, inf among them. */
+typedef enum { FSL_ANYTHING, FSL_SIGNS, FSL_SHARES, FSL_COUNTS, FSL_PROBABILITIES, FSL_AMOUNTS } fsl_allowed;
 
 typedef struct { double loss, slope; } fsl_point;
 typedef struct { double loss; float slope; } fsl_point32;
@@ -256,7 +263,7 @@ FSL_INLINE float fsl_round_up32(double x)
     }
 
 #define FSL_SIGN_IS_BAD(y) (((y) != 1) & ((y) != -1))
-#define FSL_SHARE_IS_BAD(y) (!((y) >= 0) | !((y) <= 1))
+#define FSL_IS_BEYOND(y) (((y) < least) | ((y) > most) | (strict & ((y) != (y))))
 #define FSL_FIND_BAD(is_bad)                                                                               \
     {                                                                                                      \
         int bad = 0;                                                                                       \
@@ -267,10 +274,48 @@ FSL_INLINE float fsl_round_up32(double x)
         return -1;                                                                                         \
     }
 
+#define FSL_WIDE_BLOCK 64 /* elements of a loop */
+#define FSL_WIDE_CASE(name, loop, parameter)                                                               \
+    case FSL_LOSS_##name:                                                                                  \
+        FSL_SIMD()                                                                                         \
+        for (int i = 0; i < FSL_WIDE_BLOCK; i++) {                                                         \
+            const FSL_NAME(fsl_wide) point = FSL_NAME(fsl_##name)(x[i], y[i], a[i], p, b, c, floor);       \
+            loss[i] = point.loss;                                                                          \
+            slope[i] = point.slope;                                                                        \
+            other[i] = point.other;                                                                        \
+        }                                                                                                  \
+        break;
+
+/* The functions of each type under one name, for wide_losses.inc.h. */
+FSL_INLINE float fsl_exp_f32(float x) { return fsl_exp32(x); }
+FSL_INLINE double fsl_exp_f64(double x) { return fsl_exp64(x); }
+FSL_INLINE float fsl_exp_normal_f32(float x) { return fsl_exp_normal32(x); }
+FSL_INLINE double fsl_exp_normal_f64(double x) { return fsl_exp_normal64(x); }
+FSL_INLINE float fsl_log_f32(float x) { return fsl_log32(x); }
+FSL_INLINE double fsl_log_f64(double x) { return fsl_log64(x); }
+FSL_INLINE float fsl_log1p_unit_f32(float e) { return fsl_log1p_unit32(e); }
+FSL_INLINE double fsl_log1p_unit_f64(double e) { return fsl_log1p64(e); }
+
+/* Stirling's approximation of log y!, as PyTorch has it, and its derivative. */
+FSL_UNUSED static fsl_point fsl_stirling(double y)
+{
+    const double log_y = fsl_log64(y);
+    return (fsl_point){y * log_y - y + 0.5 * (1.8378770664093453 + log_y), log_y + 0.5 / y};
+}
+
+/* Ends of ranges: of the Taylor series of log cosh, whose first term left out is 9e-8 or 3e-16 of the sum there, and of
+ * normal numbers and their logarithms. */
+#define FSL_NEAR (sizeof(FSL_REAL) == 4 ? (FSL_REAL)0.5 : (FSL_REAL)0.125)
+#define FSL_GREATEST (sizeof(FSL_REAL) == 4 ? (FSL_REAL)FLT_MAX : (FSL_REAL)DBL_MAX)
+#define FSL_TINY (sizeof(FSL_REAL) == 4 ? (FSL_REAL)FLT_MIN : (FSL_REAL)DBL_MIN)
+#define FSL_LOG_TINY (sizeof(FSL_REAL) == 4 ? (FSL_REAL)-87 : (FSL_REAL)-708)
+
 #include "simd/float32.inc.h"
 #include "steps/pointwise.inc.h"
+#include "steps/wide_losses.inc.h"
 #include "simd/float64.inc.h"
 #include "steps/pointwise.inc.h"
+#include "steps/wide_losses.inc.h"
 
 /* Code of the loss with exp and log in float32, or of the loss itself if it uses neither. `plain`: the
  * losses have no weight. */
@@ -284,6 +329,9 @@ FSL_INLINE fsl_pointwise_loss fsl_in_float32(fsl_pointwise_loss loss, int plain)
     }
 }
 
+/* 1 for a loss of wide_losses.inc.h. */
+FSL_INLINE int fsl_is_wide(fsl_pointwise_loss loss) { return loss >= FSL_LOSS_log_cosh && loss < FSL_N_LOSSES; }
+
 /* 1 if float32 represents every number of a stored type. */
 FSL_INLINE int fsl_fits_float32(fsl_stored kind)
 {
@@ -296,6 +344,17 @@ FSL_INLINE double fsl_sum(const double *x, int n)
     FSL_SIMD(reduction(+ : total))
     for (int i = 0; i < n; i++) total += x[i];
     return total;
+}
+
+/* The same in an order that depends on neither compilers nor the alignment of x. */
+FSL_UNUSED static double fsl_sum_in_order(const double *x, int n)
+{
+    double sums[8] = {0};
+    int i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int k = 0; k < 8; k++) sums[k] += x[i + k];
+    for (int k = 0; i < n; i++, k++) sums[k] += x[i];
+    return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
 }
 
 #endif

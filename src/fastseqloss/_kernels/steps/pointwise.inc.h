@@ -46,13 +46,15 @@ FSL_INLINE double FSL_NAME(fsl_piece)(fsl_pointwise_loss kind, const FSL_REAL *x
     return total;
 }
 
-/* First target that is not allowed, or -1. */
+/* First number that is not allowed, or -1: in all but one case, a number outside a range. */
 static int FSL_NAME(fsl_bad_target)(const FSL_REAL *y, int n, fsl_allowed allowed)
 {
+    const int strict = allowed == FSL_SHARES || allowed == FSL_COUNTS; /* NaN is not allowed */
+    const FSL_REAL slack = allowed == FSL_PROBABILITIES ? (FSL_REAL)FSL_SLACK : 0, least = -slack;
+    const FSL_REAL most = allowed == FSL_AMOUNTS ? INFINITY : allowed == FSL_COUNTS ? FSL_GREATEST : 1 + slack;
     if (allowed == FSL_ANYTHING) return -1;
     if (allowed == FSL_SIGNS) FSL_FIND_BAD(FSL_SIGN_IS_BAD)
-    if (allowed == FSL_PROBABILITIES) FSL_FIND_BAD(FSL_IS_NO_PROBABILITY)
-    FSL_FIND_BAD(FSL_SHARE_IS_BAD)
+    FSL_FIND_BAD(FSL_IS_BEYOND)
 }
 
 /* Sum of n losses in float64, by pieces; g = scale times the derivatives unless NULL. g may be x. Stops before the

@@ -11,12 +11,14 @@ from libc.string cimport memcpy, memset
 
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release
-from fastseqloss._kernels.simd.elements cimport FLOAT64, Array, Held, hold, let_go
+from fastseqloss._kernels.simd.elements cimport Array, Held, hold, let_go
 from fastseqloss._kernels.simd.runs cimport Run, in_place, read, run_from, write
 from fastseqloss._kernels.steps.pairs cimport (
     PART, PIECE, SHORT, Item, Pairs, divide, element, fits_float32, item_at, within,
 )
-from fastseqloss._kernels.steps.targets cimport ANYTHING, PROBABILITIES, SHARES, SIGNS, Allowed, find_bad
+from fastseqloss._kernels.steps.targets cimport (
+    AMOUNTS, ANYTHING, COUNTS, PROBABILITIES, SHARES, SIGNS, Allowed, find_bad,
+)
 
 
 cdef extern from "steps/pointwise.h" nogil:
@@ -32,7 +34,15 @@ cdef extern from "steps/pointwise.h" nogil:
                                         double *losses, double *slopes) noexcept
     void each_loss_f64 "fsl_points_f64"(Loss loss, const double *x, const double *y, const double *a, int n,
                                         double *losses, double *slopes) noexcept
+    void wide_losses_f32 "fsl_wide_points_f32"(Loss loss, const float *x, const float *y, const float *a, double p,
+                                               double b, double c, int n, double *losses, float *slopes,
+                                               float *others) noexcept
+    void wide_losses_f64 "fsl_wide_points_f64"(Loss loss, const double *x, const double *y, const double *a, double p,
+                                               double b, double c, int n, double *losses, double *slopes,
+                                               double *others) noexcept
+    bint is_wide "fsl_is_wide"(Loss loss) noexcept
     double sum_of "fsl_sum"(const double *x, int n) noexcept
+    double sum_in_order "fsl_sum_in_order"(const double *x, int n) noexcept
 
 cdef enum:
     LOOKED_AT = 32  # items of a block in the backward scan of the targets
@@ -40,14 +50,20 @@ cdef enum:
 
 # Codes of the losses, and of the values allowed for targets or predictions.
 LOSSES = {loss_names[code].decode(): code for code in range(N_LOSSES)}
-ALLOWED = {"numbers": ANYTHING, "signs": SIGNS, "shares": SHARES, "probabilities": PROBABILITIES}
+ALLOWED = {
+    "numbers": ANYTHING, "signs": SIGNS, "shares": SHARES, "counts": COUNTS, "probabilities": PROBABILITIES,
+    "amounts": AMOUNTS,
+}
 
 
 cdef struct Job:
     Pairs pairs
     Loss loss
-    Array a  # float64 [B, outer, inner], or NULL
+    Array a  # [B, outer, inner], or NULL
+    Array other  # gradient with respect to y, or to a if that has one; or NULL
     double parameter  # used if a is not given
+    double b, c  # further parameters of wide losses; b is the share of smoothing for others
+    bint wide
     const double *scale  # of each sequence; 0 for one that does not count
     const double *factors  # of each step, in addition; 0 for one that does not count; or NULL
     double *partial  # [B, n_parts]
@@ -62,15 +78,33 @@ cdef inline double scale_of(const Job *job, Py_ssize_t b) noexcept nogil:
     return max(job.scale[b] / job.pairs.n_features, 5e-324)
 
 
+cdef inline const floating *read_targets(const Job *job, Py_ssize_t b, Py_ssize_t n_sequences, Py_ssize_t first,
+                                         Py_ssize_t n, floating *buffer) noexcept nogil:
+    """Targets of elements, smoothed if the call has a share for that."""
+    cdef Py_ssize_t i
+    cdef floating keep = <floating> (1 - job.b), rest = <floating> (0.5 * job.b)
+    cdef const floating *y = read(&job.pairs.y, b, n_sequences, first, n, buffer)
+    if not smooths(job):
+        return y
+    for i in range(n_sequences * n):
+        buffer[i] = keep * y[i] + rest
+    return buffer
+
+
+cdef inline bint smooths(const Job *job) noexcept nogil:
+    return job.b > 0 and not job.wide
+
+
 # ---- sums of losses -------------------------------------------------------------------------
 
 cdef inline double add_losses(const Job *job, const floating *x, const floating *y, Py_ssize_t n, double scale,
                               floating *g, Py_ssize_t *bad) noexcept nogil:
     """Sum of n losses; g = scale times the slopes, unless NULL. Stops at a target that is not allowed."""
+    cdef Allowed allowed = ANYTHING if smooths(job) else job.allowed
     if floating is float:
-        return add_losses_f32(job.loss, x, y, job.parameter, n, scale, g, job.allowed, bad)
+        return add_losses_f32(job.loss, x, y, job.parameter, n, scale, g, allowed, bad)
     else:
-        return add_losses_f64(job.loss, x, y, job.parameter, n, scale, g, job.allowed, bad)
+        return add_losses_f64(job.loss, x, y, job.parameter, n, scale, g, allowed, bad)
 
 
 cdef int64_t run_part(const Job *job, Item item, floating *buffer) noexcept nogil:
@@ -86,14 +120,14 @@ cdef int64_t run_part(const Job *job, Item item, floating *buffer) noexcept nogi
     cdef Py_ssize_t n, bad = -1, b = item.b, first = item.first, used = within(pairs, b, first, item.last - first)
     cdef double total = 0, scale = scale_of(job, b)
     while first < item.last:
-        n = min(item.last - first, pairs.at_once)
+        n = min(item.last - first, PIECE if smooths(job) else pairs.at_once)
         g = NULL
         if pairs.g.data != NULL:
             run = run_from(&pairs.g, b, first, n)
             g = <floating *> run.data if in_place(&pairs.g, run, n, sizeof(floating)) else buffer + 2 * PIECE
         if used > 0:
             x = read(&pairs.x, b, 1, first, min(n, used), buffer)
-            y = read(&pairs.y, b, 1, first, min(n, used), buffer + PIECE)
+            y = read_targets(job, b, 1, first, min(n, used), buffer + PIECE)
             total += add_losses(job, x, y, min(n, used), scale, g, &bad)
             if bad >= 0:
                 return element(pairs, b, first + bad)
@@ -164,7 +198,7 @@ cdef void run_piece(const Job *job, Item item, floating *buffer, double *numbers
     cdef double *slope = numbers + 2 * PIECE
     cdef Py_ssize_t s, i, j, b, used, first = item.first, n = item.last - first, total = item.n_sequences * n
     cdef const floating *x = read(&pairs.x, item.b, item.n_sequences, first, n, buffer)
-    cdef const floating *y = read(&pairs.y, item.b, item.n_sequences, first, n, buffer + PIECE)
+    cdef const floating *y = read_targets(job, item.b, item.n_sequences, first, n, buffer + PIECE)
     cdef const double *a = parameters
     cdef double d = pairs.n_features, scale
     if job.a.data != NULL:
@@ -193,20 +227,106 @@ cdef void run_piece(const Job *job, Item item, floating *buffer, double *numbers
         write(&pairs.g, item.b, item.n_sequences, first, n, <const double *> slope)
 
 
+# ---- wide losses ------------------------------------------------------------------------------
+
+cdef inline void wide_losses(const Job *job, const floating *x, const floating *y, const floating *a, Py_ssize_t n,
+                             double *losses, floating *slopes, floating *others) noexcept nogil:
+    """Losses of n elements, their slopes, and their derivatives with respect to y, or to a."""
+    if floating is float:
+        wide_losses_f32(job.loss, x, y, a, job.parameter, job.b, job.c, <int> n, losses, slopes, others)
+    else:
+        wide_losses_f64(job.loss, x, y, a, job.parameter, job.b, job.c, <int> n, losses, slopes, others)
+
+
+cdef inline Py_ssize_t counted(const Job *job, Item item, Py_ssize_t b) noexcept nogil:
+    """Number of elements of a sequence in an item that count, unless they are masked."""
+    return within(&job.pairs, b, item.first, item.last - item.first) if job.scale[b] else 0
+
+
+cdef void omit(const Pairs *pairs, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, floating *numbers) noexcept nogil:
+    """Set the losses or slopes of masked steps to 0."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        if not pairs.mask[b * pairs.n_steps + (first + i) // pairs.n_features]:
+            numbers[i] = 0
+
+
+cdef void put_losses(const Job *job, Item item, double *loss) noexcept nogil:
+    """Add up the losses of an item, by step or in all."""
+    cdef const Pairs *pairs = &job.pairs
+    cdef Py_ssize_t s, b, used, n = item.last - item.first
+    cdef double d = pairs.n_features
+    for s in range(item.n_sequences):
+        b = item.b + s
+        used = counted(job, item, b)
+        if pairs.mask != NULL:
+            omit(pairs, b, item.first, used, loss + s * n)
+        if job.steps != NULL:
+            add_steps(job, b, item.first, used, loss + s * n)
+        else:
+            job.partial[b * pairs.n_parts + item.first // PART] += sum_in_order(loss + s * n, <int> used) / d
+
+
+cdef void put_slopes(const Job *job, const Array *gradient, Item item, floating *slope, double *scaled) noexcept nogil:
+    """Write the slopes of an item, scaled, and 0 for elements that do not count; `scaled` is a buffer."""
+    cdef const Pairs *pairs = &job.pairs
+    cdef Py_ssize_t s, i, b, used, n = item.last - item.first
+    cdef double scale
+    for s in range(item.n_sequences):
+        b = item.b + s
+        used = counted(job, item, b)
+        if pairs.mask != NULL:
+            omit(pairs, b, item.first, used, slope + s * n)
+        scale = scale_of(job, b)
+        for i in range(s * n, s * n + used):
+            scaled[i] = slope[i] * scale
+        for i in range(s * n + used, (s + 1) * n):
+            scaled[i] = 0
+    write(gradient, item.b, item.n_sequences, item.first, n, <const double *> scaled)
+
+
+cdef void run_wide(const Job *job, Item item, floating *buffer, double *numbers) noexcept nogil:
+    """Process an item of at most PIECE elements of a wide loss."""
+    cdef const Pairs *pairs = &job.pairs
+    cdef double *loss = numbers
+    cdef floating *slope = <floating *> (numbers + PIECE)
+    cdef floating *other = <floating *> (numbers + 2 * PIECE)
+    cdef floating *parameters = buffer + 2 * PIECE
+    cdef Py_ssize_t i, first = item.first, n = item.last - first, total = item.n_sequences * n
+    cdef const floating *x = read(&pairs.x, item.b, item.n_sequences, first, n, buffer)
+    cdef const floating *y = read(&pairs.y, item.b, item.n_sequences, first, n, buffer + PIECE)
+    cdef const floating *a = parameters
+    if job.a.data != NULL:
+        a = read(&job.a, item.b, item.n_sequences, first, n, parameters)
+    else:
+        for i in range(total):
+            parameters[i] = <floating> job.parameter
+    wide_losses(job, x, y, a, total, loss, slope, other)
+    put_losses(job, item, loss)
+    if pairs.g.data != NULL:
+        put_slopes(job, &pairs.g, item, slope, numbers)
+    if job.other.data != NULL:
+        put_slopes(job, &job.other, item, other, numbers)
+
+
 # ---- items of a call ------------------------------------------------------------------------
 
 cdef int64_t run_item(const Job *job, Item item, floating *buffer, double *numbers) noexcept nogil:
     """Process an item; returns the first bad target as an index over B T D, or -1."""
     cdef Item piece = item
+    cdef bint plain = job.pairs.group == 1 and job.scale[item.b] and job.pairs.mask == NULL and job.steps == NULL \
+        and job.a.data == NULL and not job.wide
     cdef int64_t bad = -1
-    if job.pairs.group == 1 and job.scale[item.b] and job.pairs.mask == NULL and job.steps == NULL \
-            and job.a.data == NULL:
-        return run_part(job, item, buffer)
-    if job.allowed != ANYTHING:
+    if job.allowed != ANYTHING and (smooths(job) or not plain):
         bad = find_bad(&job.pairs, job.allowed, item, buffer)
+    if plain and bad < 0:
+        return run_part(job, item, buffer)
     while piece.first < item.last and bad < 0:
         piece.last = min(piece.first + SHORT, item.last)
-        run_piece(job, piece, buffer, numbers)
+        if job.wide:
+            run_wide(job, piece, buffer, numbers)
+        else:
+            run_piece(job, piece, buffer, numbers)
         piece.first = piece.last
     return bad
 
@@ -292,34 +412,39 @@ cpdef Py_ssize_t parts(Py_ssize_t n_elements) noexcept nogil:
     return (n_elements + PART - 1) // PART
 
 
-def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, double parameter, shape,
-              const int64_t[::1] lengths, const uint8_t[:, ::1] mask, const double[::1] scale,
-              const double[:, ::1] factors, double[:, ::1] partial, double[:, ::1] steps, object grad, int allowed, int64_t[::1] bad,
-              int num_threads):
+def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, int a_kind, double parameter, more,
+              shape, const int64_t[::1] lengths, const uint8_t[:, ::1] mask, const double[::1] scale,
+              const double[:, ::1] factors, double[:, ::1] partial, double[:, ::1] steps, object grad, object other,
+              int other_kind, int allowed, int64_t[::1] bad, int num_threads):
     """Losses and, unless grad is None, gradients times scale. Returns the first bad target, as find_bad_target.
 
-    IN   shape: B, T, D. x, y, and a in float64 or None, each [B, outer, inner] with T D elements a sequence; or
-         [more, outer, inner] with as many elements in all where B is 1. scale [B]; factors [B, T], of steps in addition,
-         with which steps are given, or None.
+    IN   more: b and c of a wide loss. shape: B, T, D. x, y, and a or None, each [B, outer, inner] with T D elements a
+         sequence; or [more, outer, inner] with as many elements in all where B is 1. scale [B]; factors [B, T], of
+         steps in addition, with which steps are given, or None.
     OUT  partial [B, parts(T D)]: sums over steps of the means over features, unless steps are given; steps [B, T]:
-         those means, or None; both zeros on entry. grad like x. All outputs are void if a target is bad.
+         those means, or None; both zeros on entry. grad like x, other like y or a, or None. All outputs are void if a
+         target is bad.
     """
-    cdef Held held
+    cdef Held held, results
     cdef Job job
     cdef Status status
     memset(&job, 0, sizeof(Job))
     memset(&held, 0, sizeof(Held))
+    memset(&results, 0, sizeof(Held))
     try:
         job.pairs.x = hold(&held, x, x_kind, False)
         job.pairs.y = hold(&held, y, y_kind, False)
-        job.a = hold(&held, a, FLOAT64, False)
-        job.pairs.g = hold(&held, grad, x_kind, True)
+        job.a = hold(&held, a, a_kind, False)
+        job.pairs.g = hold(&results, grad, x_kind, True)
+        job.other = hold(&results, other, other_kind, True)
         job.parameter, job.scale, job.partial = parameter, &scale[0], &partial[0, 0]
+        job.b, job.c = more
+        job.loss = <Loss> which
+        job.wide = is_wide(job.loss)
         job.steps = &steps[0, 0] if steps is not None else NULL
         job.factors = &factors[0, 0] if factors is not None else NULL
         job.pairs.by_step = job.steps != NULL
         set_pairs(&job, shape, lengths, mask, allowed, bad)
-        job.loss = <Loss> which
         if fits_float32(job.pairs.x.kind):
             job.loss = in_float32(job.loss, a is None and parameter == 1)
         with nogil:
@@ -328,6 +453,7 @@ def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, d
         return first_bad(&job)
     finally:
         let_go(&held)
+        let_go(&results)
 
 
 def find_bad_target(object y, int y_kind, shape, const int64_t[::1] lengths, const uint8_t[:, ::1] mask,

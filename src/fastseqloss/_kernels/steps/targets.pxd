@@ -12,7 +12,9 @@ cdef extern from "steps/pointwise.h" nogil:
         ANYTHING "FSL_ANYTHING"
         SIGNS "FSL_SIGNS"
         SHARES "FSL_SHARES"
+        COUNTS "FSL_COUNTS"
         PROBABILITIES "FSL_PROBABILITIES"
+        AMOUNTS "FSL_AMOUNTS"
     int bad_target_f32 "fsl_bad_target_f32"(const float *y, int n, Allowed allowed) noexcept
     int bad_target_f64 "fsl_bad_target_f64"(const double *y, int n, Allowed allowed) noexcept
 

@@ -1,0 +1,367 @@
+"""Focal losses over padded sequences: cross-entropies with less weight on what is classified well."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+
+from numpy.typing import ArrayLike, NDArray
+
+from .._core.engine import as_options
+from .._core.levels import load
+from .._core.options import InputKind, as_number
+from .._core.types import (
+    CrossEntropyGradient,
+    CrossEntropyGradientOut,
+    CrossEntropyGradientsOptions,
+    FocalOptions,
+    GradientStepOptions,
+    GradOutStepOptions,
+    Loss,
+    LossAndGradient,
+    LossStepOptions,
+    ScalarReduction,
+    ScalarStepOptions,
+    StepReduction,
+)
+from .pointwise import pointwise_loss
+from .rows import balance, prepare_rows
+from .targets import as_request, gradients_of_pairs
+
+if TYPE_CHECKING:
+    from .._kernels.steps import classification as _kernel
+else:
+    _kernel = load("steps.classification")
+
+
+@overload
+def softmax_focal_loss(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: ScalarReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    **options: Unpack[FocalOptions],
+) -> float: ...
+
+
+@overload
+def softmax_focal_loss(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[False] = ...,
+    grad_out: None = ...,
+    **options: Unpack[FocalOptions],
+) -> Loss: ...
+
+
+@overload
+def softmax_focal_loss(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: Literal[True],
+    grad_out: NDArray[Any] | None = ...,
+    **options: Unpack[FocalOptions],
+) -> LossAndGradient: ...
+
+
+@overload
+def softmax_focal_loss(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    reduction: StepReduction = ...,
+    return_grad: bool = ...,
+    grad_out: NDArray[Any],
+    **options: Unpack[FocalOptions],
+) -> LossAndGradient: ...
+
+
+def softmax_focal_loss(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    gamma: float = 2.0,
+    ignore_index: int = -100,
+    class_weight: ArrayLike | None = None,
+    reduction: StepReduction = "mean",
+    normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    return_grad: bool = False,
+    grad_out: NDArray[Any] | None = None,
+    num_threads: int | None = None,
+) -> Loss | LossAndGradient:
+    r"""Focal loss of a choice among several classes, and its gradient.
+
+    The softmax cross-entropy, times a power of the probability of all other classes: steps that are classified well
+    count less [1]_.
+
+    .. math:: L_{b,t} = -w_y (1 - p_{b,t,y})^\gamma \log p_{b,t,y}, \quad p = \mathrm{softmax}(x)
+
+    Parameters
+    ----------
+    logits : array_like [..., V]
+        Scores of V classes, with any number of axes of steps before them: batch, time and so on; [N, V] is
+        N sequences of one step. float32 and float64 are native; float16 and bfloat16 are read and written
+        without a converted copy, and computed in float32. Any strides; a class axis that is not contiguous
+        is copied.
+    targets : array_like of int, shape of the steps
+        Classes.
+    lengths : array_like of int [B], optional
+        Time steps of each sequence; all by default.
+    mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
+        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        never read and have gradient 0.
+    gamma : float
+        Power of the factor, 0 or more; 0 is the softmax cross-entropy.
+    ignore_index : int
+        Steps with this target do not count.
+    class_weight : array_like [V], optional
+        Weight of each class, 0 or from 1e-150 to 1e150. A step has the weight of its target, and averages
+        divide by the sum of these weights.
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+        "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
+        its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
+        [B], and "none" the loss of every step.
+    normalizer : float, optional
+        With ``reduction="sum"``, divides the sum.
+    sample_weight : array_like [B], optional
+        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
+        instead of a count.
+    return_grad : bool
+        Whether to return the gradient too.
+    grad_out : ndarray, optional
+        Array of shape and dtype of `logits` to write the gradient to; may be `logits` itself.
+        Implies `return_grad`.
+    num_threads : int, optional
+        Threads to use; see `set_num_threads` for the default.
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+        The loss, in nats; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
+        that do not count.
+    grad : ndarray, shape and dtype of `logits`
+        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        `grad_out`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
+        argument, the position, the value and what is allowed; nothing has been written then.
+
+    See Also
+    --------
+    softmax_cross_entropy : the loss without the factor.
+    binary_focal_loss : the same for independent decisions.
+
+    Notes
+    -----
+    The factor and its derivative are exact to rounding for probabilities near 1, with any `gamma`: the gradient goes
+    to 0 there. A target whose logit is -inf has loss inf, and a step whose logits are all -inf has gradient 0.
+
+    Replaces ``keras.losses.CategoricalFocalCrossentropy`` of logits (there with the factor ``alpha``, by
+    default 0.25, which is `class_weight` here, up to averages).
+
+    References
+    ----------
+    .. [1] T.-Y. Lin, P. Goyal, R. Girshick, K. He, P. Dollar, "Focal loss for dense object detection",
+       ICCV 2017.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> x = np.log([[0.9, 0.05, 0.05], [0.5, 0.25, 0.25]])
+    >>> fsl.softmax_focal_loss(x, [0, 0], reduction="none").round(4)
+    array([0.0011, 0.1733])
+    >>> fsl.softmax_cross_entropy(x, [0, 0], reduction="none").round(4)
+    array([0.1054, 0.6931])
+    """
+    power = as_number("gamma", gamma, 0.0, math.inf)
+    options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    rows = prepare_rows("softmax_focal", logits, targets, options, ignore_index, class_weight)
+    balance(rows, 0.0)
+    return rows.run(_kernel.softmax_cross_entropy, None, 0, 0.0, 0.0, InputKind.LOGITS, power)
+
+
+@overload
+def binary_focal_loss(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    gamma: float = ...,
+    alpha: float | None = ...,
+    **options: Unpack[ScalarStepOptions],
+) -> float: ...
+@overload
+def binary_focal_loss(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    gamma: float = ...,
+    alpha: float | None = ...,
+    **options: Unpack[LossStepOptions],
+) -> Loss: ...
+@overload
+def binary_focal_loss(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    gamma: float = ...,
+    alpha: float | None = ...,
+    **options: Unpack[GradientStepOptions],
+) -> LossAndGradient: ...
+@overload
+def binary_focal_loss(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    gamma: float = ...,
+    alpha: float | None = ...,
+    **options: Unpack[GradOutStepOptions],
+) -> LossAndGradient: ...
+@overload
+def binary_focal_loss(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    gamma: float = ...,
+    alpha: float | None = ...,
+    **options: Unpack[CrossEntropyGradientsOptions],
+) -> tuple[Loss, CrossEntropyGradient]: ...
+def binary_focal_loss(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    gamma: float = 2.0,
+    alpha: float | None = None,
+    reduction: StepReduction = "mean",
+    normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    return_grad: bool = False,
+    grad_out: NDArray[Any] | CrossEntropyGradientOut | None = None,
+    with_respect_to: Sequence[str] | None = None,
+    num_threads: int | None = None,
+) -> Loss | LossAndGradient | tuple[Loss, CrossEntropyGradient]:
+    r"""Focal loss of binary decisions, and its gradient.
+
+    The binary cross-entropy, times a power of the probability of the wrong decision: decisions that are made well
+    count less [1]_.
+
+    .. math::
+        L_{b,t} = -\frac{1}{D} \sum_d \left[\alpha y + (1 - \alpha)(1 - y)\right]
+        \left[y (1 - p) + (1 - y) p\right]^\gamma \left[y \log p + (1 - y) \log(1 - p)\right], \quad
+        p = \frac{1}{1 + e^{-x}}
+
+    with the indices b, t and d of the target y and the logit x left out. Without `alpha`, the first factor is 1.
+
+    Parameters
+    ----------
+    logits : array_like [B], [B, T] or [B, T, D]
+        Scores: batch, time and features (labels of a multi-label step); the loss of a step is the mean over
+        its features. float32 and float64 are native; float16 and bfloat16 are read and written without a
+        converted copy. Any strides.
+    targets : array_like, shape of `logits`
+        Numbers from 0 to 1, of any real dtype.
+    lengths : array_like of int [B], optional
+        Time steps of each sequence; all by default.
+    mask : array_like of bool, or of 0 and 1, [B, T], optional
+        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        never read and have gradient 0.
+    gamma : float
+        Power of the factor, 0 or more; 0 is the binary cross-entropy.
+    alpha : float, optional
+        Weight of positive targets, from 0 to 1; negative ones have the weight 1 - `alpha`.
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+        "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
+        its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
+        [B], and "none" the loss of every step.
+    normalizer : float, optional
+        With ``reduction="sum"``, divides the sum.
+    sample_weight : array_like [B], optional
+        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
+        instead of a count.
+    return_grad : bool
+        Whether to return the gradient too.
+    grad_out : ndarray, optional
+        Array of shape and dtype of `logits` to write the gradient to; may be `logits` itself.
+        Implies `return_grad`. With `with_respect_to`, a `CrossEntropyGradient` of such arrays, with None for
+        those to allocate.
+    with_respect_to : tuple of str, optional
+        Arguments to differentiate by: "logits", or "targets" of a float dtype, or both. Implies
+        `return_grad`.
+    num_threads : int, optional
+        Threads to use; see `set_num_threads` for the default.
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+        The loss, in nats; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
+        that do not count.
+    grad : ndarray, shape and dtype of `logits`; or CrossEntropyGradient
+        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        `grad_out`; a named tuple with `with_respect_to`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
+        argument, the position, the value and what is allowed; nothing has been written then.
+
+    See Also
+    --------
+    binary_cross_entropy : the loss without the factor.
+    softmax_focal_loss : the same for a choice among several classes.
+
+    Notes
+    -----
+    The factor is exact to rounding for logits of any size, and the gradient is finite for any `gamma`.
+
+    Replaces ``torchvision.ops.sigmoid_focal_loss`` (where `alpha` is 0.25 by default) and
+    ``optax.sigmoid_focal_loss``, with the same values, and ``keras.losses.BinaryFocalCrossentropy`` of logits.
+
+    References
+    ----------
+    .. [1] T.-Y. Lin, P. Goyal, R. Girshick, K. He, P. Dollar, "Focal loss for dense object detection",
+       ICCV 2017.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> loss, grad = fsl.binary_focal_loss([[0.0, 3.0]], [[1, 1]], reduction="none", return_grad=True)
+    >>> loss.round(6)
+    array([[1.73287e-01, 1.09000e-04]])
+    >>> grad.round(6)
+    array([[-0.298287, -0.000315]])
+    """
+    more = (1.0, 1.0)
+    if alpha is not None:
+        positive = as_number("alpha", alpha, 0.0, 1.0)
+        more = (positive, 1.0 - positive)
+    options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    if with_respect_to is None:
+        return pointwise_loss("binary_focal", logits, targets, options, gamma, more)
+    request = as_request(CrossEntropyGradient, logits, targets, with_respect_to, grad_out)
+    return gradients_of_pairs("binary_focal", CrossEntropyGradient, request, options, gamma, more)
