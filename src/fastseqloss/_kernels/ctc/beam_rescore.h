@@ -126,6 +126,7 @@ static void fsl_rescore_run(fsl_rescore_tree *s, const fsl_rescore_task *o, doub
             frexp(most, &moved);
             for (ptrdiff_t i = 1; i <= s->used; i++) s->y[i] *= fsl_pow2(-moved);
             scaled += moved;
+            if (scaled < FSL_RESCORE_LEAST_LOG2) return; /* masses only become smaller */
         }
         for (ptrdiff_t i = 0; i < s->n_chains; i++) {
             s->b[s->copy[i]] = s->b[s->parent[i]];
