@@ -54,6 +54,9 @@ def our_windows(batch: Batch, kind: str, **options) -> fsl.CTCAlignment:
     return fsl.ctc_align_windows(batch.logits[0], labels, frames, blank=batch.blank, input=kind, **options)
 
 
+OF_HOUR = {"ctc_align": our_align, "ctc_align_windows": our_windows}
+
+
 def numpy_align(batch: Batch, kind: str) -> list[tuple[float, np.ndarray]]:
     """Align each sequence with the loop; return scores and paths."""
     rows = zip(batch.logits, batch.lengths, batch.labels, batch.label_lengths, strict=True)

@@ -141,6 +141,7 @@ def ctc_align(
 
     See Also
     --------
+    ctc_align_windows : the same for scores that do not fit in memory.
     ctc_posteriors : probabilities of all alignments at once.
     ctc_greedy_decode : the most probable path among those of all label sequences.
 

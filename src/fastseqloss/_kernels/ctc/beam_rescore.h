@@ -1,10 +1,10 @@
 /* Log-probabilities of label sequences by all their alignments, for sequences that begin alike, as those of a beam do.
  *
- * The forward recursion of CTC runs over the tree of their prefixes, so that a prefix in common is computed once. Masses
- * are float64 numbers with one exponent in common, and emissions of the classes that occur have the sum 1, so the mass
- * of a frame is at most that of the frame before. Masses below FSL_RESCORE_LEAST of it are dropped. What is dropped in T
- * frames of n prefixes is at most 3 T n FSL_RESCORE_LEAST, and a label sequence whose probability is not larger by 2^40
- * has no result: NaN. */
+ * The forward recursion of CTC runs over the tree of their prefixes, so a prefix in common is computed once. Masses are
+ * float64 numbers with one exponent in common, and emissions of the classes that occur have the sum 1, so the mass of a
+ * label sequence never grows from one frame to the next. Masses below FSL_RESCORE_LEAST are dropped. What is dropped in
+ * T frames of n prefixes is at most 3 T n FSL_RESCORE_LEAST; a label sequence whose probability is not 2^40 times as
+ * large has no result: NaN. */
 #ifndef FASTSEQLOSS_CTC_BEAM_RESCORE_H
 #define FASTSEQLOSS_CTC_BEAM_RESCORE_H
 
@@ -68,7 +68,7 @@ static void fsl_rescore_add(fsl_rescore_tree *s, const fsl_rescore_task *o, ptrd
     s->end[k] = count ? path[count - 1] : 0;
 }
 
-/* Sets the emissions of a frame, whose sum is 1, and adds the logarithm of the divisor; returns 0 if one is too small. */
+/* Sets the emissions of a frame, whose sum is 1, and adds the logarithm of the divisor; returns 0 if they cannot be. */
 static int fsl_rescore_emit(fsl_rescore_tree *s, const fsl_rescore_task *o, ptrdiff_t t, double *shift, double *lost,
                             double *product, double *exponent)
 {
@@ -126,6 +126,7 @@ static void fsl_rescore_run(fsl_rescore_tree *s, const fsl_rescore_task *o, doub
             frexp(most, &moved);
             for (ptrdiff_t i = 1; i <= s->used; i++) s->y[i] *= fsl_pow2(-moved);
             scaled += moved;
+            if (scaled < FSL_RESCORE_LEAST_LOG2) return; /* masses only become smaller */
         }
         for (ptrdiff_t i = 0; i < s->n_chains; i++) {
             s->b[s->copy[i]] = s->b[s->parent[i]];
