@@ -1,7 +1,10 @@
 """asv benchmarks of the CTC loss."""
 
+from functools import partial
+
 import numpy as np
 
+import fastseqloss as fsl
 from bench import sides_ctc
 
 
@@ -40,6 +43,25 @@ class CTCRisk:
         self.call()
 
     def peakmem_grad_out(self, workload, threads):
+        self.call()
+
+
+class CTCEntropy:
+    """Entropy of the alignments with its gradient, in float32, at one and two threads."""
+
+    params = (["warp28", "char32", "ocr6625"], [1, 2])
+    param_names = ("workload", "threads")
+
+    def setup(self, workload, threads):
+        batch = sides_ctc.random_batch(sides_ctc.WORKLOADS[workload])
+        given = batch.logits, batch.labels, batch.lengths, batch.label_lengths
+        self.call = partial(fsl.ctc_entropy, *given, num_threads=threads)
+        self.out = np.empty_like(batch.logits)
+
+    def time_grad_out(self, workload, threads):
+        self.call(grad_out=self.out)
+
+    def time_entropy(self, workload, threads):
         self.call()
 
 

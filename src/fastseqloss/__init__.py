@@ -63,10 +63,8 @@ from .steps.focal import binary_focal_loss, softmax_focal_loss
 from .steps.likelihood import gaussian_nll_loss, poisson_nll_loss, tweedie_loss
 from .steps.log_prob import sequence_log_prob
 from .steps.margin import hinge_loss, multiclass_hinge_loss
-from .steps.regression import huber_loss, mae_loss, mse_loss, quantile_loss
-from .text import NGram, Vocabulary, Words, WordSpan, read_arpa, words_from_spans
 from .steps.regression import huber_loss, log_cosh_loss, mae_loss, mse_loss, quantile_loss
-from .text import Vocabulary, Words, WordSpan, words_from_spans
+from .text import NGram, Vocabulary, Words, WordSpan, read_arpa, words_from_spans
 from .transducer import (
     RNNTAlignment,
     RNNTDecoding,
@@ -108,8 +106,8 @@ __all__ = [
     "WordSpan",
     "Words",
     "binary_cross_entropy",
-    "bpr_max_loss",
     "binary_focal_loss",
+    "bpr_max_loss",
     "check_grad",
     "clipped_policy_loss",
     "crf_decode",

@@ -120,3 +120,38 @@ def test_risk_of_beams(name, sharpness):
     )
     assert loss == pytest.approx(float(expected.detach()), rel=1e-9)
     np.testing.assert_allclose(gradient, x.grad.numpy(), atol=1e-9, rtol=0)
+
+
+def entropy_by_semiring(x, labels, kind):
+    """Entropy of the alignments in PyTorch: the expectation semiring over pairs of a sum and a mean score."""
+    log_probs = {"logits": x.log_softmax(-1), "log_probs": x, "probs": x.log()}[kind]
+    states = [0] + [c for label in labels for c in (label, 0)]
+    skip = [u > 1 and c not in (0, states[u - 2]) for u, c in enumerate(states)]
+    alpha = {u: (log_probs[0, c], log_probs[0, c]) for u, c in enumerate(states[:2])}
+    for scores in log_probs[1:]:
+        before, alpha = alpha, {}
+        for u, c in enumerate(states):
+            pairs = [before[v] for v in range(u - 1 - skip[u], u + 1) if v in before]
+            if pairs:
+                total, mean = _add(pairs)
+                alpha[u] = total + scores[c], mean + scores[c]
+    total, mean = _add([alpha[u] for u in (len(states) - 2, len(states) - 1) if u in alpha])
+    return total - mean
+
+
+def _add(pairs):
+    """The sum of weights and their mean score, of pairs of a logarithm and a mean score."""
+    logs, means = (torch.stack(values) for values in zip(*pairs, strict=True))
+    return logs.logsumexp(0), (logs.softmax(0) * means).sum()
+
+
+@pytest.mark.parametrize("kind", ["logits", "log_probs", "probs"])
+@pytest.mark.parametrize("labels", [[1, 2, 3, 3, 1], [4], []])
+def test_entropy_by_the_expectation_semiring(kind, labels):
+    x = torch.randn(30, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = (x.exp() if kind == "probs" else x).requires_grad_()
+    expected = entropy_by_semiring(x, labels, kind)
+    expected.backward()
+    entropy, gradient = fsl.ctc_entropy(x.detach().numpy(), np.array(labels, int), input=kind, return_grad=True)
+    np.testing.assert_allclose(entropy, expected.item(), rtol=1e-11, atol=1e-11)
+    np.testing.assert_allclose(gradient, x.grad, rtol=1e-9, atol=1e-11)

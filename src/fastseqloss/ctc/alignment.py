@@ -281,8 +281,6 @@ def viterbi_paths(
         )
     return path, token_index, log_prob, frame_log_probs
 
-    return finish_alignment(lattice, path, token_index, log_prob, frame_log_probs)
-
 
 def finish_alignment(
     lattice: Lattice, path: Integers, token_index: Integers, log_prob: Floats, frame_log_probs: Floats

@@ -181,8 +181,8 @@ def ctc_entropy(
 
     The entropy is a sum of entropies of single transitions, weighted by posteriors: no large numbers
     cancel, however large the loss is. It is computed in float64 for every dtype. Time and memory
-    grow with frames times labels, whatever the number of classes; of long sequences only the states
-    of every :math:`\sqrt{T}`-th frame are kept.
+    grow with frames times labels, whatever the number of classes; beyond 16 MB only the states of
+    every :math:`\sqrt{T}`-th frame are kept. Scores of -1e300 and below count as -inf.
 
     NaN or +inf among the scores of the labels and the blank of a valid step makes entropy and
     gradient of that sequence NaN, as does a negative probability. The result does not depend on the

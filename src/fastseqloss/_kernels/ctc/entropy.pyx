@@ -39,8 +39,8 @@ cdef extern from "ctc/entropy.h" nogil:
         POSTS "FSL_ENTROPY_POSTS"
     bint scores_of "fsl_entropy_scores"(const char *frame, bint doubles, bint probs, const int64_t *classes,
                                         Py_ssize_t used, double *score, double *rest) noexcept
-    void step_blanks "fsl_entropy_blanks"(const double *source, double *to, double *arcs, Py_ssize_t width, double score,
-                                          double rest, Py_ssize_t lo, Py_ssize_t hi) noexcept
+    void step_blanks "fsl_entropy_blanks"(const double *source, double *to, double *arcs, Py_ssize_t width,
+                                          double score, double rest, Py_ssize_t lo, Py_ssize_t hi) noexcept
     void step_labels "fsl_entropy_labels"(const double *source, double *to, double *arcs, Py_ssize_t width,
                                           const double *skip, const double *score, const double *rest, Py_ssize_t lo,
                                           Py_ssize_t hi) noexcept
