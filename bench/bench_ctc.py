@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 
 import fastseqloss as fsl
-from bench import sides_ctc
+from bench import sides_ctc, sides_risk
 
 
 class CTC:
@@ -30,20 +30,23 @@ class CTC:
 
 
 class CTCRisk:
-    """Expected risk of eight candidates for each sequence of two workloads."""
+    """Expected risk of eight candidates for each sequence of three workloads."""
 
-    params = (["char32", "bpe1024"], [1, 2])
+    params = (list(sides_risk.WORKLOADS), [1, 2])
     param_names = ("workload", "threads")
     timeout = 120
 
     def setup(self, workload, threads):
-        self.call = sides_ctc.risk_call(sides_ctc.WORKLOADS[workload], threads)
+        self.calls = sides_risk.our_calls(sides_risk.made(workload), threads)
 
     def time_grad_out(self, workload, threads):
-        self.call()
+        self.calls["grad_out"]()
+
+    def time_loss(self, workload, threads):
+        self.calls["loss"]()
 
     def peakmem_grad_out(self, workload, threads):
-        self.call()
+        self.calls["grad_out"]()
 
 
 class CTCEntropy:

@@ -7,6 +7,7 @@
     python bench/compare.py elementwise ...      regression, hinge, binary: with NumPy and memory traffic
     python bench/compare.py crf ...              the same options
     python bench/compare.py policy ...           the same options
+    python bench/compare.py risk ...             the same options; and a call of ctc_loss for each candidate, as NumPy
     python bench/compare.py transducer ...       the same options
     python bench/compare.py linear ...           the same options; memory, and bfloat16
     python bench/compare.py soft_dtw ...         the same options; with the peers that are installed
@@ -47,6 +48,7 @@ from bench import (
     sides_linear,
     sides_log_prob,
     sides_policy,
+    sides_risk,
     sides_short,
     sides_soft_dtw,
     sides_steps,
@@ -110,6 +112,11 @@ def crf(options: argparse.Namespace) -> int:
 def policy(options: argparse.Namespace) -> int:
     """Time and check the clipped policy loss with entropy and divergence."""
     return contest.compare(sides_policy.rows(), sides_policy.LIMITS, options)
+
+
+def risk(options: argparse.Namespace) -> int:
+    """Time and check the expected risk of label sequences by CTC."""
+    return contest.compare(sides_risk.rows(options.data), sides_risk.LIMITS, options)
 
 
 def transducer(options: argparse.Namespace) -> int:
@@ -299,6 +306,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "linear": linear,
         "memory": memory,
         "policy": policy,
+        "risk": risk,
         "transducer": transducer,
         "soft_dtw": soft_dtw,
     }

@@ -51,17 +51,6 @@ class Batch:
         return replace(self, logits=self.logits.astype(dtype))
 
 
-def risk_call(shape: tuple[int, int, int, int], threads: int, count: int = 8) -> Callable[[], object]:
-    """Return a call of the risk of candidates that differ from the labels of a random batch in two places."""
-    batch, rng = random_batch(shape), np.random.default_rng(1)
-    b, _, v, s = shape
-    labels = np.repeat(batch.labels[:, None], count, axis=1)
-    places = rng.integers(0, s, (b, count, 2))
-    np.put_along_axis(labels, places, rng.integers(1, v, places.shape), axis=2)
-    risks, out = rng.random((b, count)), np.empty_like(batch.logits)
-    return lambda: fsl.ctc_risk_loss(batch.logits, labels, risks, batch.lengths, grad_out=out, num_threads=threads)
-
-
 def random_batch(shape: tuple[int, int, int, int]) -> Batch:
     """Make float32 logits from N(0, 1), uniform labels, full lengths, blank 0."""
     b, t, v, s = shape
