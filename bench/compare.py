@@ -8,6 +8,7 @@
     python bench/compare.py crf ...              the same options
     python bench/compare.py policy ...           the same options
     python bench/compare.py risk ...             the same options; and a call of ctc_loss for each candidate, as NumPy
+    python bench/compare.py ranking ...          the same options; with rax if it is installed, and memory
     python bench/compare.py transducer ...       the same options
     python bench/compare.py linear ...           the same options; memory, and bfloat16
     python bench/compare.py soft_dtw ...         the same options; with the peers that are installed
@@ -48,6 +49,7 @@ from bench import (
     sides_linear,
     sides_log_prob,
     sides_policy,
+    sides_ranking,
     sides_risk,
     sides_short,
     sides_soft_dtw,
@@ -117,6 +119,11 @@ def policy(options: argparse.Namespace) -> int:
 def risk(options: argparse.Namespace) -> int:
     """Time and check the expected risk of label sequences by CTC."""
     return contest.compare(sides_risk.rows(options.data), sides_risk.LIMITS, options)
+
+
+def ranking(options: argparse.Namespace) -> int:
+    """Time and check losses over lists; measure the memory of a call."""
+    return sides_ranking.compare(options)
 
 
 def transducer(options: argparse.Namespace) -> int:
@@ -285,7 +292,18 @@ def _growth(side: str, batch: sides_ctc.Batch) -> int:
 def machine() -> str:
     """Describe the software and hardware."""
     versions = [f"Python {platform.python_version()}"]
-    for name in ("fastseqloss", "numpy", "torch", "pytorch-crf", "optax", "jax", "pysdtw", "soft-dtw", "tslearn"):
+    for name in (
+        "fastseqloss",
+        "numpy",
+        "torch",
+        "pytorch-crf",
+        "optax",
+        "jax",
+        "pysdtw",
+        "rax",
+        "soft-dtw",
+        "tslearn",
+    ):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{name} {importlib.metadata.version(name)}")
     return ", ".join([*versions, f"level {levels.level}", f"{os.cpu_count()} CPUs"])
@@ -306,6 +324,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "linear": linear,
         "memory": memory,
         "policy": policy,
+        "ranking": ranking,
         "risk": risk,
         "transducer": transducer,
         "soft_dtw": soft_dtw,

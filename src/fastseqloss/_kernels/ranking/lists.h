@@ -96,7 +96,7 @@ static void fsl_pairwise_hinge(fsl_ranking *r, double margin)
 static double fsl_log_add(double a, double b)
 {
     const double most = fsl_max64(a, b);
-    return most + fsl_log64(1 + fsl_exp64(fsl_min64(a, b) - most));
+    return most + fsl_rank_log(1 + fsl_rank_exp(fsl_min64(a, b) - most));
 }
 
 /* For scores that are far apart: by logarithms. */
@@ -110,7 +110,7 @@ static void fsl_order_by_logarithms(fsl_ranking *r)
     log_sum = -INFINITY;
     for (ptrdiff_t k = 0; k < r->n; k++) {
         log_sum = fsl_log_add(log_sum, -r->sum[k]);
-        r->e[k] = fsl_exp64(r->s[k] + log_sum) - 1;
+        r->e[k] = fsl_rank_exp(r->s[k] + log_sum) - 1;
     }
 }
 
@@ -127,14 +127,13 @@ static void fsl_list_mle(fsl_ranking *r)
         const ptrdiff_t n = r->n;
         double *restrict e = r->e, *restrict sums = r->sum;
         const double *restrict s = r->s;
-        FSL_SIMD()
-        for (ptrdiff_t k = 0; k < n; k++) e[k] = fsl_exp_normal64(s[k] - most);
+        fsl_rank_exponentials(s, n, most, e);
         for (ptrdiff_t k = n - 1; k >= 0; k--) {
             sums[k] = sum += e[k];
             exponent += fsl_rank_multiply(&product, sum);
             below += most - s[k];
         }
-        r->loss = fsl_log64(product) + exponent * FSL_RANK_LN2 + below;
+        r->loss = fsl_rank_log(product) + exponent * FSL_RANK_LN2 + below;
         FSL_SIMD()
         for (ptrdiff_t k = 0; k < n; k++) sums[k] = 1 / sums[k];
         sum = 0;

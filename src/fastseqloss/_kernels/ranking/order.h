@@ -28,6 +28,17 @@ typedef struct fsl_ranking {
     fsl_sums sums;
 } fsl_ranking;
 
+/* Functions of single numbers, once in the module instead of wherever they are called. */
+static double fsl_rank_exp(double x) { return fsl_exp64(x); }
+static double fsl_rank_log(double x) { return fsl_log64(x); }
+
+/* out = exp(x - shift) for differences within the range of normal numbers. */
+static void fsl_rank_exponentials(const double *restrict x, ptrdiff_t n, double shift, double *restrict out)
+{
+    FSL_SIMD()
+    for (ptrdiff_t i = 0; i < n; i++) out[i] = fsl_exp_normal64(x[i] - shift);
+}
+
 /* An integer in the order of the numbers; 0 and -0 are equal. */
 FSL_INLINE int64_t fsl_rank_key(double x)
 {

@@ -15,7 +15,7 @@ static const double fsl_rank_first_lanes[4 * FSL_RANK_LANES] = {1, 1, 1, 1, 1, 1
 static double fsl_rank_gain(double y)
 {
     const double whole = rint(y);
-    return fsl_pow2(whole) * fsl_exp64((y - whole) * FSL_RANK_LN2) - 1;
+    return fsl_pow2(whole) * fsl_rank_exp((y - whole) * FSL_RANK_LN2) - 1;
 }
 
 /* Sets the gains, times the factor of the list, and the discounts of the ranks, both in the order of relevance: pairs
@@ -50,12 +50,7 @@ static int fsl_pairs_begin(fsl_ranking *r, const double *discounts, int normaliz
         r->level[k] = k && r->order[k].key == r->order[k - 1].key ? r->level[k - 1] : k;
         r->sum[k] = 0;
     }
-    if (!r->is_wide) {
-        double *restrict e = r->e;
-        const double *restrict s = r->s, centre = least / 2 + most / 2;
-        FSL_SIMD()
-        for (ptrdiff_t k = 0; k < r->n; k++) e[k] = fsl_exp_normal64(s[k] - centre);
-    }
+    if (!r->is_wide) fsl_rank_exponentials(r->s, r->n, least / 2 + most / 2, r->e);
     for (int l = 0; l < FSL_RANK_LANES; l++) r->sums.product[l] = 1, r->sums.exponent[l] = r->sums.rest[l] = 0;
     for (int l = 0; l < FSL_RANK_PAD; l++) {
         r->sum[r->n + l] = r->e[r->n + l] = 0;
@@ -66,7 +61,7 @@ static int fsl_pairs_begin(fsl_ranking *r, const double *discounts, int normaliz
 }
 
 /* Returns the logarithm of the factors, and begins again. */
-FSL_INLINE double fsl_sums_take(fsl_sums *sums)
+static double fsl_sums_take(fsl_sums *sums)
 {
     double product = 1, exponent = 0, rest = 0;
     for (int l = 0; l < FSL_RANK_LANES; l++) {
@@ -75,7 +70,7 @@ FSL_INLINE double fsl_sums_take(fsl_sums *sums)
         rest += sums->rest[l];
         sums->product[l] = 1, sums->exponent[l] = sums->rest[l] = 0;
     }
-    return fsl_log64(product) + exponent * FSL_RANK_LN2 + rest;
+    return fsl_rank_log(product) + exponent * FSL_RANK_LN2 + rest;
 }
 
 /* The pairs in which item i is preferred, two for each lane; lanes beyond the last pair have u = 0. Two pairs share a
@@ -132,11 +127,11 @@ static void fsl_pairs_row_apart(fsl_ranking *r, ptrdiff_t i)
 {
     const double *gain = r->tree, *discount = r->tree + r->n + FSL_RANK_PAD, weight = r->w ? r->weight[i] : 1;
     for (ptrdiff_t j = 0; j < r->level[i]; j++) {
-        const double d = r->s[j] - r->s[i], u = fsl_exp64(-fabs(d)), v = 1 + u, q = (d > 0 ? 1 : u) / v;
+        const double d = r->s[j] - r->s[i], u = fsl_rank_exp(-fabs(d)), v = 1 + u, q = (d > 0 ? 1 : u) / v;
         const double lambda = r->has_lambda ? (gain[i] - gain[j]) * fabs(discount[i] - discount[j]) : 1;
         r->sum[j] += weight * (lambda * q);
         r->sum[i] -= weight * (lambda * q);
-        r->loss += weight * (lambda * (fsl_max64(d, 0) + fsl_log64(v) + (u - (v - 1)) / v));
+        r->loss += weight * (lambda * (fsl_max64(d, 0) + fsl_rank_log(v) + (u - (v - 1)) / v));
     }
 }
 

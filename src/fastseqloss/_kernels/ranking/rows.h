@@ -4,6 +4,7 @@
 #ifndef FASTSEQLOSS_RANKING_ROWS_H
 #define FASTSEQLOSS_RANKING_ROWS_H
 
+#include "ranking/order.h"
 #include "simd/softmax_row.h"
 
 FSL_UNUSED static void fsl_rank_widen(const float *restrict x, ptrdiff_t n, double *restrict out)
@@ -19,8 +20,12 @@ FSL_UNUSED static void fsl_rank_narrow(const double *restrict x, ptrdiff_t n, fl
 }
 
 #include "simd/float32.inc.h"
+#define FSL_RANK_SIMD FSL_SIMD
 #include "ranking/rows.inc.h"
+#undef FSL_RANK_SIMD
 #include "simd/float64.inc.h"
+#define FSL_RANK_SIMD(clauses) /* scalar loops, which have a third of the code */
 #include "ranking/rows.inc.h"
+#undef FSL_RANK_SIMD
 
 #endif

@@ -33,7 +33,7 @@ static double FSL_NAME(fsl_list_softmax)(const FSL_REAL *x, const FSL_REAL *rest
     for (ptrdiff_t first = 0; first < n; first += FSL_BLOCK) {
         const ptrdiff_t last = first + FSL_BLOCK < n ? first + FSL_BLOCK : n;
         FSL_REAL of_y = 0, of_product = 0;
-        FSL_SIMD(reduction(+ : of_y, of_product))
+        FSL_RANK_SIMD(reduction(+ : of_y, of_product))
         for (ptrdiff_t i = first; i < last; i++) {
             of_y += y[i];
             of_product += y[i] == 0 ? 0 : y[i] * (x[i] - m);
@@ -48,10 +48,10 @@ static double FSL_NAME(fsl_list_softmax)(const FSL_REAL *x, const FSL_REAL *rest
     if (out) {
         const FSL_REAL factor = (FSL_REAL)(scale * (sum / total)), weight = (FSL_REAL)scale;
         FSL_REAL *restrict g = out;
-        FSL_SIMD()
+        FSL_RANK_SIMD()
         for (ptrdiff_t i = 0; i < n; i++) g[i] = factor * g[i] - weight * y[i];
     }
-    return sum * fsl_log64(total) - dot;
+    return sum * fsl_rank_log(total) - dot;
 }
 
 /* 1 / (1 + exp(z)), with z where its exponential is finite. */
@@ -80,7 +80,7 @@ static double FSL_NAME(fsl_bpr_max)(const FSL_REAL *restrict x, ptrdiff_t n, FSL
     for (ptrdiff_t first = 0; first < n; first += FSL_BLOCK) {
         const ptrdiff_t last = first + FSL_BLOCK < n ? first + FSL_BLOCK : n;
         FSL_REAL of_b = 0, of_product = 0, of_square = 0;
-        FSL_SIMD(reduction(+ : of_b, of_product, of_square))
+        FSL_RANK_SIMD(reduction(+ : of_b, of_product, of_square))
         for (ptrdiff_t i = first; i < last; i++) {
             const FSL_REAL c = FSL_NAME(fsl_rank_logistic)(t - x[i]), weighted = above ? e[i] * c : c;
             b[i] = c;
@@ -94,13 +94,14 @@ static double FSL_NAME(fsl_bpr_max)(const FSL_REAL *restrict x, ptrdiff_t n, FSL
     const FSL_REAL constant = (FSL_REAL)(above ? -k * u / v : k), slope = (FSL_REAL)(above ? k / v : 0);
     const FSL_REAL share = (FSL_REAL)(above ? 0 : scale / sum);
     const FSL_REAL penalty = (FSL_REAL)(k * lambda), mean = (FSL_REAL)(squares / total);
-    FSL_SIMD()
+    FSL_RANK_SIMD()
     for (ptrdiff_t i = 0; i < n; i++) {
         const FSL_REAL extra = e[i] == 0 || penalty == 0 ? 0 : e[i] * penalty * (x[i] * (x[i] + 2) - mean);
         e[i] = e[i] * (constant + slope * (b[i] * (2 - b[i]))) - share * (b[i] * (1 - b[i])) + extra;
     }
     *of_target = -scale * (above ? product / total / v : product / sum);
-    const double ranked = above ? -(fsl_log64(v) + ((1 - v) - u) / v) : (double)m - (double)t + fsl_log64(total / sum);
+    const double ranked =
+        above ? -(fsl_rank_log(v) + ((1 - v) - u) / v) : (double)m - (double)t + fsl_rank_log(total / sum);
     return lambda == 0 ? ranked : ranked + lambda * (squares / total);
 }
 
@@ -119,7 +120,7 @@ static double FSL_NAME(fsl_top1_max)(const FSL_REAL *restrict x, ptrdiff_t n, FS
     for (ptrdiff_t first = 0; first < n; first += FSL_BLOCK) {
         const ptrdiff_t last = first + FSL_BLOCK < n ? first + FSL_BLOCK : n;
         FSL_REAL of_h = 0, of_d = 0;
-        FSL_SIMD(reduction(+ : of_h, of_d))
+        FSL_RANK_SIMD(reduction(+ : of_h, of_d))
         for (ptrdiff_t i = first; i < last; i++) {
             const FSL_REAL y = e[i] == 0 ? 0 : x[i];
             const FSL_REAL c = FSL_NAME(fsl_rank_logistic)(t - x[i]), p = FSL_NAME(fsl_rank_logistic)(-y * y);
@@ -132,7 +133,7 @@ static double FSL_NAME(fsl_top1_max)(const FSL_REAL *restrict x, ptrdiff_t n, FS
     }
     const double loss = sum / total;
     const FSL_REAL factor = (FSL_REAL)(scale / total), mean = (FSL_REAL)loss;
-    FSL_SIMD()
+    FSL_RANK_SIMD()
     for (ptrdiff_t i = 0; i < n; i++) e[i] = factor * e[i] * (b[i] - mean);
     *of_target = -scale * (slope / total);
     return loss;
