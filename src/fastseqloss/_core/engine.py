@@ -102,7 +102,8 @@ class StepSum:
         """Return the factor of the loss of each sequence, given the numbers of steps that count."""
         scale = sequence_scale(self.reduction, counts, self.normalizer, self.sample_weight, self.steps.batch)
         if self.of_features and not averages_steps(self.reduction):
-            scale /= max(math.prod(self.steps.shape[len(self.shape) :]), 1)
+            with np.errstate(under="ignore"):
+                scale /= max(math.prod(self.steps.shape[len(self.shape) :]), 1)
         return scale
 
     def scale_of_each(
@@ -135,7 +136,8 @@ class StepSum:
         """Return the reduced loss, and the gradient if requested; `losses` as in `reduce_steps`."""
         loss = reduce_steps(self.reduction, losses, scale, self.steps.shape)
         if self.of_features and self.reduction in ("none", "step_mean"):
-            loss = np.sum(loss, axis=tuple(range(len(self.shape) - len(self.steps.shape), 0)))
+            with np.errstate(all="ignore"):
+                loss = np.sum(loss, axis=tuple(range(len(self.shape) - len(self.steps.shape), 0)))
         return loss if gradient.values is None else (loss, gradient.finish())
 
 
@@ -167,7 +169,8 @@ def as_step_sum(shape: tuple[int, ...], options: Options, features: tuple[int, .
 def _check_shape(name: str, shape: tuple[int, ...], allowed: tuple[tuple[int, ...], ...]) -> None:
     """Raise ValueError unless the shape is one of those allowed: of sequences, of steps, of features."""
     if shape not in allowed:
-        raise ValueError(f"{name} has shape {shape}; allowed: {' or '.join(map(str, dict.fromkeys(allowed)))}")
+        *others, last = dict.fromkeys(allowed)
+        raise ValueError(f"{name} has shape {shape}; allowed: {', '.join(map(str, others))} or {last}")
 
 
 @dataclass(slots=True)
