@@ -76,16 +76,8 @@ class StepSum:
     step_weight: NDArray[Any] | None  # weights of steps or features, as passed
     reduction: str
     normalizer: float | None
-
-    @property
-    def of_features(self) -> bool:
-        """Return True if each feature counts as a step."""
-        return len(self.steps.shape) > len(self.shape)
-
-    @property
-    def of_each(self) -> bool:
-        """Return True if each step has a scale of its own."""
-        return self.step_weight is not None or self.reduction == "step_mean"
+    of_features: bool  # each feature counts as a step
+    of_each: bool  # each step has a scale of its own
 
     @property
     def uniform(self) -> bool:
@@ -146,24 +138,30 @@ def as_step_sum(shape: tuple[int, ...], options: Options, features: tuple[int, .
 
     If steps have `features`, mask and weights are those of steps or of features.
     """
-    whole = shape + features
+    reduction, normalizer = options.reduction, options.normalizer
+    each = reduction == "step_mean"
     mask, weight = options.mask, options.sample_weight
+    if mask is None and weight is None:
+        return StepSum(as_steps(shape, options.lengths, None), shape, None, None, reduction, normalizer, False, each)
+    whole = shape + features
     by_feature = False
+    may_be_of_steps = weight is not None and len(shape) > 1 and getattr(weight, "shape", None) != shape[:1]
     if features and mask is not None:
         mask = as_array("mask", mask)
         _check_shape("mask", mask.shape, (shape, whole))
         by_feature = mask.shape == whole
-    if weight is not None and len(shape) > 1:
+    if may_be_of_steps:
         weight = as_real("sample_weight", weight)
         by_feature |= weight.shape == whole != shape
     steps = as_steps(shape, options.lengths, mask, features if by_feature else ())
     of_steps = None
-    if weight is not None and len(shape) > 1 and (weight.ndim or steps.batch != 1):
+    if may_be_of_steps and (weight.ndim or steps.batch != 1):
         _check_shape("sample_weight", weight.shape, (shape[:1], shape, whole))
         if weight.ndim > 1:
             weight, of_steps = None, weight
     weight = as_weights("sample_weight", weight, steps.batch)
-    return StepSum(steps, shape, weight, of_steps, options.reduction, options.normalizer)
+    each |= of_steps is not None
+    return StepSum(steps, shape, weight, of_steps, reduction, normalizer, by_feature, each)
 
 
 def _check_shape(name: str, shape: tuple[int, ...], allowed: tuple[tuple[int, ...], ...]) -> None:

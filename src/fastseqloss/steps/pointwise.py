@@ -36,12 +36,7 @@ class _Pairs:
     parameter: float | NDArray[np.float64]
     scale: NDArray[np.float64]  # [B], or that of each step or feature
     threads: int
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Return B, the number of steps, and that of features; features that count by themselves are steps."""
-        batch, steps, features = self.numbers.shape
-        return (batch, steps * features, 1) if self.summed.of_features else (batch, steps, features)
+    shape: tuple[int, int, int]  # B, steps, features of a step; features that count by themselves are steps
 
 
 def pointwise_loss(
@@ -63,7 +58,8 @@ def _prepare(loss: StepLoss, predictions: Any, targets: Any, options: Options, p
     scale = summed.plain_scale()
     threads = threads_for(options.num_threads, numbers.given.size * loss.nanoseconds, numbers.given.size)
     gradient = as_gradient(numbers, options.return_grad, options.grad_out)
-    return _Pairs(loss, summed, numbers, gradient, targets, wanted, number, scale, threads)
+    form = (numbers.shape[0], numbers.shape[1] * numbers.shape[2], 1) if summed.of_features else numbers.shape
+    return _Pairs(loss, summed, numbers, gradient, targets, wanted, number, scale, threads, form)
 
 
 def _check_before(pairs: _Pairs) -> str:
@@ -103,7 +99,8 @@ def _run(pairs: _Pairs, allowed: str) -> tuple[NDArray[np.float64], NDArray[np.f
     shape, lengths, arrays = _laid_out(pairs, [pairs.numbers.values, wanted, spread, gradient], together)
     scale = scale[:1] if together else scale
     partial = np.zeros((shape[0], _kernel.parts(shape[1] * shape[2])))
-    losses = np.zeros(shape[:2]) if summed.of_each or summed.reduction == "none" else None
+    factors = scale if summed.of_each else None
+    losses = np.zeros(shape[:2]) if factors is not None or summed.reduction == "none" else None
     if given.size:
         (x, x_kind), (y, y_kind), (a, _), (g, _) = arrays
         assert x is not None
@@ -119,8 +116,8 @@ def _run(pairs: _Pairs, allowed: str) -> tuple[NDArray[np.float64], NDArray[np.f
             shape=shape,
             lengths=lengths,
             mask=summed.steps.mask,
-            scale=np.ones(len(scale)) if summed.of_each else scale,
-            factors=scale if summed.of_each else None,
+            scale=scale if factors is None else np.ones(len(scale)),
+            factors=factors,
             partial=partial,
             steps=losses,
             grad=g,
