@@ -123,15 +123,16 @@ cdef void leave_out(const Pairs *pairs, Py_ssize_t b, Py_ssize_t first, Py_ssize
 cdef void weigh(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, double *loss,
                 double *slope) noexcept nogil:
     """Multiply slopes by the factors of their steps; set losses and slopes of factor 0 to 0."""
-    cdef Py_ssize_t i, d = job.pairs.n_features
-    cdef const double *factors = job.factors + b * job.pairs.n_steps
-    cdef double factor
+    cdef Py_ssize_t i, d = job.pairs.n_features, feature = first % d
+    cdef const double *factor = job.factors + b * job.pairs.n_steps + first // d
     for i in range(n):
-        factor = factors[(first + i) // d]
-        if factor:
-            slope[i] *= factor
+        if factor[0]:
+            slope[i] *= factor[0]
         else:
             loss[i] = slope[i] = 0
+        feature += 1
+        if feature == d:
+            factor, feature = factor + 1, 0
 
 
 cdef void add_steps(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, const double *loss) noexcept nogil:
@@ -294,13 +295,13 @@ cpdef Py_ssize_t parts(Py_ssize_t n_elements) noexcept nogil:
 
 def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, double parameter, shape,
               const int64_t[::1] lengths, const uint8_t[:, ::1] mask, const double[::1] scale,
-              const double[:, ::1] factors, double[:, ::1] partial, double[:, ::1] steps, object grad, int allowed, int64_t[::1] bad,
-              int num_threads):
+              const double[:, ::1] factors, double[:, ::1] partial, double[:, ::1] steps, object grad, int allowed,
+              int64_t[::1] bad, int num_threads):
     """Losses and, unless grad is None, gradients times scale. Returns the first bad target, as find_bad_target.
 
     IN   shape: B, T, D. x, y, and a in float64 or None, each [B, outer, inner] with T D elements a sequence; or
-         [more, outer, inner] with as many elements in all where B is 1. scale [B]; factors [B, T], of steps in addition,
-         with which steps are given, or None.
+         [more, outer, inner] with as many elements in all where B is 1. scale [B]; factors [B, T] of steps, in
+         addition, with which `steps` are given; or None.
     OUT  partial [B, parts(T D)]: sums over steps of the means over features, unless steps are given; steps [B, T]:
          those means, or None; both zeros on entry. grad like x. All outputs are void if a target is bad.
     """
