@@ -106,7 +106,9 @@ class StepSum:
         Weights are checked here, those of steps that count alone.
         """
         given = self.step_weight
-        if given is not None:
+        if given is not None and given.shape == self.steps.shape:
+            weight = as_finite("sample_weight", given, given.shape, counting, signed=False).reshape(counting.shape)
+        elif given is not None:
             per_weight = counting.reshape(*given.shape, math.prod(self.steps.shape[given.ndim :]))
             any_of_it: NDArray[np.bool_] = np.logical_or.reduce(per_weight, axis=-1)
             weight = as_finite("sample_weight", given, given.shape, any_of_it, signed=False)
