@@ -183,6 +183,9 @@ def test_averages_by_extreme_weights_of_steps(reduction, size):
         with np.errstate(all="raise"):
             weighted = loss(X, targets, reduction=reduction, sample_weight=weight, return_grad=True)
         assert_close(weighted, loss(X, targets, reduction=reduction, return_grad=True))
+    with np.errstate(all="raise"):
+        for weight in ([1.0, 1e-310], np.full(X.shape, size)):
+            fsl.mse_loss(X, X + 1, sample_weight=weight, mask=np.ones(X.shape, bool), reduction="sum", return_grad=True)
 
 
 def test_sums_of_both_signs_that_overflow():

@@ -389,3 +389,72 @@ def test_tensors_are_taken_as_they_are(rng, name):
     np.testing.assert_array_equal(gradient, expected[1])
     run(x, y, n, **options, grad_out=x.numpy())
     np.testing.assert_array_equal(x.numpy(), expected[1])
+
+
+# ---- weights of steps, missing features -----------------------------------------------------
+
+
+def average(losses, weight, reduction):
+    """Sum, mean by weights, or the mean over sequences of their means, of losses [B, T] or [B, T, D] of PyTorch."""
+    axes = tuple(range(1, losses.ndim))
+    weighted, each = (weight * losses).sum(axes), weight.sum(axes)
+    if reduction == "sequence_mean":
+        return (weighted / each).mean()
+    if reduction == "step_mean":
+        axes = (0, *axes[1:])
+        return (weight * losses).sum(axes) / weight.sum(axes)
+    return weighted.sum() / (each.sum() if reduction == "mean" else 1)
+
+
+MEANS = ("sum", "mean", "sequence_mean", "step_mean")
+
+
+@pytest.mark.parametrize("reduction", MEANS)
+def test_weights_of_steps(rng, reduction):
+    x, y, weight = rng.normal(size=(4, 9, C)), rng.integers(0, C, (4, 9)), rng.uniform(0.1, 2, (4, 9))
+
+    def theirs(x, y):
+        return average(F.cross_entropy(x.mT, y, reduction="none"), tensor(weight), reduction)
+
+    found = fsl.softmax_cross_entropy(x, y, reduction=reduction, sample_weight=weight, return_grad=True)
+    assert_equal(found, peer(theirs, x, y))
+    advantages = rng.normal(size=(4, 9))
+
+    def policy(x, y):
+        return average(F.cross_entropy(x.mT, y, reduction="none") * tensor(advantages), tensor(weight), reduction)
+
+    options = {"reduction": reduction, "sample_weight": weight, "return_grad": True}
+    assert_equal(fsl.policy_gradient_loss(x, y, advantages, **options), peer(policy, x, y))
+    hidden, layer = rng.normal(size=(4, 9, 3)), rng.normal(size=(C, 3))
+    loss, gradients = fsl.linear_cross_entropy(hidden, layer, y, **options)
+    assert_equal((loss, gradients.hidden), peer(lambda h, w, y: theirs(h @ w.T, y), hidden, layer, y))
+
+
+@pytest.mark.parametrize("reduction", MEANS)
+@pytest.mark.parametrize("name", ["mse_loss", "l1_loss", "huber_loss", "binary_cross_entropy_with_logits"])
+def test_missing_features(rng, name, reduction):
+    x, y, weight = rng.normal(size=(4, 9, 3)), rng.random((4, 9, 3)), rng.uniform(0.1, 2, (4, 9))
+    mask = rng.random((4, 9, 3)) < 0.6
+    own = {"l1_loss": "mae_loss", "binary_cross_entropy_with_logits": "binary_cross_entropy"}.get(name, name)
+    given = np.where(mask, x, np.nan)
+
+    def theirs(x, y):
+        kept = tensor(weight)[..., None] * tensor(mask)
+        losses = getattr(F, name)(x, y, reduction="none") / (3 if reduction == "sum" else 1)
+        return average(losses, kept, reduction)
+
+    options = {"mask": mask, "sample_weight": weight, "reduction": reduction, "return_grad": True}
+    assert_equal(getattr(fsl, own)(given, y, **options), peer(theirs, x, y))
+
+
+@pytest.mark.parametrize("shape", [(3,), (1,), (9, 3), (9, 1), (1, 1, 3), (4, 1, 1), (4, 9, 3)])
+def test_weights_of_positive_targets_of_several_axes(rng, shape):
+    x, y, pos_weight, weight = (*rng.random((2, 4, 9, 3)), rng.random(shape) * 3, rng.random((4, 9, 3)))
+
+    def theirs(x, y):
+        return F.binary_cross_entropy_with_logits(x, y, tensor(weight), pos_weight=tensor(pos_weight), reduction="sum")
+
+    found = fsl.binary_cross_entropy(
+        x, y, pos_weight=pos_weight, sample_weight=weight, reduction="sum", return_grad=True
+    )
+    assert_equal((found[0] * 3, found[1] * 3), peer(theirs, x, y))

@@ -284,7 +284,7 @@ def test_masks_and_lengths(row):
         for dtype in (torch.uint8, torch.int8, torch.int32, torch.int64):
             changed = tensors(row, given) | {"mask": torch.from_numpy(mask).to(dtype)}
             assert torch.equal(function(**changed), expected)
-            with pytest.raises(ValueError, match=r"mask\[0, 0\] is 2; allowed: 0 and 1"):
+            with pytest.raises(ValueError, match=r"mask\[0, [\d, ]+\] is 2; allowed: 0 and 1"):
                 function(**changed | {"mask": 2 * torch.from_numpy(mask).to(dtype)})
     one = batch_of_one(row)
     expected = function(**tensors(row, one))

@@ -76,16 +76,8 @@ class StepSum:
     step_weight: NDArray[Any] | None  # weights of steps or features, as passed
     reduction: str
     normalizer: float | None
-
-    @property
-    def of_features(self) -> bool:
-        """Return True if each feature counts as a step."""
-        return len(self.steps.shape) > len(self.shape)
-
-    @property
-    def of_each(self) -> bool:
-        """Return True if each step has a scale of its own."""
-        return self.step_weight is not None or self.reduction == "step_mean"
+    of_features: bool  # each feature counts as a step
+    of_each: bool  # each step has a scale of its own
 
     @property
     def uniform(self) -> bool:
@@ -102,7 +94,8 @@ class StepSum:
         """Return the factor of the loss of each sequence, given the numbers of steps that count."""
         scale = sequence_scale(self.reduction, counts, self.normalizer, self.sample_weight, self.steps.batch)
         if self.of_features and not averages_steps(self.reduction):
-            scale /= max(math.prod(self.steps.shape[len(self.shape) :]), 1)
+            with np.errstate(under="ignore"):
+                scale /= max(math.prod(self.steps.shape[len(self.shape) :]), 1)
         return scale
 
     def scale_of_each(
@@ -113,7 +106,9 @@ class StepSum:
         Weights are checked here, those of steps that count alone.
         """
         given = self.step_weight
-        if given is not None:
+        if given is not None and given.shape == self.steps.shape:
+            weight = as_finite("sample_weight", given, given.shape, counting, signed=False).reshape(counting.shape)
+        elif given is not None:
             per_weight = counting.reshape(*given.shape, math.prod(self.steps.shape[given.ndim :]))
             any_of_it: NDArray[np.bool_] = np.logical_or.reduce(per_weight, axis=-1)
             weight = as_finite("sample_weight", given, given.shape, any_of_it, signed=False)
@@ -140,7 +135,8 @@ class StepSum:
         """Return the reduced loss; `losses` as in `reduce_steps`."""
         loss = reduce_steps(self.reduction, losses, scale, self.steps.shape)
         if self.of_features and self.reduction in ("none", "step_mean"):
-            loss = np.sum(loss, axis=tuple(range(len(self.shape) - len(self.steps.shape), 0)))
+            with np.errstate(all="ignore"):
+                loss = np.sum(loss, axis=tuple(range(len(self.shape) - len(self.steps.shape), 0)))
         return loss
 
 
@@ -149,30 +145,37 @@ def as_step_sum(shape: tuple[int, ...], options: Options, features: tuple[int, .
 
     If steps have `features`, mask and weights are those of steps or of features.
     """
-    whole = shape + features
+    reduction, normalizer = options.reduction, options.normalizer
+    each = reduction == "step_mean"
     mask, weight = options.mask, options.sample_weight
+    if mask is None and weight is None:
+        return StepSum(as_steps(shape, options.lengths, None), shape, None, None, reduction, normalizer, False, each)
+    whole = shape + features
     by_feature = False
+    may_be_of_steps = weight is not None and len(shape) > 1 and getattr(weight, "shape", None) != shape[:1]
     if features and mask is not None:
         mask = as_array("mask", mask)
         _check_shape("mask", mask.shape, (shape, whole))
         by_feature = mask.shape == whole
-    if weight is not None and len(shape) > 1:
+    if may_be_of_steps:
         weight = as_real("sample_weight", weight)
         by_feature |= weight.shape == whole != shape
     steps = as_steps(shape, options.lengths, mask, features if by_feature else ())
     of_steps = None
-    if weight is not None and len(shape) > 1 and (weight.ndim or steps.batch != 1):
+    if may_be_of_steps and (weight.ndim or steps.batch != 1):
         _check_shape("sample_weight", weight.shape, (shape[:1], shape, whole))
         if weight.ndim > 1:
             weight, of_steps = None, weight
     weight = as_weights("sample_weight", weight, steps.batch)
-    return StepSum(steps, shape, weight, of_steps, options.reduction, options.normalizer)
+    each |= of_steps is not None
+    return StepSum(steps, shape, weight, of_steps, reduction, normalizer, by_feature, each)
 
 
 def _check_shape(name: str, shape: tuple[int, ...], allowed: tuple[tuple[int, ...], ...]) -> None:
     """Raise ValueError unless the shape is one of those allowed: of sequences, of steps, of features."""
     if shape not in allowed:
-        raise ValueError(f"{name} has shape {shape}; allowed: {' or '.join(map(str, dict.fromkeys(allowed)))}")
+        *others, last = dict.fromkeys(allowed)
+        raise ValueError(f"{name} has shape {shape}; allowed: {', '.join(map(str, others))} or {last}")
 
 
 @dataclass(slots=True)

@@ -71,7 +71,7 @@ def as_steps(shape: tuple[int, ...], lengths: Any, mask: Any, features: tuple[in
     With `features`, each feature of a step counts by itself: the result has the shape [B, T, ..., *features], and the
     mask is one of steps or one of features.
     """
-    whole = shape + features
+    whole = shape + features if features else shape
     batch, rows = shape[0] if shape else 1, math.prod(whole[1:])
     ends = first = chosen = None
     if lengths is not None:

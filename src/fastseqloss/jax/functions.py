@@ -88,7 +88,7 @@ def _spread(row: Row, operands: dict[str, Any], shape: tuple[int, ...]) -> tuple
         array = operands.get(name)
         if array is None or array.ndim < len(shape):
             shared.append(name)
-        elif all(n in (1, own) for n, own in zip(array.shape, shape, strict=False)):
+        elif array.ndim == len(shape) and all(n in (1, own) for n, own in zip(array.shape, shape, strict=True)):
             operands[name] = jnp.broadcast_to(array, shape)
     return tuple(shared)
 

@@ -39,15 +39,8 @@ class _Pairs:
     more: tuple[float, float]
     scale: NDArray[np.float64]  # [B], or that of each step or feature
     threads: int
-    other: Gradient = field(
-        default_factory=partial(Gradient, (), None)
-    )  # with respect to the targets, or to the variance
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Return B, the number of steps, and that of features; features that count by themselves are steps."""
-        batch, steps, features = self.numbers.shape
-        return (batch, steps * features, 1) if self.summed.of_features else (batch, steps, features)
+    shape: tuple[int, int, int]  # B, steps, features of a step; features that count by themselves are steps
+    other: Gradient = field(default_factory=partial(Gradient, (), None))  # with respect to the targets or the variance
 
 
 def pointwise_loss(
@@ -113,7 +106,8 @@ def _prepare(
         number = as_runs(np.broadcast_to(number, shape), numbers.shape)
     threads = threads_for(options.num_threads, numbers.given.size * loss.nanoseconds, numbers.given.size)
     gradient = as_gradient(numbers, options.return_grad, options.grad_out)
-    return _Pairs(loss, summed, numbers, gradient, targets, wanted, number, more, scale, threads)
+    form = (numbers.shape[0], numbers.shape[1] * numbers.shape[2], 1) if summed.of_features else numbers.shape
+    return _Pairs(loss, summed, numbers, gradient, targets, wanted, number, more, scale, threads, form)
 
 
 def _check_before(pairs: _Pairs) -> str:
@@ -153,7 +147,8 @@ def _run(pairs: _Pairs, allowed: str) -> tuple[NDArray[np.float64], NDArray[np.f
     shape, lengths, arrays = _laid_out(pairs, taken, together)
     scale = scale[:1] if together else scale
     partial = np.zeros((shape[0], _kernel.parts(shape[1] * shape[2])))
-    losses = np.zeros(shape[:2]) if summed.of_each or summed.reduction == "none" else None
+    factors = scale if summed.of_each else None
+    losses = np.zeros(shape[:2]) if factors is not None or summed.reduction == "none" else None
     if given.size:
         (x, x_kind), (y, y_kind), (a, a_kind), (g, _), (other, other_kind) = arrays
         assert x is not None
@@ -171,8 +166,8 @@ def _run(pairs: _Pairs, allowed: str) -> tuple[NDArray[np.float64], NDArray[np.f
             shape=shape,
             lengths=lengths,
             mask=summed.steps.mask,
-            scale=np.ones(len(scale)) if summed.of_each else scale,
-            factors=scale if summed.of_each else None,
+            scale=scale if factors is None else np.ones(len(scale)),
+            factors=factors,
             partial=partial,
             steps=losses,
             grad=g,

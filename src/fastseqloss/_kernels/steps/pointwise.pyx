@@ -157,15 +157,16 @@ cdef void leave_out(const Pairs *pairs, Py_ssize_t b, Py_ssize_t first, Py_ssize
 cdef void weigh(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, double *loss,
                 double *slope) noexcept nogil:
     """Multiply slopes by the factors of their steps; set losses and slopes of factor 0 to 0."""
-    cdef Py_ssize_t i, d = job.pairs.n_features
-    cdef const double *factors = job.factors + b * job.pairs.n_steps
-    cdef double factor
+    cdef Py_ssize_t i, d = job.pairs.n_features, feature = first % d
+    cdef const double *factor = job.factors + b * job.pairs.n_steps + first // d
     for i in range(n):
-        factor = factors[(first + i) // d]
-        if factor:
-            slope[i] *= factor
+        if factor[0]:
+            slope[i] *= factor[0]
         else:
             loss[i] = slope[i] = 0
+        feature += 1
+        if feature == d:
+            factor, feature = factor + 1, 0
 
 
 cdef void add_steps(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, const double *loss) noexcept nogil:
@@ -419,8 +420,8 @@ def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, i
     """Losses and, unless grad is None, gradients times scale. Returns the first bad target, as find_bad_target.
 
     IN   more: b and c of a wide loss. shape: B, T, D. x, y, and a or None, each [B, outer, inner] with T D elements a
-         sequence; or [more, outer, inner] with as many elements in all where B is 1. scale [B]; factors [B, T], of
-         steps in addition, with which steps are given, or None.
+         sequence; or [more, outer, inner] with as many elements in all where B is 1. scale [B]; factors [B, T] of
+         steps, in addition, with which `steps` are given; or None.
     OUT  partial [B, parts(T D)]: sums over steps of the means over features, unless steps are given; steps [B, T]:
          those means, or None; both zeros on entry. grad like x, other like y or a, or None. All outputs are void if a
          target is bad.
