@@ -4,7 +4,7 @@
     python bench/compare.py ctc --accuracy-only
     python bench/compare.py cross_entropy ...    the same options
     python bench/compare.py log_prob ...         the same options
-    python bench/compare.py elementwise ...      regression, hinge, binary: with NumPy and memory traffic
+    python bench/compare.py elementwise ...      regression, likelihoods, hinge, binary: with NumPy and memory traffic
     python bench/compare.py crf ...              the same options
     python bench/compare.py policy ...           the same options
     python bench/compare.py risk ...             the same options; and a call of ctc_loss for each candidate, as NumPy
@@ -103,7 +103,9 @@ def log_prob(options: argparse.Namespace) -> int:
 
 def elementwise(options: argparse.Namespace) -> int:
     """Time and check regression, hinge and binary cross-entropy losses; compare them with memory traffic."""
-    return contest.compare(sides_steps.elementwise_rows(), sides_steps.LIMITS, options)
+    return contest.compare(sides_steps.elementwise_rows(), sides_steps.LIMITS, options) | contest.compare(
+        sides_steps.power_rows(), sides_steps.POWER_LIMITS, options
+    )
 
 
 def crf(options: argparse.Namespace) -> int:

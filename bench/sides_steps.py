@@ -15,6 +15,9 @@ from bench.contest import MODES, NUMPY, OPTAX, OURS, TORCH, TRAFFIC, Call, Calls
 from fastseqloss.steps import registry
 
 LIMITS = Limits(gradient={1: 2e-7, 10: 2e-7})
+POWERS = ("poisson", "tweedie", "binary_focal")
+# Exponentials and powers in float32 are rounded to 1e-7 of themselves, and losses and gradients are their differences.
+POWER_LIMITS = Limits(gradient={1: 1e-6, 10: 1e-6}, loss=3e-6)
 CROSS_ENTROPY = {  # N, V
     "words32000": (2048, 32000),
     "words5000": (4096, 5000),
@@ -217,6 +220,23 @@ def of_registry(row: registry.StepLoss) -> Loss:
     return Loss(partial(getattr(fsl, row.function), **options), torch, MAKE[row.targets], numpy)
 
 
+def gaussian(scores, targets, *, grad_out=None, return_grad=False, **options):
+    """Return the loss of means and logarithms of variances, scores [B, 2, T], for targets [:, 0], and its gradient."""
+    outs = None if grad_out is None else (grad_out[:, 0], grad_out[:, 1])
+    options |= {"input": "log_variance", "eps": 1e-30, "grad_out": outs, "return_grad": return_grad}
+    found = fsl.gaussian_nll_loss(scores[:, 0], targets[:, 0], scores[:, 1], **options)
+    if outs is not None:
+        return found[0], grad_out
+    return (found[0], np.stack(found[1][:2], axis=1)) if return_grad else found
+
+
+def torch_gaussian(x, y, reduction):
+    mean, log_variance = x.unbind(1)
+    return _functions().gaussian_nll_loss(mean, y[:, 0], log_variance.exp(), eps=1e-30, reduction=reduction)
+
+
+GAUSSIAN, MEANS_AND_VARIANCES = Loss(gaussian, torch_gaussian, reals), (2048, 2, 4096)  # B, 2, T
+
 # Random scores are neither probabilities nor rates, and the cross-entropy of classes has workloads of its own.
 LOSSES = {
     name: of_registry(row)
@@ -241,8 +261,14 @@ def cross_entropy_rows(folder: Path | None) -> list[Row]:
 
 def elementwise_rows() -> list[Row]:
     """List the losses limited by memory bandwidth, timed with ``grad_out`` only, and ten million steps."""
-    made = [random_row(name, loss, shape_of(name), ["grad_out"]) for name, loss in LOSSES.items()]
+    made = [random_row(name, loss, shape_of(name), ["grad_out"]) for name, loss in LOSSES.items() if name not in POWERS]
     return [*made, _checked_row("ten_million_mse", LOSSES["mse"], (1000, TEN_MILLION // 1000))]
+
+
+def power_rows() -> list[Row]:
+    """List the losses of exponentials and powers, timed with ``grad_out`` only."""
+    made = [random_row(name, LOSSES[name], shape_of(name), ["grad_out"]) for name in POWERS]
+    return [*made, random_row("gaussian", GAUSSIAN, MEANS_AND_VARIANCES, ["grad_out"])]
 
 
 def shape_of(name: str) -> tuple[int, ...]:

@@ -6,7 +6,6 @@
 
 #define FSL_SLACK 1e-6
 #define FSL_IS_OUTSIDE(p, most) (((p) < -FSL_SLACK) | ((p) > (most) + FSL_SLACK))
-#define FSL_IS_NO_PROBABILITY(p) FSL_IS_OUTSIDE(p, 1)
 FSL_INLINE double fsl_clamp_probability(double p)
 {
     const double below = p > 1 ? 1 : p;

@@ -22,10 +22,12 @@
     each(mse, loop, a) each(mae, loop, a) each(huber, loop, a) each(quantile, loop, a) \
     each(hinge, loop, a) each(squared_hinge, loop, a)
 #define FSL_LOSSES_BY_TYPE(each, loop, a) each(binary, loop, a) each(binary_probs, loop, a)
-/* Losses of wide_losses.inc.h, by blocks. */
-#define FSL_WIDE_LOSSES(each, loop, a) \
-    each(log_cosh, loop, a) each(poisson, loop, a) each(poisson_rates, loop, a) each(tweedie, loop, a) \
-    each(gaussian, loop, a) each(gaussian_log, loop, a) each(binary_focal, loop, a)
+/* Losses of wide_losses.inc.h, by blocks: in one loop, and in several. */
+#define FSL_SHORT_LOSSES(each, loop, a) \
+    each(poisson, loop, a) each(poisson_rates, loop, a) each(tweedie, loop, a) \
+    each(gaussian, loop, a) each(gaussian_log, loop, a)
+#define FSL_LONG_LOSSES(each, loop, a) each(log_cosh, loop, a) each(binary_focal, loop, a)
+#define FSL_WIDE_LOSSES(each, loop, a) FSL_SHORT_LOSSES(each, loop, a) FSL_LONG_LOSSES(each, loop, a)
 
 #define FSL_CODE(name, loop, a) FSL_LOSS_##name,
 #define FSL_CODE_IN_FLOAT32(name, loop, a) FSL_LOSS_##name##_32,
@@ -275,7 +277,7 @@ FSL_INLINE float fsl_round_up32(double x)
     }
 
 #define FSL_WIDE_BLOCK 64 /* elements of a loop */
-#define FSL_WIDE_CASE(name, loop, parameter)                                                               \
+#define FSL_SHORT_CASE(name, loop, parameter)                                                              \
     case FSL_LOSS_##name:                                                                                  \
         FSL_SIMD()                                                                                         \
         for (int i = 0; i < FSL_WIDE_BLOCK; i++) {                                                         \
@@ -285,6 +287,8 @@ FSL_INLINE float fsl_round_up32(double x)
             other[i] = point.other;                                                                        \
         }                                                                                                  \
         break;
+#define FSL_LONG_CASE(name, loop, parameter)                                                               \
+    case FSL_LOSS_##name: FSL_NAME(fsl_##name##_block)(x, y, p, b, c, floor, loss, slope, other); break;
 
 /* The functions of each type under one name, for wide_losses.inc.h. */
 FSL_INLINE float fsl_exp_f32(float x) { return fsl_exp32(x); }
@@ -330,7 +334,7 @@ FSL_INLINE fsl_pointwise_loss fsl_in_float32(fsl_pointwise_loss loss, int plain)
 }
 
 /* 1 for a loss of wide_losses.inc.h. */
-FSL_INLINE int fsl_is_wide(fsl_pointwise_loss loss) { return loss >= FSL_LOSS_log_cosh && loss < FSL_N_LOSSES; }
+FSL_INLINE int fsl_is_wide(fsl_pointwise_loss loss) { return loss >= FSL_LOSS_poisson && loss < FSL_N_LOSSES; }
 
 /* 1 if float32 represents every number of a stored type. */
 FSL_INLINE int fsl_fits_float32(fsl_stored kind)

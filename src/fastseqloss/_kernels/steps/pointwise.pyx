@@ -12,7 +12,7 @@ from libc.string cimport memcpy, memset
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release
 from fastseqloss._kernels.simd.elements cimport Array, Held, hold, let_go
-from fastseqloss._kernels.simd.runs cimport Run, in_place, read, run_from, write
+from fastseqloss._kernels.simd.runs cimport Run, in_place, read, run_from, run_through, write
 from fastseqloss._kernels.steps.pairs cimport (
     PART, PIECE, SHORT, Item, Pairs, divide, element, fits_float32, item_at, within,
 )
@@ -271,7 +271,9 @@ cdef void put_losses(const Job *job, Item item, double *loss) noexcept nogil:
 cdef void put_slopes(const Job *job, const Array *gradient, Item item, floating *slope, double *scaled) noexcept nogil:
     """Write the slopes of an item, scaled, and 0 for elements that do not count; `scaled` is a buffer."""
     cdef const Pairs *pairs = &job.pairs
-    cdef Py_ssize_t s, i, b, used, n = item.last - item.first
+    cdef Py_ssize_t s, i, b, used, n = item.last - item.first, total = item.n_sequences * n
+    cdef Run run = run_through(gradient, item.b, item.n_sequences, item.first, n)
+    cdef floating *out = <floating *> run.data if in_place(gradient, run, total, sizeof(floating)) else NULL
     cdef double scale
     for s in range(item.n_sequences):
         b = item.b + s
@@ -279,11 +281,16 @@ cdef void put_slopes(const Job *job, const Array *gradient, Item item, floating 
         if pairs.mask != NULL:
             omit(pairs, b, item.first, used, slope + s * n)
         scale = scale_of(job, b)
-        for i in range(s * n, s * n + used):
-            scaled[i] = slope[i] * scale
         for i in range(s * n + used, (s + 1) * n):
-            scaled[i] = 0
-    write(gradient, item.b, item.n_sequences, item.first, n, <const double *> scaled)
+            slope[i] = 0
+        if out != NULL:
+            for i in range(s * n, (s + 1) * n):
+                out[i] = <floating> (slope[i] * scale)
+        else:
+            for i in range(s * n, (s + 1) * n):
+                scaled[i] = slope[i] * scale
+    if out == NULL:
+        write(gradient, item.b, item.n_sequences, item.first, n, <const double *> scaled)
 
 
 cdef void run_wide(const Job *job, Item item, floating *buffer, double *numbers) noexcept nogil:
@@ -292,16 +299,12 @@ cdef void run_wide(const Job *job, Item item, floating *buffer, double *numbers)
     cdef double *loss = numbers
     cdef floating *slope = <floating *> (numbers + PIECE)
     cdef floating *other = <floating *> (numbers + 2 * PIECE)
-    cdef floating *parameters = buffer + 2 * PIECE
-    cdef Py_ssize_t i, first = item.first, n = item.last - first, total = item.n_sequences * n
+    cdef Py_ssize_t first = item.first, n = item.last - first, total = item.n_sequences * n
     cdef const floating *x = read(&pairs.x, item.b, item.n_sequences, first, n, buffer)
     cdef const floating *y = read(&pairs.y, item.b, item.n_sequences, first, n, buffer + PIECE)
-    cdef const floating *a = parameters
+    cdef const floating *a = y  # not read by losses without an array of parameters
     if job.a.data != NULL:
-        a = read(&job.a, item.b, item.n_sequences, first, n, parameters)
-    else:
-        for i in range(total):
-            parameters[i] = <floating> job.parameter
+        a = read(&job.a, item.b, item.n_sequences, first, n, buffer + 2 * PIECE)
     wide_losses(job, x, y, a, total, loss, slope, other)
     put_losses(job, item, loss)
     if pairs.g.data != NULL:

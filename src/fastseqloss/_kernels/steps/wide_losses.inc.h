@@ -10,23 +10,36 @@ typedef struct { double loss; FSL_REAL slope, other; } FSL_NAME(fsl_wide);
                                                        double b, double c, FSL_REAL floor)
 
 /* log cosh d = |d| + log(1 + exp(-2 |d|)) - log 2, whose terms cancel near 0. There, the Taylor series in d^2 is exact
- * to rounding. */
-FSL_WIDE_LOSS(log_cosh)
+ * to rounding. Three loops, like those of fsl_binary_plain. */
+static void FSL_NAME(fsl_log_cosh_block)(const FSL_REAL *restrict x, const FSL_REAL *restrict y, double p, double b,
+                                         double c, FSL_REAL floor, double *restrict loss, FSL_REAL *restrict slope,
+                                         FSL_REAL *restrict other)
 {
-    (void)a, (void)p, (void)b, (void)c;
-    const FSL_REAL d = x - y, size = d < 0 ? -d : d, below = -2 * size, z = d * d;
-    const FSL_REAL e = FSL_NAME(fsl_exp_normal)(below < floor ? floor : below);
-    FSL_REAL u = (FSL_REAL)(10922.0 / 42567525), v = (FSL_REAL)(21844.0 / 6081075);
-    u = u * z - (FSL_REAL)(691.0 / 935550), v = v * z - (FSL_REAL)(1382.0 / 155925);
-    u = u * z + (FSL_REAL)(31.0 / 14175), v = v * z + (FSL_REAL)(62.0 / 2835);
-    u = u * z - (FSL_REAL)(17.0 / 2520), v = v * z - (FSL_REAL)(17.0 / 315);
-    u = u * z + (FSL_REAL)(1.0 / 45), v = v * z + (FSL_REAL)(2.0 / 15);
-    u = u * z - (FSL_REAL)(1.0 / 12), v = v * z - (FSL_REAL)(1.0 / 3);
-    u = u * z + (FSL_REAL)0.5, v = v * z + 1;
-    const FSL_REAL rest = FSL_NAME(fsl_log1p_unit)(e) - (FSL_REAL)0.6931471805599453, steep = (1 - e) / (1 + e);
-    const FSL_REAL slope = size < FSL_NEAR ? d * v : d < 0 ? -steep : steep;
-    const double far = fabs((double)x - (double)y) + (double)rest;
-    return (FSL_NAME(fsl_wide)){size < FSL_NEAR ? (double)d * (double)d * (double)u : far, slope, -slope};
+    (void)p, (void)b, (void)c;
+    FSL_REAL e[FSL_WIDE_BLOCK], rest[FSL_WIDE_BLOCK];
+    FSL_SIMD()
+    for (int i = 0; i < FSL_WIDE_BLOCK; i++) {
+        const FSL_REAL d = x[i] - y[i], below = d < 0 ? 2 * d : -2 * d;
+        e[i] = FSL_NAME(fsl_exp_normal)(below < floor ? floor : below);
+    }
+    FSL_SIMD()
+    for (int i = 0; i < FSL_WIDE_BLOCK; i++)
+        rest[i] = FSL_NAME(fsl_log1p_unit)(e[i]) - (FSL_REAL)0.6931471805599453;
+    FSL_SIMD()
+    for (int i = 0; i < FSL_WIDE_BLOCK; i++) {
+        const FSL_REAL d = x[i] - y[i], size = d < 0 ? -d : d, z = d * d, steep = (1 - e[i]) / (1 + e[i]);
+        FSL_REAL u = (FSL_REAL)(10922.0 / 42567525), v = (FSL_REAL)(21844.0 / 6081075);
+        u = u * z - (FSL_REAL)(691.0 / 935550), v = v * z - (FSL_REAL)(1382.0 / 155925);
+        u = u * z + (FSL_REAL)(31.0 / 14175), v = v * z + (FSL_REAL)(62.0 / 2835);
+        u = u * z - (FSL_REAL)(17.0 / 2520), v = v * z - (FSL_REAL)(17.0 / 315);
+        u = u * z + (FSL_REAL)(1.0 / 45), v = v * z + (FSL_REAL)(2.0 / 15);
+        u = u * z - (FSL_REAL)(1.0 / 12), v = v * z - (FSL_REAL)(1.0 / 3);
+        u = u * z + (FSL_REAL)0.5, v = v * z + 1;
+        const double far = fabs((double)x[i] - (double)y[i]) + (double)rest[i];
+        slope[i] = size < FSL_NEAR ? d * v : d < 0 ? -steep : steep;
+        loss[i] = size < FSL_NEAR ? (double)d * (double)d * (double)u : far;
+        other[i] = -slope[i];
+    }
 }
 
 /* x is the logarithm of the rate. */
@@ -91,20 +104,37 @@ FSL_WIDE_LOSS(gaussian_log)
  * and 1 - y of the target. With e = exp(-|x|), m = (w + e (1 - w)) / (1 + e) for the part w of the target on the wrong
  * side of 0; log m is exact where m itself underflows. The derivative of m is (1 - 2 y) h (1 - h) for the probability
  * h, and h (1 - h) / m, which is finite, takes the place of a negative power of m. */
-FSL_WIDE_LOSS(binary_focal)
+static void FSL_NAME(fsl_binary_focal_block)(const FSL_REAL *restrict x, const FSL_REAL *restrict y, double p, double b,
+                                             double c, FSL_REAL floor, double *restrict loss, FSL_REAL *restrict slope,
+                                             FSL_REAL *restrict other)
 {
-    (void)a;
-    const FSL_REAL size = x < 0 ? -x : x, below = -size, e = FSL_NAME(fsl_exp_normal)(below < floor ? floor : below);
-    const FSL_REAL high = 1 / (1 + e), low = e * high, rest = FSL_NAME(fsl_log1p_unit)(e), no = 1 - y;
-    const FSL_REAL wrong = x < 0 ? y : no, mixed = wrong + e * (1 - wrong), gamma = (FSL_REAL)p;
-    const FSL_REAL loss = (wrong == 0 ? 0 : wrong * size) + rest;
-    const FSL_REAL log_m = (wrong == 0 ? below : FSL_NAME(fsl_log)(mixed)) - rest;
-    const FSL_REAL power = gamma == 0 ? 1 : FSL_NAME(fsl_exp)(gamma * log_m), ratio = wrong == 0 ? high : low / mixed;
-    const FSL_REAL h = x < 0 ? low : high, g = x < 0 ? high : low, weight = (FSL_REAL)b * y + (FSL_REAL)c * no;
-    const FSL_REAL scaled = weight * power, m = mixed * high, steep = gamma * (g - h) * (m > 0 ? loss / m : 1);
-    return (FSL_NAME(fsl_wide)){scaled * loss,
-                                scaled * (no * h - y * g + gamma * (no - y) * ratio * loss),
-                                (FSL_REAL)(b - c) * power * loss + (scaled == 0 ? 0 : scaled * (steep - x))};
+    FSL_REAL e[FSL_WIDE_BLOCK], rest[FSL_WIDE_BLOCK], log_m[FSL_WIDE_BLOCK];
+    const FSL_REAL gamma = (FSL_REAL)p, yes = (FSL_REAL)b, of_no = (FSL_REAL)c;
+    FSL_SIMD()
+    for (int i = 0; i < FSL_WIDE_BLOCK; i++) {
+        const FSL_REAL below = x[i] < 0 ? x[i] : -x[i];
+        e[i] = FSL_NAME(fsl_exp_normal)(below < floor ? floor : below);
+    }
+    FSL_SIMD()
+    for (int i = 0; i < FSL_WIDE_BLOCK; i++) rest[i] = FSL_NAME(fsl_log1p_unit)(e[i]);
+    FSL_SIMD()
+    for (int i = 0; i < FSL_WIDE_BLOCK; i++) {
+        const FSL_REAL wrong = x[i] < 0 ? y[i] : 1 - y[i], below = x[i] < 0 ? x[i] : -x[i];
+        const FSL_REAL mixed = FSL_NAME(fsl_log)(wrong + e[i] * (1 - wrong));
+        log_m[i] = (wrong == 0 ? below : mixed) - rest[i];
+    }
+    FSL_SIMD()
+    for (int i = 0; i < FSL_WIDE_BLOCK; i++) {
+        const FSL_REAL size = x[i] < 0 ? -x[i] : x[i], high = 1 / (1 + e[i]), low = e[i] * high, no = 1 - y[i];
+        const FSL_REAL wrong = x[i] < 0 ? y[i] : no, mixed = wrong + e[i] * (1 - wrong), m = mixed * high;
+        const FSL_REAL entropy = (wrong == 0 ? 0 : wrong * size) + rest[i], ratio = wrong == 0 ? high : low / mixed;
+        const FSL_REAL power = gamma == 0 ? 1 : FSL_NAME(fsl_exp)(gamma * log_m[i]);
+        const FSL_REAL h = x[i] < 0 ? low : high, g = x[i] < 0 ? high : low, weight = yes * y[i] + of_no * no;
+        const FSL_REAL scaled = weight * power, steep = gamma * (g - h) * (m > 0 ? entropy / m : 1);
+        loss[i] = scaled * entropy;
+        slope[i] = scaled * (no * h - y[i] * g + gamma * (no - y[i]) * ratio * entropy);
+        other[i] = (yes - of_no) * power * entropy + (scaled == 0 ? 0 : scaled * (steep - x[i]));
+    }
 }
 
 /* Losses and derivatives of FSL_WIDE_BLOCK elements: loops of a constant length have half the code. */
@@ -116,7 +146,8 @@ FSL_UNUSED static void FSL_NAME(fsl_wide_block)(fsl_pointwise_loss kind, const F
     FSL_REAL floor = sizeof *x == 4 ? -87 : -708;
     FSL_OPAQUE(floor);
     switch (kind) {
-        FSL_WIDE_LOSSES(FSL_WIDE_CASE, 0, 0)
+        FSL_SHORT_LOSSES(FSL_SHORT_CASE, 0, 0)
+        FSL_LONG_LOSSES(FSL_LONG_CASE, 0, 0)
     default: break;
     }
 }
