@@ -31,9 +31,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -210,10 +208,13 @@ def _print_fixed_cost(options: argparse.Namespace) -> None:
 
 
 def memory(options: argparse.Namespace) -> int:
-    """Measure the increase of the resident memory during one CTC call on a long recording.
+    """Measure the increase of the resident memory during one CTC call on a long recording, and on an hour of speech.
 
     Each side runs in a separate process; its input, and the gradient of fastseqloss, are resident before the call.
     """
+    if options.side in sides_align.HOUR_CALLS:
+        print(_hour_growth(options.side))
+        return 0
     if options.side:
         print(_growth(options.side, _recording(options.data)))
         return 0
@@ -225,13 +226,20 @@ def memory(options: argparse.Namespace) -> int:
         lines.append({"": side, "working memory, MB": f"{grown / 1e6:.1f}"})
     print(f"\n### B,T,V,S = {','.join(map(str, RECORDING))}, float32, loss and gradient\n")
     print_table(lines)
+    lines = []
+    for name in sides_align.HOUR_CALLS:
+        found = resident.printed_by([sys.executable, __file__, "memory", "--side", name]).split()
+        seconds, grown = map(float, found)
+        lines.append({"": name, "working memory, MB": f"{grown / 1e6:.0f}", "CPU time, s": f"{seconds:.1f}"})
+    print(f"\n### An hour of speech, B,T,V,S = {','.join(map(str, sides_align.HOUR))}, float32, 1 thread\n")
+    print_table(lines)
     return 0
 
 
 def align(options: argparse.Namespace) -> int:
     """Compare times and scores of forced alignment with the usual NumPy loop, and align an hour of speech."""
     if options.side:
-        print(_align_hour(sides_align.OF_HOUR[options.side]))
+        print(_align_hour(options.side))
         return 0
     lines, ratios, worst = [], [], 0.0
     names = [name for name in sides_align.NAMES if name in (options.only or sides_align.NAMES)]
@@ -247,8 +255,8 @@ def align(options: argparse.Namespace) -> int:
     print("\n### Forced alignment of real emissions, float32, 1 thread, milliseconds\n")
     print_table(lines)
     print(f"geometric mean: {contest.geometric_mean(ratios):.0f}x; least: {min(ratios):.0f}x\n")
-    print(f"an hour of speech, B,T,V,S = {','.join(map(str, sides_align.HOUR))}, on 1 thread:")
-    for side in sides_align.OF_HOUR:
+    print(f"an hour of speech, B,T,V,S = {','.join(map(str, sides_align.HOUR))}, on 1 thread, CPU time:")
+    for side in ("ctc_align", "ctc_align_windows"):
         hour = resident.printed_by([sys.executable, __file__, "align", "--side", side])
         seconds, grown, peak = map(float, hour.split())
         print(f"{side}: {seconds:.1f} s, {grown / 1e6:.0f} MB more than before the call, {peak / 1e6:.0f} MB in all")
@@ -268,14 +276,19 @@ def _align_row(batch: sides_ctc.Batch, kind: str, options: argparse.Namespace) -
     return {"B,T,V,S": ",".join(map(str, batch.shape))} | cells | {"ratio": f"{peer / ours:.0f}x"}, peer / ours
 
 
-def _align_hour(call: Callable[..., Any]) -> str:
+def _align_hour(name: str) -> str:
     """Return the seconds of the call, the increase of the peak memory in bytes, and the peak."""
-    batch = sides_align.hour()
-    call(sides_ctc.random_batch(SHORT), "logits")
-    start = time.perf_counter()
-    grown = resident.growth(lambda: call(batch, "logits"))
-    seconds = time.perf_counter() - start
-    return f"{seconds} {grown} {resident.status('VmHWM')}"
+    return f"{_hour_growth(name)} {resident.status('VmHWM')}"
+
+
+def _hour_growth(name: str) -> str:
+    """Return the seconds of CPU time of a call on the hour of speech, and the increase of the peak memory in bytes."""
+    prepare = sides_align.HOUR_CALLS[name]
+    prepare(sides_ctc.random_batch(SHORT))()
+    call = prepare(sides_align.hour())
+    start = time.process_time()
+    grown = resident.growth(call)
+    return f"{time.process_time() - start} {grown}"
 
 
 def _recording(folder: Path | None) -> sides_ctc.Batch:

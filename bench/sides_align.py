@@ -1,5 +1,6 @@
 """Forced alignment by each side: fastseqloss, and the usual loop over frames in NumPy."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 
 import fastseqloss as fsl
 from bench.contest import Call
-from bench.sides_ctc import Batch, random_batch, real_batch  # adds tests/ to the path
+from bench.sides_ctc import Batch, our_calls, random_batch, real_batch  # adds tests/ to the path
 
 import real_data  # isort: skip
 from reference.alignment import viterbi  # isort: skip
@@ -54,7 +55,13 @@ def our_windows(batch: Batch, kind: str, **options) -> fsl.CTCAlignment:
     return fsl.ctc_align_windows(batch.logits[0], labels, frames, blank=batch.blank, input=kind, **options)
 
 
-OF_HOUR = {"ctc_align": our_align, "ctc_align_windows": our_windows}
+# Calls on one thread, of batches such as the hour.
+HOUR_CALLS: dict[str, Callable[[Batch], Call]] = {
+    "ctc_loss, gradient": lambda batch: our_calls(batch, 1)["grad_out"],
+    "ctc_confidences": lambda batch: lambda: our_confidences(batch, num_threads=1),
+    "ctc_align": lambda batch: lambda: our_align(batch, "logits", num_threads=1),
+    "ctc_align_windows": lambda batch: lambda: our_windows(batch, "logits"),
+}
 
 
 def numpy_align(batch: Batch, kind: str) -> list[tuple[float, np.ndarray]]:

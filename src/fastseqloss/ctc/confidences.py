@@ -129,17 +129,19 @@ def ctc_confidences(
     >>> probs = np.array([[0.8, 0.1, 0.1], [0.1, 0.6, 0.3], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8]])
     >>> found = fsl.ctc_confidences(probs, [1, 2], input="probs")
     >>> found.confidences.round(2), found.mean_frames.round(2)
-    (array([0.86, 0.98]), array([1.33, 2.92]))
+    (array([0.9 , 0.99]), array([1.35, 2.89]))
     >>> found.spans.tolist(), found.span_masses.round(2), found.occupancies.round(2)
-    ([[1, 3], [3, 4]], array([1.55, 0.98]), array([1.66, 1.11]))
+    ([[1, 3], [3, 4]], array([1.61, 0.99]), array([1.72, 1.1 ]))
     """
     lattice = as_lattice(logits, labels, logit_lengths, label_lengths, blank=blank, input=input, infeasible=infeasible)
     frames = _as_spans(spans, lattice) if spans is not None else _best_spans(lattice, num_threads)
     largest, mass, moment, span_mass = label_sums(lattice, frames, num_threads)
     with np.errstate(invalid="ignore", under="ignore"):
         mean = np.where(mass == 0, -1.0, moment / np.where(mass == 0, 1.0, mass))
-    fields = np.minimum(largest, 1.0), mean, mass, span_mass, frames
-    return CTCConfidences(*(field[0] if lattice.scores.single else field for field in fields))
+    largest = np.minimum(largest, 1.0)
+    if lattice.scores.single:
+        return CTCConfidences(largest[0], mean[0], mass[0], span_mass[0], frames[0])
+    return CTCConfidences(largest, mean, mass, span_mass, frames)
 
 
 def _width(lattice: Lattice) -> int:

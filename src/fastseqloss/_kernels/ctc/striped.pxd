@@ -291,11 +291,11 @@ cdef inline void return_occupation(const Striped *z, Sequence *s) noexcept nogil
             to[0] = max(to[0], value) if row == LARGEST else to[0] + value
 
 
-cdef inline void close_tile(Striped *z, Sequence *s, floating *g, Py_ssize_t tile, bint write) noexcept nogil:
-    if write and s.output == GRADIENT:
+cdef inline void close_tile(Striped *z, Sequence *s, floating *g, Py_ssize_t tile) noexcept nogil:
+    if not z.checks and s.output == GRADIENT:
         collect(&z.stripes, z.tiles.blank, z.tiles.width, z.tiles.post, z.tile_lo, z.tile_hi)
         write_tile(&z.tiles, s, g, tile)
-    elif write and s.output == OCCUPATION:
+    elif not z.checks and s.output == OCCUPATION:
         add_tile(z, s, tile)
     z.tile_lo, z.tile_hi = z.lo, z.hi
 
@@ -410,8 +410,7 @@ cdef inline void bound_blocks(Striped *z, const Segment *segment, Py_ssize_t sto
     z.tile_lo, z.tile_hi = min(z.lo, z.tile_lo), max(z.hi, z.tile_hi)
 
 
-cdef inline bint backward_block(Striped *z, Sequence *s, floating *g, Py_ssize_t start, Py_ssize_t k,
-                                bint write) noexcept nogil:
+cdef inline bint backward_block(Striped *z, Sequence *s, floating *g, Py_ssize_t start, Py_ssize_t k) noexcept nogil:
     """Close the frames of a block, last to first, from its rows and `k` segments.
 
     Returns False if beta is not bounded.
@@ -437,11 +436,11 @@ cdef inline bint backward_block(Striped *z, Sequence *s, floating *g, Py_ssize_t
                      to_spread(z, y, tile, z.lo, z.hi), blanks_of(&z.tiles, tile), z.lo, z.hi, zeros)
             t = next_t
             forget_unreachable(z, &s.graph, t)
-            if s.output == POSTERIORS and write:
+            if s.output == POSTERIORS and not z.checks:
                 close_states(z, s, g, t, rows[t % FRAMES + 1])
             if t % FRAMES == 0:
                 trim(z, s, rows[1], t)
-                close_tile(z, s, g, tile, write)
+                close_tile(z, s, g, tile)
         if z.raised and not beta_bounded(&z.stripes, <int> (t % FRAMES), blank_of(&z.tiles, t),
                                          weight * pow2(least_mantissa(z, z.segment[k].stop)), z.lo, z.hi):
             return False
@@ -473,7 +472,7 @@ cdef inline void set_cone(const Striped *z, Py_ssize_t first, Py_ssize_t j, Py_s
 
 
 cdef inline bint backward_sweep(Striped *z, Sequence *s, const floating *x, floating *g, Py_ssize_t k,
-                                double total, bint write) noexcept nogil:
+                                double total) noexcept nogil:
     """Close all frames, or only check that beta is bounded; returns False if it is not.
 
     k is the number of segments of the last block, or -1 if its rows are no longer there.
@@ -501,11 +500,11 @@ cdef inline bint backward_sweep(Striped *z, Sequence *s, const floating *x, floa
                 joined_betas(z, s, &z.segment[k], exponents_of(z, k))
             else:
                 last_betas(z, s, last_row(z, j), exponents_of(z, k), total)
-                if s.output == POSTERIORS and write:
+                if s.output == POSTERIORS and not z.checks:
                     close_states(z, s, g, s.frames - 1, last_row(z, j))
                 if (s.frames - 1) % FRAMES == 0:
-                    close_tile(z, s, g, (s.frames - 1) // FRAMES, write)
-        if not backward_block(z, s, g, start, k, write):
+                    close_tile(z, s, g, (s.frames - 1) // FRAMES)
+        if not backward_block(z, s, g, start, k):
             return False
     return True
 
@@ -528,9 +527,13 @@ cdef inline bint check_bound(Striped *z, Sequence *s, const floating *x, floatin
 
     The sweep requires the rows, as with gradient: what it omits takes part in the decision.
     """
+    cdef bint bounded
     if not z.keep:
         z.keep, k = True, -1
-    return backward_sweep(z, s, x, g, k, total, False)
+    z.checks = True
+    bounded = backward_sweep(z, s, x, g, k, total)
+    z.checks = False
+    return bounded
 
 
 cdef inline bint run_striped(Striped *z, Sequence *s, const floating *x, floating *g, double *total) noexcept nogil:
@@ -560,7 +563,7 @@ cdef inline bint run_striped(Striped *z, Sequence *s, const floating *x, floatin
         if not check_bound(z, s, x, g, k, sum):
             return False
         k = again(z, k)
-    if s.with_grad and not backward_sweep(z, s, x, g, k, sum, True):
+    if s.with_grad and not backward_sweep(z, s, x, g, k, sum):
         return False
     if s.output == OCCUPATION:
         return_occupation(z, s)

@@ -71,6 +71,7 @@ cdef struct Striped:
     History *history                              # [n_blocks]
     double *occupation                            # [OCCUPATION_ROWS, size] sums of each label, on request
     bint raised                                   # a refresh has raised a state that can reach the end
+    bint checks                                   # the backward sweep checks that beta is bounded, and writes nothing
     Py_ssize_t spread_tile, spread_lo, spread_hi  # tile and blocks that e holds
     Py_ssize_t lo, hi                             # blocks of beta that are not 0
     Py_ssize_t tile_lo, tile_hi                   # blocks with posteriors in the tile
@@ -126,7 +127,7 @@ cdef inline uintptr_t lay_out_striped(Striped *z, const Sequence *s, Py_ssize_t 
     lay_out_blocks(z, steps, row, row + size)
     most = min(z.period, z.least + 2 * STRIPE_WINDOW)
     z.keep = s.with_grad
-    z.other, z.reversed, z.tiles.frames = NULL, False, frames
+    z.other, z.reversed, z.checks, z.tiles.frames = NULL, False, False, frames
     lay_out_tiles(&z.tiles, s, most, &cursor)
     z.rows = <double *> take(&cursor, most + 1, row)
     z.exponents = <double *> take(&cursor, most + 2, size)
