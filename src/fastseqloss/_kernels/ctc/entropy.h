@@ -10,9 +10,9 @@
  * the sum over the other arcs o of j of share share_o (surprisal - surprisal_o), with surprisals F(i) - log share. The
  * slopes of the arcs of a state add up to 0, and so do those of a frame.
  *
- * Blank states 0 to S and label states 0 to S - 1 are in rows of `width` elements, of which index -1 and index hi may be
- * read. Only differences of logarithms matter: a logarithm is the sum of two numbers, so that the sum of the scores of
- * thousands of frames keeps the digits of each of them. */
+ * Blank states 0 to S and label states 0 to S - 1 are in rows of `width` elements, of which index -1 and index hi may
+ * be read. Only differences of logarithms matter: a logarithm is the sum of two numbers, so that the sum of the scores
+ * of thousands of frames keeps the digits of each of them. */
 #ifndef FASTSEQLOSS_CTC_ENTROPY_H
 #define FASTSEQLOSS_CTC_ENTROPY_H
 
@@ -29,8 +29,8 @@ enum { FSL_ENTROPY_BB, FSL_ENTROPY_LB, FSL_ENTROPY_LB_SLOPE, FSL_ENTROPY_LL, FSL
        FSL_ENTROPY_LL_SLOPE, FSL_ENTROPY_BL_SLOPE, FSL_ENTROPY_SKIP_SLOPE, FSL_ENTROPY_ARCS };
 enum { FSL_ENTROPY_B_POST, FSL_ENTROPY_L_POST, FSL_ENTROPY_B_SLOPE, FSL_ENTROPY_L_SLOPE, FSL_ENTROPY_POSTS };
 
-/* Scores of the classes used at a frame as score + rest, relative to the greatest; returns 1 for NaN, +inf, and negative
- * probabilities. */
+/* Scores of the classes used at a frame as score + rest, relative to the greatest; returns 1 for NaN, +inf, and
+ * negative probabilities. */
 FSL_UNUSED static int fsl_entropy_scores(const char *frame, int doubles, int probs, const int64_t *classes,
                                          ptrdiff_t used, double *score, double *rest)
 {
@@ -112,7 +112,8 @@ FSL_INLINE void fsl_entropy_labels(const double *restrict from, double *restrict
     const double *b_f = from + FSL_ENTROPY_B_F * width, *l_f = from + FSL_ENTROPY_L_F * width;
     FSL_SIMD()
     for (ptrdiff_t i = lo; i < hi; i++) {
-        const double hi_l = l[i], hi_b = b[i], hi_s = l[i - 1], lo_l = l_rest[i], lo_b = b_rest[i], lo_s = l_rest[i - 1];
+        const double hi_l = l[i], hi_b = b[i], hi_s = l[i - 1];
+        const double lo_l = l_rest[i], lo_b = b_rest[i], lo_s = l_rest[i - 1];
         const double before = skip[i] > 0.0 ? hi_s : FSL_ENTROPY_DEAD;
         const double d = (hi_l - hi_b) + (lo_l - lo_b);
         const int stays = d >= 0.0; /* l[i] is greater than b[i] */
