@@ -5,14 +5,27 @@ from typing import Literal
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from .._core.types import BlankModel, Infeasible, Input, RiskReduction, SequenceReduction, StepReduction, Topology
+from .._core.types import (
+    BlankModel,
+    Infeasible,
+    Input,
+    ListReduction,
+    PairReduction,
+    RiskReduction,
+    SequenceReduction,
+    StepReduction,
+    Topology,
+)
 
 __all__ = [
     "binary_cross_entropy",
     "binary_focal_loss",
+    "bpr_max_loss",
     "clipped_policy_loss",
     "crf_loss",
+    "ctc_entropy",
     "ctc_loss_with_lengths",
+    "ctc_risk_loss",
     "expected_risk_loss",
     "gaussian_nll_loss",
     "hinge_loss",
@@ -21,11 +34,15 @@ __all__ = [
     "linear_ctc_loss",
     "linear_policy_loss",
     "linear_sequence_log_prob",
+    "list_mle_loss",
+    "list_softmax_loss",
     "log_cosh_loss",
     "mae_loss",
     "mse_loss",
     "multiclass_hinge_loss",
     "nll_loss",
+    "pairwise_hinge_loss",
+    "pairwise_logistic_loss",
     "poisson_nll_loss",
     "policy_gradient_loss",
     "quantile_loss",
@@ -38,6 +55,7 @@ __all__ = [
     "softmax_focal_loss",
     "structured_hinge_loss",
     "tdt_loss",
+    "top1_max_loss",
     "tweedie_loss",
 ]
 
@@ -64,6 +82,18 @@ def binary_focal_loss(
     gamma: float = ...,
     alpha: float | None = ...,
     reduction: StepReduction = ...,
+    normalizer: float | None = ...,
+    sample_weight: Tensor | ArrayLike | None = ...,
+    num_threads: int | None = ...,
+) -> Tensor: ...
+def bpr_max_loss(
+    scores: Tensor,
+    targets: Tensor | ArrayLike,
+    lengths: Tensor | ArrayLike | None = ...,
+    *,
+    mask: Tensor | ArrayLike | None = ...,
+    regularization: float = ...,
+    reduction: ListReduction = ...,
     normalizer: float | None = ...,
     sample_weight: Tensor | ArrayLike | None = ...,
     num_threads: int | None = ...,
@@ -99,6 +129,20 @@ def crf_loss(
     sample_weight: Tensor | ArrayLike | None = ...,
     num_threads: int | None = ...,
 ) -> Tensor: ...
+def ctc_entropy(
+    logits: Tensor,
+    labels: Tensor | ArrayLike,
+    logit_lengths: Tensor | ArrayLike | None = ...,
+    label_lengths: Tensor | ArrayLike | None = ...,
+    *,
+    blank: int = ...,
+    input: Input = ...,
+    infeasible: Infeasible = ...,
+    reduction: SequenceReduction = ...,
+    normalizer: float | None = ...,
+    sample_weight: Tensor | ArrayLike | None = ...,
+    num_threads: int | None = ...,
+) -> Tensor: ...
 def ctc_loss_with_lengths(
     logits: Tensor,
     labels: Tensor | ArrayLike,
@@ -109,6 +153,22 @@ def ctc_loss_with_lengths(
     input: Input = ...,
     infeasible: Infeasible = ...,
     reduction: SequenceReduction = ...,
+    normalizer: float | None = ...,
+    sample_weight: Tensor | ArrayLike | None = ...,
+    num_threads: int | None = ...,
+) -> Tensor: ...
+def ctc_risk_loss(
+    logits: Tensor,
+    labels: Tensor | ArrayLike,
+    risks: Tensor | ArrayLike,
+    logit_lengths: Tensor | ArrayLike | None = ...,
+    label_lengths: Tensor | ArrayLike | None = ...,
+    *,
+    mask: Tensor | ArrayLike | None = ...,
+    blank: int = ...,
+    input: Input = ...,
+    sharpness: float = ...,
+    reduction: RiskReduction = ...,
     normalizer: float | None = ...,
     sample_weight: Tensor | ArrayLike | None = ...,
     num_threads: int | None = ...,
@@ -240,6 +300,29 @@ def linear_sequence_log_prob(
     chunk: int | None = ...,
     num_threads: int | None = ...,
 ) -> Tensor: ...
+def list_mle_loss(
+    scores: Tensor,
+    relevance: Tensor | ArrayLike,
+    lengths: Tensor | ArrayLike | None = ...,
+    *,
+    mask: Tensor | ArrayLike | None = ...,
+    reduction: ListReduction = ...,
+    normalizer: float | None = ...,
+    sample_weight: Tensor | ArrayLike | None = ...,
+    num_threads: int | None = ...,
+) -> Tensor: ...
+def list_softmax_loss(
+    scores: Tensor,
+    relevance: Tensor | ArrayLike,
+    lengths: Tensor | ArrayLike | None = ...,
+    *,
+    mask: Tensor | ArrayLike | None = ...,
+    item_weight: Tensor | ArrayLike | None = ...,
+    reduction: ListReduction = ...,
+    normalizer: float | None = ...,
+    sample_weight: Tensor | ArrayLike | None = ...,
+    num_threads: int | None = ...,
+) -> Tensor: ...
 def log_cosh_loss(
     predictions: Tensor,
     targets: Tensor | ArrayLike,
@@ -296,6 +379,32 @@ def nll_loss(
     ignore_index: int = ...,
     class_weight: Tensor | ArrayLike | None = ...,
     reduction: StepReduction = ...,
+    normalizer: float | None = ...,
+    sample_weight: Tensor | ArrayLike | None = ...,
+    num_threads: int | None = ...,
+) -> Tensor: ...
+def pairwise_hinge_loss(
+    scores: Tensor,
+    relevance: Tensor | ArrayLike,
+    lengths: Tensor | ArrayLike | None = ...,
+    *,
+    mask: Tensor | ArrayLike | None = ...,
+    margin: float = ...,
+    item_weight: Tensor | ArrayLike | None = ...,
+    reduction: PairReduction = ...,
+    normalizer: float | None = ...,
+    sample_weight: Tensor | ArrayLike | None = ...,
+    num_threads: int | None = ...,
+) -> Tensor: ...
+def pairwise_logistic_loss(
+    scores: Tensor,
+    relevance: Tensor | ArrayLike,
+    lengths: Tensor | ArrayLike | None = ...,
+    *,
+    mask: Tensor | ArrayLike | None = ...,
+    item_weight: Tensor | ArrayLike | None = ...,
+    lambda_weight: Literal["dcg", "ndcg"] | None = ...,
+    reduction: PairReduction = ...,
     normalizer: float | None = ...,
     sample_weight: Tensor | ArrayLike | None = ...,
     num_threads: int | None = ...,
@@ -468,6 +577,17 @@ def tdt_loss(
     sigma: float = ...,
     infeasible: Infeasible = ...,
     reduction: SequenceReduction = ...,
+    normalizer: float | None = ...,
+    sample_weight: Tensor | ArrayLike | None = ...,
+    num_threads: int | None = ...,
+) -> Tensor: ...
+def top1_max_loss(
+    scores: Tensor,
+    targets: Tensor | ArrayLike,
+    lengths: Tensor | ArrayLike | None = ...,
+    *,
+    mask: Tensor | ArrayLike | None = ...,
+    reduction: ListReduction = ...,
     normalizer: float | None = ...,
     sample_weight: Tensor | ArrayLike | None = ...,
     num_threads: int | None = ...,
