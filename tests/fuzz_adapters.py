@@ -45,7 +45,7 @@ class Problem:
         if not ROWS[self.function].shares_scores:
             by = {"with_respect_to": tuple(self.scores)} if "targets" in self.scores else {}
             found = self.run(wide, return_grad=True, **by)[1]
-            found = found if isinstance(found, tuple) else (found,)
+            found = found[: len(self.scores)] if isinstance(found, tuple) else (found,)  # the last one is by targets
             with np.errstate(invalid="ignore"):  # infinite gradients times slopes of 0
                 return {
                     name: gradient.astype(np.float64) * slope.reshape(slope.shape + (1,) * (gradient.ndim - slope.ndim))

@@ -123,3 +123,11 @@ def test_integers_beyond_int64(value):
     ):
         with pytest.raises((ValueError, TypeError), match=rf"^{name}.*(is {value};|beyond 64 bits|beyond int64)"):
             call()
+
+
+@pytest.mark.parametrize("value", [np.timedelta64(1, "s"), np.array(1, "m8[s]")])
+def test_a_duration_is_not_a_number(value):
+    """NumPy counts it among its integers."""
+    for option in ("pos_weight", "label_smoothing"):
+        with pytest.raises(TypeError, match=f"{option} must be a number, got timedelta64"):
+            fsl.binary_cross_entropy([[0.5]], [[1]], **{option: value})

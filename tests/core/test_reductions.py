@@ -87,7 +87,7 @@ CLASSES = np.array([[0, 1], [1, -100]])
 def test_class_weights_are_in_the_divisor(level, name, reduction, sample_weight, factor):
     """As in PyTorch: the average divides by the weights of the targets, not by their number."""
     scores = np.full((2, 2, 2), -1.0 if name == "nll_loss" else 0.0)
-    one = {"softmax_cross_entropy": np.log(2)}.get(name, 1.0)
+    one = {"softmax_cross_entropy": np.log(2), "softmax_focal_loss": np.log(2) / 4}.get(name, 1.0)
     loss = getattr(fsl, name)(scores, CLASSES, reduction=reduction, sample_weight=sample_weight, **WEIGHTED)
     np.testing.assert_allclose(loss, one * np.array(factor), rtol=1e-14)
 

@@ -113,7 +113,8 @@ def _as_real_number(name: str, value: Any) -> Any:
         array = as_array(name, value)
         if array.ndim == 0:
             value = float(array) if is_bfloat16(array.dtype) else array[()]
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Real, np.floating, np.integer)):
+    no_number = isinstance(value, (bool, np.bool_, np.timedelta64))  # NumPy counts the last one among integers
+    if no_number or not isinstance(value, (numbers.Real, np.floating, np.integer)):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
     return value
 
