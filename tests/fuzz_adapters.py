@@ -46,6 +46,8 @@ class Problem:
             by = {"with_respect_to": tuple(self.scores)} if "targets" in self.scores else {}
             found = self.run(wide, return_grad=True, **by)[1]
             found = found[: len(self.scores)] if isinstance(found, tuple) else (found,)  # the last one is by targets
+            if slope.ndim and self.options.get("reduction") == "step_mean":
+                slope = slope[None]
             with np.errstate(invalid="ignore"):  # infinite gradients times slopes of 0
                 return {
                     name: gradient.astype(np.float64) * slope.reshape(slope.shape + (1,) * (gradient.ndim - slope.ndim))
@@ -66,8 +68,17 @@ class Problem:
             slopes = np.zeros(shape)
             slopes[at] = 1
             return {"slopes": slopes}
+        if self.options.get("reduction") == "step_mean":
+            alone = np.zeros(next(iter(self.scores.values())).shape[:-1], bool)
+            alone[(slice(None), *at)] = True
+            return {"mask": alone & self.constants.get("mask", True)}
+        given = self.constants.get("sample_weight", np.ones(shape[0]))
+        if given.ndim > 1:
+            alone = np.zeros(given.shape, bool)
+            alone[at] = True
+            return {"reduction": "sum", "sample_weight": np.where(alone, given, 0.0)}
         weight, alone = np.zeros(shape[0]), np.zeros(shape, bool)
-        weight[at[0]] = self.constants.get("sample_weight", np.ones(shape[0]))[at[0]]
+        weight[at[0]] = given[at[0]]
         alone[at] = True
         mask = {"mask": alone & self.constants.get("mask", True)} if len(shape) > 1 else {}
         return {"reduction": "sum", "sample_weight": weight} | mask

@@ -182,6 +182,14 @@ def test_one_length_for_several():
     for message, call in (
         (r"logit_lengths has shape \(\); allowed: \(3,\)", lambda: fsj.ctc_loss_with_lengths(x, LABELS, 5)),
         (r"lengths has shape \(1,\); allowed: \(3,\)", lambda: fsj.softmax_cross_entropy(z, TAGS, [5])),
+        (
+            r"sample_weight is not an array for JAX",
+            lambda: fsj.softmax_cross_entropy(z, TAGS, sample_weight=[[1.0, 2.0], [1.0]]),
+        ),
+        (
+            r"sample_weight has shape \(2, 7\); allowed: \(3,\) or ",
+            lambda: fsj.softmax_cross_entropy(z, TAGS, sample_weight=np.ones((2, 7))),
+        ),
         (r"sample_weight has shape \(\)", lambda: fsj.crf_loss(z, TAGS, scores(4, 4), sample_weight=2.0)),
         (r"lengths has shape \(2,\); allowed: a number", lambda: fsj.crf_loss(z[0], TAGS[0], scores(4, 4), [5, 5])),
     ):

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import fastseqloss as fsl
+from reference.steps import ELEMENTWISE
 from step_cases import LOSSES as ROWS
-from step_cases import REDUCTIONS, Case, parameter_values, random_case, rows_of
+from step_cases import REDUCTIONS, Case, parameter_values, random_case, rows_of, weights_of
 from thoroughness import thorough
 
 BY_TARGETS = {
@@ -32,7 +33,7 @@ every_loss = pytest.mark.parametrize("name", BY_TARGETS)
 def options_of(name: str) -> list[dict]:
     """The options that select the loss, with each value of its parameter."""
     row = BY_TARGETS[name]
-    values = parameter_values(row, np.random.default_rng(0), 5)
+    values = parameter_values(row, np.random.default_rng(0), (4, 3, 5))
     return [dict(row.options), *(row.options | {row.parameter.name: value} for value in values), *MORE.get(name, [])]
 
 
@@ -54,7 +55,6 @@ def inside(targets: np.ndarray) -> np.ndarray:
 @every_loss
 @pytest.mark.parametrize("reduction", [way if way == "sequence_mean" else thorough(way) for way in REDUCTIONS])
 def test_central_differences(name, reduction):
-    step = 1e-6
     for options in options_of(name):
         case = case_of(name, options).reduced(reduction=reduction, sample_weight=np.array([1.0, 0.5, 0.0, 3.0]))
         if BY_TARGETS[name].targets != "numbers":
@@ -63,16 +63,34 @@ def test_central_differences(name, reduction):
         plain, first = case.run(return_grad=True)
         np.testing.assert_array_equal(loss, plain)
         np.testing.assert_array_equal(gradient[0], first)
-        assert not gradient.targets[~case.counts].any()
-        right = case.targets.copy()
-        for at in np.ndindex(case.targets.shape):
-            ends = []
-            for sign in (1, -1):
-                case.targets = right.copy()
-                case.targets[at] += sign * step
-                ends.append(np.sum(case.run(return_grad=False)))
-            slope = (ends[0] - ends[1]) / (2 * step)
-            assert gradient.targets[at] == pytest.approx(slope, rel=1e-6, abs=2e-8)
+        assert_central_differences(case, gradient.targets)
+
+
+def assert_central_differences(case: Case, gradient: np.ndarray, step: float = 1e-6) -> None:
+    assert not gradient[~case.counts].any()
+    right = case.targets.copy()
+    for at in np.ndindex(case.targets.shape):
+        ends = []
+        for sign in (1, -1):
+            case.targets = right.copy()
+            case.targets[at] += sign * step
+            ends.append(np.sum(case.run(return_grad=False)))
+        slope = (ends[0] - ends[1]) / (2 * step)
+        assert gradient[at] == pytest.approx(slope, rel=1e-6, abs=2e-8)
+
+
+@every_loss
+@pytest.mark.parametrize("reduction", ["mean", "step_mean"])
+def test_weights_of_steps_and_masks_of_features(name, reduction):
+    options = options_of(name)[0]
+    of_features = BY_TARGETS[name].function in ELEMENTWISE
+    case = case_of(name, options, of_features=of_features)
+    for ndim in (2, 3) if of_features else (2,):
+        weight = weights_of(np.random.default_rng(1), case.counts, ndim)
+        weighted = case.reduced(reduction=reduction, sample_weight=weight)
+        if BY_TARGETS[name].targets != "numbers":
+            weighted.targets = inside(weighted.targets)
+        assert_central_differences(weighted, by_both(weighted)[1].targets)
 
 
 @every_loss

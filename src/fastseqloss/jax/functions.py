@@ -69,6 +69,8 @@ def _loss(row: Row, scores: dict[str, Any], constants: dict[str, Any], options: 
     steps = first.shape[: 2 if row.of_numbers else -1] if row.axes is None else first.shape[: first.ndim - row.axes]
     batch = steps[:1]
     if row.axes is None:
+        if constants.get("sample_weight") is not None and not hasattr(constants["sample_weight"], "ndim"):
+            constants["sample_weight"] = as_operand("sample_weight", constants["sample_weight"])
         _check_of_steps(constants, (steps, first.shape) if row.of_numbers else (steps,))
     operands = {name: _operand(row, name, value, batch) for name, value in constants.items()}
     shared = row.shared

@@ -244,11 +244,14 @@ cdef inline Py_ssize_t counted(const Job *job, Item item, Py_ssize_t b) noexcept
     return within(&job.pairs, b, item.first, item.last - item.first) if job.scale[b] else 0
 
 
-cdef void omit(const Pairs *pairs, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, floating *numbers) noexcept nogil:
-    """Set the losses or slopes of masked steps to 0."""
-    cdef Py_ssize_t i
+cdef void omit(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, floating *numbers) noexcept nogil:
+    """Set the losses or slopes of masked steps and of those of factor 0 to 0."""
+    cdef Py_ssize_t i, step
+    if job.pairs.mask == NULL and job.factors == NULL:
+        return
     for i in range(n):
-        if not pairs.mask[b * pairs.n_steps + (first + i) // pairs.n_features]:
+        step = b * job.pairs.n_steps + (first + i) // job.pairs.n_features
+        if job.pairs.mask != NULL and not job.pairs.mask[step] or job.factors != NULL and not job.factors[step]:
             numbers[i] = 0
 
 
@@ -260,8 +263,7 @@ cdef void put_losses(const Job *job, Item item, double *loss) noexcept nogil:
     for s in range(item.n_sequences):
         b = item.b + s
         used = counted(job, item, b)
-        if pairs.mask != NULL:
-            omit(pairs, b, item.first, used, loss + s * n)
+        omit(job, b, item.first, used, loss + s * n)
         if job.steps != NULL:
             add_steps(job, b, item.first, used, loss + s * n)
         else:
@@ -271,15 +273,17 @@ cdef void put_losses(const Job *job, Item item, double *loss) noexcept nogil:
 cdef void put_slopes(const Job *job, const Array *gradient, Item item, floating *slope, double *scaled) noexcept nogil:
     """Write the slopes of an item, scaled, and 0 for elements that do not count; `scaled` is a buffer."""
     cdef const Pairs *pairs = &job.pairs
-    cdef Py_ssize_t s, i, b, used, n = item.last - item.first, total = item.n_sequences * n
+    cdef Py_ssize_t s, i, b, used, n = item.last - item.first, total = item.n_sequences * n, d = pairs.n_features
     cdef Run run = run_through(gradient, item.b, item.n_sequences, item.first, n)
     cdef floating *out = <floating *> run.data if in_place(gradient, run, total, sizeof(floating)) else NULL
+    cdef const double *factors
     cdef double scale
+    if job.factors != NULL:
+        out = NULL
     for s in range(item.n_sequences):
         b = item.b + s
         used = counted(job, item, b)
-        if pairs.mask != NULL:
-            omit(pairs, b, item.first, used, slope + s * n)
+        omit(job, b, item.first, used, slope + s * n)
         scale = scale_of(job, b)
         for i in range(s * n + used, (s + 1) * n):
             slope[i] = 0
@@ -289,6 +293,10 @@ cdef void put_slopes(const Job *job, const Array *gradient, Item item, floating 
         else:
             for i in range(s * n, (s + 1) * n):
                 scaled[i] = slope[i] * scale
+        if job.factors != NULL:
+            factors = job.factors + b * pairs.n_steps
+            for i in range(used):
+                scaled[s * n + i] *= factors[(item.first + i) // d]
     if out == NULL:
         write(gradient, item.b, item.n_sequences, item.first, n, <const double *> scaled)
 
