@@ -74,7 +74,7 @@ def ctc_confidences(
         As of `ctc_loss`.
     spans : array_like of int [B, S, 2], or [S, 2] for one sequence, optional
         The span of each label: its first frame, and the one after its last; -1 and -1 for no span.
-        `CTCBeams.frames` has this form. Any values in the padding. By default the spans of the
+        ``frames`` of `CTCBeams` have this form. Any values in the padding. By default the spans of the
         best path, those of `ctc_align`.
     infeasible : {"inf", "zero", "raise"}
         Result for a sequence that is too short for its labels: confidences of 0, or ValueError with
