@@ -29,6 +29,10 @@ class Align:
         batch = self.batch
         fsl.ctc_posteriors(batch.logits, batch.labels, batch.lengths, batch.label_lengths, **self.options)
 
+    def time_confidences(self, name, kind):
+        batch = self.batch
+        fsl.ctc_confidences(batch.logits, batch.labels, batch.lengths, batch.label_lengths, **self.options)
+
     def time_greedy(self, name, kind):
         fsl.ctc_greedy_decode(self.batch.logits, self.batch.lengths, **self.options)
 
@@ -59,3 +63,9 @@ class Hour:
 
     def peakmem_align(self):
         sides_align.our_align(self.batch, "logits")
+
+    def time_confidences(self):
+        sides_align.our_confidences(self.batch)
+
+    def peakmem_confidences(self):
+        sides_align.our_confidences(self.batch)

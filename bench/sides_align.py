@@ -41,6 +41,12 @@ def our_align(batch: Batch, kind: str, **options) -> fsl.CTCAlignment:
     return fsl.ctc_align(*arguments, blank=batch.blank, input=kind, **options)
 
 
+def our_confidences(batch: Batch, **options) -> fsl.CTCConfidences:
+    """Call ``fastseqloss.ctc_confidences`` on logits."""
+    arguments = batch.logits, batch.labels, batch.lengths, batch.label_lengths
+    return fsl.ctc_confidences(*arguments, blank=batch.blank, **options)
+
+
 def numpy_align(batch: Batch, kind: str) -> list[tuple[float, np.ndarray]]:
     """Align each sequence with the loop; return scores and paths."""
     rows = zip(batch.logits, batch.lengths, batch.labels, batch.label_lengths, strict=True)

@@ -243,12 +243,13 @@ def _ctc_labels(random, case) -> dict[str, Any]:
 
 def _ctc(name: str, random) -> Call:
     case = _ctc_case(random)
+    tokens, lengths = case.tokens, case.lengths
     arguments: dict[str, Any] = {"logits": case.scores}
     if name not in DECODERS:
         arguments |= _ctc_labels(random, case)
     arguments["logit_lengths"] = case.lengths
     arguments |= case.options
-    if name in ("ctc_loss", "ctc_posteriors", "ctc_align"):
+    if name not in DECODERS:
         _maybe(random, arguments, "infeasible", lambda: random.choice(("inf", "zero")))
     if len(case.tokens) == 1 and random.random() < 0.5:  # one sequence without a batch axis
         arguments |= {"logits": case.scores[0], "logit_lengths": int(case.lengths[0])}
@@ -265,10 +266,22 @@ def _ctc(name: str, random) -> Call:
         _maybe(random, arguments, "star_log_prob", lambda: random.choice((0.0, -1, -5.5)))
         _maybe(random, arguments, "label_prior", lambda: numbers(random).normal(size=width))
         _maybe(random, arguments, "prior_scale", lambda: random.choice((0, 0.3, 1)))
+    if name == "ctc_confidences":
+        single = arguments["logits"].ndim == 2
+        _maybe(random, arguments, "spans", lambda: _spans_of(random, tokens, lengths, single=single))
     if name == "ctc_beam_search":
         _beam_options(random, arguments)
     _maybe(random, arguments, "num_threads", lambda: random.choice((1, 2, None)), 0.2)
     return Call(name, arguments)
+
+
+def _spans_of(random, tokens, lengths, *, single: bool) -> np.ndarray:
+    """Spans in any order, some of them missing; padding of any values."""
+    spans = numbers(random).integers(-9, 99, (len(tokens), max([0, *map(len, tokens)]) + random.randint(0, 2), 2))
+    for row, labels, n in zip(spans, tokens, lengths.tolist(), strict=True):
+        for i in range(len(labels)):
+            row[i] = sorted(random.sample(range(n + 1), 2)) if n and random.random() < 0.8 else (-1, -1)
+    return spans[0] if single else spans
 
 
 def _beam_options(random, arguments: dict[str, Any]) -> None:
@@ -717,7 +730,7 @@ PLOTS = ("plot.plot_posteriors", "plot.plot_alignment", "plot.plot_alignment_pat
 STRATEGIES: dict[str, Callable[[Any], Call]] = {
     **{name: partial(_steps_loss, name) for name in step_cases.NAMES},
     "sequence_log_prob": _log_prob,
-    **{name: partial(_ctc, name) for name in ("ctc_loss", "ctc_posteriors", "ctc_align", *DECODERS)},
+    **{name: partial(_ctc, name) for name in ("ctc_loss", "ctc_posteriors", "ctc_confidences", "ctc_align", *DECODERS)},
     "ctc_feasible": _ctc_feasible,
     **{name: partial(_rnnt, name) for name in ("rnnt_loss", "rnnt_posteriors", "rnnt_align")},
     **{name: partial(_simple, name) for name in ("rnnt_simple_loss", "rnnt_simple_posteriors")},

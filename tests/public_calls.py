@@ -74,6 +74,7 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
         "ctc_alignment_log_prob": (log_p[0], classes_of[:, :steps]),
         "ctc_beam_search": (x, lengths, {"beam": 8, "n_best": 3, "align": True}),
         "ctc_collapse": (list(classes_of[0]), 0),
+        "ctc_confidences": (x, labels, lengths),
         "ctc_feasible": (labels, lengths, np.full(batch, labels.shape[1])),
         "ctc_greedy_decode": (x, lengths),
         "ctc_loss": (x, labels, lengths, gradient),

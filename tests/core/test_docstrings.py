@@ -23,7 +23,7 @@ FAMILIES = ["crf", "ctc", "jax", "linear", "plot.py", "recurrent", "rewards", "s
 # Parameters of one name and several meanings, by family: functions whose description differs from that of the others.
 OTHER_MEANINGS = {
     ("ctc", "blank"): {"ctc_collapse", "merge_tokens"},
-    ("ctc", "infeasible"): {"ctc_align", "ctc_posteriors"},
+    ("ctc", "infeasible"): {"ctc_align", "ctc_confidences", "ctc_posteriors"},
     ("ctc", "label_lengths"): {"ctc_feasible"},
     ("ctc", "labels"): {"ctc_feasible"},
     ("ctc", "logit_lengths"): {"ctc_feasible", "merge_tokens"},

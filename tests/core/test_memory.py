@@ -139,6 +139,7 @@ calls = {
     "ctc, classes": lambda: fsl.ctc_loss(wide, [[1]] * 400, num_threads=400),
     "ctc, lattice": lambda: fsl.ctc_loss(long, labels, infeasible="zero", num_threads=400),
     "posteriors": lambda: fsl.ctc_posteriors(wide, [[1]] * 400, num_threads=400),
+    "confidences": lambda: fsl.ctc_confidences(wide, [[1]] * 400, num_threads=400),
     "align, classes": lambda: fsl.ctc_align(wide, [[1]] * 400, num_threads=400),
     "transducer, classes": lambda: fsl.rnnt_loss(wide[:, None], [[]] * 400, num_threads=400),
     "transducer, lattice": lambda: fsl.rnnt_loss(nodes, labels, num_threads=400),

@@ -17,6 +17,7 @@ def test_one_length(kind):
         "ctc_loss": lambda n: fsl.ctc_loss(x, y, n, n),
         "ctc_align": lambda n: fsl.ctc_align(x, y, n, n).path,
         "ctc_posteriors": lambda n: fsl.ctc_posteriors(x, y, n, n),
+        "ctc_confidences": lambda n: fsl.ctc_confidences(x, y, n, n).confidences,
         "ctc_greedy_decode": lambda n: fsl.ctc_greedy_decode(x, n).labels,
         "ctc_feasible": lambda n: fsl.ctc_feasible(y, n, n),
         "crf_loss": lambda n: fsl.crf_loss(x, y, between, n),

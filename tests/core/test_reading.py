@@ -68,7 +68,7 @@ def column(*rows):
 
 
 @pytest.mark.parametrize(("said", "call"), [(said, call) for said, calls in WRONG.items() for call in calls])
-@pytest.mark.parametrize("function", [fsl.ctc_loss, fsl.ctc_align, fsl.ctc_posteriors])
+@pytest.mark.parametrize("function", [fsl.ctc_loss, fsl.ctc_align, fsl.ctc_posteriors, fsl.ctc_confidences])
 def test_messages_of_labels_say_what_was_read(function, said, call):
     with pytest.raises(ValueError, match=re.escape(said)):
         call(function)

@@ -26,6 +26,8 @@ cdef struct Call:
     Py_ssize_t g_steps[2]
     Py_ssize_t g_width        # elements of a frame of the gradient
     const int64_t *order      # of the sequences, or NULL
+    double *occupation        # of CTC: sums of the posteriors of each label [B, 6, n_labels] are returned, or NULL
+    Py_ssize_t n_labels
     # output
     size_t workspace          # bytes
     bint no_memory            # for the exact sums of a sequence

@@ -13,10 +13,10 @@ from .._core.arrays import as_array, as_real, filled
 from .._core.labels import NAMES, Names
 from .._core.levels import load
 from .._core.messages import outline
-from .._core.options import as_number
+from .._core.options import InputKind, as_number
 from .._core.spans import list_runs
 from .._core.types import Infeasible, Input
-from .arguments import as_classes, as_lattice, as_log_prior, schedule_sequences
+from .arguments import Lattice, as_classes, as_lattice, as_log_prior, schedule_sequences
 
 if TYPE_CHECKING:
     from .._kernels.ctc import alignment as _kernel
@@ -232,12 +232,29 @@ def named_ctc_align(
         star=star,
         names=names,
     )
-    scores, sequences = lattice.scores, lattice.sequences
-    batch, n_frames, n_classes = scores.values.shape
+    scores = lattice.scores
+    n_classes = scores.values.shape[2]
     star_log_prob = as_number("star_log_prob", star_log_prob, -np.inf, 0.0)
     prior_scale = as_number("prior_scale", prior_scale, 0.0, np.inf)
     prior = as_log_prior("label_prior", label_prior, n_classes, prior_scale)
-    order, threads = schedule_sequences(lattice, num_threads, 0.5 if input == "logits" else 0.0, 100.0, 1.0)
+    path, token_index, log_prob, frame_log_probs = viterbi_paths(lattice, num_threads, star_log_prob, prior)
+    if lattice.star is not None:
+        path[path == n_classes] = lattice.star
+    if lattice.infeasible == "zero":
+        log_prob[log_prob == -np.inf] = 0.0
+    if scores.single:
+        return CTCAlignment(path[0], token_index[0], float(log_prob[0]), frame_log_probs[0])
+    return CTCAlignment(path, token_index, log_prob, frame_log_probs)
+
+
+def viterbi_paths(
+    lattice: Lattice, num_threads: int | None, star_log_prob: float = 0.0, prior: Floats | None = None
+) -> tuple[Integers, Integers, Floats, Floats]:
+    """Return the fields of a `CTCAlignment` of a batch, in which class V is the star."""
+    scores, sequences = lattice.scores, lattice.sequences
+    batch, n_frames, _ = scores.values.shape
+    per_class = 0.5 if lattice.input == InputKind.LOGITS else 0.0
+    order, threads = schedule_sequences(lattice, num_threads, per_class, 100.0, 1.0)
     log_prob = np.empty(batch)
     path = filled((batch, n_frames), -1, np.int64)
     token_index = path.copy()
@@ -257,13 +274,7 @@ def named_ctc_align(
             frame_log_probs,
             threads,
         )
-    if lattice.star is not None:
-        path[path == n_classes] = lattice.star
-    if lattice.infeasible == "zero":
-        log_prob[log_prob == -np.inf] = 0.0
-    if scores.single:
-        return CTCAlignment(path[0], token_index[0], float(log_prob[0]), frame_log_probs[0])
-    return CTCAlignment(path, token_index, log_prob, frame_log_probs)
+    return path, token_index, log_prob, frame_log_probs
 
 
 def ctc_alignment_log_prob(log_probs: ArrayLike, alignments: ArrayLike | Sequence[ArrayLike]) -> Floats:

@@ -403,6 +403,36 @@ def ctc_posteriors(
     return posteriors[0] if scores.single else posteriors
 
 
+def label_sums(
+    lattice: Lattice, spans: NDArray[np.int64], num_threads: int | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return, of the posteriors of each label over the frames [B, S]: the largest one, their sum, the sum of their
+    products with the number of the frame, and their sum within the span of the label, of `spans` [B, S, 2].
+    """
+    scores, sequences = lattice.scores, lattice.sequences
+    order, threads = schedule_sequences(lattice, num_threads, *COSTS, workers_each=2)
+    batch, width, _ = spans.shape
+    shape = (batch, 6, width)
+    check_output("the sums of the labels", shape, 8)
+    sums = np.zeros(shape)
+    sums[:, 0], sums[:, 1] = spans[..., 0], spans[..., 1]
+    if sums.size:
+        _kernel.ctc_loss[scores.type_name](
+            scores.values,
+            sequences.table,
+            filled(batch, 1.0),
+            order,
+            lattice.input,
+            lattice.blank,
+            np.empty(batch),
+            None,
+            False,
+            threads,
+            occupation=sums,
+        )
+    return sums[:, 2].copy(), sums[:, 3].copy(), sums[:, 4].copy(), sums[:, 5].copy()
+
+
 def ctc_feasible(
     labels: ArrayLike, logit_lengths: ArrayLike, label_lengths: ArrayLike | None = None
 ) -> bool | NDArray[np.bool_]:

@@ -12,7 +12,7 @@ from libc.string cimport memcpy, memset
 
 from fastseqloss._kernels.ctc.labels cimport PAD
 from fastseqloss._kernels.ctc.sequence cimport (
-    LOG_PROBS, Sequence, close_frame, close_states, collect, emit_frame, fill,
+    GRADIENT, LOG_PROBS, Sequence, close_frame, close_states, collect, emit_frame, fill,
 )
 from fastseqloss._kernels.lattice.exact_sums cimport (
     Levels, add_digits, add_sums, balance, log_add, note, rows_of, settle,
@@ -173,7 +173,7 @@ cdef inline void close(ExactSequence *e, Sequence *s, floating *g, Py_ssize_t t,
         else:
             s.post_b[PAD + i // 2] = posterior
             blank_post += posterior
-    if s.by_state:
+    if s.output != GRADIENT:
         close_states(s, g, t, total, 0, s.graph.size)
         return
     collect(s, blank_post, 0, s.graph.size)

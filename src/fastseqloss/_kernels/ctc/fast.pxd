@@ -6,8 +6,8 @@ from libc.string cimport memcpy
 
 from fastseqloss._kernels.ctc.labels cimport PAD, STATES, first_alive, first_unreached
 from fastseqloss._kernels.ctc.sequence cimport (
-    PROBS, Sequence, close_frame, close_states, collect, copy_state, emit_frame, fill, first_alphas,
-    open_frame, row,
+    GRADIENT, POSTERIORS, PROBS, Sequence, close_frame, close_states, collect, copy_state, emit_frame, fill,
+    first_alphas, open_frame, row,
 )
 from fastseqloss._kernels.lattice.extended_range cimport (
     BUDGET, DEAD, WINDOW, change_exponents, larger_exponent, pow2,
@@ -153,7 +153,7 @@ cdef inline void trim(Sequence *s, Band *band) noexcept nogil:
 cdef inline void close_fast(Sequence *s, floating *g, Py_ssize_t t, double blank_post, Band band,
                             const double *y) noexcept nogil:
     cdef Py_ssize_t k
-    if s.by_state:
+    if s.output != GRADIENT:
         close_states(s, g, t, 1, band.lo, band.hi)
         return
     collect(s, blank_post, band.lo, band.hi)
@@ -211,7 +211,7 @@ cdef inline Band backward_block(Sequence *s, floating *g, Py_ssize_t start, Py_s
                 spread(s.graph.u + PAD, y, e, band.lo, band.hi)
             blank_post = backward(s.qb + PAD, s.ql + PAD, row(s, s.rows, t - start, 0), row(s, s.rows, t - start, 1),
                                   s.lb + PAD, s.bl + PAD, s.ll + PAD, e, y[0], s.post + PAD,
-                                  s.post_b + PAD if s.by_state else NULL, band.lo, band.hi)
+                                  s.post_b + PAD if s.output == POSTERIORS else NULL, band.lo, band.hi)
             trim(s, &band)
             close_fast(s, g, t, blank_post, band, y)
         convert_band(s, k, k - 1, band)

@@ -10,7 +10,7 @@ from libc.math cimport INFINITY
 from fastseqloss._kernels.ctc.exact cimport exact
 from fastseqloss._kernels.ctc.labels cimport PAD
 from fastseqloss._kernels.ctc.sequence cimport (
-    PROBS, Sequence, close_frame, close_states, collect, copy_state, emit_frame, fill, first_alphas, row,
+    GRADIENT, PROBS, Sequence, close_frame, close_states, collect, copy_state, emit_frame, fill, first_alphas, row,
 )
 from fastseqloss._kernels.lattice.exact_sums cimport exact_from
 from fastseqloss._kernels.lattice.extended_range cimport (
@@ -83,7 +83,7 @@ cdef inline void general_close(Sequence *s, const floating *x, floating *g, Py_s
     product(a + w, ea + w, v + w, e + w, unit, s.post + PAD, size)
     blank_post = sum_of(s.post_b + PAD, size)
     total = blank_post + sum_of(s.post + PAD, size)
-    if s.by_state:
+    if s.output != GRADIENT:
         close_states(s, g, t, total if total > 0 else 1, 0, size)
         return
     if s.input == PROBS:

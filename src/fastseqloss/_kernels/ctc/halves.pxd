@@ -10,9 +10,9 @@ from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy
 
 from fastseqloss._kernels.ctc.labels cimport lay_out_labels, reverse_labels
-from fastseqloss._kernels.ctc.sequence cimport Sequence, open_frame
+from fastseqloss._kernels.ctc.sequence cimport OCCUPATION, POSTERIORS, Sequence, open_frame
 from fastseqloss._kernels.ctc.striped cimport (
-    again, backward_sweep, check_bound, checks_first, exponents_of, forward_sweep, last_row,
+    again, backward_sweep, check_bound, checks_first, exponents_of, forward_sweep, last_row, return_occupation,
 )
 from fastseqloss._kernels.ctc.stripes cimport Striped, Stripes, lay_out_striped, set_stripes
 from fastseqloss._kernels.ctc.tiles cimport FRAMES, MOST_CLASSES, add_logs
@@ -48,7 +48,7 @@ cdef inline bint is_long(const Sequence *s) noexcept nogil:
     cdef size_t row = 2 * (s.graph.n_labels + 1) * sizeof(double)
     if s.n_classes > MOST_CLASSES:
         row = size_sum(row, size_product(s.n_classes, sizeof(float)))
-    return s.frames >= LEAST_FRAMES and not s.by_state and size_product(s.frames, row) > <size_t> LONG
+    return s.frames >= LEAST_FRAMES and s.output != POSTERIORS and size_product(s.frames, row) > <size_t> LONG
 
 
 cdef inline uintptr_t lay_out_halves(Halves *halves, const Sequence *s, Py_ssize_t itemsize,
@@ -77,6 +77,7 @@ cdef inline void begin_halves(Halves *halves, const Sequence *s, Py_ssize_t item
     reverse_labels(&back.graph, &s.graph)
     back.x_stride, back.g_stride = -s.x_stride, -s.g_stride
     halves.half[0].z.other, halves.half[1].z.other = &halves.half[1].z, &halves.half[0].z
+    halves.half[1].z.reversed = True
 
 
 cdef inline floating *gradient_of(const Half *half, floating *g) noexcept nogil:
@@ -166,6 +167,8 @@ cdef inline bint finish_halves(Halves *halves, Sequence *s, const floating *x, f
             add_exactly(&s.log_norm, &s.log_rest, log64(half.s.norm_product))
             add_exactly(&s.log_norm, &s.log_rest, half.z.tiles.log_norm)
             add_exactly(&s.log_norm, &s.log_rest, half.z.tiles.log_rest)
+        if s.output == OCCUPATION and half.good:
+            return_occupation(&half.z, s)
     return halves.half[0].good
 
 

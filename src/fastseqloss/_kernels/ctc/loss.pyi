@@ -22,6 +22,7 @@ class _CTCLoss(Protocol):
         in_place: bool,
         num_threads: int,
         by_state: bool = ...,
+        occupation: Doubles | None = ...,
     ) -> None: ...
 
 # Functions by the name of an element type, float or double.

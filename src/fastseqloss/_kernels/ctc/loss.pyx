@@ -27,7 +27,8 @@ from fastseqloss._kernels.ctc.halves cimport (
 )
 from fastseqloss._kernels.ctc.labels cimport set_labels
 from fastseqloss._kernels.ctc.sequence cimport (
-    LOGITS, Input, Sequence, fill_frames, lay_out_sequence, row,
+    GRADIENT, LOGITS, OCCUPATION, OCCUPATION_ROWS, POSTERIORS, Input, Sequence, fill_frames, fill_sequence,
+    lay_out_sequence, row,
 )
 from fastseqloss._kernels.ctc.striped cimport run_striped
 from fastseqloss._kernels.ctc.stripes cimport Striped, lay_out_striped
@@ -72,7 +73,7 @@ cdef bint begin_sequence(Sequence *s, floating *g, const int64_t *labels, Py_ssi
     """
     fill_frames(s, g, s.frames, n_frames, 0)
     if s.scale == 0 or not feasible:
-        fill_frames(s, g, 0, s.frames, 0)
+        fill_sequence(s, g, 0)
     loss[0] = 0 if feasible else INFINITY
     if s.scale == 0 or not feasible or s.frames == 0:
         return False
@@ -86,13 +87,13 @@ cdef double end_sequence(Sequence *s, const floating *x, floating *g, bint good,
     if not good:
         total = lattice(s, x, g, &has_path)
     if not has_path:
-        fill_frames(s, g, 0, s.frames, 0)
+        fill_sequence(s, g, 0)
         return INFINITY
     add_exactly(&s.log_norm, &s.log_rest, log64(s.norm_product))
     add_exactly(&s.log_norm, &s.log_rest, -total)
     total = s.log_norm + s.log_rest
     if isnan(total):
-        fill_frames(s, g, 0, s.frames, NAN)
+        fill_sequence(s, g, NAN)
     elif s.input == LOGITS and total < 0:
         total = 0  # negative by rounding only
     return total
@@ -135,6 +136,7 @@ cdef void lay_out(const Batch *batch, Py_ssize_t b, int worker, Py_ssize_t part,
     """Lay out sequence b in a part of the workspace."""
     s[0] = batch.common
     s.frames, s.graph.n_labels, s.scale = batch.logit_lengths[b], batch.label_lengths[b], batch.scale[b]
+    s.occupation += b * OCCUPATION_ROWS * s.occupation_width
     s.graph.position = <int32_t *> part_of(&batch.positions, worker)
     lay_out_sequence(s, itemsize, part_of(&batch.arrays, part))
 
@@ -301,7 +303,10 @@ cdef Status run_call(Call *call) noexcept nogil:
     batch.label_lengths, batch.frames_needed = call.integers + 2 * n, call.integers + 3 * n
     batch.labels, batch.order, batch.scale, batch.loss = call.integers + 4 * n, call.order, call.scale, call.loss
     common.input, common.blank, common.n_classes = <Input> call.input, call.blank, call.n_classes
-    common.with_grad, common.in_place, common.by_state = call.with_grad, call.in_place, call.by_state
+    common.with_grad, common.in_place = call.with_grad, call.in_place
+    common.output = POSTERIORS if call.by_state else GRADIENT
+    if call.occupation != NULL:
+        common.output, common.occupation, common.occupation_width = OCCUPATION, call.occupation, call.n_labels
     common.x_stride, common.g_stride, common.g_width = call.x_steps[1], call.g_steps[1], call.g_width
     common.norm_product, common.no_memory = 1, &call.no_memory
     if call.doubles:
@@ -317,18 +322,20 @@ entry = PyCapsule_New(<void *> run_call, NULL, NULL)
 
 def ctc_loss(const floating[:, :, :] logits, const int64_t[::1] table, const double[::1] scale,
              const int64_t[::1] order, int input_kind, Py_ssize_t blank, double[::1] loss, floating[:, :, :] grad,
-             bint in_place, int num_threads, bint by_state=False):
+             bint in_place, int num_threads, bint by_state=False, double[:, :, ::1] occupation=None):
     """Losses and, unless grad is None, gradients times scale, of a checked batch.
 
     IN   logits [B, T, V]; table of sequences and labels as read_sequences fills it; order: sequences, longest first,
          or None.
     OUT  loss [B], inf for sequences of fewer frames than needed; grad [B, T, V], which is logits if in_place. With
          by_state, grad [B, T, 2 S + 1] receives the posteriors of the states instead: blank, label, ..., blank.
+         occupation [B, 6, S], unless None, receives sums of the posteriors of each label instead: two rows of it, the
+         frames of the spans, are given, and the others are 0 (ctc/occupation.h).
     """
     cdef Call call
     cdef Status status
     memset(&call, 0, sizeof(Call))
-    call.doubles, call.with_grad = floating is double, grad is not None
+    call.doubles, call.with_grad = floating is double, grad is not None or occupation is not None
     call.in_place, call.by_state = in_place, by_state
     call.n, call.n_frames, call.n_classes = logits.shape[0], logits.shape[1], logits.shape[2]
     call.x_steps[0] = logits.strides[0] // <Py_ssize_t> sizeof(floating)
@@ -337,6 +344,9 @@ def ctc_loss(const floating[:, :, :] logits, const int64_t[::1] table, const dou
         call.g_steps[0] = grad.strides[0] // <Py_ssize_t> sizeof(floating)
         call.g_steps[1] = grad.strides[1] // <Py_ssize_t> sizeof(floating)
         call.g_width = grad.shape[2]
+    if occupation is not None:
+        call.n_labels = occupation.shape[2]
+        call.occupation = &occupation[0, 0, 0]
     if call.n_frames:
         call.x, call.g = &logits[0, 0, 0], &grad[0, 0, 0] if grad is not None else NULL
     call.integers, call.scale, call.loss = &table[0], &scale[0], &loss[0]

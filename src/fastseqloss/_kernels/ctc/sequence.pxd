@@ -17,16 +17,35 @@ cdef extern from "ctc/lattice.h" nogil:
     double emissions "fsl_ctc_emissions"(const double *x, Py_ssize_t used, Py_ssize_t n, bint probs, double *y,
                                          double *shift) noexcept
 
+cdef extern from "ctc/occupation.h" nogil:
+    enum:
+        SPAN_START "FSL_CTC_SPAN_START"
+        SPAN_END "FSL_CTC_SPAN_END"
+        LARGEST "FSL_CTC_LARGEST"
+        MASS "FSL_CTC_MASS"
+        SPAN_MASS "FSL_CTC_SPAN_MASS"
+        OCCUPATION_ROWS "FSL_CTC_OCCUPATION_ROWS"
+    void add_occupation "fsl_ctc_add_occupation"(double *sums, Py_ssize_t width, const double *post, double factor,
+                                                 double t, Py_ssize_t n) noexcept
+
+
+cdef enum Output:
+    GRADIENT
+    POSTERIORS      # of the states, instead of the gradient
+    OCCUPATION      # sums of the posteriors of each label
+
 
 cdef struct Sequence:
     # the problem
     Input input
     bint with_grad, in_place
-    bint by_state                          # return posteriors of the states instead of the gradient
+    Output output                          # of the backward sweep
     LabelGraph graph
     Py_ssize_t n_classes, blank, frames
     Py_ssize_t x_stride, g_stride          # elements between frames
     Py_ssize_t g_width                     # elements of a frame of the gradient, or of posteriors
+    double *occupation                     # [OCCUPATION_ROWS, occupation_width] sums of each label, on request
+    Py_ssize_t occupation_width
     double scale
     # sizes
     uintptr_t after_frames                 # address of the arrays of a path
@@ -169,7 +188,7 @@ cdef inline void normalise(Sequence *s, Py_ssize_t t, double shift, double row_m
 cdef inline void dense_pass(Sequence *s, const floating *x, floating *g, Py_ssize_t t, double *row_max,
                             double *row_sum) noexcept nogil:
     """Maximum and sum of a frame of logits; the part of the gradient that does not depend on the lattice."""
-    cdef floating *out = g + t * s.g_stride if s.with_grad and not s.by_state else NULL
+    cdef floating *out = g + t * s.g_stride if s.with_grad and s.output == GRADIENT else NULL
     row_max[0], row_sum[0] = 0, 1
     if s.input == LOGITS:
         softmax_row(x + t * s.x_stride, s.n_classes, out, s.scale, s.x_stride, row_max, row_sum)
@@ -210,15 +229,30 @@ cdef inline void close_frame(Sequence *s, floating *g, Py_ssize_t t, const doubl
 
 cdef inline void close_states(Sequence *s, floating *g, Py_ssize_t t, double unit, Py_ssize_t lo,
                               Py_ssize_t hi) noexcept nogil:
-    """Posteriors of the states in [lo, hi), divided by `unit`, in the order blank, label, ..., blank."""
+    """Posteriors of the states in [lo, hi), divided by `unit`, in the order blank, label, ..., blank; or their sums.
+
+    The last frame is closed first.
+    """
     cdef floating *out = g + t * s.g_stride
     cdef Py_ssize_t i, last = min(hi, s.graph.n_labels)
+    if s.output == OCCUPATION:
+        if t == s.frames - 1:
+            fill_occupation(s.occupation, s.occupation_width, s.graph.n_labels, 0)
+        add_occupation(s.occupation + lo, s.occupation_width, s.post + PAD + lo, 1 / unit, t, last - lo)
+        return
     memset(out, 0, s.g_width * sizeof(floating))
     for i in range(lo, last):
         out[2 * i] = <floating> (s.post_b[PAD + i] / unit)
         out[2 * i + 1] = <floating> (s.post[PAD + i] / unit)
     if hi > s.graph.n_labels:
         out[2 * s.graph.n_labels] = <floating> (s.post_b[PAD + s.graph.n_labels] / unit)
+
+
+cdef inline void fill_occupation(double *sums, Py_ssize_t width, Py_ssize_t n, double value) noexcept nogil:
+    """Set the sums of n labels to a value."""
+    cdef Py_ssize_t i
+    for i in range(LARGEST, OCCUPATION_ROWS):
+        fill(sums + i * width, n, value)
 
 
 cdef inline void fill_frames(Sequence *s, floating *g, Py_ssize_t start, Py_ssize_t stop, double value) noexcept nogil:
@@ -229,6 +263,13 @@ cdef inline void fill_frames(Sequence *s, floating *g, Py_ssize_t start, Py_ssiz
             out = g + t * s.g_stride
             for i in range(s.g_width):
                 out[i] = <floating> value
+
+
+cdef inline void fill_sequence(Sequence *s, floating *g, double value) noexcept nogil:
+    """Set the gradient of all frames, or what is returned instead."""
+    fill_frames(s, g, 0, s.frames, value)
+    if s.output == OCCUPATION:
+        fill_occupation(s.occupation, s.occupation_width, s.graph.n_labels, value)
 
 
 # ---- rows of states -------------------------------------------------------------------------

@@ -12,13 +12,16 @@ from libc.string cimport memcpy, memset
 
 from fastseqloss._kernels.codes cimport PROBS
 from fastseqloss._kernels.ctc.labels cimport LabelGraph, first_alive, first_unreached
-from fastseqloss._kernels.ctc.sequence cimport Sequence, fill
+from fastseqloss._kernels.ctc.sequence cimport (
+    GRADIENT, LARGEST, OCCUPATION, OCCUPATION_ROWS, POSTERIORS, Sequence, add_occupation, fill,
+)
 from fastseqloss._kernels.ctc.stripes cimport (
-    LANES, STRIPE_WINDOW, History, Segment, Striped, Stripes, alphas_of, clear, exponents_of, label_in, lay_out_striped,
-    set_stripes, to_spread,
+    LANES, STRIPE_WINDOW, History, Segment, Striped, Stripes, alphas_of, clear, exponents_of, label_in, label_of,
+    lay_out_striped, set_stripes, to_spread,
 )
 from fastseqloss._kernels.ctc.tiles cimport (
-    FRAMES, add_logs, begin_tiles, blank_of, blanks_of, emissions_of, open_again, open_tiles, write_tile,
+    FRAMES, add_logs, begin_tiles, blank_of, blanks_of, emissions_of, frames_of, open_again, open_tiles,
+    write_tile,
 )
 from fastseqloss._kernels.lattice.extended_range cimport BUDGET, DEAD, larger_exponent, log_total, pow2
 from fastseqloss._kernels.simd.softmax cimport add_exactly
@@ -239,10 +242,36 @@ cdef inline void clear_posteriors(Striped *z, Py_ssize_t n, Py_ssize_t lo, Py_ss
         fill(z.stripes.post + k * FRAMES * z.stripes.block, n * z.stripes.block, 0)
 
 
+cdef inline void add_tile(Striped *z, const Sequence *s, Py_ssize_t tile) noexcept nogil:
+    """Add the posteriors of a tile to the sums of each label."""
+    cdef Py_ssize_t i, k, t, block = z.stripes.block
+    for k in range(z.tile_lo, z.tile_hi):
+        for i in range(frames_of(&z.tiles, tile)):
+            t = tile * FRAMES + i
+            if z.reversed:
+                t = s.frames - 1 - t
+            add_occupation(z.occupation + k * block, z.stripes.size, z.stripes.post + (k * FRAMES + i) * block, 1, t,
+                           block)
+
+
+cdef inline void return_occupation(const Striped *z, Sequence *s) noexcept nogil:
+    """Add the sums of a sequence, or a half, to those that are returned, which were 0."""
+    cdef Py_ssize_t i, row
+    cdef double *to
+    cdef double value
+    for row in range(LARGEST, OCCUPATION_ROWS):
+        for i in range(s.graph.n_labels):
+            value = z.occupation[row * z.stripes.size + z.stripes.place[i]]
+            to = s.occupation + row * s.occupation_width + label_of(z, s, i)
+            to[0] = max(to[0], value) if row == LARGEST else to[0] + value
+
+
 cdef inline void close_tile(Striped *z, Sequence *s, floating *g, Py_ssize_t tile, bint write) noexcept nogil:
-    if write and not s.by_state:
+    if write and s.output == GRADIENT:
         collect(&z.stripes, z.tiles.blank, z.tiles.width, z.tiles.post, z.tile_lo, z.tile_hi)
         write_tile(&z.tiles, s, g, tile)
+    elif write and s.output == OCCUPATION:
+        add_tile(z, s, tile)
     z.tile_lo, z.tile_hi = z.lo, z.hi
 
 
@@ -374,7 +403,7 @@ cdef inline bint backward_block(Striped *z, Sequence *s, floating *g, Py_ssize_t
         while t > first:
             tile = (t - 1) // FRAMES
             next_t = max(first, tile * FRAMES)
-            if s.by_state or z.raised and may_overflow(z, &s.graph, next_t):
+            if s.output == POSTERIORS or z.raised and may_overflow(z, &s.graph, next_t):
                 next_t = t - 1
             bound_blocks(z, &z.segment[k], t)
             y = emissions_of(&z.tiles, tile)
@@ -383,7 +412,7 @@ cdef inline bint backward_block(Striped *z, Sequence *s, floating *g, Py_ssize_t
                      to_spread(z, y, tile, z.lo, z.hi), blanks_of(&z.tiles, tile), z.lo, z.hi, zeros)
             t = next_t
             forget_unreachable(z, &s.graph, t)
-            if s.by_state and write:
+            if s.output == POSTERIORS and write:
                 close_states(z, s, g, t, rows[t % FRAMES + 1])
             if t % FRAMES == 0:
                 trim(z, s, rows[1], t)
@@ -434,7 +463,7 @@ cdef inline bint backward_sweep(Striped *z, Sequence *s, const floating *x, floa
                 joined_betas(z, s, &z.segment[k], exponents_of(z, k))
             else:
                 last_betas(z, s, last_row(z, j), exponents_of(z, k), total)
-                if s.by_state and write:
+                if s.output == POSTERIORS and write:
                     close_states(z, s, g, s.frames - 1, last_row(z, j))
                 if (s.frames - 1) % FRAMES == 0:
                     close_tile(z, s, g, (s.frames - 1) // FRAMES, write)
@@ -495,6 +524,8 @@ cdef inline bint run_striped(Striped *z, Sequence *s, const floating *x, floatin
         k = again(z, k)
     if s.with_grad and not backward_sweep(z, s, x, g, k, sum, True):
         return False
+    if s.output == OCCUPATION:
+        return_occupation(z, s)
     add_exactly(&s.log_norm, &s.log_rest, z.tiles.log_norm)
     add_exactly(&s.log_norm, &s.log_rest, z.tiles.log_rest)
     return True

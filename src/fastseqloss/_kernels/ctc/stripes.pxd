@@ -4,7 +4,9 @@ from libc.math cimport sqrt
 from libc.stdint cimport int32_t, uintptr_t
 
 from fastseqloss._kernels.ctc.labels cimport PAD
-from fastseqloss._kernels.ctc.sequence cimport KEEP, Sequence, fill
+from fastseqloss._kernels.ctc.sequence cimport (
+    KEEP, OCCUPATION, OCCUPATION_ROWS, SPAN_END, SPAN_START, Sequence, fill,
+)
 from fastseqloss._kernels.ctc.tiles cimport FRAMES, Tiles, lay_out_tiles
 from fastseqloss._kernels.lattice.extended_range cimport DEAD
 from fastseqloss._kernels.parallel.workspace cimport size_product, take
@@ -60,12 +62,14 @@ cdef struct Striped:
     Segment *segment                              # [block + 2]
     double *checkpoints                           # [n_blocks, row + size]
     History *history                              # [n_blocks]
+    double *occupation                            # [OCCUPATION_ROWS, size] sums of each label, on request
     bint raised                                   # a refresh has raised a state that can reach the end
     Py_ssize_t spread_tile, spread_lo, spread_hi  # tile and blocks that e holds
     Py_ssize_t lo, hi                             # blocks of beta that are not 0
     Py_ssize_t tile_lo, tile_hi                   # blocks with posteriors in the tile
     Py_ssize_t label, blank                       # latest states that are still reachable, of betas
     # a half of a sequence
+    bint reversed                                 # the last frames, reversed
     const Striped *other                          # the other half, or NULL
     double *last_alphas                           # [row + size] alphas of the last frame and their exponents
     Py_ssize_t last_lo, last_hi                   # blocks of the last segment
@@ -91,7 +95,7 @@ cdef inline uintptr_t lay_out_striped(Striped *z, const Sequence *s, Py_ssize_t 
             z.block += FRAMES
     z.n_blocks = (steps + z.block - 1) // z.block
     z.keep = s.with_grad
-    z.other, z.tiles.frames = NULL, frames
+    z.other, z.reversed, z.tiles.frames = NULL, False, frames
     lay_out_tiles(&z.tiles, s, z.block, &cursor)
     z.rows = <double *> take(&cursor, z.block + 1, row)
     z.exponents = <double *> take(&cursor, z.block + 2, size)
@@ -99,6 +103,7 @@ cdef inline uintptr_t lay_out_striped(Striped *z, const Sequence *s, Py_ssize_t 
     z.checkpoints = <double *> take(&cursor, z.n_blocks, row + size)
     z.last_alphas = <double *> take(&cursor, 1 if frames < s.frames else 0, row + size)
     z.history = <History *> take(&cursor, z.n_blocks, sizeof(History))
+    z.occupation = <double *> take(&cursor, OCCUPATION_ROWS if s.output == OCCUPATION else 0, size)
     stripes.place = <int32_t *> take(&cursor, stripes.size, sizeof(int32_t))
     stripes.u = <int32_t *> take(&cursor, stripes.size, sizeof(int32_t))
     stripes.skip = <double *> take(&cursor, 1, size)
@@ -129,6 +134,22 @@ cdef inline void set_stripes(Striped *z, const Sequence *s) noexcept nogil:
             u = s.graph.u[PAD + i]
             stripes.u[k] = <int32_t> ((u if z.tiles.gathered else s.graph.classes[u]) * FRAMES)
             stripes.skip[k] = s.graph.skip[PAD + i]
+    if s.output == OCCUPATION:
+        set_spans(z, s)
+
+
+cdef inline Py_ssize_t label_of(const Striped *z, const Sequence *s, Py_ssize_t i) noexcept nogil:
+    """Number of label i of a sequence or a half, counted from the start of the sequence."""
+    return s.graph.n_labels - 1 - i if z.reversed else i
+
+
+cdef inline void set_spans(Striped *z, const Sequence *s) noexcept nogil:
+    """Copy the spans of the labels, and set their sums to 0."""
+    cdef Py_ssize_t i, row, size = z.stripes.size
+    fill(z.occupation, size * OCCUPATION_ROWS, 0)
+    for row in range(SPAN_START, SPAN_END + 1):
+        for i in range(s.graph.n_labels):
+            z.occupation[row * size + z.stripes.place[i]] = s.occupation[row * s.occupation_width + label_of(z, s, i)]
 
 
 cdef inline double *alphas_of(const Striped *z, Py_ssize_t r) noexcept nogil:
