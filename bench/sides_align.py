@@ -1,5 +1,6 @@
 """Forced alignment by each side: fastseqloss, and the usual loop over frames in NumPy."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 
 import fastseqloss as fsl
 from bench.contest import Call
-from bench.sides_ctc import Batch, random_batch, real_batch  # adds tests/ to the path
+from bench.sides_ctc import Batch, our_calls, random_batch, real_batch  # adds tests/ to the path
 
 import real_data  # isort: skip
 from reference.alignment import viterbi  # isort: skip
@@ -45,6 +46,14 @@ def our_confidences(batch: Batch, **options) -> fsl.CTCConfidences:
     """Call ``fastseqloss.ctc_confidences`` on logits."""
     arguments = batch.logits, batch.labels, batch.lengths, batch.label_lengths
     return fsl.ctc_confidences(*arguments, blank=batch.blank, **options)
+
+
+# Calls on one thread, of batches such as the hour.
+HOUR_CALLS: dict[str, Callable[[Batch], Call]] = {
+    "ctc_loss, gradient": lambda batch: our_calls(batch, 1)["grad_out"],
+    "ctc_confidences": lambda batch: lambda: our_confidences(batch, num_threads=1),
+    "ctc_align": lambda batch: lambda: our_align(batch, "logits", num_threads=1),
+}
 
 
 def numpy_align(batch: Batch, kind: str) -> list[tuple[float, np.ndarray]]:

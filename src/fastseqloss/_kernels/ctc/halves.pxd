@@ -130,8 +130,7 @@ cdef inline void check_half(Half *half, const floating *x, floating *g) noexcept
 cdef inline void backward_half(Half *half, const floating *x, floating *g) noexcept nogil:
     """Write the gradient of a half, unless no path connects the halves."""
     if half.s.with_grad and half.z.total > 0:
-        half.good = backward_sweep(&half.z, &half.s, scores_of(half, x), gradient_of(half, g), half.k, half.z.total,
-                                   True)
+        half.good = backward_sweep(&half.z, &half.s, scores_of(half, x), gradient_of(half, g), half.k, half.z.total)
 
 
 cdef inline void open_rest(Half *half, Sequence *s, const floating *x, floating *g) noexcept nogil:

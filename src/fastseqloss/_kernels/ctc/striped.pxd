@@ -16,12 +16,12 @@ from fastseqloss._kernels.ctc.sequence cimport (
     GRADIENT, LARGEST, OCCUPATION, OCCUPATION_ROWS, POSTERIORS, Sequence, add_occupation, fill,
 )
 from fastseqloss._kernels.ctc.stripes cimport (
-    LANES, STRIPE_WINDOW, History, Segment, Striped, Stripes, alphas_of, clear, exponents_of, label_in, label_of,
-    lay_out_striped, set_stripes, to_spread,
+    LANES, STRIPE_WINDOW, History, Segment, Striped, Stripes, alphas_of, checkpoint_of, clear, exponents_of, label_in,
+    label_of, lay_out_striped, set_stripes, to_spread,
 )
 from fastseqloss._kernels.ctc.tiles cimport (
-    FRAMES, add_logs, begin_tiles, blank_of, blanks_of, emissions_of, frames_of, open_again, open_tiles,
-    write_tile,
+    FRAMES, add_logs, begin_tiles, blank_of, blanks_of, emissions_of, frames_of, keep_tile, open_again,
+    open_tiles, put_back_tile, write_tile,
 )
 from fastseqloss._kernels.lattice.extended_range cimport BUDGET, DEAD, larger_exponent, log_total, pow2
 from fastseqloss._kernels.simd.softmax cimport add_exactly
@@ -124,19 +124,20 @@ cdef inline void frames_to(const Striped *z, Py_ssize_t start, Py_ssize_t tile, 
         rows[i] = alphas_of(z, max(tile * FRAMES + i - 1 - start, 0))
 
 
-cdef inline Py_ssize_t forward_block(Striped *z, Sequence *s, const floating *x, floating *g, Py_ssize_t start,
-                                     Py_ssize_t stop, Py_ssize_t cone_lo, Py_ssize_t cone_hi) noexcept nogil:
-    """Run the steps from frame `start`, whose alphas are row 0, to frame `stop`, for the blocks [cone_lo, cone_hi).
+cdef inline Py_ssize_t forward_block(Striped *z, Sequence *s, const floating *x, floating *g, Py_ssize_t j,
+                                     Py_ssize_t cone_lo, Py_ssize_t cone_hi) noexcept nogil:
+    """Run the steps of block j from its first frame, whose alphas are row 0, for blocks [cone_lo, cone_hi) of states.
 
     Returns the number of segments, each with its own exponents, or -1 if the path refuses the sequence. A part of the
     blocks has been run as a whole before, so nothing that matters there is out of range.
     """
+    cdef Py_ssize_t start = z.starts[j], stop = min((start // z.period + 1) * z.period, z.tiles.frames - 1)
     cdef Py_ssize_t t = start, k = 0, lo, hi, steps, window, filled = z.stripes.blocks, tile, last
     cdef double *rows[FRAMES + 1]
     cdef double *y
     cdef double least
     cdef bint whole = cone_lo == 0 and cone_hi == z.stripes.blocks, raised, connected, bad
-    while t < stop:
+    while t < stop and (t - start < z.least or stop - t < STRIPE_WINDOW):
         open_tiles(&z.tiles, s, x, g, min(t + STRIPE_WINDOW, stop) // FRAMES + 1)
         steps = window_from(z, t, stop)
         if steps == 0:
@@ -156,8 +157,8 @@ cdef inline Py_ssize_t forward_block(Striped *z, Sequence *s, const floating *x,
         bad = set_factors(&z.stripes, exponents_of(z, k - 1), exponents_of(z, k), lo, hi)
         raised = refresh_row(z, s, t, alphas_of(z, t - start), lo, hi, least)
         if whole:
-            z.history[start // z.block].raised |= raised
-            z.history[start // z.block].connected |= connected
+            z.history[j].raised |= raised
+            z.history[j].connected |= connected
             if bad:
                 return -1
         steps += t
@@ -183,11 +184,17 @@ cdef inline void first_row(Striped *z, const Sequence *s) noexcept nogil:
     label[0] = emissions_of(&z.tiles, 0)[z.stripes.u[0]]
 
 
+cdef inline void set_checkpoint(Striped *z, Py_ssize_t j, const double *alphas,
+                                const double *exponents) noexcept nogil:
+    """Copy the alphas of the first frame of block j, and their exponents."""
+    cdef double *checkpoint = checkpoint_of(z, j)
+    memcpy(checkpoint, alphas, z.stripes.row * sizeof(double))
+    memcpy(checkpoint + z.stripes.row, exponents, z.stripes.size * sizeof(double))
+
+
 cdef inline Py_ssize_t forward_sweep(Striped *z, Sequence *s, const floating *x, floating *g) noexcept nogil:
     """Open all frames and run the alphas to the last one; returns the segments of the last block, or -1."""
-    cdef Py_ssize_t j, k = 0, start, stop
-    cdef Py_ssize_t row = z.stripes.row, size = z.stripes.size
-    cdef double *checkpoint
+    cdef Py_ssize_t j = 0, k = 0
     z.raised, z.spread_tile = False, -1
     begin_tiles(&z.tiles)
     open_tiles(&z.tiles, s, x, g, 1)
@@ -196,41 +203,59 @@ cdef inline Py_ssize_t forward_sweep(Striped *z, Sequence *s, const floating *x,
     if z.n_blocks == 1 and z.tiles.cost[0] > FAR:
         z.keep = True
     first_row(z, s)
-    for j in range(z.n_blocks):
-        start, stop = j * z.block, min((j + 1) * z.block, z.tiles.frames - 1)
+    z.starts[0] = 0
+    while True:
         if j > 0:
-            memcpy(z.rows, last_row(z, j - 1), row * sizeof(double))
-            memcpy(z.exponents, exponents_of(z, k), size * sizeof(double))
+            memcpy(z.rows, last_row(z, j - 1), z.stripes.row * sizeof(double))
+            memcpy(z.exponents, exponents_of(z, k), z.stripes.size * sizeof(double))
         if z.n_blocks > 1 or not z.keep:
-            checkpoint = z.checkpoints + j * (row + size)
-            memcpy(checkpoint, z.rows, row * sizeof(double))
-            memcpy(checkpoint + row, z.exponents, size * sizeof(double))
+            set_checkpoint(z, j, z.rows, z.exponents)
         z.history[j].raised = z.history[j].connected = False
-        k = forward_block(z, s, x, g, start, stop, 0, z.stripes.blocks)
+        k = forward_block(z, s, x, g, j, 0, z.stripes.blocks)
         if k < 0:
             return -1
         z.history[j].segments = k
         z.raised |= z.history[j].raised
+        j += 1
+        z.starts[j] = z.segment[k].stop if k else 0
+        if z.starts[j] == z.tiles.frames - 1:
+            break
+    z.n_blocks, z.held = j, (j - 1) // z.group
     return k
 
 
 cdef inline double *last_row(const Striped *z, Py_ssize_t j) noexcept nogil:
     """Alphas of the last frame of block j."""
-    cdef Py_ssize_t steps = min((j + 1) * z.block, z.tiles.frames - 1) - j * z.block
-    return alphas_of(z, steps)
+    return alphas_of(z, z.starts[j + 1] - z.starts[j])
 
 
 cdef inline Py_ssize_t run_block_again(Striped *z, Sequence *s, const floating *x, floating *g, Py_ssize_t j,
                                        Py_ssize_t cone_lo, Py_ssize_t cone_hi) noexcept nogil:
     """Run block j from its checkpoint; the tile of the frame after its last one is there."""
-    cdef Py_ssize_t start = j * z.block, stop = min((j + 1) * z.block, z.tiles.frames - 1)
-    cdef Py_ssize_t row = z.stripes.row, size = z.stripes.size
-    cdef double *checkpoint = z.checkpoints + j * (row + size)
+    cdef Py_ssize_t start = z.starts[j], stop = z.starts[j + 1], row = z.stripes.row, size = z.stripes.size
+    cdef double *checkpoint = checkpoint_of(z, j)
     open_again(&z.tiles, s, x, start // FRAMES, stop // FRAMES if stop < z.tiles.frames - 1 else z.tiles.n)
     z.spread_tile = -1
     memcpy(z.rows, checkpoint, row * sizeof(double))
     memcpy(z.exponents, checkpoint + row, size * sizeof(double))
-    return forward_block(z, s, x, g, start, stop, cone_lo, cone_hi)
+    return forward_block(z, s, x, g, j, cone_lo, cone_hi)
+
+
+cdef inline void hold_group(Striped *z, Sequence *s, const floating *x, floating *g, Py_ssize_t j, Py_ssize_t cone_lo,
+                            Py_ssize_t cone_hi) noexcept nogil:
+    """Make the checkpoints of the group of block j up to this block again, for the blocks of states of a cone.
+
+    The frame after block j is open, and may have been overwritten.
+    """
+    cdef Py_ssize_t i, k, tile, next_tile = z.starts[j + 1] // FRAMES
+    keep_tile(&z.tiles, next_tile)
+    for i in range(j // z.group * z.group, j):
+        tile = z.starts[i + 1] // FRAMES
+        open_again(&z.tiles, s, x, tile, tile + 1)
+        k = run_block_again(z, s, x, g, i, cone_lo, cone_hi)
+        set_checkpoint(z, i + 1, last_row(z, i), exponents_of(z, k))
+    put_back_tile(&z.tiles, next_tile)
+    z.held = j // z.group
 
 
 # ---- backward -------------------------------------------------------------------------------
@@ -266,11 +291,11 @@ cdef inline void return_occupation(const Striped *z, Sequence *s) noexcept nogil
             to[0] = max(to[0], value) if row == LARGEST else to[0] + value
 
 
-cdef inline void close_tile(Striped *z, Sequence *s, floating *g, Py_ssize_t tile, bint write) noexcept nogil:
-    if write and s.output == GRADIENT:
+cdef inline void close_tile(Striped *z, Sequence *s, floating *g, Py_ssize_t tile) noexcept nogil:
+    if not z.checks and s.output == GRADIENT:
         collect(&z.stripes, z.tiles.blank, z.tiles.width, z.tiles.post, z.tile_lo, z.tile_hi)
         write_tile(&z.tiles, s, g, tile)
-    elif write and s.output == OCCUPATION:
+    elif not z.checks and s.output == OCCUPATION:
         add_tile(z, s, tile)
     z.tile_lo, z.tile_hi = z.lo, z.hi
 
@@ -385,8 +410,7 @@ cdef inline void bound_blocks(Striped *z, const Segment *segment, Py_ssize_t sto
     z.tile_lo, z.tile_hi = min(z.lo, z.tile_lo), max(z.hi, z.tile_hi)
 
 
-cdef inline bint backward_block(Striped *z, Sequence *s, floating *g, Py_ssize_t start, Py_ssize_t k,
-                                bint write) noexcept nogil:
+cdef inline bint backward_block(Striped *z, Sequence *s, floating *g, Py_ssize_t start, Py_ssize_t k) noexcept nogil:
     """Close the frames of a block, last to first, from its rows and `k` segments.
 
     Returns False if beta is not bounded.
@@ -412,11 +436,11 @@ cdef inline bint backward_block(Striped *z, Sequence *s, floating *g, Py_ssize_t
                      to_spread(z, y, tile, z.lo, z.hi), blanks_of(&z.tiles, tile), z.lo, z.hi, zeros)
             t = next_t
             forget_unreachable(z, &s.graph, t)
-            if s.output == POSTERIORS and write:
+            if s.output == POSTERIORS and not z.checks:
                 close_states(z, s, g, t, rows[t % FRAMES + 1])
             if t % FRAMES == 0:
                 trim(z, s, rows[1], t)
-                close_tile(z, s, g, tile, write)
+                close_tile(z, s, g, tile)
         if z.raised and not beta_bounded(&z.stripes, <int> (t % FRAMES), blank_of(&z.tiles, t),
                                          weight * pow2(least_mantissa(z, z.segment[k].stop)), z.lo, z.hi):
             return False
@@ -425,22 +449,30 @@ cdef inline bint backward_block(Striped *z, Sequence *s, floating *g, Py_ssize_t
     return True
 
 
-cdef inline void set_cone(const Striped *z, Py_ssize_t j, Py_ssize_t *lo, Py_ssize_t *hi) noexcept nogil:
-    """Blocks of states from which beta can be reached within block j.
+cdef inline void set_cone(const Striped *z, Py_ssize_t first, Py_ssize_t j, Py_ssize_t *lo,
+                          Py_ssize_t *hi) noexcept nogil:
+    """Blocks of states from which beta can be reached within the blocks of steps from `first` to j.
 
     A state that was raised must be raised again by the same amount. Its exponent depends on a window of groups to the
     left, and theirs, at the refresh before, on a window more; or on all groups.
     """
-    cdef const History *history = &z.history[j]
-    cdef Py_ssize_t more = STRIPE_WINDOW * (history.segments + 1) if history.raised else 0
-    lo[0] = max(z.lo * z.stripes.block - z.block - more, 0) // z.stripes.block
-    hi[0] = z.hi
-    if history.raised and history.connected:
+    cdef Py_ssize_t i, refreshes = 1, reach = z.starts[j + 1] - z.starts[first]
+    cdef bint raised = False, connected = False
+    for i in range(first, j + 1):
+        refreshes += z.history[i].segments
+        raised |= z.history[i].raised
+        connected |= z.history[i].raised and z.history[i].connected
+    if first < j:  # the blocks of beta may exceed what it has reached by two, and cones begin with a block
+        reach += 3 * z.stripes.block
+    if raised:
+        reach += STRIPE_WINDOW * refreshes
+    lo[0], hi[0] = max(z.lo * z.stripes.block - reach, 0) // z.stripes.block, z.hi
+    if connected:
         lo[0], hi[0] = 0, z.stripes.blocks
 
 
 cdef inline bint backward_sweep(Striped *z, Sequence *s, const floating *x, floating *g, Py_ssize_t k,
-                                double total, bint write) noexcept nogil:
+                                double total) noexcept nogil:
     """Close all frames, or only check that beta is bounded; returns False if it is not.
 
     k is the number of segments of the last block, or -1 if its rows are no longer there.
@@ -448,26 +480,31 @@ cdef inline bint backward_sweep(Striped *z, Sequence *s, const floating *x, floa
     cdef Py_ssize_t j, last = z.n_blocks - 1, start, cone_lo, cone_hi
     cdef double *checkpoint
     for j in range(last, -1, -1):
-        start = j * z.block
+        start = z.starts[j]
         if j < last:
-            set_cone(z, j, &cone_lo, &cone_hi)
+            if j // z.group != z.held:
+                set_cone(z, j // z.group * z.group, j, &cone_lo, &cone_hi)
+                hold_group(z, s, x, g, j, cone_lo, cone_hi)
+            set_cone(z, j, j, &cone_lo, &cone_hi)
             k = run_block_again(z, s, x, g, j, cone_lo, cone_hi)
-            checkpoint = z.checkpoints + (j + 1) * (z.stripes.row + z.stripes.size)
+            checkpoint = checkpoint_of(z, j + 1)
             set_factors(&z.stripes, exponents_of(z, k), checkpoint + z.stripes.row, z.lo, z.hi)
             change_beta(&z.stripes, z.lo, z.hi)
         else:
             if k < 0:
+                if j // z.group != z.held:
+                    hold_group(z, s, x, g, j, 0, z.stripes.blocks)
                 k = run_block_again(z, s, x, g, j, 0, z.stripes.blocks)
             if z.other != NULL:
                 z.segment[k].stop = z.tiles.frames
                 joined_betas(z, s, &z.segment[k], exponents_of(z, k))
             else:
                 last_betas(z, s, last_row(z, j), exponents_of(z, k), total)
-                if s.output == POSTERIORS and write:
+                if s.output == POSTERIORS and not z.checks:
                     close_states(z, s, g, s.frames - 1, last_row(z, j))
                 if (s.frames - 1) % FRAMES == 0:
-                    close_tile(z, s, g, (s.frames - 1) // FRAMES, write)
-        if not backward_block(z, s, g, start, k, write):
+                    close_tile(z, s, g, (s.frames - 1) // FRAMES)
+        if not backward_block(z, s, g, start, k):
             return False
     return True
 
@@ -490,9 +527,13 @@ cdef inline bint check_bound(Striped *z, Sequence *s, const floating *x, floatin
 
     The sweep requires the rows, as with gradient: what it omits takes part in the decision.
     """
+    cdef bint bounded
     if not z.keep:
         z.keep, k = True, -1
-    return backward_sweep(z, s, x, g, k, total, False)
+    z.checks = True
+    bounded = backward_sweep(z, s, x, g, k, total)
+    z.checks = False
+    return bounded
 
 
 cdef inline bint run_striped(Striped *z, Sequence *s, const floating *x, floating *g, double *total) noexcept nogil:
@@ -522,7 +563,7 @@ cdef inline bint run_striped(Striped *z, Sequence *s, const floating *x, floatin
         if not check_bound(z, s, x, g, k, sum):
             return False
         k = again(z, k)
-    if s.with_grad and not backward_sweep(z, s, x, g, k, sum, True):
+    if s.with_grad and not backward_sweep(z, s, x, g, k, sum):
         return False
     if s.output == OCCUPATION:
         return_occupation(z, s)

@@ -38,7 +38,9 @@ cdef extern from "ctc/stripes.h" nogil:
 
 
 cdef enum:
-    ROLLING = 9  # rows of alphas where they are not kept: those of a tile, and the one before
+    ROLLING = 9       # rows of alphas where they are not kept: those of a tile, and the one before
+    LEAST_STEPS = 64  # of a block
+    LARGE = 1 << 25   # bytes of checkpoints from which not all are kept
 
 
 cdef struct Segment:
@@ -55,15 +57,21 @@ cdef struct History:
 cdef struct Striped:
     Stripes stripes
     Tiles tiles
-    Py_ssize_t block, n_blocks                    # steps between checkpoints, and their number
+    Py_ssize_t period                             # steps from one frame at which a segment ends to the next
+    Py_ssize_t least                              # steps after which a block ends with a segment
+    Py_ssize_t n_blocks                           # number of blocks, each with a checkpoint; at most, before the sweep
+    Py_ssize_t *starts                            # [n_blocks + 1] first frame of each block, and the last frame of all
     bint keep                                     # keep the rows of the latest block, or the last ones only
-    double *rows                                  # [block + 1, row] alphas
-    double *exponents                             # [block + 2, size] of each segment
-    Segment *segment                              # [block + 2]
-    double *checkpoints                           # [n_blocks, row + size]
+    double *rows                                  # [steps + 1, row] alphas of a block of so many steps, at most
+    double *exponents                             # [steps + 2, size] of each segment
+    Segment *segment                              # [steps + 2]
+    Py_ssize_t group, n_groups                    # blocks from one checkpoint that is kept to the next; their number
+    Py_ssize_t held                               # the group whose other checkpoints are there
+    double *checkpoints                           # [n_groups + group - 1, row + size]
     History *history                              # [n_blocks]
     double *occupation                            # [OCCUPATION_ROWS, size] sums of each label, on request
     bint raised                                   # a refresh has raised a state that can reach the end
+    bint checks                                   # the backward sweep checks that beta is bounded, and writes nothing
     Py_ssize_t spread_tile, spread_lo, spread_hi  # tile and blocks that e holds
     Py_ssize_t lo, hi                             # blocks of beta that are not 0
     Py_ssize_t tile_lo, tile_hi                   # blocks with posteriors in the tile
@@ -78,30 +86,55 @@ cdef struct Striped:
 
 # ---- layout ---------------------------------------------------------------------------------
 
+cdef inline double *checkpoint_of(const Striped *z, Py_ssize_t j) noexcept nogil:
+    """Alphas of the first frame of block j, and their exponents."""
+    cdef Py_ssize_t i = j // z.group if j % z.group == 0 else z.n_groups + j % z.group - 1
+    return z.checkpoints + i * (z.stripes.row + z.stripes.size)
+
+
+cdef inline void lay_out_blocks(Striped *z, Py_ssize_t steps, Py_ssize_t row, Py_ssize_t checkpoint) noexcept nogil:
+    """Set the sizes of blocks, for rows and checkpoints of so many bytes.
+
+    If the checkpoints would be large, blocks are shorter, and the first block of a group alone keeps its checkpoint.
+    Segments are the same in any case, and so are the results.
+    """
+    z.period = steps
+    if size_product(steps, row) > <size_t> KEEP:
+        z.period = max(LEAST_STEPS, <Py_ssize_t> sqrt(<double> steps) // FRAMES * FRAMES)
+        while z.period * z.period < steps:
+            z.period += FRAMES
+    z.n_blocks = (steps + z.period - 1) // z.period
+    z.least, z.group, z.n_groups = z.period, z.n_blocks, 1
+    if size_product(z.n_blocks, checkpoint) > <size_t> LARGE:
+        z.least = LEAST_STEPS
+        z.n_blocks *= (z.period + LEAST_STEPS - 1) // LEAST_STEPS
+        z.group = <Py_ssize_t> sqrt(<double> z.n_blocks) + 1
+        while z.group + 1 + z.n_blocks // (z.group + 1) < LARGE // checkpoint:  # the last group is not run again
+            z.group += 1
+        z.n_groups = (z.n_blocks + z.group - 1) // z.group
+
+
 cdef inline uintptr_t lay_out_striped(Striped *z, const Sequence *s, Py_ssize_t frames, uintptr_t base) noexcept nogil:
     """Set the sizes of a sequence and lay out its arrays from `base` on; returns the end address.
 
     `frames` is the number of frames of the sequence, or of its half.
     """
     cdef uintptr_t cursor = base
-    cdef Py_ssize_t steps = max(frames - 1, 1), size, row
+    cdef Py_ssize_t steps = max(frames - 1, 1), size, row, most
     cdef Stripes *stripes = &z.stripes
     stripe_sizes(stripes, s.graph.n_labels)
     size, row = stripes.size * sizeof(double), stripes.row * sizeof(double)
-    z.block = steps
-    if size_product(steps, row) > <size_t> KEEP:
-        z.block = max(64, <Py_ssize_t> sqrt(<double> steps) // FRAMES * FRAMES)
-        while z.block * z.block < steps:
-            z.block += FRAMES
-    z.n_blocks = (steps + z.block - 1) // z.block
+    lay_out_blocks(z, steps, row, row + size)
+    most = min(z.period, z.least + 2 * STRIPE_WINDOW)
     z.keep = s.with_grad
-    z.other, z.reversed, z.tiles.frames = NULL, False, frames
-    lay_out_tiles(&z.tiles, s, z.block, &cursor)
-    z.rows = <double *> take(&cursor, z.block + 1, row)
-    z.exponents = <double *> take(&cursor, z.block + 2, size)
-    z.segment = <Segment *> take(&cursor, z.block + 2, sizeof(Segment))
-    z.checkpoints = <double *> take(&cursor, z.n_blocks, row + size)
+    z.other, z.reversed, z.checks, z.tiles.frames = NULL, False, False, frames
+    lay_out_tiles(&z.tiles, s, most, &cursor)
+    z.rows = <double *> take(&cursor, most + 1, row)
+    z.exponents = <double *> take(&cursor, most + 2, size)
+    z.segment = <Segment *> take(&cursor, most + 2, sizeof(Segment))
+    z.checkpoints = <double *> take(&cursor, z.n_groups + z.group - 1, row + size)
     z.last_alphas = <double *> take(&cursor, 1 if frames < s.frames else 0, row + size)
+    z.starts = <Py_ssize_t *> take(&cursor, z.n_blocks + 1, sizeof(Py_ssize_t))
     z.history = <History *> take(&cursor, z.n_blocks, sizeof(History))
     z.occupation = <double *> take(&cursor, OCCUPATION_ROWS if s.output == OCCUPATION else 0, size)
     stripes.place = <int32_t *> take(&cursor, stripes.size, sizeof(int32_t))

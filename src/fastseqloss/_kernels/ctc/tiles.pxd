@@ -7,7 +7,7 @@ that occur in the labels; its frames take the dense pass one by one.
 from cython cimport floating
 from libc.math cimport INFINITY, NAN, isnan
 from libc.stdint cimport int64_t, uintptr_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from fastseqloss._kernels.codes cimport LOGITS, PROBS
 from fastseqloss._kernels.ctc.sequence cimport (
@@ -284,6 +284,15 @@ cdef inline void open_again(Tiles *z, Sequence *s, const floating *x, Py_ssize_t
             transpose_frames(y, z.width, emissions_of(z, tile))
         else:
             emit_gathered(z, s, x, tile, sum, spans, most)
+
+
+cdef inline void keep_tile(Tiles *z, Py_ssize_t tile) noexcept nogil:
+    """Copy the emissions of a tile that cannot be computed again to where the posteriors of a tile will be."""
+    memcpy(z.post, emissions_of(z, tile), z.width * FRAMES * sizeof(double))
+
+
+cdef inline void put_back_tile(Tiles *z, Py_ssize_t tile) noexcept nogil:
+    memcpy(emissions_of(z, tile), z.post, z.width * FRAMES * sizeof(double))
 
 
 cdef inline void write_gathered(Tiles *z, Sequence *s, floating *g, Py_ssize_t tile) noexcept nogil:
