@@ -49,8 +49,8 @@ MSVC = sys.platform == "win32"
 SHARED = f"{PACKAGE}._shared"
 # Modules without loops that -O3 makes faster; the beam search has branches, and gains 0-4 % for 6 % more bytes.
 WITHOUT_LOOPS = {SHARED, *(f"{PACKAGE}.{name}" for name in ("codes", "cpu", "ctc.beam", "xla.handler"))}
-# Modules that AVX-512 does not make faster: its divisions take as long for a number as those of AVX2. They are built
-# for x86-64-v3 instead, and at -O2, which saves 15 % of their bytes and costs 5 % of their speed.
+# Modules that are not built for x86-64-v4, which uses those of v3, to save bytes: losses over lists sort and divide,
+# and a division takes as long for a number in AVX-512 as in AVX2. They are built at -O2, which saves 13 % of the bytes.
 UP_TO_V3 = {f"{PACKAGE}.ranking.lists"}
 # -O2 instead of -O3 saves 30 % of a compressed module and 40 % of the compiler's time (GCC 12), and is 1-11 %
 # slower at v2, where GCC vectorises as at -O3: without that, cross-entropy of many classes would be 40 % slower.

@@ -109,8 +109,8 @@ def _jitted(loss: Callable[..., Any], scores: np.ndarray, truth: np.ndarray, thr
     import jax.numpy as jnp
 
     given = jnp.asarray(truth, jnp.int32 if truth.ndim == 1 else jnp.float32)
-    gradient = jax.jit(jax.value_and_grad(lambda s: loss(s, given)))
-    return peers.jax_calls(loss, gradient, jnp.asarray(scores), threads)["fresh"]
+    gradient = jax.jit(jax.value_and_grad(loss))
+    return peers.jax_calls(loss, lambda s: gradient(s, given), jnp.asarray(scores), threads)["fresh"]
 
 
 def _line(name: str, n: int, options: argparse.Namespace, sides: dict[str, dict[str, Any]]) -> dict[str, str]:

@@ -320,6 +320,7 @@ except KeyboardInterrupt:
     assert done.stdout.split() == ["interrupted"], done.stderr
 
 
+@pytest.mark.thorough
 def test_pauses_change_no_bit():
     """A list with several portions of pairs, in several regions."""
     rng = np.random.default_rng(11)
