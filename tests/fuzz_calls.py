@@ -291,7 +291,7 @@ def _ctc(name: str, random) -> Call:
         _align_options(random, arguments)
     if name == "ctc_confidences":
         single = arguments["logits"].ndim == 2
-        _maybe(random, arguments, "spans", lambda: _spans_of(random, tokens, lengths, single=single))
+        _maybe(random, arguments, "frames", lambda: _spans_of(random, tokens, lengths, single=single))
     if name == "ctc_beam_search":
         _beam_options(random, arguments)
     _maybe(random, arguments, "num_threads", lambda: random.choice((1, 2, None)), 0.2)

@@ -71,7 +71,7 @@ def _go_wrong(random, call: Call) -> None:
         value = strange_grad_out(random, call)
     elif name == "terms":
         value = strange_terms(random)
-    elif name == "spans" and call.name != "ctc_confidences":
+    elif name == "spans":
         value = strange_spans(random, call)
     elif name in OPTIONS:
         value = random.choice(SCALARS)

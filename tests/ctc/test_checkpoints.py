@@ -57,7 +57,7 @@ def test_closed_form(level, kind, dtype, scale, least):
     assert fsl.ctc_loss(over, labels, input=kind, grad_out=over, num_threads=2)[0] == loss
     np.testing.assert_array_equal(over, gradient)
     frames = zones.reshape(-1, 2)
-    options = {"input": kind, "spans": frames + np.array([0, 1])}
+    options = {"input": kind, "frames": frames + np.array([0, 1])}
     found = fsl.ctc_confidences(scores, labels, **options, num_threads=1)
     for a, b in zip(found, fsl.ctc_confidences(scores, labels, **options, num_threads=2), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -34,15 +34,15 @@ def sums_of(posteriors, spans):
 def check(found, each, counts, tolerance):
     """The fields are those of `each`, posteriors of every sequence, and as documented in the padding."""
     width = max([0, *counts])
-    assert found.spans.shape == (len(counts), width, 2)
-    assert found.spans.dtype == np.int64
+    assert found.frames.shape == (len(counts), width, 2)
+    assert found.frames.dtype == np.int64
     for b, (posteriors, n) in enumerate(zip(each, counts, strict=True)):
-        for name, right in zip(FIELDS, sums_of(posteriors, found.spans[b, :n]), strict=True):
+        for name, right in zip(FIELDS, sums_of(posteriors, found.frames[b, :n]), strict=True):
             values = getattr(found, name)
             assert (values.shape, values.dtype) == ((len(counts), width), np.float64)
             np.testing.assert_allclose(values[b, :n], right, rtol=tolerance, atol=tolerance, err_msg=name)
             np.testing.assert_array_equal(values[b, n:], -1 if name == "mean_frames" else 0, err_msg=name)
-        np.testing.assert_array_equal(found.spans[b, n:], -1)
+        np.testing.assert_array_equal(found.frames[b, n:], -1)
 
 
 def dense(scores, labels, lengths, counts, **options):
@@ -77,14 +77,14 @@ def test_matches_reference(level, case, threads, seed):
     tolerance = 1e-11 + np.finfo(np.float64).eps * largest * (case.scores.shape[1] + 4) ** 2
     tolerance += 1e-8 * (case.scores.dtype == np.float32)
     spans = random_spans(np.random.default_rng(seed), case)
-    found = run(case, spans=spans, num_threads=threads)
+    found = run(case, frames=spans, num_threads=threads)
     check(found, reference_posteriors(case), case.label_lengths, tolerance)
-    for row, given_row, n in zip(found.spans, spans, case.label_lengths, strict=True):
+    for row, given_row, n in zip(found.frames, spans, case.label_lengths, strict=True):
         np.testing.assert_array_equal(row[:n], given_row[:n])
     of_best_path = run(case, num_threads=threads)
     check(of_best_path, reference_posteriors(case), case.label_lengths, tolerance)
     aligned = fsl.ctc_align(*case.arguments, **case.options)
-    for row, listed in zip(of_best_path.spans, aligned.spans(), strict=True):
+    for row, listed in zip(of_best_path.frames, aligned.spans(), strict=True):
         assert row[row[:, 0] >= 0].tolist() == [[span.start, span.end] for span in listed]
 
 
@@ -161,7 +161,7 @@ def test_every_path(level, shape, kind, dtype, path):
     for threads in (2, 3):
         assert_same_bits(run(case, num_threads=threads), found)
     alone = run(case.sequence(0))
-    assert_same_bits([field[0] for field in alone], [field[0, : alone.spans.shape[1]] for field in found])
+    assert_same_bits([field[0] for field in alone], [field[0, : alone.frames.shape[1]] for field in found])
 
 
 @given(st.data(), st.sampled_from((np.float64, np.float32)), st.sampled_from(("logits", "log_probs")))
@@ -172,7 +172,7 @@ def test_huge_scores(level, data, dtype, kind):
     found = fsl.ctc_confidences(x, labels, input=kind)
     posteriors = fsl.ctc_posteriors(x, labels, input=kind).astype(np.float64)
     tolerance = 1e-12 if dtype == np.float64 else 1e-6
-    for name, right in zip(FIELDS, sums_of(posteriors, found.spans), strict=True):
+    for name, right in zip(FIELDS, sums_of(posteriors, found.frames), strict=True):
         np.testing.assert_allclose(getattr(found, name), right, rtol=tolerance, atol=tolerance, err_msg=name)
 
 
@@ -193,16 +193,16 @@ def test_single_sequence(case):
     arguments = case.scores[0], case.labels[0], int(case.lengths[0]), int(case.label_lengths[0])
     single = fsl.ctc_confidences(*arguments, **case.options)
     assert_same_bits(single, [field[0] for field in expected])
-    assert_same_bits(fsl.ctc_confidences(*arguments, **case.options, spans=single.spans), single)
+    assert_same_bits(fsl.ctc_confidences(*arguments, **case.options, frames=single.frames), single)
 
 
 def test_beams(level):
     """The frames of beams are spans, and confidences mean the same."""
     scores = np.random.default_rng(0).normal(size=(3, 12, 5), scale=2)
     beams = fsl.ctc_beam_search(scores, align=True)
-    found = fsl.ctc_confidences(scores, beams.labels[:, 0], None, beams.label_lengths[:, 0], spans=beams.frames[:, 0])
+    found = fsl.ctc_confidences(scores, beams.labels[:, 0], None, beams.label_lengths[:, 0], frames=beams.frames[:, 0])
     np.testing.assert_allclose(found.confidences, beams.confidences[:, 0], rtol=1e-12)
-    np.testing.assert_array_equal(found.spans, beams.frames[:, 0])
+    np.testing.assert_array_equal(found.frames, beams.frames[:, 0])
 
 
 def test_no_alignment(level):
@@ -214,12 +214,12 @@ def test_no_alignment(level):
         found = fsl.ctc_confidences(scores, labels, infeasible=policy)
         for b in (0, 2):
             assert [getattr(found, name)[b].tolist() for name in FIELDS] == [[0] * 3, [-1] * 3, [0] * 3, [0] * 3]
-            assert (found.spans[b] == -1).all()
-        assert found.spans[1].tolist() == [[0, 1], [1, 2], [2, 3]]
+            assert (found.frames[b] == -1).all()
+        assert found.frames[1].tolist() == [[0, 1], [1, 2], [2, 3]]
         np.testing.assert_allclose(found.mean_frames[1], [0, 1, 2], atol=1e-15)
         np.testing.assert_allclose(found.occupancies[1], 1, rtol=1e-15)
-    given_spans = fsl.ctc_confidences(scores[0], [1, 1, 2], spans=[[0, 1], [1, 2], [2, 3]])
-    assert given_spans.spans.tolist() == [[0, 1], [1, 2], [2, 3]]
+    given_spans = fsl.ctc_confidences(scores[0], [1, 1, 2], frames=[[0, 1], [1, 2], [2, 3]])
+    assert given_spans.frames.tolist() == [[0, 1], [1, 2], [2, 3]]
     assert not given_spans.span_masses.any()
     with pytest.raises(ValueError, match=r"infeasible sequences: 0$"):
         fsl.ctc_confidences(scores, labels, infeasible="raise")
@@ -234,15 +234,15 @@ def test_nan_stays_in_its_sequence(level, frames):
     found = fsl.ctc_confidences(scores, labels)
     assert_same_bits([field[::2] for field in found], [field[::2] for field in expected])
     assert all(np.isnan(getattr(found, name)[1]).all() for name in FIELDS)
-    assert (found.spans[1] == -1).all()
+    assert (found.frames[1] == -1).all()
 
 
 @pytest.mark.parametrize(
     ("shape", "labels"), [((0, 5, 4), []), ((2, 0, 4), [[], []]), ((2, 3, 4), [[], []]), ((3, 4), []), ((0, 4), [])]
 )
-@pytest.mark.parametrize("spans", [None, []])
-def test_empty(shape, labels, spans):
-    found = fsl.ctc_confidences(np.zeros(shape), labels, spans=spans)
+@pytest.mark.parametrize("frames", [None, []])
+def test_empty(shape, labels, frames):
+    found = fsl.ctc_confidences(np.zeros(shape), labels, frames=frames)
     batch = shape[:-2]
     assert [field.shape for field in found] == [(*batch, 0)] * 4 + [(*batch, 0, 2)]
 
@@ -259,14 +259,18 @@ ALLOWED = "0 or more, and above it up to"
         (ValueError, "infeasible is 'nan'", {"infeasible": "nan"}),
         (ValueError, "blank is 5", {"blank": 5}),
         (TypeError, "logits has dtype", {"logits": np.zeros((2, 6, 5), int)}),
-        (TypeError, "spans has dtype float64", {"spans": np.zeros((2, 2, 2))}),
-        (ValueError, r"spans has shape \(2, 2\); allowed: \(2, 2 or more, 2\)", {"spans": [[0, 1], [1, 2]]}),
-        (ValueError, r"spans has shape \(2, 1, 2\)", {"spans": [[[0, 1]], [[1, 2]]]}),
-        (ValueError, r"spans has shape \(0,\)", {"spans": []}),
-        (ValueError, rf"spans\[0, 1\] is \[3, 3\]; allowed: {ALLOWED} 6", {"spans": [[[0, 1], [3, 3]], [[0, 1]] * 2]}),
-        (ValueError, r"spans\[1, 0\] is \[2, 7\]", {"spans": [[[0, 1]] * 2, [[2, 7], [0, 1]]]}),
-        (ValueError, r"spans\[0, 0\] is \[-1, 2\]", {"spans": [[[-1, 2]] * 2] * 2}),
-        (ValueError, rf"spans\[0, 0\] is \[0, {2**64 - 1}\]", {"spans": np.uint64([[[0, 2**64 - 1]] * 2] * 2)}),
+        (TypeError, "frames has dtype float64", {"frames": np.zeros((2, 2, 2))}),
+        (ValueError, r"frames has shape \(2, 2\); allowed: \(2, 2 or more, 2\)", {"frames": [[0, 1], [1, 2]]}),
+        (ValueError, r"frames has shape \(2, 1, 2\)", {"frames": [[[0, 1]], [[1, 2]]]}),
+        (ValueError, r"frames has shape \(0,\)", {"frames": []}),
+        (
+            ValueError,
+            rf"frames\[0, 1\] is \[3, 3\]; allowed: {ALLOWED} 6",
+            {"frames": [[[0, 1], [3, 3]], [[0, 1]] * 2]},
+        ),
+        (ValueError, r"frames\[1, 0\] is \[2, 7\]", {"frames": [[[0, 1]] * 2, [[2, 7], [0, 1]]]}),
+        (ValueError, r"frames\[0, 0\] is \[-1, 2\]", {"frames": [[[-1, 2]] * 2] * 2}),
+        (ValueError, rf"frames\[0, 0\] is \[0, {2**64 - 1}\]", {"frames": np.uint64([[[0, 2**64 - 1]] * 2] * 2)}),
     ],
 )
 def test_errors(kind, said, wrong):
@@ -275,10 +279,10 @@ def test_errors(kind, said, wrong):
 
 
 def test_error_of_a_single_sequence():
-    with pytest.raises(ValueError, match=r"spans\[1\] is \[4, 2\]; .*-1 and -1 for no span"):
-        fsl.ctc_confidences(np.zeros((6, 5)), [1, 2], spans=[[0, 1], [4, 2]])
-    with pytest.raises(ValueError, match=r"spans has shape \(1, 2, 2\); allowed: \(2 or more, 2\)"):
-        fsl.ctc_confidences(np.zeros((6, 5)), [1, 2], spans=[[[0, 1], [4, 5]]])
+    with pytest.raises(ValueError, match=r"frames\[1\] is \[4, 2\]; .*-1 and -1 for no span"):
+        fsl.ctc_confidences(np.zeros((6, 5)), [1, 2], frames=[[0, 1], [4, 2]])
+    with pytest.raises(ValueError, match=r"frames has shape \(1, 2, 2\); allowed: \(2 or more, 2\)"):
+        fsl.ctc_confidences(np.zeros((6, 5)), [1, 2], frames=[[[0, 1], [4, 5]]])
 
 
 def test_repr_is_short():

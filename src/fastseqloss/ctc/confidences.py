@@ -30,17 +30,17 @@ class CTCConfidences(NamedTuple):
     span_masses : ndarray of float64 [B, S]
         Sum of the posteriors over the frames of the span: the expected number of frames of the
         label within its span.
-    spans : ndarray of int64 [B, S, 2]
+    frames : ndarray of int64 [B, S, 2]
         The frames of each span: the first one, and the one after the last; -1 without a span.
 
-    All but `mean_frames` and `spans` are 0 in the padding and where no alignment exists.
+    All but `mean_frames` and `frames` are 0 in the padding and where no alignment exists.
     """
 
     confidences: Floats
     mean_frames: Floats
     occupancies: Floats
     span_masses: Floats
-    spans: Integers
+    frames: Integers
 
     def __repr__(self) -> str:
         return outline(self)
@@ -54,7 +54,7 @@ def ctc_confidences(
     *,
     blank: int = 0,
     input: Input = "logits",
-    spans: ArrayLike | None = None,
+    frames: ArrayLike | None = None,
     infeasible: Infeasible = "inf",
     num_threads: int | None = None,
 ) -> CTCConfidences:
@@ -72,7 +72,7 @@ def ctc_confidences(
     ----------
     logits, labels, logit_lengths, label_lengths, blank, input
         As of `ctc_loss`.
-    spans : array_like of int [B, S, 2], or [S, 2] for one sequence, optional
+    frames : array_like of int [B, S, 2], or [S, 2] for one sequence, optional
         The span of each label: its first frame, and the one after its last; -1 and -1 for no span.
         ``frames`` of `CTCBeams` have this form. Any values in the padding. By default the spans of the
         best path, those of `ctc_align`.
@@ -86,7 +86,7 @@ def ctc_confidences(
     -------
     CTCConfidences
         ``confidences`` :math:`c`, ``mean_frames`` :math:`\bar t`, ``occupancies`` :math:`n` and
-        ``span_masses`` :math:`m`, [B, S] each, and ``spans`` [B, S, 2]; S is the largest number of
+        ``span_masses`` :math:`m`, [B, S] each, and ``frames`` [B, S, 2]; S is the largest number of
         labels. For a single sequence [S] and [S, 2].
 
     Raises
@@ -130,18 +130,18 @@ def ctc_confidences(
     >>> found = fsl.ctc_confidences(probs, [1, 2], input="probs")
     >>> found.confidences.round(2), found.mean_frames.round(2)
     (array([0.9 , 0.99]), array([1.35, 2.89]))
-    >>> found.spans.tolist(), found.span_masses.round(2), found.occupancies.round(2)
+    >>> found.frames.tolist(), found.span_masses.round(2), found.occupancies.round(2)
     ([[1, 3], [3, 4]], array([1.61, 0.99]), array([1.72, 1.1 ]))
     """
     lattice = as_lattice(logits, labels, logit_lengths, label_lengths, blank=blank, input=input, infeasible=infeasible)
-    frames = _as_spans(spans, lattice) if spans is not None else _best_spans(lattice, num_threads)
-    largest, mass, moment, span_mass = label_sums(lattice, frames, num_threads)
+    spans = _as_spans(frames, lattice) if frames is not None else _best_spans(lattice, num_threads)
+    largest, mass, moment, span_mass = label_sums(lattice, spans, num_threads)
     with np.errstate(invalid="ignore", under="ignore"):
         mean = np.where(mass == 0, -1.0, moment / np.where(mass == 0, 1.0, mass))
     largest = np.minimum(largest, 1.0)
     if lattice.scores.single:
-        return CTCConfidences(largest[0], mean[0], mass[0], span_mass[0], frames[0])
-    return CTCConfidences(largest, mean, mass, span_mass, frames)
+        return CTCConfidences(largest[0], mean[0], mass[0], span_mass[0], spans[0])
+    return CTCConfidences(largest, mean, mass, span_mass, spans)
 
 
 def _width(lattice: Lattice) -> int:
@@ -165,7 +165,7 @@ def _best_spans(lattice: Lattice, num_threads: int | None) -> Integers:
 def _as_spans(value: Any, lattice: Lattice) -> Integers:
     """Return checked spans [B, S, 2]; -1 in the padding."""
     sequences, single, width = lattice.sequences, lattice.scores.single, _width(lattice)
-    read = read_integers("spans", value)
+    read = read_integers("frames", value)
     given = read.values
     batched = given.reshape((1, *given.shape)) if single else given
     shape = (sequences.batch, batched.shape[1] if batched.ndim == 3 else width, 2)
@@ -173,7 +173,7 @@ def _as_spans(value: Any, lattice: Lattice) -> Integers:
         return np.empty((sequences.batch, 0, 2), np.int64)
     if batched.shape != shape or shape[1] < width:
         allowed = f"({'' if single else f'{sequences.batch}, '}{width} or more, 2), frames of each label"
-        raise ValueError(f"spans has shape {given.shape}; allowed: {allowed}")
+        raise ValueError(f"frames has shape {given.shape}; allowed: {allowed}")
     spans = batched[:, :width].copy()
     spans[np.arange(width) >= sequences.lengths[:, None]] = -1
     start, end = spans[..., 0], spans[..., 1]
@@ -182,7 +182,7 @@ def _as_spans(value: Any, lattice: Lattice) -> Integers:
         b, i = np.argwhere(bad)[0].tolist()
         first = (b * shape[1] + i) * 2
         shown = f"[{read.shown(first)}, {read.shown(first + 1)}]"
-        where = f"spans[{i}]" if single else f"spans[{b}, {i}]"
+        where = f"frames[{i}]" if single else f"frames[{b}, {i}]"
         allowed = f"0 or more, and above it up to {sequences.frames[b]}; -1 and -1 for no span"
         raise ValueError(f"{where} is {shown}; allowed: {allowed}")
     return spans
