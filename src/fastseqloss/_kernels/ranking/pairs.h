@@ -61,7 +61,7 @@ static int fsl_pairs_begin(fsl_ranking *r, const double *discounts, int normaliz
 }
 
 /* Returns the logarithm of the factors, and begins again. */
-static double fsl_sums_take(fsl_sums *sums)
+FSL_INLINE double fsl_sums_take(fsl_sums *sums)
 {
     double product = 1, exponent = 0, rest = 0;
     for (int l = 0; l < FSL_RANK_LANES; l++) {
