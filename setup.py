@@ -47,17 +47,20 @@ MACOS = sys.platform == "darwin"
 MSVC = sys.platform == "win32"
 # What Cython needs for memory views, once instead of in every module: half of the wheel.
 SHARED = f"{PACKAGE}._shared"
-# Modules without loops that -O3 makes faster; the beam search has branches, and gains 0-4 % for 6 % more bytes.
-WITHOUT_LOOPS = {SHARED, *(f"{PACKAGE}.{name}" for name in ("codes", "cpu", "ctc.beam", "xla.handler"))}
-# Modules that are not built for x86-64-v4, which uses those of v3, to save bytes: losses over lists sort and divide,
-# and a division takes as long for a number in AVX-512 as in AVX2. They are built at -O2, which saves 13 % of the bytes.
-UP_TO_V3 = {f"{PACKAGE}.ranking.lists"}
+# Modules without loops that -O3 makes faster; the beam search has branches, and gains 0-4 % for 6 % more bytes; losses
+# over lists sort and divide.
+NO_LOOPS = ("codes", "cpu", "ctc.beam", "ranking.lists", "xla.handler")
+WITHOUT_LOOPS = {SHARED, *(f"{PACKAGE}.{name}" for name in NO_LOOPS)}
+# Modules that are not built for x86-64-v4, which uses those of v3, to save bytes: divisions of numbers in AVX-512 take
+# as long as in AVX2; returns are recursions; best paths are comparisons and wait for memory.
+UP_TO_V3 = {f"{PACKAGE}.{name}" for name in ("ranking.lists", "rewards.returns", "ctc.alignment", "ctc.decoding")}
 # -O2 instead of -O3 saves 30 % of a compressed module and 40 % of the compiler's time (GCC 12), and is 1-11 %
 # slower at v2, where GCC vectorises as at -O3: without that, cross-entropy of many classes would be 40 % slower.
 LESS = [] if MSVC or DEBUG else ["-O2"]
 # -Os saves another 30 % of these at v2, for up to 35 % more time there. Others would lose more, hinge losses half.
 LEAST = [] if MSVC or DEBUG else ["-Os"]
 LEAST_AT_V2 = (
+    "ctc.loss",
     "ctc.alignment",
     "ctc.decoding",
     "transducer.loss",
@@ -134,6 +137,7 @@ LIMITS = [
     "--param=max-completely-peeled-insns=100",
 ]
 VECTORS = ["-fvect-cost-model=dynamic"]
+WITHOUT_TABLES = ["-fno-asynchronous-unwind-tables"]  # of debuggers and C++ exceptions: 3 % of a wheel
 IS_GCC = "#if !defined(__GNUC__) || defined(__clang__)\n#error not GCC\n#endif\nint main(void) { return 0; }\n"
 USES_OPENMP = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
 ARCH = ["-arch", TARGET] if MACOS else []  # takes the place of those that Python itself was built for
@@ -196,7 +200,7 @@ def compiled(module, level, flags):
         [str(source)],
         include_dirs=[str(FOLDER)],
         depends=sorted(str(path) for path in headers(text, FOLDER)),
-        extra_compile_args=FLAGS + flags + (LESS if module.name in WITHOUT_LOOPS | UP_TO_V3 else []),
+        extra_compile_args=FLAGS + flags + (LESS if module.name in WITHOUT_LOOPS else []),
         extra_link_args=[*LINK],
     )
 
@@ -236,8 +240,9 @@ class Build(build_ext):
         """Build, with OpenMP where it is to be had."""
         least = {f"{PACKAGE}.{name}_x86_64_v2" for name in LEAST_AT_V2}
         least |= {f"{PACKAGE}.{name}" for name in LEAST_OF_BASELINE}
-        if not (MSVC or MACOS or DEBUG) and self.builds(IS_GCC, LIMITS + VECTORS, []):
+        if not (MSVC or MACOS or DEBUG) and self.builds(IS_GCC, LIMITS + VECTORS + WITHOUT_TABLES, []):
             for extension in self.extensions:
+                extension.extra_compile_args += WITHOUT_TABLES
                 if extension.name.startswith(tuple(f"{PACKAGE}.{name}_" for name in LARGE)):
                     extension.extra_compile_args += LIMITS
                 if extension.name.endswith("_x86_64_v2"):

@@ -196,6 +196,7 @@ assert statuses == [0] * 2 * N and not failed
     run(tmp_path, body.replace("N", str(children)))
 
 
+@pytest.mark.thorough
 @needs_fork
 def test_fork_by_a_handler_in_the_middle_of_a_call(tmp_path):
     """Parent and child both end the call, the child on one thread until it is told otherwise."""

@@ -194,6 +194,7 @@ print("done")
     assert printed(STARVED + code) == "done"
 
 
+@pytest.mark.thorough
 @needs_linux
 def test_pages_of_a_workspace_are_kept():
     """A call after another takes no memory from the system, even a workspace that allocators would return to it."""

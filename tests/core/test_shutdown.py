@@ -47,6 +47,7 @@ needs_posix = pytest.mark.skipif(
 )
 
 
+@pytest.mark.thorough
 @needs_posix
 def test_daemon_thread():
     """One that asks for the GIL then is ended where it stands: no other worker may use its stack any longer."""

@@ -438,6 +438,7 @@ SCANS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 def test_a_signal_ends_a_long_scan():
     """Before the scan of one long sequence, or of a long argument, is through."""
@@ -446,6 +447,7 @@ def test_a_signal_ends_a_long_scan():
     assert dict(zip(SCANS, process.stdout.split("\n"), strict=False)) == dict.fromkeys(SCANS, "stopped"), process.stderr
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 def test_a_signal_ends_a_loss_of_hours():
     code = """

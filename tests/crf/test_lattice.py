@@ -60,6 +60,7 @@ def test_dominating_component_that_cannot_end(level, gain):
     check(case)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("penalty", "gain"),
     spread([160.0, 170.0, 240.0, 340.0, 1e3, 1e4, 1e6], [0.0, 5.0, 1.0, 20.0, 80.0], every=5),

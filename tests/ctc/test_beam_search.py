@@ -591,6 +591,7 @@ def test_sequences_longer_than_a_region():
         np.testing.assert_array_equal(together.score[b], alone.score)
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 def test_signals_end_the_search_of_one_long_sequence():
     code = """

@@ -33,6 +33,7 @@ def in_zones(kind, dtype, scale, least):
 
 
 # Scores of -inf forbid; others are far below, and the posteriors the same but for 1e-9.
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("kind", "dtype", "scale", "least"),
     [

@@ -170,6 +170,7 @@ def test_very_many_random_batches(seed):
     check_random(random_batch, range(seed, seed + 100), EVERY_KIND)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("kind", "seed"), spread(EVERY_KIND, range(0, 60, 3), every=20))
 def test_random_long_batches(level, kind, seed):
     check_random(long_batch, range(seed, seed + 3), [kind])

@@ -71,6 +71,7 @@ def test_random_batches(level, mask, seed):
     check_masked(one_class_a_frame, mask, range(seed, seed + 15))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("mask", "seed"), spread(MASKS, range(0, 24, 2), every=12))
 def test_random_long_batches(level, mask, seed):
     """In two halves."""

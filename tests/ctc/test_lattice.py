@@ -183,6 +183,7 @@ def problem(family, power, dtype, kind):
     return case
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("family", "power", "scores"),
     spread(FAMILIES, POWERS, product(["logits", "log_probs"], [np.float32, np.float64]), every=len(POWERS)),

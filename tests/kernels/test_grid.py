@@ -106,6 +106,7 @@ def solution(problem):
     return arcs, reference.TOPOLOGIES["modified" if modified else "regular"]
 
 
+@pytest.mark.thorough
 @given(problems())
 def test_enumeration(grid, problem):
     blank, label, end, _, start = problem

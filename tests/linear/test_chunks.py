@@ -119,6 +119,7 @@ print(loss.hex(), gradient.weight.tobytes().hex())
 """
 
 
+@pytest.mark.thorough
 def test_one_thread_of_blas():
     """With one thread of BLAS, processes give the same bits."""
     one = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "VECLIB_MAXIMUM_THREADS": "1"}

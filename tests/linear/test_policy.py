@@ -46,6 +46,7 @@ def _clipped(logits, actions, advantages, *, old_log_probs, **options):
     return fsl.clipped_policy_loss(logits, actions, old_log_probs, advantages, **options)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("head", "counting", "terms", "advantages", "reduction"),
     spread(HEADS.values(), COUNTING.values(), TERMS.values(), (BY_STEP, BY_SEQUENCE), REDUCTIONS, every=6),

@@ -302,6 +302,7 @@ def test_threads_and_neighbours(name, threads):
         np.testing.assert_array_equal(found[1], gradient[b : b + 1])
 
 
+@pytest.mark.thorough
 def test_a_signal_ends_the_pairs_of_one_long_list():
     code = """
 import os, signal, threading

@@ -134,6 +134,7 @@ def test_negative_values_are_right():
     assert fsl.soft_dtw_loss(x, x, divergence=True) == 0
 
 
+@pytest.mark.thorough
 def test_workspace_of_a_divergence_of_unequal_lengths():
     """The grid of the shorter series with itself keeps more shares than that of the longer one."""
     code = """

@@ -52,6 +52,7 @@ def test_best_path(level, costs, band):
         assert costs[cells == 1].sum() == pytest.approx(loss, rel=1e-13, abs=1e-13)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("shape", "gamma"), spread(SHAPES, [1e-4, 0.01, 1.0, 100.0], every=2))
 def test_large_grids(level, shape, gamma):
     """Posteriors within 1e-11, whatever the gamma."""
@@ -196,6 +197,7 @@ def test_not_a_number(level, gamma, value, place):
     assert total == pytest.approx(expected[0] + expected[2])
 
 
+@pytest.mark.thorough
 def test_long_series():
     """Two thousand steps: values leave float64 many times over, errors do not grow."""
     rng = np.random.default_rng(4)

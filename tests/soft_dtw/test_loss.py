@@ -77,6 +77,7 @@ def test_half_precision(level, case, divergence):
     case.check(*run(case, divergence=divergence), reference.divergence if divergence else reference.series_loss)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "shape", [(3, 70, 65, 1), (2, 130, 200, 3), (2, 64, 128, 9), (1, 300, 300, 2), (9, 20, 30, 40)]
 )

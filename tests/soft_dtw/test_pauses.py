@@ -69,6 +69,7 @@ def test_a_signal_ends_a_call_on_one_pair(threads):
     assert printed(code) == "stopped 0"
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that signals")
 def test_a_handler_may_call_in_the_middle_of_a_pair():
     code = """
@@ -88,6 +89,7 @@ print("works")
     assert printed(MANY + SERIES + code) == "works"
 
 
+@pytest.mark.thorough
 def test_costs_that_are_paused_give_the_same_bits():
     """A large array of costs, in several regions, beside its pairs one by one."""
     rng = np.random.default_rng(1)

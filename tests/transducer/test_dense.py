@@ -96,6 +96,7 @@ def test_pieces_of_other_functions(level, threads):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.thorough
 def test_one_large_sequence_in_pieces(level):
     """Pieces on one thread, beside the same frames in float64."""
     rng = np.random.default_rng(9)

@@ -127,6 +127,7 @@ def test_larger_shapes(level, shape, variant, scale, dtype):
     case.check(*run(case, num_threads=2))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("classes", range(1, 70))
 def test_every_number_of_classes(level, classes):
     """Rows shorter than a vector, and every tail of longer ones."""
