@@ -56,7 +56,7 @@ def ctc_align_windows(
     logits : callable, or array_like [T, V]
         Function ``logits(start, stop)`` that returns the scores of the frames from `start` to `stop`,
         an array [stop - start, V]. It must return the same numbers whenever it is called for the
-        same frames. An array, such as a `numpy.memmap` or a dataset of HDF5 or Zarr, is sliced,
+        same frames. An array, such as a ``numpy.memmap`` or a dataset of HDF5 or Zarr, is sliced,
         and only the slices are read. float16, bfloat16, float32 or float64.
     labels : array_like of int [S]
         Labels of the sequence.
