@@ -95,7 +95,7 @@ def as_number(
     An array without axes counts as a number.
     """
     if type(value) is not float:
-        value = _as_real_number(name, value)
+        value = as_real_number(name, value)
     try:
         number = float(value)
     except OverflowError:
@@ -107,7 +107,7 @@ def as_number(
     return number
 
 
-def _as_real_number(name: str, value: Any) -> Any:
+def as_real_number(name: str, value: Any) -> Any:
     """Return a real number of any type; an array without axes becomes one."""
     if not isinstance(value, (int, float)) and (hasattr(value, "__array__") or hasattr(value, "__dlpack__")):
         array = as_array(name, value)

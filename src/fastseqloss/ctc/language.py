@@ -139,6 +139,8 @@ def _as_bigram(bigram: Any, weight: float, bonus: float, n_classes: int, blank: 
     table = as_doubles(as_real("bigram", bigram))
     if table.shape != (n_classes + 1, n_classes):
         raise ValueError(f"bigram has shape {table.shape}; allowed: [V + 1, V] = {(n_classes + 1, n_classes)}")
+    table = table.copy()
+    table[blank] = table[:, blank] = -np.inf
     bad = np.argwhere(~(table < np.inf))
     if len(bad):
         i, k = bad[0]
@@ -152,7 +154,6 @@ def _as_bigram(bigram: Any, weight: float, bonus: float, n_classes: int, blank: 
             f"bigram[{i}, {k}] is {table[i, k]}; allowed: {-_LARGEST_PAIR:g} to {_LARGEST_PAIR:g} "
             f"when scaled by {weight:g}"
         )
-    scaled[blank] = scaled[:, blank] = -np.inf
     return scaled
 
 

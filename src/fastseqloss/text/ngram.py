@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._core.messages import brief, listed
-from .._core.options import as_integer, as_number, choice, flag
+from .._core.options import as_integer, as_number, as_real_number, choice, flag
 from . import arpa as _arpa
 from .arpa import Arpa
 from .grammar import (
@@ -84,7 +84,7 @@ class NGram:
         if label >= n_classes:
             allowed = f"0 to {n_classes - 1}, as logits has {n_classes} classes"
             raise ValueError(f"language_model has the class {label}; allowed: {allowed}")
-        if self._speller is not None and blank in self._speller.classes:
+        if blank in (self._classes.values() if self._speller is None else self._speller.classes):
             raise ValueError(f"language_model has the class {blank}, which is the blank; allowed: labels")
         kept = self._compiled
         if kept is None or kept[0] != n_classes:
@@ -250,9 +250,10 @@ def read_arpa(
 
 
 def _as_unknown(value: Any) -> float:
-    if isinstance(value, (float, np.floating)) and value == -math.inf:
+    number = as_real_number("unknown", value)
+    if number == -math.inf:
         return -math.inf
-    return as_number("unknown", value, -1e6, 0.0, allowed="from -1e+06 to 0, and -inf")
+    return as_number("unknown", number, -1e6, 0.0, allowed="from -1e+06 to 0, and -inf")
 
 
 def _as_classes(vocabulary: Any) -> dict[str, int]:
