@@ -72,6 +72,14 @@ def test_words_of_a_file(text, expected):
     assert language_score(model, more) == pytest.approx(expected * math.log(10), abs=1e-12)
 
 
+def test_classes_with_the_same_token_have_the_same_scores():
+    twice = fsl.Vocabulary(["-", "a", "b", "c", "b", "a"])
+    models = [fsl.read_arpa(DATA / "letters.arpa", vocabulary) for vocabulary in (LETTERS, twice)]
+    for labels in ([1, 2, 1], [4, 5, 3, 4], [5], [1, 4, 2, 5]):
+        once = [{4: 2, 5: 1}.get(label, label) for label in labels]
+        assert language_score(models[1], labels, 6) == language_score(models[0], once)
+
+
 def test_options():
     path = DATA / "letters.arpa"
     for forbidden in (-math.inf, np.float32(-math.inf), np.array(-math.inf)):
