@@ -190,8 +190,8 @@ def read_arpa(
     Labels are words of the file if their text is, however the tokens of the vocabulary divide it. Words
     of the file that they do not spell are left out. Of words with the same labels, the one with the
     greatest score is taken. Other words have the score of an unknown token. A word is scored when it
-    ends; before that, each of its labels pays for the best word that begins so. Several separators are
-    as good as one.
+    ends; before that, each of its labels pays for the best word that begins so. Several separators
+    in a row count as one.
 
     The model has a state for each n-gram. Reading takes some seconds and 500 MB for a million n-grams.
 
