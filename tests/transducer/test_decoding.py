@@ -200,6 +200,7 @@ def _join(frames, predictions):
             ValueError,
             r"join returned duration_logits of shape \(2, 3\); allowed: \(2, 2\)",
         ),
+        ({"join": lambda f, p: None}, TypeError, r"^join returned None; allowed: logits of shape \(2, V\)"),
         ({"join": lambda f, p: np.zeros((1, 3))}, ValueError, r"join returned logits of shape \(1, 3\)"),
         ({"join": lambda f, p: np.zeros((2, 3), "U1")}, TypeError, "logits that join returned has dtype <U1"),
         ({"predict": lambda y, s: np.zeros((2, 2))}, TypeError, "predict returned an object of type ndarray; allowed"),

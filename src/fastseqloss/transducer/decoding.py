@@ -344,6 +344,8 @@ def _kind(value: Any) -> str:
 
 def _checked(name: str, value: Any, rows: int, least: int) -> NDArray[Any]:
     """Return logits [rows, V] with V of at least `least`, which the joiner returned."""
+    if value is None:
+        raise TypeError(f"join returned None; allowed: {name} of shape ({rows}, V)")
     logits = as_real(f"{name} that join returned", value)
     if logits.ndim != 2 or len(logits) != rows or logits.shape[1] < least:
         raise ValueError(f"join returned {name} of shape {logits.shape}; allowed: ({rows}, V) with V = {least} or more")
