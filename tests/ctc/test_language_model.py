@@ -237,6 +237,7 @@ def filled(value):
     ("kind", "said", "model"),
     [
         (Failed, "no more", failing),
+        (TypeError, "language_model is the class NGram; allowed: an NGram, or a function .*, such as an", fsl.NGram),
         (TypeError, "language_model is 3; allowed: an NGram, or a function", 3),
         (TypeError, "language_model is 'kenlm.arpa'; allowed", "kenlm.arpa"),
         (TypeError, "argument", lambda prefixes: None),

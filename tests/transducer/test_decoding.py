@@ -189,6 +189,7 @@ def _join(frames, predictions):
         ({"encoded": np.zeros((2, 3, 4), complex)}, TypeError, "encoded has dtype complex128; allowed: real numbers"),
         ({"logit_lengths": [1, 4]}, ValueError, r"logit_lengths\[1\] is 4; allowed: 0 to 3"),
         ({"predict": None}, TypeError, "predict must be a function, got NoneType"),
+        ({"predict": dict}, TypeError, "predict is the class dict; allowed: a function, such as an instance"),
         ({"join": 3}, TypeError, "join must be a function, got int"),
         ({"blank": -1}, ValueError, "blank is -1; allowed: 0 to 2147483647"),
         ({"blank": 3}, ValueError, r"join returned logits of shape \(2, 3\); allowed: \(2, V\) with V = 4 or more"),

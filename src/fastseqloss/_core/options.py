@@ -51,6 +51,12 @@ def as_input_kind(value: object) -> InputKind:
     return _INPUT_KINDS[choice("input", value, _INPUTS)]
 
 
+def no_class(name: str, value: Any, allowed: str) -> None:
+    """Raise TypeError for a class where a function is due: it can be called, but an instance of it is meant."""
+    if isinstance(value, type):
+        raise TypeError(f"{name} is the class {value.__name__}; allowed: {allowed}, such as an instance of the class")
+
+
 def flag(name: str, value: Any) -> bool:
     """Return a bool."""
     if value is False or value is True:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .._core.arrays import as_doubles, as_real
 from .._core.messages import brief
-from .._core.options import as_number
+from .._core.options import as_number, no_class
 from ..text.ngram import NGram
 from .arguments import as_classes
 from .prefix_scores import LARGEST as _LARGEST_PAIR
@@ -124,8 +124,10 @@ def _joined(parts: list[NDArray[Any]], dtype: type[Any]) -> NDArray[Any]:
 
 
 def _as_model(value: Any) -> PrefixModel:
+    allowed = "an NGram, or a function of prefixes and states"
+    no_class("language_model", value, allowed)
     if not callable(value):
-        raise TypeError(f"language_model is {brief(value)}; allowed: an NGram, or a function of prefixes and states")
+        raise TypeError(f"language_model is {brief(value)}; allowed: {allowed}")
     model: PrefixModel = value
     return model
 
