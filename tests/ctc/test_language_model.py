@@ -237,6 +237,7 @@ def filled(value):
     ("kind", "said", "model"),
     [
         (Failed, "no more", failing),
+        (TypeError, "language_model is the class NGram; allowed: an NGram, or a function .*, such as an", fsl.NGram),
         (TypeError, "language_model is 3; allowed: an NGram, or a function", 3),
         (TypeError, "language_model is 'kenlm.arpa'; allowed", "kenlm.arpa"),
         (TypeError, "argument", lambda prefixes: None),
@@ -253,7 +254,8 @@ def test_errors_of_functions(kind, said, model):
     [
         (ValueError, r"returned scores of shape \(4,\); allowed: \(2, 5\) or \(2, 6\), the score of", np.zeros(4)),
         (ValueError, r"returned scores of shape \(5, 2\); allowed", np.zeros((5, 2))),
-        (TypeError, "scores that language_model returned has dtype object", None),
+        (TypeError, r"^language_model returned None; allowed: scores, or the tuple \(scores, states\)$", None),
+        (TypeError, "^language_model returned None", (None, [0, 0])),
         (TypeError, "scores that language_model returned has dtype complex", np.zeros((2, 5), complex)),
         (TypeError, "language_model returned a tuple of 3; allowed", (1, 2, 3)),
         (TypeError, "language_model returned states of type int; allowed", (filled(0), 3)),
@@ -266,6 +268,24 @@ def test_errors_of_functions(kind, said, model):
 def test_errors_of_what_functions_return(kind, said, returned):
     with pytest.raises(kind, match=said):
         fsl.ctc_beam_search(np.zeros((2, 6, 5)), language_model=lambda prefixes, states: returned)
+
+
+@pytest.mark.parametrize("unused", [np.nan, np.inf, 1e305])
+@pytest.mark.parametrize("blank", [0, 2])
+def test_scores_of_the_blank_are_not_used(unused, blank):
+    y = np.random.default_rng(0).normal(size=(2, 6, 4))
+    table = np.random.default_rng(1).normal(size=(5, 4))
+    other = table.copy()
+    other[blank] = other[:, blank] = unused
+    pairs = [fsl.ctc_beam_search(y, blank=blank, n_best=4, bigram=scores).total for scores in (table, other)]
+    np.testing.assert_array_equal(*pairs)
+
+    def model_of(scores):
+        return lambda prefixes, states: scores[[prefix[-1] if prefix else 4 for prefix in prefixes]]
+
+    for scores in (table, other):
+        beams = fsl.ctc_beam_search(y, blank=blank, n_best=4, language_model=model_of(scores))
+        np.testing.assert_allclose(beams.total, pairs[0], rtol=1e-12)
 
 
 # ---- n-grams -------------------------------------------------------------------------------

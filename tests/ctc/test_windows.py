@@ -273,6 +273,7 @@ SCORES = np.zeros((9, 3))
         (ValueError, "logit_lengths is -1; allowed: 0 to", {"logit_lengths": -1}),
         (ValueError, "logit_lengths is 10; allowed: 0 to 9", {"logits": SCORES, "logit_lengths": 10}),
         (ValueError, r"logits has shape \(2, 9, 3\); allowed: \[T, V\]", {"logits": np.zeros((2, 9, 3))}),
+        (TypeError, r"logits is the class ndarray; allowed: \[T, V\], or a function, such as", {"logits": np.ndarray}),
         (ValueError, r"logits has shape \(3,\)", {"logits": [1.0, 2, 3]}),
         (TypeError, r"logits\[8:9\] is a masked array", {"logits": np.ma.MaskedArray(SCORES), "logit_lengths": 9}),
         (ValueError, "window is 0; allowed: 1 or more", {"window": 0}),

@@ -51,6 +51,12 @@ def as_input_kind(value: object) -> InputKind:
     return _INPUT_KINDS[choice("input", value, _INPUTS)]
 
 
+def no_class(name: str, value: Any, allowed: str) -> None:
+    """Raise TypeError for a class where a function is due: it can be called, but an instance of it is meant."""
+    if isinstance(value, type):
+        raise TypeError(f"{name} is the class {value.__name__}; allowed: {allowed}, such as an instance of the class")
+
+
 def flag(name: str, value: Any) -> bool:
     """Return a bool."""
     if value is False or value is True:
@@ -95,7 +101,7 @@ def as_number(
     An array without axes counts as a number.
     """
     if type(value) is not float:
-        value = _as_real_number(name, value)
+        value = as_real_number(name, value)
     try:
         number = float(value)
     except OverflowError:
@@ -107,7 +113,7 @@ def as_number(
     return number
 
 
-def _as_real_number(name: str, value: Any) -> Any:
+def as_real_number(name: str, value: Any) -> Any:
     """Return a real number of any type; an array without axes becomes one."""
     if not isinstance(value, (int, float)) and (hasattr(value, "__array__") or hasattr(value, "__dlpack__")):
         array = as_array(name, value)

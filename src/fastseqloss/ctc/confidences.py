@@ -104,7 +104,7 @@ def ctc_confidences(
     -----
     The posteriors are added up, frame by frame, in the backward sweep of `ctc_loss`, in float64.
     The working memory is that of the loss and not that of the posteriors, which for an hour of
-    speech (180000 frames, 20000 labels) have 29 GB.
+    speech (180000 frames, 20000 labels) would take 29 GB.
 
     The mass of a span divided by its frames, :math:`m_i / (e_i - s_i)`, is the mean posterior at
     these frames; divided by the occupancy, :math:`m_i / n_i`, the share of the label's frames that

@@ -177,7 +177,7 @@ def ctc_entropy(
     which adds up to 0 over the classes: a number added to all scores of a step changes nothing, and
     so the softmax changes neither the entropy nor its derivative. With respect to a probability the
     derivative is divided by the probability; where that is 0, the derivative may be infinite, and
-    the gradient is 0.
+    the gradient is 0. Gradients by probabilities below 2.3e-308 may lose all digits.
 
     The entropy is a sum of entropies of single transitions, weighted by posteriors: no large numbers
     cancel, however large the loss is. It is computed in float64 for every dtype. Time and memory

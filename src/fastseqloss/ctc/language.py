@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .._core.arrays import as_doubles, as_real
 from .._core.messages import brief
-from .._core.options import as_number
+from .._core.options import as_number, no_class
 from ..text.ngram import NGram
 from .arguments import as_classes
 from .prefix_scores import LARGEST as _LARGEST_PAIR
@@ -124,8 +124,10 @@ def _joined(parts: list[NDArray[Any]], dtype: type[Any]) -> NDArray[Any]:
 
 
 def _as_model(value: Any) -> PrefixModel:
+    allowed = "an NGram, or a function of prefixes and states"
+    no_class("language_model", value, allowed)
     if not callable(value):
-        raise TypeError(f"language_model is {brief(value)}; allowed: an NGram, or a function of prefixes and states")
+        raise TypeError(f"language_model is {brief(value)}; allowed: {allowed}")
     model: PrefixModel = value
     return model
 
@@ -139,6 +141,8 @@ def _as_bigram(bigram: Any, weight: float, bonus: float, n_classes: int, blank: 
     table = as_doubles(as_real("bigram", bigram))
     if table.shape != (n_classes + 1, n_classes):
         raise ValueError(f"bigram has shape {table.shape}; allowed: [V + 1, V] = {(n_classes + 1, n_classes)}")
+    table = table.copy()
+    table[blank] = table[:, blank] = -np.inf
     bad = np.argwhere(~(table < np.inf))
     if len(bad):
         i, k = bad[0]
@@ -152,7 +156,6 @@ def _as_bigram(bigram: Any, weight: float, bonus: float, n_classes: int, blank: 
             f"bigram[{i}, {k}] is {table[i, k]}; allowed: {-_LARGEST_PAIR:g} to {_LARGEST_PAIR:g} "
             f"when scaled by {weight:g}"
         )
-    scaled[blank] = scaled[:, blank] = -np.inf
     return scaled
 
 

@@ -52,6 +52,8 @@ class PrefixScores:
                 allowed = "scores, or the tuple (scores, states)"
                 raise TypeError(f"language_model returned a tuple of {len(returned)}; allowed: {allowed}")
             returned, states = returned
+        if returned is None:
+            raise TypeError("language_model returned None; allowed: scores, or the tuple (scores, states)")
         scores = as_doubles(as_real("scores that language_model returned", returned))
         widths = (self._width,) if self._width else (width - 1, width)
         if scores.ndim != 2 or len(scores) != n or scores.shape[1] not in widths:
@@ -70,7 +72,9 @@ class PrefixScores:
     def _scaled(self, scores: NDArray[np.float64], prefixes: list[Prefix]) -> NDArray[np.float64]:
         with np.errstate(all="ignore"):
             scaled = np.where(scores > -np.inf, self._weight * scores, -np.inf)
-            bad = np.argwhere(~(scores < np.inf) | (scores > -np.inf) & ~(np.abs(scaled) <= LARGEST))
+            is_bad = ~(scores < np.inf) | (scores > -np.inf) & ~(np.abs(scaled) <= LARGEST)
+        scaled[:, self._blank], is_bad[:, self._blank] = -np.inf, False
+        bad = np.argwhere(is_bad)
         if len(bad):
             i, k = bad[0].tolist()
             allowed = f"{-LARGEST:g} to {LARGEST:g} when scaled by {self._weight:g}, and -inf"
@@ -78,5 +82,4 @@ class PrefixScores:
                 f"language_model returned {scores[i, k]} as scores[{i}, {k}], after the labels {brief(prefixes[i])}; "
                 f"allowed: {allowed}"
             )
-        scaled[:, self._blank] = -np.inf
         return scaled

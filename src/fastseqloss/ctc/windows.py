@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from .._core.arrays import FLOATS, MOST_ELEMENTS, as_array, as_lengths, check_output, filled
 from .._core.levels import load
 from .._core.messages import wrong_dtype
-from .._core.options import as_input_kind, as_integer, as_number, choice
+from .._core.options import as_input_kind, as_integer, as_number, choice, no_class
 from .._core.scores import Scores, as_batch
 from .._core.types import Infeasible, Input
 from .alignment import CTCAlignment, finish_alignment
@@ -191,6 +191,7 @@ class _Windows:
         if self.size < 1:
             raise ValueError(f"window is {self.size}; allowed: 1 or more")
         self.source = source
+        no_class("logits", source, "[T, V], or a function")
         if callable(source):
             if frames is None:
                 raise TypeError("logit_lengths is None; allowed: an integer, since logits is a function")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import math
 import os
@@ -56,15 +57,24 @@ class _Reader:
     def _read_lines(self, source: BinaryIO) -> Iterator[bytes]:
         for line in source:
             self.number += 1
+            if self.number == 1:
+                line = self._without_mark(line)
             stripped = line.strip()
-            if self.number == 1 and stripped.startswith(b"mmap lm "):
-                raise self.error("is a binary model of KenLM; allowed: the ARPA file that it was made from")
             if stripped:
                 yield stripped
 
+    def _without_mark(self, line: bytes) -> bytes:
+        """Return the first line without a byte order mark, which editors on Windows write."""
+        if line.startswith(b"mmap lm "):
+            raise self.error("is a binary model of KenLM; allowed: the ARPA file that it was made from")
+        if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise self.error("is UTF-16; allowed: UTF-8")
+        return line.removeprefix(codecs.BOM_UTF8)
+
     def error(self, problem: str) -> ValueError:
         """Return an error at the current line."""
-        return ValueError(f"{self.path}, line {self.number} {problem}")
+        where = f", line {self.number}" if self.number else ""
+        return ValueError(f"{self.path}{where} {problem}")
 
     def _next(self, expected: str) -> bytes:
         line = next(self._lines, None)
@@ -74,8 +84,7 @@ class _Reader:
 
     def read(self) -> Arpa:
         """Return the model."""
-        while self._next("a line \\data\\") != b"\\data\\":
-            pass
+        self._skip_comments()
         counts: list[int] = []
         line = self._next("a line ngram 1=N")
         while not line.startswith(b"\\"):
@@ -96,6 +105,13 @@ class _Reader:
         if line != b"\\end\\":
             raise self.error(f"is {_shown(line)}; allowed: \\end\\")
         return Arpa(self.path, self._tokens, ngrams)
+
+    def _skip_comments(self) -> None:
+        """Read lines up to the one that the data follow."""
+        while (line := next(self._lines, None)) != b"\\data\\":
+            if line is None:
+                problem = f"has {self.number} lines, none of them \\data\\" if self.number else "is empty"
+                raise ValueError(f"{self.path} {problem}; allowed: an ARPA file, which has a line \\data\\")
 
     def _count(self, line: bytes, length: int) -> int:
         found = re.fullmatch(rb"ngram\s+(\d{1,2})\s*=\s*(\d{1,18})", line)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._core.messages import brief, listed
-from .._core.options import as_integer, as_number, choice, flag
+from .._core.options import as_integer, as_number, as_real_number, choice, flag
 from . import arpa as _arpa
 from .arpa import Arpa
 from .grammar import (
@@ -62,12 +62,12 @@ class NGram:
         n_tokens: int,
         grammar: Grammar,
         unknown: int | None,
-        classes: dict[int, int],
+        tokens: dict[int, int],
         speller: Speller | None,
     ) -> None:
         self.order, self.counts = len(counts), counts
         self.unit = "labels" if speller is None else "words"
-        self._grammar, self._unknown, self._classes, self._speller = grammar, unknown, classes, speller
+        self._grammar, self._unknown, self._tokens, self._speller = grammar, unknown, tokens, speller
         self._n_tokens = n_tokens + 1  # an unknown one that the file does not have included
         self._compiled: tuple[int, Automata] | None = None
         self._scaled: tuple[float, Automata] | None = None
@@ -80,11 +80,12 @@ class NGram:
 
     def _automata(self, n_classes: int, blank: int, weight: float) -> Automata:
         """Return the automata for scores of `n_classes` classes; those of the last call are kept."""
-        label = max(self._classes.values() if self._speller is None else self._speller.classes, default=-1)
+        known = self._tokens if self._speller is None else self._speller.classes
+        label = max(known, default=-1)
         if label >= n_classes:
             allowed = f"0 to {n_classes - 1}, as logits has {n_classes} classes"
             raise ValueError(f"language_model has the class {label}; allowed: {allowed}")
-        if self._speller is not None and blank in self._speller.classes:
+        if blank in known:
             raise ValueError(f"language_model has the class {blank}, which is the blank; allowed: labels")
         kept = self._compiled
         if kept is None or kept[0] != n_classes:
@@ -102,19 +103,17 @@ class NGram:
         return scaled[1]
 
     def _of_labels(self, n_classes: int) -> Automata:
-        grammar, classes = self._grammar, np.full(self._n_tokens, -1, np.int64)
-        classes[list(self._classes)] = list(self._classes.values())
+        grammar = self._grammar
+        tokens = np.full(n_classes, -1 if self._unknown is None else self._unknown)
+        tokens[list(self._tokens)] = list(self._tokens.values())
         states = np.flatnonzero(grammar.context >= 0)
-        known = classes[grammar.token[states]] >= 0
-        of_known, others = states[known], states[~known]
-        unknown = np.setdiff1d(np.arange(n_classes), classes)
-        labels = np.concatenate((classes[grammar.token[of_known]], np.tile(unknown, len(others))))
-        states = np.concatenate((of_known, np.repeat(others, len(unknown))))
-        edges = sorted_edges(len(grammar.token), grammar.context[states], labels, states)
-        of_tokens, best = grammar.best(self._n_tokens), np.full(n_classes, -np.inf)
-        best[classes[classes >= 0]] = of_tokens[classes >= 0]
-        if self._unknown is not None:
-            best[unknown] = of_tokens[self._unknown]
+        order = np.argsort(tokens, kind="stable")  # the classes of each token are next to each other
+        first, last = (np.searchsorted(tokens[order], grammar.token[states], side) for side in ("left", "right"))
+        counts = last - first
+        places = np.arange(counts.sum()) + np.repeat(first - np.cumsum(counts) + counts, counts)
+        states = np.repeat(states, counts)
+        edges = sorted_edges(len(grammar.token), grammar.context[states], order[places], states)
+        best = np.where(tokens >= 0, grammar.best(self._n_tokens)[tokens], -np.inf)
         return Automata(as_integers(edges, grammar.fallback), grammar.numbers(), best, grammar.lowest())
 
     def _of_words(self, n_classes: int) -> Automata:
@@ -191,8 +190,8 @@ def read_arpa(
     Labels are words of the file if their text is, however the tokens of the vocabulary divide it. Words
     of the file that they do not spell are left out. Of words with the same labels, the one with the
     greatest score is taken. Other words have the score of an unknown token. A word is scored when it
-    ends; before that, each of its labels pays for the best word that begins so. Several separators are
-    as good as one.
+    ends; before that, each of its labels pays for the best word that begins so. Several separators
+    in a row count as one.
 
     The model has a state for each n-gram. Reading takes some seconds and 500 MB for a million n-grams.
 
@@ -227,59 +226,55 @@ def read_arpa(
     divider = _as_separator(separator, vocabulary) if is_words else None
     if separator is not None and not is_words:
         raise ValueError('separator is given; allowed: None with unit="labels", whose separator is a token')
-    classes_of = {} if is_words else _as_classes(vocabulary)
+    tokens_of = {} if is_words else _as_tokens(vocabulary)
     arpa = _arpa.read(path)
     number = {token: i for i, token in enumerate(arpa.tokens)}
     counts = tuple(map(len, arpa.ngrams))
     special = {number[token] for token in (START, END, *UNKNOWN) if token in number}
     rare = _add_unknown(arpa, number, forced)
-    classes, speller = {}, None
+    tokens: dict[int, int] = {}
+    speller = None
     if is_words:
         speller = Speller(spelling_of(vocabulary, arpa, special, divider), rare, arpa)
         used = speller.used
     else:
-        classes = {number[token]: label for token, label in classes_of.items() if token in number}
-        for token in special:
-            classes.pop(token, None)
-        used = set(classes)
+        tokens = {label: number[token] for label, token in tokens_of.items() if token in number}
+        tokens = {label: token for label, token in tokens.items() if token not in special}
+        used = set(tokens.values())
     if not used:
         raise _none_known(arpa, special, is_words)
     usable = used if rare is None else used | {rare}
     grammar = build(arpa, usable, number.get(START) if start else None, number.get(END) if end else None)
-    return NGram(counts, len(arpa.tokens), grammar, rare, classes, speller)
+    return NGram(counts, len(arpa.tokens), grammar, rare, tokens, speller)
 
 
 def _as_unknown(value: Any) -> float:
-    if isinstance(value, (float, np.floating)) and value == -math.inf:
+    number = as_real_number("unknown", value)
+    if number == -math.inf:
         return -math.inf
-    return as_number("unknown", value, -1e6, 0.0, allowed="from -1e+06 to 0, and -inf")
+    return as_number("unknown", number, -1e6, 0.0, allowed="from -1e+06 to 0, and -inf")
 
 
-def _as_classes(vocabulary: Any) -> dict[str, int]:
-    """Return the class of each token."""
+def _as_tokens(vocabulary: Any) -> dict[int, str]:
+    """Return the token of each class."""
     if isinstance(vocabulary, Vocabulary):
-        listed_tokens = [
-            (token, number) for number, token in enumerate(vocabulary.tokens) if number != vocabulary.blank
-        ]
-        return {token: number for token, number in reversed(listed_tokens) if token}
+        return {label: token for label, token in enumerate(vocabulary.tokens) if token and label != vocabulary.blank}
     if not isinstance(vocabulary, Mapping):
         raise TypeError(
             f"vocabulary is {brief(vocabulary)}; allowed: a Vocabulary, or a dict of tokens and their classes"
         )
-    found: dict[str, int] = {}
-    taken: dict[int, str] = {}
+    found: dict[int, str] = {}
     for token, value in vocabulary.items():
         if not isinstance(token, str):
             raise TypeError(f"vocabulary has the key {brief(token)}; allowed: strings")
         number = as_integer(f"vocabulary[{brief(token)}]", value)
         if not 0 <= number < 2**31:
             raise ValueError(f"vocabulary[{brief(token)}] is {number}; allowed: 0 or more")
-        if number in taken:
+        if number in found:
             raise ValueError(
-                f"vocabulary[{brief(token)}] is {number}, the class of {brief(taken[number])}; allowed: another class"
+                f"vocabulary[{brief(token)}] is {number}, the class of {brief(found[number])}; allowed: another class"
             )
-        found[token] = number
-        taken[number] = token
+        found[number] = token
     return found
 
 

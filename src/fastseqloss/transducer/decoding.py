@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_array, as_lengths, as_real, check_output
 from .._core.messages import outline
-from .._core.options import as_integer
+from .._core.options import as_integer, no_class
 from .alignment import spans_of_frames
 from .durations import as_durations
 
@@ -194,6 +194,7 @@ def rnnt_greedy_decode(
     batch, n_frames = given.shape[:2] if not single else (1, len(given))
     ends = as_lengths("logit_lengths", logit_lengths, batch, n_frames, single)
     for name, function in (("predict", predict), ("join", join)):
+        no_class(name, function, "a function")
         if not callable(function):
             raise TypeError(f"{name} must be a function, got {type(function).__name__}")
     most = as_integer("max_symbols", max_symbols)
@@ -344,6 +345,8 @@ def _kind(value: Any) -> str:
 
 def _checked(name: str, value: Any, rows: int, least: int) -> NDArray[Any]:
     """Return logits [rows, V] with V of at least `least`, which the joiner returned."""
+    if value is None:
+        raise TypeError(f"join returned None; allowed: {name} of shape ({rows}, V)")
     logits = as_real(f"{name} that join returned", value)
     if logits.ndim != 2 or len(logits) != rows or logits.shape[1] < least:
         raise ValueError(f"join returned {name} of shape {logits.shape}; allowed: ({rows}, V) with V = {least} or more")
