@@ -168,6 +168,36 @@ def test_targets_far_below_the_negatives():
         assert np.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("offset", [0, 63.5, 64.5, -1e3, 1e5])
+def test_penalty_of_large_scores(offset, dtype, level):
+    """The slope of the penalty has differences of squares, which must not cancel."""
+    scores = np.array([0, 1.5, -2, 3, 2.5, -0.5]) + offset
+    x = scores[1:].astype(np.longdouble)
+    q = np.exp(x - x.max())
+    q /= q.sum()
+    slopes = q * [2 * own + (q * (own - x) * (own + x)).sum() for own in x]
+    results = [fsl.bpr_max_loss(scores.astype(dtype), 0, regularization=r, return_grad=True) for r in (0, 1)]
+    (plain, gradient), (loss, with_penalty) = results
+    rtol = 1e-6 if dtype is np.float32 else 1e-13
+    np.testing.assert_allclose(loss, plain + float((q * x**2).sum()), rtol=rtol)
+    right = gradient[1:] + slopes.astype(float)
+    np.testing.assert_allclose(with_penalty[1:], right, rtol=0, atol=rtol * np.abs(right).max())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_negatives_of_any_finite_score(dtype, level):
+    most = np.finfo(dtype).max
+    for size in (1e10, 2e19, 1e30, float(most)):
+        scores = np.array([0, size, -size, 1], dtype)
+        loss, gradient = fsl.bpr_max_loss(scores, 0, regularization=0.5, return_grad=True)
+        assert loss == pytest.approx(float(scores[1]) + 0.5 * (float(scores[1]) * float(scores[1])))
+        np.testing.assert_allclose(gradient[1:], [1 + scores[1], 0, 0], rtol=1e-6, atol=1)
+        loss, gradient = fsl.top1_max_loss(scores, 0, return_grad=True)
+        assert loss == 2
+        np.testing.assert_array_equal(gradient, 0)
+
+
 def test_small_losses_keep_their_digits():
     """As 1 + u rounds off small numbers, and log(1 - u) near 1 does."""
     loss, gradient = fsl.pairwise_logistic_loss([50.0, 0, 1], [1, 0, 0], reduction="sum", return_grad=True)
