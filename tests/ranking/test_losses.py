@@ -92,6 +92,35 @@ def test_pairs_apart_by_the_margin(margin, level):
     np.testing.assert_array_equal(gradient, case.expected()[1])
 
 
+@pytest.mark.parametrize("levels", [3, 30])  # sums for a few levels and for many
+@pytest.mark.parametrize("margin", [0.0, 1.0])
+def test_outliers_cost_the_other_items_no_digits(margin, levels, level):
+    """Such as the scores of excluded items, which are -1e30 in many models."""
+    rng = np.random.default_rng(5)
+    scores, relevance = rng.normal(size=40), rng.integers(0, levels, 40)
+    options = {"margin": margin, "reduction": "sum", "return_grad": True}
+    loss, gradient = fsl.pairwise_hinge_loss(scores, relevance, **options)
+    for low, high in ([-1e30], []), ([], [1e16]), ([-1.7e308, -1e9], [1e10, 1e300]):
+        # in the right order, so that no pair with an outlier has a loss
+        best = [levels + k for k in range(len(high))]
+        worst = [k - len(low) for k in range(len(low))]
+        found, slopes = fsl.pairwise_hinge_loss([*low, *scores, *high], [*worst, *relevance, *best], **options)
+        np.testing.assert_allclose(found, loss, rtol=1e-9)
+        np.testing.assert_array_equal(slopes[len(low) : len(low) + 40], gradient)
+
+
+@pytest.mark.parametrize("name", ["pairwise_hinge_loss", "pairwise_logistic_loss", "list_mle_loss"])
+@pytest.mark.parametrize(("dtype", "first"), [("i8", 2**53), ("i8", -(2**63)), ("u8", 2**64 - 4)])
+def test_relevance_beyond_the_integers_of_float64(name, dtype, first):
+    """Such as times in nanoseconds."""
+    relevance = np.array([1, 3, 0, 2])
+    large = np.array([first + int(y) for y in relevance], dtype)
+    loss, gradient = getattr(fsl, name)(SCORES, large, return_grad=True)
+    right = getattr(fsl, name)(SCORES, relevance, return_grad=True)
+    assert loss == right[0]
+    np.testing.assert_array_equal(gradient, right[1])
+
+
 @every_loss
 def test_finite_differences(name):
     rng = np.random.default_rng(6)
