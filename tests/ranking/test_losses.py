@@ -227,6 +227,17 @@ def test_negatives_of_any_finite_score(dtype, level):
         np.testing.assert_array_equal(gradient, 0)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_relevance_of_any_finite_size_gives_no_nan(dtype, level):
+    for scores in ([0.3, 0.1], [0.3, -1000.0], [0.1, -np.inf], [1e30, -1e30]):
+        for relevance in ([1e300, 0], [0, 1e300], [1.5e308, 1.5e308]):
+            for weight in (None, [1e300, 1e10]):
+                options = {"item_weight": weight, "return_grad": True}
+                loss, gradient = fsl.list_softmax_loss(np.array(scores, dtype), relevance, **options)
+                assert loss >= 0
+                assert not np.isnan(gradient).any()
+
+
 def test_small_losses_keep_their_digits():
     """As 1 + u rounds off small numbers, and log(1 - u) near 1 does."""
     loss, gradient = fsl.pairwise_logistic_loss([50.0, 0, 1], [1, 0, 0], reduction="sum", return_grad=True)

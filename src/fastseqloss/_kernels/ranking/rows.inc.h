@@ -36,7 +36,8 @@ static double FSL_NAME(fsl_list_softmax)(const FSL_REAL *x, const FSL_REAL *rest
         FSL_RANK_SIMD(reduction(+ : of_y, of_product))
         for (ptrdiff_t i = first; i < last; i++) {
             of_y += y[i];
-            of_product += y[i] == 0 ? 0 : y[i] * (x[i] - m);
+            const FSL_REAL below = x[i] - m;
+            of_product += y[i] == 0 || below == 0 ? 0 : y[i] * below;
         }
         sum += (double)of_y, dot += (double)of_product;
     }
@@ -46,12 +47,13 @@ static double FSL_NAME(fsl_list_softmax)(const FSL_REAL *x, const FSL_REAL *rest
         return sum > 0 ? INFINITY : 0;
     }
     if (out) {
-        const FSL_REAL factor = (FSL_REAL)(scale * (sum / total)), weight = (FSL_REAL)scale;
+        const double most = sizeof *x == 4 ? FLT_MAX : DBL_MAX; /* inf times a probability of 0 would be NaN */
+        const FSL_REAL factor = (FSL_REAL)fsl_min64(scale * (sum / total), most), weight = (FSL_REAL)scale;
         FSL_REAL *restrict g = out;
         FSL_RANK_SIMD()
         for (ptrdiff_t i = 0; i < n; i++) g[i] = factor * g[i] - weight * y[i];
     }
-    return sum * fsl_rank_log(total) - dot;
+    return (total == 1 ? 0 : sum * fsl_rank_log(total)) - dot;
 }
 
 /* 1 / (1 + exp(z)), with z where its exponential is finite. */
