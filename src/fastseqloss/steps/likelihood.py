@@ -118,8 +118,7 @@ def gaussian_nll_loss(
         L_{b,t} = \frac{1}{2D} \sum_d \left[ \log v_{b,t,d}
         + \frac{(\hat y_{b,t,d} - y_{b,t,d})^2}{v_{b,t,d}} \right]
 
-    The variance is a prediction of its own for every number [1]_: the forecast has a range, which may depend on the
-    step.
+    Each number has a predicted variance of its own [1]_, so the width of the forecast may change from step to step.
 
     Parameters
     ----------
@@ -130,7 +129,7 @@ def gaussian_nll_loss(
         Real numbers of any dtype.
     variance : array_like, shape of `predictions`
         Variances, 0 or more, or their logarithms, of any float dtype. A variance that several numbers share can be
-        passed with ``np.broadcast_to``; its gradient is the sum over these numbers.
+        passed with ``np.broadcast_to``; the returned gradient has one number for each of them, to be added up.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
@@ -141,8 +140,8 @@ def gaussian_nll_loss(
     full : bool
         Whether to add the constant :math:`\frac12 \log 2 \pi`.
     eps : float
-        Least variance, 1e-300 or more. A smaller variance, or logarithm of one, counts as `eps`, and its derivative
-        is the one at `eps`, so that training can leave this range.
+        Least variance, 1e-300 or more. A smaller variance, or its logarithm, counts as `eps`, and has the derivative
+        at `eps`, so that training can leave this range.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
