@@ -84,7 +84,7 @@ def test_seeded_calls_of_jax(name):
     before = jax.config.jax_enable_x64
     jax.config.update("jax_enable_x64", True)
     try:
-        throw(name, 15)
+        throw(name, 6)
     finally:
         jax.config.update("jax_enable_x64", before)
 

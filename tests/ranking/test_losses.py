@@ -92,6 +92,35 @@ def test_pairs_apart_by_the_margin(margin, level):
     np.testing.assert_array_equal(gradient, case.expected()[1])
 
 
+@pytest.mark.parametrize("levels", [3, 30])  # sums for a few levels and for many
+@pytest.mark.parametrize("margin", [0.0, 1.0])
+def test_outliers_cost_the_other_items_no_digits(margin, levels, level):
+    """Such as the scores of excluded items, which are -1e30 in many models."""
+    rng = np.random.default_rng(5)
+    scores, relevance = rng.normal(size=40), rng.integers(0, levels, 40)
+    options = {"margin": margin, "reduction": "sum", "return_grad": True}
+    loss, gradient = fsl.pairwise_hinge_loss(scores, relevance, **options)
+    for low, high in ([-1e30], []), ([], [1e16]), ([-1.7e308, -1e9], [1e10, 1e300]):
+        # in the right order, so that no pair with an outlier has a loss
+        best = [levels + k for k in range(len(high))]
+        worst = [k - len(low) for k in range(len(low))]
+        found, slopes = fsl.pairwise_hinge_loss([*low, *scores, *high], [*worst, *relevance, *best], **options)
+        np.testing.assert_allclose(found, loss, rtol=1e-9)
+        np.testing.assert_array_equal(slopes[len(low) : len(low) + 40], gradient)
+
+
+@pytest.mark.parametrize("name", ["pairwise_hinge_loss", "pairwise_logistic_loss", "list_mle_loss"])
+@pytest.mark.parametrize(("dtype", "first"), [("i8", 2**53), ("i8", -(2**63)), ("u8", 2**64 - 4)])
+def test_relevance_beyond_the_integers_of_float64(name, dtype, first):
+    """Such as times in nanoseconds."""
+    relevance = np.array([1, 3, 0, 2])
+    large = np.array([first + int(y) for y in relevance], dtype)
+    loss, gradient = getattr(fsl, name)(SCORES, large, return_grad=True)
+    right = getattr(fsl, name)(SCORES, relevance, return_grad=True)
+    assert loss == right[0]
+    np.testing.assert_array_equal(gradient, right[1])
+
+
 @every_loss
 def test_finite_differences(name):
     rng = np.random.default_rng(6)
@@ -166,6 +195,47 @@ def test_targets_far_below_the_negatives():
         loss, gradient = fsl.bpr_max_loss(np.array([-1000.0, -999, -998, -2000], dtype), 0, return_grad=True)
         assert np.isfinite(loss)
         assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("offset", [0, 63.5, 64.5, -1e3, 1e5])
+def test_penalty_of_large_scores(offset, dtype, level):
+    """The slope of the penalty has differences of squares, which must not cancel."""
+    scores = np.array([0, 1.5, -2, 3, 2.5, -0.5]) + offset
+    x = scores[1:].astype(np.longdouble)
+    q = np.exp(x - x.max())
+    q /= q.sum()
+    slopes = q * [2 * own + (q * (own - x) * (own + x)).sum() for own in x]
+    results = [fsl.bpr_max_loss(scores.astype(dtype), 0, regularization=r, return_grad=True) for r in (0, 1)]
+    (plain, gradient), (loss, with_penalty) = results
+    rtol = 1e-6 if dtype is np.float32 else 1e-13
+    np.testing.assert_allclose(loss, plain + float((q * x**2).sum()), rtol=rtol)
+    right = gradient[1:] + slopes.astype(float)
+    np.testing.assert_allclose(with_penalty[1:], right, rtol=0, atol=rtol * np.abs(right).max())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_negatives_of_any_finite_score(dtype, level):
+    most = np.finfo(dtype).max
+    for size in (1e10, 2e19, 1e30, float(most)):
+        scores = np.array([0, size, -size, 1], dtype)
+        loss, gradient = fsl.bpr_max_loss(scores, 0, regularization=0.5, return_grad=True)
+        assert loss == pytest.approx(float(scores[1]) + 0.5 * (float(scores[1]) * float(scores[1])))
+        np.testing.assert_allclose(gradient[1:], [1 + scores[1], 0, 0], rtol=1e-6, atol=1)
+        loss, gradient = fsl.top1_max_loss(scores, 0, return_grad=True)
+        assert loss == 2
+        np.testing.assert_array_equal(gradient, 0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_relevance_of_any_finite_size_gives_no_nan(dtype, level):
+    for scores in ([0.3, 0.1], [0.3, -1000.0], [0.1, -np.inf], [1e30, -1e30]):
+        for relevance in ([1e300, 0], [0, 1e300], [1.5e308, 1.5e308]):
+            for weight in (None, [1e300, 1e10]):
+                options = {"item_weight": weight, "return_grad": True}
+                loss, gradient = fsl.list_softmax_loss(np.array(scores, dtype), relevance, **options)
+                assert loss >= 0
+                assert not np.isnan(gradient).any()
 
 
 def test_small_losses_keep_their_digits():

@@ -152,7 +152,7 @@ def test_dtypes(name, dtype, other):
 
 @every_loss
 @pytest.mark.parametrize(("error", "message", "options"), [
-    (TypeError, r"with_respect_to is 'targets'; allowed: a tuple of '\w+' and 'targets', or of one of them",
+    (TypeError, r"with_respect_to is 'targets'; allowed: a tuple of one or more of '\w+', 'targets'",
      {"with_respect_to": "targets"}),
     (TypeError, "with_respect_to is 1; allowed", {"with_respect_to": 1}),
     (ValueError, "with_respect_to has 'lengths'; allowed", {"with_respect_to": ("targets", "lengths")}),

@@ -35,7 +35,7 @@ def choice(name: str, value: object, allowed: tuple[str, ...]) -> int:
 
 def as_names(name: str, value: Any, allowed: tuple[str, ...]) -> tuple[str, ...]:
     """Return a tuple of at least one of the allowed strings, each at most once."""
-    shown = f"a tuple of {' and '.join(map(repr, allowed))}, or of one of them"
+    shown = f"a tuple of one or more of {', '.join(map(repr, allowed))}"
     if not isinstance(value, (tuple, list)):
         raise TypeError(f"{name} is {brief(value)}; allowed: {shown}")
     for chosen in value:

@@ -127,8 +127,12 @@ def as_item_weight(lists: Lists, value: Any) -> NDArray[np.float64] | None:
 
 
 def as_relevance(lists: Lists, value: Any) -> NDArray[Any]:
-    """Return relevance [B, N] of which the order alone matters."""
-    return as_numbers(lists, "relevance", value, -_MOST, _MOST, "finite")
+    """Return relevance [B, N] of which the order alone matters: ranks of integers that float64 would round."""
+    given = as_real("relevance", value)
+    rounded = given.dtype in (np.int64, np.uint64) and given.size > 0
+    if rounded and max(int(given.max()), -int(given.min())) > 2**53:
+        given = np.unique(given, return_inverse=True)[1].reshape(given.shape)
+    return as_numbers(lists, "relevance", given, -_MOST, _MOST, "finite")
 
 
 def run(

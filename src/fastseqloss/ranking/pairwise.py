@@ -60,7 +60,7 @@ def pairwise_hinge_loss(
     reduction : {"mean", "per_sequence", "sum", "sequence_mean"}
         "mean" divides the sum over all lists by the number of their pairs, "per_sequence" gives the sum of each list,
         and "sequence_mean" is the mean over lists of the mean over the pairs of each one, so that long lists do not
-        rule.
+        dominate.
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
     sample_weight : array_like [B], optional
@@ -165,7 +165,7 @@ def pairwise_logistic_loss(
     reduction : {"mean", "per_sequence", "sum", "sequence_mean"}
         "mean" divides the sum over all lists by the number of their pairs, "per_sequence" gives the sum of each list,
         and "sequence_mean" is the mean over lists of the mean over the pairs of each one, so that long lists do not
-        rule.
+        dominate.
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
     sample_weight : array_like [B], optional

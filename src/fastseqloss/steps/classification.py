@@ -509,8 +509,8 @@ def binary_cross_entropy(
         Numbers from 0 to 1, of any real dtype.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
-    mask : array_like of bool, or of 0 and 1, [B, T], optional
-        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+    mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
+        Steps or features that count, all by default. With `lengths`, those that both include count. Others are
         never read and have gradient 0.
     input : {"logits", "probs"}
         Kind of the numbers in `logits`; the gradient is the derivative with respect to them. Probabilities

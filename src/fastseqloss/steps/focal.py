@@ -131,15 +131,15 @@ def softmax_focal_loss(
     class_weight : array_like [V], optional
         Weight of each class, 0 or from 1e-150 to 1e150. A step has the weight of its target, and averages
         divide by the sum of these weights.
-    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
-        [B], and "none" the loss of every step.
+        [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
-    sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
-        instead of a count.
+    sample_weight : array_like [B], or of the shape of the steps, optional
+        Weight of each sequence or of each step, finite and not negative where steps count. Averages divide by the
+        sum of the weights instead of a count; if they are weights of steps, averages over sequences divide by B.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
@@ -151,8 +151,8 @@ def softmax_focal_loss(
     Returns
     -------
     loss : float, or ndarray of float64
-        The loss, in nats; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
-        that do not count.
+        The loss, in nats; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
+        steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `logits`
         Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
         `grad_out`.
@@ -170,8 +170,9 @@ def softmax_focal_loss(
 
     Notes
     -----
-    The factor and its derivative are exact to rounding for probabilities near 1, with any `gamma`: the gradient goes
-    to 0 there. A target whose logit is -inf has loss inf, and a step whose logits are all -inf has gradient 0.
+    For probabilities near 1, the loss of a step and its gradient are finite and go to 0 with any `gamma`, with the
+    absolute error of the softmax cross-entropy, about 1e-16 for float64. A target whose logit is -inf has loss inf,
+    and a step whose logits are all -inf has gradient 0.
 
     Replaces ``keras.losses.CategoricalFocalCrossentropy`` of logits (there with the factor ``alpha``, by
     default 0.25, which is `class_weight` here, up to averages).
@@ -286,22 +287,23 @@ def binary_focal_loss(
         Numbers from 0 to 1, of any real dtype.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
-    mask : array_like of bool, or of 0 and 1, [B, T], optional
-        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+    mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
+        Steps or features that count, all by default. With `lengths`, those that both include count. Others are
         never read and have gradient 0.
     gamma : float
         Power of the factor, 0 or more; 0 is the binary cross-entropy.
     alpha : float, optional
         Weight of positive targets, from 0 to 1; negative ones have the weight 1 - `alpha`.
-    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
-        [B], and "none" the loss of every step.
+        [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
-    sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
-        instead of a count.
+    sample_weight : array_like [B], [B, T] or [B, T, D], optional
+        Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
+        sum of the weights instead of a count; unless they are weights of sequences, averages over sequences
+        divide by B.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
@@ -317,8 +319,8 @@ def binary_focal_loss(
     Returns
     -------
     loss : float, or ndarray of float64
-        The loss, in nats; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
-        that do not count.
+        The loss, in nats; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
+        steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `logits`; or CrossEntropyGradient
         Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
         `grad_out`; a named tuple with `with_respect_to`.

@@ -118,8 +118,7 @@ def gaussian_nll_loss(
         L_{b,t} = \frac{1}{2D} \sum_d \left[ \log v_{b,t,d}
         + \frac{(\hat y_{b,t,d} - y_{b,t,d})^2}{v_{b,t,d}} \right]
 
-    The variance is a prediction of its own for every number [1]_: the forecast has a range, which may depend on the
-    step.
+    Each number has a predicted variance of its own [1]_, so the width of the forecast may change from step to step.
 
     Parameters
     ----------
@@ -130,28 +129,29 @@ def gaussian_nll_loss(
         Real numbers of any dtype.
     variance : array_like, shape of `predictions`
         Variances, 0 or more, or their logarithms, of any float dtype. A variance that several numbers share can be
-        passed with ``np.broadcast_to``; its gradient is the sum over these numbers.
+        passed with ``np.broadcast_to``; the returned gradient has one number for each of them, to be added up.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
-    mask : array_like of bool, or of 0 and 1, [B, T], optional
-        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+    mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
+        Steps or features that count, all by default. With `lengths`, those that both include count. Others are
         never read and have gradient 0.
     input : {"variance", "log_variance"}
         Kind of the numbers in `variance`; the gradient is the derivative with respect to them.
     full : bool
         Whether to add the constant :math:`\frac12 \log 2 \pi`.
     eps : float
-        Least variance, 1e-300 or more. A smaller variance, or logarithm of one, counts as `eps`, and its derivative
-        is the one at `eps`, so that training can leave this range.
-    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+        Least variance, 1e-300 or more. A smaller variance, or its logarithm, counts as `eps`, and has the derivative
+        at `eps`, so that training can leave this range.
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
-        [B], and "none" the loss of every step.
+        [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
-    sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
-        instead of a count.
+    sample_weight : array_like [B], [B, T] or [B, T, D], optional
+        Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
+        sum of the weights instead of a count; unless they are weights of sequences, averages over sequences
+        divide by B.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : GaussianGradient, or tuple of ndarray, optional
@@ -167,8 +167,8 @@ def gaussian_nll_loss(
     Returns
     -------
     loss : float, or ndarray of float64
-        The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
-        that do not count.
+        The loss; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
+        steps with "none", 0 for steps that do not count.
     grad : GaussianGradient
         Gradients of the reduced loss (of the sum of what is returned), None for those that were not requested. Only
         with `return_grad`, `grad_out` or `with_respect_to`.
@@ -319,8 +319,8 @@ def poisson_nll_loss(
         Finite numbers of 0 or more, of any real dtype.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
-    mask : array_like of bool, or of 0 and 1, [B, T], optional
-        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+    mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
+        Steps or features that count, all by default. With `lengths`, those that both include count. Others are
         never read and have gradient 0.
     input : {"log_rates", "rates"}
         Kind of the numbers in `predictions`; the gradient is the derivative with respect to them. Rates are 0 or
@@ -328,15 +328,16 @@ def poisson_nll_loss(
     full : bool
         Whether to add Stirling's approximation :math:`y \log y - y + \frac12 \log 2 \pi y` of :math:`\log y!` for
         targets above 1.
-    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
-        [B], and "none" the loss of every step.
+        [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
-    sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
-        instead of a count.
+    sample_weight : array_like [B], [B, T] or [B, T, D], optional
+        Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
+        sum of the weights instead of a count; unless they are weights of sequences, averages over sequences
+        divide by B.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
@@ -352,8 +353,8 @@ def poisson_nll_loss(
     Returns
     -------
     loss : float, or ndarray of float64
-        The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
-        that do not count.
+        The loss; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
+        steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `predictions`; or RegressionGradient
         Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
         `grad_out`; a named tuple with `with_respect_to`.
@@ -469,20 +470,21 @@ def tweedie_loss(
         Finite numbers of 0 or more, of any real dtype.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
-    mask : array_like of bool, or of 0 and 1, [B, T], optional
-        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+    mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
+        Steps or features that count, all by default. With `lengths`, those that both include count. Others are
         never read and have gradient 0.
     power : float
         The power p of the mean to which the variance is proportional, between 1 (Poisson) and 2 (gamma).
-    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
-        [B], and "none" the loss of every step.
+        [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
-    sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
-        instead of a count.
+    sample_weight : array_like [B], [B, T] or [B, T, D], optional
+        Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
+        sum of the weights instead of a count; unless they are weights of sequences, averages over sequences
+        divide by B.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
@@ -498,8 +500,8 @@ def tweedie_loss(
     Returns
     -------
     loss : float, or ndarray of float64
-        The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
-        that do not count.
+        The loss; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
+        steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `predictions`; or RegressionGradient
         Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
         `grad_out`; a named tuple with `with_respect_to`.

@@ -100,8 +100,8 @@ def hinge_loss(
         -1 or 1, of any real dtype.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
-    mask : array_like of bool, or of 0 and 1, [B, T], optional
-        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+    mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
+        Steps or features that count, all by default. With `lengths`, those that both include count. Others are
         never read and have gradient 0.
     margin : float
         Least product of target and score without loss; 0 or more.

@@ -54,8 +54,8 @@ def mse_loss(
         Real numbers of any dtype.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
-    mask : array_like of bool, or of 0 and 1, [B, T], optional
-        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+    mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
+        Steps or features that count, all by default. With `lengths`, those that both include count. Others are
         never read and have gradient 0.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
@@ -145,8 +145,8 @@ def mae_loss(
         Real numbers of any dtype.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
-    mask : array_like of bool, or of 0 and 1, [B, T], optional
-        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+    mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
+        Steps or features that count, all by default. With `lengths`, those that both include count. Others are
         never read and have gradient 0.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
@@ -283,8 +283,8 @@ def huber_loss(
         Real numbers of any dtype.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
-    mask : array_like of bool, or of 0 and 1, [B, T], optional
-        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+    mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
+        Steps or features that count, all by default. With `lengths`, those that both include count. Others are
         never read and have gradient 0.
     delta : float
         Distance from the target at which the loss changes from square to linear; above 0.
@@ -428,8 +428,8 @@ def quantile_loss(
         Real numbers of any dtype.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
-    mask : array_like of bool, or of 0 and 1, [B, T], optional
-        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+    mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
+        Steps or features that count, all by default. With `lengths`, those that both include count. Others are
         never read and have gradient 0.
     q : float, or array_like
         The quantile, between 0 and 1; or one for each feature (the last axis), [D], or an array of more axes
@@ -526,18 +526,19 @@ def log_cosh_loss(
         Real numbers of any dtype.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
-    mask : array_like of bool, or of 0 and 1, [B, T], optional
-        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+    mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
+        Steps or features that count, all by default. With `lengths`, those that both include count. Others are
         never read and have gradient 0.
-    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "none"}
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
-        [B], and "none" the loss of every step.
+        [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
         With ``reduction="sum"``, divides the sum.
-    sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
-        instead of a count.
+    sample_weight : array_like [B], [B, T] or [B, T, D], optional
+        Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
+        sum of the weights instead of a count; unless they are weights of sequences, averages over sequences
+        divide by B.
     return_grad : bool
         Whether to return the gradient too.
     grad_out : ndarray, optional
@@ -553,8 +554,8 @@ def log_cosh_loss(
     Returns
     -------
     loss : float, or ndarray of float64
-        The loss; [B] with "per_sequence", of the shape of the steps with "none", 0 for steps
-        that do not count.
+        The loss; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
+        steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `predictions`; or RegressionGradient
         Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
         `grad_out`; a named tuple with `with_respect_to`.

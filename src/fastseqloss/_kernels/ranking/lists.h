@@ -41,22 +41,39 @@ FSL_INLINE void fsl_rank_below(const double *sums, ptrdiff_t level, double *a, d
     }
 }
 
+/* Adds to each sum b the sum a of its level, times a finite number. */
+FSL_INLINE void fsl_rank_move(double *sums, ptrdiff_t n_levels, double by, const int few)
+{
+    for (ptrdiff_t i = 0; i < (few ? FSL_RANK_FEW : n_levels); i++) {
+        double *const b = few ? sums + FSL_RANK_FEW + i : sums + 2 * i + 1;
+        *b += by * (few ? sums[i] : sums[2 * i]);
+    }
+}
+
 /* The items are in the order of falling scores. Both sweeps compare s_j with the same rounded s_i - margin, so that
- * they agree on every pair; the sums are of centred scores, which lose no digits to a common offset. */
-FSL_INLINE void fsl_hinge_sweeps(fsl_ranking *r, double margin, double centre, ptrdiff_t n_levels, const int few)
+ * they agree on every pair. The sums are of s_j - origin, so that they lose no digits to a common offset. An origin far
+ * above s_i - margin moves there, before scores below it are added: outliers cost the other items no digits. The
+ * greatest distance doubles with each move, which limits the number of moves. */
+FSL_INLINE void fsl_hinge_sweeps(fsl_ranking *r, double margin, ptrdiff_t n_levels, const int few)
 {
     const ptrdiff_t n = r->n, *level = r->level;
     const double *s = r->s;
     double fixed[2 * FSL_RANK_FEW], *sums = few ? fixed : r->tree, *slope = r->e, a, b;
     const size_t size = sizeof(double) * 2 * (size_t)(few ? FSL_RANK_FEW : n_levels);
+    double origin = s[0] - margin, far = fsl_max64(0x1p20 * margin, 0x1p-100);
     ptrdiff_t next = 0;
     memset(sums, 0, size);
     for (ptrdiff_t i = 0; i < n; i++) { /* as the preferred item */
-        const double least = s[i] - margin, weight = r->w ? r->weight[i] : 1;
-        for (; next < n && s[next] > least; next++)
-            fsl_rank_add(sums, n_levels, level[next], 1, s[next] - centre, few);
+        const double end = s[i] - margin, weight = r->w ? r->weight[i] : 1;
+        if (origin - end > far) {
+            fsl_rank_move(sums, n_levels, fsl_min64(origin - end, DBL_MAX), few);
+            origin = end;
+            far *= 2;
+        }
+        for (; next < n && s[next] > end; next++)
+            fsl_rank_add(sums, n_levels, level[next], 1, fsl_min64(s[next] - origin, DBL_MAX), few);
         fsl_rank_below(sums, level[i], &a, &b, few);
-        r->loss += weight * fsl_max64(a * (margin - (s[i] - centre)) + b, 0);
+        r->loss += weight * fsl_max64(a * (origin - end) + b, 0);
         slope[i] = -weight * a;
     }
     memset(sums, 0, size);
@@ -83,9 +100,9 @@ static void fsl_pairwise_hinge(fsl_ranking *r, double margin)
     fsl_rank_gather(r);
     for (ptrdiff_t k = 0; k < r->n; k++) r->level[k] = found[r->order[k].at];
     if (n_levels <= FSL_RANK_FEW)
-        fsl_hinge_sweeps(r, margin, least / 2 + most / 2, n_levels, 1);
+        fsl_hinge_sweeps(r, margin, n_levels, 1);
     else
-        fsl_hinge_sweeps(r, margin, least / 2 + most / 2, n_levels, 0);
+        fsl_hinge_sweeps(r, margin, n_levels, 0);
     fsl_rank_scatter(r, r->e);
 }
 
