@@ -130,6 +130,7 @@ class Case:
         per_step = size.reshape(*steps.loss.shape, -1).max(axis=-1) if size.size else np.ones(steps.loss.shape)
         share = 1 / np.prod(self.scores.shape[2:]) if steps.of_features else 1.0
         tolerance = relative * (np.abs(steps.loss) + 0.3 * share) + 8 * rounding * per_step
+        tolerance = np.where(self.counts.reshape(tolerance.shape), tolerance, 0)  # weights are anything elsewhere
         allowed = replace(steps, loss=np.where(np.isfinite(tolerance), tolerance, 0), gradient=size)
         loss_tolerance, gradient_tolerance = reference_steps.reduce(allowed, **self.reducing)
         assert_within(loss, expected, loss_tolerance, "loss")
