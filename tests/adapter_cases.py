@@ -94,7 +94,7 @@ def _of_steps(row: Loss, given: dict) -> Iterator[dict]:
     if row.of_numbers:
         for name in row.shared:
             yield given | {name: rng.uniform(0.3, 0.7, (B, 1))}
-        given = given | {name: np.stack([given[name]] * 2, -1) for name in (row.scores[0], "targets")}
+        given = given | {name: np.stack([given[name]] * 2, -1) for name in (*row.scores, "targets")}
         shape = (*shape, 2)
         yield given | {"sample_weight": weight, "mask": rng.random(shape) < 0.6}
         yield given | {"sample_weight": rng.uniform(0.1, 1, shape)}
