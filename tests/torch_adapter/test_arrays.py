@@ -76,8 +76,8 @@ def test_confidences_from_tensors(dtype):
     x, labels = logits((2, 12, 4), dtype=dtype).detach(), torch.tensor([[1, 2], [3, 0]])
     lengths, counts, spans = torch.tensor([12, 7]), torch.tensor([2, 1]), torch.tensor([[[0, 5], [5, 12]]] * 2) // 2
     array = x.numpy() if dtype == torch.float64 else x.float().numpy()
-    found = fsl.ctc_confidences(x, labels, lengths, counts, spans=spans)
-    wide = fsl.ctc_confidences(array, labels.numpy(), lengths.numpy(), counts.numpy(), spans=spans.numpy())
+    found = fsl.ctc_confidences(x, labels, lengths, counts, frames=spans)
+    wide = fsl.ctc_confidences(array, labels.numpy(), lengths.numpy(), counts.numpy(), frames=spans.numpy())
     for a, b in zip(found, wide, strict=True):
         np.testing.assert_array_equal(a, b)
 
