@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 import fastseqloss as fsl
-from thoroughness import thorough
 
 FRAMES, CLASSES, LABELS = 26000, 8, 12000  # the checkpoints of half of the frames have 34 MB
 
@@ -38,10 +37,8 @@ def in_zones(kind, dtype, scale, least):
     ("kind", "dtype", "scale", "least"),
     [
         ("logits", np.float32, 1.0, -30.0),
-        thorough("logits", np.float64, 1.0, -np.inf),
-        thorough("log_probs", np.float64, 3.0, -60.0),
-        thorough("log_probs", np.float32, 10.0, -np.inf),
-        thorough("logits", np.float64, 10.0, -120.0),
+        ("log_probs", np.float64, 3.0, -60.0),
+        ("log_probs", np.float32, 10.0, -np.inf),
     ],
 )
 def test_closed_form(level, kind, dtype, scale, least):

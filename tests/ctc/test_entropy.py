@@ -83,10 +83,15 @@ def test_equally_probable_alignments(frames, labels):
     np.testing.assert_allclose(gradient.sum(axis=1), 0, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", ["logits", thorough("probs")])
-@pytest.mark.parametrize("scale", [thorough(1.0), 30.0])
 @pytest.mark.parametrize(
-    "shape", [(2, 150, 28, 40), thorough((1, 5000, 20, 100)), thorough((1, 900, 50, 880)), thorough((2, 1500, 9, 400))]
+    ("kind", "scale", "shape"),
+    [
+        ("logits", 30.0, (2, 150, 28, 40)),
+        thorough("probs", 1.0, (2, 150, 28, 40)),
+        thorough("logits", 1.0, (1, 5000, 20, 100)),
+        thorough("probs", 30.0, (1, 900, 50, 880)),
+        thorough("logits", 30.0, (2, 1500, 9, 400)),
+    ],
 )
 def test_larger_shapes(kind, scale, shape):
     """With and without checkpoints, tight and loose."""
