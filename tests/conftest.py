@@ -40,7 +40,7 @@ KERNELS = {
 settings.register_profile("fastseqloss", deadline=None, max_examples=10, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("fastseqloss"), max_examples=20, derandomize=True, print_blob=True)
 settings.register_profile("quick", settings.get_profile("fastseqloss"), max_examples=8)
-settings.register_profile("thorough", settings.get_profile("fastseqloss"), max_examples=60)
+settings.register_profile("thorough", settings.get_profile("fastseqloss"), max_examples=40)
 profile = os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "fastseqloss")
 settings.load_profile(profile)
 
