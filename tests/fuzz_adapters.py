@@ -60,6 +60,13 @@ class Problem:
                 total += found[name].astype(np.float64) * slope[at]
         return totals
 
+    def size(self, wanted: np.ndarray, slope: np.ndarray) -> float:
+        """The size of what has been added up in a gradient, which may have NaN."""
+        largest = np.abs(slope).max(initial=0)
+        if "probs" in (self.options.get("input") or ""):
+            return float(largest * (1 + np.nanmax(np.abs(wanted), initial=0)))
+        return float(largest * max(1, slope.size))
+
     def _alone(self, at: tuple[int, ...], shape: tuple[int, ...]) -> dict[str, Any]:
         """Arguments for the loss of one sequence, or of one step, among losses of that shape."""
         if not shape:

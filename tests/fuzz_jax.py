@@ -100,10 +100,9 @@ class JaxCall(Judged):
 
     def _compare(self, found: dict[str, Any], wanted: dict[str, np.ndarray], slope: np.ndarray, which: str) -> None:
         for name, gradient in found.items():
-            size = np.abs(slope).max(initial=0) * (1 + np.nanmax(np.abs(wanted[name]), initial=0) if "probs" in
-                   (self.problem.options.get("input") or "") else max(1, slope.size))  # fmt: skip
+            size = self.problem.size(wanted[name], slope)
             dtype = self.problem.scores[name].dtype
-            assert_gradient(np.asarray(gradient), wanted[name], dtype, float(size), f"{which}, {name}")
+            assert_gradient(np.asarray(gradient), wanted[name], dtype, size, f"{which}, {name}")
 
     def _change(self, random: Any) -> None:
         for value in self.arguments.values():

@@ -134,9 +134,8 @@ class TorchCall(Judged):
 
     def _compare(self, found: Any, wanted: dict[str, np.ndarray], slope: np.ndarray, which: str) -> None:
         for (name, x), gradient in zip(self.scores().items(), found, strict=True):
-            size = np.abs(slope).max(initial=0) * (1 + np.nanmax(np.abs(wanted[name]), initial=0) if "probs" in
-                   (self.problem.options.get("input") or "") else max(1, slope.size))  # fmt: skip
-            assert_gradient(as_array(gradient), wanted[name], as_array(x).dtype, float(size), f"{which}, {name}")
+            size = self.problem.size(wanted[name], slope)
+            assert_gradient(as_array(gradient), wanted[name], as_array(x).dtype, size, f"{which}, {name}")
 
     def _change(self, random: Any) -> bool:
         """Write over an argument that has no gradient, as its owner may."""

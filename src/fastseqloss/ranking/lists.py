@@ -31,6 +31,7 @@ from .._core.types import Loss, LossAndGradient
 _kernel = load("ranking.lists")
 _CODES = {name: code for code, name in _kernel.LOSSES.items()}
 _MOST = sys.float_info.max
+LIST_REDUCTIONS = ("none", "sum", "mean")  # of losses whose terms are lists
 
 
 @dataclass(slots=True)
@@ -158,6 +159,22 @@ def run(
         kinds = tuple([stored_or_none(array)[1] for array in described])
         _kernel.list_losses(_CODES[loss], option, normalized, (*described, *others), kinds, threads)
     return losses, counts
+
+
+def run_scaled(
+    loss: str,
+    lists: Lists,
+    gradient: Gradient,
+    reduction: str,
+    normalizer: float | None,
+    threads: int,
+    **given: Any,
+) -> Loss | LossAndGradient:
+    """Return loss and gradient if averages divide by the number of lists, so that the kernel scales gradients."""
+    scale = lists.scale(reduction, lists.not_empty(), normalizer)
+    losses, _ = run(loss, lists, scale, gradient.values, threads, **given)
+    result = lists.reduced(reduction, losses, scale)
+    return result if gradient.values is None else (result, gradient.finish())
 
 
 def run_scaled_after(

@@ -11,9 +11,15 @@ from .._core.arrays import shares_memory
 from .._core.gradient import as_gradient
 from .._core.reduction import check_reduction
 from .._core.types import ListReduction, Loss, LossAndGradient, relevance_loss
-from .lists import as_item_weight, as_lists, as_numbers, as_relevance, run, run_scaled_after
-
-_REDUCTIONS = ("none", "sum", "mean")
+from .lists import (
+    LIST_REDUCTIONS,
+    as_item_weight,
+    as_lists,
+    as_numbers,
+    as_relevance,
+    run_scaled,
+    run_scaled_after,
+)
 
 
 @relevance_loss
@@ -96,7 +102,7 @@ def list_softmax_loss(
     >>> grad.round(4)
     array([[-1.456 ,  2.4378, -0.8786, -0.1032]])
     """
-    normalizer = check_reduction(reduction, _REDUCTIONS, normalizer)
+    normalizer = check_reduction(reduction, LIST_REDUCTIONS, normalizer)
     lists = as_lists(scores, lengths, mask, sample_weight)
     graded = as_numbers(lists, "relevance", relevance, 0.0, sys.float_info.max, "finite, 0 or more")
     weight = as_item_weight(lists, item_weight)
@@ -104,10 +110,7 @@ def list_softmax_loss(
     gradient = as_gradient(lists.scores, return_grad, grad_out)
     if gradient.values is not None and shares_memory(gradient.values, graded):
         graded = graded.copy()
-    scale = lists.scale(reduction, lists.not_empty(), normalizer)
-    losses, _ = run("list_softmax", lists, scale, gradient.values, threads, relevance=graded, weight=weight)
-    loss = lists.reduced(reduction, losses, scale)
-    return loss if gradient.values is None else (loss, gradient.finish())
+    return run_scaled("list_softmax", lists, gradient, reduction, normalizer, threads, relevance=graded, weight=weight)
 
 
 @relevance_loss
@@ -186,7 +189,7 @@ def list_mle_loss(
     >>> grad.round(4)
     array([[-0.864 ,  2.0459, -0.9345, -0.2474]])
     """
-    normalizer = check_reduction(reduction, _REDUCTIONS, normalizer)
+    normalizer = check_reduction(reduction, LIST_REDUCTIONS, normalizer)
     lists = as_lists(scores, lengths, mask, sample_weight)
     graded = as_relevance(lists, relevance)
     threads = lists.threads(num_threads, 20.0)

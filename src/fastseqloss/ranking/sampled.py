@@ -14,9 +14,7 @@ from .._core.options import as_number
 from .._core.reduction import check_reduction
 from .._core.types import ListReduction, Loss, LossAndGradient, target_loss
 from .._kernels.arguments import first_outside
-from .lists import Lists, as_lists, run
-
-_REDUCTIONS = ("none", "sum", "mean")
+from .lists import LIST_REDUCTIONS, Lists, as_lists, run_scaled
 
 
 @target_loss
@@ -203,15 +201,12 @@ def _target_loss(
     name: str, scores: Any, targets: Any, of_lists: tuple[Any, Any, Any], option: float, rest: tuple[Any, ...]
 ) -> Loss | LossAndGradient:
     reduction, normalizer, return_grad, grad_out, num_threads = rest
-    normalizer = check_reduction(reduction, _REDUCTIONS, normalizer)
+    normalizer = check_reduction(reduction, LIST_REDUCTIONS, normalizer)
     lists = as_lists(scores, *of_lists)
     chosen = _as_targets(lists, targets)
     threads = lists.threads(num_threads, 3.0)
     gradient = as_gradient(lists.scores, return_grad, grad_out)
-    scale = lists.scale(reduction, lists.not_empty(), normalizer)
-    losses, _ = run(name, lists, scale, gradient.values, threads, targets=chosen, option=option)
-    loss = lists.reduced(reduction, losses, scale)
-    return loss if gradient.values is None else (loss, gradient.finish())
+    return run_scaled(name, lists, gradient, reduction, normalizer, threads, targets=chosen, option=option)
 
 
 def _as_targets(lists: Lists, value: Any) -> NDArray[np.int64]:
