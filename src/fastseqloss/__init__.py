@@ -1,7 +1,10 @@
 """Sequence losses with gradients for NumPy arrays: fast, exact, on the CPU."""
 
+from typing import NoReturn
+
 from . import plot, recurrent
 from ._core.config import show_config
+from ._core.keywords import unknown_name
 from ._core.threads import get_num_threads, set_num_threads
 from ._core.types import CrossEntropyGradient, GaussianGradient, RegressionGradient
 from .compose import check_grad, weighted_sum
@@ -175,3 +178,7 @@ __all__ = [
     "weighted_sum",
     "words_from_spans",
 ]
+
+
+def __getattr__(name: str) -> NoReturn:
+    raise unknown_name(name, __all__)

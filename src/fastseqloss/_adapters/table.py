@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, get_args
 
 from .._core import types
+from .._core.keywords import explain_keywords
 from .._core.options import choice
 from ..crf import crf_loss, structured_hinge_loss
 from ..ctc.entropy import ctc_entropy
@@ -142,6 +143,7 @@ class Loss:
                 try:
                     signature.bind(*args, **kwargs)
                 except TypeError as error:
+                    explain_keywords(self.name, self.parameters, passed)
                     raise TypeError(f"{self.name}: {error}") from None
             return self.split(defaults | passed)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .._kernels import arguments
 from .._kernels.codes import STORED
 from .foreign import as_numpy
-from .messages import indexed, wrong_dtype
+from .messages import indexed, time_first, wrong_dtype
 
 TYPE_NAMES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 
@@ -201,8 +201,9 @@ def as_lengths(name: str, value: Any, batch: int, longest: int, single: bool) ->
     if lengths.ndim == 0 and (single or batch == 1):
         lengths = lengths.reshape(1)
     if lengths.shape != (batch,):
-        allowed = "an integer" if single else f"({batch},)"
-        raise ValueError(f"{name} has shape {lengths.shape}; allowed: {allowed}")
+        allowed = "an integer" if single else f"({batch},), one for each sequence"
+        hint = "" if single else time_first((*lengths.shape, batch), (batch, longest))
+        raise ValueError(f"{name} has shape {lengths.shape}; allowed: {allowed}{hint}")
     first = arguments.first_outside(lengths, 0, longest)
     if first >= 0:
         where = f"{name}[{first}]" if read.exact.ndim else name
@@ -221,7 +222,7 @@ def as_mask(
     if array.dtype.kind not in "biu":
         raise wrong_dtype(name, array, "bool, or integers 0 and 1")
     if array.shape != shape:
-        raise ValueError(f"{name} has shape {array.shape}; allowed: {shape}")
+        raise ValueError(f"{name} has shape {array.shape}; allowed: {shape}{time_first(array.shape, shape)}")
     array = array.copy()
     if array.dtype.kind != "b":
         bad = (array != 0) & (array != 1)
@@ -262,7 +263,7 @@ def as_finite(
     """
     given = as_real(name, value)
     if given.shape != shape:
-        raise ValueError(f"{name} has shape {given.shape}; allowed: {shape}")
+        raise ValueError(f"{name} has shape {given.shape}; allowed: {shape}{time_first(given.shape, shape)}")
     least, most = -sys.float_info.max if signed else 0.0, sys.float_info.max
     values = np.empty(shape)
     if arguments.read_numbers(given, values, least, most, counts):

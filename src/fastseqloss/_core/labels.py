@@ -172,7 +172,9 @@ def _padded(
     if single and values.ndim != 1:
         raise ValueError(f"{names.labels} has shape {values.shape}; allowed: [S] for one sequence")
     if not single and len(values) != batch:
-        raise ValueError(f"{names.labels} has shape {values.shape}; allowed: [B, S] with B = {batch}")
+        raise ValueError(
+            f"{names.labels} has shape {values.shape}; allowed: [B, S] with B = {batch}, the first axis of {names.logits}"
+        )
     width = values.shape[-1]
     lengths = as_lengths(names.label_lengths, label_lengths, batch, width, single)
     starts = np.zeros(1, np.int64) if batch == 1 else np.arange(batch, dtype=np.int64) * width
@@ -200,7 +202,9 @@ def _listed(
     rows: list[Integers], label_lengths: Any, batch: int, names: Names
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     if len(rows) != batch:
-        raise ValueError(f"{names.labels} has {len(rows)} sequences; allowed: {batch}, as in {names.logits}")
+        raise ValueError(
+            f"{names.labels} has {len(rows)} sequences; allowed: {batch}, the first axis of {names.logits}"
+        )
     for b, row in enumerate(rows):
         if row.values.ndim != 1:
             raise ValueError(f"{names.labels}[{b}] has shape {row.values.shape}; allowed: one dimension")

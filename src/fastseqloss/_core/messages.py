@@ -42,9 +42,16 @@ def listed(items: Sequence[Any] | NDArray[Any]) -> str:
 
 
 def outline(result: Any) -> str:
-    """Return the repr of a named tuple of arrays and numbers, with dtypes and shapes for the arrays."""
-    shown = (f"{x.dtype} {list(x.shape)}" if isinstance(x, np.ndarray) else repr(x) for x in result)
+    """Return the repr of a named tuple of arrays and numbers, with dtypes and shapes for the arrays of any library."""
+    shown = (f"{x.dtype} {list(x.shape)}" if getattr(x, "shape", ()) else repr(x) for x in result)
     return f"{type(result).__name__}({', '.join(map('='.join, zip(result._fields, shown, strict=True)))})"
+
+
+def time_first(given: tuple[int, ...], allowed: tuple[int, ...]) -> str:
+    """Return the likely cause of a shape, after a semicolon, if it is the allowed one with its first axes swapped."""
+    if given == allowed or given[:2] != allowed[1::-1] or given[2:] != allowed[2:]:
+        return ""
+    return "; arrays are batch first: pass array.swapaxes(0, 1) for one whose first axis is time"
 
 
 def indexed(name: str, index: tuple[Any, ...]) -> str:

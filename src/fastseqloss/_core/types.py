@@ -8,6 +8,8 @@ from typing import Any, Literal, NamedTuple, Protocol, Required, TypedDict, Unpa
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .messages import outline
+
 Loss = float | NDArray[np.float64]
 LossAndGradient = tuple[Loss, NDArray[Any]]
 
@@ -38,6 +40,9 @@ class RegressionGradient(NamedTuple):
     predictions: NDArray[Any] | None
     targets: NDArray[Any] | None
 
+    def __repr__(self) -> str:
+        return outline(self)
+
 
 class CrossEntropyGradient(NamedTuple):
     """Gradients of a cross-entropy.
@@ -50,6 +55,9 @@ class CrossEntropyGradient(NamedTuple):
 
     logits: NDArray[Any] | None
     targets: NDArray[Any] | None
+
+    def __repr__(self) -> str:
+        return outline(self)
 
 
 class GaussianGradient(NamedTuple):
@@ -64,6 +72,9 @@ class GaussianGradient(NamedTuple):
     predictions: NDArray[Any] | None
     variance: NDArray[Any] | None
     targets: NDArray[Any] | None = None
+
+    def __repr__(self) -> str:
+        return outline(self)
 
 
 RegressionGradientOut = RegressionGradient | tuple[NDArray[Any] | None, NDArray[Any] | None]

@@ -21,7 +21,7 @@ from .._core.arrays import (
     read_integers,
 )
 from .._core.gradient import Gradient, SharedParameter, as_gradients
-from .._core.messages import brief, wrong_dtype
+from .._core.messages import brief, outline, time_first, wrong_dtype
 from .._core.scores import Scores, as_scores
 from .._core.threads import Schedule, threads_for
 from .._kernels import arguments
@@ -44,6 +44,9 @@ class CRFGradient(NamedTuple):
     transitions: NDArray[Any]
     start: NDArray[Any] | None
     end: NDArray[Any] | None
+
+    def __repr__(self) -> str:
+        return outline(self)
 
 
 @dataclass(slots=True)
@@ -141,7 +144,7 @@ def as_tags(tags: ArrayLike, potentials: Potentials) -> NDArray[np.int64]:
     read = read_integers("tags", tags)
     values = read.values
     if values.shape != shape:
-        raise ValueError(f"tags has shape {values.shape}; allowed: {shape}")
+        raise ValueError(f"tags has shape {values.shape}; allowed: {shape}{time_first(values.shape, shape)}")
     values = values.reshape(batch, n_frames)
     bad = arguments.find_bad_tag(values, potentials.lengths, n_tags)
     if bad is not None:

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import filled
 from .._core.levels import load
+from .._core.messages import outline
 from .arguments import as_potentials, schedule
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ class CRFPath(NamedTuple):
 
     tags: NDArray[np.int64]
     score: Any
+
+    def __repr__(self) -> str:
+        return outline(self)
 
 
 def crf_decode(

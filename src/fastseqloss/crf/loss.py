@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_weights, check_output, filled
 from .._core.levels import load
+from .._core.messages import outline
 from .._core.options import flag
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
 from .._core.types import ChainOptions, CRFOptions, Loss, ScalarSequenceReduction, SequenceReduction
@@ -45,6 +46,9 @@ class CRFMarginals(NamedTuple):
 
     unary: NDArray[Any]
     pairwise: NDArray[Any]
+
+    def __repr__(self) -> str:
+        return outline(self)
 
 
 @overload

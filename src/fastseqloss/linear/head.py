@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_array, as_floats, kernel_ready
 from .._core.gradient import Differentiable, Gradient, as_gradients_of, finished
+from .._core.messages import outline
 from .._core.options import as_integer, as_number
 from .._core.scores import StepScores, as_step_vectors
 from .._core.types import Loss
@@ -31,6 +32,9 @@ class LinearGradient(NamedTuple):
     hidden: NDArray[Any] | None
     weight: NDArray[Any] | None
     bias: NDArray[Any] | None
+
+    def __repr__(self) -> str:
+        return outline(self)
 
 
 LinearGradientOut = LinearGradient | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None]

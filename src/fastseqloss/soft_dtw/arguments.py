@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_array, as_floats, as_lengths, kernel_ready, native
+from .._core.messages import outline
 from .._core.options import as_integer, as_number
 from .._core.scores import Scores, as_batch
 from .._core.threads import Schedule, schedule
@@ -26,6 +27,9 @@ class SoftDTWGradient(NamedTuple):
 
     x: NDArray[Any] | None
     y: NDArray[Any] | None
+
+    def __repr__(self) -> str:
+        return outline(self)
 
 
 class Series(NamedTuple):

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from .._core.arrays import as_weights, check_output, filled, stored_or_none
 from .._core.gradient import as_gradient
 from .._core.levels import load
+from .._core.messages import outline
 from .._core.options import as_number
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
 from .._core.types import (
@@ -44,6 +45,9 @@ class RNNTPosteriors(NamedTuple):
 
     blank: NDArray[Any]
     label: NDArray[Any]
+
+    def __repr__(self) -> str:
+        return outline(self)
 
 
 @overload

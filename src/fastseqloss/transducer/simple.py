@@ -11,6 +11,7 @@ from .._core.arrays import as_weights, check_output, kernel_ready
 from .._core.gradient import Gradient, as_gradients_of, finished
 from .._core.labels import Names, Sequences, as_sequences
 from .._core.levels import load
+from .._core.messages import outline
 from .._core.options import as_index, as_number, choice
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
 from .._core.scores import Scores, as_scores
@@ -51,6 +52,9 @@ class RNNTSimpleGradient(NamedTuple):
 
     am: NDArray[Any] | None
     lm: NDArray[Any] | None
+
+    def __repr__(self) -> str:
+        return outline(self)
 
 
 GradOut = RNNTSimpleGradient | tuple[NDArray[Any] | None, NDArray[Any] | None]

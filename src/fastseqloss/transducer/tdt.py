@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from .._core.arrays import as_weights, filled, stored, stored_or_none
 from .._core.gradient import as_gradients_of, finished
 from .._core.levels import load
-from .._core.messages import listed
+from .._core.messages import listed, outline
 from .._core.options import as_number, choice
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
 from .._core.scores import Scores, as_grid_scores
@@ -35,6 +35,9 @@ class TDTGradient(NamedTuple):
 
     logits: NDArray[Any] | None
     duration_logits: NDArray[Any] | None
+
+    def __repr__(self) -> str:
+        return outline(self)
 
 
 GradOut = TDTGradient | tuple[NDArray[Any] | None, NDArray[Any] | None]

@@ -1,0 +1,145 @@
+"""Names of other libraries, and ours: for the messages of calls and of imports that use them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Keyword of another library: ours, of which the first one that the function has counts. docs/migration.md lists them.
+KEYWORDS = {
+    "input_lengths": ("logit_lengths", "lengths"),
+    "target_lengths": ("label_lengths",),
+    "sequence_lengths": ("lengths", "logit_lengths"),
+    "seq_lens": ("lengths", "logit_lengths"),
+    "logit_paddings": ("logit_lengths",),
+    "label_paddings": ("label_lengths",),
+    "boundary": ("logit_lengths",),
+    "zero_infinity": ('infeasible="zero"',),
+    "blank_id": ("blank",),
+    "blank_index": ("blank",),
+    "blank_idx": ("blank",),
+    "mask_index": ("blank",),
+    "log_probs": ('input="log_probs"',),
+    "fused_log_softmax": ('input="log_probs"',),
+    "from_logits": ('input="probs"',),
+    "fastemit_lambda": ("fastemit",),
+    "y_true": ("targets", "labels", "tags", "relevance"),
+    "y_pred": ("logits", "predictions", "scores"),
+    "target": ("targets", "labels", "tags", "relevance"),
+    "targets": ("labels", "tags", "relevance"),
+    "weight": ("class_weight", "sample_weight", "item_weight"),
+    "weights": ("sample_weight", "item_weight"),
+    "where": ("mask",),
+    "size_average": ("reduction",),
+    "reduce": ("reduction",),
+    "var": ("variance",),
+    "inputs": ("emissions", "logits", "predictions"),
+    "potentials": ("emissions",),
+    "tag_indices": ("tags",),
+    "transition_params": ("transitions",),
+    "start_transitions": ("start",),
+    "end_transitions": ("end",),
+    "nbest": ("n_best",),
+    "top_paths": ("n_best",),
+    "beam_width": ("beam",),
+    "beam_size": ("beam",),
+    "lm": ("language_model",),
+    "alpha": ("lm_weight",),
+    "beta": ("length_bonus", "kl_coef"),
+    "hotwords": ("boost",),
+    "token_min_logp": ("class_threshold",),
+    "beam_prune_logp": ("beam_threshold",),
+    "clip_eps": ("clip",),
+    "clip_range": ("clip",),
+    "cliprange": ("clip",),
+    "epsilon": ("clip",),
+    "advantage": ("advantages",),
+    "old_logprobs": ("old_log_probs",),
+    "old_logp": ("old_log_probs",),
+    "ref_logprobs": ("ref_log_probs",),
+    "ent_coef": ("entropy_coef",),
+    "gamma": ("discount",),
+    "lam": ("decay",),
+    "lambda_": ("decay",),
+    "gae_lambda": ("decay",),
+    "dones": ("done",),
+    "bootstrap_value": ("final_values",),
+    "sakoe_chiba_radius": ("band",),
+    "bandwidth": ("band",),
+    "normalize": ("divergence=True",),
+    "n_jobs": ("num_threads",),
+    "num_workers": ("num_threads",),
+    "return_gradient": ("return_grad",),
+    "out": ("grad_out",),
+}
+BATCH_FIRST = ("batch_first", "logits_time_major", "time_major")  # arrays are batch first, whatever the function
+
+# Function of another library: ours, unless it is ours without capitals and underscores.
+FUNCTIONS = {
+    "bce_with_logits": "binary_cross_entropy",
+    "binary_cross_entropy_with_logits": "binary_cross_entropy",
+    "bcewithlogitsloss": "binary_cross_entropy",
+    "cross_entropy": "softmax_cross_entropy",
+    "crossentropyloss": "softmax_cross_entropy",
+    "crf": "crf_loss",
+    "edit_distance": "ctc_risk_loss",
+    "forced_align": "ctc_align",
+    "gae": "generalized_advantages",
+    "l1_loss": "mae_loss",
+    "l1loss": "mae_loss",
+    "ppo_loss": "clipped_policy_loss",
+    "reinforce_loss": "policy_gradient_loss",
+    "smooth_l1_loss": "huber_loss",
+    "smoothl1loss": "huber_loss",
+    "viterbi_decode": "crf_decode",
+}
+
+
+def known_keywords(function: F) -> F:
+    """Decorate a public function: a call with an unknown keyword raises TypeError that names the known one."""
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except TypeError as error:
+            traceback = error.__traceback__
+            if traceback is not None and traceback.tb_next is None:  # raised by the call, not within it
+                explain_keywords(function.__name__, inspect.signature(function).parameters, kwargs)
+            raise
+
+    return cast(F, call)
+
+
+def explain_keywords(name: str, known: Mapping[str, Any], given: Iterable[str]) -> None:
+    """Raise TypeError for the first keyword that a function lacks, with the one that is meant."""
+    for keyword in given:
+        if keyword not in known:
+            raise TypeError(f"{name} has no argument {keyword!r}; {_meant(keyword, known)}") from None
+
+
+def _meant(keyword: str, known: Mapping[str, Any]) -> str:
+    if keyword in BATCH_FIRST:
+        return "arrays are batch first, [B, T, ...]; array.swapaxes(0, 1) is a view"
+    ours = [name for name in KEYWORDS.get(keyword, ()) if name.partition("=")[0] in known]
+    ours = ours or get_close_matches(keyword, known, n=1)
+    return f"here it is {ours[0]}" if ours else f"allowed: {', '.join(known)}"
+
+
+def unknown_name(name: str, names: list[str]) -> AttributeError:
+    """Return an error for a name that the package lacks, with the one that is meant."""
+    plain = {ours.replace("_", "").lower(): ours for ours in names}
+    key = name.lower()
+    close = get_close_matches(name, names, n=1)
+    ours = FUNCTIONS.get(key) or plain.get(key.replace("_", "")) or (close[0] if close else "")
+    text = f"module 'fastseqloss' has no attribute {name!r}"
+    if ours:
+        text += f"; here it is fastseqloss.{ours}"
+    if name in ("CTCLoss", "CrossEntropyLoss", "CRF"):
+        text += f", and fastseqloss.torch.{name} is a module of PyTorch"
+    return AttributeError(text, name=name)
