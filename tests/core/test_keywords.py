@@ -43,9 +43,9 @@ def test_batch_first(keyword):
 
 
 def test_unknown_keywords():
-    with pytest.raises(TypeError, match="^mse_loss has no argument 'length'; here it is lengths$"):
+    with pytest.raises(TypeError, match=r"^mse_loss has no argument 'length'; here it is lengths$"):
         fsl.mse_loss([0.0], [0.0], length=[1])
-    with pytest.raises(TypeError, match="^crf_decode has no argument 'xyzzy'; allowed: emissions, transitions, "):
+    with pytest.raises(TypeError, match=r"^crf_decode has no argument 'xyzzy'; allowed: emissions, transitions, "):
         fsl.crf_decode([[0.0]], [[0.0]], xyzzy=1)
 
 
@@ -54,7 +54,7 @@ def test_other_type_errors_are_those_of_the_function():
     def inner(x, *, y=0):
         raise TypeError("of the function")
 
-    with pytest.raises(TypeError, match="^of the function$"):
+    with pytest.raises(TypeError, match=r"^of the function$"):
         inner(0)
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'x'"):
         inner(y=1)
@@ -71,7 +71,7 @@ def test_names_of_other_libraries():
     for name, ours in {**FUNCTIONS, "CTCLoss": "ctc_loss", "MSELoss": "mse_loss", "ctc_los": "ctc_loss"}.items():
         with pytest.raises(AttributeError, match=rf"has no attribute '{name}'; here it is fastseqloss\.{ours}\b"):
             getattr(fsl, name)
-    with pytest.raises(AttributeError, match="^module 'fastseqloss' has no attribute 'xyzzy'$"):
+    with pytest.raises(AttributeError, match=r"^module 'fastseqloss' has no attribute 'xyzzy'$"):
         fsl.xyzzy  # noqa: B018
     with pytest.raises(AttributeError, match=r"fastseqloss\.torch\.CTCLoss is a module of PyTorch$"):
         fsl.CTCLoss  # noqa: B018

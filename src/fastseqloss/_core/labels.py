@@ -172,9 +172,8 @@ def _padded(
     if single and values.ndim != 1:
         raise ValueError(f"{names.labels} has shape {values.shape}; allowed: [S] for one sequence")
     if not single and len(values) != batch:
-        raise ValueError(
-            f"{names.labels} has shape {values.shape}; allowed: [B, S] with B = {batch}, the first axis of {names.logits}"
-        )
+        allowed = f"[B, S] with B = {batch}, the first axis of {names.logits}"
+        raise ValueError(f"{names.labels} has shape {values.shape}; allowed: {allowed}")
     width = values.shape[-1]
     lengths = as_lengths(names.label_lengths, label_lengths, batch, width, single)
     starts = np.zeros(1, np.int64) if batch == 1 else np.arange(batch, dtype=np.int64) * width
