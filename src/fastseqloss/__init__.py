@@ -1,10 +1,9 @@
 """Sequence losses with gradients for NumPy arrays: fast, exact, on the CPU."""
 
-from typing import NoReturn
+from typing import NoReturn as _NoReturn
 
 from . import plot, recurrent
 from ._core.config import show_config
-from ._core.keywords import unknown_name
 from ._core.threads import get_num_threads, set_num_threads
 from ._core.types import CrossEntropyGradient, GaussianGradient, RegressionGradient
 from .compose import check_grad, weighted_sum
@@ -180,5 +179,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> NoReturn:
+def __getattr__(name: str) -> _NoReturn:
+    from ._core.keywords import unknown_name
+
     raise unknown_name(name, __all__)

@@ -32,8 +32,8 @@ KEYWORDS = {
     "y_pred": ("logits", "predictions", "scores"),
     "target": ("targets", "labels", "tags", "relevance"),
     "targets": ("labels", "tags", "relevance"),
-    "weight": ("class_weight", "sample_weight", "item_weight"),
-    "weights": ("sample_weight", "item_weight"),
+    "weight": ("class_weight", "sample_weight"),
+    "weights": ("item_weight", "sample_weight"),
     "where": ("mask",),
     "size_average": ("reduction",),
     "reduce": ("reduction",),
@@ -83,19 +83,19 @@ BATCH_FIRST = ("batch_first", "logits_time_major", "time_major")  # arrays are b
 FUNCTIONS = {
     "bce_with_logits": "binary_cross_entropy",
     "binary_cross_entropy_with_logits": "binary_cross_entropy",
-    "bcewithlogitsloss": "binary_cross_entropy",
+    "BCEWithLogitsLoss": "binary_cross_entropy",
     "cross_entropy": "softmax_cross_entropy",
-    "crossentropyloss": "softmax_cross_entropy",
-    "crf": "crf_loss",
+    "CrossEntropyLoss": "softmax_cross_entropy",
+    "CRF": "crf_loss",
     "edit_distance": "ctc_risk_loss",
     "forced_align": "ctc_align",
     "gae": "generalized_advantages",
     "l1_loss": "mae_loss",
-    "l1loss": "mae_loss",
+    "L1Loss": "mae_loss",
     "ppo_loss": "clipped_policy_loss",
     "reinforce_loss": "policy_gradient_loss",
     "smooth_l1_loss": "huber_loss",
-    "smoothl1loss": "huber_loss",
+    "SmoothL1Loss": "huber_loss",
     "viterbi_decode": "crf_decode",
 }
 
@@ -134,9 +134,8 @@ def _meant(keyword: str, known: Mapping[str, Any]) -> str:
 def unknown_name(name: str, names: list[str]) -> AttributeError:
     """Return an error for a name that the package lacks, with the one that is meant."""
     plain = {ours.replace("_", "").lower(): ours for ours in names}
-    key = name.lower()
     close = get_close_matches(name, names, n=1)
-    ours = FUNCTIONS.get(key) or plain.get(key.replace("_", "")) or (close[0] if close else "")
+    ours = FUNCTIONS.get(name) or plain.get(name.lower().replace("_", "")) or (close[0] if close else "")
     text = f"module 'fastseqloss' has no attribute {name!r}"
     if ours:
         text += f"; here it is fastseqloss.{ours}"
