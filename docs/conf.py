@@ -4,9 +4,12 @@ The API reference comes from the docstrings of the installed package; nothing is
 """
 
 import importlib.util
+import re
 import shutil
+from inspect import ismodule
 from pathlib import Path
 
+from sphinx.addnodes import pending_xref
 from sphinx.ext.autodoc.mock import _MockObject
 
 import fastseqloss
@@ -22,6 +25,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
     "sphinx_copybutton",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
@@ -89,6 +93,24 @@ def strip_code(app, doctree):
         block.children = [type(block.children[0])(text)]
 
 
+NAMES = {name: f"fastseqloss.{name}" for name in fastseqloss.__all__ if not ismodule(getattr(fastseqloss, name))}
+NAMES |= {f"fsl.{name}": path for name, path in NAMES.items()}
+
+
+def link_names(app, doctree):
+    """Make links of names of the package that pages write as code, followed by arguments or not."""
+    for code in list(doctree.findall(lambda node: node.tagname == "literal")):
+        name = re.split(r"[(\[]", code.astext())[0]
+        if name in NAMES and not isinstance(code.parent, pending_xref) and code.parent.tagname not in LINKED:
+            link = pending_xref("", refdomain="py", reftype="obj", reftarget=NAMES[name], refexplicit=True)
+            link["refdoc"] = app.env.docname
+            code.replace_self(link)
+            link += code
+
+
+LINKED = ("reference", "title", "term")  # links already, and headings
+
+
 def skip_tuple_fields(app, what, name, obj, skip, options):
     """Leave out the fields of named tuples: the docstring of the class has them."""
     return True if type(obj).__name__ == "_tuplegetter" else None
@@ -104,5 +126,6 @@ def setup(app):
     """Connect the functions above."""
     app.connect("build-finished", copy_mathjax)
     app.connect("doctree-read", strip_code)
+    app.connect("doctree-read", link_names)
     app.connect("autodoc-skip-member", skip_tuple_fields)
     app.connect("autodoc-process-signature", inherited_parameters)

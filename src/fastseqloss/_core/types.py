@@ -28,6 +28,10 @@ PairReduction = Literal["per_sequence", "sum", "mean", "sequence_mean"]
 ListReduction = Literal["none", "sum", "mean"]
 
 
+# In the fields of results, `| Any` stands for what some calls give instead, as their arguments say: None, or a number
+# for one sequence. Type checkers then take a field for an array without being told so.
+
+
 class RegressionGradient(NamedTuple):
     """Gradients of a regression loss.
 
@@ -37,8 +41,8 @@ class RegressionGradient(NamedTuple):
         Gradient with respect to each argument, of its shape and dtype; None if it was not requested.
     """
 
-    predictions: NDArray[Any] | None
-    targets: NDArray[Any] | None
+    predictions: NDArray[Any] | Any
+    targets: NDArray[Any] | Any
 
     def __repr__(self) -> str:
         return outline(self)
@@ -53,8 +57,8 @@ class CrossEntropyGradient(NamedTuple):
         Gradient with respect to each argument, of its shape and dtype; None if it was not requested.
     """
 
-    logits: NDArray[Any] | None
-    targets: NDArray[Any] | None
+    logits: NDArray[Any] | Any
+    targets: NDArray[Any] | Any
 
     def __repr__(self) -> str:
         return outline(self)
@@ -69,9 +73,9 @@ class GaussianGradient(NamedTuple):
         Gradient with respect to each argument, of its shape and dtype; None if it was not requested.
     """
 
-    predictions: NDArray[Any] | None
-    variance: NDArray[Any] | None
-    targets: NDArray[Any] | None = None
+    predictions: NDArray[Any] | Any
+    variance: NDArray[Any] | Any
+    targets: NDArray[Any] | Any = None
 
     def __repr__(self) -> str:
         return outline(self)

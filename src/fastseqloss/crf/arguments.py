@@ -42,8 +42,8 @@ class CRFGradient(NamedTuple):
 
     emissions: NDArray[Any]
     transitions: NDArray[Any]
-    start: NDArray[Any] | None
-    end: NDArray[Any] | None
+    start: NDArray[Any] | Any
+    end: NDArray[Any] | Any
 
     def __repr__(self) -> str:
         return outline(self)

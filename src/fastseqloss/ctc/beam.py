@@ -57,9 +57,9 @@ class CTCBeams(NamedTuple):
     log_prob: Floats
     total: Floats
     score: Floats
-    n_found: int | Integers
-    frames: Integers | None
-    confidences: Floats | None
+    n_found: Integers | Any
+    frames: Integers | Any
+    confidences: Floats | Any
 
     def __repr__(self) -> str:
         return outline(self)

@@ -42,8 +42,8 @@ class GreedyDecoding(NamedTuple):
     """
 
     labels: Integers
-    label_lengths: int | Integers
-    log_prob: float | Floats
+    label_lengths: Integers | Any
+    log_prob: Floats | Any
     frames: Integers
     end_frames: Integers
     label_log_probs: Floats

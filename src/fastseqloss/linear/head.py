@@ -29,9 +29,9 @@ class LinearGradient(NamedTuple):
     bias : ndarray [V], or None without a bias or if `grad_out` was given without it
     """
 
-    hidden: NDArray[Any] | None
-    weight: NDArray[Any] | None
-    bias: NDArray[Any] | None
+    hidden: NDArray[Any] | Any
+    weight: NDArray[Any] | Any
+    bias: NDArray[Any] | Any
 
     def __repr__(self) -> str:
         return outline(self)

@@ -25,8 +25,8 @@ class SoftDTWGradient(NamedTuple):
     y : ndarray [B, M, D], or None if `grad_out` was given without it
     """
 
-    x: NDArray[Any] | None
-    y: NDArray[Any] | None
+    x: NDArray[Any] | Any
+    y: NDArray[Any] | Any
 
     def __repr__(self) -> str:
         return outline(self)

@@ -43,9 +43,9 @@ class RNNTDecoding(NamedTuple):
     """
 
     labels: Integers
-    label_lengths: int | Integers
+    label_lengths: Integers | Any
     frames: Integers
-    log_prob: float | Floats
+    log_prob: Floats | Any
     label_log_probs: Floats
 
     def __repr__(self) -> str:

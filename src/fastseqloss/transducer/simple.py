@@ -50,8 +50,8 @@ class RNNTSimpleGradient(NamedTuple):
     lm : ndarray [B, U+1, V], or None if `grad_out` was given without it
     """
 
-    am: NDArray[Any] | None
-    lm: NDArray[Any] | None
+    am: NDArray[Any] | Any
+    lm: NDArray[Any] | Any
 
     def __repr__(self) -> str:
         return outline(self)

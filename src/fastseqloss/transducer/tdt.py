@@ -33,8 +33,8 @@ class TDTGradient(NamedTuple):
     duration_logits : ndarray [B, T, U+1, D], or None if `grad_out` was given without it
     """
 
-    logits: NDArray[Any] | None
-    duration_logits: NDArray[Any] | None
+    logits: NDArray[Any] | Any
+    duration_logits: NDArray[Any] | Any
 
     def __repr__(self) -> str:
         return outline(self)
