@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_finite, as_mask
 from .._core.gradient import Gradient, as_gradient, as_gradients_of, finished
-from .._core.options import as_number, choice
+from .._core.options import as_number, choice, flag
 from .._core.types import (
     DPOOptions,
     KTOOptions,
@@ -765,11 +765,12 @@ class _Pairs:
     shape: tuple[int, ...]  # as passed: (B,), or () for one pair
     summed: SequenceSum
     gradients: tuple[Gradient, ...]
+    wanted: bool  # return the gradients
 
     def finish(self, losses: Doubles, by_chosen: Doubles, by_rejected: Doubles) -> Loss | LossAndPreferenceGradient:
         """Return the reduced loss, and the gradients if requested, given the derivatives of each loss."""
         loss = self.summed.finish(losses)
-        if all(gradient.values is None for gradient in self.gradients):
+        if not self.wanted:
             return loss
         for gradient, slopes in zip(self.gradients, (by_chosen, by_rejected), strict=True):
             self.summed.write(slopes, gradient)
@@ -794,4 +795,5 @@ def _as_pairs(
     summed = as_sequence_sum(first.shape, reduction, normalizer, sample_weight, num_threads)
     given = {"chosen": first, "rejected": second}
     gradients = as_gradients_of({**given}, return_grad, grad_out, PreferenceGradient)
-    return _Pairs(first.values, second.values, first.shape, summed, gradients)
+    wanted = grad_out is not None or flag("return_grad", return_grad)
+    return _Pairs(first.values, second.values, first.shape, summed, gradients, wanted)
