@@ -85,7 +85,7 @@ class ShortSoftmaxCrossEntropy(_Timed):
 class SequenceLogProb(_Timed):
     """Sequences of words and of letters in float32, with slopes, at one and two threads."""
 
-    params = (list(sides_log_prob.WORKLOADS), [1, 2])
+    params = ([*sides_log_prob.WORKLOADS, "pairs5000"], [1, 2])
     param_names = ("workload", "threads")
 
     def setup(self, workload, threads):

@@ -276,9 +276,11 @@ def shape_of(name: str) -> tuple[int, ...]:
     return CLASSES if LOSSES[name].targets is classes else ELEMENTS
 
 
-def random_row(name: str, loss: Loss, shape: tuple[int, ...], modes: list[str] | None = None) -> Row:
+def random_row(
+    name: str, loss: Loss, shape: tuple[int, ...], modes: list[str] | None = None, few: tuple[int, ...] | None = None
+) -> Row:
     """Return a row that is timed at full size, with errors measured on fewer steps of the same length."""
-    few = (max(1, min(shape[0], CHECKED // int(np.prod(shape[1:])))), *shape[1:])
+    few = few or (max(1, min(shape[0], CHECKED // int(np.prod(shape[1:])))), *shape[1:])
     return _row(name, loss, partial(loss.batch, shape), partial(loss.batch, few), shape, modes=modes)
 
 

@@ -28,7 +28,7 @@ KERNELS = {
     "linear.policy": "rewards.policy",
     "ranking.lists": "ranking.lists",
     "rewards.policy": "rewards.policy",
-    "rewards.returns": "rewards.returns",
+    "rewards.rollouts": "rewards.returns",
     "soft_dtw.loss": "soft_dtw.loss",
     "steps.classification": "steps.classification",
     "steps.log_prob": "steps.classification",

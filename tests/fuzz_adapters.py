@@ -16,7 +16,7 @@ HALF = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 ROWS = {row.function.__name__: row for row in LOSSES.values()}
 EXPECTED = (ValueError, TypeError, RuntimeError, NotImplementedError, MemoryError)
 SLOPES = (1.0, 0.0, -0.5, 3.0, 1024.0)
-OURS = ("num_threads", "return_grad", "grad_out", "slopes")
+OURS = ("num_threads", "return_grad", "grad_out", "slopes", "diagnostics")
 
 
 @dataclass

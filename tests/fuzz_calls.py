@@ -1,6 +1,7 @@
 """A call of each public function: a valid one, made at random, and what may then go wrong with its arguments."""
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -34,6 +35,9 @@ OPTIONS = {
     "scale", "softcap", "chunk", "alpha", "full", "eps",
     "unit", "gamma", "band", "divergence", "ax", "loss_fn", "rng", "file", "terms", "spans", "names",
     "separator", "vocabulary", "window", "regularization", "lambda_weight",
+    "kl_kind", "max_log_ratio", "dual_clip",
+    "n", "ddof", "baseline", "clip_ratio", "clip_trace", "beta", "nll_coef", "kl", "desirable_weight",
+    "undesirable_weight",
 }  # fmt: skip
 VOCABULARIES = (
     fsl.Vocabulary("-ab|", separator="|"), fsl.Vocabulary(["", "▁a", "▁", "b"], mark="▁"),
@@ -685,6 +689,9 @@ def _policy(name: str, random) -> Call:
         arguments["old_log_probs"] = -rng.random(steps)
         bounds = (0.2, (0.1, 0.3), (0, 0), np.array([0.2, 0.2]), [1, 9])
         _maybe(random, arguments, "clip", lambda: random.choice(bounds))
+        _maybe(random, arguments, "kind", lambda: random.choice(("ppo", "gspo", "cispo")))
+        if arguments.get("kind") != "cispo":
+            _maybe(random, arguments, "dual_clip", lambda: random.choice((1, 3.0)))
     arguments["advantages"] = rng.normal(size=steps if random.random() < 0.7 else steps[:1])
     if len(steps) > 1:
         _maybe(random, arguments, "lengths", lambda: rng.integers(0, steps[1], steps[0], endpoint=True))
@@ -692,6 +699,10 @@ def _policy(name: str, random) -> Call:
     _maybe(random, arguments, "entropy_coef", lambda: random.choice((0.0, 0.1, 1)))
     if random.random() < 0.3:
         arguments |= {"ref_log_probs": -rng.random(steps), "kl_coef": random.choice((0, 0.1, 1.0))}
+        _maybe(random, arguments, "kl_kind", lambda: random.choice(("k1", "k2", "k3")))
+    _maybe(random, arguments, "entropy_mask", lambda: np.asarray(rng.random(steps) > 0.3))
+    _maybe(random, arguments, "max_log_ratio", lambda: random.choice((0, 0.1, 20)))
+    _maybe(random, arguments, "diagnostics", fsl.PolicyDiagnostics)
     reducing = _reducing(random, steps[0], REDUCTIONS, [steps] if len(steps) > 1 else [])
     return _outputs(random, Call(name, arguments | reducing))
 
@@ -705,6 +716,38 @@ def _risk(random) -> Call:
     _maybe(random, arguments, "mask", lambda: np.asarray(rng.random(shape) > 0.3))
     _maybe(random, arguments, "sharpness", lambda: random.choice((0.1, 1, 5.0)))
     return _outputs(random, Call("expected_risk_loss", arguments | _reducing(random, batch, ("none", "sum", "mean"))))
+
+
+def _preference(name: str, random) -> Call:
+    rng, shape = numbers(random), ((random.randint(0, 3),), ())[random.choice((0, 0, 1))]
+    first, second = -rng.exponential(random.choice((0.1, 1.0, 100.0)), (2, *shape, 1))[..., 0]
+    first = np.array(first, random.choice(FLOATS))
+    ref = {f"ref_{which}": -rng.exponential(10.0, (*shape, 1))[..., 0] for which in ("chosen", "rejected", "log_probs")}
+    options: dict[str, Any] = {}
+    _maybe(random, options, "beta", lambda: random.choice((0.1, 1, np.float32(2))))
+    if name == "kto_loss":
+        arguments: dict[str, Any] = {"log_probs": first, "desirable": np.asarray(rng.random((*shape, 1))[..., 0] > 0.5)}
+        _maybe(random, arguments, "ref_log_probs", lambda: np.asarray(ref["ref_log_probs"]))
+        for key in ("kl", "desirable_weight", "undesirable_weight"):
+            _maybe(random, options, key, lambda: random.choice((0, 0.5, np.float64(3))))
+    else:
+        arguments = {"chosen": first, "rejected": np.array(second, random.choice((first.dtype, np.float64)))}
+    if name in ("dpo_loss", "simpo_loss"):
+        _maybe(random, options, "label_smoothing", lambda: random.choice((0, 0.1, 0.5)))
+    if name == "dpo_loss":
+        _maybe(random, options, "kind", lambda: random.choice(("sigmoid", "ipo", "hinge")))
+        if random.random() < 0.5:
+            arguments |= {key: np.asarray(ref[key]) for key in ("ref_chosen", "ref_rejected")}
+    elif name != "kto_loss":
+        _maybe(
+            random, options, {"simpo_loss": "margin", "orpo_loss": "nll_coef"}[name], lambda: random.choice((0, 1.5))
+        )
+    reducing = _reducing(random, math.prod(shape), ("none", "sum", "mean"))
+    call = _outputs(random, Call(name, arguments | options | reducing))
+    if "grad_out" in call.arguments and name != "kto_loss":
+        kind = fsl.PreferenceGradient
+        call.arguments["grad_out"] = _grad_out_tuple(random, call.arguments, kind, kind._fields)
+    return call
 
 
 def _ctc_risk(random) -> Call:
@@ -744,15 +787,40 @@ def _ranked(name: str, random) -> Call:
 
 def _returns(name: str, random) -> Call:
     rng, shape = numbers(random), (random.randint(0, 3), random.randint(0, 5))[random.choice((0, 0, 1)) :]
-    arguments = {"rewards": rng.normal(size=shape).astype(random.choice(FLOATS))}
-    if name == "generalized_advantages":
+    arguments: dict[str, Any] = {"rewards": rng.normal(size=shape).astype(random.choice(FLOATS))}
+    if name == "retrace_returns":
+        arguments["action_values"] = rng.normal(size=shape)
+    if name != "discounted_returns":
         arguments["values"] = rng.normal(size=shape)
-        _maybe(random, arguments, "decay", lambda: random.choice((0, 0.5, 1.0)))
+    if name in ("vtrace_returns", "retrace_returns"):
+        arguments["log_ratios"] = np.where(rng.random(shape) < 0.1, -np.inf, rng.normal(size=shape))
+    if name == "vtrace_returns":
+        _maybe(random, arguments, "clip_ratio", lambda: random.choice((0, 1, 3.5)))
+        _maybe(random, arguments, "clip_trace", lambda: random.choice((0, 0.5, 1)))
+    if name == "n_step_returns":
+        arguments["n"] = random.choice((1, 2, 3, np.int64(9)))
+    elif name != "discounted_returns":
+        _maybe(random, arguments, "decay", lambda: random.choice((0, 0.5, 1.0, rng.random(shape))))
     _maybe(random, arguments, "lengths", lambda: rng.integers(0, shape[-1], shape[:-1], endpoint=True))
-    _maybe(random, arguments, "discount", lambda: random.choice((0, 0.9, 1.0)))
+    _maybe(random, arguments, "discount", lambda: random.choice((0, 0.9, 1.0, rng.random(shape))))
     _maybe(random, arguments, "done", lambda: np.asarray(rng.random(shape) > 0.7))
+    if random.random() < 0.3:
+        arguments |= {"truncated": np.asarray(rng.random(shape) > 0.7), "bootstrap_values": rng.normal(size=shape)}
     _maybe(random, arguments, "final_values", lambda: rng.normal(size=shape[:-1]))
     return Call(name, arguments)
+
+
+def _group_advantages(random) -> Call:
+    rng, shape = numbers(random), (random.randint(0, 3), random.randint(2, 5))[random.choice((0, 0, 1)) :]
+    arguments: dict[str, Any] = {"rewards": rng.choice([0, 0.5, 1.0], shape).astype(random.choice(FLOATS))}
+    _maybe(random, arguments, "scale", lambda: random.choice(("group", "batch", "none")))
+    _maybe(random, arguments, "ddof", lambda: random.choice((0, 1)))
+    _maybe(random, arguments, "eps", lambda: random.choice((0, 1e-4)))
+    if random.random() < 0.4:
+        arguments["baseline"] = random.choice(("mean", "leave_one_out"))
+    elif random.random() < 0.5:
+        arguments["groups"] = rng.integers(-1, 2, shape)
+    return Call("group_advantages", arguments)
 
 
 # ---- functions of functions, settings, pictures -------------------------------------------------
@@ -845,6 +913,8 @@ def _plot(name: str, random) -> Call:
 
 
 DECODERS = ("ctc_greedy_decode", "ctc_beam_search")
+PREFERENCES = ("dpo_loss", "simpo_loss", "orpo_loss", "kto_loss")
+RETURNS = ("discounted_returns", "generalized_advantages", "n_step_returns", "vtrace_returns", "retrace_returns")
 OF_LATTICES = ("ctc_loss", "ctc_entropy", "ctc_posteriors", "ctc_confidences", "ctc_align")
 PLOTS = ("plot.plot_posteriors", "plot.plot_alignment", "plot.plot_alignment_path", "plot.plot_loss")
 STRATEGIES: dict[str, Callable[[Any], Call]] = {
@@ -872,9 +942,11 @@ STRATEGIES: dict[str, Callable[[Any], Call]] = {
     **{name: partial(_linear, name) for name in linear_cases.EVERY},
     **{name: partial(_policy, name) for name in ("policy_gradient_loss", "clipped_policy_loss")},
     "expected_risk_loss": _risk,
+    **{name: partial(_preference, name) for name in PREFERENCES},
     "ctc_risk_loss": _ctc_risk,
     **{name: partial(_ranked, name) for name in ranking_cases.NAMES},
-    **{name: partial(_returns, name) for name in ("discounted_returns", "generalized_advantages")},
+    **{name: partial(_returns, name) for name in RETURNS},
+    "group_advantages": _group_advantages,
     "weighted_sum": _weighted_sum,
     "check_grad": _check_grad,
     **{name: partial(_runtime, name) for name in ("get_num_threads", "set_num_threads", "show_config")},

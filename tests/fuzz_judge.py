@@ -11,7 +11,7 @@ import fastseqloss as fsl
 import fuzz_answers
 import linear_cases
 import ranking_cases
-from fuzz_calls import STRATEGIES, Call, Judged, parameters
+from fuzz_calls import PREFERENCES, STRATEGIES, Call, Judged, parameters
 from fuzz_values import Capsule, Foreign, plain
 from step_cases import CLASSIFICATION
 
@@ -210,7 +210,7 @@ OF_CLASSES = {*CLASSIFICATION, *linear_cases.OF_STEPS}
 OF_CLASSES |= {"policy_gradient_loss", "clipped_policy_loss", "sequence_log_prob"}
 STEP_LOSSES = {name for name in STRATEGIES if "grad_out" in parameters(name)}
 OF_CTC = {"ctc_loss", "ctc_entropy", "ctc_risk_loss", "linear_ctc_loss"}
-STEP_LOSSES -= {*OF_CTC, "expected_risk_loss", *ranking_cases.NAMES}
+STEP_LOSSES -= {*OF_CTC, "expected_risk_loss", *ranking_cases.NAMES, *PREFERENCES}
 STEP_LOSSES -= {*fuzz_answers.CRF, *fuzz_answers.SCORES, *fuzz_answers.SOFT_DTW}
 
 

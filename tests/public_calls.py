@@ -55,6 +55,7 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
     of_durations = rng.normal(size=(*nodes.shape[:3], 3)).astype(np.float32)
     gradient = {"return_grad": True, "reduction": "none"}
     pairs = {"return_grad": True, "reduction": "per_sequence"}
+    pairs_of_sequences = (log_p[:, 0, 0], log_p[:, 1, 1])
     ranked = (y, classes_of % 4, lengths)
     scored = (x, classes_of, between, lengths, gradient)
     targets = {SIGNS: np.where(y > 0, 1.0, -1.0), SHARES: shares, COUNTS: np.abs(y)}
@@ -94,9 +95,12 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
             gradient,
         ),
         "discounted_returns": (y, lengths, {"discount": 0.9}),
+        "dpo_loss": (*pairs_of_sequences, y[:, 0], y[:, 1], {**gradient, "label_smoothing": 0.1}),
         "expected_risk_loss": (log_p[:, 0], np.abs(y[:, :classes]), gradient),
         "gaussian_nll_loss": (x[..., 0].copy(), y.astype(np.float32), np.abs(x[..., 1]) + 0.1, lengths, gradient),
         "generalized_advantages": (y, shares, lengths, {"discount": 0.9, "decay": 0.9}),
+        "group_advantages": (y, classes_of % 3),
+        "kto_loss": (log_p[:, 0, 0], y[:, 0] > 0, y[:, 1], {**gradient, "kl": 0.3}),
         "linear_cross_entropy": (x, between, classes_of, lengths, {**gradient, "bias": between[0], "chunk": 100}),
         "linear_ctc_loss": (x, between, labels, lengths, {**gradient, "bias": between[0], "chunk": 100}),
         "linear_policy_loss": (
@@ -108,7 +112,10 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
             {"slopes": y[:, 0], "bias": between[0], "chunk": 100},
         ),
         "merge_tokens": (classes_of[0], taken[0]),
+        "n_step_returns": (y, shares, lengths, {"n": 5, "discount": 0.9}),
+        "orpo_loss": (*pairs_of_sequences, gradient),
         "policy_gradient_loss": (x, classes_of, y, lengths, {**gradient, "entropy_coef": 0.1}),
+        "retrace_returns": (y, shares, shares[::-1], taken, lengths, {"discount": 0.9}),
         "rnnt_align": (nodes, labels[:, :columns], lengths),
         "rnnt_greedy_decode": (x, _predict, _join, lengths),
         "rnnt_loss": (nodes, labels[:, :columns], lengths, {**gradient, "fastemit": 0.1}),
@@ -117,10 +124,12 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
         "rnnt_simple_loss": (x, of_columns, labels[:, :columns], lengths, gradient),
         "rnnt_simple_posteriors": (x, of_columns, labels[:, :columns], lengths),
         "sequence_log_prob": (x, classes_of, lengths, {"slopes": y[:, 0], "average": True}),
+        "simpo_loss": (*pairs_of_sequences, gradient),
         "soft_dtw_cost": (x**2, np.full(batch, steps), np.full(batch, classes), gradient),
         "soft_dtw_loss": (x, log_p[:, ::-1], lengths, lengths, {**gradient, "divergence": True, "band": 9}),
         "soft_dtw_posteriors": (x, log_p[:, ::-1], lengths, lengths),
         "structured_hinge_loss": scored,
+        "vtrace_returns": (y, shares, taken, lengths, {"discount": 0.9, "decay": shares}),
         "words_from_spans": (
             _spans(labels[0], taken[0]),
             {"separator": 3, "confidences": shares[0, : labels.shape[1]]},

@@ -20,6 +20,8 @@ CHECKED = ["."]
 
 FAMILIES = ["crf", "ctc", "jax", "linear", "plot.py", "ranking", "recurrent", "rewards", "soft_dtw", "text", "torch"]
 
+PAIRS = ("dpo_loss", "orpo_loss", "simpo_loss")
+
 # Parameters of one name and several meanings, by family: functions whose description differs from that of the others.
 OTHER_MEANINGS = {
     ("ctc", "blank"): {"ctc_collapse", "merge_tokens"},
@@ -38,12 +40,21 @@ OTHER_MEANINGS = {
     ("ranking", "item_weight"): {"list_softmax_loss"},
     ("recurrent", "input_size"): {"Linear"},
     ("recurrent", "rng"): {"Embedding", "Linear"},
-    ("rewards", "grad_out"): {"expected_risk_loss"},
+    ("rewards", "beta"): {"orpo_loss", "simpo_loss"},
+    ("rewards", "kind"): {"clipped_policy_loss"},
+    ("rewards", "decay"): {"generalized_advantages"},
+    ("rewards", "values"): {"retrace_returns"},
+    **{("rewards", name): {"orpo_loss", "simpo_loss"} for name in ("chosen", "rejected")},
+    ("rewards", "rewards"): {"group_advantages"},
+    ("rewards", "grad_out"): {"expected_risk_loss", "kto_loss", *PAIRS},
+    ("rewards", "log_probs"): {"expected_risk_loss"},
     ("rewards", "lengths"): {"expected_risk_loss"},
     ("rewards", "mask"): {"expected_risk_loss"},
-    ("rewards", "num_threads"): {"expected_risk_loss"},
-    ("rewards", "reduction"): {"expected_risk_loss"},
-    ("rewards", "sample_weight"): {"expected_risk_loss"},
+    ("rewards", "num_threads"): {"expected_risk_loss", "kto_loss", *PAIRS},
+    ("rewards", "ref_log_probs"): {"kto_loss"},
+    ("rewards", "reduction"): {"expected_risk_loss", "kto_loss", *PAIRS},
+    ("rewards", "return_grad"): set(PAIRS),
+    ("rewards", "sample_weight"): {"expected_risk_loss", "kto_loss", *PAIRS},
     ("soft_dtw", "grad_out"): {"soft_dtw_cost"},
     ("soft_dtw", "lengths_x"): {"soft_dtw_cost"},
     ("soft_dtw", "lengths_y"): {"soft_dtw_cost"},

@@ -35,6 +35,9 @@ def test_one_length(kind):
         "top1_max_loss": lambda n: fsl.top1_max_loss(x[0, :1], [0], n),
         "discounted_returns": lambda n: fsl.discounted_returns(y, n),
         "generalized_advantages": lambda n: fsl.generalized_advantages(y, y, n),
+        "n_step_returns": lambda n: fsl.n_step_returns(y, y, n, n=2),
+        "vtrace_returns": lambda n: fsl.vtrace_returns(y, y, y, n).returns,
+        "retrace_returns": lambda n: fsl.retrace_returns(y, y, y, y, n),
     }
     for name, call in calls.items():
         np.testing.assert_array_equal(call(two), call([2]), err_msg=name)
@@ -61,10 +64,14 @@ def test_one_number(kind):
         lambda n: fsl.clipped_policy_loss(x, CLASSES, x[..., 0], [1.0, 1.0], clip=n),
         lambda n: fsl.expected_risk_loss(x[0], x[0], sharpness=n),
         lambda n: fsl.ctc_risk_loss(x[0], [[1], [2]], [0, 1], sharpness=n),
+        lambda n: fsl.dpo_loss(-x[0, 0], -x[0, 0], beta=n, label_smoothing=n),
+        lambda n: fsl.kto_loss(-x[0, 0], [0, 1, 1, 0], kl=n, desirable_weight=n),
         lambda n: fsl.pairwise_hinge_loss(x[0], x[0], margin=n),
         lambda n: fsl.bpr_max_loss(x[0], [0, 1, 2], regularization=n),
         lambda n: fsl.discounted_returns([[1, 2]], discount=n, final_values=n),
         lambda n: fsl.generalized_advantages([1, 2], [1, 2], decay=n, final_values=n),
+        lambda n: fsl.vtrace_returns([1, 2], [1, 2], [0.1, -0.1], clip_ratio=n, clip_trace=n).advantages,
+        lambda n: fsl.group_advantages([1, 2], eps=n),
         lambda n: fsl.mse_loss(x, X, reduction="sum", normalizer=n),
         lambda n: fsl.ctc_loss(x[:1], [[1]], sample_weight=n),
         lambda n: fsl.ctc_align(x, [[1], [2]], label_prior=x[0, 0], prior_scale=n).path,

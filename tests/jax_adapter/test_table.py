@@ -220,8 +220,9 @@ def test_errors_name_the_argument(row):
         if name in given:
             with pytest.raises(TypeError, match=f"{name} has dtype int64; allowed: float16"):
                 function(**given | {name: given[name].astype(int)})
-    with pytest.raises(ValueError, match=rf"{row.scores[0]} has shape \(\); allowed: "):
-        function(**given | {row.scores[0]: np.zeros(())})
+    bad, shown = (np.zeros((3, 1)), "3, 1") if row.axes == 0 else (np.zeros(()), "")
+    with pytest.raises(ValueError, match=rf"{row.scores[0]} has shape \({shown}\); allowed: "):
+        function(**given | {row.scores[0]: bad})
     weight = {"sample_weight": np.ones(3)} if "sample_weight" in row.parameters else {}
     floats = weight | {
         name: value for name, value in given.items()

@@ -31,6 +31,14 @@ TERMS = {
     "clipped": {"old_log_probs": OLD},
     "narrow": {"old_log_probs": OLD, "clip": (0.01, 0.02), "entropy_coef": 0.1},
     "everything": {"old_log_probs": OLD, "clip": 0.1, "entropy_coef": 0.1, "ref_log_probs": REF, "kl_coef": 0.2},
+    "cispo": {"old_log_probs": OLD, "kind": "cispo", "ref_log_probs": REF, "kl_coef": 0.2, "kl_kind": "k1"},
+    "bounded": {
+        "old_log_probs": OLD,
+        "dual_clip": 1.1,
+        "max_log_ratio": 0.3,
+        "entropy_coef": 0.1,
+        "entropy_mask": MASK,
+    },
 }
 
 

@@ -59,8 +59,11 @@ class Problem:
         return fsl.clipped_policy_loss(logits, self.actions, self.old, self.advantages, self.lengths, **options)
 
     def check(self, **reducing):
+        mask, weight = self.mask, reducing.get("sample_weight")
+        if self.options.get("kind") == "gspo" and np.ndim(weight) > 1:  # such steps have no part in the ratio either
+            mask = mask & (weight != 0)
         found = reference_policy.policy_steps(
-            self.logits, self.actions, self.advantages, self.lengths, self.mask, old_log_probs=self.old, **self.options
+            self.logits, self.actions, self.advantages, self.lengths, mask, old_log_probs=self.old, **self.options
         )
         loss, gradient = self.run(**reducing)
         expected, slope = reference_steps.reduce(found, **reducing)
@@ -68,7 +71,9 @@ class Problem:
         assert (gradient.dtype, gradient.shape) == (self.logits.dtype, self.logits.shape)
         assert not gradient[~self.counts].any()
         relative, absolute = (1e-12, 1e-12) if self.logits.dtype == np.float64 else (2e-6, 4e-7)
-        found.loss, found.gradient = relative * (np.abs(found.loss) + found.size.max(axis=-1)), found.size
+        # Weights of steps that do not count may be negative.
+        sizes = np.where(self.counts, np.abs(found.loss) + found.size.max(axis=-1), 0)
+        found.loss, found.gradient = relative * sizes, found.size
         allowed, per_gradient = reference_steps.reduce(found, **reducing)
         assert_within(loss, expected, allowed, "loss")
         assert_gradient(gradient, slope, absolute * per_gradient)
@@ -221,6 +226,129 @@ def test_nothing_that_counts():
     )
     assert empty[0] == 0
     assert empty[1].shape == (0, 3, 4)
+
+
+# ---- other ratios, bounds and estimators ------------------------------------------------------
+
+
+@given(
+    st.integers(0, 2**32 - 1), st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 40)),
+    st.sampled_from(FLOATS), st.booleans(), st.sampled_from(("ppo", "gspo", "cispo")),
+    st.sampled_from((None, 1.0, 1.2)), st.sampled_from((None, 0.0, 0.3, 50.0)), st.sampled_from(("k1", "k2", "k3")),
+    st.data(),
+)  # fmt: skip
+def test_kinds_bounds_and_estimators(level, seed, shape, dtype, per_sequence, kind, dual, most, estimator, data):
+    options = {"kind": kind, "max_log_ratio": most, "clip": data.draw(st.sampled_from(((0.2, 0.2), (0.1, 0.0))))}
+    options |= {"kl_kind": estimator, "kl_coef": 0.3, "entropy_coef": 0.1} | (
+        {"dual_clip": dual} if kind != "cispo" else {}
+    )
+    problem = Problem(seed, shape, dtype, 1.0, per_sequence, **options)
+    problem.options["entropy_mask"] = np.random.default_rng(seed).random(shape[:-1]) < 0.6
+    problem.check(**data.draw(reducings(problem.counts, (2,))))
+
+
+@pytest.mark.parametrize("options", [{"kind": "gspo"}, {"dual_clip": 1.1}, {"max_log_ratio": 0.4, "kl_kind": "k2"}])
+def test_central_differences_of_each(options):
+    """Of ratios of sequences, too: where all steps of a sequence have one advantage and one weight."""
+    problem = Problem(4, (3, 4, 5), per_sequence=True, holes=0, entropy_coef=0.3, kl_coef=0.7, clip=0.3, **options)
+    problem.logits = np.nan_to_num(problem.logits)
+    problem.lengths, problem.mask = np.array([4, 3, 2]), np.ones((3, 4), bool)
+    problem.actions, problem.old = np.maximum(problem.actions, 0), np.nan_to_num(problem.old, nan=-1.5)
+    problem.options["ref_log_probs"] = np.nan_to_num(problem.options["ref_log_probs"], nan=-1.5)
+    for reduction in ("mean", "sequence_mean"):
+        call = lambda x, way=reduction: problem.run(x, reduction=way)  # noqa: E731
+        assert fsl.check_grad(call, problem.logits) < 1e-7
+
+
+def test_weights_are_constants():
+    """The gradient for "cispo" is that of the logarithm with the weights as they are."""
+    problem = Problem(5, (3, 4, 5), kind="cispo", clip=(0.1, 0.3))
+    taken = -fsl.softmax_cross_entropy(np.nan_to_num(problem.logits), np.maximum(problem.actions, 0), reduction="none")
+    weights = np.clip(np.exp(taken - problem.old), 0.9, 1.3) * problem.advantages
+    expected = fsl.policy_gradient_loss(
+        problem.logits, problem.actions, weights, problem.lengths, mask=problem.mask, return_grad=True
+    )
+    loss, gradient = problem.run()
+    assert loss == pytest.approx(expected[0], rel=1e-12)
+    np.testing.assert_allclose(gradient, expected[1], rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["ppo", "gspo", "cispo"])
+@pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
+def test_extremes_of_each_kind(dtype, kind, estimator):
+    """Ratios of 1e39 and more, and probabilities of 0: no NaN, and finite gradients with a bound of the ratios."""
+    logits = np.array([[[0, 90.0, -800.0], [0, -np.inf, 1], [-np.inf] * 3, [0, 0, 0]]], dtype).repeat(2, 0)
+    arguments = [[0, 1, 0, 2], [2, 1, 1, 1]], [[-180.0, -1e5, -1, -91], [-1, -1, -1, -1]], [3, -3]
+    options = {"kl_coef": 0.5, "kl_kind": estimator, "ref_log_probs": [[-1e5, -1, -1, -1]] * 2, "entropy_coef": 0.1}
+    for more in ({}, {"max_log_ratio": 20.0}, {} if kind == "cispo" else {"dual_clip": 3.0}):
+        found = fsl.PolicyDiagnostics()
+        loss, gradient = fsl.clipped_policy_loss(
+            logits, *arguments, kind=kind, return_grad=True, reduction="none", diagnostics=found, **options, **more
+        )
+        assert not np.isnan(loss).any()
+        assert not np.isnan(gradient).any()
+        if "max_log_ratio" in more:
+            assert np.isfinite(gradient).all()
+        assert 0 <= found.clip_fraction <= 1
+        assert not np.isnan([found.entropy, found.old_divergence, found.ref_divergence]).any()
+
+
+@pytest.mark.parametrize("kind", ["ppo", "gspo", "cispo"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_diagnostics(level, kind, weighted):
+    problem = Problem(6, (4, 6, 5), kind=kind, kl_coef=0.1, kl_kind="k2", clip=(0.1, 0.2))
+    weight = {"sample_weight": np.array([1.0, 0.0, 2.0, 0.5])} if weighted else {}
+    found = fsl.PolicyDiagnostics()
+    assert_same(problem.run(diagnostics=found, **weight), problem.run(**weight))
+    counts = problem.counts & (np.array([[1], [0], [1], [1]]) > 0) if weighted else problem.counts
+    logits = np.nan_to_num(problem.logits)
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    taken = np.take_along_axis(log_p, np.maximum(problem.actions, 0)[..., None], -1)[..., 0]
+    np.testing.assert_allclose(found.log_probs, np.where(counts, taken, 0), rtol=1e-12)
+    entropies = np.where(counts, -(np.exp(log_p) * log_p).sum(-1), 0)
+    np.testing.assert_allclose(found.entropies, entropies, rtol=1e-12)
+    assert found.entropy == pytest.approx(entropies.sum() / counts.sum(), rel=1e-12)
+    apart = np.where(counts, taken - problem.old, 0)
+    assert found.old_divergence == pytest.approx((np.expm1(apart) - apart).sum() / counts.sum(), rel=1e-12)
+    r = np.where(counts, problem.options["ref_log_probs"] - taken, 0)
+    assert found.ref_divergence == pytest.approx((r**2 / 2).sum() / counts.sum(), rel=1e-12)
+    if kind == "gspo":
+        apart = np.where(counts, (apart.sum(1) / np.maximum(counts.sum(1), 1))[:, None], 0)
+    ratio, gains = np.exp(apart), np.nan_to_num(problem.advantages)
+    clipped = counts & np.where(gains > 0, ratio > 1.2, ratio < 0.9)
+    if kind == "cispo":
+        clipped = counts & ((ratio < 0.9) | (ratio > 1.2))
+    np.testing.assert_array_equal(found.clipped, clipped)
+    assert found.clip_fraction == pytest.approx(clipped.sum() / counts.sum())
+
+
+def test_diagnostics_of_the_plain_loss():
+    found = fsl.PolicyDiagnostics(clip_fraction=7.0, old_divergence=7.0)
+    fsl.policy_gradient_loss([[0.0, 0.0], [9.0, 9.0]], [0, 1], [1.0, 1.0], mask=[True, False], diagnostics=found)
+    assert (found.clip_fraction, found.old_divergence, found.ref_divergence) == (0, 0, 0)
+    np.testing.assert_allclose(found.entropies, [np.log(2), 0])
+    fsl.policy_gradient_loss(np.zeros((0, 2)), np.zeros(0, int), np.zeros(0), diagnostics=found)
+    assert found.entropy == 0
+    assert found.log_probs.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "options"),
+    [
+        (ValueError, "kind is 'vpo'; allowed: 'ppo', 'gspo', 'cispo'", {"kind": "vpo"}),
+        (ValueError, "kl_kind is 'k4'; allowed: 'k1', 'k2', 'k3'", {"kl_kind": "k4"}),
+        (ValueError, "dual_clip is 0.5; allowed: finite, 1 or more", {"dual_clip": 0.5}),
+        (ValueError, "dual_clip is 2.0; allowed: None with kind='cispo'", {"dual_clip": 2.0, "kind": "cispo"}),
+        (ValueError, "max_log_ratio is -1; allowed: finite, 0 or more", {"max_log_ratio": -1}),
+        (ValueError, r"entropy_mask has shape \(2,\); allowed: \(1, 2\)", {"entropy_mask": [True, False]}),
+        (ValueError, r"entropy_mask\[0, 1\] is 2", {"entropy_mask": [[0, 2]]}),
+        (TypeError, "diagnostics must be a PolicyDiagnostics, got dict", {"diagnostics": {}}),
+    ],
+)
+def test_errors_of_options(error, said, options):
+    with pytest.raises(error, match=said):
+        fsl.clipped_policy_loss(np.zeros((1, 2, 3)), [[0, 1]], [[-1.0, -1.0]], [1.0], **options)
 
 
 # ---- expected risk ----------------------------------------------------------------------------

@@ -235,7 +235,7 @@ def summed(row, **options) -> dict:
 
 def inside(name: str) -> float:
     """A number that an option of this name may be."""
-    return 1.5 if name == "power" else 0.5
+    return 1.5 if name in ("power", "dual_clip") else 0.5
 
 
 @every_loss

@@ -27,7 +27,15 @@ from ..ranking import (
     pairwise_logistic_loss,
     top1_max_loss,
 )
-from ..rewards import clipped_policy_loss, expected_risk_loss, policy_gradient_loss
+from ..rewards import (
+    clipped_policy_loss,
+    dpo_loss,
+    expected_risk_loss,
+    kto_loss,
+    orpo_loss,
+    policy_gradient_loss,
+    simpo_loss,
+)
 from ..soft_dtw import soft_dtw_cost, soft_dtw_loss
 from ..steps import classification, focal, likelihood, margin, regression
 from ..steps.log_prob import sequence_log_prob
@@ -40,6 +48,7 @@ _OF_NUMPY = (
     "grad_out",
     "with_respect_to",
     "slopes",
+    "diagnostics",
 )  # arguments that a framework's own gradients replace
 _PER_SEQUENCE = ("lengths", "logit_lengths", "label_lengths", "lengths_x", "lengths_y", "sample_weight")
 
@@ -170,6 +179,12 @@ def _of_lists(function: Callable[..., Any], example: Mapping[str, Any]) -> Loss:
     return Loss(function, ("scores",), "[B, N], or [N] for one list", 1, example=example)
 
 
+def _of_pairs(function: Callable[..., Any], **options: Any) -> Loss:
+    """Return a loss of chosen and rejected sequences."""
+    example = {"chosen": [-0.5, -1.0], "rejected": [-0.75, -2.0], **options}
+    return Loss(function, ("chosen", "rejected"), "[B], or a number for one pair", 0, example=example)
+
+
 def _of_steps(row: StepLoss) -> Loss:
     """Return a loss of the registry of the losses at every step."""
     modules = (classification, focal, likelihood, margin, regression)
@@ -218,6 +233,17 @@ _ROWS = (
         "[B, N], or [N] for one sequence",
         1,
         example={"log_probs": [[-1.0, -2.0]], "risks": [[0.0, 1.0]]},
+    ),
+    _of_pairs(dpo_loss, ref_chosen=[-0.5, -0.5], ref_rejected=[-0.5, -0.5]),
+    _of_pairs(simpo_loss),
+    _of_pairs(orpo_loss),
+    Loss(
+        kto_loss,
+        ("log_probs",),
+        "[B], or a number for one sequence",
+        0,
+        shared=("kl",),
+        example={"log_probs": [-1.0, -2.0], "desirable": [True, False]},
     ),
     _of_lists(pairwise_hinge_loss, _OF_RELEVANCE),
     _of_lists(pairwise_logistic_loss, _OF_RELEVANCE),

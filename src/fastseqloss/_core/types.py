@@ -17,6 +17,10 @@ Input = Literal["logits", "log_probs", "probs"]
 Infeasible = Literal["inf", "zero", "raise"]
 BlankModel = Literal["softmax", "hat"]
 Topology = Literal["regular", "modified"]
+PreferenceKind = Literal["sigmoid", "ipo", "hinge"]
+KLKind = Literal["k1", "k2", "k3"]
+PolicyKind = Literal["ppo", "gspo", "cispo"]
+StepPolicyKind = Literal["ppo", "cispo"]
 
 # For each family, the reductions to a float, and all of them.
 ScalarReduction = Literal["sum", "mean", "sequence_mean", "batch_mean"]
@@ -210,24 +214,70 @@ class FocalOptions(ClassOptions, total=False):
     gamma: float
 
 
-class PolicyOptions(StepOptions, total=False):
-    """Options of `policy_gradient_loss`."""
+class PolicyTermOptions(StepOptions, total=False):
+    """Options of every policy loss."""
 
     entropy_coef: float
+    entropy_mask: ArrayLike | None
     ref_log_probs: ArrayLike | None
     kl_coef: float
+    kl_kind: KLKind
+    max_log_ratio: float | None
+
+
+class PolicyOptions(PolicyTermOptions, total=False):
+    """Options of `policy_gradient_loss`."""
+
+    diagnostics: Any
 
 
 class ClippedPolicyOptions(PolicyOptions, total=False):
     """Options of `clipped_policy_loss`."""
 
     clip: float | tuple[float, float]
+    kind: PolicyKind
+    dual_clip: float | None
 
 
 class RiskOptions(StepOptions, total=False):
     """Options of `expected_risk_loss`."""
 
     sharpness: float
+
+
+class _SmoothedOptions(LossOptions, total=False):
+    """Options of losses of pairs whose labels may be swapped."""
+
+    beta: float
+    label_smoothing: float
+
+
+class DPOOptions(_SmoothedOptions, total=False):
+    """Options of `dpo_loss`."""
+
+    kind: PreferenceKind
+
+
+class SimPOOptions(_SmoothedOptions, total=False):
+    """Options of `simpo_loss`."""
+
+    margin: float
+
+
+class ORPOOptions(LossOptions, total=False):
+    """Options of `orpo_loss`."""
+
+    beta: float
+    nll_coef: float
+
+
+class KTOOptions(LossOptions, total=False):
+    """Options of `kto_loss`."""
+
+    kl: ArrayLike
+    beta: float
+    desirable_weight: float
+    undesirable_weight: float
 
 
 class CTCRiskOptions(RiskOptions, total=False):

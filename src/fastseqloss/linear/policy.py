@@ -9,11 +9,13 @@ from numpy.typing import ArrayLike
 from .._core.engine import as_options, as_step_sum
 from .._core.levels import load
 from .._core.messages import brief
+from .._core.options import choice
 from .._core.reduction import reduce_steps
 from .._core.threads import check_num_threads
-from .._core.types import Loss, PolicyOptions, ScalarReduction, StepReduction
-from ..rewards.arguments import as_clip, as_coefficients, as_taken
+from .._core.types import KLKind, Loss, PolicyTermOptions, ScalarReduction, StepPolicyKind, StepReduction
+from ..rewards.arguments import as_entropy_mask, as_taken
 from ..rewards.policy import PER_SCORE
+from ..rewards.terms import as_clip, as_terms
 from .chunks import even_chunks, run_chunks
 from .head import HeadOptions, LinearGradientOut, LossAndLinearGradient, as_head_gradients, as_step_head
 from .rows import RowLosses
@@ -24,13 +26,16 @@ else:
     _kernel = load("rewards.policy")
 
 _CLIP = (0.2, 0.2)
+_KINDS = ("ppo", "cispo")
 
 
-class LinearPolicyOptions(PolicyOptions, HeadOptions, total=False):
+class LinearPolicyOptions(PolicyTermOptions, HeadOptions, total=False):
     """Options of `linear_policy_loss`."""
 
     old_log_probs: ArrayLike | None
     clip: float | tuple[float, float] | None
+    kind: StepPolicyKind
+    dual_clip: float | None
 
 
 @overload
@@ -104,9 +109,14 @@ def linear_policy_loss(
     mask: ArrayLike | None = None,
     old_log_probs: ArrayLike | None = None,
     clip: float | tuple[float, float] | None = None,
+    kind: StepPolicyKind = "ppo",
+    dual_clip: float | None = None,
     entropy_coef: float = 0.0,
+    entropy_mask: ArrayLike | None = None,
     ref_log_probs: ArrayLike | None = None,
     kl_coef: float = 0.0,
+    kl_kind: KLKind = "k3",
+    max_log_ratio: float | None = None,
     scale: float = 1.0,
     softcap: float | None = None,
     reduction: StepReduction = "mean",
@@ -161,12 +171,26 @@ def linear_policy_loss(
     clip : float or (float, float), optional
         With `old_log_probs`, distances :math:`c_-` (0 to 1) and :math:`c_+` (0 or more) from 1 at which the ratio
         is clipped, 0.2 by default; a single number sets both.
+    kind : {"ppo", "cispo"}
+        With `old_log_probs`: "ppo" is the equation above; "cispo" has the first term
+        :math:`-\mathrm{clip}(\rho_t, 1 - c_-, 1 + c_+)\, A_t \log p_t(a_t)`, with the clipped ratio as a constant
+        weight.
+    dual_clip : float, optional
+        Bound of the ratio for steps with a negative advantage, 1 or more, beyond which their loss does not grow.
     entropy_coef : float
         Weight :math:`\beta` of the entropy bonus, 0 or more.
+    entropy_mask : array_like of bool, or of 0 and 1, shape of the steps, optional
+        Steps whose entropy counts in the bonus; all by default.
     ref_log_probs : array_like, shape of the steps, optional
         Log-probabilities :math:`\log q` of the actions under a reference policy; finite. Constants.
     kl_coef : float
         Weight :math:`\kappa` of the divergence from the reference policy, 0 or more.
+    kl_kind : {"k1", "k2", "k3"}
+        Estimate of the divergence from :math:`r_t`: :math:`-r_t` for "k1", :math:`r_t^2 / 2` for "k2", and
+        :math:`e^{r_t} - r_t - 1` for "k3".
+    max_log_ratio : float, optional
+        Bound of the absolute values of :math:`r_t` and of the logarithms of other ratios, 0 or more. Beyond it, they
+        count as the bound, and have no gradient.
     scale : float
         Factor of the logits, such as the reciprocal of a temperature; from 1e-30 to 1e30.
     softcap : float, optional
@@ -243,19 +267,27 @@ def linear_policy_loss(
     >>> round(fsl.linear_policy_loss(hidden, weight, [[0, 1]], [1.0], old_log_probs=old), 6)  # -(1 + 1.2) / 2
     -1.1
     """
-    if clip is not None and old_log_probs is None:
-        raise ValueError(f"clip is {brief(clip)}, but old_log_probs is not given; allowed: None")
+    of_weights = choice("kind", kind, _KINDS) == 1
+    if old_log_probs is None:
+        for name, value in (("clip", clip), ("dual_clip", dual_clip), ("kind", kind if of_weights else None)):
+            if value is not None:
+                unused = "'ppo'" if name == "kind" else "None"
+                raise ValueError(f"{name} is {brief(value)}, but old_log_probs is not given; allowed: {unused}")
     bounds = None if old_log_probs is None else as_clip(_CLIP if clip is None else clip)
     options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
-    coefficients = as_coefficients(entropy_coef, ref_log_probs, kl_coef, bounds)
+    terms = as_terms(
+        *(entropy_coef, ref_log_probs, kl_coef, kl_kind, max_log_ratio),
+        *(bounds or (0.0, 0.0), dual_clip, kind, _KINDS),
+    )
     head = as_step_head(hidden, weight, bias, scale, softcap, chunk)
     summed = as_step_sum(head.steps, options)
     taken = as_taken(summed.steps, head.n_classes, actions, advantages, old_log_probs, ref_log_probs)
+    bonus = as_entropy_mask(entropy_mask, summed.steps)
     check_num_threads(num_threads)
     gradients = as_head_gradients(head, return_grad, grad_out)
     step = RowLosses(
         _kernel.policy_loss,
-        lambda rows: (*taken.of(rows), *coefficients),
+        lambda rows: (*taken.of(rows), *terms, None if bonus is None else bonus[rows], None, None),
         PER_SCORE,
         summed,
         taken.actions,

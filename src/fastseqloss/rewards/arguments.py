@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._core.arrays import as_array, as_finite, read_integers
+from .._core.arrays import as_array, as_finite, as_mask, read_integers
 from .._core.messages import time_first
-from .._core.options import as_number
 from .._core.steps import Steps
 from .._kernels.arguments import first_outside
 
@@ -48,30 +47,6 @@ def as_actions(value: Any, steps: Steps, counts: NDArray[np.bool_], n_actions: i
     return flat
 
 
-def as_clip(clip: Any) -> tuple[float, float]:
-    """Return the largest distances of a ratio below and above 1."""
-    bounds = as_array("clip", clip)
-    if bounds.ndim == 0:
-        low = high = bounds
-    elif bounds.shape == (2,):
-        low, high = bounds[0], bounds[1]
-    else:
-        raise ValueError(f"clip has shape {bounds.shape}; allowed: a number, or two, (low, high)")
-    return as_number("clip[0]", low, 0.0, 1.0), as_number("clip[1]", high, 0.0, np.inf)
-
-
-def as_coefficients(
-    entropy_coef: Any, ref_log_probs: Any, kl_coef: Any, clip: tuple[float, float] | None
-) -> tuple[float, float, float, float]:
-    """Return the coefficients of entropy and divergence, and the least and the largest ratio."""
-    entropy = as_number("entropy_coef", entropy_coef, 0.0, np.inf)
-    kl = as_number("kl_coef", kl_coef, 0.0, np.inf)
-    if kl and ref_log_probs is None:
-        raise ValueError(f"kl_coef is {kl_coef}; allowed: 0 without ref_log_probs")
-    low, high = clip or (0.0, 0.0)
-    return entropy, kl, 1 - low, 1 + high
-
-
 @dataclass(slots=True)
 class Taken:
     """The actions taken, and the numbers of each step, in the order of the kernel."""
@@ -96,3 +71,10 @@ def as_taken(
         None if value is None else as_finite(name, value, steps.shape, counts).reshape(-1) for name, value in named
     ]
     return Taken(taken, (gains, *constants))
+
+
+def as_entropy_mask(value: Any, steps: Steps) -> NDArray[np.uint8] | None:
+    """Return the mask [B R] of the steps whose entropy counts, or None for all."""
+    if value is None:
+        return None
+    return as_mask("entropy_mask", value, steps.shape, steps.counting()).view(np.uint8).reshape(-1)

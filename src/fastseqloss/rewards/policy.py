@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.engine import Options, Rows, as_options, as_step_sum, threads_for_rows
-from .._core.gradient import as_gradient
+from .._core.gradient import Gradient, as_gradient
 from .._core.levels import load
 from .._core.scores import as_step_scores
-from .._core.types import ClippedPolicyOptions, Loss, LossAndGradient, PolicyOptions, ScalarReduction, StepReduction
-from .arguments import as_clip, as_coefficients, as_taken
+from .._core.types import (
+    ClippedPolicyOptions,
+    KLKind,
+    Loss,
+    LossAndGradient,
+    PolicyKind,
+    PolicyOptions,
+    ScalarReduction,
+    StepReduction,
+)
+from .arguments import as_entropy_mask, as_taken
+from .terms import (
+    KINDS,
+    NO_TERMS,
+    PolicyDiagnostics,
+    Terms,
+    as_clip,
+    as_terms,
+    check_diagnostics,
+    fill,
+    log_ratios_of_sequences,
+)
 
 if TYPE_CHECKING:
     from .._kernels.rewards import policy as _kernel
@@ -86,13 +107,17 @@ def policy_gradient_loss(
     *,
     mask: ArrayLike | None = None,
     entropy_coef: float = 0.0,
+    entropy_mask: ArrayLike | None = None,
     ref_log_probs: ArrayLike | None = None,
     kl_coef: float = 0.0,
+    kl_kind: KLKind = "k3",
+    max_log_ratio: float | None = None,
     reduction: StepReduction = "mean",
     normalizer: float | None = None,
     sample_weight: ArrayLike | None = None,
     return_grad: bool = False,
     grad_out: NDArray[Any] | None = None,
+    diagnostics: PolicyDiagnostics | None = None,
     num_threads: int | None = None,
 ) -> Loss | LossAndGradient:
     r"""Policy-gradient (REINFORCE) loss of the actions taken, and its gradient.
@@ -123,10 +148,18 @@ def policy_gradient_loss(
         never read and have gradient 0.
     entropy_coef : float
         Weight :math:`\beta` of the entropy bonus, 0 or more.
+    entropy_mask : array_like of bool, or of 0 and 1, shape of the steps, optional
+        Steps whose entropy counts in the bonus; all by default.
     ref_log_probs : array_like, shape of the steps, optional
         Log-probabilities :math:`\log q` of the actions under a reference policy; finite. Constants.
     kl_coef : float
         Weight :math:`\kappa` of the divergence from the reference policy, 0 or more.
+    kl_kind : {"k1", "k2", "k3"}
+        Estimate of the divergence from :math:`r_t`: :math:`-r_t` for "k1", :math:`r_t^2 / 2` for "k2", and
+        :math:`e^{r_t} - r_t - 1` for "k3".
+    max_log_ratio : float, optional
+        Bound of the absolute values of :math:`r_t` and of the logarithms of other ratios, 0 or more. Beyond it, they
+        count as the bound, and have no gradient.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
@@ -141,6 +174,8 @@ def policy_gradient_loss(
     grad_out : ndarray, optional
         Array of shape and dtype of `logits` to write the gradient to; may be `logits` itself.
         Implies `return_grad`.
+    diagnostics : PolicyDiagnostics, optional
+        Object to fill with the fraction of clipped steps, divergences and entropies, computed in the same pass.
     num_threads : int, optional
         Threads to use; see `set_num_threads` for the default.
 
@@ -196,7 +231,8 @@ def policy_gradient_loss(
             [ 0.2, -0.2]]])
     """
     options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
-    return _policy_loss(logits, actions, advantages, options, entropy_coef, ref_log_probs, kl_coef)
+    terms = as_terms(entropy_coef, ref_log_probs, kl_coef, kl_kind, max_log_ratio)
+    return _policy_loss(logits, actions, advantages, options, terms, None, ref_log_probs, entropy_mask, diagnostics)
 
 
 @overload
@@ -268,14 +304,20 @@ def clipped_policy_loss(
     *,
     mask: ArrayLike | None = None,
     clip: float | tuple[float, float] = (0.2, 0.2),
+    kind: PolicyKind = "ppo",
+    dual_clip: float | None = None,
     entropy_coef: float = 0.0,
+    entropy_mask: ArrayLike | None = None,
     ref_log_probs: ArrayLike | None = None,
     kl_coef: float = 0.0,
+    kl_kind: KLKind = "k3",
+    max_log_ratio: float | None = None,
     reduction: StepReduction = "mean",
     normalizer: float | None = None,
     sample_weight: ArrayLike | None = None,
     return_grad: bool = False,
     grad_out: NDArray[Any] | None = None,
+    diagnostics: PolicyDiagnostics | None = None,
     num_threads: int | None = None,
 ) -> Loss | LossAndGradient:
     r"""Clipped surrogate loss of proximal policy optimisation, and its gradient.
@@ -308,12 +350,27 @@ def clipped_policy_loss(
     clip : float or (float, float)
         Distances :math:`c_-` (0 to 1) and :math:`c_+` (0 or more) from 1 at which the ratio is clipped; a single
         number sets both.
+    kind : {"ppo", "gspo", "cispo"}
+        "ppo" is the equation above. "gspo" replaces the ratio of each step by that of its sequence, the geometric mean
+        of the ratios of its steps; the logarithm of the ratio has the gradient of :math:`\log p_t(a_t)` [3]_. "cispo"
+        has the first term :math:`-\mathrm{clip}(\rho_t, 1 - c_-, 1 + c_+)\, A_t \log p_t(a_t)`, with the clipped ratio
+        as a constant weight [4]_.
+    dual_clip : float, optional
+        Bound of the ratio for steps with a negative advantage, 1 or more, beyond which their loss does not grow [5]_.
     entropy_coef : float
         Weight :math:`\beta` of the entropy bonus, 0 or more.
+    entropy_mask : array_like of bool, or of 0 and 1, shape of the steps, optional
+        Steps whose entropy counts in the bonus; all by default.
     ref_log_probs : array_like, shape of the steps, optional
         Log-probabilities :math:`\log q` of the actions under a reference policy; finite. Constants.
     kl_coef : float
         Weight :math:`\kappa` of the divergence from the reference policy, 0 or more.
+    kl_kind : {"k1", "k2", "k3"}
+        Estimate of the divergence from :math:`r_t`: :math:`-r_t` for "k1", :math:`r_t^2 / 2` for "k2", and
+        :math:`e^{r_t} - r_t - 1` for "k3".
+    max_log_ratio : float, optional
+        Bound of the absolute values of :math:`r_t` and of the logarithms of other ratios, 0 or more. Beyond it, they
+        count as the bound, and have no gradient.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
@@ -328,6 +385,8 @@ def clipped_policy_loss(
     grad_out : ndarray, optional
         Array of shape and dtype of `logits` to write the gradient to; may be `logits` itself.
         Implies `return_grad`.
+    diagnostics : PolicyDiagnostics, optional
+        Object to fill with the fraction of clipped steps, divergences and entropies, computed in the same pass.
     num_threads : int, optional
         Threads to use; see `set_num_threads` for the default.
 
@@ -369,6 +428,10 @@ def clipped_policy_loss(
        algorithms", arXiv:1707.06347, 2017.
     .. [2] Z. Shao et al., "DeepSeekMath: pushing the limits of mathematical reasoning in open language models",
        arXiv:2402.03300, 2024 (groups as the baseline, and the divergence in the loss).
+    .. [3] C. Zheng et al., "Group sequence policy optimization", arXiv:2507.18071, 2025.
+    .. [4] MiniMax, "MiniMax-M1: scaling test-time compute efficiently with lightning attention", arXiv:2506.13585,
+       2025.
+    .. [5] D. Ye et al., "Mastering complex control in MOBA games with deep reinforcement learning", AAAI 2020.
 
     Examples
     --------
@@ -387,8 +450,9 @@ def clipped_policy_loss(
     if old_log_probs is None:
         raise TypeError("old_log_probs is None; allowed: an array of the shape of the steps")
     options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    terms = as_terms(entropy_coef, ref_log_probs, kl_coef, kl_kind, max_log_ratio, bounds, dual_clip, kind)
     return _policy_loss(
-        logits, actions, advantages, options, entropy_coef, ref_log_probs, kl_coef, old_log_probs, bounds
+        logits, actions, advantages, options, terms, old_log_probs, ref_log_probs, entropy_mask, diagnostics
     )
 
 
@@ -397,17 +461,19 @@ def _policy_loss(
     actions: ArrayLike,
     advantages: ArrayLike,
     options: Options,
-    entropy_coef: float,
+    terms: Terms,
+    old_log_probs: ArrayLike | None,
     ref_log_probs: ArrayLike | None,
-    kl_coef: float,
-    old_log_probs: ArrayLike | None = None,
-    clip: tuple[float, float] | None = None,
+    entropy_mask: ArrayLike | None,
+    diagnostics: PolicyDiagnostics | None,
 ) -> Loss | LossAndGradient:
-    """Check the arguments, run the kernel and reduce; without `clip`, the loss does not use old log-probabilities."""
-    coefficients = as_coefficients(entropy_coef, ref_log_probs, kl_coef, clip)
+    """Check the arguments, run the kernel and reduce."""
+    check_diagnostics(diagnostics)
     checked = as_step_scores("logits", logits)
     summed = as_step_sum(checked.given.shape[:-1], options)
-    taken = as_taken(summed.steps, checked.values.shape[-1], actions, advantages, old_log_probs, ref_log_probs)
+    steps = summed.steps
+    taken = as_taken(steps, checked.values.shape[-1], actions, advantages, old_log_probs, ref_log_probs)
+    bonus = as_entropy_mask(entropy_mask, steps)
     rows = Rows(
         summed=summed,
         scores=checked,
@@ -418,4 +484,32 @@ def _policy_loss(
         losses=np.zeros(len(taken.actions)),
         threads=threads_for_rows(options.num_threads, checked, PER_SCORE, 60.0),
     )
-    return rows.run(_kernel.policy_loss, *taken.numbers, *coefficients)
+    counts = steps.counting() & _has_weight(rows.scale)
+    numbers = taken.numbers
+    if KINDS[terms.form] == "gspo":
+        numbers = (numbers[0], _log_ratios(rows, numbers, counts), numbers[2])
+    if diagnostics is None:
+        return rows.run(_kernel.policy_loss, *numbers, *terms, bonus, None, None)
+    log_probs, entropies = np.zeros((2, len(taken.actions)))
+    result = rows.run(_kernel.policy_loss, *numbers, *terms, bonus, log_probs, entropies)
+    fill(diagnostics, steps.shape, counts, taken.numbers, terms, log_probs, entropies)
+    return result
+
+
+def _has_weight(scale: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return True for each step [B, R], sequence [B, 1] or batch [1, 1] that is not multiplied by 0."""
+    found: NDArray[np.bool_] = (scale if scale.ndim == 2 else scale[:, None]) != 0
+    return found
+
+
+def _log_ratios(
+    rows: Rows, numbers: tuple[NDArray[np.float64] | None, ...], counts: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return the logarithm of the ratio of its sequence for each step: a pass over the logits ahead of the loss."""
+    advantages, old, _ = numbers
+    assert old is not None
+    log_probs = np.zeros(len(old))
+    ahead = replace(rows, gradient=Gradient((), None), losses=np.zeros(len(old)))
+    ahead.run(_kernel.policy_loss, advantages, None, None, *NO_TERMS, None, log_probs, None)
+    with np.errstate(all="ignore"):
+        return log_ratios_of_sequences((log_probs - old).reshape(counts.shape), counts)

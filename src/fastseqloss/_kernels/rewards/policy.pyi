@@ -5,7 +5,11 @@ from numpy.typing import NDArray
 
 Integers = NDArray[np.int64]
 Doubles = NDArray[np.float64]
+Flags = NDArray[np.uint8]
 Stored = NDArray[Any]  # with the kind that goes with it
+
+FORMS: dict[int, str]
+ESTIMATORS: dict[int, str]
 
 def policy_loss(
     logits: Stored,
@@ -23,4 +27,11 @@ def policy_loss(
     kl_coef: float,
     least: float,
     most: float,
+    most_of_losses: float,
+    most_log: float,
+    form: int,
+    estimator: int,
+    with_entropy: Flags | None,
+    log_probs: Doubles | None,
+    entropies: Doubles | None,
 ) -> None: ...

@@ -11,4 +11,5 @@ def sums_backwards(
     lengths: Integers,
     done: Flags | None,
     decay: float,
+    decays: Doubles | None,
 ) -> None: ...

@@ -7,10 +7,11 @@ from fastseqloss._kernels.simd.softmax cimport add_exactly
 
 
 def sums_backwards(double[:, ::1] values, const double[::1] final, const int64_t[::1] lengths,
-                   const uint8_t[:, ::1] done, double decay):
+                   const uint8_t[:, ::1] done, double decay, const double[:, ::1] decays):
     """values[b, t] += decay * values[b, t + 1], from the last step to the first, unless done[b, t].
 
-    IN      final [B], the values after the last steps; lengths [B]; done [B, T] or None.
+    IN      final [B], the values after the last steps; lengths [B]; done [B, T] or None; decays [B, T], those of each
+            step, or None for the same `decay` of all.
     IN, OUT values [B, T]; unchanged beyond lengths.
     """
     cdef Py_ssize_t b, t, first, last, done_with = 0
@@ -21,6 +22,8 @@ def sums_backwards(double[:, ::1] values, const double[::1] final, const int64_t
             while last > 0:
                 first = max(0, last - STRETCH)
                 for t in range(last - 1, first - 1, -1):
+                    if decays is not None:
+                        decay = decays[b, t]
                     own, rest = values[b, t], decay * rest
                     if done is None or not done[b, t]:
                         add_exactly(&own, &rest, decay * after)
