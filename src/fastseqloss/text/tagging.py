@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -304,7 +304,7 @@ def tags_from_spans(spans: Iterable[tuple[str, int, int]], length: int, scheme: 
     if n_steps < 0:
         raise ValueError(f"length is {n_steps}; allowed: 0 or more")
     check_output("the tags", (n_steps,), 8)
-    given = _as_list("spans", spans, "(label, start, end) of each span")
+    given = _iterated("spans", spans, "(label, start, end) of each span")
     tags = ["O"] * n_steps
     taken: list[int | None] = [None] * n_steps
     for k, (label, start, end) in enumerate(_read_span(k, span, n_steps) for k, span in enumerate(given)):
@@ -327,21 +327,22 @@ def _read_span(k: int, span: Any, n_steps: int) -> tuple[str, int, int]:
     return span[0], start, end
 
 
-def _as_list(name: str, items: Any, allowed: str) -> list[Any]:
+def _iterated(name: str, items: Any, allowed: str) -> Iterator[Any]:
     if not isinstance(items, (str, bytes)):
         try:
-            return items.tolist() if isinstance(items, np.ndarray) and items.ndim else list(items)
+            return iter(items)
         except TypeError:  # not iterable
             pass
     raise TypeError(f"{name} is {brief(items)}; allowed: {allowed}")
 
 
 def _as_names(name: str, tags: Any) -> list[str]:
-    names = _as_list(name, tags, "a sequence of str")
-    for k, tag in enumerate(names):
+    names = []
+    for k, tag in enumerate(_iterated(name, tags, "a sequence of str")):
         if not isinstance(tag, str):
             raise TypeError(f"{name}[{k}] is {brief(tag)}; allowed: a str")
-    return [str(tag) for tag in names]
+        names.append(str(tag))
+    return names
 
 
 def _parsed(argument: str, k: int, name: str, prefixes: _Prefixes) -> _Tag:
