@@ -177,9 +177,9 @@ def crf_loss(
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, mask, tags, weights or options are not as above, or if transitions,
-        start or end are NaN or +inf. The message names the argument, the position, the value and what
-        is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, mask, tags, weights or options are not as above, or if transitions
+        [K, K], start or end are NaN or +inf. The message names the argument, the position, the value
+        and what is allowed; nothing has been written then.
 
     See Also
     --------
@@ -194,8 +194,9 @@ def crf_loss(
     which are sums over the batch, do not depend on the number of threads.
 
     Tags of probability 0 give loss inf and gradient 0 of that sequence. NaN or +inf among the
-    emissions of a valid step makes loss and gradient of that sequence NaN, and the gradients of the
-    parameters. The same holds for an emission that overflows float64 when start or end is added.
+    emissions, or transitions, of a valid step makes loss and gradient of that sequence NaN, and the
+    gradients of the parameters. The same holds for an emission that overflows float64 when start or
+    end is added.
 
     Replaces ``-torchcrf.CRF(K)(emissions, tags, mask, reduction)``, whose ``token_mean`` is
     ``reduction="sum"`` with ``normalizer=lengths.sum()``.

@@ -113,7 +113,7 @@ def structured_hinge_loss(
     Parameters
     ----------
     emissions, tags, transitions, lengths, mask, start, end
-        As for `crf_loss`.
+        As for `crf_loss`; transitions are those that all steps share.
     cost : "hamming" or array_like [K, K]
         ``cost[y, k]`` is the cost of taking tag k for tag y: finite, not negative, 0 on the
         diagonal. "hamming" is 1 for every wrong tag.

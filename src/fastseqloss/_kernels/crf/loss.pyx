@@ -362,7 +362,7 @@ cdef void clear(Call *c, floating *grad, floating *pairwise) noexcept nogil:
 # ---- best paths -----------------------------------------------------------------------------
 
 cdef void rank_paths(Call *c, Group *g, Py_ssize_t r, const floating *x, int64_t *paths) noexcept nogil:
-    """List the best paths of a sequence, unless sums in the search may be rounded: `found` is -1 then."""
+    """List the best paths of a sequence; `found` is -1 if there are some, but sums in the search may be rounded."""
     cdef const Problem *p = &c.problem
     cdef int64_t b = g.b[r]
     cdef Py_ssize_t i, n
@@ -370,7 +370,8 @@ cdef void rank_paths(Call *c, Group *g, Py_ssize_t r, const floating *x, int64_t
     cdef double score = trace(g, r, paths)
     scores[0] = score
     if is_rounded(g, r, score):
-        c.found[b] = -1
+        scores[0] = exact_best(p, b, x, paths, &g.state[r], p.no_memory)
+        c.found[b] = -1 if paths[0] >= 0 else 0
     elif g.state[r] == NOT_A_NUMBER:
         fill(scores, c.n_best, NAN)
     elif score > -INFINITY:
