@@ -25,6 +25,9 @@ class CRF:
     def time_decode(self, workload, threads):
         self.calls["decode"]()
 
+    def time_n_best(self, workload, threads):
+        self.calls["n best"]()
+
 
 class StructuredHinge:
     """Loss and subgradient on the same workloads."""
@@ -50,6 +53,36 @@ class CRFGeneralPath:
 
     def time_gradient(self):
         fsl.crf_loss(*self.batch.arguments, **self.batch.ends, return_grad=True, num_threads=1)
+
+
+class CRFSteps:
+    """Transitions of every step."""
+
+    def setup(self):
+        self.batch = sides_crf.random_batch(sides_crf.WORKLOADS["entities"])
+        shape = self.batch.emissions.shape
+        self.transitions = np.random.default_rng(1).normal(size=(*shape, shape[2])).astype(np.float32)
+
+    def time_gradient(self):
+        arguments = self.batch.emissions, self.batch.tags, self.transitions, self.batch.lengths
+        fsl.crf_loss(*arguments, **self.batch.ends, return_grad=True, num_threads=1)
+
+    def time_decode(self):
+        fsl.crf_decode(self.batch.emissions, self.transitions, self.batch.lengths, **self.batch.ends, num_threads=1)
+
+
+class CRFPaths:
+    """Scores of given paths, and the spans of tags."""
+
+    def setup(self):
+        self.batch = sides_crf.random_batch(sides_crf.WORKLOADS["speech45"])
+        self.tags = ["B-x", "I-x", "O", "B-y"] * 1000
+
+    def time_score(self):
+        fsl.crf_score(*self.batch.arguments, **self.batch.ends)
+
+    def time_spans(self):
+        fsl.spans_from_tags(self.tags)
 
 
 class CRFAccuracy:

@@ -428,27 +428,36 @@ def _crf(name: str, random) -> Call:
         scale=random.choice((0.1, 1.0, 10.0)),
         forbidden=random.choice((0, 0, 0.1)), full=random.random() < 0.3,
     )  # fmt: skip
-    x, tags, lengths = case.emissions, case.tags, case.lengths
+    x, tags, lengths, ends = case.emissions, case.tags, case.lengths, case.ends
     batch, single = len(x), len(x) == 1 and random.random() < 0.5
     arguments: dict[str, Any] = {"emissions": x[0] if single else x}
-    if name in ("crf_loss", "structured_hinge_loss"):
+    if name in ("crf_loss", "structured_hinge_loss", "crf_score"):
         arguments["tags"] = tags[0] if single else tags
     arguments["transitions"] = case.transitions
+    if name != "structured_hinge_loss" and random.random() < 0.2:
+        every = numbers(random).normal(size=(*x.shape, x.shape[2])).astype(random.choice(FLOATS))
+        arguments["transitions"], case = every[0] if single else every, None
     if random.random() < 0.3:
         mask = np.arange(x.shape[1]) < lengths[:, None]
+        if random.random() < 0.5:
+            mask, case = mask & (numbers(random).random(mask.shape) < 0.7), None
         arguments["mask"] = mask[0] if single else mask
     else:
         arguments["lengths"] = int(lengths[0]) if single else lengths
-    arguments |= {"start": case.start, "end": case.end}
+    arguments |= ends
     for key in ("start", "end"):
         if random.random() < 0.3:
             del arguments[key]
             case = None if case is None else replace(case, **{key: np.zeros_like(getattr(case, key))})
     if name == "crf_marginals":
         _maybe(random, arguments, "pairwise", lambda: random.choice((True, False)), 0.6)
+    if name == "crf_decode":
+        _maybe(random, arguments, "n_best", lambda: random.choice((None, 1, 2, 5)), 0.6)
+    if name == "crf_score":
+        _maybe(random, arguments, "normalize", lambda: random.choice((True, False)), 0.6)
     if name == "structured_hinge_loss":
         _maybe(random, arguments, "cost", lambda: random.choice(("hamming", 1.0 - np.eye(x.shape[2]))))
-    if "tags" in arguments:
+    if name in ("crf_loss", "structured_hinge_loss"):
         arguments |= _reducing(random, batch, SEQUENCE_REDUCTIONS)
         call = _outputs(random, Call(name, arguments, None if single else case))
         if "grad_out" in call.arguments and random.random() < 0.3:
@@ -457,6 +466,24 @@ def _crf(name: str, random) -> Call:
             )
         return call
     _maybe(random, arguments, "num_threads", lambda: random.choice((1, 2, None)), 0.2)
+    return Call(name, arguments)
+
+
+def _tags(name: str, random) -> Call:
+    scheme = random.choice(("BIO", "BIOES", "BIOUL"))
+    spans, step = [], 0
+    for _ in range(random.randint(0, 3)):
+        start = step + random.randint(0, 2)
+        step = start + random.randint(1, 3)
+        spans.append((random.choice("xy"), start, step))
+    length = step + random.randint(0, 2)
+    if name == "tags_from_spans":
+        return Call(name, {"spans": spans, "length": length, "scheme": scheme})
+    arguments: dict[str, Any] = {"tags": fsl.tags_from_spans(spans, length, scheme), "scheme": scheme}
+    if name == "tag_constraints":
+        arguments["tags"] = sorted(set(arguments["tags"]))
+    else:
+        _maybe(random, arguments, "strict", lambda: random.choice((True, False)))
     return Call(name, arguments)
 
 
@@ -936,8 +963,11 @@ STRATEGIES: dict[str, Callable[[Any], Call]] = {
     "ctc_alignment_log_prob": _ctc_alignment_log_prob,
     **{
         name: partial(_crf, name)
-        for name in ("crf_loss", "structured_hinge_loss", "crf_log_partition", "crf_marginals", "crf_decode")
+        for name in (
+            *("crf_loss", "structured_hinge_loss", "crf_log_partition", "crf_marginals", "crf_decode", "crf_score"),
+        )
     },
+    **{name: partial(_tags, name) for name in ("tag_constraints", "spans_from_tags", "tags_from_spans")},
     **{name: partial(_soft_dtw, name) for name in ("soft_dtw_loss", "soft_dtw_cost", "soft_dtw_posteriors")},
     **{name: partial(_linear, name) for name in linear_cases.EVERY},
     **{name: partial(_policy, name) for name in ("policy_gradient_loss", "clipped_policy_loss")},

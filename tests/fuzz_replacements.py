@@ -182,7 +182,7 @@ class CRF(Terms):
         absent = dict.fromkeys(("lengths", "sample_weight", "normalizer"), (None,))
         while True:
             self.problem = fuzz_adapters.problem(random, "crf_loss", reduction=("none", "sum", "mean"), **absent)
-            if self.problem.scores["emissions"].ndim == 3:
+            if self.problem.scores["emissions"].ndim == 3 and self.problem.scores["transitions"].ndim == 2:
                 break
         scores, constants, options = self.problem.scores, self.problem.constants, self.problem.options
         for name in ("start", "end"):

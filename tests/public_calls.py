@@ -79,6 +79,7 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
         "crf_log_partition": (x, between, lengths),
         "crf_loss": scored,
         "crf_marginals": (x, between, lengths, {"pairwise": True}),
+        "crf_score": (x, classes_of, between, lengths),
         "ctc_align": (x, labels, lengths),
         "ctc_align_windows": (x[0], labels[0], {"window": 7}),
         "ctc_alignment_log_prob": (log_p[0], classes_of[:, :steps]),

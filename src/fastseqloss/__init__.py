@@ -15,6 +15,7 @@ from .crf import (
     crf_log_partition,
     crf_loss,
     crf_marginals,
+    crf_score,
     structured_hinge_loss,
 )
 from .ctc import (
@@ -77,7 +78,20 @@ from .steps.likelihood import gaussian_nll_loss, poisson_nll_loss, tweedie_loss
 from .steps.log_prob import sequence_log_prob
 from .steps.margin import hinge_loss, multiclass_hinge_loss
 from .steps.regression import huber_loss, log_cosh_loss, mae_loss, mse_loss, quantile_loss
-from .text import NGram, Vocabulary, Words, WordSpan, read_arpa, words_from_spans
+from .text import (
+    NGram,
+    TagConstraints,
+    TagSpan,
+    TagViolation,
+    Vocabulary,
+    Words,
+    WordSpan,
+    read_arpa,
+    spans_from_tags,
+    tag_constraints,
+    tags_from_spans,
+    words_from_spans,
+)
 from .transducer import (
     RNNTAlignment,
     RNNTDecoding,
@@ -116,6 +130,9 @@ __all__ = [
     "RegressionGradient",
     "SoftDTWGradient",
     "TDTGradient",
+    "TagConstraints",
+    "TagSpan",
+    "TagViolation",
     "TokenSpan",
     "VTraceReturns",
     "Vocabulary",
@@ -130,6 +147,7 @@ __all__ = [
     "crf_log_partition",
     "crf_loss",
     "crf_marginals",
+    "crf_score",
     "ctc_align",
     "ctc_align_windows",
     "ctc_alignment_log_prob",
@@ -191,7 +209,10 @@ __all__ = [
     "soft_dtw_posteriors",
     "softmax_cross_entropy",
     "softmax_focal_loss",
+    "spans_from_tags",
     "structured_hinge_loss",
+    "tag_constraints",
+    "tags_from_spans",
     "tdt_loss",
     "top1_max_loss",
     "tweedie_loss",

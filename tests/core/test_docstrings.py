@@ -33,6 +33,7 @@ OTHER_MEANINGS = {
     ("ctc", "num_threads"): {"ctc_risk_loss"},
     ("ctc", "reduction"): {"ctc_entropy", "ctc_risk_loss"},
     ("plot.py", "posteriors"): {"plot_alignment_path"},
+    ("text", "path"): {"first_violation"},
     **{("linear", name): {"linear_ctc_loss"} for name in ("hidden", "scale", "reduction", "sample_weight", "chunk")},
     ("ranking", "scores"): {"bpr_max_loss", "top1_max_loss"},
     ("ranking", "reduction"): {"pairwise_hinge_loss", "pairwise_logistic_loss"},

@@ -315,6 +315,13 @@ FAIL = {
         "? (F(1, 1, 4), N(1, 1), class_weight=F(2**60))",
     ],
     "softmax_focal_loss": ["M (F(1, 1, 2**60), N(1, 1), return_grad=True)", "M (K(1, 2**58, 3), N(1, 2**58), [3])"],
+    "crf_score": [
+        "M (F(1, 2**60, 1), N(1, 2**60), F(1, 1))",
+        "M (F(1, 1, 2**21), N(1, 1), F(2**21, 2**21))",
+    ],
+    "spans_from_tags": ["V (['O'] * 2**10 + ['I-x'])"],
+    "tag_constraints": ["M ([f'B-{k}' for k in range(2**19)])"],
+    "tags_from_spans": ["M ([], 2**60)"],
     "structured_hinge_loss": [
         "M (F(1, 2**60, 1), N(1, 2**60), F(1, 1))",
         "M (K(1, 2**58, 3), N(1, 2**58), F(3, 3), [2])",

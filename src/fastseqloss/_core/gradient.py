@@ -36,10 +36,10 @@ class Differentiable(Protocol):
 
 @dataclass(slots=True)
 class SharedParameter:
-    """A parameter shared by all sequences: a copy in float64 for the kernel, and the passed dtype."""
+    """A parameter shared by all sequences: a copy for the kernel, in float64 as a rule, and the passed dtype."""
 
     name: str
-    values: NDArray[np.float64]
+    values: NDArray[Any]
     dtype: np.dtype[Any] | None  # None for an omitted parameter
 
 
@@ -167,8 +167,8 @@ def as_gradients(
     """Allocate the gradients with respect to an argument and to parameters, or check the arrays given for them.
 
     `result` is the class of the named tuple of all gradients. `grad_out` may be one array, for the argument, or such a
-    tuple, with None for omitted arrays. Gradients of parameters are initialised to zeros in float64; kernels add to
-    them.
+    tuple, with None for omitted arrays. Gradients of parameters are initialised to zeros in the dtype of their values;
+    kernels add to them.
     """
     wanted = flag("return_grad", return_grad)
     if grad_out is None and not wanted:
@@ -186,7 +186,7 @@ def as_gradients(
             _check_shared_out(f"grad_out.{parameter.name}", outs[k], parameter)
             _check_apart(result._fields, outs, k)
         shape = parameter.values.shape
-        gradients.append(Gradient(shape, parameter.dtype, np.zeros(shape), outs[k]))
+        gradients.append(Gradient(shape, parameter.dtype, np.zeros(shape, parameter.values.dtype), outs[k]))
     return tuple(gradients)
 
 

@@ -3,6 +3,7 @@
 from .arguments import CRFGradient
 from .decoding import CRFPath, crf_decode
 from .loss import CRFMarginals, crf_log_partition, crf_loss, crf_marginals
+from .scores import crf_score
 from .structured_hinge import structured_hinge_loss
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "crf_log_partition",
     "crf_loss",
     "crf_marginals",
+    "crf_score",
     "structured_hinge_loss",
 ]

@@ -14,10 +14,12 @@ from .._core.arrays import (
     FLOATS,
     as_array,
     as_doubles,
+    as_floats,
     as_lengths,
     as_mask,
     as_real,
     is_bfloat16,
+    kernel_ready,
     read_integers,
 )
 from .._core.gradient import Gradient, SharedParameter, as_gradients
@@ -36,7 +38,7 @@ class CRFGradient(NamedTuple):
     Attributes
     ----------
     emissions : ndarray [B, T, K]
-    transitions : ndarray [K, K]
+    transitions : ndarray [K, K], or [B, T, K, K]
     start, end : ndarray [K], or None for an argument that was left out
     """
 
@@ -49,6 +51,16 @@ class CRFGradient(NamedTuple):
         return outline(self)
 
 
+class MaskedScores(Scores):
+    """Scores of the steps within a mask with holes, moved together; an array of all steps is never in that form."""
+
+    __slots__ = ()
+
+    def fold(self, array: NDArray[Any]) -> NDArray[Any] | None:
+        """Return None: an array of the shape of `given` has other steps."""
+        return None
+
+
 @dataclass(slots=True)
 class Potentials:
     """Scores of paths: emissions, and the parameters that all sequences share."""
@@ -58,11 +70,34 @@ class Potentials:
     transitions: SharedParameter
     start: SharedParameter
     end: SharedParameter
+    varying: NDArray[Any] | None = None  # transitions [B, T', K, K] to each step, in the dtype of the scores
+    kept: NDArray[np.int64] | None = None  # [B, T'] steps within a mask with holes, then others; None without holes
 
     @property
     def single(self) -> bool:
         """True if there was no batch axis."""
         return self.scores.single
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """B and T, steps outside the mask included."""
+        return len(self.lengths), self.scores.given.shape[-2]
+
+    def like_varying(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return an array of the shape of the passed transitions, which all steps have, in the form of the kernel."""
+        return self.gather(array.reshape(*self.shape, *array.shape[-2:]))
+
+    def gather(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return the steps within the mask of an array [B, T, ...], in the form of the kernel."""
+        return array if self.kept is None else array[np.arange(len(array))[:, None], self.kept]
+
+    def scatter(self, array: NDArray[Any], outside: float) -> NDArray[Any]:
+        """Return an array in the form of the kernel as an array of all steps, `outside` in those outside the mask."""
+        if self.kept is None:
+            return array
+        whole = np.full((*self.shape, *array.shape[2:]), outside, array.dtype)
+        whole[np.arange(len(array))[:, None], self.kept] = array
+        return whole
 
     @property
     def parameters(self) -> tuple[SharedParameter, SharedParameter, SharedParameter]:
@@ -87,19 +122,48 @@ def as_potentials(
         raise ValueError(f"emissions has shape {array.shape}: no tags; allowed: 1 or more")
     scores = as_scores("emissions", array)
     batch, n_frames, n_tags = scores.values.shape
+    kept = None
     if mask is None:
-        steps = as_lengths("lengths", lengths, batch, n_frames, scores.single)
+        counts = as_lengths("lengths", lengths, batch, n_frames, scores.single)
     elif lengths is None:
-        steps = _lengths_of_mask(mask, batch, n_frames, scores.single)
+        counts, kept = _read_mask(mask, batch, n_frames, scores.single)
     else:
         raise ValueError("lengths and mask are both given; allowed: one of them")
-    return Potentials(
+    between, varying = _as_transitions(transitions, scores)
+    potentials = Potentials(
         scores,
-        steps,
-        _as_parameter("transitions", transitions, (n_tags, n_tags)),
+        counts,
+        between,
         _as_parameter("start", start, (n_tags,)),
         _as_parameter("end", end, (n_tags,)),
+        kept=kept,
     )
+    if varying:
+        dtype = np.result_type(scores.values, between.values)
+        between.values = between.values.astype(dtype, copy=False)
+        scores.values = scores.values.astype(dtype, copy=False)
+        potentials.varying = kernel_ready(potentials.like_varying(between.values))
+    if kept is not None:
+        potentials.scores = MaskedScores(potentials.gather(scores.values), scores.given)
+    return potentials
+
+
+def _as_transitions(value: Any, scores: Scores) -> tuple[SharedParameter, bool]:
+    """Check transitions [K, K], or of each step [B, T, K, K]; True for the latter."""
+    array = as_array("transitions", value)
+    n_tags = scores.values.shape[-1]
+    if array.ndim != scores.given.ndim + 1:
+        return _as_parameter("transitions", array, (n_tags, n_tags)), False
+    allowed = (*scores.given.shape, n_tags)
+    if array.shape != allowed:
+        raise ValueError(
+            f"transitions has shape {array.shape}; allowed: {(n_tags, n_tags)}, or {allowed} for each step"
+        )
+    if array.dtype.kind != "f" and not is_bfloat16(array.dtype):
+        raise wrong_dtype("transitions", array, FLOATS)
+    values = as_floats("transitions", array)
+    values = values.astype(np.float32) if values.itemsize == 2 else values
+    return SharedParameter("transitions", values, array.dtype), True
 
 
 def _as_parameter(name: str, value: Any, shape: tuple[int, ...]) -> SharedParameter:
@@ -121,23 +185,23 @@ def _as_parameter(name: str, value: Any, shape: tuple[int, ...]) -> SharedParame
     return SharedParameter(name, values, array.dtype)
 
 
-def _lengths_of_mask(mask: Any, batch: int, n_frames: int, single: bool) -> NDArray[np.int64]:
-    shape = (n_frames,) if single else (batch, n_frames)
-    array = as_mask("mask", mask, shape).reshape(batch, n_frames)
-    holes = np.argwhere(array[:, 1:] & ~array[:, :-1])
-    if len(holes):
-        b, t = holes[0].tolist()
-        where = f"mask[{t + 1}]" if single else f"mask[{b}, {t + 1}]"
-        raise ValueError(f"{where} is True after False; allowed: True up to where the sequence ends, then False")
-    lengths: NDArray[np.int64] = array.sum(axis=1, dtype=np.int64)
-    return lengths
+def _read_mask(
+    mask: Any, batch: int, n_frames: int, single: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    """Return the number of steps within the mask [B], and these steps [B, T'], unless they are the first ones."""
+    inside = as_mask("mask", mask, (n_frames,) if single else (batch, n_frames)).reshape(batch, n_frames)
+    counts: NDArray[np.int64] = inside.sum(axis=1, dtype=np.int64)
+    if not (inside[:, 1:] > inside[:, :-1]).any():
+        return counts, None
+    return counts, np.argsort(~inside, axis=1, kind="stable")[:, : counts.max()]
 
 
 def as_tags(tags: ArrayLike, potentials: Potentials) -> NDArray[np.int64]:
-    """Check tags [B, T], or [T] of one sequence, up to the length of each."""
-    batch, n_frames, n_tags = potentials.scores.values.shape
+    """Check tags [B, T], or [T] of one sequence, within the mask or up to the length of each."""
+    batch, n_frames = potentials.shape
+    n_tags = potentials.scores.values.shape[2]
     shape = (n_frames,) if potentials.single else (batch, n_frames)
-    if type(tags) is np.ndarray and tags.shape == shape:
+    if type(tags) is np.ndarray and tags.shape == shape and potentials.kept is None:
         values = np.empty((batch, n_frames), np.int64)
         if arguments.read_tags(tags, potentials.lengths, n_tags, values):
             return values
@@ -145,10 +209,11 @@ def as_tags(tags: ArrayLike, potentials: Potentials) -> NDArray[np.int64]:
     values = read.values
     if values.shape != shape:
         raise ValueError(f"tags has shape {values.shape}; allowed: {shape}{time_first(values.shape, shape)}")
-    values = values.reshape(batch, n_frames)
+    values = potentials.gather(values.reshape(batch, n_frames))
     bad = arguments.find_bad_tag(values, potentials.lengths, n_tags)
     if bad is not None:
         b, t = bad
+        t = t if potentials.kept is None else int(potentials.kept[b, t])
         where = f"tags[{t}]" if potentials.single else f"tags[{b}, {t}]"
         shown = read.shown(b * n_frames + t)
         padding = "; if it is padding, pass lengths or mask" if shown < 0 else ""
@@ -187,9 +252,11 @@ def read_from(potentials: Potentials, gradient: Gradient) -> NDArray[Any]:
     return values.copy() if gradient.in_place else values
 
 
-def finish(gradients: tuple[Gradient, ...]) -> CRFGradient:
+def finish(potentials: Potentials, gradients: tuple[Gradient, ...]) -> CRFGradient:
     """Return the gradients, each where and of what dtype it was asked for; None for a parameter that was left out."""
     emissions, transitions, *ends = gradients
+    if emissions.values is not None:
+        emissions.values = potentials.scatter(emissions.values, 0)
     start, end = (None if gradient.dtype is None else gradient.finish() for gradient in ends)
     return CRFGradient(emissions.finish(), transitions.finish(), start, end)
 
@@ -209,6 +276,7 @@ def schedule(
     else:
         order = np.flatnonzero(lengths if scale is None else lengths * (scale != 0))
         order = order[np.argsort(-lengths[order], kind="stable")].astype(np.int64, copy=False)
-    # Nanoseconds, roughly: a multiply-add for each pair of tags, and an exponential for each tag.
-    work = float(steps * sweeps) * (n_tags * (n_tags * 0.06 + 1.0) + 30.0)
+    # Nanoseconds, roughly: a multiply-add, or an exponential, for each pair of tags, and an exponential for each tag.
+    pair = 0.06 if potentials.varying is None else 10.0
+    work = float(steps * sweeps) * (n_tags * (n_tags * pair + 1.0) + 30.0)
     return Schedule(order, threads_for(num_threads, work, len(order)))

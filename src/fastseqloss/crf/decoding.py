@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._core.arrays import filled
-from .._core.levels import load
+from .._core.arrays import check_output
 from .._core.messages import outline
-from .arguments import as_potentials, schedule
+from .._core.options import as_integer
+from .arguments import Potentials, as_potentials
+from .exact_paths import exact_paths
+from .kernels import best_paths
 
-if TYPE_CHECKING:
-    from .._kernels.crf import loss as _kernel
-else:
-    _kernel = load("crf.loss")
+_MOST_PATHS = 2**20
 
 
 class CRFPath(NamedTuple):
@@ -23,10 +22,10 @@ class CRFPath(NamedTuple):
 
     Attributes
     ----------
-    tags : ndarray of int64 [B, T]
-        Best tags; -1 in the padding, and at all steps of a sequence without a path.
-    score : ndarray of float64 [B], or float for one sequence
-        Score of the path; -inf for a sequence without a path.
+    tags : ndarray of int64 [B, T], or [B, N, T] for N = ``n_best`` paths
+        Best tags; -1 in the padding, outside the mask, and at all steps of a path that does not exist.
+    score : ndarray of float64 [B], or [B, N]; float for one path of one sequence
+        Score of the path; -inf for a path that does not exist.
     """
 
     tags: NDArray[np.int64]
@@ -44,9 +43,10 @@ def crf_decode(
     mask: ArrayLike | None = None,
     start: ArrayLike | None = None,
     end: ArrayLike | None = None,
+    n_best: int | None = None,
     num_threads: int | None = None,
 ) -> CRFPath:
-    r"""Path of the highest score, by the Viterbi algorithm.
+    r"""Path of the highest score, by the Viterbi algorithm, or the paths of the N highest scores.
 
     .. math:: \hat y_b = \arg\max_y s_b(y)
 
@@ -57,19 +57,35 @@ def crf_decode(
     ----------
     emissions, transitions, lengths, mask, start, end, num_threads
         As for `crf_loss`.
+    n_best : int, optional
+        Number of paths to return, all different, sorted by their scores, and paths with equal scores
+        as above [1]_. None and 1 return the best path, without an axis for several.
 
     Returns
     -------
     CRFPath
-        Named tuple ``(tags, score)``: int64 [B, T], -1 in the padding and at all steps of a sequence
-        without a path, and float64 [B], -inf for such a sequence. For one sequence [T] and a float.
-        A sequence with NaN or +inf in a valid step has score NaN and tags -1. An empty sequence has
-        score 0. If path scores overflow float64, the score is not finite and the tags are arbitrary.
+        Named tuple ``(tags, score)``: int64 [B, T], -1 in the padding, outside the mask and at all steps
+        of a sequence without a path, and float64 [B], -inf for such a sequence. With ``n_best=N`` above
+        1, [B, N, T] and [B, N], with -1 and -inf where a sequence has fewer than N paths. For one
+        sequence without B. A sequence with NaN or +inf in a valid step has score NaN and tags -1. An
+        empty sequence has one path, of score 0. If path scores overflow float64, the score is not
+        finite and the tags are arbitrary.
 
     Raises
     ------
     ValueError, TypeError
-        As `crf_loss`.
+        As `crf_loss`, and if `n_best` is not an integer from 1 to 1048576.
+
+    Notes
+    -----
+    The scores that are returned are added up along each path with compensation. The search itself
+    rounds, so that paths whose scores differ in the last digits of float64 may be missed at the end
+    of the N best.
+
+    References
+    ----------
+    .. [1] E. L. Lawler, "A procedure for computing the k best solutions to discrete optimization
+       problems and its application to the shortest path problem", Management Science 18, 1972.
 
     Examples
     --------
@@ -80,28 +96,42 @@ def crf_decode(
     CRFPath(tags=array([0, 1, 0]), score=3.5)
     >>> fsl.crf_decode(emissions, np.array([[0.0, -1.0], [-1.0, 0.0]]))
     CRFPath(tags=array([0, 0, 0]), score=3.0)
+    >>> fsl.crf_decode(emissions, np.zeros((2, 2)), n_best=3)
+    CRFPath(tags=array([[0, 1, 0],
+           [0, 0, 0],
+           [0, 1, 1]]), score=array([3.5, 3. , 2.5]))
     """
     potentials = as_potentials(emissions, transitions, lengths=lengths, mask=mask, start=start, end=end)
-    batch, n_frames, _ = potentials.scores.values.shape
-    order, threads = schedule(potentials, None, num_threads, 2)
-    score = np.empty(batch)
-    tags = np.empty((batch, n_frames), np.int64)
-    _kernel.best_paths[potentials.scores.type_name](
-        potentials.scores.values,
-        tags=None,
-        lengths=potentials.lengths,
-        transitions=potentials.transitions.values,
-        start=potentials.start.values,
-        end=potentials.end.values,
-        cost=None,
-        scale=filled(batch, 1.0),
-        order=order,
-        paths=tags,
-        loss=score,
-        grad=None,
-        grad_transitions=None,
-        grad_start=None,
-        grad_end=None,
-        num_threads=threads,
-    )
-    return CRFPath(tags[0], float(score[0])) if potentials.single else CRFPath(tags, score)
+    n_paths = 1 if n_best is None else as_integer("n_best", n_best)
+    if not 1 <= n_paths <= _MOST_PATHS:
+        raise ValueError(f"n_best is {n_paths}; allowed: 1 to {_MOST_PATHS}, or None")
+    batch, n_steps = potentials.shape
+    if n_paths > 1:
+        check_output("the paths", (batch, n_paths, n_steps), 8)
+    tags, score, found = best_paths(potentials, n_paths, num_threads)
+    if found is not None:
+        for b in np.flatnonzero(found < 0):
+            _search_exactly(potentials, b, tags[b], score[b])
+        _sort(tags, score, found > 1)
+    tags = potentials.scatter(tags.swapaxes(1, 2), -1).swapaxes(1, 2)
+    axes = (0 if potentials.single else slice(None), 0 if n_paths == 1 else slice(None))
+    scores = score[axes]
+    return CRFPath(np.ascontiguousarray(tags[axes]), scores if scores.ndim else float(scores))
+
+
+def _search_exactly(potentials: Potentials, b: np.intp, tags: NDArray[np.int64], score: NDArray[np.float64]) -> None:
+    """Write the best paths of a sequence, in exact arithmetic, to tags [N, T'] and score [N]."""
+    n_frames = potentials.lengths[b]
+    transitions, start, end = [parameter.values for parameter in potentials.parameters]
+    paths, scores = exact_paths(potentials.scores.values[b, :n_frames], transitions, start, end, len(score))
+    tags[:], score[:] = -1, -np.inf
+    if paths:
+        tags[: len(paths), :n_frames], score[: len(paths)] = paths, scores
+
+
+def _sort(tags: NDArray[np.int64], score: NDArray[np.float64], wanted: NDArray[np.bool_]) -> None:
+    """Sort the paths of sequences whose order in the search, which rounds, is not that of their scores."""
+    unsorted = ((score[:, 1:] >= score[:, :-1]) & np.isfinite(score[:, 1:])).any(axis=1)
+    for b in np.flatnonzero(unsorted & wanted):
+        order = np.lexsort((*tags[b].T, -score[b]))
+        tags[b], score[b] = tags[b, order], score[b, order]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, overload
+from typing import Any, Literal, NamedTuple, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._core.arrays import as_weights, check_output, filled
-from .._core.levels import load
+from .._core.arrays import as_weights, check_output
 from .._core.messages import outline
 from .._core.options import flag
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
@@ -21,13 +20,8 @@ from .arguments import (
     as_tags,
     finish,
     read_from,
-    schedule,
 )
-
-if TYPE_CHECKING:
-    from .._kernels.crf import loss as _kernel
-else:
-    _kernel = load("crf.loss")
+from .kernels import sums_over_paths
 
 GradOut = NDArray[Any] | CRFGradient
 LossAndGradients = tuple[Loss, CRFGradient]
@@ -41,7 +35,8 @@ class CRFMarginals(NamedTuple):
     unary : ndarray [B, T, K]
         Probability of each tag at each step.
     pairwise : ndarray [B, T - 1, K, K]
-        Probability of tag i at step t and tag j at step t + 1, at [b, t, i, j].
+        Probability of tag i at step t and tag j at step t + 1, at [b, t, i, j]; with a mask, at the next
+        step within it.
     """
 
     unary: NDArray[Any]
@@ -143,13 +138,17 @@ def crf_loss(
         (steps from a sequence's length on) is never read. -inf forbids a tag.
     tags : array_like of int [B, T], or [T] for one sequence
         The true tags, 0 to K - 1, with any values in the padding.
-    transitions : array_like [K, K]
+    transitions : array_like [K, K], or [B, T, K, K]
         ``transitions[i, j]`` is the score of going from tag i to tag j; -inf forbids it, exactly.
-        Any float dtype.
+        Any float dtype. ``transitions[b, t, i, j]`` is that of going from tag i at the step before t to
+        tag j at step t; those of the first step, t = 0, and of the padding are not read. For one
+        sequence [T, K, K].
     lengths : array_like of int [B], optional
         Steps of each sequence; T by default. An int for one sequence. An empty sequence has loss 0.
     mask : array_like of bool, or of 0 and 1, [B, T], optional
-        Replaces `lengths`: True up to the end of each sequence, False from there on.
+        Replaces `lengths`: the steps that count. Steps outside the mask, at the end or between others,
+        are left out, and the steps on both sides of them are neighbours; neither their emissions nor
+        their tags (-100, say) are read.
     start, end : array_like [K], optional
         Scores of the first and the last tag of a path; none by default.
     reduction : {"mean", "sequence_mean", "sum", "none"}
@@ -176,15 +175,15 @@ def crf_loss(
     grad : CRFGradient
         Named tuple of the gradients ``(emissions, transitions, start, end)`` of the reduced loss (of
         the sum of the losses, with "none"), each of the shape and dtype of its argument; None for
-        `start` or `end` if it was not given. Exactly 0 in the padding and for forbidden
-        transitions. Only with `return_grad` or `grad_out`.
+        `start` or `end` if it was not given. Exactly 0 in the padding, outside the mask and for
+        forbidden transitions. Only with `return_grad` or `grad_out`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, tags, weights or options are not as above, if the mask has
-        holes, or if transitions, start or end are NaN or +inf. The message names the argument, the
-        position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, mask, tags, weights or options are not as above, or if transitions
+        [K, K], start or end are NaN or +inf. The message names the argument, the position, the value
+        and what is allowed; nothing has been written then.
 
     See Also
     --------
@@ -199,8 +198,9 @@ def crf_loss(
     which are sums over the batch, do not depend on the number of threads.
 
     Tags of probability 0 give loss inf and gradient 0 of that sequence. NaN or +inf among the
-    emissions of a valid step makes loss and gradient of that sequence NaN, and the gradients of the
-    parameters. The same holds for an emission that overflows float64 when start or end is added.
+    emissions, or transitions, of a valid step makes loss and gradient of that sequence NaN, and the
+    gradients of the parameters. The same holds for an emission that overflows float64 when start or
+    end is added.
 
     Replaces ``-torchcrf.CRF(K)(emissions, tags, mask, reduction)``, whose ``token_mean`` is
     ``reduction="sum"`` with ``normalizer=lengths.sum()``.
@@ -238,61 +238,21 @@ def crf_loss(
     weight = as_weights("sample_weight", sample_weight, len(potentials.lengths))
     gradients = as_crf_gradients(potentials, return_grad, grad_out)
     scale = length_scale(reduction, potentials.lengths, normalizer, weight)
-    sweeps = 1 if gradients[0].values is None else 3
-    order, threads = schedule(potentials, None if weight is None else scale, num_threads, sweeps)
-    loss = np.empty(len(potentials.lengths))
-    grad, grad_transitions, grad_start, grad_end = [gradient.values for gradient in gradients]
-    _kernel.partition[potentials.scores.type_name](
-        read_from(potentials, gradients[0]),
+    grad, *grad_parameters = [gradient.values for gradient in gradients]
+    loss = sums_over_paths(
+        potentials,
+        emissions=read_from(potentials, gradients[0]),
         tags=checked_tags,
-        lengths=potentials.lengths,
-        transitions=potentials.transitions.values,
-        start=potentials.start.values,
-        end=potentials.end.values,
         scale=scale,
-        order=order,
-        loss=loss,
+        weighted=weight is not None,
         grad=grad,
-        grad_transitions=grad_transitions,
-        grad_start=grad_start,
-        grad_end=grad_end,
-        pairwise=None,
-        num_threads=threads,
+        parameters=(grad_parameters[0], grad_parameters[1], grad_parameters[2]),
+        num_threads=num_threads,
     )
     reduced = finish_sequences(reduction, loss, scale, single=potentials.single)
     if gradients[0].values is None:
         return reduced
-    return reduced, finish(gradients)
-
-
-def _sums_over_paths(
-    potentials: Potentials,
-    gradient: NDArray[Any] | None,
-    pairwise: NDArray[Any] | None,
-    num_threads: int | None,
-) -> NDArray[np.float64]:
-    """Return the log-partition [B], and write the posteriors to the arrays given for them."""
-    batch = len(potentials.lengths)
-    order, threads = schedule(potentials, None, num_threads, 1 if gradient is None else 2)
-    values = np.empty(batch)
-    _kernel.partition[potentials.scores.type_name](
-        potentials.scores.values,
-        tags=None,
-        lengths=potentials.lengths,
-        transitions=potentials.transitions.values,
-        start=potentials.start.values,
-        end=potentials.end.values,
-        scale=filled(batch, 1.0),
-        order=order,
-        loss=values,
-        grad=gradient,
-        grad_transitions=None,
-        grad_start=None,
-        grad_end=None,
-        pairwise=pairwise,
-        num_threads=threads,
-    )
-    return values
+    return reduced, finish(potentials, gradients)
 
 
 def crf_log_partition(
@@ -335,7 +295,7 @@ def crf_log_partition(
     8.0
     """
     potentials = as_potentials(emissions, transitions, lengths=lengths, mask=mask, start=start, end=end)
-    values = _sums_over_paths(potentials, None, None, num_threads)
+    values = sums_over_paths(potentials, emissions=potentials.scores.values, num_threads=num_threads)
     return float(values[0]) if potentials.single else values
 
 
@@ -390,7 +350,7 @@ def crf_marginals(
     ndarray [B, T, K], dtype of `emissions`, or CRFMarginals
         The probabilities; with `pairwise`, a named tuple of them, ``unary``, and ``pairwise``
         [B, T - 1, K, K]. Without B for one sequence. The probabilities of a step add up to 1, except
-        for 0 in the padding and in a sequence whose paths are all forbidden. NaN in a sequence with
+        for 0 in the padding, outside the mask and in a sequence whose paths are all forbidden. NaN in a sequence with
         NaN or +inf in a valid step.
 
     Raises
@@ -416,14 +376,27 @@ def crf_marginals(
     pairwise = flag("pairwise", pairwise)
     values = potentials.scores.values
     batch, n_frames, n_tags = values.shape
-    shape = (batch, max(n_frames - 1, 0), n_tags, n_tags)
+    n_steps = potentials.shape[1]
     if pairwise:
-        check_output("the pairwise marginals", shape, values.itemsize)
+        check_output("the pairwise marginals", (batch, max(n_steps - 1, 0), n_tags, n_tags), values.itemsize)
     unary = np.empty(values.shape, values.dtype)
-    pairs = np.empty(shape, values.dtype) if pairwise else None
-    _sums_over_paths(potentials, unary, pairs, num_threads)
+    pairs = np.empty((batch, max(n_frames - 1, 0), n_tags, n_tags), values.dtype) if pairwise else None
+    sums_over_paths(potentials, emissions=values, grad=unary, pairwise=pairs, num_threads=num_threads)
+    unary = potentials.scatter(unary, 0)
+    if pairs is not None and potentials.kept is not None:
+        pairs = _scatter_pairs(potentials, pairs)
     dtype = potentials.scores.given.dtype
     first = 0 if potentials.single else slice(None)
     with np.errstate(under="ignore"):
         unary = unary[first].astype(dtype, copy=False)
         return unary if pairs is None else CRFMarginals(unary, pairs[first].astype(dtype, copy=False))
+
+
+def _scatter_pairs(potentials: Potentials, pairs: NDArray[Any]) -> NDArray[Any]:
+    """Return pairwise marginals at the earlier step of each pair, 0 at the other steps."""
+    batch, n_steps = potentials.shape
+    assert potentials.kept is not None
+    whole = np.zeros((batch, n_steps - 1, *pairs.shape[2:]), pairs.dtype)
+    b, t = np.nonzero(np.arange(pairs.shape[1]) < potentials.lengths[:, None] - 1)
+    whole[b, potentials.kept[b, t]] = pairs[b, t]
+    return whole

@@ -113,7 +113,7 @@ def structured_hinge_loss(
     Parameters
     ----------
     emissions, tags, transitions, lengths, mask, start, end
-        As for `crf_loss`.
+        As for `crf_loss`; transitions are those that all steps share.
     cost : "hamming" or array_like [K, K]
         ``cost[y, k]`` is the cost of taking tag k for tag y: finite, not negative, 0 on the
         diagonal. "hamming" is 1 for every wrong tag.
@@ -161,6 +161,9 @@ def structured_hinge_loss(
     """
     normalizer = check_reduction(reduction, SEQUENCE_REDUCTIONS, normalizer)
     potentials = as_potentials(emissions, transitions, lengths=lengths, mask=mask, start=start, end=end)
+    if potentials.varying is not None:
+        shape = potentials.transitions.values.shape
+        raise ValueError(f"transitions has shape {shape}; allowed: {shape[-2:]}")
     checked_tags = as_tags(tags, potentials)
     costs = as_cost(cost, potentials.scores.values.shape[2])
     weight = as_weights("sample_weight", sample_weight, len(potentials.lengths))
@@ -180,6 +183,7 @@ def structured_hinge_loss(
         scale=scale,
         order=order,
         paths=np.empty(checked_tags.shape, np.int64),
+        found=None,
         loss=loss,
         grad=grad,
         grad_transitions=grad_transitions,
@@ -190,4 +194,4 @@ def structured_hinge_loss(
     reduced = finish_sequences(reduction, loss, scale, single=potentials.single)
     if gradients[0].values is None:
         return reduced
-    return reduced, finish(gradients)
+    return reduced, finish(potentials, gradients)

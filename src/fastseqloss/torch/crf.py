@@ -55,8 +55,9 @@ class CRF(Unscriptable, torch.nn.Module):
     A state dict of ``torchcrf.CRF`` can be loaded, and vice versa. Differences from pytorch-crf:
 
     - A mask may leave out all steps of a sequence, whose log-likelihood is 0 and whose best path is ``[]``;
-      pytorch-crf raises an error. A mask with a hole (a step that counts after one that does not) is an error here;
-      pytorch-crf takes a wrong step for the last one.
+      pytorch-crf raises an error.
+    - A mask may have holes, such as subword tokens: the steps on both sides are neighbours. pytorch-crf takes a wrong
+      step for the last one.
     - A step outside the mask is never read: NaN there is harmless, and any tag is allowed.
     - Tags out of range are an error, and so are masks of numbers other than 0 and 1, and NaN or +inf in parameters.
     - Tags of probability 0 have log-likelihood -inf and gradient 0; in pytorch-crf the gradient is not 0.
@@ -115,7 +116,7 @@ class CRF(Unscriptable, torch.nn.Module):
         tags : Tensor of int [T, B], or [B, T]
             The true tags.
         mask : Tensor of bool, or of int 0 and 1, [T, B], or [B, T], optional
-            Steps of each sequence, the first ones; all by default.
+            Steps of each sequence; all by default.
         reduction : {"sum", "mean", "token_mean", "none"}
             "mean" divides the sum by B, "token_mean" by the number of steps.
 
@@ -163,8 +164,8 @@ class CRF(Unscriptable, torch.nn.Module):
         Returns
         -------
         list of list of int
-            The tags of each sequence, as many as it has steps; all -1 for a sequence whose paths are all forbidden, or
-            that has NaN or +inf.
+            The tags of each sequence, as many as it has steps within the mask; all -1 for a sequence whose paths are
+            all forbidden, or that has NaN or +inf.
 
         Raises
         ------
@@ -186,10 +187,11 @@ class CRF(Unscriptable, torch.nn.Module):
             )
         except (ValueError, TypeError) as error:
             raise _in_own_terms(error, self.batch_first) from None
-        rows = paths.tags.tolist()
         if mask is None:
+            rows: list[list[int]] = paths.tags.tolist()
             return rows
-        return [row[:n] for row, n in zip(rows, as_numpy("mask", mask).sum(axis=1).tolist(), strict=True)]
+        inside = as_numpy("mask", mask).astype(np.bool_)
+        return [row[kept].tolist() for row, kept in zip(paths.tags, inside, strict=True)]
 
     def _check_shapes(self, emissions: Any, **others: Any) -> None:
         """Check the shapes of emissions, tags and mask, in the order of axes of the caller."""

@@ -41,6 +41,7 @@ class _BestPaths(Protocol):
         scale: Doubles,
         order: Integers,
         paths: Integers,
+        found: Integers | None,
         loss: Doubles,
         grad: Floats | None,
         grad_transitions: Doubles | None,

@@ -15,11 +15,12 @@ from fastseqloss._kernels.crf.fast cimport forward, is_clamped, log_total, sweep
 from fastseqloss._kernels.crf.exact cimport exact_best, exact_sum
 from fastseqloss._kernels.crf.general cimport general
 from fastseqloss._kernels.crf.group cimport (
-    EXACT, FAST, GENERAL, IMPOSSIBLE, MOST, NOT_A_NUMBER, SMALL, TAGS, Group, Problem, State, factor_row, fill,
-    lay_out_group, set_group,
+    EXACT, FAST, GENERAL, IMPOSSIBLE, MOST, NOT_A_NUMBER, SMALL, TAGS, Group, Problem, State, alpha_row, factor_row,
+    fill, lay_out_group, set_group,
 )
 from fastseqloss._kernels.lattice.exact_sums cimport exact_from
 from fastseqloss._kernels.parallel.threads cimport DONE, NO_MEMORY, Loop, Status, begin, check, enter, next_items
+from fastseqloss._kernels.crf.varying cimport list_paths
 from fastseqloss._kernels.crf.viterbi cimport best_scores, is_rounded, margin, path_score, subtract_paths, trace
 from fastseqloss._kernels.parallel.workspace cimport (
     Workspace, allocate, part_of, release, round_up, size_product, size_sum, take,
@@ -45,8 +46,10 @@ cdef struct Call:
     Py_ssize_t capacity, n_groups, n_buckets, longest
     double *sums               # [n_buckets, n_tags * n_tags + 2 * n_tags] of transitions, starts, ends; or NULL
     State *states              # [B]
-    double *loss               # [B]
-    int64_t *paths             # [B, T]
+    double *loss               # [B, n_best]
+    int64_t *paths             # [B, n_best, T]
+    int64_t *found             # [B] number of paths found, or NULL to search for the best one
+    Py_ssize_t n_best
     double *forms              # the transitions in several forms
     Workspace workspace
 
@@ -358,6 +361,30 @@ cdef void clear(Call *c, floating *grad, floating *pairwise) noexcept nogil:
 
 # ---- best paths -----------------------------------------------------------------------------
 
+cdef void rank_paths(Call *c, Group *g, Py_ssize_t r, const floating *x, int64_t *paths) noexcept nogil:
+    """List the best paths of a sequence; `found` is -1 if there are some, but sums in the search may be rounded."""
+    cdef const Problem *p = &c.problem
+    cdef int64_t b = g.b[r]
+    cdef Py_ssize_t i, n
+    cdef double *scores = c.loss + b * c.n_best
+    cdef double score = trace(g, r, paths)
+    scores[0] = score
+    if is_rounded(g, r, score):
+        scores[0] = exact_best(p, b, x, paths, &g.state[r], p.no_memory)
+        c.found[b] = -1 if paths[0] >= 0 else 0
+    elif g.state[r] == NOT_A_NUMBER:
+        fill(scores, c.n_best, NAN)
+    elif score > -INFINITY:
+        n = list_paths(alpha_row(g, 0, r), g.capacity * p.step, g.frames[r], p.n_tags, p.scores_t, 0,
+                       c.n_best, p.n_frames, paths)
+        if n < 0:
+            p.no_memory[0] = True
+            return
+        c.found[b] = n
+        for i in range(n):
+            scores[i] = path_score(g, r, x, paths + i * p.n_frames, score)
+
+
 cdef void run_best(Call *c, Py_ssize_t bucket, uintptr_t workspace, const floating *x, floating *grad) noexcept nogil:
     cdef Group g
     cdef const Problem *p = &c.problem
@@ -373,7 +400,10 @@ cdef void run_best(Call *c, Py_ssize_t bucket, uintptr_t workspace, const floati
         best_scores(&g, x)
         for r in range(g.rows):
             b = g.b[r]
-            path = c.paths + b * p.n_frames
+            path = c.paths + b * c.n_best * p.n_frames
+            if c.found != NULL:
+                rank_paths(c, &g, r, x, path)
+                continue
             c.loss[b] = trace(&g, r, path)
             if is_rounded(&g, r, c.loss[b]):
                 c.loss[b] = exact_best(p, b, x, path, &g.state[r], p.no_memory)
@@ -406,10 +436,13 @@ cdef Status run_best_batch(Call *c, const floating *x, floating *grad, int num_t
     deal(c, with_sums, num_threads)
     if set_up(c, False, with_sums, num_threads) != DONE:
         return NO_MEMORY
+    fill(c.loss, c.batch * c.n_best, -INFINITY)
     for b in range(c.batch):
-        c.loss[b] = 0
+        c.loss[b * c.n_best] = 0
         fill_frames(&c.problem, b, 0, c.problem.n_frames, grad, 0)
-    for k in range(c.batch * c.problem.n_frames):
+        if c.found != NULL:
+            c.found[b] = 0
+    for k in range(c.batch * c.n_best * c.problem.n_frames):
         c.paths[k] = -1
     begin(&loop, c.n_buckets, num_threads)
     while enter(&loop):
@@ -423,14 +456,16 @@ cdef Status run_best_batch(Call *c, const floating *x, floating *grad, int num_t
 
 def best_paths(const floating[:, :, :] emissions, const int64_t[:, ::1] tags, const int64_t[::1] lengths,
                const double[:, ::1] transitions, const double[::1] start, const double[::1] end, cost,
-               const double[::1] scale, const int64_t[::1] order, int64_t[:, ::1] paths, double[::1] loss,
-               floating[:, :, :] grad, double[:, ::1] grad_transitions, double[::1] grad_start,
+               const double[::1] scale, const int64_t[::1] order, int64_t[:, ::1] paths, int64_t[::1] found,
+               double[::1] loss, floating[:, :, :] grad, double[:, ::1] grad_transitions, double[::1] grad_start,
                double[::1] grad_end, int num_threads):
     """Scores of the best paths, less that of the tagged path if tags are given. Subgradients times scale.
 
     IN   as for partition; cost: float64 [K, K] to be added to the emissions, row tags[b, t], or None.
     OUT  paths [B, T], -1 without a path; loss [B], 0 of sequences that do not count; grad [B, T, K] and
          grad_transitions [K, K], grad_start, grad_end [K], zeros to be added to, or all None.
+         found: None, or the number of paths [B] of up to N = n_best, without tags: paths are [B, N T] then, and loss
+         [B N], -inf without a path; -1 for sequences whose other paths may be in error by rounding.
     """
     cdef Call c
     cdef Status status
@@ -445,6 +480,8 @@ def best_paths(const floating[:, :, :] emissions, const int64_t[:, ::1] tags, co
         return
     set_parameters(&c, lengths, transitions, start, end, scale, order, loss, grad_transitions, grad_start, grad_end)
     c.paths, c.problem.no_memory = &paths[0, 0], &no_memory
+    c.n_best = loss.shape[0] // c.batch
+    c.found = &found[0] if found is not None else NULL
     c.problem.cost = &costs[0, 0] if costs is not None else NULL
     x = &emissions[0, 0, 0]
     g = &grad[0, 0, 0] if grad is not None else NULL

@@ -1,0 +1,82 @@
+"""Best paths in exact arithmetic, for scores so large that float64 sums lose the other terms.
+
+One sequence at a time, in integers of Python: such scores are rare, and the kernel then finds the best path alone.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Scores = list[list[int | None]]  # in units of the smallest power of two that occurs; None for -inf
+_Entry = tuple[int, int, int]  # negative score of a path; the tag before its last one, and the rank among paths to it
+
+
+def exact_paths(
+    emissions: NDArray[Any],
+    transitions: NDArray[np.float64],
+    start: NDArray[np.float64],
+    end: NDArray[np.float64],
+    n_best: int,
+) -> tuple[list[list[int]], list[float]]:
+    """Return the best paths of a sequence [T, K] of finite scores and -inf, up to `n_best`, and their scores.
+
+    Paths to a tag whose scores are equal are sorted by the tag before it and by the rank among the paths to that tag,
+    which is the order of `crf_decode`.
+    """
+    ends, steps = np.stack([start, end]), transitions
+    unit = max(_denominator(x) for x in (emissions, ends, steps))
+    nodes, between = _in_units(emissions, unit), _in_units(steps, unit)
+    first, last = _in_units(ends, unit)
+    nodes[0] = _add(nodes[0], first)
+    nodes[-1] = _add(nodes[-1], last)
+    table: list[list[list[_Entry]]] = [[[] if x is None else [(-x, -1, 0)] for x in nodes[0]]]
+    for row in nodes[1:]:
+        table.append([[] if x is None else _step(table[-1], between, j, x, n_best) for j, x in enumerate(row)])
+    found = heapq.nsmallest(n_best, [(to[r][0], j, r) for j, to in enumerate(table[-1]) for r in range(len(to))])
+    return [_trace(table, tag, rank) for _, tag, rank in found], [_as_float(-score, unit) for score, _, _ in found]
+
+
+def _denominator(scores: NDArray[Any]) -> int:
+    return max((x.as_integer_ratio()[1] for x in scores.ravel().tolist() if math.isfinite(x)), default=1)
+
+
+def _in_units(scores: NDArray[Any], unit: int) -> _Scores:
+    rows = []
+    for row in scores.tolist():
+        ratios = [x.as_integer_ratio() if math.isfinite(x) else None for x in row]
+        rows.append([None if ratio is None else ratio[0] * (unit // ratio[1]) for ratio in ratios])
+    return rows
+
+
+def _add(a: list[int | None], b: list[int | None]) -> list[int | None]:
+    return [None if x is None or y is None else x + y for x, y in zip(a, b, strict=True)]
+
+
+def _step(before: list[list[_Entry]], between: _Scores, tag: int, score: int, n_best: int) -> list[_Entry]:
+    """Return the best paths to a tag of this score, given those to the tags before."""
+    entries = []
+    for i, paths in enumerate(before):
+        step = between[i][tag]
+        if step is not None:
+            entries += [(path[0] - step - score, i, rank) for rank, path in enumerate(paths)]
+    return heapq.nsmallest(n_best, entries)
+
+
+def _trace(table: list[list[list[_Entry]]], tag: int, rank: int) -> list[int]:
+    path = []
+    for paths in reversed(table):
+        path.append(tag)
+        _, tag, rank = paths[tag][rank]
+    return path[::-1]
+
+
+def _as_float(score: int, unit: int) -> float:
+    try:
+        return score / unit
+    except OverflowError:
+        return math.inf if score > 0 else -math.inf
