@@ -223,7 +223,7 @@ def test_forecast_targets_are_what_comes_next():
 
 
 def test_forecast_learns_from_nothing_after_the_cut():
-    """Neither network, nor the regression, nor the quantiles of past changes depend on it."""
+    """Neither the network, nor the regression, nor its errors depend on it."""
     names = names_of("forecast_series.py")
     series = names["load"]()[0]
     changed = series._replace(values=series.values.copy())
@@ -231,28 +231,45 @@ def test_forecast_learns_from_nothing_after_the_cut():
     models = []
     for one in (series, changed):
         with names["tqdm"](disable=True) as bar:
-            models.append(names["train"](one, 4, 9, 3, np.random.default_rng(0), bar))
+            models.append(names["train"](one._replace(hidden=4), "normal", 3, np.random.default_rng(0), bar))
     for key, array in models[0].parameters.items():
         np.testing.assert_array_equal(array, models[1].parameters[key])
     before = slice(series.past - 1, series.cut - series.horizon)
-    first, second = (names["regression"](one)[:, before] for one in (series, changed))
-    np.testing.assert_allclose(first, second, rtol=1e-12)
+    first, second = (names["regression"](one) for one in (series, changed))
+    np.testing.assert_allclose(first.forecasts[:, before], second.forecasts[:, before], rtol=1e-6)
+    np.testing.assert_allclose(first.errors, second.errors, rtol=1e-6, atol=1e-7)
 
 
-def test_forecast_persistence_has_no_skill_over_itself():
+def test_forecasts_start_as_linear_regression():
+    """Networks without training have its errors, its losses and its coverage, all by direct sums."""
     names = names_of("forecast_series.py")
     series = names["load"]()[1]
-    models = [names["Forecaster"](series, 4, quantiles, np.random.default_rng(0)) for quantiles in (1, 9)]
-    for model in models:
-        model.linear.parameters["weight"][:] = 0
-        model.linear.parameters["bias"][:] = 0
-    report = names["evaluate"](series, *models)
-    assert report.skill() == pytest.approx(0, abs=1e-6)
-    assert report.quantile_skill() < 0
-    assert report.skill("linear") > 0.5
-    ahead = series.targets()[:, series.cut - 1 :]
-    unchanged = (ahead == series.values[:, series.cut - 1 : -series.horizon, None]).mean()
-    assert list(report.coverage.values()) == [unchanged, unchanged]
+    models = {kind: names["Forecaster"](series, kind, np.random.default_rng(0)) for kind in names["KINDS"]}
+    report, line = names["evaluate"](series, models), names["regression"](series)
+    assert report.skill("GRU", "linear") == pytest.approx(0, abs=1e-6)
+    assert report.skill() > 0.5
+    for results in (report.losses, report.coverage):
+        assert all(both["GRU"] == pytest.approx(both["linear"], rel=1e-6) for both in results.values())
+    errors = series.targets()[:, series.cut - 1 :] - line.forecasts[:, series.cut - 1 :]
+    variance = (line.errors.astype(float) ** 2).mean(axis=(0, 1))
+    expected = 0.5 * (np.log(2 * np.pi * variance) + errors**2 / variance).mean()
+    assert report.losses["normal"]["linear"] == pytest.approx(expected, rel=1e-5)
+    inside = np.abs(errors) <= 1.959964 * np.sqrt(variance)
+    assert report.coverage["normal"]["linear"][2] == pytest.approx(inside.mean(), abs=1e-4)
+    low, high = (np.quantile(line.errors, q, axis=(0, 1)) for q in (0.1, 0.9))
+    inside = (low <= errors) & (errors <= high)
+    assert report.coverage["quantiles"]["linear"][1] == pytest.approx(inside.mean(), abs=1e-4)
+
+
+def test_gradients_of_forecasts():
+    """Of each kind, beside central differences."""
+    names = names_of("forecast_series.py")
+    rng = np.random.default_rng(0)
+    targets = rng.normal(size=(2, 3, 4, 2))
+    for kind, outputs in (("mean", 1), ("quantiles", 9), ("normal", 2)):
+        forecasts = rng.normal(size=(*targets.shape, outputs))
+        gap = fsl.check_grad(lambda x, kind=kind: names["loss_and_gradient"](kind, x, targets), forecasts)
+        assert gap < 1e-8
 
 
 def test_recordings_are_the_same_for_both_distances():
