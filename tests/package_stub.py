@@ -25,7 +25,7 @@ def stub() -> str:
     return f"""# Written by tests/package_stub.py.
 
 from collections.abc import Sequence
-from typing import Any, Literal, overload
+from typing import Any, Literal, Protocol, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,6 +35,9 @@ __all__ = [
 {names}]
 
 __version__: str
+
+class _Array(Protocol):  # of NumPy or of another library
+    def __dlpack__(self, *args: Any, **kwargs: Any) -> Any: ...
 
 {functions}"""
 
@@ -64,8 +67,9 @@ class Loss:
         result = _expanded(inspect.signature(function).return_annotation, function)
         pairs = [part.elts[1] for part in map(_items, _union(result)) if part is not None]
         self.gradient, self.chosen = map(ast.unparse, (pairs[0], pairs[-1]))  # by default, and by with_respect_to
+        self.types["grad_out"] = _Given().visit(self.types["grad_out"])
         outs = [ast.unparse(part) for part in _union(self.types["grad_out"])]
-        one = [kind for kind in outs if kind == "NDArray[Any]"] if self.gradient == "NDArray[Any]" else outs[:-1]
+        one = [kind for kind in outs if kind == "_Array"] if self.gradient == "NDArray[Any]" else outs[:-1]
         self.out = " | ".join(one)
         self.outs = " | ".join(kind for kind in outs[:-1] if kind not in one or self.chosen == self.gradient)
 
@@ -150,6 +154,13 @@ class _Written(ast.NodeTransformer):
             return node
         module, value = found
         return _Written(module).visit(ast.parse(value, mode="eval").body)
+
+
+class _Given(ast.NodeTransformer):
+    """Makes arrays that a function writes to those of any library; the fields of named tuples stay."""
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
+        return ast.Name("_Array") if ast.unparse(node) == "NDArray[Any]" else self.generic_visit(node)
 
 
 @cache

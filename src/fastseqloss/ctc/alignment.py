@@ -44,7 +44,7 @@ class CTCAlignment(NamedTuple):
 
     path: Integers
     token_index: Integers
-    log_prob: Floats | Any
+    log_prob: Any
     frame_log_probs: Floats
 
     def __repr__(self) -> str:

@@ -43,7 +43,7 @@ class GreedyDecoding(NamedTuple):
 
     labels: Integers
     label_lengths: Integers | Any
-    log_prob: Floats | Any
+    log_prob: Any
     frames: Integers
     end_frames: Integers
     label_log_probs: Floats

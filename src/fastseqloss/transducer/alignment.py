@@ -38,7 +38,7 @@ class RNNTAlignment(NamedTuple):
     labels: NDArray[np.int64]
     frames: NDArray[np.int64]
     label_log_probs: NDArray[np.float64]
-    log_prob: NDArray[np.float64] | Any
+    log_prob: Any
 
     def __repr__(self) -> str:
         return outline(self)

@@ -45,7 +45,7 @@ class RNNTDecoding(NamedTuple):
     labels: Integers
     label_lengths: Integers | Any
     frames: Integers
-    log_prob: Floats | Any
+    log_prob: Any
     label_log_probs: Floats
 
     def __repr__(self) -> str:
