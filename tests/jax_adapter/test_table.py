@@ -142,7 +142,7 @@ def test_dtypes_that_numpy_lacks(row):
             for dtype in ("int4", "uint4", *(["uint2"] if hasattr(ml_dtypes, "uint2") else [])):  # from 0.5 on
                 if value.min() >= 0 and value.max() <= int(jnp.iinfo(dtype).max):
                     assert_close(function(**given | {name: jnp.asarray(value, dtype)}), expected, 0)
-        elif not (row.by_targets and name == "targets"):
+        elif value.dtype.kind == "f" and not (row.by_targets and name == "targets"):
             small = jnp.asarray(value, "float8_e4m3fn")
             assert_close(function(**given | {name: small}), function(**given | {name: small.astype("float32")}), 0)
         if value.ndim and not (row.by_targets and name == "targets"):

@@ -211,8 +211,8 @@ def test_swapped_labels():
 def test_after_sequence_log_prob(loss):
     """The gradient of the whole step by the logits."""
     rng = np.random.default_rng(1)
-    logits, tokens = rng.normal(size=(4, 5, 3)), rng.integers(0, 3, (4, 5))
-    lengths = np.array([5, 3, 4, 2])
+    logits, tokens = rng.normal(size=(4, 3, 3)), rng.integers(0, 3, (4, 3))
+    lengths = np.array([3, 1, 3, 2])
 
     def step(x):
         log_probs = fsl.sequence_log_prob(x, tokens, lengths, average=True)

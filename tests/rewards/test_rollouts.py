@@ -130,6 +130,28 @@ def test_relations():
     np.testing.assert_array_equal(same, gains)
 
 
+def test_named_targets():
+    """The other rows of the table of targets in the documentation, step by step."""
+    rng = np.random.default_rng(0)
+    rewards, values, taken = rng.normal(size=(3, 7))
+    probs, final, discount, decay = rng.random(7), 0.7, 0.9, 0.6
+    after = np.append(values[1:], final)
+    options = {"discount": discount, "final_values": final}
+    one = fsl.n_step_returns(rewards, values, n=1, **options)
+    np.testing.assert_allclose(one, rewards + discount * after, rtol=1e-14)
+    expected, tree = np.zeros((2, 7))
+    for t in range(6, -1, -1):
+        mixed = final if t == 6 else (1 - decay) * values[t + 1] + decay * expected[t + 1]
+        expected[t] = rewards[t] + discount * mixed
+        # The value of the state, with the expected return of the action taken in place of its value.
+        backed = final if t == 6 else values[t + 1] + probs[t + 1] * (tree[t + 1] - taken[t + 1])
+        tree[t] = rewards[t] + discount * backed
+    found = values + fsl.generalized_advantages(rewards, values, decay=decay, **options)
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+    found = fsl.retrace_returns(rewards, taken, values, np.zeros_like(rewards), decay=probs, **options)
+    np.testing.assert_allclose(found, tree, rtol=1e-13)
+
+
 def test_cut_off_is_not_the_end():
     """A time limit in the middle of a rollout counts as two sequences, the first of them with a final value."""
     rewards, values, bootstrap = [1.0, 2.0, 3.0], [0.5, 0.25, 0.75], [9.0, 4.0, 9.0]

@@ -123,13 +123,13 @@ def vtrace_returns(
     logs = _as_log_ratios(log_ratios, rollout)
     rollout.shrink(now)
     with np.errstate(all="ignore"):
-        ratio, factor = _bounded_ratio(logs, bound), rollout.discount * trace * _bounded_ratio(logs, bound_of_traces)
-        errors = ratio * (rollout.rewards + rollout.discount * rollout.after(now) - now)
-        errors[~rollout.counts] = 0
-        rollout.accumulate(errors, factor)
-        targets = now + errors
-        gains = ratio * (rollout.rewards + rollout.discount * rollout.after(targets) - now)
-        gains[~rollout.counts] = 0
+        ratio = _bounded_ratio(logs, bound)
+        of_traces = ratio if bound == bound_of_traces else _bounded_ratio(logs, bound_of_traces)
+        errors = _surprises(rollout, now, now) * ratio
+        rollout.accumulate(errors, of_traces * (rollout.discount * trace))
+        targets = np.add(now, errors, out=errors)
+        gains = _surprises(rollout, now, targets)
+        gains *= ratio
     return VTraceReturns(rollout.grown(targets), rollout.grown(gains))
 
 
@@ -221,10 +221,10 @@ def retrace_returns(
     with np.errstate(all="ignore"):
         traces, next_traces = trace * _bounded_ratio(logs, 1.0), np.zeros_like(logs)
         next_traces[:, :-1] = traces[:, 1:]
-        errors = rollout.rewards + rollout.discount * rollout.after(now) - taken
-        errors[~rollout.counts] = 0
+        errors = _surprises(rollout, taken, now)
         rollout.accumulate(errors, rollout.discount * next_traces)
-        return rollout.grown(taken + errors)
+        errors += taken
+        return rollout.grown(errors)
 
 
 def _as_log_ratios(value: Any, rollout: Rollout) -> Doubles:
@@ -234,6 +234,19 @@ def _as_log_ratios(value: Any, rollout: Rollout) -> Doubles:
     return as_numbers("log_ratios", logs, rollout)
 
 
+def _surprises(rollout: Rollout, expected: Doubles, values: Doubles) -> Doubles:
+    """Return rewards and discounted values of the next states less what was expected, 0 for steps that do not count."""
+    found = rollout.after(values)
+    found *= rollout.discount
+    found += rollout.rewards
+    found -= expected
+    return found
+
+
 def _bounded_ratio(logs: Doubles, bound: float) -> Doubles:
     """Return the smaller one of a ratio and its bound, given the logarithm of the ratio."""
-    return np.minimum(np.exp(np.minimum(logs, math.log(bound))), bound) if bound else np.zeros_like(logs)
+    if not bound:
+        return np.zeros_like(logs)
+    ratio = np.minimum(logs, math.log(bound))
+    np.exp(ratio, out=ratio)
+    return np.minimum(ratio, bound, out=ratio)

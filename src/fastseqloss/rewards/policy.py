@@ -203,9 +203,9 @@ def policy_gradient_loss(
     -----
     The result does not depend, not even by a bit, on the number of threads or on the other sequences
     of the batch. A logit of -inf masks an action out. If such an action was taken, its loss is inf for a positive
-    advantage and -inf for a negative one, and inf in any case with `kl_coef`. A step whose logits are all -inf has
-    gradient 0. NaN or +inf among the logits of a step makes its loss and gradient NaN. Without any step that counts,
-    loss and gradient are 0.
+    advantage and -inf for a negative one, and inf in any case with `kl_coef`, except for "k1". A step whose
+    logits are all -inf has gradient 0. NaN or +inf among the logits of a step makes its loss and gradient NaN. Without
+    any step that counts, loss and gradient are 0.
 
     The divergence and its gradient grow as :math:`e^{r_t}` and are not bounded. For an action that is far more
     probable under the reference than under the policy, the gradient exceeds the range of float32 from
@@ -417,8 +417,9 @@ def clipped_policy_loss(
 
     The result does not depend, not even by a bit, on the number of threads or on the other sequences
     of the batch. A logit of -inf masks an action out. If such an action was taken, its ratio is 0, and its loss is
-    inf with `kl_coef`. A step whose logits are all -inf has gradient 0. NaN or +inf among the logits of a step makes
-    its loss and gradient NaN. Without any step that counts, loss and gradient are 0.
+    inf with `kl_coef`, except for "k1". A step whose logits are all -inf has gradient 0. NaN or +inf among the logits
+    of a step makes its loss and gradient NaN, and for "gspo" those of its sequence. Without any step that counts, loss
+    and gradient are 0.
 
     The divergence is not bounded; the notes of `policy_gradient_loss` show how to bound it.
 
@@ -484,31 +485,29 @@ def _policy_loss(
         losses=np.zeros(len(taken.actions)),
         threads=threads_for_rows(options.num_threads, checked, PER_SCORE, 60.0),
     )
-    counts = steps.counting() & _has_weight(rows.scale)
     numbers = taken.numbers
     if KINDS[terms.form] == "gspo":
-        numbers = (numbers[0], _log_ratios(rows, numbers, counts), numbers[2])
+        numbers = (numbers[0], _log_ratios(rows, numbers), numbers[2])
     if diagnostics is None:
         return rows.run(_kernel.policy_loss, *numbers, *terms, bonus, None, None)
     log_probs, entropies = np.zeros((2, len(taken.actions)))
     result = rows.run(_kernel.policy_loss, *numbers, *terms, bonus, log_probs, entropies)
-    fill(diagnostics, steps.shape, counts, taken.numbers, terms, log_probs, entropies)
+    fill(diagnostics, steps.shape, _counting(rows), taken.numbers, terms, log_probs, entropies)
     return result
 
 
-def _has_weight(scale: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return True for each step [B, R], sequence [B, 1] or batch [1, 1] that is not multiplied by 0."""
-    found: NDArray[np.bool_] = (scale if scale.ndim == 2 else scale[:, None]) != 0
+def _counting(rows: Rows) -> NDArray[np.bool_]:
+    """Return the mask [B, R] of the steps that count and have a weight."""
+    scale = rows.scale if rows.scale.ndim == 2 else rows.scale[:, None]
+    found: NDArray[np.bool_] = rows.summed.steps.counting() & (scale != 0)
     return found
 
 
-def _log_ratios(
-    rows: Rows, numbers: tuple[NDArray[np.float64] | None, ...], counts: NDArray[np.bool_]
-) -> NDArray[np.float64]:
+def _log_ratios(rows: Rows, numbers: tuple[NDArray[np.float64] | None, ...]) -> NDArray[np.float64]:
     """Return the logarithm of the ratio of its sequence for each step: a pass over the logits ahead of the loss."""
     advantages, old, _ = numbers
     assert old is not None
-    log_probs = np.zeros(len(old))
+    log_probs, counts = np.zeros(len(old)), _counting(rows)
     ahead = replace(rows, gradient=Gradient((), None), losses=np.zeros(len(old)))
     ahead.run(_kernel.policy_loss, advantages, None, None, *NO_TERMS, None, log_probs, None)
     with np.errstate(all="ignore"):
