@@ -13,7 +13,7 @@ from .arguments import Potentials, as_potentials
 from .exact_paths import exact_paths
 from .kernels import best_paths
 
-_MOST_PATHS = 2**20
+_MOST_PATHS = 4096  # the time of keeping them sorted grows with the square
 
 
 class CRFPath(NamedTuple):
@@ -70,7 +70,7 @@ def crf_decode(
     Raises
     ------
     ValueError, TypeError
-        As `crf_loss`, and if `n_best` is not an integer from 1 to 1048576.
+        As `crf_loss`, and if `n_best` is not an integer from 1 to 4096.
 
     Notes
     -----
