@@ -89,6 +89,8 @@ def test_the_first_violation():
         ([0.0], TypeError, "path has dtype float64; allowed: any integer dtype"),
         ("O", TypeError, "path is 'O'; allowed: a sequence of str or int"),
         (None, TypeError, "path is None; allowed: a sequence of str or int"),
+        (np.array(1), TypeError, r"path is array\(1\); allowed: a sequence of str or int"),
+        (["O", 1], TypeError, "path has dtype"),
     ],
 )
 def test_wrong_paths(path, kind, said):

@@ -14,7 +14,7 @@ from .arguments import Potentials, as_potentials
 from .exact_paths import exact_paths
 from .kernels import best_paths
 
-_MOST_PATHS = 2**20
+_MOST_PATHS = 4096  # the time of keeping them sorted grows with the square
 
 
 class CRFPath(NamedTuple):
@@ -74,7 +74,7 @@ def crf_decode(
     Raises
     ------
     ValueError, TypeError
-        As `crf_loss`, and if `n_best` is not an integer from 1 to 1048576.
+        As `crf_loss`, and if `n_best` is not an integer from 1 to 4096.
 
     Notes
     -----
@@ -105,18 +105,29 @@ def crf_decode(
     n_paths = 1 if n_best is None else as_integer("n_best", n_best)
     if not 1 <= n_paths <= _MOST_PATHS:
         raise ValueError(f"n_best is {n_paths}; allowed: 1 to {_MOST_PATHS}, or None")
-    batch, n_steps = potentials.shape
     if n_paths > 1:
-        check_output("the paths", (batch, n_paths, n_steps), 8)
-    tags, score, found = best_paths(potentials, n_paths, num_threads)
-    if found is not None:
-        for b in np.flatnonzero(found < 0):
-            _search_exactly(potentials, b, tags[b], score[b])
-        _sort(tags, score, found > 1)
-    tags = potentials.scatter(tags.swapaxes(1, 2), -1).swapaxes(1, 2)
-    axes = (0 if potentials.single else slice(None), 0 if n_paths == 1 else slice(None))
-    scores = score[axes]
-    return CRFPath(np.ascontiguousarray(tags[axes]), scores if scores.ndim else float(scores))
+        tags, score = _several_paths(potentials, n_paths, num_threads)
+        return CRFPath(tags[0], score[0]) if potentials.single else CRFPath(tags, score)
+    tags, score = best_paths(potentials, None, num_threads)
+    tags = potentials.scatter(tags, -1)
+    return CRFPath(tags[0], float(score[0])) if potentials.single else CRFPath(tags, score)
+
+
+def _several_paths(
+    potentials: Potentials, n_best: int, num_threads: int | None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the best paths [B, N, T] and their scores [B, N]."""
+    batch, n_steps = potentials.shape
+    check_output("the paths", (batch, n_best, n_steps), 8)
+    found = np.zeros(batch, np.int64)
+    tags, score = best_paths(potentials, found, num_threads, n_best)
+    tags, score = tags.reshape(batch, n_best, tags.shape[1] // n_best), score.reshape(batch, n_best)
+    for b in np.flatnonzero(found < 0):
+        _search_exactly(potentials, b, tags[b], score[b])
+    score[potentials.lengths == 0, 1:] = -np.inf
+    _sort(tags, score, found > 1)
+    whole = potentials.scatter(tags.swapaxes(1, 2), -1)
+    return np.ascontiguousarray(whole.swapaxes(1, 2)), score
 
 
 def _search_exactly(potentials: Potentials, b: np.intp, tags: NDArray[np.int64], score: NDArray[np.float64]) -> None:

@@ -82,46 +82,46 @@ def sums_over_paths(
 
 
 def best_paths(
-    potentials: Potentials, n_best: int, num_threads: int | None
-) -> tuple[Integers, Doubles, Integers | None]:
-    """Return the best paths [B, N, T'], their scores [B, N], and the numbers of paths found [B].
+    potentials: Potentials, found: Integers | None, num_threads: int | None, n_best: int = 1
+) -> tuple[Integers, Doubles]:
+    """Return the best paths [B, N T'] and their scores [B N].
 
-    A number is -1 for a sequence whose other paths may be in error by rounding, at most N, and None for one path.
+    If given, `found` becomes the number of paths [B], at most N; -1 for a sequence whose other paths may be in error by
+    rounding, which are not listed.
     """
     batch, n_frames, n_tags = potentials.scores.values.shape
-    sweeps = 2 + 3 * n_best // n_tags  # the paths after the first take a comparison for each tag
+    sweeps = 2 + 3 * (n_best - 1) // n_tags  # the paths after the first take a comparison for each tag
     order, threads = schedule(potentials, None, num_threads, sweeps)
     emissions, scale = potentials.scores.values, filled(batch, 1.0)
-    found = None if n_best == 1 else np.zeros(batch, np.int64)
     if potentials.varying is not None:
+        tags, score = filled((batch, n_best * n_frames), -1, np.int64), filled(batch * n_best, -np.inf)
+        inputs = emissions, None, scale, order
+        _run_varying(potentials, inputs, paths=tags, loss=score, num_threads=threads)
+        score[::n_best][potentials.lengths == 0] = 0
         if found is not None:
             found[:] = n_best
-        tags, score = filled((batch, n_best, n_frames), -1, np.int64), filled((batch, n_best), -np.inf)
-        results = {"paths": tags.reshape(batch, n_best * n_frames), "loss": score.reshape(-1)}
-        _run_varying(potentials, (emissions, None, scale, order), **results, num_threads=threads)
-    else:
-        tags, score = np.empty((batch, n_best, n_frames), np.int64), np.empty((batch, n_best))
-        _kernel.best_paths[potentials.scores.type_name](
-            emissions,
-            tags=None,
-            lengths=potentials.lengths,
-            transitions=potentials.transitions.values,
-            start=potentials.start.values,
-            end=potentials.end.values,
-            cost=None,
-            scale=scale,
-            order=order,
-            paths=tags.reshape(batch, n_best * n_frames),
-            found=found,
-            loss=score.reshape(-1),
-            grad=None,
-            grad_transitions=None,
-            grad_start=None,
-            grad_end=None,
-            num_threads=threads,
-        )
-    score[potentials.lengths == 0] = [0.0] + [-np.inf] * (n_best - 1)
-    return tags, score, found
+        return tags, score
+    tags, score = np.empty((batch, n_best * n_frames), np.int64), np.empty(batch * n_best)
+    _kernel.best_paths[potentials.scores.type_name](
+        emissions,
+        tags=None,
+        lengths=potentials.lengths,
+        transitions=potentials.transitions.values,
+        start=potentials.start.values,
+        end=potentials.end.values,
+        cost=None,
+        scale=scale,
+        order=order,
+        paths=tags,
+        found=found,
+        loss=score,
+        grad=None,
+        grad_transitions=None,
+        grad_start=None,
+        grad_end=None,
+        num_threads=threads,
+    )
+    return tags, score
 
 
 def _run_varying(

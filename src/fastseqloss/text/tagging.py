@@ -130,7 +130,7 @@ class TagConstraints(NamedTuple):
 
     def _indices(self, path: Any) -> NDArray[np.int64]:
         """Return the indices of the tags of a path, -1 for steps that are left out."""
-        if isinstance(path, str) or not hasattr(path, "__len__"):
+        if isinstance(path, str) or not hasattr(path, "__len__") or getattr(path, "ndim", 1) == 0:
             raise TypeError(f"path is {brief(path)}; allowed: a sequence of str or int")
         if len(path) and all(isinstance(tag, str) for tag in path):
             numbers = {tag: k for k, tag in enumerate(self.tags)}
