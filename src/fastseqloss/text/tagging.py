@@ -41,7 +41,15 @@ class _Tag(NamedTuple):
 
 
 class TagSpan(NamedTuple):
-    """A span of equal label: steps from `start` up to, but not including, `end`."""
+    """A span of steps with one label.
+
+    Attributes
+    ----------
+    label : str
+        The label.
+    start, end : int
+        Its steps: the first one, and the one after the last.
+    """
 
     label: str
     start: int
@@ -234,7 +242,7 @@ def spans_from_tags(tags: Sequence[str], scheme: Scheme = "BIO", *, strict: bool
     Returns
     -------
     list of TagSpan
-        Named tuples ``(label, start, end)`` in their order; the step `end` is the first after the span.
+        Named tuples ``(label, start, end)`` in their order; ``end`` is the step after the last.
 
     Raises
     ------
