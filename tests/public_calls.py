@@ -57,6 +57,7 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
     pairs = {"return_grad": True, "reduction": "per_sequence"}
     ranked = (y, classes_of % 4, lengths)
     scored = (x, classes_of, between, lengths, gradient)
+    soft = np.exp(np.roll(log_p, 1, axis=-1))
     targets = {SIGNS: np.where(y > 0, 1.0, -1.0), SHARES: shares, COUNTS: np.abs(y)}
     step_losses = {
         row.function: (log_p if row.scores == "log_probs" else x, classes_of, lengths, gradient)
@@ -74,6 +75,7 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
         "top1_max_loss": (y, classes_of[:, 0] % 2, lengths, gradient),
         "softmax_cross_entropy": (x, classes_of, lengths, {**gradient, "label_smoothing": 0.1}),
         "clipped_policy_loss": (x, classes_of, taken + 0.1, y, lengths, {**gradient, "entropy_coef": 0.1}),
+        "cosine_distance_loss": (x, log_p, lengths, gradient),
         "crf_decode": (x, between, lengths),
         "crf_log_partition": (x, between, lengths),
         "crf_loss": scored,
@@ -97,6 +99,7 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
         "expected_risk_loss": (log_p[:, 0], np.abs(y[:, :classes]), gradient),
         "gaussian_nll_loss": (x[..., 0].copy(), y.astype(np.float32), np.abs(x[..., 1]) + 0.1, lengths, gradient),
         "generalized_advantages": (y, shares, lengths, {"discount": 0.9, "decay": 0.9}),
+        "kl_divergence": (x, soft, lengths, {**gradient, "temperature": 1.5}),
         "linear_cross_entropy": (x, between, classes_of, lengths, {**gradient, "bias": between[0], "chunk": 100}),
         "linear_ctc_loss": (x, between, labels, lengths, {**gradient, "bias": between[0], "chunk": 100}),
         "linear_policy_loss": (
@@ -108,6 +111,7 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
             {"slopes": y[:, 0], "bias": between[0], "chunk": 100},
         ),
         "merge_tokens": (classes_of[0], taken[0]),
+        "multilabel_margin_loss": (x, np.asarray(log_p > log_p.mean()), lengths, {**gradient, "margin": 0.7}),
         "policy_gradient_loss": (x, classes_of, y, lengths, {**gradient, "entropy_coef": 0.1}),
         "rnnt_align": (nodes, labels[:, :columns], lengths),
         "rnnt_greedy_decode": (x, _predict, _join, lengths),
@@ -120,6 +124,7 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
         "soft_dtw_cost": (x**2, np.full(batch, steps), np.full(batch, classes), gradient),
         "soft_dtw_loss": (x, log_p[:, ::-1], lengths, lengths, {**gradient, "divergence": True, "band": 9}),
         "soft_dtw_posteriors": (x, log_p[:, ::-1], lengths, lengths),
+        "sparsemax_loss": (x, classes_of, lengths, gradient),
         "structured_hinge_loss": scored,
         "words_from_spans": (
             _spans(labels[0], taken[0]),

@@ -59,10 +59,12 @@ from .rewards import (
 )
 from .soft_dtw import SoftDTWGradient, soft_dtw_cost, soft_dtw_loss, soft_dtw_posteriors
 from .steps.classification import binary_cross_entropy, nll_loss, softmax_cross_entropy
+from .steps.cosine import cosine_distance_loss
+from .steps.divergence import kl_divergence, sparsemax_loss
 from .steps.focal import binary_focal_loss, softmax_focal_loss
 from .steps.likelihood import gaussian_nll_loss, poisson_nll_loss, tweedie_loss
 from .steps.log_prob import sequence_log_prob
-from .steps.margin import hinge_loss, multiclass_hinge_loss
+from .steps.margin import hinge_loss, multiclass_hinge_loss, multilabel_margin_loss
 from .steps.regression import huber_loss, log_cosh_loss, mae_loss, mse_loss, quantile_loss
 from .text import NGram, Vocabulary, Words, WordSpan, read_arpa, words_from_spans
 from .transducer import (
@@ -110,6 +112,7 @@ __all__ = [
     "bpr_max_loss",
     "check_grad",
     "clipped_policy_loss",
+    "cosine_distance_loss",
     "crf_decode",
     "crf_log_partition",
     "crf_loss",
@@ -133,6 +136,7 @@ __all__ = [
     "get_num_threads",
     "hinge_loss",
     "huber_loss",
+    "kl_divergence",
     "linear_cross_entropy",
     "linear_ctc_loss",
     "linear_policy_loss",
@@ -144,6 +148,7 @@ __all__ = [
     "merge_tokens",
     "mse_loss",
     "multiclass_hinge_loss",
+    "multilabel_margin_loss",
     "nll_loss",
     "pairwise_hinge_loss",
     "pairwise_logistic_loss",
@@ -168,6 +173,7 @@ __all__ = [
     "soft_dtw_posteriors",
     "softmax_cross_entropy",
     "softmax_focal_loss",
+    "sparsemax_loss",
     "structured_hinge_loss",
     "tdt_loss",
     "top1_max_loss",
