@@ -28,7 +28,7 @@ KERNELS = [
     "transducer.loss",
     "transducer.simple",
     "steps.classification",
-    "steps.margin",
+    "steps.rows",
     "steps.pointwise",
     "crf.loss",
     "rewards.policy",
@@ -61,8 +61,10 @@ SHARED = f"{PACKAGE}._shared"
 NO_LOOPS = ("codes", "cpu", "ctc.beam", "ranking.lists", "xla.handler")
 WITHOUT_LOOPS = {SHARED, *(f"{PACKAGE}.{name}" for name in NO_LOOPS)}
 # Modules that are not built for x86-64-v4, which uses those of v3, to save bytes: divisions of numbers in AVX-512 take
-# as long as in AVX2; returns are recursions; best paths are comparisons and wait for memory.
-UP_TO_V3 = {f"{PACKAGE}.{name}" for name in ("ranking.lists", "rewards.returns", "ctc.alignment", "ctc.decoding")}
+# as long as in AVX2; returns are recursions; best paths are comparisons and wait for memory, as do losses of rows.
+UP_TO_V3 = {
+    f"{PACKAGE}.{name}" for name in ("ranking.lists", "rewards.returns", "steps.rows", "ctc.alignment", "ctc.decoding")
+}
 # -O2 instead of -O3 saves 30 % of a compressed module and 40 % of the compiler's time (GCC 12), and is 1-11 %
 # slower at v2, where GCC vectorises as at -O3: without that, cross-entropy of many classes would be 40 % slower.
 LESS = [] if MSVC or DEBUG else ["-O2"]
@@ -139,7 +141,7 @@ else:
 # half as much unrolling of short loops. They save 15 % of such a module's bytes and a quarter of the compiler's time,
 # and cost no speed. Other modules would gain 5 % of their bytes; soft-DTW would lose 10 % of its speed, and sums of
 # losses of single elements would be added in another order.
-LARGE = ("ctc.loss", "ctc.alignment", "crf.loss", "transducer.loss", "steps.classification")
+LARGE = ("ctc.loss", "ctc.alignment", "crf.loss", "transducer.loss", "steps.classification", "steps.rows")
 LIMITS = [
     "--param=max-inline-insns-auto=15",
     "--param=max-inline-insns-single=70",

@@ -5,6 +5,7 @@
     python bench/compare.py cross_entropy ...    the same options
     python bench/compare.py log_prob ...         the same options
     python bench/compare.py elementwise ...      regression, likelihoods, hinge, binary: with NumPy and memory traffic
+    python bench/compare.py vectors ...          divergences, sparsemax, cosine distance, labels
     python bench/compare.py crf ...              the same options
     python bench/compare.py policy ...           the same options
     python bench/compare.py risk ...             the same options; and a call of ctc_loss for each candidate, as NumPy
@@ -53,6 +54,7 @@ from bench import (
     sides_soft_dtw,
     sides_steps,
     sides_transducer,
+    sides_vectors,
 )
 from bench.contest import OURS, TORCH, print_table
 from fastseqloss._core import levels
@@ -104,6 +106,11 @@ def elementwise(options: argparse.Namespace) -> int:
     return contest.compare(sides_steps.elementwise_rows(), sides_steps.LIMITS, options) | contest.compare(
         sides_steps.power_rows(), sides_steps.POWER_LIMITS, options
     )
+
+
+def vectors(options: argparse.Namespace) -> int:
+    """Time and check losses of a vector of scores and a vector of targets at each step."""
+    return contest.compare(sides_vectors.rows(), sides_vectors.LIMITS, options)
 
 
 def crf(options: argparse.Namespace) -> int:
@@ -334,6 +341,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "cross_entropy": cross_entropy,
         "decode": decode,
         "elementwise": elementwise,
+        "vectors": vectors,
         "log_prob": log_prob,
         "overhead": overhead,
         "linear": linear,

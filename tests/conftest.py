@@ -31,8 +31,8 @@ KERNELS = {
     "soft_dtw.loss": "soft_dtw.loss",
     "steps.classification": "steps.classification",
     "steps.log_prob": "steps.classification",
-    "steps.margin": "steps.margin",
     "steps.pointwise": "steps.pointwise",
+    "steps.vectors": "steps.rows",
 }
 
 # Tests with random examples try a few of them by default, and most with `-m thorough`.

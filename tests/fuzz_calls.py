@@ -21,7 +21,7 @@ import soft_dtw_cases
 import step_cases
 import transducer_cases
 from fastseqloss._core.arrays import overlaps_itself
-from fastseqloss.steps.registry import LOSSES, SIGNS
+from fastseqloss.steps.registry import INDICATORS, LOSSES, NUMBERS, SIGNS, VECTORS, StepLoss
 from step_cases import CLASSIFICATION, FIRST, REDUCTIONS, TARGETS, Capsule, Foreign
 
 FLOATS = (np.float32, np.float64, np.float32, np.float64, np.float16, ml_dtypes.bfloat16)
@@ -38,6 +38,7 @@ OPTIONS = {
     "kl_kind", "max_log_ratio", "dual_clip",
     "n", "ddof", "baseline", "clip_ratio", "clip_trace", "beta", "nll_coef", "kl", "desirable_weight",
     "undesirable_weight",
+    "target_input", "direction", "temperature",
 }  # fmt: skip
 VOCABULARIES = (
     fsl.Vocabulary("-ab|", separator="|"), fsl.Vocabulary(["", "▁a", "▁", "b"], mark="▁"),
@@ -231,6 +232,35 @@ def _gaussian(random) -> Call:
         outs = _grad_out_tuple(random, given, kind, kind._fields)[:2]
         given["grad_out"] = random.choice((kind._make, tuple))((*outs, None))
     return call
+
+
+def _vectors(row: StepLoss, random) -> Call:
+    sizes = [random.randint(0, most) for most in (3, 4, 2)[: random.choice((0, 1, 2, 2, 3))]]
+    shape, rng = (*sizes, random.choice((1, 2, 3, 5, 9, 17, 40, 150))), numbers(random)
+    x, y = random.choice((0.1, 1.0, 10.0)) * rng.normal(size=(2, *shape))
+    given: dict[str, Any] = {}
+    if row.name == "kl_divergence":
+        kinds = random.choice(cases.KINDS), random.choice(cases.KINDS)
+        x, y = map(cases.scores_like, (x, y), kinds)
+        given = {"input": kinds[0], "target_input": kinds[1], "direction": random.choice(("forward", "reverse"))}
+        if "logits" in kinds:
+            _maybe(random, given, "temperature", lambda: random.choice((0.5, 2, 1e3)))
+    if row.name == "sparsemax":
+        y = cases.scores_like(y, "probs")
+    if row.targets == INDICATORS:
+        y = np.asarray(rng.random(shape) < random.choice((0.0, 0.1, 0.5)), random.choice((bool, np.int64, np.float32)))
+        _maybe(random, given, "margin", lambda: random.choice((0, 0.5, 3.0)))
+    elif row.targets != NUMBERS or random.random() < 0.7:
+        y = y.astype(random.choice(FLOATS))
+    if row.name == "sparsemax" and random.random() < 0.6:
+        y = rng.integers(0, shape[-1], shape[:-1])
+        _maybe(random, given, "ignore_index", lambda: random.choice((-1, 0, shape[-1])))
+    given = {row.scores: x.astype(random.choice(FLOATS)), "targets": y} | given
+    if len(sizes) > 1:
+        _maybe(random, given, "lengths", lambda: rng.integers(0, sizes[1], sizes[0], endpoint=True))
+    _maybe(random, given, "mask", lambda: np.asarray(rng.random(shape[:-1]) > 0.3))
+    shapes = [shape[:-1]] if len(sizes) > 1 else []
+    return _outputs(random, Call(row.function, given | _reducing(random, (sizes or [1])[0], REDUCTIONS, shapes)))
 
 
 def _log_prob(random) -> Call:
@@ -947,6 +977,7 @@ PLOTS = ("plot.plot_posteriors", "plot.plot_alignment", "plot.plot_alignment_pat
 STRATEGIES: dict[str, Callable[[Any], Call]] = {
     **{name: partial(_steps_loss, name) for name in step_cases.NAMES},
     "gaussian_nll_loss": _gaussian,
+    **{row.function: partial(_vectors, row) for row in VECTORS.values()},
     "sequence_log_prob": _log_prob,
     **{name: partial(_ctc, name) for name in (*OF_LATTICES, *DECODERS)},
     "ctc_align_windows": _windows,

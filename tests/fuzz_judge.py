@@ -13,6 +13,7 @@ import linear_cases
 import ranking_cases
 from fuzz_calls import PREFERENCES, STRATEGIES, Call, Judged, parameters
 from fuzz_values import Capsule, Foreign, plain
+from reference.steps import OF_VECTORS
 from step_cases import CLASSIFICATION
 
 EXPECTED = (ValueError, TypeError, MemoryError)
@@ -206,7 +207,7 @@ def _judge_gradient(call: Call, gradient: Any, clean: dict[str, Any]) -> None:
         assert not np.asarray(found)[~counted].astype(np.float64).any(), "gradient where nothing counts"
 
 
-OF_CLASSES = {*CLASSIFICATION, *linear_cases.OF_STEPS}
+OF_CLASSES = {*CLASSIFICATION, *OF_VECTORS, *linear_cases.OF_STEPS}
 OF_CLASSES |= {"policy_gradient_loss", "clipped_policy_loss", "sequence_log_prob"}
 STEP_LOSSES = {name for name in STRATEGIES if "grad_out" in parameters(name)}
 OF_CTC = {"ctc_loss", "ctc_entropy", "ctc_risk_loss", "linear_ctc_loss"}

@@ -11,7 +11,7 @@ import fuzz_values
 import step_cases
 from fuzz_calls import FREE, OPTIONS, STRATEGIES, Call, loss_function, parameters, strange_function
 from fuzz_values import SCALARS, guise, wrong
-from reference.steps import ELEMENTWISE
+from reference.steps import ELEMENTWISE, OF_VECTORS
 
 
 def make(random, name: str) -> Call:
@@ -49,7 +49,7 @@ def stretch(random, call: Call) -> None:
     if not fuzz_values.is_small(call.first) or not call.first.ndim:
         return
     length, size = random.choice(call.first.shape), random.choice(fuzz_values.HUGE)
-    if call.name in (*ELEMENTWISE, "gaussian_nll_loss"):
+    if call.name in (*ELEMENTWISE, *OF_VECTORS, "gaussian_nll_loss"):
         size = max(size, 2**52)  # means of fewer need little memory, and hours
     only = random.randrange(call.first.ndim) if random.random() < 0.5 else None
     call.arguments.pop("grad_out", None)

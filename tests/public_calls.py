@@ -58,6 +58,7 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
     pairs_of_sequences = (log_p[:, 0, 0], log_p[:, 1, 1])
     ranked = (y, classes_of % 4, lengths)
     scored = (x, classes_of, between, lengths, gradient)
+    soft = np.exp(np.roll(log_p, 1, axis=-1))
     targets = {SIGNS: np.where(y > 0, 1.0, -1.0), SHARES: shares, COUNTS: np.abs(y)}
     step_losses = {
         row.function: (log_p if row.scores == "log_probs" else x, classes_of, lengths, gradient)
@@ -75,6 +76,7 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
         "top1_max_loss": (y, classes_of[:, 0] % 2, lengths, gradient),
         "softmax_cross_entropy": (x, classes_of, lengths, {**gradient, "label_smoothing": 0.1}),
         "clipped_policy_loss": (x, classes_of, taken + 0.1, y, lengths, {**gradient, "entropy_coef": 0.1}),
+        "cosine_distance_loss": (x, log_p, lengths, gradient),
         "crf_decode": (x, between, lengths),
         "crf_log_partition": (x, between, lengths),
         "crf_loss": scored,
@@ -100,6 +102,7 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
         "expected_risk_loss": (log_p[:, 0], np.abs(y[:, :classes]), gradient),
         "gaussian_nll_loss": (x[..., 0].copy(), y.astype(np.float32), np.abs(x[..., 1]) + 0.1, lengths, gradient),
         "generalized_advantages": (y, shares, lengths, {"discount": 0.9, "decay": 0.9}),
+        "kl_divergence": (x, soft, lengths, {**gradient, "temperature": 1.5}),
         "group_advantages": (y, classes_of % 3),
         "kto_loss": (log_p[:, 0, 0], y[:, 0] > 0, y[:, 1], {**gradient, "kl": 0.3}),
         "linear_cross_entropy": (x, between, classes_of, lengths, {**gradient, "bias": between[0], "chunk": 100}),
@@ -115,6 +118,7 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
         "merge_tokens": (classes_of[0], taken[0]),
         "n_step_returns": (y, shares, lengths, {"n": 5, "discount": 0.9}),
         "orpo_loss": (*pairs_of_sequences, gradient),
+        "multilabel_margin_loss": (x, np.asarray(log_p > log_p.mean()), lengths, {**gradient, "margin": 0.7}),
         "policy_gradient_loss": (x, classes_of, y, lengths, {**gradient, "entropy_coef": 0.1}),
         "retrace_returns": (y, shares, shares[::-1], taken, lengths, {"discount": 0.9}),
         "rnnt_align": (nodes, labels[:, :columns], lengths),
@@ -129,6 +133,7 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
         "soft_dtw_cost": (x**2, np.full(batch, steps), np.full(batch, classes), gradient),
         "soft_dtw_loss": (x, log_p[:, ::-1], lengths, lengths, {**gradient, "divergence": True, "band": 9}),
         "soft_dtw_posteriors": (x, log_p[:, ::-1], lengths, lengths),
+        "sparsemax_loss": (x, classes_of, lengths, gradient),
         "structured_hinge_loss": scored,
         "vtrace_returns": (y, shares, taken, lengths, {"discount": 0.9, "decay": shares}),
         "words_from_spans": (

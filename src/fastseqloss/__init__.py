@@ -73,10 +73,12 @@ from .rewards import (
 )
 from .soft_dtw import SoftDTWGradient, soft_dtw_cost, soft_dtw_loss, soft_dtw_posteriors
 from .steps.classification import binary_cross_entropy, nll_loss, softmax_cross_entropy
+from .steps.cosine import cosine_distance_loss
+from .steps.divergence import kl_divergence, sparsemax_loss
 from .steps.focal import binary_focal_loss, softmax_focal_loss
 from .steps.likelihood import gaussian_nll_loss, poisson_nll_loss, tweedie_loss
 from .steps.log_prob import sequence_log_prob
-from .steps.margin import hinge_loss, multiclass_hinge_loss
+from .steps.margin import hinge_loss, multiclass_hinge_loss, multilabel_margin_loss
 from .steps.regression import huber_loss, log_cosh_loss, mae_loss, mse_loss, quantile_loss
 from .text import (
     NGram,
@@ -143,6 +145,7 @@ __all__ = [
     "bpr_max_loss",
     "check_grad",
     "clipped_policy_loss",
+    "cosine_distance_loss",
     "crf_decode",
     "crf_log_partition",
     "crf_loss",
@@ -169,6 +172,7 @@ __all__ = [
     "group_advantages",
     "hinge_loss",
     "huber_loss",
+    "kl_divergence",
     "kto_loss",
     "linear_cross_entropy",
     "linear_ctc_loss",
@@ -181,6 +185,7 @@ __all__ = [
     "merge_tokens",
     "mse_loss",
     "multiclass_hinge_loss",
+    "multilabel_margin_loss",
     "n_step_returns",
     "nll_loss",
     "orpo_loss",
@@ -210,6 +215,7 @@ __all__ = [
     "softmax_cross_entropy",
     "softmax_focal_loss",
     "spans_from_tags",
+    "sparsemax_loss",
     "structured_hinge_loss",
     "tag_constraints",
     "tags_from_spans",

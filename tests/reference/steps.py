@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastseqloss.steps.registry import LOSSES
+from fastseqloss.steps.registry import LOSSES, VECTORS
 
 WIDE = np.longdouble
 
@@ -200,6 +200,72 @@ def hinge_loss(x, y, margin=1.0, squared=False) -> tuple[np.ndarray, ...]:
     return violation, slope, np.abs(slope)
 
 
+# ---- vectors: x and y [N, V]; the loss, and the slopes by both ---------------------------------
+
+
+def _distribution(x, kind, temperature) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and their logarithms."""
+    if kind == "probs":
+        return x, np.log(x)
+    log_probs = log_softmax(x / WIDE(temperature))[0] if kind == "logits" else x
+    return np.exp(log_probs), log_probs
+
+
+def kl_divergence(
+    x, y, input="logits", target_input="probs", direction="forward", temperature=1.0
+) -> tuple[np.ndarray, ...]:
+    kinds = (input, target_input) if direction == "reverse" else (target_input, input)
+    given = (x, y) if direction == "reverse" else (y, x)
+    (p, log_p), (q, log_q) = (_distribution(a, kind, temperature) for a, kind in zip(given, kinds, strict=True))
+    ratio = np.where((p == 0) & (q == 0), np.inf, log_p - log_q)
+    loss = times(p, ratio).sum(axis=1, keepdims=True)
+    by_p = {
+        "probs": ratio + 1,
+        "log_probs": times(p, ratio + 1),
+        "logits": np.where(np.isinf(loss), 0, times(p, ratio - loss)) / WIDE(temperature),
+    }[kinds[0]]
+    by_q = {
+        "probs": times(p, -1 / q),
+        "log_probs": -p,
+        "logits": (q * p.sum(axis=1, keepdims=True) - p) / WIDE(temperature),
+    }[kinds[1]]
+    return loss[:, 0], *((by_p, by_q) if direction == "reverse" else (by_q, by_p))
+
+
+def sparsemax(x) -> np.ndarray:
+    """By bisection for the threshold above which the scores add up to 1."""
+    low, high = x.max(axis=1, keepdims=True) - 1, x.max(axis=1, keepdims=True)
+    for _ in range(70):
+        middle = (low + high) / 2
+        above = np.maximum(x - middle, 0).sum(axis=1, keepdims=True) > 1
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    return np.maximum(x - low, 0)
+
+
+def sparsemax_loss(x, y) -> tuple[np.ndarray, ...]:
+    q = widened(y[:, None] == np.arange(x.shape[1])) if y.ndim == 1 else y
+    p = sparsemax(x)
+    loss = (times(p - q, x) - p**2 / 2 + q**2 / 2).sum(axis=1)
+    return loss, p - q, q - x
+
+
+def cosine_distance_loss(x, y) -> tuple[np.ndarray, ...]:
+    norms = [np.sqrt((a**2).sum(axis=1, keepdims=True)) for a in (x, y)]
+    a, b = (times(1, v / np.where(norm == 0, 1, norm)) for v, norm in zip((x, y), norms, strict=True))
+    cos = (a * b).sum(axis=1, keepdims=True)
+    sides = (a, b, norms[0]), (b, a, norms[1])
+    slopes = [times(norms[0] * norms[1] > 0, (cos * u - v) / norm) for u, v, norm in sides]
+    return 1 - cos[:, 0], *slopes
+
+
+def multilabel_margin_loss(x, y, margin=1.0) -> tuple[np.ndarray, ...]:
+    pairs = (y[:, :, None] != 0) & (y[:, None, :] == 0)
+    violation = np.where(pairs, np.maximum(0, WIDE(margin) - (x[:, :, None] - x[:, None, :])), 0)
+    count = widened(violation > 0)
+    slope = (count.sum(axis=1) - count.sum(axis=2)) / x.shape[1]
+    return violation.sum(axis=(1, 2)) / x.shape[1], slope, np.zeros(x.shape, WIDE)
+
+
 # ---- steps that count, and reductions -------------------------------------------------------
 
 
@@ -213,6 +279,7 @@ def definition(function: str):
 CLASSIFICATION = {row.function: definition(row.function) for row in LOSSES.values() if row.of_classes}
 ELEMENTWISE = {row.function: definition(row.function) for row in LOSSES.values() if not row.of_classes}
 NAMES = (*CLASSIFICATION, *ELEMENTWISE)
+OF_VECTORS = {row.function: definition(row.function) for row in VECTORS.values()}
 
 
 @dataclass

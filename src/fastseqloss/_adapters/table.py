@@ -37,9 +37,9 @@ from ..rewards import (
     simpo_loss,
 )
 from ..soft_dtw import soft_dtw_cost, soft_dtw_loss
-from ..steps import classification, focal, likelihood, margin, regression
+from ..steps import classification, cosine, divergence, focal, likelihood, margin, regression
 from ..steps.log_prob import sequence_log_prob
-from ..steps.registry import COUNTS, DISTRIBUTIONS, NUMBERS, SHARES, SIGNS, StepLoss
+from ..steps.registry import COUNTS, DISTRIBUTIONS, NUMBERS, SHARES, SIGNS, VECTORS, StepLoss
 from ..steps.registry import LOSSES as STEP_LOSSES
 from ..transducer import rnnt_loss, rnnt_simple_loss, tdt_loss
 
@@ -167,6 +167,7 @@ _EXAMPLES = {  # of losses at every step, by the kind of their targets
 }
 _OF_CLASSES = {"targets": [[0, 1, 0]], "lengths": [2]}
 _SCORES = [[[0.0, 0.5], [1.0, 0.0], [9.0, 9.0]]]
+_OF_VECTORS = {"targets": [[[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]], "lengths": [2]}
 
 
 _RANKED = {"scores": [[0.5, 2.0, -1.0, 1.0]]}
@@ -185,19 +186,34 @@ def _of_pairs(function: Callable[..., Any], **options: Any) -> Loss:
     return Loss(function, ("chosen", "rejected"), "[B], or a number for one pair", 0, example=example)
 
 
+def _function_of(row: StepLoss) -> Callable[..., Any]:
+    modules = (classification, cosine, divergence, focal, likelihood, margin, regression)
+    function: Callable[..., Any] = next(getattr(m, row.function) for m in modules if hasattr(m, row.function))
+    return function
+
+
 def _of_steps(row: StepLoss) -> Loss:
     """Return a loss of the registry of the losses at every step."""
-    modules = (classification, focal, likelihood, margin, regression)
-    function = next(getattr(module, row.function) for module in modules if hasattr(module, row.function))
     features = (row.parameter.name,) if row.parameter is not None and row.parameter.broadcasts else ()
     return Loss(
-        function,
+        _function_of(row),
         (row.scores,),
         "[..., V]" if row.of_classes else "[B], [B, T] or [B, T, D]",
         of_numbers=not row.of_classes,
         by_targets=row.targets in (NUMBERS, SHARES, COUNTS, DISTRIBUTIONS),
         shared=("class_weight",) if row.of_classes else features,
         example={row.scores: _SCORES} | _OF_CLASSES if row.of_classes else _EXAMPLES[row.targets],
+    )
+
+
+def _of_vectors(row: StepLoss) -> Loss:
+    """Return a loss of a vector of scores and a vector of targets at each step."""
+    return Loss(
+        _function_of(row),
+        (row.scores,),
+        "[..., D]" if row.targets == NUMBERS else "[..., V]",
+        by_targets=row.targets in (NUMBERS, DISTRIBUTIONS),
+        example={row.scores: _SCORES} | _OF_VECTORS,
     )
 
 
@@ -210,6 +226,7 @@ _ACTIONS = {"logits": [[0.0, 0.0]], "actions": [0], "advantages": [2.0]}
 
 _ROWS = (
     *map(_of_steps, STEP_LOSSES.values()),
+    *map(_of_vectors, VECTORS.values()),
     Loss(
         likelihood.gaussian_nll_loss,
         ("predictions", "variance"),

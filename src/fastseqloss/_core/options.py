@@ -46,9 +46,9 @@ def as_names(name: str, value: Any, allowed: tuple[str, ...]) -> tuple[str, ...]
     return tuple(value)
 
 
-def as_input_kind(value: object) -> InputKind:
+def as_input_kind(value: object, name: str = "input") -> InputKind:
     """Return the meaning of scores."""
-    return _INPUT_KINDS[choice("input", value, _INPUTS)]
+    return _INPUT_KINDS[choice(name, value, _INPUTS)]
 
 
 def no_class(name: str, value: Any, allowed: str) -> None:

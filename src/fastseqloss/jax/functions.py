@@ -175,7 +175,8 @@ def _check_axes(row: Row, first: Any) -> None:
 def _check_targets(row: Row, targets: Any, first: Any, options: dict[str, Any]) -> None:
     """Check targets of floats, of the shape of the scores."""
     if targets.shape != first.shape:
-        allowed = "" if row.of_numbers else f"integers of shape {first.shape[:-1]}, or floats of shape "
+        integers = f"integers of shape {first.shape[:-1]}, or floats of shape "
+        allowed = integers if "ignore_index" in row.parameters else ""
         raise ValueError(
             f"targets has shape {targets.shape} and dtype {targets.dtype}; allowed: {allowed}{first.shape}"
         )

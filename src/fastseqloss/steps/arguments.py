@@ -106,14 +106,19 @@ def as_comparison(name: str, value: Any, predictions: Numbers) -> NDArray[Any]:
     given = as_array(name, value)
     if given.shape != predictions.given.shape:
         raise ValueError(f"{name} has shape {given.shape}; allowed: {predictions.given.shape}")
+    return as_runs(as_stored(name, given), predictions.shape)
+
+
+def as_stored(name: str, given: NDArray[Any]) -> NDArray[Any]:
+    """Return real numbers of any dtype in one that kernels read."""
     dtype = given.dtype
     if dtype.kind == "b":
-        given = given.view(np.uint8)
-    elif stored_kind(dtype) is None:
-        if dtype.kind not in "fiu":
-            raise wrong_dtype(name, given, "real numbers")
-        given = as_floats(name, given) if dtype.kind == "f" and dtype.itemsize <= 8 else as_doubles(given)
-    return as_runs(given, predictions.shape)
+        return given.view(np.uint8)
+    if stored_kind(dtype) is not None:
+        return given
+    if dtype.kind not in "fiu":
+        raise wrong_dtype(name, given, "real numbers")
+    return as_floats(name, given) if dtype.kind == "f" and dtype.itemsize <= 8 else as_doubles(given)
 
 
 def as_runs(array: NDArray[Any], shape: tuple[int, int, int]) -> NDArray[Any]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.engine import as_options
-from .._core.levels import load
 from .._core.options import as_number, flag
 from .._core.types import (
     GradientStepOptions,
@@ -23,11 +22,7 @@ from .._core.types import (
 )
 from .pointwise import pointwise_loss
 from .rows import prepare_rows
-
-if TYPE_CHECKING:
-    from .._kernels.steps import margin as _kernel
-else:
-    _kernel = load("steps.margin")
+from .vectors import Form, run_rows, vector_loss
 
 
 @overload
@@ -318,4 +313,146 @@ def multiclass_hinge_loss(
     number = as_number("margin", margin, 0.0, math.inf)
     options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
     rows = prepare_rows("multiclass_hinge", scores, targets, options, ignore_index, class_weight)
-    return rows.run(_kernel.multiclass_hinge, number)
+    return run_rows("multiclass_hinge", rows, Form(number))
+
+
+@overload
+def multilabel_margin_loss(
+    scores: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    margin: float = ...,
+    **options: Unpack[ScalarStepOptions],
+) -> float: ...
+
+
+@overload
+def multilabel_margin_loss(
+    scores: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    margin: float = ...,
+    **options: Unpack[LossStepOptions],
+) -> Loss: ...
+
+
+@overload
+def multilabel_margin_loss(
+    scores: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    margin: float = ...,
+    **options: Unpack[GradientStepOptions],
+) -> LossAndGradient: ...
+
+
+@overload
+def multilabel_margin_loss(
+    scores: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = ...,
+    *,
+    margin: float = ...,
+    **options: Unpack[GradOutStepOptions],
+) -> LossAndGradient: ...
+def multilabel_margin_loss(
+    scores: ArrayLike,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    margin: float = 1.0,
+    reduction: StepReduction = "mean",
+    normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None,
+    return_grad: bool = False,
+    grad_out: NDArray[Any] | None = None,
+    num_threads: int | None = None,
+) -> Loss | LossAndGradient:
+    r"""Hinge loss of steps with several labels, and its gradient.
+
+    Each label should have a larger score than each other class, by a margin:
+
+    .. math::
+        L_{b,t} = \frac{1}{V} \sum_{j: y_{b,t,j} = 1} \; \sum_{i: y_{b,t,i} = 0}
+        \max(0, m - (x_{b,t,j} - x_{b,t,i}))
+
+    Parameters
+    ----------
+    scores : array_like [..., V]
+        Scores of V classes, with any number of axes of steps before them: batch, time and so on; [N, V] is
+        N sequences of one step. float16, bfloat16, float32 or float64, computed in float64. Any strides; a class
+        axis that is not contiguous is copied.
+    targets : array_like, shape of `scores`
+        1 for the labels of a step, 0 for other classes; of any real dtype, or bool.
+    lengths : array_like of int [B], optional
+        Time steps of each sequence; all by default.
+    mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
+        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        never read and have gradient 0.
+    margin : float
+        Margin, 0 or more.
+    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
+        "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
+        its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
+        [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
+    normalizer : float, optional
+        With ``reduction="sum"``, divides the sum.
+    sample_weight : array_like [B], or of the shape of the steps, optional
+        Weight of each sequence or of each step, finite and not negative where steps count. Averages divide by the
+        sum of the weights instead of a count; if they are weights of steps, averages over sequences divide by B.
+    return_grad : bool
+        Whether to return the gradient too.
+    grad_out : ndarray, optional
+        Array of shape and dtype of `scores` to write the gradient to; may be `scores` itself.
+        Implies `return_grad`.
+    num_threads : int, optional
+        Threads to use; see `set_num_threads` for the default.
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+        The loss; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
+        steps with "none", 0 for steps that do not count.
+    grad : ndarray, shape and dtype of `scores`
+        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        `grad_out`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
+        argument, the position, the value and what is allowed; nothing has been written then.
+
+    See Also
+    --------
+    multiclass_hinge_loss : one label for each step, and its strongest rival alone.
+    binary_cross_entropy : independent decisions.
+    pairwise_hinge_loss : lists with several degrees of relevance.
+
+    Notes
+    -----
+    A step takes O(V log V) operations, however many labels it has. A pair exactly a margin apart has slope 0.
+    Without labels, or without other classes, the loss of a step is 0. A score of -inf excludes a class other than
+    a label; NaN or +inf among the scores of a step makes its loss and gradient NaN.
+
+    Replaces ``torch.nn.functional.multilabel_margin_loss``, whose targets are lists of labels: indices that end with
+    -1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastseqloss as fsl
+    >>> x, y = [[0.1, 0.2, 0.4, 0.8]], [[1, 0, 0, 1]]
+    >>> loss, grad = fsl.multilabel_margin_loss(x, y, return_grad=True)
+    >>> round(loss, 6)
+    0.85
+    >>> grad
+    array([[-0.5,  0.5,  0.5, -0.5]])
+    """
+    number = as_number("margin", margin, 0.0, math.inf)
+    options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    return vector_loss("multilabel_margin", scores, targets, options, Form(number))

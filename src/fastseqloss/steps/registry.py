@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, NamedTuple
 
-# Kinds of targets. Of the shape of the predictions: any numbers, -1 or 1, 0 to 1, or 0 or more. One for each step: a
-# class, or a class or a distribution over classes.
-NUMBERS, SIGNS, SHARES, COUNTS, CLASSES, DISTRIBUTIONS = (
-    "numbers", "signs", "shares", "counts", "classes", "distributions"
+# Kinds of targets. Of the shape of the predictions: any numbers, -1 or 1, 0 to 1, 0 or more, or 0 or 1. One for each
+# step: a class, or a class or a distribution over classes.
+NUMBERS, SIGNS, SHARES, COUNTS, INDICATORS, CLASSES, DISTRIBUTIONS = (
+    "numbers", "signs", "shares", "counts", "indicators", "classes", "distributions"
 )  # fmt: skip
 PROBABILITIES, AMOUNTS = "probabilities", "amounts"  # kinds of scores
 
@@ -23,6 +23,7 @@ ALLOWED = {
     SIGNS: "-1 or 1",
     SHARES: "0 to 1",
     COUNTS: "finite, 0 or more",
+    INDICATORS: "0 or 1",
     AMOUNTS: "0 or more",
     PROBABILITIES: "0 to 1, or input='logits'",
     DISTRIBUTIONS: "finite, 0 or more",
@@ -118,4 +119,15 @@ LOSSES = {row.name: row for row in _ROWS}
 GAUSSIAN = {
     "variance": StepLoss("gaussian", "gaussian_nll_loss", "predictions", allowed_parameter=AMOUNTS, nanoseconds=3.0),
     "log_variance": StepLoss("gaussian_log", "gaussian_nll_loss", "predictions", nanoseconds=3.0),
+}
+
+# Losses of a vector of scores and a vector of targets at each step.
+VECTORS = {
+    row.name: row
+    for row in (
+        StepLoss("kl_divergence", "kl_divergence", "logits", DISTRIBUTIONS, nanoseconds=5.0),
+        StepLoss("sparsemax", "sparsemax_loss", "logits", DISTRIBUTIONS, nanoseconds=2.0),
+        StepLoss("cosine_distance", "cosine_distance_loss", "predictions", nanoseconds=1.5),
+        StepLoss("multilabel_margin", "multilabel_margin_loss", "scores", INDICATORS, _MARGIN, nanoseconds=3.0),
+    )
 }

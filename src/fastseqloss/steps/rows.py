@@ -65,13 +65,14 @@ def prepare_rows(
         dense=(wanted,) if loss.targets == DISTRIBUTIONS else (),
     )
     if probabilities:
-        _check_shares(rows, find, checked.values, PROBABILITIES, loss.scores, checked.given)
+        check_shares(rows, find, checked.values, PROBABILITIES, loss.scores, checked.given)
     if wanted is not None:
-        _check_shares(rows, find, wanted, DISTRIBUTIONS, "targets", targets)
+        check_shares(rows, find, wanted, DISTRIBUTIONS, "targets", targets)
     return rows
 
 
-def _check_shares(rows: Rows, find: Any, values: NDArray[Any], allowed: str, name: str, given: NDArray[Any]) -> None:
+def check_shares(rows: Rows, find: Any, values: NDArray[Any], allowed: str, name: str, given: NDArray[Any]) -> None:
+    """Raise ValueError for a number of a counted step outside the range of probabilities, or of distributions."""
     if values.size:
         most = 1.0 if allowed == PROBABILITIES else sys.float_info.max
         raise_if_bad(find(*stored(values), rows.targets, most), allowed, name, given)

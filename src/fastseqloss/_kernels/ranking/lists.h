@@ -86,13 +86,48 @@ FSL_INLINE void fsl_hinge_sweeps(fsl_ranking *r, double margin, ptrdiff_t n_leve
     }
 }
 
+/* Sets the levels in order of appearance, and counts pairs and levels, without sorting: a level is the number of
+ * smaller values. Returns 0 if there are more than a few. */
+static ptrdiff_t fsl_rank_few_levels(fsl_ranking *r, ptrdiff_t *found)
+{
+    double known[FSL_RANK_FEW], equal[FSL_RANK_FEW] = {0}, above[FSL_RANK_FEW] = {0};
+    ptrdiff_t n_levels = 0;
+    for (int k = 0; k < FSL_RANK_FEW; k++) known[k] = INFINITY;
+    for (ptrdiff_t i = 0; i < r->n; i++) {
+        const double y = r->y[i];
+        double is_known = 0;
+        FSL_SIMD(reduction(+ : is_known))
+        for (int k = 0; k < FSL_RANK_FEW; k++) is_known += known[k] == y ? 1 : 0;
+        if (is_known == 0) {
+            if (n_levels == FSL_RANK_FEW) return 0;
+            known[n_levels++] = y;
+        }
+    }
+    for (ptrdiff_t i = 0; i < r->n; i++) {
+        const double y = r->y[i];
+        double level = 0;
+        FSL_SIMD(reduction(+ : level))
+        for (int k = 0; k < FSL_RANK_FEW; k++) {
+            level += known[k] < y ? 1 : 0;
+            above[k] += known[k] < y ? 1 : 0;
+            equal[k] += known[k] == y ? 1 : 0;
+        }
+        found[i] = (ptrdiff_t)level;
+    }
+    r->pairs = 0;
+    for (int k = 0; k < FSL_RANK_FEW; k++) r->pairs += equal[k] * above[k];
+    return n_levels;
+}
+
 static void fsl_pairwise_hinge(fsl_ranking *r, double margin)
 {
-    const ptrdiff_t n_levels = fsl_rank_levels(r);
     ptrdiff_t *const found = (ptrdiff_t *)r->sum, level = -1; /* levels in order of appearance */
+    ptrdiff_t n_levels = fsl_rank_few_levels(r, found);
+    const int sorted = n_levels == 0;
     double least, most;
+    if (sorted) n_levels = fsl_rank_levels(r);
     if (!fsl_rank_is_finite(r, &least, &most)) return;
-    for (ptrdiff_t k = 0; k < r->n; k++) {
+    for (ptrdiff_t k = 0; sorted && k < r->n; k++) {
         level += k == 0 || r->order[k].key != r->order[k - 1].key;
         found[r->order[k].at] = level;
     }

@@ -6,7 +6,9 @@
 
 #define FSL_RANK_LANES 4
 #define FSL_RANK_PAD (2 * FSL_RANK_LANES) /* further elements of arrays, which are read and have no effect */
-#define FSL_RANK_SHORT 40 /* items for each byte of the keys: shorter lists are sorted by comparing all pairs */
+#define FSL_RANK_SHORT 40 /* items for each digit of the keys: shorter lists are sorted by comparing all pairs */
+#define FSL_RANK_DIGIT 9 /* bits */
+#define FSL_RANK_MASK 511
 
 typedef struct { int64_t key; ptrdiff_t at; } fsl_place;
 
@@ -39,11 +41,18 @@ static void fsl_rank_exponentials(const double *restrict x, ptrdiff_t n, double 
     for (ptrdiff_t i = 0; i < n; i++) out[i] = fsl_exp_normal64(x[i] - shift);
 }
 
-/* An integer in the order of the numbers; 0 and -0 are equal. */
+/* An integer in the order of the numbers; 0 and -0 are equal. Bits that the number does not need are 0, also those of
+ * negative numbers: the magnitude of the integer is that of the number. */
 FSL_INLINE int64_t fsl_rank_key(double x)
 {
-    const uint64_t bits = fsl_bits64(x + 0.0);
-    return (int64_t)(bits ^ (bits >> 63 ? (uint64_t)INT64_MAX : 0));
+    const int64_t bits = (int64_t)fsl_bits64(x + 0.0);
+    return bits < 0 ? -(bits & INT64_MAX) : bits;
+}
+
+/* A digit of a key, whose sign counts as its highest bit, inverted. */
+FSL_INLINE ptrdiff_t fsl_rank_digit(int64_t key, int shift)
+{
+    return (ptrdiff_t)(((uint64_t)key ^ (uint64_t)INT64_MIN) >> shift & FSL_RANK_MASK);
 }
 
 /* Sorts few places by counting, for each one, those before it, which vectors do; equal keys stay in order. */
@@ -61,26 +70,26 @@ static void fsl_rank_sort_few(fsl_place *places, int64_t *keys, ptrdiff_t n)
     }
 }
 
-/* Sorts by bytes of the keys; equal keys stay in order. Bytes that all keys have in common, such as those of float32
- * scores and of small integers, need no pass. */
+/* Sorts by digits of the keys; equal keys stay in order. Digits begin at the lowest bit in which keys differ, and those
+ * that all keys have in common need no pass: float32 scores have four, small integers two. */
 static void fsl_rank_sort(fsl_place *places, fsl_place *room, ptrdiff_t n)
 {
     fsl_place *from = places, *to = room;
     uint64_t varying = 0;
-    int n_bytes = 0;
+    int lowest = 0, n_digits = 0;
     for (ptrdiff_t i = 0; i < n; i++) varying |= (uint64_t)(places[i].key ^ places[0].key);
-    for (int shift = 0; shift < 64; shift += 8) n_bytes += (varying >> shift & 255) != 0;
-    if (n < FSL_RANK_SHORT * n_bytes) {
+    while (varying && !(varying >> lowest & 1)) lowest++;
+    for (int shift = lowest; shift < 64; shift += FSL_RANK_DIGIT) n_digits += (varying >> shift & FSL_RANK_MASK) != 0;
+    if (n < FSL_RANK_SHORT * n_digits) {
         fsl_rank_sort_few(places, (int64_t *)room, n);
         return;
     }
-    for (int shift = 0; shift < 64; shift += 8) {
-        const int sign = shift == 56 ? 128 : 0; /* of the integers, in their highest byte */
-        ptrdiff_t starts[257] = {0};
-        if (!(varying >> shift & 255)) continue;
-        for (ptrdiff_t i = 0; i < n; i++) starts[((from[i].key >> shift & 255) ^ sign) + 1]++;
-        for (int digit = 0; digit < 255; digit++) starts[digit + 1] += starts[digit];
-        for (ptrdiff_t i = 0; i < n; i++) to[starts[(from[i].key >> shift & 255) ^ sign]++] = from[i];
+    for (int shift = lowest; shift < 64; shift += FSL_RANK_DIGIT) {
+        ptrdiff_t starts[FSL_RANK_MASK + 2] = {0};
+        if (!(varying >> shift & FSL_RANK_MASK)) continue;
+        for (ptrdiff_t i = 0; i < n; i++) starts[fsl_rank_digit(from[i].key, shift) + 1]++;
+        for (int digit = 0; digit < FSL_RANK_MASK; digit++) starts[digit + 1] += starts[digit];
+        for (ptrdiff_t i = 0; i < n; i++) to[starts[fsl_rank_digit(from[i].key, shift)]++] = from[i];
         fsl_place *const other = from;
         from = to, to = other;
     }

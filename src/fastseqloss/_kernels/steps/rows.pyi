@@ -7,7 +7,7 @@ Integers = NDArray[np.int64]
 Doubles = NDArray[np.float64]
 Stored = NDArray[Any]  # with the kind that goes with it
 
-def multiclass_hinge(
+def row_losses(
     scores: Stored,
     kind: int,
     targets: Integers,
@@ -16,5 +16,20 @@ def multiclass_hinge(
     loss: Doubles,
     grad: Stored | None,
     num_threads: int,
-    margin: float,
+    vectors: Stored | None,
+    vectors_kind: int,
+    grad_vectors: Stored | None,
+    grad_vectors_kind: int,
+    code: int,
+    option: float,
+    scores_given: int,
+    targets_given: int,
+    reverse: bool,
 ) -> None: ...
+def find_bad_indicator(
+    values: Stored,
+    kind: int,
+    targets: Integers,
+) -> int: ...
+
+LOSSES: dict[int, str]
