@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+import tracemalloc
 from fractions import Fraction as F
 
 import ml_dtypes
@@ -413,10 +414,26 @@ def test_frames_and_confidences(name):
             labels = beams.labels[b, i, : beams.label_lengths[b, i]]
             spans = fsl.ctc_align(data.emissions[b, :n], labels, **options).spans()
             assert beams.frames[b, i, : len(labels)].tolist() == [[span.start, span.end] for span in spans]
-            posteriors = fsl.ctc_posteriors(data.emissions[b, :n], labels, **options)
-            np.testing.assert_array_equal(beams.confidences[b, i, : len(labels)], posteriors[:, 1::2].max(axis=0))
+            confidences = beams.confidences[b, i, : len(labels)]
+            alone = fsl.ctc_confidences(data.emissions[b, :n], labels, **options)
+            np.testing.assert_array_equal(confidences, alone.confidences)
+            posteriors = fsl.ctc_posteriors(data.emissions[b, :n].astype(np.float64), labels, **options)
+            np.testing.assert_allclose(confidences, posteriors[:, 1::2].max(axis=0), rtol=0, atol=1e-9)
             assert np.all(beams.frames[b, i, len(labels) :] == -1)
             assert np.all(beams.confidences[b, i, len(labels) :] == 0)
+
+
+def test_memory_of_confidences():
+    """4000 frames and 150 labels: posteriors would take 9 MB for each result."""
+    data = real_data.load("nanopore_chiron_long")
+    peaks = []
+    for align in (False, True):
+        tracemalloc.start()
+        found = fsl.ctc_beam_search(data.emissions[0], blank=data.blank, input=data.kind, n_best=5, align=align)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert found.confidences.shape == found.labels.shape
+    assert peaks[1] - peaks[0] < 3e5
 
 
 # ---- errors --------------------------------------------------------------------------------
