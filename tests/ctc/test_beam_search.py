@@ -391,6 +391,25 @@ def test_nan_stays_in_its_sequence(kind, value):
     assert np.isnan(fsl.ctc_beam_search([[0.5, 0.6, -0.1]], input="probs").log_prob[0])
 
 
+@pytest.mark.parametrize(
+    ("classes", "dtype"), [(3, np.float32), (16, np.float64), (17, np.float32), (64, np.float64), (150, np.float32)]
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_invalid_scores_of_any_class_and_frame(kind, classes, dtype):
+    """Also at the blank, and after a frame at which all prefixes are impossible."""
+    rng = np.random.default_rng(classes)
+    scores = rng.dirichlet(np.ones(classes), (2, 4)).astype(dtype)
+    scores[1, 1] = 0 if kind == "probs" else -np.inf
+    for c in {0, 1, classes - 1, *rng.integers(0, classes, 3).tolist()}:
+        for value in (np.nan, np.inf, -1.0)[: 3 if kind == "probs" else 2]:
+            bad = scores.copy()
+            bad[:, rng.integers(2, 4), c] = value
+            beams = fsl.ctc_beam_search(bad, input=kind, blank=1, beam=4)
+            assert beams.n_found.tolist() == [0, 0]
+            assert np.isnan([beams.log_prob, beams.total, beams.score]).all()
+            assert fsl.ctc_beam_search(bad, [2, 2], input=kind, blank=1, beam=4).n_found.tolist() == [1, 0]
+
+
 def test_impossible_frame():
     scores = np.zeros((4, 3))
     scores[2] = -np.inf

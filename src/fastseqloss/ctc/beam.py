@@ -270,11 +270,13 @@ def ctc_beam_search(
     order, threads = schedule(frames * (200.0 + 25.0 * beam + 0.5 * n_classes), num_threads)
     n_out = min(max(rescore, n_best), beam)
     check_output("the label sequences", (batch, n_out, n_frames + 4), 8)
-    best = best_paths(scores, frames, kind, blank, threads)[2]
+    is_unread = kind != InputKind.LOGITS and language.model is None
     tables = np.zeros((batch, n_out * (4 + n_frames)), np.int64)
     table = np.array((frames, order, np.zeros(batch, np.int64)))
     score = np.zeros((batch, 1 + 2 * n_out))
-    score[:, 0], score[:, 1 : 1 + n_out] = best, -np.inf
+    score[:, 1 : 1 + n_out] = -np.inf
+    if not is_unread:
+        score[:, 0] = best_paths(scores, frames, kind, blank, threads)[2]
     if batch:
         model, shape = language.model, (batch, beam, n_classes)
         told = None if model is None else PrefixScores(model, language.weight, shape, blank)
@@ -292,6 +294,7 @@ def ctc_beam_search(
             levels=language.levels,
             bonus=language.bonus,
             by_logarithms=language.is_wide,
+            is_unread=is_unread,
             ask=None if told is None else told.ask,
             rows=None if told is None else told.rows,
             asked=None if told is None else told.asked,
@@ -299,6 +302,7 @@ def ctc_beam_search(
             scores=score,
             num_threads=threads,
         )
+    best = score[:, 0]
     found = score[:, 1 : 1 + n_out] + best[:, None]
     search = _Search(scores, frames, kind, blank, threads, best, tables, found, score[:, 1 + n_out :], table)
     return _finish(search, n_best, rescore > 0, align)
