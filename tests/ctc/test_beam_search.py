@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+import tracemalloc
 from fractions import Fraction as F
 
 import ml_dtypes
@@ -390,6 +391,25 @@ def test_nan_stays_in_its_sequence(kind, value):
     assert np.isnan(fsl.ctc_beam_search([[0.5, 0.6, -0.1]], input="probs").log_prob[0])
 
 
+@pytest.mark.parametrize(
+    ("classes", "dtype"), [(3, np.float32), (16, np.float64), (17, np.float32), (64, np.float64), (150, np.float32)]
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_invalid_scores_of_any_class_and_frame(kind, classes, dtype):
+    """Also at the blank, and after a frame at which all prefixes are impossible."""
+    rng = np.random.default_rng(classes)
+    scores = rng.dirichlet(np.ones(classes), (2, 4)).astype(dtype)
+    scores[1, 1] = 0 if kind == "probs" else -np.inf
+    for c in {0, 1, classes - 1, *rng.integers(0, classes, 3).tolist()}:
+        for value in (np.nan, np.inf, -1.0)[: 3 if kind == "probs" else 2]:
+            bad = scores.copy()
+            bad[:, rng.integers(2, 4), c] = value
+            beams = fsl.ctc_beam_search(bad, input=kind, blank=1, beam=4)
+            assert beams.n_found.tolist() == [0, 0]
+            assert np.isnan([beams.log_prob, beams.total, beams.score]).all()
+            assert fsl.ctc_beam_search(bad, [2, 2], input=kind, blank=1, beam=4).n_found.tolist() == [1, 0]
+
+
 def test_impossible_frame():
     scores = np.zeros((4, 3))
     scores[2] = -np.inf
@@ -413,10 +433,26 @@ def test_frames_and_confidences(name):
             labels = beams.labels[b, i, : beams.label_lengths[b, i]]
             spans = fsl.ctc_align(data.emissions[b, :n], labels, **options).spans()
             assert beams.frames[b, i, : len(labels)].tolist() == [[span.start, span.end] for span in spans]
-            posteriors = fsl.ctc_posteriors(data.emissions[b, :n], labels, **options)
-            np.testing.assert_array_equal(beams.confidences[b, i, : len(labels)], posteriors[:, 1::2].max(axis=0))
+            confidences = beams.confidences[b, i, : len(labels)]
+            alone = fsl.ctc_confidences(data.emissions[b, :n], labels, **options)
+            np.testing.assert_array_equal(confidences, alone.confidences)
+            posteriors = fsl.ctc_posteriors(data.emissions[b, :n].astype(np.float64), labels, **options)
+            np.testing.assert_allclose(confidences, posteriors[:, 1::2].max(axis=0), rtol=0, atol=1e-9)
             assert np.all(beams.frames[b, i, len(labels) :] == -1)
             assert np.all(beams.confidences[b, i, len(labels) :] == 0)
+
+
+def test_memory_of_confidences():
+    """4000 frames and 150 labels: posteriors would take 9 MB for each result."""
+    data = real_data.load("nanopore_chiron_long")
+    peaks = []
+    for align in (False, True):
+        tracemalloc.start()
+        found = fsl.ctc_beam_search(data.emissions[0], blank=data.blank, input=data.kind, n_best=5, align=align)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert found.confidences.shape == found.labels.shape
+    assert peaks[1] - peaks[0] < 3e5
 
 
 # ---- errors --------------------------------------------------------------------------------

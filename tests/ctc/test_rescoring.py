@@ -1,6 +1,6 @@
-"""Log-probabilities of ctc_beam_search with rescoring: those of ctc_loss, from the tree of prefixes or one by one."""
+"""Log-probabilities of what the beam search finds, by all their alignments, over the tree of their prefixes."""
 
-import importlib
+import math
 
 import numpy as np
 import pytest
@@ -10,103 +10,107 @@ from hypothesis import strategies as st
 import fastseqloss as fsl
 import real_data
 from cases import KINDS, scores_like
-from thoroughness import examples, thorough
-
-beam_search = importlib.import_module("fastseqloss.ctc.beam")
-
-
-def check(scores, beams, blank, kind):
-    """Each log-probability is that of all alignments, and the best comes first."""
-    for i in range(beams.n_found):
-        labels = beams.labels[i, : beams.label_lengths[i]]
-        loss = fsl.ctc_loss(scores, labels, blank=blank, input=kind)
-        assert beams.log_prob[i] == pytest.approx(-loss, rel=1e-9, abs=1e-9)
-    assert (np.diff(beams.total[: beams.n_found]) <= 0).all()
+from fastseqloss._core.arrays import stored
+from fastseqloss._core.options import InputKind
+from fastseqloss._kernels.ctc import beam as kernel
 
 
-@pytest.fixture
-def _from_trees(monkeypatch):
-    """Let no label sequence be scored alone."""
+def rescored(scores, sequences, kind="log_probs", blank=0):
+    """Log-probabilities of label sequences, NaN where the tree cannot tell; of log-probabilities or probabilities."""
+    frames, n = len(scores), len(sequences)
+    lengths = [len(labels) for labels in sequences]
+    labels = np.zeros((n, frames), np.int64)
+    for row, sequence in zip(labels, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    unread = np.full(n, -1)
+    tables = np.concatenate([unread, unread, lengths, unread, labels.ravel()])[None].astype(np.int64)
+    table, out = np.array([[frames], [0], [n]]), np.zeros((1, n))
+    kernel.ctc_rescore(*stored(scores[None]), table, tables, InputKind[kind.upper()], blank, out, 1)
+    return out[0]
 
-    def fail(*_):
-        raise AssertionError
 
-    monkeypatch.setattr(beam_search, "_lattice_log_probs", fail)
+def losses(scores, sequences, **options):
+    shared = np.broadcast_to(scores, (len(sequences), *scores.shape))
+    return fsl.ctc_loss(shared, [list(labels) for labels in sequences], reduction="none", **options)
 
 
-@examples(3)
-@given(
-    st.tuples(st.integers(1, 30), st.integers(2, 7)),
-    st.sampled_from(KINDS),
-    st.sampled_from((np.float32, np.float64)),
-    st.sampled_from((0.3, 3.0, 30.0, 1000.0)),
-    st.sampled_from((0.0, 0.2)),
-    st.integers(0, 2**32 - 1),
-)
-def test_log_probs_are_those_of_the_loss(shape, kind, dtype, scale, forbidden, seed):
-    """From emissions that are all alike to those that leave the range of float64; and -inf among them."""
+def check(scores, sequences, kind="log_probs", blank=0):
+    """What the tree tells is right; returns True where it tells."""
+    values = rescored(scores, sequences, kind, blank)
+    right = -losses(scores, sequences, input=kind, blank=blank)
+    told = ~np.isnan(values)
+    np.testing.assert_allclose(values[told], right[told], rtol=1e-12, atol=1e-9)
+    return told
+
+
+def edited(rng, labels, classes, n):
+    """Label sequences like `labels`, with a label replaced, removed or added at a few places."""
+    for _ in range(n):
+        row = list(labels)
+        for _ in range(rng.integers(0, 4)):
+            at = int(rng.integers(0, len(row)))
+            row[at : at + int(rng.integers(0, 2))] = rng.integers(1, classes, rng.integers(0, 2)).tolist()
+        yield row
+
+
+def peaks(rng, labels, frames, classes, least):
+    """Probabilities of a model that is certain of `labels`, each at a frame of its own, but for `least`."""
+    y = np.full((frames, classes), least)
+    at = np.sort(rng.choice(frames, len(labels), replace=False))
+    y[:, 0] = 1
+    y[at, 0] = least
+    y[at, labels] = 1
+    return y / y.sum(axis=1, keepdims=True)
+
+
+SCALES = st.sampled_from((0.1, 1.0, 30.0, 1000.0))
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from((3, 6)), SCALES, st.sampled_from(KINDS[1:]))
+def test_random_scores(seed, classes, scale, kind):
+    """Flat ones and some that are a thousand apart, with trees of a few hundred prefixes and branches anywhere."""
     rng = np.random.default_rng(seed)
-    logits = scale * rng.normal(size=shape)
-    logits[rng.random(shape) < forbidden] = -np.inf
-    logits[:, 0] = np.where(np.isneginf(logits).all(axis=1), 0, logits[:, 0])
-    with np.errstate(all="ignore"):
-        scores = scores_like(logits, kind, dtype)
-    blank = int(rng.integers(shape[1]))
-    options = {"blank": blank, "input": kind, "beam": 30, "n_best": 10}
-    check(scores, fsl.ctc_beam_search(scores, **options), blank, kind)
-    check(scores, fsl.ctc_beam_search(scores, rescore=30, length_bonus=0.5, **options), blank, kind)
+    frames = int(rng.integers(300, 700))
+    labels = rng.integers(1, classes, int(rng.integers(20, frames // 2)))
+    logits = scale * rng.normal(size=(frames, classes))
+    sequences = [labels.tolist(), *edited(rng, labels, classes, 6), []]
+    told = check(scores_like(logits, kind), sequences, kind)
+    assert told[:-1].all() or scale > 1
 
 
-@pytest.mark.usefixtures("_from_trees")
-@pytest.mark.parametrize("name", real_data.NAMES)
-@pytest.mark.parametrize("kind", ["logits", thorough("log_probs"), thorough("probs")])
-def test_real_emissions(name, kind):
-    data = real_data.load(name, padding=np.nan)
-    n = int(data.lengths[0])
-    scores = scores_like(np.log(np.maximum(data.emissions[0, :n].astype(float), 1e-30)), kind, np.float32)
-    if data.kind != "probs":
-        scores = scores_like(data.emissions[0, :n].astype(float), kind, np.float32)
-    beams = fsl.ctc_beam_search(scores, blank=data.blank, input=kind, n_best=10)
-    check(scores, beams, data.blank, kind)
+@given(st.integers(0, 2**32 - 1), st.sampled_from((0.1, 1e-3, 1e-9)), st.integers(1, 12))
+def test_confident_models(seed, least, n):
+    """A band of likely prefixes that passes each label once, in a chain for each early difference."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(1, 5, 300)
+    y = peaks(rng, labels, 900, 5, least)
+    sequences = [labels.tolist(), *edited(rng, labels, 5, n)]
+    assert check(y, sequences, "probs").all() or least < 1e-3
 
 
-@pytest.mark.usefixtures("_from_trees")
-@pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("kind", ["logits", "log_probs"])
-def test_several_trees(threads, kind):
-    """More label sequences than a tree has; the same bits on any number of threads, and in any batch."""
-    rng = np.random.default_rng(0)
-    scores = scores_like(rng.normal(size=(20, 12, 5)), kind)
-    lengths = rng.integers(0, 13, 20)
-    options = {"input": kind, "beam": 200, "n_best": 150, "rescore": 200}
-    found = fsl.ctc_beam_search(scores, lengths, num_threads=threads, **options)
-    for b in (0, 7, 19):
-        alone = fsl.ctc_beam_search(scores[b, : lengths[b]], **options)
-        np.testing.assert_array_equal(found.log_prob[b], alone.log_prob)
-        check(scores[b, : lengths[b]], alone, 0, kind)
+def test_masses_far_below_others_that_matter_later():
+    """The best prefixes at half of the frames have no likely continuation, and others below the range of float64 do."""
+    n, behind, rng = 200, 120, np.random.default_rng(0)
+    labels = np.tile([1, 2], n)[: 2 * n - behind]
+    start = peaks(rng, labels[:n], 2 * n, 3, 1e-3)
+    end = peaks(rng, labels[n - behind :], 2 * n, 3, 1e-6)
+    y = np.concatenate((start, end))
+    log_prob = -fsl.ctc_loss(y, labels, input="probs", reduction="sum")
+    assert log_prob < -660 * math.log(2)
+    assert not check(y, [labels.tolist()], "probs").any()
+    # All of these labels are likely where they are.
+    y = np.concatenate((start, peaks(rng, np.tile([1, 2], n)[: n - behind], 2 * n, 3, 1e-6)))
+    assert check(y, [labels.tolist(), labels[:-1].tolist()], "probs").all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_improbable_sequences(kind):
-    """Probabilities below those that a tree can tell: 2000 frames that are all alike."""
-    scores = scores_like(0.01 * np.random.default_rng(0).normal(size=(2000, 6)), kind)
-    check(scores, fsl.ctc_beam_search(scores, input=kind, n_best=3), 0, kind)
-
-
-@pytest.mark.parametrize("offset", [0.0, 1e6, -1e6])
-def test_shifted_logits(offset):
-    """A number added to all logits of a frame does not cost a digit."""
-    logits = np.random.default_rng(0).integers(-8, 9, (50, 6)) / 4 + offset * (np.arange(50) % 3)[:, None]
-    beams = fsl.ctc_beam_search(logits, n_best=10)
-    expected = fsl.ctc_beam_search(logits - offset * (np.arange(50) % 3)[:, None], n_best=10)
-    np.testing.assert_allclose(beams.log_prob, expected.log_prob, rtol=0, atol=1e-10)
-
-
-def test_label_sequences_that_begin_other_label_sequences():
-    """The empty one, one that is the beginning of another one, and repeated labels."""
-    probs = np.array([[0.4, 0.35, 0.25], [0.3, 0.4, 0.3], [0.5, 0.3, 0.2]])
-    beams = fsl.ctc_beam_search(probs, input="probs", beam=30, n_best=30, rescore=30)
-    rows = [tuple(row[:n]) for row, n in zip(beams.labels.tolist(), beams.label_lengths, strict=True)]
-    assert {(), (1,), (1, 2), (1, 1), (1, 2, 1)} <= {*rows[: beams.n_found]}
-    check(probs, beams, 0, "probs")
-    assert np.exp(beams.log_prob[: beams.n_found]).sum() == pytest.approx(1, rel=1e-12)
+@pytest.mark.parametrize("kind", ["log_probs", pytest.param("probs", marks=pytest.mark.thorough)])
+def test_long_read(kind):
+    """A probability below the range of float64, with bounds of what each frame may contribute."""
+    data = real_data.load("nanopore_chiron_long")
+    scores = scores_like(np.tile(data.emissions[0], (5, 1)).astype(np.float64), kind)
+    options = {"blank": data.blank, "input": kind}
+    beams = fsl.ctc_beam_search(scores, beam=12, n_best=5, **options)
+    sequences = [row[:n].tolist() for row, n in zip(beams.labels, beams.label_lengths, strict=True)]
+    np.testing.assert_allclose(beams.log_prob, -losses(scores, sequences, **options), rtol=1e-12)
+    assert beams.log_prob[0] < -300
+    assert check(scores, [*sequences, sequences[0][:-1]], kind, data.blank).all()

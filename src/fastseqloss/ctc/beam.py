@@ -17,10 +17,12 @@ from .._core.threads import schedule
 from .._core.types import Input
 from .._kernels.ctc import beam as _kernel
 from ..text.ngram import NGram
-from .alignment import Floats, Integers, ctc_align
+from .alignment import Floats, Integers
+from .arguments import as_lattice_of
+from .confidences import best_spans
 from .decoding import best_paths
 from .language import as_language
-from .loss import ctc_posteriors, run_lattices
+from .loss import label_sums, run_lattices
 from .prefix_scores import PrefixModel, PrefixScores
 
 _WIDEST = 2**20  # prefixes of a beam
@@ -218,7 +220,8 @@ def ctc_beam_search(
     is still exact, but each frame takes time in proportion to `beam` times V. The scores of all
     prefixes are kept, 8 B `beam` (V + 1) bytes, and the search is by logarithms.
 
-    Frames come from `ctc_align`, and confidences from `ctc_posteriors`.
+    Frames and confidences are those of `ctc_align` and `ctc_confidences`, in their memory: of an hour of
+    speech they take no array of posteriors.
 
     References
     ----------
@@ -267,11 +270,13 @@ def ctc_beam_search(
     order, threads = schedule(frames * (200.0 + 25.0 * beam + 0.5 * n_classes), num_threads)
     n_out = min(max(rescore, n_best), beam)
     check_output("the label sequences", (batch, n_out, n_frames + 4), 8)
-    best = best_paths(scores, frames, kind, blank, threads)[2]
+    is_unread = kind != InputKind.LOGITS and language.model is None
     tables = np.zeros((batch, n_out * (4 + n_frames)), np.int64)
     table = np.array((frames, order, np.zeros(batch, np.int64)))
     score = np.zeros((batch, 1 + 2 * n_out))
-    score[:, 0], score[:, 1 : 1 + n_out] = best, -np.inf
+    score[:, 1 : 1 + n_out] = -np.inf
+    if not is_unread:
+        score[:, 0] = best_paths(scores, frames, kind, blank, threads)[2]
     if batch:
         model, shape = language.model, (batch, beam, n_classes)
         told = None if model is None else PrefixScores(model, language.weight, shape, blank)
@@ -289,6 +294,7 @@ def ctc_beam_search(
             levels=language.levels,
             bonus=language.bonus,
             by_logarithms=language.is_wide,
+            is_unread=is_unread,
             ask=None if told is None else told.ask,
             rows=None if told is None else told.rows,
             asked=None if told is None else told.asked,
@@ -296,6 +302,7 @@ def ctc_beam_search(
             scores=score,
             num_threads=threads,
         )
+    best = score[:, 0]
     found = score[:, 1 : 1 + n_out] + best[:, None]
     search = _Search(scores, frames, kind, blank, threads, best, tables, found, score[:, 1 + n_out :], table)
     return _finish(search, n_best, rescore > 0, align)
@@ -327,7 +334,7 @@ def _finish(search: _Search, n_best: int, rescored: bool, align: bool) -> CTCBea
     for values in (log_prob, total, score):
         values[np.isnan(search.best)] = np.nan
     counts = np.minimum(search.counts, n_best)
-    spans, confidences = _aligned(search, labels, lengths, counts) if align else (None, None)
+    spans, confidences = _aligned(search, labels, lengths) if align else (None, None)
     if not search.scores.single:
         return CTCBeams(labels, lengths, log_prob, total, score, counts, spans, confidences)
     first = (None, None) if spans is None or confidences is None else (spans[0], confidences[0])
@@ -387,20 +394,13 @@ def _shared_losses(search: _Search, b: int, scores: NDArray[Any], kind: InputKin
     return run_lattices(shared, search.tables[b], kind, search.blank, threads)
 
 
-def _aligned(search: _Search, labels: Integers, lengths: Integers, counts: Integers) -> tuple[Integers, Floats]:
+def _aligned(search: _Search, labels: Integers, lengths: Integers) -> tuple[Integers, Floats]:
     """Return the frames of each label [B, N, S, 2] and its largest posterior [B, N, S]."""
     spans, confidences = filled((*labels.shape, 2), -1, np.int64), np.zeros(labels.shape)
-    options: dict[str, Any] = {
-        "blank": search.blank,
-        "input": search.kind.name.lower(),
-        "num_threads": search.threads,
-    }
-    for b, count in enumerate(counts):
-        x = search.scores.values[b, : search.frames[b]]
-        for i in range(count):
-            row = labels[b, i, : lengths[b, i]]
-            for s, span in enumerate(ctc_align(x, row, **options).spans()):
-                spans[b, i, s] = span.start, span.end
-            if len(row):
-                confidences[b, i, : len(row)] = ctc_posteriors(x, row, **options)[:, 1::2].max(axis=0)
+    scores = Scores(search.scores.values, search.scores.values)
+    for i in range(labels.shape[1]):
+        lattice = as_lattice_of(scores, labels[:, i], search.frames, lengths[:, i], search.blank, search.kind, "inf")
+        found = best_spans(lattice, search.threads)
+        width = found.shape[1]
+        spans[:, i, :width], confidences[:, i, :width] = found, label_sums(lattice, found, search.threads)[0]
     return spans, confidences

@@ -134,11 +134,10 @@ def ctc_confidences(
     ([[1, 3], [3, 4]], array([1.61, 0.99]), array([1.72, 1.1 ]))
     """
     lattice = as_lattice(logits, labels, logit_lengths, label_lengths, blank=blank, input=input, infeasible=infeasible)
-    spans = _as_spans(frames, lattice) if frames is not None else _best_spans(lattice, num_threads)
+    spans = _as_spans(frames, lattice) if frames is not None else best_spans(lattice, num_threads)
     largest, mass, moment, span_mass = label_sums(lattice, spans, num_threads)
     with np.errstate(invalid="ignore", under="ignore"):
         mean = np.where(mass == 0, -1.0, moment / np.where(mass == 0, 1.0, mass))
-    largest = np.minimum(largest, 1.0)
     if lattice.scores.single:
         return CTCConfidences(largest[0], mean[0], mass[0], span_mass[0], spans[0])
     return CTCConfidences(largest, mean, mass, span_mass, spans)
@@ -149,7 +148,7 @@ def _width(lattice: Lattice) -> int:
     return int(lattice.sequences.lengths.max(initial=0))
 
 
-def _best_spans(lattice: Lattice, num_threads: int | None) -> Integers:
+def best_spans(lattice: Lattice, num_threads: int | None) -> Integers:
     """Return the frames of each label on the best path [B, S, 2]; -1 without one."""
     token_index = viterbi_paths(lattice, num_threads)[1]
     spans = filled((len(token_index), _width(lattice), 2), -1, np.int64)

@@ -439,7 +439,7 @@ def label_sums(
             threads,
             occupation=sums,
         )
-    return sums[:, 2].copy(), sums[:, 3].copy(), sums[:, 4].copy(), sums[:, 5].copy()
+    return np.minimum(sums[:, 2], 1.0), sums[:, 3].copy(), sums[:, 4].copy(), sums[:, 5].copy()
 
 
 def ctc_feasible(

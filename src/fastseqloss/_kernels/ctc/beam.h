@@ -60,6 +60,7 @@ typedef struct { /* options, and the scores of a batch */
     int has_lm, has_rows;
     fsl_beam_language language;
     int by_logarithms; /* from the start */
+    int is_unread;     /* scores may be invalid, and the log-probability of the best path is not known */
 } fsl_beam_options;
 
 typedef struct { /* memory of a worker, and the frame in progress */
@@ -83,6 +84,8 @@ typedef struct { /* memory of a worker, and the frame in progress */
     ptrdiff_t t; /* next frame */
     int64_t frame; /* frames looked at by the worker */
     int is_begun, by_logarithms; /* the sequence */
+    int is_bad;           /* there is a score that is NaN or +inf, or a negative probability */
+    double path, path_rest; /* log-probability of the best path of the frames read, and what it lacks by rounding */
     const void *x;        /* row */
     double most;          /* greatest score of the row */
     double log_most;      /* its logarithm, for probabilities */
@@ -186,24 +189,30 @@ static void fsl_beam_read_row(fsl_beam *s)
     const ptrdiff_t n = s->o->n_classes, blank = s->o->blank, home = blank / FSL_BEAM_BLOCK * FSL_BEAM_BLOCK;
     const ptrdiff_t n_home = n - home < FSL_BEAM_BLOCK ? n - home : FSL_BEAM_BLOCK;
     const ptrdiff_t n_blocks = (n + FSL_BEAM_BLOCK - 1) / FSL_BEAM_BLOCK;
+    const double least = s->o->is_probs ? 0 : -INFINITY;
+    double *of_home = &s->maxima[home / FSL_BEAM_BLOCK];
     ptrdiff_t best = 0;
     if (s->o->is_wide) {
-        if (n_blocks > 1) fsl_beam_maxima_f64(s->x, n, s->maxima);
-        s->maxima[home / FSL_BEAM_BLOCK] = fsl_beam_greatest_f64((const double *)s->x + home, n_home, blank - home);
+        const double *x = s->x;
+        if (n_blocks > 1) fsl_beam_maxima_f64(x, n, least, s->maxima, &s->is_bad);
+        *of_home = fsl_beam_greatest_f64(x + home, n_home, blank - home, least, &s->is_bad);
     } else {
-        if (n_blocks > 1) fsl_beam_maxima_f32(s->x, n, s->maxima);
-        s->maxima[home / FSL_BEAM_BLOCK] = fsl_beam_greatest_f32((const float *)s->x + home, n_home, blank - home);
+        const float *x = s->x;
+        if (n_blocks > 1) fsl_beam_maxima_f32(x, n, least, s->maxima, &s->is_bad);
+        *of_home = fsl_beam_greatest_f32(x + home, n_home, blank - home, least, &s->is_bad);
     }
     for (ptrdiff_t i = 1; i < n_blocks; i++) best = s->maxima[i] > s->maxima[best] ? i : best;
     s->top = -1;
     s->top_score = s->maxima[best];
-    if (s->top_score > (s->o->is_probs ? 0 : -INFINITY)) {
-        ptrdiff_t c = best * FSL_BEAM_BLOCK;
-        while (c == blank || fsl_beam_score(s, c) != s->top_score) c++;
-        s->top = (int32_t)c;
+    if (s->top_score > least) {
+        const ptrdiff_t from = best * FSL_BEAM_BLOCK;
+        s->top = (int32_t)(s->o->is_wide ? fsl_beam_class_of_f64(s->x, from, blank, s->top_score)
+                                         : fsl_beam_class_of_f32(s->x, from, blank, s->top_score));
     }
     s->most = fsl_max64(s->top_score, fsl_beam_score(s, blank));
     s->log_most = s->o->is_probs ? fsl_log64(s->most) : s->most;
+    s->is_bad |= !(fsl_beam_score(s, blank) >= least && s->most < INFINITY);
+    fsl_add_exactly(&s->path, &s->path_rest, s->log_most);
 }
 
 /* Least score with log-probability class_threshold, but no more than that of the best class. */
@@ -264,6 +273,20 @@ static double fsl_beam_ranked(double *a, ptrdiff_t n, ptrdiff_t rank)
     return a[rank];
 }
 
+/* Leaves out those of n classes, more than `rank`, whose scores are less than that of rank `rank`, and a little lower,
+ * for roundings; returns the number that is left. */
+static int32_t fsl_beam_thin(fsl_beam *s, int32_t n, int32_t rank)
+{
+    int32_t left = 0;
+    for (int32_t i = 0; i < n; i++) s->ranked[i] = fsl_beam_score(s, s->classes[i]);
+    const double last = fsl_beam_ranked(s->ranked, n, rank - 1), least = last - 1e-6 * fabs(last);
+    for (int32_t i = 0; i < n; i++) {
+        s->classes[left] = s->classes[i];
+        left += fsl_beam_score(s, s->classes[i]) >= least;
+    }
+    return left;
+}
+
 /* A score that `rank` or more classes reach, of the classes other than the blank: that many blocks have one. */
 static double fsl_beam_rank_bound(const fsl_beam *s, int32_t rank)
 {
@@ -311,6 +334,7 @@ static void fsl_beam_begin(fsl_beam *s)
     memset(s->tree.table, 0, ((size_t)s->tree.mask + 1) * sizeof(uint32_t));
     s->n = 1;
     s->exponent = 0;
+    s->path = s->path_rest = s->is_bad = 0;
 }
 
 /* Finds the parent of each prefix, and notes the children of each one, that are in the beam. */
@@ -511,7 +535,8 @@ static void fsl_beam_start(fsl_beam *s, int by_logarithms)
 }
 
 /* Searches one sequence, some frames of it, and may have to be called again: with rows after each frame, the last one
- * included. Scores are relative to the sum of the greatest log-probabilities of the frames. */
+ * included. Scores [1 + 2 n_out] are the log-probability of the best path, which is set to NaN for bad scores, and the
+ * results, which are relative to the sum of the greatest scores or log-probabilities of the frames. */
 static fsl_beam_status fsl_beam_search(fsl_beam *s, const void *x, ptrdiff_t frames, ptrdiff_t most, int64_t *table,
                                        double *scores, int64_t *found)
 {
@@ -524,13 +549,15 @@ static fsl_beam_status fsl_beam_search(fsl_beam *s, const void *x, ptrdiff_t fra
         fsl_beam_start(s, 1);
         return FSL_BEAM_PAUSED;
     }
-    if (status == FSL_BEAM_DONE && (s->rows ? first : s->t) < frames && s->n) return FSL_BEAM_PAUSED;
+    const int goes_on = s->n || (s->o->is_unread && !s->is_bad);
+    if (status == FSL_BEAM_DONE && (s->rows ? first : s->t) < frames && goes_on) return FSL_BEAM_PAUSED;
     if (status != FSL_BEAM_DONE) s->n = 0;
     if (s->by_logarithms)
         fsl_beam_end_logs(s);
     else
         fsl_beam_end_masses(s);
-    *found = fsl_beam_write_results(s, frames, most, table, scores);
+    if (s->o->is_unread) scores[0] = s->is_bad ? NAN : s->path + s->path_rest;
+    *found = fsl_beam_write_results(s, frames, most, table, scores + 1);
     s->is_begun = 0;
     return status;
 }

@@ -148,8 +148,8 @@ static void FSL_BEAM_NAME(fsl_beam_choose_classes)(fsl_beam *s)
     const int is_uniform = !s->o->has_lm || (!s->rows && !s->o->language.bigram && !s->o->language.n_automata);
     if (s->n < s->o->beam && is_uniform) least = fsl_max64(least, fsl_beam_rank_bound(s, most));
     least = fsl_max64(least, fsl_beam_least_tried(s));
-    const int32_t found = s->top >= 0 ? fsl_beam_gather_classes(s, least) : 0;
-    int32_t n = 0;
+    int32_t found = s->top >= 0 ? fsl_beam_gather_classes(s, least) : 0, n = 0;
+    if (is_uniform && found > most) found = fsl_beam_thin(s, found, most);
     for (int32_t i = 0; i < found; i++) {
         fsl_beam_choice *choice = &s->choices[n];
         choice->label = s->classes[i];
@@ -339,15 +339,14 @@ static fsl_beam_status FSL_BEAM_NAME(fsl_beam_search)(fsl_beam *s, const void *x
 {
     if (s->t == 0)
         s->prefixes[0] = (fsl_beam_prefix){FSL_BEAM_ONE, FSL_BEAM_NONE, FSL_BEAM_ONE, 0, 0, -1, -1, 0, 0, 0};
-    for (; s->t < stop && s->n; s->t++) {
+    for (; s->t < stop && (s->n || s->o->is_unread); s->t++) {
         s->x = (const char *)x + s->t * s->o->stride;
         s->frame++;
         if (!fsl_beam_make_room(s)) return FSL_BEAM_NO_MEMORY;
         fsl_beam_read_row(s);
-        if (!(s->most > (s->o->is_probs ? 0 : -INFINITY))) {
-            s->n = 0;
-            break;
-        }
+        if (!(s->most > (s->o->is_probs ? 0 : -INFINITY)) || s->is_bad) s->n = 0;
+        if (s->is_bad) break;
+        if (!s->n) continue;
         fsl_beam_link(s);
         fsl_beam_bound_labels(s);
         FSL_BEAM_NAME(fsl_beam_stays)(s);

@@ -22,6 +22,7 @@ def ctc_beam_search(
     levels: Doubles,
     bonus: float,
     by_logarithms: bool,
+    is_unread: bool,
     ask: Callable[[int], bool] | None,
     rows: Doubles | None,
     asked: Integers | None,

@@ -28,7 +28,7 @@ cdef extern from "ctc/beam.h" nogil:
         bint is_logits, is_probs, is_wide
         int32_t beam, n_out
         double class_threshold, beam_threshold
-        bint has_lm, has_rows, by_logarithms
+        bint has_lm, has_rows, by_logarithms, is_unread
         Language language
     ctypedef struct Beam "fsl_beam":
         bint is_begun
@@ -88,7 +88,7 @@ cdef BeamStatus advance(Batch *batch, Beam *beam, Py_ssize_t b) noexcept nogil:
     cdef Py_ssize_t n_out = batch.options.n_out
     cdef BeamStatus status = beam_search(
         beam, batch.x + b * batch.x_step, batch.table[b], batch.n_frames,
-        batch.labels + b * n_out * (batch.n_frames + 4), batch.scores + b * (2 * n_out + 1) + 1,
+        batch.labels + b * n_out * (batch.n_frames + 4), batch.scores + b * (2 * n_out + 1),
         batch.table + 2 * batch.n + b)
     if status == OUT_OF_MEMORY:
         batch.no_memory = True
@@ -248,8 +248,8 @@ cdef int search(Batch *batch, const Array *views, ask, int num_threads) except -
 
 
 def ctc_beam_search(logits, int logits_kind, table, int input_kind, Py_ssize_t blank, int beam, double class_threshold,
-                    double beam_threshold, bigram, best, edges, levels, double bonus, bint by_logarithms, ask, rows,
-                    asked, labels, scores, int num_threads):
+                    double beam_threshold, bigram, best, edges, levels, double bonus, bint by_logarithms,
+                    bint is_unread, ask, rows, asked, labels, scores, int num_threads):
     """Search of a checked batch. Arrays are contiguous, except for logits.
 
     IN   logits [B, T, V]; table [3, B]: lengths, and sequences in the order of the search; bigram [V + 1, V] or None:
@@ -257,8 +257,9 @@ def ctc_beam_search(logits, int logits_kind, table, int input_kind, Py_ssize_t b
          without any scores of labels; edges and levels: automata as beam_language.h reads them; rows
          [B, beam, V + 1] or None: scores by `ask` of the next label after prefixes, and of the end; see
          `search_asking` for `ask` and `asked`, whose entries beam_ask describes.
-    INOUT  scores [B, 1 + 2 N]: log-probability of the best path, NaN for a sequence to be left out; then the scores of
-         the best label sequences, relative to it, and the scores of labels in them.
+    INOUT  scores [B, 1 + 2 N]: log-probability of the best path, NaN for a sequence to be left out; 0 if logits, which
+         are no logits then, are unread, and set by the search. Then the scores of the best label sequences, relative to
+         it, and the scores of labels in them.
     OUT  table: numbers of label sequences found; labels [B, N (4 + T)]: for each sequence, the table of the lattice of
          its N label sequences, as `read_sequences` fills it; asked [B beam, 4] or None.
     """
@@ -270,6 +271,7 @@ def ctc_beam_search(logits, int logits_kind, table, int input_kind, Py_ssize_t b
     batch.options.is_logits, batch.options.is_probs = input_kind == LOGITS, input_kind == PROBS
     batch.options.class_threshold, batch.options.beam_threshold = class_threshold, beam_threshold
     batch.options.language.bonus, batch.options.by_logarithms = bonus, by_logarithms
+    batch.options.is_unread = is_unread
     try:
         for array, kind in ((logits, logits_kind), (bigram, FLOAT64), (best, FLOAT64), (edges, INT64),
                             (levels, FLOAT64), (rows, FLOAT64), (asked, INT64), (table, INT64), (labels, INT64),
