@@ -14,6 +14,9 @@ others (the baseline). Three learners start from the same weights and read the s
 - clipped, `fastseqloss.clipped_policy_loss`: four updates with the same draws, limited by the clip;
 - told, `fastseqloss.softmax_cross_entropy`, for comparison: trained with the ends of the words.
 
+Most words have one character, so a policy that always ends a word has a good score, and REINFORCE alone settles there.
+A small bonus for the entropy of the policy (`entropy_coef`) lets the learners try other segmentations for longer.
+
 The sentences are a part of the Hong Kong Cantonese Corpus (tests/data/README.md gives origin and licence), without
 punctuation. The figure is learn_from_reward.png.
 """
@@ -40,6 +43,7 @@ HELD_OUT, LONGEST = 500, 40
 UNKNOWN = 0  # for characters that occur once in the training data or not at all
 VECTOR, HIDDEN = 48, 48
 BATCH, DRAWS, UPDATES = 64, 4, 4
+ENTROPY = 0.03
 RATES = {"REINFORCE": 1e-2, "clipped": 5e-3, "told": 5e-3}  # of Adam
 
 
@@ -166,12 +170,13 @@ class Learner:
             if update:
                 scores = self.policy.forward(batch)
             many = repeat(scores)
+            options = {"entropy_coef": ENTROPY, "grad_out": many}
             if self.method == "clipped":
                 _, gradient = fsl.clipped_policy_loss(
-                    many, drawn.cuts, drawn.log_probs, drawn.advantages, drawn.lengths, clip=(0.2, 0.2), grad_out=many
+                    many, drawn.cuts, drawn.log_probs, drawn.advantages, drawn.lengths, clip=(0.2, 0.2), **options
                 )
             else:
-                _, gradient = fsl.policy_gradient_loss(many, drawn.cuts, drawn.advantages, drawn.lengths, grad_out=many)
+                _, gradient = fsl.policy_gradient_loss(many, drawn.cuts, drawn.advantages, drawn.lengths, **options)
             self.update(gradient.reshape(-1, DRAWS, *scores.shape[1:]).sum(axis=1))
 
     def score(self, sentences: Sentences) -> float:
@@ -240,14 +245,14 @@ def draw(path: Path, curves: dict[str, dict[int, float]], constants: dict[str, f
 def main(arguments: list[str] | None = None) -> dict[str, float]:
     """Train, print and draw; return the final score of each learner."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a fifth of the training")
+    parser.add_argument("--quick", action="store_true", help="a sixth of the training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path(), help="folder for the picture")
     options = parser.parse_args(arguments)
     rng, began = np.random.default_rng(options.seed), time.perf_counter()
     training, held_out, alphabet = load(rng)
     print(f"{len(training.lengths)} sentences to learn from, {len(held_out.lengths)} held out")
-    steps, curves = 60 if options.quick else 300, {}
+    steps, curves = 48 if options.quick else 300, {}
     learners = [Learner(method, len(alphabet), options.seed + 1) for method in RATES]
     # The matrices are small: several BLAS threads would be slower.
     with threadpool_limits(1, user_api="blas"), tqdm(total=steps * len(learners), unit="batch", disable=None) as bar:
@@ -267,9 +272,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     for learner in learners[:2]:
         first, last = learner.rewards[0], np.mean(learner.rewards[-5:])
         print(f"mean reward of the draws, {learner.method}: {first:.3f} at first, {last:.3f} at last")
-        # In a short training REINFORCE only reaches the best constant policy.
-        beaten = last > first + 0.1 if options.quick else final[learner.method] > max(constants.values()) + 0.05
-        if not beaten:
+        if final[learner.method] < max(constants.values()) + 0.05:
             raise SystemExit(f"{learner.method} has not learnt enough")
     return final
 

@@ -272,6 +272,113 @@ def test_gradients_of_forecasts():
         assert gap < 1e-8
 
 
+def test_taggers_start_with_the_commonest_tags():
+    names = names_of("tag_words.py")
+    training, held_out, vocabulary, tagset = names["load"](np.random.default_rng(0))
+    counts = names["count_tags"](training, len(vocabulary) + 1, len(tagset))
+    few = training.take(np.arange(40))
+    valid = np.arange(few.words.shape[1]) < few.lengths[:, None]
+    pairs = list(zip(few.words[valid].tolist(), few.tags[valid].tolist(), strict=True))
+    counted = names["count_tags"](few, *counts.shape)
+    assert all(counted[pair] == pairs.count(pair) for pair in pairs)
+    assert counted.sum() == len(pairs)
+    assert counts.sum() == training.lengths.sum()
+    network = names["Network"](counts, "word", np.random.default_rng(0))
+    tagger = names["Tagger"](network, len(tagset), False)
+    shares = names["accuracy"](tagger.tag(held_out), held_out)
+    expected = names["accuracy"](counts.argmax(axis=1)[held_out.words], held_out)
+    assert shares == pytest.approx(expected, abs=0.003)  # a tie of counts goes to the tag that is commoner elsewhere
+
+
+@pytest.fixture(scope="module")
+def recommender():
+    """What the example defines, its training and held-out sessions, and the number of its items."""
+    names = names_of("recommend_next.py")
+    training, held_out, items = names["load"](np.random.default_rng(0))
+    return names, training, held_out, len(items)
+
+
+def test_sessions_held_out_are_unseen(recommender):
+    names, training, held_out, n_items = recommender
+    assert len(held_out.lengths) == names["HELD_OUT"]
+    known = [{row[:n].tobytes() for row, n in zip(*part, strict=True)} for part in (training, held_out)]
+    assert len(known[1]) == names["HELD_OUT"]
+    assert not known[0] & known[1]
+    assert np.bincount(training.items.ravel(), minlength=n_items).min() > 5
+
+
+def test_ranks_and_measures(recommender):
+    """Beside sorting, with ties."""
+    names, *_ = recommender
+    rng = np.random.default_rng(0)
+    scores, targets = rng.integers(0, 60, (40, 90)).astype(float), rng.integers(1, 90, 40)
+    found = names["Result"](names["ranks"](scores, targets))
+    expected = []
+    for row, target in zip(scores, targets, strict=True):
+        order = sorted(row[1:], reverse=True)
+        places = [place for place, score in enumerate(order, 1) if score == row[target]]
+        expected.append(np.mean(places))
+    np.testing.assert_array_equal(found.ranks, expected)
+    within = [rank for rank in expected if rank <= 20]
+    assert found.recall() == pytest.approx(len(within) / 40)
+    assert found.reciprocal() == pytest.approx(sum(1 / rank for rank in within) / 40)
+
+
+def test_item_counts(recommender):
+    """Beside plain counting."""
+    names, *_ = recommender
+    rng = np.random.default_rng(1)
+    parts = [names["Sessions"](rng.integers(0, 5, (rows, 6)), np.full(rows, 6)) for rows in (20, 7)]
+    found = names["count_scores"](*parts, 5)
+    pairs = [pair for row in parts[0].items.tolist() for pair in pairwise(row) if pair[1]]
+    tested = [pair for row in parts[1].items.tolist() for pair in pairwise(row) if pair[1]]
+    popular, after = [], []
+    for last, target in tested:
+        p = sum(b == target for _, b in pairs) / len(pairs)
+        followers = [b for a, b in pairs if a == last]
+        popular.append(p)
+        after.append((followers.count(target) + len(set(followers)) * p) / (len(followers) + len(set(followers))))
+    place = np.arange(len(tested)), [target for _, target in tested]
+    np.testing.assert_allclose(found["popularity"][place], popular, rtol=1e-12)
+    np.testing.assert_allclose(found["pairs"][place], after, rtol=1e-12)
+
+
+def test_every_sampled_item_is_a_target_or_a_negative(recommender):
+    names, training, _, n_items = recommender
+    _, targets = training.take(np.arange(30)).steps()
+    columns = names["sample"](targets, n_items, np.random.default_rng(0))
+    assert (np.diff(columns) > 0).all()
+    assert columns[0] > names["UNKNOWN"]
+    assert columns[-1] < n_items
+    assert set(targets.tolist()) < set(columns.tolist())
+
+
+@pytest.mark.parametrize("method", ["BPR-max", "TOP1-max", "cross-entropy"])
+def test_gradients_of_the_recommender(recommender, method):
+    """Of every layer, beside central differences."""
+    names, training, _, n_items = recommender
+
+    class Everything:
+        def random(self, shape, dtype):
+            return np.ones(shape, dtype)
+
+    model = names["Recommender"](n_items, np.random.default_rng(0))
+    model.rng = Everything()
+    batch = training.take(np.arange(6))
+    columns = names["sample"](batch.steps()[1], n_items, np.random.default_rng(0))
+    loss = names["OBJECTIVES"][method].loss
+    _, gradients = model.learn(batch, loss, columns)
+    assert gradients.keys() == model.parameters.keys()
+    for name, parameter in model.parameters.items():
+        place = np.unravel_index(np.abs(gradients[name]).argmax(), parameter.shape)
+        kept, losses = parameter[place].copy(), []
+        for step in (1e-2, -1e-2):
+            parameter[place] = kept + step
+            losses.append(model.learn(batch, loss, columns)[0])
+        parameter[place] = kept
+        assert gradients[name][place] == pytest.approx((losses[0] - losses[1]) / 2e-2, rel=2e-2)
+
+
 def test_recordings_are_the_same_for_both_distances():
     """The table of warped distances has the Euclidean ones as bounds, and pairs of equal recordings at 0."""
     names = names_of("compare_series.py")
