@@ -36,7 +36,7 @@ KERNELS = [
     "soft_dtw.loss",
     "ranking.lists",
 ]
-BASELINE = ["arguments", "codes", "cpu", "ctc.beam", "ctc.entropy", "parallel.threads", "xla.handler"]
+BASELINE = ["arguments", "codes", "cpu", "ctc.beam", "ctc.entropy", "parallel.threads", "short_calls", "xla.handler"]
 PACKAGE = "fastseqloss._kernels"
 FOLDER = Path("src") / PACKAGE.replace(".", "/")
 DEBUG = os.environ.get("FASTSEQLOSS_DEBUG", "0") not in ("", "0")
@@ -49,7 +49,7 @@ MSVC = sys.platform == "win32"
 SHARED = f"{PACKAGE}._shared"
 # Modules without loops that -O3 makes faster; the beam search has branches, and gains 0-4 % for 6 % more bytes; losses
 # over lists sort and divide.
-NO_LOOPS = ("codes", "cpu", "ctc.beam", "ranking.lists", "xla.handler")
+NO_LOOPS = ("codes", "cpu", "ctc.beam", "ranking.lists", "short_calls", "xla.handler")
 WITHOUT_LOOPS = {SHARED, *(f"{PACKAGE}.{name}" for name in NO_LOOPS)}
 # Modules that are not built for x86-64-v4, which uses those of v3, to save bytes: divisions of numbers in AVX-512 take
 # as long as in AVX2; returns are recursions; best paths are comparisons and wait for memory.

@@ -1,0 +1,50 @@
+from typing import Any
+
+from fastseqloss._core.types import Loss, LossAndGradient
+
+def ctc_loss(
+    entry: object,
+    costs: tuple[float, float, float],
+    most: float,
+    scores: Any,
+    labels: Any,
+    lengths: Any,
+    label_lengths: Any,
+    blank: Any,
+    input: Any,
+    infeasible: Any,
+    reduction: Any,
+    return_grad: Any,
+    grad_out: Any,
+    num_threads: Any,
+) -> Loss | LossAndGradient | None: ...
+def cross_entropy(
+    entry: object,
+    costs: tuple[float, float],
+    most: float,
+    scores: Any,
+    targets: Any,
+    lengths: Any,
+    mask: Any,
+    input: Any,
+    label_smoothing: Any,
+    z_loss: Any,
+    ignore_index: Any,
+    reduction: Any,
+    return_grad: Any,
+    grad_out: Any,
+    num_threads: Any,
+) -> Loss | LossAndGradient | None: ...
+def pointwise(
+    entry: object,
+    which: int,
+    allowed: int,
+    cost: float,
+    most: float,
+    scores: Any,
+    targets: Any,
+    bounds: Any,
+    parameter: Any,
+    more: tuple[float, float],
+    options: Any,
+) -> Loss | LossAndGradient | None: ...
