@@ -19,6 +19,7 @@ from fastseqloss._kernels.parallel.threads cimport DONE
 from fastseqloss._kernels.codes import INPUTS
 
 cdef extern from "Python.h":
+    long long long_long "PyLong_AsLongLongAndOverflow"(object value, int *overflow) except? -1
     void raise_pending "PyErr_Occurred"() except *  # the exception of a signal's handler that ended a call
 
 cdef object empty, empty_like
@@ -337,27 +338,40 @@ cdef int place(object value, tuple names) noexcept:
     return -1
 
 
+cdef bint as_int64(object value, int64_t *number) except -1:
+    """Set the number; returns False for anything but an int of 64 bits."""
+    cdef int overflow = 0
+    if type(value) is not int:
+        return False
+    number[0] = long_long(value, &overflow)
+    return overflow == 0
+
+
 cdef bint is_zero(object value) except -1:
-    return (type(value) is float or type(value) is int) and value == 0
+    cdef int64_t number
+    return <double> value == 0 if type(value) is float else as_int64(value, &number) and number == 0
 
 
 cdef bint read_options(ShortCall *given, object input, object reduction, object return_grad,
                        object num_threads) except -1:
     """Set the options of every loss; returns False for values other than the usual ones."""
     cdef int kind = place(input, INPUT_NAMES), chosen = place(reduction, REDUCTIONS)
+    cdef int64_t threads = 1
     given.input, given.reduces, given.averages = kind, chosen > 0, chosen == 2
     return (kind >= 0 and chosen >= 0 and type(return_grad) is bool
-            and (num_threads is None or (type(num_threads) is int and num_threads >= 1)))
+            and (num_threads is None or as_int64(num_threads, &threads)) and threads >= 1)
 
 
 cdef bint is_within(ShortCall *given, object bounds, object parameter) except -1:
     """Set the parameter of a loss; returns False unless it is a number between its bounds."""
+    cdef double least, most
     if bounds is None:
         return True
-    if type(parameter) is not float or not bounds.least < parameter < bounds.most:
+    if type(parameter) is not float:
         return False
+    least, most = bounds.least, bounds.most
     given.parameter = parameter
-    return True
+    return least < given.parameter < most
 
 
 cdef object run(Run function, Held *held, ShortCall *given, object entry, object scores, int n_own,
@@ -385,7 +399,7 @@ cdef object run(Run function, Held *held, ShortCall *given, object entry, object
 
 
 def ctc_loss(entry, tuple costs, double most, scores, labels, lengths, label_lengths, blank, input, infeasible,
-             reduction, return_grad, grad_out, num_threads):
+             reduction, return_grad, grad_out, num_threads, /):
     """Result of `fastseqloss.ctc_loss`, or None.
 
     IN   entry of the kernel; costs: nanoseconds of a class, a frame, and a label at a frame; most: those of all.
@@ -399,7 +413,7 @@ def ctc_loss(entry, tuple costs, double most, scores, labels, lengths, label_len
     memset(&given, 0, sizeof(ShortCall))
     held.n = 0
     try:
-        if not (zero >= 0 and type(blank) is int and read_options(&given, input, reduction, return_grad, num_threads)
+        if not (zero >= 0 and as_int64(blank, &given.blank) and read_options(&given, input, reduction, return_grad, num_threads)
                 and hold(&held, scores, x) and 2 <= x.n_axes <= 3 and x.kind in (FLOAT32, FLOAT64)
                 and hold(&held, labels, &given.labels) and hold(&held, lengths, &given.lengths)
                 and hold(&held, label_lengths, &given.label_lengths)):
@@ -408,19 +422,19 @@ def ctc_loss(entry, tuple costs, double most, scores, labels, lengths, label_len
         n_labels = product(&given.labels, 0, given.labels.n_axes)
         if not (given.labels.data != NULL and are_integers(&given.labels, x.shape, x.n_axes - 2, x.n_axes - 1)
                 and are_integers(&given.lengths, &n, 1, 1) and are_integers(&given.label_lengths, &n, 1, 1)
-                and 0 <= blank < n_classes):
+                and 0 <= given.blank < n_classes):
             return None
         per_class, per_frame, per_label = costs
         if n_frames * (n * (per_frame + n_classes * per_class) + n_labels * per_label) >= most:
             return None
-        given.blank, given.infeasible_is_zero = blank, zero
+        given.infeasible_is_zero = zero
         return run(run_ctc, &held, &given, entry, scores, 2, return_grad, grad_out)
     finally:
         let_go(&held)
 
 
 def cross_entropy(entry, tuple costs, double most, scores, targets, lengths, mask, input, label_smoothing, z_loss,
-                  ignore_index, reduction, return_grad, grad_out, num_threads):
+                  ignore_index, reduction, return_grad, grad_out, num_threads, /):
     """Result of `fastseqloss.softmax_cross_entropy` for classes, of logits or log-probabilities, or None.
 
     IN   entry of the kernel; costs: nanoseconds of a score and a step; most: those of all.
@@ -433,9 +447,9 @@ def cross_entropy(entry, tuple costs, double most, scores, targets, lengths, mas
     memset(&given, 0, sizeof(ShortCall))
     held.n = 0
     try:
-        if not (type(ignore_index) is int and read_options(&given, input, reduction, return_grad, num_threads)
+        if not (as_int64(ignore_index, &given.ignore_index)
+                and read_options(&given, input, reduction, return_grad, num_threads)
                 and is_zero(label_smoothing) and is_zero(z_loss) and given.input in (LOGITS, LOG_PROBS)
-                and -(2**63) <= ignore_index < 2**63
                 and hold(&held, scores, x) and x.n_axes >= 1 and x.kind in (FLOAT32, FLOAT64)
                 and hold(&held, targets, &given.labels) and hold(&held, lengths, &given.lengths)
                 and hold(&held, mask, &given.mask)):
@@ -448,14 +462,13 @@ def cross_entropy(entry, tuple costs, double most, scores, targets, lengths, mas
                                       and begins_with(&given.mask, x.shape, x.n_axes - 1)))
                 and n_steps * (x.shape[x.n_axes - 1] * per_score + per_step) < most):
             return None
-        given.ignore_index = ignore_index
         return run(run_cross_entropy, &held, &given, entry, scores, 1, return_grad, grad_out)
     finally:
         let_go(&held)
 
 
 def pointwise(entry, int which, int allowed, double cost, double most, scores, targets, bounds, parameter, tuple more,
-              options):
+              options, /):
     """Result of a loss of numbers, or None.
 
     IN   entry of the kernel; codes of the loss and of the targets allowed; cost: nanoseconds of a number; most: those
