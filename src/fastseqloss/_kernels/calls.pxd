@@ -23,6 +23,7 @@ cdef struct Call:
     const double *scale       # [B]
     double *loss              # [B], or [T]; may be the memory of targets; or, of numbers, zeros for partial sums
     int num_threads
+    double parameter          # of a loss of steps: its margin, or gamma, or what its kernel makes of it
     # lattices
     bint with_grad, in_place, by_state
     Py_ssize_t blank
@@ -37,7 +38,6 @@ cdef struct Call:
     int y_kind
     Py_ssize_t y_size
     int which, allowed        # codes of the loss and of the targets allowed
-    double parameter
     double more[2]
     int64_t *bad              # room for each part of the numbers; the first becomes -1 if all targets are allowed
     # output

@@ -29,14 +29,14 @@ cdef struct ShortCall:
     # of CTC
     Array label_lengths
     int64_t blank, infeasible_is_zero
-    # of cross-entropy
+    # of losses of steps
     Array mask      # uint8
     int64_t ignore_index
-    # of losses of numbers: codes of the loss and of the targets allowed, and parameters
-    int which, allowed
     double parameter
+    # of losses of numbers: codes of the loss and of the targets allowed, and further parameters
+    int which, allowed
     double more[2]
 
 
 cdef bint run_ctc(const ShortCall *given, Entry entry) noexcept nogil
-cdef bint run_cross_entropy(const ShortCall *given, Entry entry) noexcept nogil
+cdef bint run_classes(const ShortCall *given, Entry entry) noexcept nogil

@@ -18,22 +18,16 @@ def ctc_loss(
     grad_out: Any,
     num_threads: Any,
 ) -> Loss | LossAndGradient | None: ...
-def cross_entropy(
+def classes(
     entry: object,
     costs: tuple[float, float],
     most: float,
     scores: Any,
     targets: Any,
-    lengths: Any,
-    mask: Any,
     input: Any,
-    label_smoothing: Any,
-    z_loss: Any,
+    parameter: float,
     ignore_index: Any,
-    reduction: Any,
-    return_grad: Any,
-    grad_out: Any,
-    num_threads: Any,
+    options: Any,
 ) -> Loss | LossAndGradient | None: ...
 def pointwise(
     entry: object,

@@ -51,7 +51,7 @@ cdef Call call_of(const ShortCall *given) noexcept nogil:
     cdef Call call
     memset(&call, 0, sizeof(Call))
     call.x, call.g, call.doubles = scores.data, given.gradient.data, scores.kind == FLOAT64
-    call.input, call.num_threads = <int> given.input, 1
+    call.input, call.num_threads, call.parameter = <int> given.input, 1, given.parameter
     call.n, call.n_classes = 1, scores.shape[scores.n_axes - 1]
     call.n_frames = product(scores, 0, scores.n_axes - 1)
     return call
@@ -150,7 +150,7 @@ cdef bint run_ctc(const ShortCall *given, Entry entry) noexcept nogil:
     return done
 
 
-# ---- cross-entropy --------------------------------------------------------------------------
+# ---- losses of classes ----------------------------------------------------------------------
 
 cdef bint read_targets(const ShortCall *given, const Call *call, int64_t *targets, double *count) noexcept nogil:
     """Fill the targets, -1 where a step does not count, and add up those that count; returns False if one is invalid.
@@ -196,7 +196,7 @@ cdef bint put_steps(const ShortCall *given, const Call *call) noexcept nogil:
     return True
 
 
-cdef bint run_cross_entropy(const ShortCall *given, Entry entry) noexcept nogil:
+cdef bint run_classes(const ShortCall *given, Entry entry) noexcept nogil:
     cdef Call call = call_of(given)
     cdef double count = 0, scale = 1
     cdef bint done
@@ -236,7 +236,7 @@ cdef bint run_pointwise(const ShortCall *given, Entry entry) noexcept nogil:
     scale = 1.0 / call.n_frames if given.averages else 1
     call.scale, call.bad = &scale, <int64_t *> (call.loss + n_parts)
     call.y, call.y_kind, call.y_size = given.labels.data, given.labels.kind, size_of(given.labels.kind)
-    call.which, call.allowed, call.parameter = given.which, given.allowed, given.parameter
+    call.which, call.allowed = given.which, given.allowed
     call.more[0], call.more[1] = given.more[0], given.more[1]
     done = entry(&call) == DONE and call.bad[0] < 0 and put_sum(given, &call, n_parts)
     free(call.loss)
@@ -347,11 +347,6 @@ cdef bint as_int64(object value, int64_t *number) except -1:
     return overflow == 0
 
 
-cdef bint is_zero(object value) except -1:
-    cdef int64_t number
-    return <double> value == 0 if type(value) is float else as_int64(value, &number) and number == 0
-
-
 cdef bint read_options(ShortCall *given, object input, object reduction, object return_grad,
                        object num_threads) except -1:
     """Set the options of every loss; returns False for values other than the usual ones."""
@@ -360,6 +355,10 @@ cdef bint read_options(ShortCall *given, object input, object reduction, object 
     given.input, given.reduces, given.averages = kind, chosen > 0, chosen == 2
     return (kind >= 0 and chosen >= 0 and type(return_grad) is bool
             and (num_threads is None or as_int64(num_threads, &threads)) and threads >= 1)
+
+
+cdef bint is_unweighted(object options) except -1:
+    return options.sample_weight is None and options.normalizer is None
 
 
 cdef bint is_within(ShortCall *given, object bounds, object parameter) except -1:
@@ -413,7 +412,8 @@ def ctc_loss(entry, tuple costs, double most, scores, labels, lengths, label_len
     memset(&given, 0, sizeof(ShortCall))
     held.n = 0
     try:
-        if not (zero >= 0 and as_int64(blank, &given.blank) and read_options(&given, input, reduction, return_grad, num_threads)
+        if not (zero >= 0 and as_int64(blank, &given.blank)
+                and read_options(&given, input, reduction, return_grad, num_threads)
                 and hold(&held, scores, x) and 2 <= x.n_axes <= 3 and x.kind in (FLOAT32, FLOAT64)
                 and hold(&held, labels, &given.labels) and hold(&held, lengths, &given.lengths)
                 and hold(&held, label_lengths, &given.label_lengths)):
@@ -433,36 +433,35 @@ def ctc_loss(entry, tuple costs, double most, scores, labels, lengths, label_len
         let_go(&held)
 
 
-def cross_entropy(entry, tuple costs, double most, scores, targets, lengths, mask, input, label_smoothing, z_loss,
-                  ignore_index, reduction, return_grad, grad_out, num_threads, /):
-    """Result of `fastseqloss.softmax_cross_entropy` for classes, of logits or log-probabilities, or None.
+def classes(entry, tuple costs, double most, scores, targets, input, double parameter, ignore_index, options, /):
+    """Result of a loss of classes, of logits or log-probabilities, or None.
 
     IN   entry of the kernel; costs: nanoseconds of a score and a step; most: those of all.
     """
     cdef Held held
     cdef ShortCall given
     cdef Array *x = &given.scores
-    cdef int64_t n_steps
     cdef double per_score, per_step
     memset(&given, 0, sizeof(ShortCall))
     held.n = 0
+    given.parameter = parameter
+    per_score, per_step = costs
+    return_grad, mask = options.return_grad, options.mask
     try:
-        if not (as_int64(ignore_index, &given.ignore_index)
-                and read_options(&given, input, reduction, return_grad, num_threads)
-                and is_zero(label_smoothing) and is_zero(z_loss) and given.input in (LOGITS, LOG_PROBS)
+        if not (as_int64(ignore_index, &given.ignore_index) and is_unweighted(options)
+                and read_options(&given, input, options.reduction, return_grad, options.num_threads)
+                and given.input in (LOGITS, LOG_PROBS)
                 and hold(&held, scores, x) and x.n_axes >= 1 and x.kind in (FLOAT32, FLOAT64)
-                and hold(&held, targets, &given.labels) and hold(&held, lengths, &given.lengths)
+                and hold(&held, targets, &given.labels) and hold(&held, options.lengths, &given.lengths)
                 and hold(&held, mask, &given.mask)):
             return None
-        n_steps = product(x, 0, x.n_axes - 1)
-        per_score, per_step = costs
         if not (given.labels.data != NULL and are_integers(&given.labels, x.shape, x.n_axes - 1, x.n_axes - 1)
                 and are_integers(&given.lengths, x.shape, 1, 1 if x.n_axes > 2 else -1)
                 and (mask is None or (given.mask.kind == UINT8 and given.mask.n_axes == x.n_axes - 1
                                       and begins_with(&given.mask, x.shape, x.n_axes - 1)))
-                and n_steps * (x.shape[x.n_axes - 1] * per_score + per_step) < most):
+                and product(x, 0, x.n_axes) * per_score + product(x, 0, x.n_axes - 1) * per_step < most):
             return None
-        return run(run_cross_entropy, &held, &given, entry, scores, 1, return_grad, grad_out)
+        return run(run_classes, &held, &given, entry, scores, 1, return_grad, options.grad_out)
     finally:
         let_go(&held)
 
@@ -483,8 +482,8 @@ def pointwise(entry, int which, int allowed, double cost, double most, scores, t
     given.more[0], given.more[1] = more
     return_grad = options.return_grad
     try:
-        if not (options.lengths is None and options.mask is None and options.sample_weight is None
-                and options.normalizer is None and is_within(&given, bounds, parameter)
+        if not (options.lengths is None and options.mask is None and is_unweighted(options)
+                and is_within(&given, bounds, parameter)
                 and read_options(&given, INPUT_NAMES[0], options.reduction, return_grad, options.num_threads)
                 and given.reduces and hold(&held, scores, x) and x.n_axes >= 1 and x.kind in (FLOAT32, FLOAT64)
                 and hold(&held, targets, &given.labels) and given.labels.n_axes == x.n_axes

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._core import threads
 from .._core.arrays import as_array, as_doubles
 from .._core.engine import Options, as_options
 from .._core.levels import load
@@ -30,18 +29,14 @@ from .._core.types import (
     ScalarStepOptions,
     StepReduction,
 )
-from .._kernels import short_calls
 from .pointwise import pointwise_loss
-from .registry import LOSSES
-from .rows import ROW_COST, balance, prepare_rows
+from .rows import balance, prepare_rows, short_loss
 from .targets import as_request, cross_entropy_and_gradients, gradient_of
 
 if TYPE_CHECKING:
     from .._kernels.steps import classification as _kernel
 else:
     _kernel = load("steps.classification")
-
-_COSTS = LOSSES["softmax_cross_entropy"].nanoseconds, ROW_COST
 
 
 @overload
@@ -250,32 +245,16 @@ def softmax_cross_entropy(
     >>> round(float(np.exp(fsl.softmax_cross_entropy(x, [[0, -100]]))), 6)
     2.0
     """
-    if class_weight is None and normalizer is None and sample_weight is None and with_respect_to is None:
-        found = short_calls.cross_entropy(
-            _kernel.entry,
-            _COSTS,
-            threads.LEAST_WORK,
-            logits,
-            targets,
-            lengths,
-            mask,
-            input,
-            label_smoothing,
-            z_loss,
-            ignore_index,
-            reduction,
-            return_grad,
-            grad_out,
-            num_threads,
-        )
-        if found is not None:
-            return found
     kind = as_input_kind(input)
     epsilon = as_number("label_smoothing", label_smoothing, 0.0, 1.0)
     zeta = as_number("z_loss", z_loss, 0.0, np.inf)
     if zeta and kind:
         raise ValueError(f"z_loss is {z_loss}; allowed: 0 with input={input!r}, it needs input='logits'")
     options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    if not (epsilon or zeta) and with_respect_to is None and class_weight is None:
+        found = short_loss(_kernel.entry, "softmax_cross_entropy", logits, targets, options, ignore_index, input)
+        if found is not None:
+            return found
 
     def compute(options: Options) -> Loss | LossAndGradient:
         rows = prepare_rows(
@@ -439,27 +418,11 @@ def nll_loss(
     >>> round(fsl.nll_loss(np.log([[0.5, 0.5], [0.25, 0.75]]), [0, 0]), 6)
     1.039721
     """
-    if class_weight is None and normalizer is None and sample_weight is None:
-        found = short_calls.cross_entropy(
-            _kernel.entry,
-            _COSTS,
-            threads.LEAST_WORK,
-            log_probs,
-            targets,
-            lengths,
-            mask,
-            "log_probs",
-            0.0,
-            0.0,
-            ignore_index,
-            reduction,
-            return_grad,
-            grad_out,
-            num_threads,
-        )
+    options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    if class_weight is None:
+        found = short_loss(_kernel.entry, "nll", log_probs, targets, options, ignore_index, "log_probs")
         if found is not None:
             return found
-    options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
     rows = prepare_rows("nll", log_probs, targets, options, ignore_index, class_weight)
     return rows.run(_kernel.softmax_cross_entropy, None, 0, 0.0, 0.0, InputKind.LOG_PROBS)
 

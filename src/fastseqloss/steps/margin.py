@@ -22,7 +22,7 @@ from .._core.types import (
     StepReduction,
 )
 from .pointwise import pointwise_loss
-from .rows import prepare_rows
+from .rows import prepare_rows, short_loss
 
 if TYPE_CHECKING:
     from .._kernels.steps import margin as _kernel
@@ -317,5 +317,9 @@ def multiclass_hinge_loss(
     """
     number = as_number("margin", margin, 0.0, math.inf)
     options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    if class_weight is None:
+        found = short_loss(_kernel.entry, "multiclass_hinge", scores, targets, options, ignore_index, parameter=number)
+        if found is not None:
+            return found
     rows = prepare_rows("multiclass_hinge", scores, targets, options, ignore_index, class_weight)
     return rows.run(_kernel.multiclass_hinge, number)

@@ -18,3 +18,5 @@ def multiclass_hinge(
     num_threads: int,
     margin: float,
 ) -> None: ...
+
+entry: object  # capsule for calls by C code

@@ -1,13 +1,15 @@
 """Multiclass hinge loss (Crammer-Singer) of rows of scores, loss and gradient."""
 
+from cpython.pycapsule cimport PyCapsule_New
 from cython cimport floating
 from cython.parallel cimport parallel, threadid
 from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset
 
+from fastseqloss._kernels.calls cimport Call
 from fastseqloss._kernels.simd.elements cimport FLOAT64, Held, let_go, load, store
-from fastseqloss._kernels.simd.step_rows cimport StepRows, gradient_of, hold_rows, scale_of, scores_of
+from fastseqloss._kernels.simd.step_rows cimport StepRows, gradient_of, hold_rows, scale_of, scores_of, set_rows
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release
 
@@ -120,6 +122,17 @@ cdef Status run_steps(Job *job, int num_threads) noexcept nogil:
             run_worker(job, &loop, threadid())
     release(&job.scratch)
     return loop.status
+
+
+cdef Status run_call(Call *call) noexcept nogil:
+    cdef Job job
+    memset(&job, 0, sizeof(Job))
+    set_rows(&job.rows, call)
+    job.margin = call.parameter
+    return run_steps(&job, call.num_threads)
+
+
+entry = PyCapsule_New(<void *> run_call, NULL, NULL)
 
 
 def multiclass_hinge(object scores, int kind, const int64_t[::1] targets, const double[::1] scale,

@@ -8,7 +8,7 @@ from libc.string cimport memset
 
 from fastseqloss._kernels.calls cimport Entry
 from fastseqloss._kernels.codes cimport FLOAT32, FLOAT64, INT32, INT64, UINT8
-from fastseqloss._kernels.short_calls cimport Array, ShortCall, run_cross_entropy, run_ctc
+from fastseqloss._kernels.short_calls cimport Array, ShortCall, run_classes, run_ctc
 from fastseqloss._kernels.xla.ffi cimport ARRAY, F32, F64, PRED, S32, Buffer, Frame, Numbers
 
 cdef enum:
@@ -77,4 +77,4 @@ cdef inline bint run_short(const Frame *frame, const Entry *entries) noexcept no
     call.ignore_index, call.reduces, call.averages = plan.ignore_index, plan.reduces, plan.averages
     if plan.loss == CTC:
         return run_ctc(&call, entries[CTC])
-    return run_cross_entropy(&call, entries[CROSS_ENTROPY])
+    return run_classes(&call, entries[CROSS_ENTROPY])
