@@ -14,7 +14,7 @@ cdef struct Array:
     Stored kind
     void *data
     int64_t n_axes
-    const int64_t *shape
+    const Py_ssize_t *shape
 
 
 cdef struct ShortCall:

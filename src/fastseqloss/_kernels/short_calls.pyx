@@ -287,7 +287,7 @@ cdef bint hold(Held *held, object value, Array *array) except -1:
     if code < 0 or view.len == 0 or not PyBuffer_IsContiguous(view, b"C"):
         return False
     array.kind, array.data = <Stored> code, view.buf
-    array.n_axes, array.shape = view.ndim, <const int64_t *> view.shape
+    array.n_axes, array.shape = view.ndim, view.shape
     return True
 
 
@@ -316,12 +316,12 @@ cdef bint hold_gradient(Held *held, ShortCall *given, object value) except -1:
     return True
 
 
-cdef bint begins_with(const Array *array, const int64_t *shape, int64_t n) noexcept:
+cdef bint begins_with(const Array *array, const Py_ssize_t *shape, int64_t n) noexcept:
     """Return True if the first n axes have these lengths."""
-    return array.n_axes >= n and memcmp(array.shape, shape, n * sizeof(int64_t)) == 0
+    return array.n_axes >= n and memcmp(array.shape, shape, n * sizeof(Py_ssize_t)) == 0
 
 
-cdef bint are_integers(const Array *array, const int64_t *shape, int64_t n, int64_t n_axes) noexcept:
+cdef bint are_integers(const Array *array, const Py_ssize_t *shape, int64_t n, int64_t n_axes) noexcept:
     """Return True if integers have that many axes, and the first n these lengths; or for an array left out."""
     if array.data == NULL:
         return True
@@ -407,7 +407,7 @@ def ctc_loss(entry, tuple costs, double most, scores, labels, lengths, label_len
     cdef ShortCall given
     cdef Array *x = &given.scores
     cdef int zero = place(infeasible, INFEASIBLE)
-    cdef int64_t n, n_frames, n_classes, n_labels
+    cdef Py_ssize_t n, n_frames, n_classes, n_labels
     cdef double per_class, per_frame, per_label
     memset(&given, 0, sizeof(ShortCall))
     held.n = 0

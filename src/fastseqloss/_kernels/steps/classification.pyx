@@ -130,7 +130,8 @@ cdef void wide_rows(const Job *job, Block *rows, Py_ssize_t size, const floating
         q = dense_row(job, rows.step[k], smooth, buffer, &rows.q[k])
         if q != NULL:
             rows.picked[k] += row_dot(x[k], v, m, q)
-        rows.sum[k] = row_exp(x[k], v, m, e[k], rows.x[k] + job.rows.x.strides[1], rows.g[k], size)
+        rows.sum[k] = row_exp(x[k], v, m, e[k], rows.x[k] + job.rows.x.strides[1],
+                              rows.g[k] + job.rows.g.strides[1] if rows.g[k] != NULL else NULL, size)
     finish_losses(job, rows)
 
 
