@@ -50,7 +50,7 @@ cdef inline Array array_of(const Buffer *buffer) noexcept nogil:
         array.kind = UINT8
     else:
         array.kind = INT32 if buffer.dtype == S32 else INT64
-    array.data, array.n_axes, array.shape = buffer.data, buffer.rank, <const Py_ssize_t *> buffer.dims  # of 64 bits, too
+    array.data, array.n_axes, array.shape = buffer.data, buffer.rank, <const Py_ssize_t *> buffer.dims  # of 64 bits
     return array
 
 
