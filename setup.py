@@ -44,6 +44,7 @@ BASELINE = [
     "ctc.beam",
     "ctc.entropy",
     "parallel.threads",
+    "short_calls",
     "xla.handler",
 ]
 PACKAGE = "fastseqloss._kernels"
@@ -58,7 +59,7 @@ MSVC = sys.platform == "win32"
 SHARED = f"{PACKAGE}._shared"
 # Modules without loops that -O3 makes faster; the beam search has branches, and gains 0-4 % for 6 % more bytes; losses
 # over lists sort and divide.
-NO_LOOPS = ("codes", "cpu", "ctc.beam", "ranking.lists", "xla.handler")
+NO_LOOPS = ("codes", "cpu", "ctc.beam", "ranking.lists", "short_calls", "xla.handler")
 WITHOUT_LOOPS = {SHARED, *(f"{PACKAGE}.{name}" for name in NO_LOOPS)}
 # Modules that are not built for x86-64-v4, which uses those of v3, to save bytes: divisions of numbers in AVX-512 take
 # as long as in AVX2; returns are recursions; best paths are comparisons and wait for memory, as do losses of rows.
@@ -82,7 +83,7 @@ LEAST_AT_V2 = (
 )
 # The same. The entropy is no slower: GCC vectorises loops that are marked so, whatever the option. The memory views
 # save 23 %, and short calls take up to 2 % longer.
-LEAST_OF_BASELINE = ("_shared", "crf.varying", "ctc.entropy")
+LEAST_OF_BASELINE = ("_shared", "crf.varying", "ctc.entropy", "short_calls")
 
 
 def target():

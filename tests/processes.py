@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 MANY = """
 from fastseqloss._core import threads
 from fastseqloss._kernels import parallel
-threads.processors, threads._LEAST_WORK = (lambda: 64), 0
+threads.processors, threads.LEAST_WORK = (lambda: 64), 0
 parallel.threads.always_help(True)
 """
 
@@ -42,7 +42,7 @@ def python(code, timeout=120, warnings="error", **environment):
 
 def use_threads(n: int) -> None:
     """Let every call from now on have n threads, however small its work is and whatever it asks for."""
-    threads._LEAST_WORK, threads._max_threads, threads._most_threads = 0.0, n, lambda: n
+    threads.LEAST_WORK, threads._max_threads, threads._most_threads = 0.0, n, lambda: n
 
 
 def printed(code, **options):

@@ -23,7 +23,7 @@ from fastseqloss._core import threads
 from fastseqloss._kernels import parallel
 from public_calls import public_calls
 
-threads.processors, threads._LEAST_WORK = (lambda: 64), 0
+threads.processors, threads.LEAST_WORK = (lambda: 64), 0
 parallel.threads.always_help(True)
 workers = parallel.threads.workers
 

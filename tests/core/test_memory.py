@@ -65,7 +65,7 @@ def rounds(n, threads):
             call(threads)
 
 from fastseqloss._core import threads
-threads.processors, threads._LEAST_WORK = (lambda: 2), 0
+threads.processors, threads.LEAST_WORK = (lambda: 2), 0
 gc.freeze()
 n = {n}
 for threads in (1, 2):
@@ -115,7 +115,7 @@ import resource
 import numpy as np, fastseqloss as fsl
 from fastseqloss._core import threads
 from fastseqloss._kernels import parallel
-threads.processors, threads._LEAST_WORK = (lambda: 10_000), 0
+threads.processors, threads.LEAST_WORK = (lambda: 10_000), 0
 parallel.threads.always_help(True)
 rng = np.random.default_rng(0)
 wide, classes = np.zeros((400, 1, 30_000), np.float32), np.zeros((400, 1), int)

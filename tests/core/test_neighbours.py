@@ -14,7 +14,7 @@ def work(seed):
     import fastseqloss as fsl
     from fastseqloss._core import threads
     from fastseqloss._kernels import parallel
-    threads._LEAST_WORK = 0
+    threads.LEAST_WORK = 0
     x = np.random.default_rng(seed).normal(size=(16, 200, 20))
     losses = fsl.ctc_loss(x, np.full((16, 30), 3), reduction="none")
     return fsl.get_num_threads(), parallel.threads.workers(), losses.tolist()
@@ -123,7 +123,7 @@ def test_pytorch_in_the_same_process(imports):
     code = """
 import threading
 from fastseqloss._core import threads
-threads.processors, threads._LEAST_WORK = (lambda: 64), 0
+threads.processors, threads.LEAST_WORK = (lambda: 64), 0
 x = np.random.default_rng(0).normal(size=(16, 200, 20))
 labels = np.full((16, 30), 3)
 from sklearn.metrics import pairwise_distances_argmin

@@ -33,7 +33,7 @@ def call(**options):
 @pytest.fixture
 def forced(monkeypatch):
     """Several threads, however little there is to do."""
-    monkeypatch.setattr(threads, "_LEAST_WORK", 0)
+    monkeypatch.setattr(threads, "LEAST_WORK", 0)
 
 
 def same(answers, expected):

@@ -124,7 +124,7 @@ def test_calls_are_short_if_one_thread_is_enough(monkeypatch):
     call = partial(entropy, targets=TAGS)
     assert has_plan(call, Z)
     jax.clear_caches()
-    monkeypatch.setattr(threads, "_LEAST_WORK", 0)
+    monkeypatch.setattr(threads, "LEAST_WORK", 0)
     assert not has_plan(call, Z)
 
 

@@ -37,6 +37,7 @@ CODES = {
     "FSL_FFI_BUFFER": "XLA_FFI_ArgType_BUFFER",
     "FSL_FFI_ARRAY": "XLA_FFI_AttrType_ARRAY",
     "FSL_FFI_STRING": "XLA_FFI_AttrType_STRING",
+    "FSL_FFI_PRED": "XLA_FFI_DataType_PRED",
     "FSL_FFI_S32": "XLA_FFI_DataType_S32",
     "FSL_FFI_F32": "XLA_FFI_DataType_F32",
     "FSL_FFI_F64": "XLA_FFI_DataType_F64",

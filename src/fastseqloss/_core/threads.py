@@ -15,7 +15,7 @@ from .options import as_integer
 
 _max_threads: int | None = None
 
-_LEAST_WORK = 3e5  # nanoseconds, for several threads
+LEAST_WORK = 3e5  # nanoseconds, for several threads
 
 
 @functools.cache
@@ -103,7 +103,7 @@ def requested_threads() -> int:
 
 def is_short(work: float) -> bool:
     """Return True if `work` nanoseconds of one thread are too few for several, since waking one costs microseconds."""
-    return work < _LEAST_WORK
+    return work < LEAST_WORK
 
 
 def threads_for(num_threads: int | None, work: float, items: int) -> int:

@@ -404,18 +404,28 @@ def weigh(const double[::1] values, const double[::1] weights, double[::1] weigh
 
     `weighted` may be None.
     """
-    cdef double block[512]
-    cdef Py_ssize_t first, i, count, n = values.shape[0], done = 0
+    cdef Py_ssize_t first, last = 0, n = values.shape[0], done = 0
     cdef double total = 0, rest = 0
+    while last < n:
+        first, last = last, min(n, last + STRETCH)
+        add_products(&values[first], &weights[first], last - first, &weighted[first] if weighted is not None else NULL,
+                     &total, &rest)
+        advance(&done, last - first)
+    return total + rest
+
+
+cdef void add_products(const double *values, const double *weights, Py_ssize_t n, double *weighted, double *total,
+                       double *rest) noexcept nogil:
+    """Add n products, in blocks, to a sum and its rounding error; `weighted`, unless NULL, receives them."""
+    cdef double block[512]
+    cdef Py_ssize_t first, i, count
     for first in range(0, n, 512):
         count = min(n - first, 512)
         for i in range(count):
             block[i] = values[first + i] * weights[first + i] if weights[first + i] else 0
-        if weighted is not None:
-            memcpy(&weighted[first], block, count * sizeof(double))
-        add_exactly(&total, &rest, block_sum(block, count))
-        advance(&done, 512)
-    return total + rest
+        if weighted != NULL:
+            memcpy(weighted + first, block, count * sizeof(double))
+        add_exactly(total, rest, block_sum(block, count))
 
 
 cdef double block_sum(const double *x, Py_ssize_t n) noexcept nogil:

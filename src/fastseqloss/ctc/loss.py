@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._core import threads as _threads
 from .._core.arrays import TYPE_NAMES, Integers, as_array, as_lengths, as_weights, check_output, filled, read_integers
 from .._core.gradient import as_gradient
 from .._core.labels import NAMES, Alphabet, Names, check_labels, read_labels
@@ -22,6 +23,7 @@ from .._core.types import (
     ScalarSequenceReduction,
     SequenceReduction,
 )
+from .._kernels import short_calls
 from .arguments import Lattice, as_lattice, schedule_sequences
 
 if TYPE_CHECKING:
@@ -246,6 +248,25 @@ def named_ctc_loss(
     num_threads: int | None = None,
 ) -> Loss | LossAndGradient:
     """Return what `ctc_loss` returns; `names` are those of the arguments in error messages."""
+    if normalizer is None and sample_weight is None:
+        found = short_calls.ctc_loss(
+            _kernel.entry,
+            COSTS,
+            _threads.LEAST_WORK,
+            logits,
+            labels,
+            logit_lengths,
+            label_lengths,
+            blank,
+            input,
+            infeasible,
+            reduction,
+            return_grad,
+            grad_out,
+            num_threads,
+        )
+        if found is not None:
+            return found
     normalizer = check_reduction(reduction, SEQUENCE_REDUCTIONS, normalizer)
     lattice = as_lattice(
         logits, labels, logit_lengths, label_lengths, blank=blank, input=input, infeasible=infeasible, names=names

@@ -30,7 +30,7 @@ from .._core.types import (
     StepReduction,
 )
 from .pointwise import pointwise_loss
-from .rows import balance, prepare_rows
+from .rows import balance, prepare_rows, short_loss
 from .targets import as_request, cross_entropy_and_gradients, gradient_of
 
 if TYPE_CHECKING:
@@ -251,6 +251,10 @@ def softmax_cross_entropy(
     if zeta and kind:
         raise ValueError(f"z_loss is {z_loss}; allowed: 0 with input={input!r}, it needs input='logits'")
     options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    if not (epsilon or zeta) and with_respect_to is None and class_weight is None:
+        found = short_loss(_kernel.entry, "softmax_cross_entropy", logits, targets, options, ignore_index, input)
+        if found is not None:
+            return found
 
     def compute(options: Options) -> Loss | LossAndGradient:
         rows = prepare_rows(
@@ -415,6 +419,10 @@ def nll_loss(
     1.039721
     """
     options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    if class_weight is None:
+        found = short_loss(_kernel.entry, "nll", log_probs, targets, options, ignore_index, "log_probs")
+        if found is not None:
+            return found
     rows = prepare_rows("nll", log_probs, targets, options, ignore_index, class_weight)
     return rows.run(_kernel.softmax_cross_entropy, None, 0, 0.0, 0.0, InputKind.LOG_PROBS)
 

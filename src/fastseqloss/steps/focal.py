@@ -26,7 +26,7 @@ from .._core.types import (
     StepReduction,
 )
 from .pointwise import pointwise_loss
-from .rows import balance, prepare_rows
+from .rows import balance, prepare_rows, short_loss
 from .targets import as_request, gradients_of_pairs
 
 if TYPE_CHECKING:
@@ -194,6 +194,10 @@ def softmax_focal_loss(
     """
     power = as_number("gamma", gamma, 0.0, math.inf)
     options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    if class_weight is None:
+        found = short_loss(_kernel.entry, "softmax_focal", logits, targets, options, ignore_index, parameter=power)
+        if found is not None:
+            return found
     rows = prepare_rows("softmax_focal", logits, targets, options, ignore_index, class_weight)
     balance(rows, 0.0)
     return rows.run(_kernel.softmax_cross_entropy, None, 0, 0.0, 0.0, InputKind.LOGITS, power)

@@ -8,6 +8,7 @@ from typing import Any, Literal, Unpack, overload
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.engine import as_options
+from .._core.levels import load
 from .._core.options import as_number, flag
 from .._core.types import (
     GradientStepOptions,
@@ -21,8 +22,10 @@ from .._core.types import (
     StepReduction,
 )
 from .pointwise import pointwise_loss
-from .rows import prepare_rows
+from .rows import prepare_rows, short_loss
 from .vectors import Form, run_rows, vector_loss
+
+_short_entry = load("steps.rows").entry  # of the multiclass hinge loss
 
 
 @overload
@@ -312,6 +315,10 @@ def multiclass_hinge_loss(
     """
     number = as_number("margin", margin, 0.0, math.inf)
     options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
+    if class_weight is None:
+        found = short_loss(_short_entry, "multiclass_hinge", scores, targets, options, ignore_index, parameter=number)
+        if found is not None:
+            return found
     rows = prepare_rows("multiclass_hinge", scores, targets, options, ignore_index, class_weight)
     return run_rows("multiclass_hinge", rows, Form(number))
 

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._core import threads as _threads
 from .._core.arrays import as_array, stored_or_none
 from .._core.engine import Options, StepSum, as_one, as_step_sum
 from .._core.gradient import Gradient, as_gradient, finished
 from .._core.levels import load
 from .._core.threads import threads_for
 from .._core.types import Loss, LossAndGradient
+from .._kernels import short_calls
 from .arguments import Numbers, as_comparison, as_parameter, as_predictions, as_runs, raise_if_bad
 from .registry import LOSSES, NUMBERS, StepLoss
 
@@ -55,8 +57,25 @@ def pointwise_loss(
 
     `more` are the further parameters of its kernel.
     """
-    pairs = _prepare(LOSSES[name], predictions, targets, options, parameter, more)
-    losses, scale = _run(pairs, _check_before(pairs))
+    loss = LOSSES[name]
+    if loss.allowed == NUMBERS:
+        found = short_calls.pointwise(
+            _kernel.entry,
+            _kernel.LOSSES[name],
+            _kernel.ALLOWED[loss.targets],
+            loss.nanoseconds,
+            _threads.LEAST_WORK,
+            predictions,
+            targets,
+            loss.parameter,
+            parameter,
+            more,
+            options,
+        )
+        if found is not None:
+            return found
+    pairs = _prepare(loss, predictions, targets, options, parameter, more)
+    losses, scale = _run(pairs)
     return pairs.summed.finish(losses, scale, pairs.gradient)
 
 
@@ -86,7 +105,7 @@ def loss_and_gradients(
             _check_all(pairs, loss.allowed_parameter, further.values, last, given)
     if last in outs:
         pairs.other = as_gradient(as_predictions(last, given), True, outs[last])
-    losses, scale = _run(pairs, _check_before(pairs))
+    losses, scale = _run(pairs)
     value = pairs.summed.reduce(losses, scale)
     found = zip((first, last), finished((pairs.gradient, pairs.other)), strict=True)
     return value, {name: gradient for name, gradient in found if gradient is not None}
@@ -110,16 +129,6 @@ def _prepare(
     return _Pairs(loss, summed, numbers, gradient, targets, wanted, number, more, scale, threads, form)
 
 
-def _check_before(pairs: _Pairs) -> str:
-    """Check the values that must be valid before anything is written; return the check that remains for the kernel."""
-    if pairs.loss.allowed != NUMBERS:
-        _check_all(pairs, pairs.loss.allowed, pairs.numbers.values, pairs.loss.scores, pairs.numbers.given)
-    if pairs.loss.targets == NUMBERS or not (pairs.gradient.direct or pairs.other.direct):
-        return pairs.loss.targets
-    _check_all(pairs, pairs.loss.targets, pairs.wanted, "targets", pairs.targets)
-    return NUMBERS
-
-
 def _check_all(pairs: _Pairs, allowed: str, values: NDArray[Any], name: str, given: NDArray[Any]) -> None:
     """Raise ValueError for a value that the loss does not allow, even one of weight 0."""
     if values.size:
@@ -133,8 +142,13 @@ def _check_all(pairs: _Pairs, allowed: str, values: NDArray[Any], name: str, giv
         raise_if_bad(bad, allowed, name, given)
 
 
-def _run(pairs: _Pairs, allowed: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Call the kernel, unless the batch is empty; return losses or partial sums, and the scale of each sequence."""
+def _run(pairs: _Pairs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Check values and call the kernel, unless the batch is empty.
+
+    Returns losses or partial sums, and the scale of each sequence.
+    """
+    if pairs.loss.allowed != NUMBERS:
+        _check_all(pairs, pairs.loss.allowed, pairs.numbers.values, pairs.loss.scores, pairs.numbers.given)
     summed, number, wanted, scale = pairs.summed, pairs.parameter, pairs.wanted, pairs.scale
     given, gradient = pairs.numbers.given, pairs.gradient.values
     spread = None
@@ -173,11 +187,12 @@ def _run(pairs: _Pairs, allowed: str) -> tuple[NDArray[np.float64], NDArray[np.f
             grad=g,
             other=other,
             other_kind=other_kind,
-            allowed=_kernel.ALLOWED[allowed],
-            bad=None if allowed == NUMBERS else _room_for_items(shape),
+            allowed=_kernel.ALLOWED[pairs.loss.targets],
+            before=pairs.gradient.direct or pairs.other.direct,
+            bad=None if pairs.loss.targets == NUMBERS else _room_for_items(shape),
             num_threads=pairs.threads,
         )
-        raise_if_bad(bad, allowed, "targets", pairs.targets)
+        raise_if_bad(bad, pairs.loss.targets, "targets", pairs.targets)
     return (partial if losses is None else losses), scale
 
 

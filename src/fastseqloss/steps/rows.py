@@ -9,15 +9,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._core import threads
 from .._core.arrays import as_array, is_bfloat16, stored
 from .._core.engine import Options, Rows, as_class_targets, as_step_sum, threads_for_rows
 from .._core.gradient import as_gradient
 from .._core.scores import as_step_scores
 from .._core.steps import as_class_weight
+from .._core.types import Loss, LossAndGradient
+from .._kernels import short_calls
 from .arguments import as_distributions, check_no_ignore_index, raise_if_bad
 from .registry import DISTRIBUTIONS, LOSSES, PROBABILITIES
 
 ROW_COST = 20.0  # nanoseconds of a row, in addition to those of its scores
+
+
+def short_loss(
+    entry: object,
+    name: str,
+    scores: Any,
+    targets: Any,
+    options: Options,
+    ignore_index: Any,
+    input: Any = "logits",
+    parameter: float = 0.0,
+) -> Loss | LossAndGradient | None:
+    """Return the result of a short call in the usual form, without weights of classes, or None.
+
+    `entry` is that of the kernel, which reads the parameter.
+    """
+    costs = LOSSES[name].nanoseconds, ROW_COST
+    return short_calls.classes(
+        entry, costs, threads.LEAST_WORK, scores, targets, input, parameter, ignore_index, options
+    )
 
 
 def prepare_rows(

@@ -144,6 +144,7 @@ FSL_UNUSED static void FSL_NAME(fsl_softmax_row)(const FSL_REAL *x, ptrdiff_t n,
 {
     const FSL_REAL m = FSL_NAME(fsl_row_max)(x, n);
     *row_max = m;
-    *row_sum = FSL_NAME(fsl_row_exp)(x, n, m, out, (const char *)(x + ahead), (char *)out, sizeof(FSL_REAL));
+    *row_sum = FSL_NAME(fsl_row_exp)(x, n, m, out, (const char *)(x + ahead), (char *)(out ? out + ahead : out),
+                                     sizeof(FSL_REAL));
     if (out) FSL_NAME(fsl_row_scale)(out, n, *row_sum == 0 ? 0 : scale / *row_sum);
 }

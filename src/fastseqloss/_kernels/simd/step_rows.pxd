@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t
 
+from fastseqloss._kernels.calls cimport Call
 from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Array, Held, hold
 from fastseqloss._kernels.parallel.workspace cimport size_product
 
@@ -32,6 +33,16 @@ cdef inline void hold_rows(StepRows *rows, Held *held, object scores, int kind, 
     rows.targets, rows.scale, rows.loss = &targets[0], &scale[0], &loss[0]
     rows.weight = &class_weight[0] if class_weight is not None else NULL
     rows.by_step = scale.shape[0] != rows.x.shape[0]
+
+
+cdef inline void set_rows(StepRows *rows, const Call *call) noexcept nogil:
+    """Set the arguments of a call by C code; all else is 0 on entry."""
+    rows.x.data, rows.g.data = <char *> call.x, <char *> call.g
+    rows.x.kind, rows.size = (FLOAT64, sizeof(double)) if call.doubles else (FLOAT32, sizeof(float))
+    rows.n_steps = rows.n_rows = call.n_frames
+    rows.n_classes, rows.row, rows.native = call.n_classes, call.n_classes * rows.size, True
+    rows.x.strides[1] = rows.g.strides[1] = rows.row
+    rows.targets, rows.scale, rows.loss = call.integers, call.scale, call.loss
 
 
 cdef inline double scale_of(const StepRows *rows, Py_ssize_t b, Py_ssize_t n) noexcept nogil:

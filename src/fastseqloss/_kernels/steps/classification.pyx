@@ -24,7 +24,7 @@ from fastseqloss._kernels.simd.rows cimport (
     row_gradient, row_slope, row_smooth, short_exp, short_gradient, short_max, softmax_losses, tile_dot, tile_exp,
     tile_gradient, tile_in, tile_max, tile_out,
 )
-from fastseqloss._kernels.simd.step_rows cimport StepRows, gradient_of, hold_rows, scale_of, scores_of
+from fastseqloss._kernels.simd.step_rows cimport StepRows, gradient_of, hold_rows, scale_of, scores_of, set_rows
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.parallel.signals cimport advance
 from fastseqloss._kernels.simd.softmax cimport exp64, log64
@@ -130,7 +130,8 @@ cdef void wide_rows(const Job *job, Block *rows, Py_ssize_t size, const floating
         q = dense_row(job, rows.step[k], smooth, buffer, &rows.q[k])
         if q != NULL:
             rows.picked[k] += row_dot(x[k], v, m, q)
-        rows.sum[k] = row_exp(x[k], v, m, e[k], rows.x[k] + job.rows.x.strides[1], rows.g[k], size)
+        rows.sum[k] = row_exp(x[k], v, m, e[k], rows.x[k] + job.rows.x.strides[1],
+                              rows.g[k] + job.rows.g.strides[1] if rows.g[k] != NULL else NULL, size)
     finish_losses(job, rows)
 
 
@@ -385,15 +386,9 @@ cdef Status run_steps(Job *job, int num_threads) noexcept nogil:
 
 cdef Status run_call(Call *call) noexcept nogil:
     cdef Job job
-    cdef StepRows *rows = &job.rows
     memset(&job, 0, sizeof(Job))
-    rows.x.data, rows.g.data = <char *> call.x, <char *> call.g
-    rows.x.kind, rows.size = (FLOAT64, sizeof(double)) if call.doubles else (FLOAT32, sizeof(float))
-    rows.n_steps = rows.n_rows = call.n_frames
-    rows.n_classes, rows.row, rows.native = call.n_classes, call.n_classes * rows.size, True
-    rows.x.strides[1] = rows.g.strides[1] = rows.row
-    rows.targets, rows.scale, rows.loss = call.integers, call.scale, call.loss
-    job.input = <Input> call.input
+    set_rows(&job.rows, call)
+    job.input, job.gamma = <Input> call.input, call.parameter
     return run_steps(&job, call.num_threads)
 
 

@@ -7,6 +7,7 @@ elements of a run are contiguous; others are converted in buffers that stay in t
 
 from libc.stdint cimport int64_t, uint8_t
 
+from fastseqloss._kernels.calls cimport PART
 from fastseqloss._kernels.parallel.workspace cimport round_up
 from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Array, Stored
 from fastseqloss._kernels.simd.runs cimport is_whole
@@ -18,7 +19,6 @@ cdef extern from "steps/pointwise.h" nogil:
     bint fits_float32 "fsl_fits_float32"(Stored kind) noexcept
 
 cdef enum:
-    PART = 8192
     SHORT = 512
 
 

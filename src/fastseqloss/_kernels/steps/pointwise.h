@@ -201,8 +201,8 @@ FSL_INLINE fsl_point32 fsl_quantile32(float x, float y, double q, float less, fl
 /* y is 1 or -1, so that the product is exact; `margin32` is the least float32 from `margin` on. */
 FSL_INLINE fsl_point32 fsl_hinge32(float x, float y, double margin, float margin32, float scale)
 {
-    const double h = margin - (double)x * (double)y;
     const float product = x * y, slope = product < margin32 ? -scale * y : 0.0f;
+    const double h = margin - (double)product;
     return (fsl_point32){h <= 0 ? 0 : h, product == product ? slope : product};
 }
 

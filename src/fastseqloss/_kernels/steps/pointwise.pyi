@@ -35,6 +35,7 @@ def pointwise(
     other: Stored | None,
     other_kind: int,
     allowed: int,
+    before: bool,
     bad: Integers | None,
     num_threads: int,
 ) -> int: ...
@@ -48,3 +49,5 @@ def find_bad_target(
     bad: Integers | None,
     num_threads: int,
 ) -> int: ...
+
+entry: object  # capsule for calls by C code

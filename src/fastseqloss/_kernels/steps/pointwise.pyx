@@ -4,17 +4,19 @@ Losses go through a buffer if a mask, a parameter of each feature or the losses 
 taken per piece and part of a sequence, so that they depend neither on threads nor on other sequences.
 """
 
+from cpython.pycapsule cimport PyCapsule_New
 from cython cimport floating
 from cython.parallel cimport parallel, threadid
 from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcpy, memset
 
-from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
+from fastseqloss._kernels.calls cimport PART, Call
+from fastseqloss._kernels.parallel.threads cimport DONE, NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release
-from fastseqloss._kernels.simd.elements cimport Array, Held, hold, let_go
+from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Array, Held, Stored, hold, let_go
 from fastseqloss._kernels.simd.runs cimport Run, in_place, read, run_from, run_through, write
 from fastseqloss._kernels.steps.pairs cimport (
-    PART, PIECE, SHORT, Item, Pairs, divide, element, fits_float32, item_at, within,
+    PIECE, SHORT, Item, Pairs, divide, element, fits_float32, item_at, within,
 )
 from fastseqloss._kernels.steps.targets cimport (
     AMOUNTS, ANYTHING, COUNTS, PROBABILITIES, SHARES, SIGNS, Allowed, find_bad,
@@ -408,6 +410,55 @@ cdef int64_t first_bad(const Job *job) noexcept nogil:
     return -1
 
 
+cdef Status run_checked(Job *job, bint before, int num_threads) noexcept nogil:
+    """Run all items; if `before`, nothing is written unless all targets are allowed."""
+    cdef Status status
+    if before and job.allowed != ANYTHING:
+        status = search_items(job, num_threads)
+        if status != DONE or first_bad(job) >= 0:
+            return status
+        job.allowed = ANYTHING
+    return run_items(job, num_threads)
+
+
+cdef Array row_of(const void *data, Stored kind, Py_ssize_t n, Py_ssize_t size) noexcept nogil:
+    """Array [1, 1, n] of contiguous elements."""
+    cdef Array array
+    array.data, array.kind = <char *> data, kind
+    array.shape[0], array.shape[1], array.shape[2] = 1, 1, n
+    array.strides[0], array.strides[1], array.strides[2] = n * size, n * size, size
+    return array
+
+
+cdef Status run_call(Call *call) noexcept nogil:
+    """Run the steps of a call as one sequence; `call.bad` tells whether a target is not allowed."""
+    cdef Job job
+    cdef Pairs *pairs = &job.pairs
+    cdef Stored kind = FLOAT64 if call.doubles else FLOAT32
+    cdef Py_ssize_t n = call.n_frames * call.n_classes
+    cdef int64_t length = call.n_frames
+    cdef Status status
+    memset(&job, 0, sizeof(Job))
+    pairs.x = row_of(call.x, kind, n, 8 if call.doubles else 4)
+    pairs.y = row_of(call.y, <Stored> call.y_kind, n, call.y_size)
+    pairs.g = row_of(call.g, kind, n, 8 if call.doubles else 4)
+    pairs.n_sequences, pairs.n_steps, pairs.n_features, pairs.lengths = 1, call.n_frames, call.n_classes, &length
+    job.parameter, job.b, job.c = call.parameter, call.more[0], call.more[1]
+    job.scale, job.partial, job.bad, job.allowed = call.scale, call.loss, call.bad, <Allowed> call.allowed
+    job.loss = <Loss> call.which
+    job.wide = is_wide(job.loss)
+    if not call.doubles:
+        job.loss = in_float32(job.loss, call.parameter == 1)
+    divide(pairs)
+    status = run_checked(&job, call.g != NULL, call.num_threads)
+    call.bad[0] = first_bad(&job)
+    call.workspace = job.workspace.size
+    return status
+
+
+entry = PyCapsule_New(<void *> run_call, NULL, NULL)
+
+
 cdef void set_pairs(Job *job, shape, const int64_t[::1] lengths, const uint8_t[:, ::1] mask, int allowed,
                     int64_t[::1] bad) except *:
     """Set the arguments of both functions; arrays and `by_step` have been set."""
@@ -427,7 +478,7 @@ cpdef Py_ssize_t parts(Py_ssize_t n_elements) noexcept nogil:
 def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, int a_kind, double parameter, more,
               shape, const int64_t[::1] lengths, const uint8_t[:, ::1] mask, const double[::1] scale,
               const double[:, ::1] factors, double[:, ::1] partial, double[:, ::1] steps, object grad, object other,
-              int other_kind, int allowed, int64_t[::1] bad, int num_threads):
+              int other_kind, int allowed, bint before, int64_t[::1] bad, int num_threads):
     """Losses and, unless grad is None, gradients times scale. Returns the first bad target, as find_bad_target.
 
     IN   more: b and c of a wide loss. shape: B, T, D. x, y, and a or None, each [B, outer, inner] with T D elements a
@@ -435,7 +486,7 @@ def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, i
          steps, in addition, with which `steps` are given; or None.
     OUT  partial [B, parts(T D)]: sums over steps of the means over features, unless steps are given; steps [B, T]:
          those means, or None; both zeros on entry. grad like x, other like y or a, or None. All outputs are void if a
-         target is bad.
+         target is bad, but then nothing is written to grad and other if targets are checked `before`.
     """
     cdef Held held, results
     cdef Job job
@@ -460,7 +511,7 @@ def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, i
         if fits_float32(job.pairs.x.kind):
             job.loss = in_float32(job.loss, a is None and parameter == 1)
         with nogil:
-            status = run_items(&job, num_threads)
+            status = run_checked(&job, before, num_threads)
         check(status, job.workspace.size)
         return first_bad(&job)
     finally:

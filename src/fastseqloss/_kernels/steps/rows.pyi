@@ -33,3 +33,5 @@ def find_bad_indicator(
 ) -> int: ...
 
 LOSSES: dict[int, str]
+
+entry: object  # capsule for calls by C code

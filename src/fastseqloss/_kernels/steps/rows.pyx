@@ -4,18 +4,20 @@ The multiclass hinge loss (Crammer-Singer) visits the scores in their own type. 
 and a row of targets, are computed in buffers of a worker, in float64 but for divergences of float32.
 """
 
+from cpython.pycapsule cimport PyCapsule_New
 from cython cimport floating
 from cython.parallel cimport parallel, threadid
 from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset
 
+from fastseqloss._kernels.calls cimport Call
 from fastseqloss._kernels.parallel.signals cimport advance
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release, size_product
 from fastseqloss._kernels.simd.elements cimport FLOAT64, Array, Held, hold, let_go, load, store
 from fastseqloss._kernels.codes cimport Stored
-from fastseqloss._kernels.simd.step_rows cimport StepRows, gradient_of, hold_rows, scale_of, scores_of
+from fastseqloss._kernels.simd.step_rows cimport StepRows, gradient_of, hold_rows, scale_of, scores_of, set_rows
 
 
 cdef extern from "steps/margin.h" nogil:
@@ -254,6 +256,18 @@ cdef Status run_steps(Job *job, int num_threads) noexcept nogil:
             run_worker(job, &loop, threadid())
     release(&job.scratch)
     return loop.status
+
+
+cdef Status run_call(Call *call) noexcept nogil:
+    """The multiclass hinge loss, called by C code."""
+    cdef Job job
+    memset(&job, 0, sizeof(Job))
+    set_rows(&job.rows, call)
+    job.kind, job.margin = MULTICLASS_HINGE, call.parameter
+    return run_steps(&job, call.num_threads)
+
+
+entry = PyCapsule_New(<void *> run_call, NULL, NULL)
 
 
 def row_losses(object scores, int kind, const int64_t[::1] targets, const double[::1] scale,

@@ -12,7 +12,7 @@ typedef struct fsl_ffi_error fsl_ffi_error;
 
 enum { FSL_FFI_MAJOR = 0, FSL_FFI_METADATA = 1, FSL_FFI_EXECUTE = 3, FSL_FFI_BUFFER = 1 };
 enum { FSL_FFI_ARRAY = 1, FSL_FFI_STRING = 4 }; /* kinds of attributes */
-enum { FSL_FFI_S32 = 4, FSL_FFI_F32 = 11, FSL_FFI_F64 = 12 };
+enum { FSL_FFI_PRED = 1, FSL_FFI_S32 = 4, FSL_FFI_F32 = 11, FSL_FFI_F64 = 12 };
 enum { FSL_FFI_INVALID_ARGUMENT = 3 };
 
 typedef struct fsl_ffi_extension {

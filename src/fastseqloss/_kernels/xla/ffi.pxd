@@ -8,9 +8,10 @@ cdef extern from "xla/ffi.h" nogil:
     int STRING "FSL_FFI_STRING"
     int EXECUTE "FSL_FFI_EXECUTE"
     int INVALID_ARGUMENT "FSL_FFI_INVALID_ARGUMENT"
-    int INT32 "FSL_FFI_S32"
-    int FLOAT32 "FSL_FFI_F32"
-    int FLOAT64 "FSL_FFI_F64"
+    int PRED "FSL_FFI_PRED"
+    int S32 "FSL_FFI_S32"
+    int F32 "FSL_FFI_F32"
+    int F64 "FSL_FFI_F64"
     ctypedef struct Error "fsl_ffi_error":
         pass
     ctypedef struct Buffer "fsl_ffi_buffer":
