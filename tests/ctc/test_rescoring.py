@@ -103,14 +103,27 @@ def test_masses_far_below_others_that_matter_later():
     assert check(y, [labels.tolist(), labels[:-1].tolist()], "probs").all()
 
 
-@pytest.mark.parametrize("kind", ["log_probs", pytest.param("probs", marks=pytest.mark.thorough)])
+def test_logits_of_large_lattices():
+    """Offsets of the frames cancel; blanks that are impossible at a frame leave no other way than the first lattice."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(1, 4, 1500)
+    logits = np.log(peaks(rng, labels, 3500, 4, 1e-3)) + 1e4 * rng.normal(size=(3500, 1))
+    impossible = logits.copy()
+    impossible[logits.argmax(axis=1) == labels[0], 0] = -np.inf
+    for scores in (logits, impossible):
+        beams = fsl.ctc_beam_search(scores, beam=4, n_best=3)
+        sequences = [row[:n].tolist() for row, n in zip(beams.labels, beams.label_lengths, strict=True)]
+        np.testing.assert_allclose(beams.log_prob, -losses(scores, sequences), rtol=1e-12, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["log_probs", "logits", pytest.param("probs", marks=pytest.mark.thorough)])
 def test_long_read(kind):
     """A probability below the range of float64, with bounds of what each frame may contribute."""
     data = real_data.load("nanopore_chiron_long")
-    scores = scores_like(np.tile(data.emissions[0], (5, 1)).astype(np.float64), kind)
+    scores = scores_like(np.tile(data.emissions[0], (3, 1)).astype(np.float64), kind)
     options = {"blank": data.blank, "input": kind}
     beams = fsl.ctc_beam_search(scores, beam=12, n_best=5, **options)
     sequences = [row[:n].tolist() for row, n in zip(beams.labels, beams.label_lengths, strict=True)]
     np.testing.assert_allclose(beams.log_prob, -losses(scores, sequences, **options), rtol=1e-12)
-    assert beams.log_prob[0] < -300
-    assert check(scores, [*sequences, sequences[0][:-1]], kind, data.blank).all()
+    assert beams.log_prob[0] < -250
+    assert kind == "logits" or check(scores, [*sequences, sequences[0][:-1]], kind, data.blank).all()

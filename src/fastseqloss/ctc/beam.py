@@ -27,6 +27,7 @@ from .prefix_scores import PrefixModel, PrefixScores
 
 _WIDEST = 2**20  # prefixes of a beam
 _LARGEST_LOSS = 1e4  # of logits read as log-probabilities
+_LARGE_LATTICE = 4e6  # frames times labels
 
 
 class CTCBeams(NamedTuple):
@@ -355,7 +356,7 @@ def _log_probs(search: _Search) -> Floats:
     The tree of their prefixes has most of them in common. Where its masses leave the range of float64, the lattices of
     the label sequences are run one by one. Both read logits as if they were log-probabilities: only the classes that
     occur. The sum of the logarithms of the softmax's divisors is in the loss of the first label sequence, and the other
-    ones differ by the lattice.
+    ones differ by the lattice. For large lattices it is taken from the loss of no labels: that of the blanks.
     """
     values, shape = search.scores.values, search.score.shape
     is_logits = search.kind == InputKind.LOGITS
@@ -364,17 +365,33 @@ def _log_probs(search: _Search) -> Floats:
         _kernel.ctc_rescore(
             *stored(values), search.table, search.tables, search.kind, search.blank, log_probs, search.threads
         )
-    for b in np.flatnonzero(np.isnan(log_probs).any(axis=1)).tolist():
+    unknown = np.isnan(log_probs).any(axis=1)
+    for b in np.flatnonzero(unknown).tolist():
         log_probs[b] = _lattice_log_probs(search, b, is_logits)
     if not is_logits:
         return log_probs
     n = shape[1]
-    columns = [search.tables[:, i] for i in (2 * n, 3 * n)]
+    columns = [search.tables[:, i].copy() for i in (2 * n, 3 * n)]
+    base = log_probs[:, :1].copy()
+    for b in np.flatnonzero((search.frames * columns[0] > _LARGE_LATTICE) & ~unknown).tolist():
+        over_blanks = _over_blanks(search, b)
+        if np.isfinite(over_blanks):
+            base[b], columns[0][b], columns[1][b] = -over_blanks, 0, 0
     starts = np.arange(shape[0]) * values.shape[1]
     table = np.concatenate((search.frames, starts, *columns, search.labels[:, 0].ravel()))
     first = run_lattices(values, table, search.kind, search.blank, search.threads)
     with np.errstate(invalid="ignore"):
-        return log_probs - log_probs[:, :1] - first[:, None]
+        return log_probs - base - first[:, None]
+
+
+def _over_blanks(search: _Search, b: int) -> float:
+    """Return the sum over frames of the greatest logit, of the classes that occur, less that of the blank."""
+    labels = [search.labels[b, i, :n] for i, n in enumerate(search.lengths[b, : search.counts[b]])]
+    occurring = np.unique(np.concatenate((*labels, [search.blank])))
+    scores = search.scores.values[b, : search.frames[b]]
+    with np.errstate(invalid="ignore"):
+        rows = np.max(scores[:, occurring], axis=1).astype(np.float64) - scores[:, search.blank]
+    return float(rows.sum())
 
 
 def _lattice_log_probs(search: _Search, b: int, is_logits: bool) -> Floats:
