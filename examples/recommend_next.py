@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 try:
     import numpy as np
@@ -46,7 +46,7 @@ BATCH, HIDDEN, NEGATIVES, DROPOUT = 32, 128, 256, 0.3
 class Objective(NamedTuple):
     """A loss of scores [S, N] and targets [S], and whether the N items are a sample or all."""
 
-    loss: Callable
+    loss: Callable[..., Any]
     sampled: bool
 
 
@@ -108,7 +108,9 @@ class Recommender:
         self.kept = (self.rng.random(shape, np.float32) >= dropout) / np.float32(1 - dropout)
         return self.recurrent.forward(vectors * self.kept[0], before) * self.kept[1]
 
-    def learn(self, sessions: Sessions, loss: Callable, columns: np.ndarray) -> tuple[float, dict[str, np.ndarray]]:
+    def learn(
+        self, sessions: Sessions, loss: Callable[..., Any], columns: np.ndarray
+    ) -> tuple[float, dict[str, np.ndarray]]:
         """Return the loss of the next items among the items `columns` [N], sorted, and the gradients."""
         states = self.states(sessions, DROPOUT)
         counted, targets = sessions.steps()
@@ -213,7 +215,7 @@ def draw(path: Path, results: dict[str, Result]) -> None:
     shown = np.arange(1, 51)
     for name, result in results.items():
         colour, line = styles[name]
-        shares = [100 * result.recall(n) for n in shown]
+        shares = [100 * result.recall(int(n)) for n in shown]
         label = f"{name}: {shares[SHOWN - 1]:.1f} % within {SHOWN}"
         axes.plot(shown, shares, line, color=colour, linewidth=1.6, label=label)
     axes.axvline(SHOWN, color="#c3cad6", linewidth=0.8)
