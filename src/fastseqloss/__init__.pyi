@@ -1,7 +1,7 @@
 # Written by tests/package_stub.py.
 
 from collections.abc import Sequence
-from typing import Any, Literal, overload
+from typing import Any, Literal, Protocol, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +22,7 @@ from .crf import CRFPath as CRFPath
 from .crf import crf_decode as crf_decode
 from .crf import crf_log_partition as crf_log_partition
 from .crf import crf_marginals as crf_marginals
+from .crf import crf_score as crf_score
 from .ctc import CTCAlignment as CTCAlignment
 from .ctc import CTCBeams as CTCBeams
 from .ctc import CTCConfidences as CTCConfidences
@@ -38,15 +39,28 @@ from .ctc import ctc_greedy_decode as ctc_greedy_decode
 from .ctc import ctc_posteriors as ctc_posteriors
 from .ctc import merge_tokens as merge_tokens
 from .linear import LinearGradient as LinearGradient
+from .rewards import PolicyDiagnostics as PolicyDiagnostics
+from .rewards import PreferenceGradient as PreferenceGradient
+from .rewards import VTraceReturns as VTraceReturns
 from .rewards import discounted_returns as discounted_returns
 from .rewards import generalized_advantages as generalized_advantages
+from .rewards import group_advantages as group_advantages
+from .rewards import n_step_returns as n_step_returns
+from .rewards import retrace_returns as retrace_returns
+from .rewards import vtrace_returns as vtrace_returns
 from .soft_dtw import SoftDTWGradient as SoftDTWGradient
 from .soft_dtw import soft_dtw_posteriors as soft_dtw_posteriors
 from .text import NGram as NGram
+from .text import TagConstraints as TagConstraints
+from .text import TagSpan as TagSpan
+from .text import TagViolation as TagViolation
 from .text import Vocabulary as Vocabulary
 from .text import Words as Words
 from .text import WordSpan as WordSpan
 from .text import read_arpa as read_arpa
+from .text import spans_from_tags as spans_from_tags
+from .text import tag_constraints as tag_constraints
+from .text import tags_from_spans as tags_from_spans
 from .text import words_from_spans as words_from_spans
 from .transducer import RNNTAlignment as RNNTAlignment
 from .transducer import RNNTDecoding as RNNTDecoding
@@ -71,6 +85,8 @@ __all__ = [
     "GreedyDecoding",
     "LinearGradient",
     "NGram",
+    "PolicyDiagnostics",
+    "PreferenceGradient",
     "RNNTAlignment",
     "RNNTDecoding",
     "RNNTPosteriors",
@@ -78,7 +94,11 @@ __all__ = [
     "RegressionGradient",
     "SoftDTWGradient",
     "TDTGradient",
+    "TagConstraints",
+    "TagSpan",
+    "TagViolation",
     "TokenSpan",
+    "VTraceReturns",
     "Vocabulary",
     "WordSpan",
     "Words",
@@ -87,10 +107,12 @@ __all__ = [
     "bpr_max_loss",
     "check_grad",
     "clipped_policy_loss",
+    "cosine_distance_loss",
     "crf_decode",
     "crf_log_partition",
     "crf_loss",
     "crf_marginals",
+    "crf_score",
     "ctc_align",
     "ctc_align_windows",
     "ctc_alignment_log_prob",
@@ -104,12 +126,16 @@ __all__ = [
     "ctc_posteriors",
     "ctc_risk_loss",
     "discounted_returns",
+    "dpo_loss",
     "expected_risk_loss",
     "gaussian_nll_loss",
     "generalized_advantages",
     "get_num_threads",
+    "group_advantages",
     "hinge_loss",
     "huber_loss",
+    "kl_divergence",
+    "kto_loss",
     "linear_cross_entropy",
     "linear_ctc_loss",
     "linear_policy_loss",
@@ -121,7 +147,10 @@ __all__ = [
     "merge_tokens",
     "mse_loss",
     "multiclass_hinge_loss",
+    "multilabel_margin_loss",
+    "n_step_returns",
     "nll_loss",
+    "orpo_loss",
     "pairwise_hinge_loss",
     "pairwise_logistic_loss",
     "plot",
@@ -130,6 +159,7 @@ __all__ = [
     "quantile_loss",
     "read_arpa",
     "recurrent",
+    "retrace_returns",
     "rnnt_align",
     "rnnt_greedy_decode",
     "rnnt_loss",
@@ -140,20 +170,29 @@ __all__ = [
     "sequence_log_prob",
     "set_num_threads",
     "show_config",
+    "simpo_loss",
     "soft_dtw_cost",
     "soft_dtw_loss",
     "soft_dtw_posteriors",
     "softmax_cross_entropy",
     "softmax_focal_loss",
+    "spans_from_tags",
+    "sparsemax_loss",
     "structured_hinge_loss",
+    "tag_constraints",
+    "tags_from_spans",
     "tdt_loss",
     "top1_max_loss",
     "tweedie_loss",
+    "vtrace_returns",
     "weighted_sum",
     "words_from_spans",
 ]
 
 __version__: str
+
+class _Array(Protocol):  # of NumPy or of another library
+    def __dlpack__(self, *args: Any, **kwargs: Any) -> Any: ...
 
 @overload
 def binary_cross_entropy(
@@ -168,7 +207,7 @@ def binary_cross_entropy(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     input: Literal["logits", "probs"] = "logits", pos_weight: ArrayLike | None = None, label_smoothing: float = 0.0,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
@@ -176,8 +215,8 @@ def binary_cross_entropy(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     input: Literal["logits", "probs"] = "logits", pos_weight: ArrayLike | None = None, label_smoothing: float = 0.0,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    with_respect_to: None = ..., num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
+    num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def binary_cross_entropy(
@@ -185,8 +224,8 @@ def binary_cross_entropy(
     input: Literal["logits", "probs"] = "logits", pos_weight: ArrayLike | None = None, label_smoothing: float = 0.0,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: CrossEntropyGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
-    with_respect_to: Sequence[str], num_threads: int | None = None,
+    grad_out: CrossEntropyGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
+    num_threads: int | None = None,
 ) -> tuple[float, CrossEntropyGradient]: ...
 @overload
 def binary_cross_entropy(
@@ -201,7 +240,7 @@ def binary_cross_entropy(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     input: Literal["logits", "probs"] = "logits", pos_weight: ArrayLike | None = None, label_smoothing: float = 0.0,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
@@ -209,8 +248,8 @@ def binary_cross_entropy(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     input: Literal["logits", "probs"] = "logits", pos_weight: ArrayLike | None = None, label_smoothing: float = 0.0,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    with_respect_to: None = ..., num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
+    num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def binary_cross_entropy(
@@ -218,8 +257,8 @@ def binary_cross_entropy(
     input: Literal["logits", "probs"] = "logits", pos_weight: ArrayLike | None = None, label_smoothing: float = 0.0,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: CrossEntropyGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
-    with_respect_to: Sequence[str], num_threads: int | None = None,
+    grad_out: CrossEntropyGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
+    num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], CrossEntropyGradient]: ...
 @overload
 def binary_cross_entropy(
@@ -227,7 +266,7 @@ def binary_cross_entropy(
     input: Literal["logits", "probs"] = "logits", pos_weight: ArrayLike | None = None, label_smoothing: float = 0.0,
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
-    grad_out: NDArray[Any] | (CrossEntropyGradient | tuple[NDArray[Any] | None, NDArray[Any] | None]) | None = None,
+    grad_out: _Array | (CrossEntropyGradient | tuple[_Array | None, _Array | None]) | None = None,
     with_respect_to: Sequence[str] | None = None, num_threads: int | None = None,
 ) -> float | tuple[float, NDArray[Any]] | tuple[float, CrossEntropyGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]] | tuple[NDArray[np.float64], CrossEntropyGradient]: ...
 @overload
@@ -243,7 +282,7 @@ def binary_focal_loss(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     gamma: float = 2.0, alpha: float | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
@@ -251,8 +290,8 @@ def binary_focal_loss(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     gamma: float = 2.0, alpha: float | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    with_respect_to: None = ..., num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
+    num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def binary_focal_loss(
@@ -260,8 +299,8 @@ def binary_focal_loss(
     gamma: float = 2.0, alpha: float | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: CrossEntropyGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
-    with_respect_to: Sequence[str], num_threads: int | None = None,
+    grad_out: CrossEntropyGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
+    num_threads: int | None = None,
 ) -> tuple[float, CrossEntropyGradient]: ...
 @overload
 def binary_focal_loss(
@@ -275,22 +314,22 @@ def binary_focal_loss(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     gamma: float = 2.0, alpha: float | None = None, reduction: Literal["none", "per_sequence", "step_mean"],
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ..., with_respect_to: None = ..., num_threads: int | None = None,
+    grad_out: _Array | None = ..., with_respect_to: None = ..., num_threads: int | None = None,
+) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+@overload
+def binary_focal_loss(
+    logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    gamma: float = 2.0, alpha: float | None = None, reduction: Literal["none", "per_sequence", "step_mean"],
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array,
+    with_respect_to: None = ..., num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def binary_focal_loss(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     gamma: float = 2.0, alpha: float | None = None, reduction: Literal["none", "per_sequence", "step_mean"],
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: NDArray[Any], with_respect_to: None = ..., num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
-@overload
-def binary_focal_loss(
-    logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
-    gamma: float = 2.0, alpha: float | None = None, reduction: Literal["none", "per_sequence", "step_mean"],
-    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: CrossEntropyGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
-    with_respect_to: Sequence[str], num_threads: int | None = None,
+    grad_out: CrossEntropyGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
+    num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], CrossEntropyGradient]: ...
 @overload
 def binary_focal_loss(
@@ -298,7 +337,7 @@ def binary_focal_loss(
     gamma: float = 2.0, alpha: float | None = None,
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
-    grad_out: NDArray[Any] | (CrossEntropyGradient | tuple[NDArray[Any] | None, NDArray[Any] | None]) | None = None,
+    grad_out: _Array | (CrossEntropyGradient | tuple[_Array | None, _Array | None]) | None = None,
     with_respect_to: Sequence[str] | None = None, num_threads: int | None = None,
 ) -> float | tuple[float, NDArray[Any]] | tuple[float, CrossEntropyGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]] | tuple[NDArray[np.float64], CrossEntropyGradient]: ...
 @overload
@@ -312,15 +351,14 @@ def bpr_max_loss(
 def bpr_max_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     regularization: float = 0.0, reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def bpr_max_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     regularization: float = 0.0, reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def bpr_max_loss(
@@ -333,87 +371,166 @@ def bpr_max_loss(
 def bpr_max_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     regularization: float = 0.0, reduction: Literal["none"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     num_threads: int | None = None,
 ) -> tuple[Any, NDArray[Any]]: ...
 @overload
 def bpr_max_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     regularization: float = 0.0, reduction: Literal["none"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
 ) -> tuple[Any, NDArray[Any]]: ...
 @overload
 def bpr_max_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     regularization: float = 0.0, reduction: Literal["none", "sum", "mean"] = "mean", normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: NDArray[Any] | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: _Array | None = None,
     num_threads: int | None = None,
 ) -> Any: ...
 @overload
 def clipped_policy_loss(
     logits: ArrayLike, actions: ArrayLike, old_log_probs: ArrayLike, advantages: ArrayLike,
     lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None, clip: float | tuple[float, float] = (0.2, 0.2),
-    entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0,
+    kind: Literal["ppo", "gspo", "cispo"] = "ppo", dual_clip: float | None = None, entropy_coef: float = 0.0,
+    entropy_mask: ArrayLike | None = None, ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0,
+    kl_kind: Literal["k1", "k2", "k3"] = "k3", max_log_ratio: float | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
-    num_threads: int | None = None,
+    diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
 ) -> float: ...
 @overload
 def clipped_policy_loss(
     logits: ArrayLike, actions: ArrayLike, old_log_probs: ArrayLike, advantages: ArrayLike,
     lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None, clip: float | tuple[float, float] = (0.2, 0.2),
-    entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0,
+    kind: Literal["ppo", "gspo", "cispo"] = "ppo", dual_clip: float | None = None, entropy_coef: float = 0.0,
+    entropy_mask: ArrayLike | None = None, ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0,
+    kl_kind: Literal["k1", "k2", "k3"] = "k3", max_log_ratio: float | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
-    num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
+    diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def clipped_policy_loss(
     logits: ArrayLike, actions: ArrayLike, old_log_probs: ArrayLike, advantages: ArrayLike,
     lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None, clip: float | tuple[float, float] = (0.2, 0.2),
-    entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0,
+    kind: Literal["ppo", "gspo", "cispo"] = "ppo", dual_clip: float | None = None, entropy_coef: float = 0.0,
+    entropy_mask: ArrayLike | None = None, ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0,
+    kl_kind: Literal["k1", "k2", "k3"] = "k3", max_log_ratio: float | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array,
+    diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def clipped_policy_loss(
     logits: ArrayLike, actions: ArrayLike, old_log_probs: ArrayLike, advantages: ArrayLike,
     lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None, clip: float | tuple[float, float] = (0.2, 0.2),
-    entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0,
+    kind: Literal["ppo", "gspo", "cispo"] = "ppo", dual_clip: float | None = None, entropy_coef: float = 0.0,
+    entropy_mask: ArrayLike | None = None, ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0,
+    kl_kind: Literal["k1", "k2", "k3"] = "k3", max_log_ratio: float | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
-    num_threads: int | None = None,
+    diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
 ) -> NDArray[np.float64]: ...
 @overload
 def clipped_policy_loss(
     logits: ArrayLike, actions: ArrayLike, old_log_probs: ArrayLike, advantages: ArrayLike,
     lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None, clip: float | tuple[float, float] = (0.2, 0.2),
-    entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0,
+    kind: Literal["ppo", "gspo", "cispo"] = "ppo", dual_clip: float | None = None, entropy_coef: float = 0.0,
+    entropy_mask: ArrayLike | None = None, ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0,
+    kl_kind: Literal["k1", "k2", "k3"] = "k3", max_log_ratio: float | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
-    num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
+    diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def clipped_policy_loss(
     logits: ArrayLike, actions: ArrayLike, old_log_probs: ArrayLike, advantages: ArrayLike,
     lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None, clip: float | tuple[float, float] = (0.2, 0.2),
-    entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0,
+    kind: Literal["ppo", "gspo", "cispo"] = "ppo", dual_clip: float | None = None, entropy_coef: float = 0.0,
+    entropy_mask: ArrayLike | None = None, ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0,
+    kl_kind: Literal["k1", "k2", "k3"] = "k3", max_log_ratio: float | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array,
+    diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def clipped_policy_loss(
     logits: ArrayLike, actions: ArrayLike, old_log_probs: ArrayLike, advantages: ArrayLike,
     lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None, clip: float | tuple[float, float] = (0.2, 0.2),
-    entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0,
+    kind: Literal["ppo", "gspo", "cispo"] = "ppo", dual_clip: float | None = None, entropy_coef: float = 0.0,
+    entropy_mask: ArrayLike | None = None, ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0,
+    kl_kind: Literal["k1", "k2", "k3"] = "k3", max_log_ratio: float | None = None,
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
-    grad_out: NDArray[Any] | None = None, num_threads: int | None = None,
+    grad_out: _Array | None = None, diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
 ) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
+def cosine_distance_loss(
+    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
+    with_respect_to: None = ..., num_threads: int | None = None,
+) -> float: ...
+@overload
+def cosine_distance_loss(
+    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
+    with_respect_to: None = ..., num_threads: int | None = None,
+) -> tuple[float, NDArray[Any]]: ...
+@overload
+def cosine_distance_loss(
+    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
+    num_threads: int | None = None,
+) -> tuple[float, NDArray[Any]]: ...
+@overload
+def cosine_distance_loss(
+    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ...,
+    grad_out: RegressionGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
+    num_threads: int | None = None,
+) -> tuple[float, RegressionGradient]: ...
+@overload
+def cosine_distance_loss(
+    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
+    with_respect_to: None = ..., num_threads: int | None = None,
+) -> NDArray[np.float64]: ...
+@overload
+def cosine_distance_loss(
+    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
+    with_respect_to: None = ..., num_threads: int | None = None,
+) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+@overload
+def cosine_distance_loss(
+    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
+    num_threads: int | None = None,
+) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+@overload
+def cosine_distance_loss(
+    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ...,
+    grad_out: RegressionGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
+    num_threads: int | None = None,
+) -> tuple[NDArray[np.float64], RegressionGradient]: ...
+@overload
+def cosine_distance_loss(
+    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
+    grad_out: _Array | (RegressionGradient | tuple[_Array | None, _Array | None]) | None = None,
+    with_respect_to: Sequence[str] | None = None, num_threads: int | None = None,
+) -> float | tuple[float, NDArray[Any]] | tuple[float, RegressionGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]] | tuple[NDArray[np.float64], RegressionGradient]: ...
+@overload
 def crf_loss(
     emissions: ArrayLike, tags: ArrayLike, transitions: ArrayLike, lengths: ArrayLike | None = None, *,
     mask: ArrayLike | None = None, start: ArrayLike | None = None, end: ArrayLike | None = None,
@@ -426,15 +543,15 @@ def crf_loss(
     emissions: ArrayLike, tags: ArrayLike, transitions: ArrayLike, lengths: ArrayLike | None = None, *,
     mask: ArrayLike | None = None, start: ArrayLike | None = None, end: ArrayLike | None = None,
     reduction: Literal["sum", "mean", "sequence_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True],
-    grad_out: NDArray[Any] | CRFGradient | None = ..., num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | CRFGradient | None = ...,
+    num_threads: int | None = None,
 ) -> tuple[float, CRFGradient]: ...
 @overload
 def crf_loss(
     emissions: ArrayLike, tags: ArrayLike, transitions: ArrayLike, lengths: ArrayLike | None = None, *,
     mask: ArrayLike | None = None, start: ArrayLike | None = None, end: ArrayLike | None = None,
     reduction: Literal["sum", "mean", "sequence_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any] | CRFGradient,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array | CRFGradient,
     num_threads: int | None = None,
 ) -> tuple[float, CRFGradient]: ...
 @overload
@@ -449,21 +566,21 @@ def crf_loss(
     emissions: ArrayLike, tags: ArrayLike, transitions: ArrayLike, lengths: ArrayLike | None = None, *,
     mask: ArrayLike | None = None, start: ArrayLike | None = None, end: ArrayLike | None = None,
     reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
-    return_grad: Literal[True], grad_out: NDArray[Any] | CRFGradient | None = ..., num_threads: int | None = None,
+    return_grad: Literal[True], grad_out: _Array | CRFGradient | None = ..., num_threads: int | None = None,
 ) -> tuple[Any, CRFGradient]: ...
 @overload
 def crf_loss(
     emissions: ArrayLike, tags: ArrayLike, transitions: ArrayLike, lengths: ArrayLike | None = None, *,
     mask: ArrayLike | None = None, start: ArrayLike | None = None, end: ArrayLike | None = None,
     reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
-    return_grad: bool = ..., grad_out: NDArray[Any] | CRFGradient, num_threads: int | None = None,
+    return_grad: bool = ..., grad_out: _Array | CRFGradient, num_threads: int | None = None,
 ) -> tuple[Any, CRFGradient]: ...
 @overload
 def crf_loss(
     emissions: ArrayLike, tags: ArrayLike, transitions: ArrayLike, lengths: ArrayLike | None = None, *,
     mask: ArrayLike | None = None, start: ArrayLike | None = None, end: ArrayLike | None = None,
     reduction: Literal["none", "sum", "mean", "sequence_mean"] = "mean", normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: NDArray[Any] | CRFGradient | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: _Array | CRFGradient | None = None,
     num_threads: int | None = None,
 ) -> Any: ...
 @overload
@@ -481,7 +598,7 @@ def ctc_entropy(
     label_lengths: ArrayLike | None = None, *, blank: int = 0,
     input: Literal["logits", "log_probs", "probs"] = "logits", infeasible: Literal["inf", "zero", "raise"] = "inf",
     reduction: Literal["sum", "mean", "sequence_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
@@ -490,8 +607,7 @@ def ctc_entropy(
     label_lengths: ArrayLike | None = None, *, blank: int = 0,
     input: Literal["logits", "log_probs", "probs"] = "logits", infeasible: Literal["inf", "zero", "raise"] = "inf",
     reduction: Literal["sum", "mean", "sequence_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def ctc_entropy(
@@ -507,7 +623,7 @@ def ctc_entropy(
     label_lengths: ArrayLike | None = None, *, blank: int = 0,
     input: Literal["logits", "log_probs", "probs"] = "logits", infeasible: Literal["inf", "zero", "raise"] = "inf",
     reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
-    return_grad: Literal[True], grad_out: NDArray[Any] | None = ..., num_threads: int | None = None,
+    return_grad: Literal[True], grad_out: _Array | None = ..., num_threads: int | None = None,
 ) -> tuple[Any, NDArray[Any]]: ...
 @overload
 def ctc_entropy(
@@ -515,7 +631,7 @@ def ctc_entropy(
     label_lengths: ArrayLike | None = None, *, blank: int = 0,
     input: Literal["logits", "log_probs", "probs"] = "logits", infeasible: Literal["inf", "zero", "raise"] = "inf",
     reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
-    return_grad: bool = ..., grad_out: NDArray[Any], num_threads: int | None = None,
+    return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
 ) -> tuple[Any, NDArray[Any]]: ...
 @overload
 def ctc_entropy(
@@ -523,7 +639,7 @@ def ctc_entropy(
     label_lengths: ArrayLike | None = None, *, blank: int = 0,
     input: Literal["logits", "log_probs", "probs"] = "logits", infeasible: Literal["inf", "zero", "raise"] = "inf",
     reduction: Literal["none", "sum", "mean", "sequence_mean"] = "mean", normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: NDArray[Any] | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: _Array | None = None,
     num_threads: int | None = None,
 ) -> Any: ...
 @overload
@@ -541,7 +657,7 @@ def ctc_loss(
     label_lengths: ArrayLike | None = None, *, blank: int = 0,
     input: Literal["logits", "log_probs", "probs"] = "logits", infeasible: Literal["inf", "zero", "raise"] = "inf",
     reduction: Literal["sum", "mean", "sequence_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
@@ -550,8 +666,7 @@ def ctc_loss(
     label_lengths: ArrayLike | None = None, *, blank: int = 0,
     input: Literal["logits", "log_probs", "probs"] = "logits", infeasible: Literal["inf", "zero", "raise"] = "inf",
     reduction: Literal["sum", "mean", "sequence_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def ctc_loss(
@@ -567,7 +682,7 @@ def ctc_loss(
     label_lengths: ArrayLike | None = None, *, blank: int = 0,
     input: Literal["logits", "log_probs", "probs"] = "logits", infeasible: Literal["inf", "zero", "raise"] = "inf",
     reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
-    return_grad: Literal[True], grad_out: NDArray[Any] | None = ..., num_threads: int | None = None,
+    return_grad: Literal[True], grad_out: _Array | None = ..., num_threads: int | None = None,
 ) -> tuple[Any, NDArray[Any]]: ...
 @overload
 def ctc_loss(
@@ -575,7 +690,7 @@ def ctc_loss(
     label_lengths: ArrayLike | None = None, *, blank: int = 0,
     input: Literal["logits", "log_probs", "probs"] = "logits", infeasible: Literal["inf", "zero", "raise"] = "inf",
     reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
-    return_grad: bool = ..., grad_out: NDArray[Any], num_threads: int | None = None,
+    return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
 ) -> tuple[Any, NDArray[Any]]: ...
 @overload
 def ctc_loss(
@@ -583,7 +698,7 @@ def ctc_loss(
     label_lengths: ArrayLike | None = None, *, blank: int = 0,
     input: Literal["logits", "log_probs", "probs"] = "logits", infeasible: Literal["inf", "zero", "raise"] = "inf",
     reduction: Literal["none", "sum", "mean", "sequence_mean"] = "mean", normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: NDArray[Any] | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: _Array | None = None,
     num_threads: int | None = None,
 ) -> Any: ...
 @overload
@@ -600,7 +715,7 @@ def ctc_risk_loss(
     label_lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None, blank: int = 0,
     input: Literal["logits", "log_probs", "probs"] = "logits", sharpness: float = 1.0,
     reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
-    return_grad: Literal[True], grad_out: NDArray[Any] | None = ..., num_threads: int | None = None,
+    return_grad: Literal[True], grad_out: _Array | None = ..., num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def ctc_risk_loss(
@@ -608,7 +723,7 @@ def ctc_risk_loss(
     label_lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None, blank: int = 0,
     input: Literal["logits", "log_probs", "probs"] = "logits", sharpness: float = 1.0,
     reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
-    return_grad: bool = ..., grad_out: NDArray[Any], num_threads: int | None = None,
+    return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def ctc_risk_loss(
@@ -624,15 +739,15 @@ def ctc_risk_loss(
     label_lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None, blank: int = 0,
     input: Literal["logits", "log_probs", "probs"] = "logits", sharpness: float = 1.0, reduction: Literal["none"],
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ..., num_threads: int | None = None,
+    grad_out: _Array | None = ..., num_threads: int | None = None,
 ) -> tuple[Any, NDArray[Any]]: ...
 @overload
 def ctc_risk_loss(
     logits: ArrayLike, labels: ArrayLike, risks: ArrayLike, logit_lengths: ArrayLike | None = None,
     label_lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None, blank: int = 0,
     input: Literal["logits", "log_probs", "probs"] = "logits", sharpness: float = 1.0, reduction: Literal["none"],
-    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: NDArray[Any], num_threads: int | None = None,
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array,
+    num_threads: int | None = None,
 ) -> tuple[Any, NDArray[Any]]: ...
 @overload
 def ctc_risk_loss(
@@ -640,8 +755,62 @@ def ctc_risk_loss(
     label_lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None, blank: int = 0,
     input: Literal["logits", "log_probs", "probs"] = "logits", sharpness: float = 1.0,
     reduction: Literal["none", "sum", "mean"] = "mean", normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: NDArray[Any] | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: _Array | None = None,
     num_threads: int | None = None,
+) -> Any: ...
+@overload
+def dpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, ref_chosen: ArrayLike | None = None, ref_rejected: ArrayLike | None = None,
+    *, beta: float = 0.1, kind: Literal["sigmoid", "ipo", "hinge"] = "sigmoid", label_smoothing: float = 0.0,
+    reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: Literal[False] = ..., grad_out: None = ..., num_threads: int | None = None,
+) -> float: ...
+@overload
+def dpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, ref_chosen: ArrayLike | None = None, ref_rejected: ArrayLike | None = None,
+    *, beta: float = 0.1, kind: Literal["sigmoid", "ipo", "hinge"] = "sigmoid", label_smoothing: float = 0.0,
+    reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: Literal[True], grad_out: PreferenceGradient | tuple[_Array | None, _Array | None] | None = ...,
+    num_threads: int | None = None,
+) -> tuple[float, PreferenceGradient]: ...
+@overload
+def dpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, ref_chosen: ArrayLike | None = None, ref_rejected: ArrayLike | None = None,
+    *, beta: float = 0.1, kind: Literal["sigmoid", "ipo", "hinge"] = "sigmoid", label_smoothing: float = 0.0,
+    reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: bool = ..., grad_out: PreferenceGradient | tuple[_Array | None, _Array | None],
+    num_threads: int | None = None,
+) -> tuple[float, PreferenceGradient]: ...
+@overload
+def dpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, ref_chosen: ArrayLike | None = None, ref_rejected: ArrayLike | None = None,
+    *, beta: float = 0.1, kind: Literal["sigmoid", "ipo", "hinge"] = "sigmoid", label_smoothing: float = 0.0,
+    reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: Literal[False] = ..., grad_out: None = ..., num_threads: int | None = None,
+) -> Any: ...
+@overload
+def dpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, ref_chosen: ArrayLike | None = None, ref_rejected: ArrayLike | None = None,
+    *, beta: float = 0.1, kind: Literal["sigmoid", "ipo", "hinge"] = "sigmoid", label_smoothing: float = 0.0,
+    reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: Literal[True], grad_out: PreferenceGradient | tuple[_Array | None, _Array | None] | None = ...,
+    num_threads: int | None = None,
+) -> tuple[Any, PreferenceGradient]: ...
+@overload
+def dpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, ref_chosen: ArrayLike | None = None, ref_rejected: ArrayLike | None = None,
+    *, beta: float = 0.1, kind: Literal["sigmoid", "ipo", "hinge"] = "sigmoid", label_smoothing: float = 0.0,
+    reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: bool = ..., grad_out: PreferenceGradient | tuple[_Array | None, _Array | None],
+    num_threads: int | None = None,
+) -> tuple[Any, PreferenceGradient]: ...
+@overload
+def dpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, ref_chosen: ArrayLike | None = None, ref_rejected: ArrayLike | None = None,
+    *, beta: float = 0.1, kind: Literal["sigmoid", "ipo", "hinge"] = "sigmoid", label_smoothing: float = 0.0,
+    reduction: Literal["none", "sum", "mean"] = "mean", normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool,
+    grad_out: PreferenceGradient | tuple[_Array | None, _Array | None] | None = None, num_threads: int | None = None,
 ) -> Any: ...
 @overload
 def expected_risk_loss(
@@ -654,15 +823,14 @@ def expected_risk_loss(
 def expected_risk_loss(
     log_probs: ArrayLike, risks: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     sharpness: float = 1.0, reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def expected_risk_loss(
     log_probs: ArrayLike, risks: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     sharpness: float = 1.0, reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def expected_risk_loss(
@@ -675,21 +843,20 @@ def expected_risk_loss(
 def expected_risk_loss(
     log_probs: ArrayLike, risks: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     sharpness: float = 1.0, reduction: Literal["none"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     num_threads: int | None = None,
 ) -> tuple[Any, NDArray[Any]]: ...
 @overload
 def expected_risk_loss(
     log_probs: ArrayLike, risks: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     sharpness: float = 1.0, reduction: Literal["none"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
 ) -> tuple[Any, NDArray[Any]]: ...
 @overload
 def expected_risk_loss(
     log_probs: ArrayLike, risks: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     sharpness: float = 1.0, reduction: Literal["none", "sum", "mean"] = "mean", normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: NDArray[Any] | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: _Array | None = None,
     num_threads: int | None = None,
 ) -> Any: ...
 @overload
@@ -706,7 +873,7 @@ def gaussian_nll_loss(
     mask: ArrayLike | None = None, input: Literal["variance", "log_variance"] = "variance", full: bool = False,
     eps: float = 1e-06, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
-    grad_out: GaussianGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None] | None = ...,
+    grad_out: GaussianGradient | tuple[_Array | None, _Array | None] | tuple[_Array | None, _Array | None, _Array | None] | None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
 ) -> tuple[float, GaussianGradient]: ...
 @overload
@@ -715,7 +882,7 @@ def gaussian_nll_loss(
     mask: ArrayLike | None = None, input: Literal["variance", "log_variance"] = "variance", full: bool = False,
     eps: float = 1e-06, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: GaussianGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None],
+    grad_out: GaussianGradient | tuple[_Array | None, _Array | None] | tuple[_Array | None, _Array | None, _Array | None],
     with_respect_to: None = ..., num_threads: int | None = None,
 ) -> tuple[float, GaussianGradient]: ...
 @overload
@@ -724,7 +891,7 @@ def gaussian_nll_loss(
     mask: ArrayLike | None = None, input: Literal["variance", "log_variance"] = "variance", full: bool = False,
     eps: float = 1e-06, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: GaussianGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None] | None = ...,
+    grad_out: GaussianGradient | tuple[_Array | None, _Array | None] | tuple[_Array | None, _Array | None, _Array | None] | None = ...,
     with_respect_to: Sequence[str], num_threads: int | None = None,
 ) -> tuple[float, GaussianGradient]: ...
 @overload
@@ -741,7 +908,7 @@ def gaussian_nll_loss(
     mask: ArrayLike | None = None, input: Literal["variance", "log_variance"] = "variance", full: bool = False,
     eps: float = 1e-06, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True],
-    grad_out: GaussianGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None] | None = ...,
+    grad_out: GaussianGradient | tuple[_Array | None, _Array | None] | tuple[_Array | None, _Array | None, _Array | None] | None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], GaussianGradient]: ...
 @overload
@@ -750,7 +917,7 @@ def gaussian_nll_loss(
     mask: ArrayLike | None = None, input: Literal["variance", "log_variance"] = "variance", full: bool = False,
     eps: float = 1e-06, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: GaussianGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None],
+    grad_out: GaussianGradient | tuple[_Array | None, _Array | None] | tuple[_Array | None, _Array | None, _Array | None],
     with_respect_to: None = ..., num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], GaussianGradient]: ...
 @overload
@@ -759,7 +926,7 @@ def gaussian_nll_loss(
     mask: ArrayLike | None = None, input: Literal["variance", "log_variance"] = "variance", full: bool = False,
     eps: float = 1e-06, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: GaussianGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None] | None = ...,
+    grad_out: GaussianGradient | tuple[_Array | None, _Array | None] | tuple[_Array | None, _Array | None, _Array | None] | None = ...,
     with_respect_to: Sequence[str], num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], GaussianGradient]: ...
 @overload
@@ -769,7 +936,7 @@ def gaussian_nll_loss(
     eps: float = 1e-06,
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
-    grad_out: GaussianGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None] | None = None,
+    grad_out: GaussianGradient | tuple[_Array | None, _Array | None] | tuple[_Array | None, _Array | None, _Array | None] | None = None,
     with_respect_to: Sequence[str] | None = None, num_threads: int | None = None,
 ) -> float | tuple[float, GaussianGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], GaussianGradient]: ...
 @overload
@@ -784,14 +951,14 @@ def hinge_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     margin: float = 1.0, squared: bool = False, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ..., num_threads: int | None = None,
+    grad_out: _Array | None = ..., num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def hinge_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     margin: float = 1.0, squared: bool = False, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
-    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: NDArray[Any], num_threads: int | None = None,
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array,
+    num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def hinge_loss(
@@ -805,14 +972,14 @@ def hinge_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     margin: float = 1.0, squared: bool = False, reduction: Literal["none", "per_sequence", "step_mean"],
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ..., num_threads: int | None = None,
+    grad_out: _Array | None = ..., num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def hinge_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     margin: float = 1.0, squared: bool = False, reduction: Literal["none", "per_sequence", "step_mean"],
-    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: NDArray[Any], num_threads: int | None = None,
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array,
+    num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def hinge_loss(
@@ -820,7 +987,7 @@ def hinge_loss(
     margin: float = 1.0, squared: bool = False,
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
-    grad_out: NDArray[Any] | None = None, num_threads: int | None = None,
+    grad_out: _Array | None = None, num_threads: int | None = None,
 ) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def huber_loss(
@@ -834,22 +1001,22 @@ def huber_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     delta: float = 1.0, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ..., with_respect_to: None = ..., num_threads: int | None = None,
+    grad_out: _Array | None = ..., with_respect_to: None = ..., num_threads: int | None = None,
+) -> tuple[float, NDArray[Any]]: ...
+@overload
+def huber_loss(
+    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    delta: float = 1.0, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array,
+    with_respect_to: None = ..., num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def huber_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     delta: float = 1.0, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: NDArray[Any], with_respect_to: None = ..., num_threads: int | None = None,
-) -> tuple[float, NDArray[Any]]: ...
-@overload
-def huber_loss(
-    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
-    delta: float = 1.0, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
-    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: RegressionGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
-    with_respect_to: Sequence[str], num_threads: int | None = None,
+    grad_out: RegressionGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
+    num_threads: int | None = None,
 ) -> tuple[float, RegressionGradient]: ...
 @overload
 def huber_loss(
@@ -862,23 +1029,23 @@ def huber_loss(
 def huber_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     delta: float = 1.0, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def huber_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     delta: float = 1.0, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    with_respect_to: None = ..., num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
+    num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def huber_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     delta: float = 1.0, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: RegressionGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
-    with_respect_to: Sequence[str], num_threads: int | None = None,
+    grad_out: RegressionGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
+    num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], RegressionGradient]: ...
 @overload
 def huber_loss(
@@ -886,9 +1053,152 @@ def huber_loss(
     delta: float = 1.0,
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
-    grad_out: NDArray[Any] | (RegressionGradient | tuple[NDArray[Any] | None, NDArray[Any] | None]) | None = None,
+    grad_out: _Array | (RegressionGradient | tuple[_Array | None, _Array | None]) | None = None,
     with_respect_to: Sequence[str] | None = None, num_threads: int | None = None,
 ) -> float | tuple[float, NDArray[Any]] | tuple[float, RegressionGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]] | tuple[NDArray[np.float64], RegressionGradient]: ...
+@overload
+def kl_divergence(
+    logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    input: Literal["logits", "log_probs", "probs"] = "logits",
+    target_input: Literal["logits", "log_probs", "probs"] = "probs",
+    direction: Literal["forward", "reverse"] = "forward", temperature: float = 1.0,
+    reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
+    with_respect_to: None = ..., num_threads: int | None = None,
+) -> float: ...
+@overload
+def kl_divergence(
+    logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    input: Literal["logits", "log_probs", "probs"] = "logits",
+    target_input: Literal["logits", "log_probs", "probs"] = "probs",
+    direction: Literal["forward", "reverse"] = "forward", temperature: float = 1.0,
+    reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
+    with_respect_to: None = ..., num_threads: int | None = None,
+) -> tuple[float, NDArray[Any]]: ...
+@overload
+def kl_divergence(
+    logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    input: Literal["logits", "log_probs", "probs"] = "logits",
+    target_input: Literal["logits", "log_probs", "probs"] = "probs",
+    direction: Literal["forward", "reverse"] = "forward", temperature: float = 1.0,
+    reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
+    num_threads: int | None = None,
+) -> tuple[float, NDArray[Any]]: ...
+@overload
+def kl_divergence(
+    logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    input: Literal["logits", "log_probs", "probs"] = "logits",
+    target_input: Literal["logits", "log_probs", "probs"] = "probs",
+    direction: Literal["forward", "reverse"] = "forward", temperature: float = 1.0,
+    reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ...,
+    grad_out: CrossEntropyGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
+    num_threads: int | None = None,
+) -> tuple[float, CrossEntropyGradient]: ...
+@overload
+def kl_divergence(
+    logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    input: Literal["logits", "log_probs", "probs"] = "logits",
+    target_input: Literal["logits", "log_probs", "probs"] = "probs",
+    direction: Literal["forward", "reverse"] = "forward", temperature: float = 1.0,
+    reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
+    with_respect_to: None = ..., num_threads: int | None = None,
+) -> NDArray[np.float64]: ...
+@overload
+def kl_divergence(
+    logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    input: Literal["logits", "log_probs", "probs"] = "logits",
+    target_input: Literal["logits", "log_probs", "probs"] = "probs",
+    direction: Literal["forward", "reverse"] = "forward", temperature: float = 1.0,
+    reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
+    with_respect_to: None = ..., num_threads: int | None = None,
+) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+@overload
+def kl_divergence(
+    logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    input: Literal["logits", "log_probs", "probs"] = "logits",
+    target_input: Literal["logits", "log_probs", "probs"] = "probs",
+    direction: Literal["forward", "reverse"] = "forward", temperature: float = 1.0,
+    reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
+    num_threads: int | None = None,
+) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+@overload
+def kl_divergence(
+    logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    input: Literal["logits", "log_probs", "probs"] = "logits",
+    target_input: Literal["logits", "log_probs", "probs"] = "probs",
+    direction: Literal["forward", "reverse"] = "forward", temperature: float = 1.0,
+    reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ...,
+    grad_out: CrossEntropyGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
+    num_threads: int | None = None,
+) -> tuple[NDArray[np.float64], CrossEntropyGradient]: ...
+@overload
+def kl_divergence(
+    logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    input: Literal["logits", "log_probs", "probs"] = "logits",
+    target_input: Literal["logits", "log_probs", "probs"] = "probs",
+    direction: Literal["forward", "reverse"] = "forward", temperature: float = 1.0,
+    reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
+    grad_out: _Array | (CrossEntropyGradient | tuple[_Array | None, _Array | None]) | None = None,
+    with_respect_to: Sequence[str] | None = None, num_threads: int | None = None,
+) -> float | tuple[float, NDArray[Any]] | tuple[float, CrossEntropyGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]] | tuple[NDArray[np.float64], CrossEntropyGradient]: ...
+@overload
+def kto_loss(
+    log_probs: ArrayLike, desirable: ArrayLike, ref_log_probs: ArrayLike | None = None, *, kl: ArrayLike = 0.0,
+    beta: float = 0.1, desirable_weight: float = 1.0, undesirable_weight: float = 1.0,
+    reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: Literal[False] = ..., grad_out: None = ..., num_threads: int | None = None,
+) -> float: ...
+@overload
+def kto_loss(
+    log_probs: ArrayLike, desirable: ArrayLike, ref_log_probs: ArrayLike | None = None, *, kl: ArrayLike = 0.0,
+    beta: float = 0.1, desirable_weight: float = 1.0, undesirable_weight: float = 1.0,
+    reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: Literal[True], grad_out: _Array | None = ..., num_threads: int | None = None,
+) -> tuple[float, NDArray[Any]]: ...
+@overload
+def kto_loss(
+    log_probs: ArrayLike, desirable: ArrayLike, ref_log_probs: ArrayLike | None = None, *, kl: ArrayLike = 0.0,
+    beta: float = 0.1, desirable_weight: float = 1.0, undesirable_weight: float = 1.0,
+    reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
+) -> tuple[float, NDArray[Any]]: ...
+@overload
+def kto_loss(
+    log_probs: ArrayLike, desirable: ArrayLike, ref_log_probs: ArrayLike | None = None, *, kl: ArrayLike = 0.0,
+    beta: float = 0.1, desirable_weight: float = 1.0, undesirable_weight: float = 1.0, reduction: Literal["none"],
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ...,
+    grad_out: None = ..., num_threads: int | None = None,
+) -> Any: ...
+@overload
+def kto_loss(
+    log_probs: ArrayLike, desirable: ArrayLike, ref_log_probs: ArrayLike | None = None, *, kl: ArrayLike = 0.0,
+    beta: float = 0.1, desirable_weight: float = 1.0, undesirable_weight: float = 1.0, reduction: Literal["none"],
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
+    grad_out: _Array | None = ..., num_threads: int | None = None,
+) -> tuple[Any, NDArray[Any]]: ...
+@overload
+def kto_loss(
+    log_probs: ArrayLike, desirable: ArrayLike, ref_log_probs: ArrayLike | None = None, *, kl: ArrayLike = 0.0,
+    beta: float = 0.1, desirable_weight: float = 1.0, undesirable_weight: float = 1.0, reduction: Literal["none"],
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array,
+    num_threads: int | None = None,
+) -> tuple[Any, NDArray[Any]]: ...
+@overload
+def kto_loss(
+    log_probs: ArrayLike, desirable: ArrayLike, ref_log_probs: ArrayLike | None = None, *, kl: ArrayLike = 0.0,
+    beta: float = 0.1, desirable_weight: float = 1.0, undesirable_weight: float = 1.0,
+    reduction: Literal["none", "sum", "mean"] = "mean", normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: _Array | None = None,
+    num_threads: int | None = None,
+) -> Any: ...
 @overload
 def linear_cross_entropy(
     hidden: ArrayLike, weight: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *,
@@ -905,7 +1215,7 @@ def linear_cross_entropy(
     class_weight: ArrayLike | None = None, label_smoothing: float = 0.0, z_loss: float = 0.0, scale: float = 1.0,
     softcap: float | None = None, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
-    grad_out: LinearGradient | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None] | None = ...,
+    grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None] | None = ...,
     chunk: int | None = None, num_threads: int | None = None,
 ) -> tuple[float, LinearGradient]: ...
 @overload
@@ -915,8 +1225,8 @@ def linear_cross_entropy(
     class_weight: ArrayLike | None = None, label_smoothing: float = 0.0, z_loss: float = 0.0, scale: float = 1.0,
     softcap: float | None = None, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: LinearGradient | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None],
-    chunk: int | None = None, num_threads: int | None = None,
+    grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None], chunk: int | None = None,
+    num_threads: int | None = None,
 ) -> tuple[float, LinearGradient]: ...
 @overload
 def linear_cross_entropy(
@@ -934,7 +1244,7 @@ def linear_cross_entropy(
     class_weight: ArrayLike | None = None, label_smoothing: float = 0.0, z_loss: float = 0.0, scale: float = 1.0,
     softcap: float | None = None, reduction: Literal["none", "per_sequence", "step_mean"],
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
-    grad_out: LinearGradient | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None] | None = ...,
+    grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None] | None = ...,
     chunk: int | None = None, num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], LinearGradient]: ...
 @overload
@@ -944,8 +1254,8 @@ def linear_cross_entropy(
     class_weight: ArrayLike | None = None, label_smoothing: float = 0.0, z_loss: float = 0.0, scale: float = 1.0,
     softcap: float | None = None, reduction: Literal["none", "per_sequence", "step_mean"],
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: LinearGradient | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None],
-    chunk: int | None = None, num_threads: int | None = None,
+    grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None], chunk: int | None = None,
+    num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], LinearGradient]: ...
 @overload
 def linear_cross_entropy(
@@ -955,7 +1265,7 @@ def linear_cross_entropy(
     softcap: float | None = None,
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
-    grad_out: LinearGradient | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None] | None = None,
+    grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None] | None = None,
     chunk: int | None = None, num_threads: int | None = None,
 ) -> float | tuple[float, LinearGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], LinearGradient]: ...
 @overload
@@ -974,7 +1284,7 @@ def linear_ctc_loss(
     infeasible: Literal["inf", "zero", "raise"] = "inf", scale: float = 1.0, softcap: float | None = None,
     reduction: Literal["sum", "mean", "sequence_mean"] = ..., normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True],
-    grad_out: LinearGradient | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None] | None = ...,
+    grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None] | None = ...,
     chunk: int | None = None, num_threads: int | None = None,
 ) -> tuple[float, LinearGradient]: ...
 @overload
@@ -984,8 +1294,8 @@ def linear_ctc_loss(
     infeasible: Literal["inf", "zero", "raise"] = "inf", scale: float = 1.0, softcap: float | None = None,
     reduction: Literal["sum", "mean", "sequence_mean"] = ..., normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: LinearGradient | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None],
-    chunk: int | None = None, num_threads: int | None = None,
+    grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None], chunk: int | None = None,
+    num_threads: int | None = None,
 ) -> tuple[float, LinearGradient]: ...
 @overload
 def linear_ctc_loss(
@@ -1002,7 +1312,7 @@ def linear_ctc_loss(
     infeasible: Literal["inf", "zero", "raise"] = "inf", scale: float = 1.0, softcap: float | None = None,
     reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
     return_grad: Literal[True],
-    grad_out: LinearGradient | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None] | None = ...,
+    grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None] | None = ...,
     chunk: int | None = None, num_threads: int | None = None,
 ) -> tuple[Any, LinearGradient]: ...
 @overload
@@ -1011,8 +1321,7 @@ def linear_ctc_loss(
     label_lengths: ArrayLike | None = None, *, bias: ArrayLike | None = None, blank: int = 0,
     infeasible: Literal["inf", "zero", "raise"] = "inf", scale: float = 1.0, softcap: float | None = None,
     reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
-    return_grad: bool = ...,
-    grad_out: LinearGradient | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None],
+    return_grad: bool = ..., grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None],
     chunk: int | None = None, num_threads: int | None = None,
 ) -> tuple[Any, LinearGradient]: ...
 @overload
@@ -1022,15 +1331,17 @@ def linear_ctc_loss(
     infeasible: Literal["inf", "zero", "raise"] = "inf", scale: float = 1.0, softcap: float | None = None,
     reduction: Literal["none", "sum", "mean", "sequence_mean"] = "mean", normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool,
-    grad_out: LinearGradient | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None] | None = None,
+    grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None] | None = None,
     chunk: int | None = None, num_threads: int | None = None,
 ) -> Any: ...
 @overload
 def linear_policy_loss(
     hidden: ArrayLike, weight: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None,
     *, bias: ArrayLike | None = None, mask: ArrayLike | None = None, old_log_probs: ArrayLike | None = None,
-    clip: float | tuple[float, float] | None = None, entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None,
-    kl_coef: float = 0.0, scale: float = 1.0, softcap: float | None = None,
+    clip: float | tuple[float, float] | None = None, kind: Literal["ppo", "cispo"] = "ppo",
+    dual_clip: float | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
+    ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
+    max_log_ratio: float | None = None, scale: float = 1.0, softcap: float | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
     chunk: int | None = None, num_threads: int | None = None,
@@ -1039,30 +1350,36 @@ def linear_policy_loss(
 def linear_policy_loss(
     hidden: ArrayLike, weight: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None,
     *, bias: ArrayLike | None = None, mask: ArrayLike | None = None, old_log_probs: ArrayLike | None = None,
-    clip: float | tuple[float, float] | None = None, entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None,
-    kl_coef: float = 0.0, scale: float = 1.0, softcap: float | None = None,
+    clip: float | tuple[float, float] | None = None, kind: Literal["ppo", "cispo"] = "ppo",
+    dual_clip: float | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
+    ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
+    max_log_ratio: float | None = None, scale: float = 1.0, softcap: float | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True],
-    grad_out: LinearGradient | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None] | None = ...,
+    grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None] | None = ...,
     chunk: int | None = None, num_threads: int | None = None,
 ) -> tuple[float, LinearGradient]: ...
 @overload
 def linear_policy_loss(
     hidden: ArrayLike, weight: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None,
     *, bias: ArrayLike | None = None, mask: ArrayLike | None = None, old_log_probs: ArrayLike | None = None,
-    clip: float | tuple[float, float] | None = None, entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None,
-    kl_coef: float = 0.0, scale: float = 1.0, softcap: float | None = None,
+    clip: float | tuple[float, float] | None = None, kind: Literal["ppo", "cispo"] = "ppo",
+    dual_clip: float | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
+    ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
+    max_log_ratio: float | None = None, scale: float = 1.0, softcap: float | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: LinearGradient | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None],
-    chunk: int | None = None, num_threads: int | None = None,
+    grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None], chunk: int | None = None,
+    num_threads: int | None = None,
 ) -> tuple[float, LinearGradient]: ...
 @overload
 def linear_policy_loss(
     hidden: ArrayLike, weight: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None,
     *, bias: ArrayLike | None = None, mask: ArrayLike | None = None, old_log_probs: ArrayLike | None = None,
-    clip: float | tuple[float, float] | None = None, entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None,
-    kl_coef: float = 0.0, scale: float = 1.0, softcap: float | None = None,
+    clip: float | tuple[float, float] | None = None, kind: Literal["ppo", "cispo"] = "ppo",
+    dual_clip: float | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
+    ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
+    max_log_ratio: float | None = None, scale: float = 1.0, softcap: float | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
     chunk: int | None = None, num_threads: int | None = None,
@@ -1071,33 +1388,39 @@ def linear_policy_loss(
 def linear_policy_loss(
     hidden: ArrayLike, weight: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None,
     *, bias: ArrayLike | None = None, mask: ArrayLike | None = None, old_log_probs: ArrayLike | None = None,
-    clip: float | tuple[float, float] | None = None, entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None,
-    kl_coef: float = 0.0, scale: float = 1.0, softcap: float | None = None,
+    clip: float | tuple[float, float] | None = None, kind: Literal["ppo", "cispo"] = "ppo",
+    dual_clip: float | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
+    ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
+    max_log_ratio: float | None = None, scale: float = 1.0, softcap: float | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True],
-    grad_out: LinearGradient | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None] | None = ...,
+    grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None] | None = ...,
     chunk: int | None = None, num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], LinearGradient]: ...
 @overload
 def linear_policy_loss(
     hidden: ArrayLike, weight: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None,
     *, bias: ArrayLike | None = None, mask: ArrayLike | None = None, old_log_probs: ArrayLike | None = None,
-    clip: float | tuple[float, float] | None = None, entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None,
-    kl_coef: float = 0.0, scale: float = 1.0, softcap: float | None = None,
+    clip: float | tuple[float, float] | None = None, kind: Literal["ppo", "cispo"] = "ppo",
+    dual_clip: float | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
+    ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
+    max_log_ratio: float | None = None, scale: float = 1.0, softcap: float | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: LinearGradient | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None],
-    chunk: int | None = None, num_threads: int | None = None,
+    grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None], chunk: int | None = None,
+    num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], LinearGradient]: ...
 @overload
 def linear_policy_loss(
     hidden: ArrayLike, weight: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None,
     *, bias: ArrayLike | None = None, mask: ArrayLike | None = None, old_log_probs: ArrayLike | None = None,
-    clip: float | tuple[float, float] | None = None, entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None,
-    kl_coef: float = 0.0, scale: float = 1.0, softcap: float | None = None,
+    clip: float | tuple[float, float] | None = None, kind: Literal["ppo", "cispo"] = "ppo",
+    dual_clip: float | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
+    ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
+    max_log_ratio: float | None = None, scale: float = 1.0, softcap: float | None = None,
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
-    grad_out: LinearGradient | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None] | None = None,
+    grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None] | None = None,
     chunk: int | None = None, num_threads: int | None = None,
 ) -> float | tuple[float, LinearGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], LinearGradient]: ...
 @overload
@@ -1112,7 +1435,7 @@ def linear_sequence_log_prob(
     hidden: ArrayLike, weight: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *,
     bias: ArrayLike | None = None, mask: ArrayLike | None = None, ignore_index: int = -100, average: bool = False,
     scale: float = 1.0, softcap: float | None = None, slopes: ArrayLike | None = None, return_grad: Literal[True],
-    grad_out: LinearGradient | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None] | None = ...,
+    grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None] | None = ...,
     chunk: int | None = None, num_threads: int | None = None,
 ) -> tuple[Any, LinearGradient]: ...
 @overload
@@ -1120,15 +1443,15 @@ def linear_sequence_log_prob(
     hidden: ArrayLike, weight: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *,
     bias: ArrayLike | None = None, mask: ArrayLike | None = None, ignore_index: int = -100, average: bool = False,
     scale: float = 1.0, softcap: float | None = None, slopes: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: LinearGradient | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None],
-    chunk: int | None = None, num_threads: int | None = None,
+    grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None], chunk: int | None = None,
+    num_threads: int | None = None,
 ) -> tuple[Any, LinearGradient]: ...
 @overload
 def linear_sequence_log_prob(
     hidden: ArrayLike, weight: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *,
     bias: ArrayLike | None = None, mask: ArrayLike | None = None, ignore_index: int = -100, average: bool = False,
     scale: float = 1.0, softcap: float | None = None, slopes: ArrayLike | None = None, return_grad: bool,
-    grad_out: LinearGradient | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None] | None = None,
+    grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None] | None = None,
     chunk: int | None = None, num_threads: int | None = None,
 ) -> Any: ...
 @overload
@@ -1141,13 +1464,13 @@ def list_mle_loss(
 def list_mle_loss(
     scores: ArrayLike, relevance: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
-    return_grad: Literal[True], grad_out: NDArray[Any] | None = ..., num_threads: int | None = None,
+    return_grad: Literal[True], grad_out: _Array | None = ..., num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def list_mle_loss(
     scores: ArrayLike, relevance: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
-    return_grad: bool = ..., grad_out: NDArray[Any], num_threads: int | None = None,
+    return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def list_mle_loss(
@@ -1159,19 +1482,19 @@ def list_mle_loss(
 def list_mle_loss(
     scores: ArrayLike, relevance: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
-    return_grad: Literal[True], grad_out: NDArray[Any] | None = ..., num_threads: int | None = None,
+    return_grad: Literal[True], grad_out: _Array | None = ..., num_threads: int | None = None,
 ) -> tuple[Any, NDArray[Any]]: ...
 @overload
 def list_mle_loss(
     scores: ArrayLike, relevance: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
-    return_grad: bool = ..., grad_out: NDArray[Any], num_threads: int | None = None,
+    return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
 ) -> tuple[Any, NDArray[Any]]: ...
 @overload
 def list_mle_loss(
     scores: ArrayLike, relevance: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["none", "sum", "mean"] = "mean", normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: NDArray[Any] | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: _Array | None = None,
     num_threads: int | None = None,
 ) -> Any: ...
 @overload
@@ -1185,15 +1508,14 @@ def list_softmax_loss(
 def list_softmax_loss(
     scores: ArrayLike, relevance: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     item_weight: ArrayLike | None = None, reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def list_softmax_loss(
     scores: ArrayLike, relevance: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     item_weight: ArrayLike | None = None, reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def list_softmax_loss(
@@ -1206,22 +1528,21 @@ def list_softmax_loss(
 def list_softmax_loss(
     scores: ArrayLike, relevance: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     item_weight: ArrayLike | None = None, reduction: Literal["none"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     num_threads: int | None = None,
 ) -> tuple[Any, NDArray[Any]]: ...
 @overload
 def list_softmax_loss(
     scores: ArrayLike, relevance: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     item_weight: ArrayLike | None = None, reduction: Literal["none"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
 ) -> tuple[Any, NDArray[Any]]: ...
 @overload
 def list_softmax_loss(
     scores: ArrayLike, relevance: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     item_weight: ArrayLike | None = None, reduction: Literal["none", "sum", "mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
-    grad_out: NDArray[Any] | None = None, num_threads: int | None = None,
+    grad_out: _Array | None = None, num_threads: int | None = None,
 ) -> Any: ...
 @overload
 def log_cosh_loss(
@@ -1234,23 +1555,23 @@ def log_cosh_loss(
 def log_cosh_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def log_cosh_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    with_respect_to: None = ..., num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
+    num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def log_cosh_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: RegressionGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
-    with_respect_to: Sequence[str], num_threads: int | None = None,
+    grad_out: RegressionGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
+    num_threads: int | None = None,
 ) -> tuple[float, RegressionGradient]: ...
 @overload
 def log_cosh_loss(
@@ -1263,30 +1584,30 @@ def log_cosh_loss(
 def log_cosh_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def log_cosh_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    with_respect_to: None = ..., num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
+    num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def log_cosh_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: RegressionGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
-    with_respect_to: Sequence[str], num_threads: int | None = None,
+    grad_out: RegressionGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
+    num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], RegressionGradient]: ...
 @overload
 def log_cosh_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
-    grad_out: NDArray[Any] | (RegressionGradient | tuple[NDArray[Any] | None, NDArray[Any] | None]) | None = None,
+    grad_out: _Array | (RegressionGradient | tuple[_Array | None, _Array | None]) | None = None,
     with_respect_to: Sequence[str] | None = None, num_threads: int | None = None,
 ) -> float | tuple[float, NDArray[Any]] | tuple[float, RegressionGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]] | tuple[NDArray[np.float64], RegressionGradient]: ...
 @overload
@@ -1300,23 +1621,23 @@ def mae_loss(
 def mae_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def mae_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    with_respect_to: None = ..., num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
+    num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def mae_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: RegressionGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
-    with_respect_to: Sequence[str], num_threads: int | None = None,
+    grad_out: RegressionGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
+    num_threads: int | None = None,
 ) -> tuple[float, RegressionGradient]: ...
 @overload
 def mae_loss(
@@ -1329,30 +1650,30 @@ def mae_loss(
 def mae_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def mae_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    with_respect_to: None = ..., num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
+    num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def mae_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: RegressionGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
-    with_respect_to: Sequence[str], num_threads: int | None = None,
+    grad_out: RegressionGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
+    num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], RegressionGradient]: ...
 @overload
 def mae_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
-    grad_out: NDArray[Any] | (RegressionGradient | tuple[NDArray[Any] | None, NDArray[Any] | None]) | None = None,
+    grad_out: _Array | (RegressionGradient | tuple[_Array | None, _Array | None]) | None = None,
     with_respect_to: Sequence[str] | None = None, num_threads: int | None = None,
 ) -> float | tuple[float, NDArray[Any]] | tuple[float, RegressionGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]] | tuple[NDArray[np.float64], RegressionGradient]: ...
 @overload
@@ -1366,23 +1687,23 @@ def mse_loss(
 def mse_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def mse_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    with_respect_to: None = ..., num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
+    num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def mse_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: RegressionGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
-    with_respect_to: Sequence[str], num_threads: int | None = None,
+    grad_out: RegressionGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
+    num_threads: int | None = None,
 ) -> tuple[float, RegressionGradient]: ...
 @overload
 def mse_loss(
@@ -1395,30 +1716,30 @@ def mse_loss(
 def mse_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def mse_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    with_respect_to: None = ..., num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
+    num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def mse_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: RegressionGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
-    with_respect_to: Sequence[str], num_threads: int | None = None,
+    grad_out: RegressionGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
+    num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], RegressionGradient]: ...
 @overload
 def mse_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
-    grad_out: NDArray[Any] | (RegressionGradient | tuple[NDArray[Any] | None, NDArray[Any] | None]) | None = None,
+    grad_out: _Array | (RegressionGradient | tuple[_Array | None, _Array | None]) | None = None,
     with_respect_to: Sequence[str] | None = None, num_threads: int | None = None,
 ) -> float | tuple[float, NDArray[Any]] | tuple[float, RegressionGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]] | tuple[NDArray[np.float64], RegressionGradient]: ...
 @overload
@@ -1434,7 +1755,7 @@ def multiclass_hinge_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     margin: float = 1.0, ignore_index: int = -100, class_weight: ArrayLike | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
@@ -1442,8 +1763,7 @@ def multiclass_hinge_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     margin: float = 1.0, ignore_index: int = -100, class_weight: ArrayLike | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def multiclass_hinge_loss(
@@ -1458,7 +1778,7 @@ def multiclass_hinge_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     margin: float = 1.0, ignore_index: int = -100, class_weight: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
@@ -1466,8 +1786,7 @@ def multiclass_hinge_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     margin: float = 1.0, ignore_index: int = -100, class_weight: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def multiclass_hinge_loss(
@@ -1475,7 +1794,56 @@ def multiclass_hinge_loss(
     margin: float = 1.0, ignore_index: int = -100, class_weight: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
-    grad_out: NDArray[Any] | None = None, num_threads: int | None = None,
+    grad_out: _Array | None = None, num_threads: int | None = None,
+) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]]: ...
+@overload
+def multilabel_margin_loss(
+    scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    margin: float = 1.0, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ...,
+    grad_out: None = ..., num_threads: int | None = None,
+) -> float: ...
+@overload
+def multilabel_margin_loss(
+    scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    margin: float = 1.0, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
+    grad_out: _Array | None = ..., num_threads: int | None = None,
+) -> tuple[float, NDArray[Any]]: ...
+@overload
+def multilabel_margin_loss(
+    scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    margin: float = 1.0, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array,
+    num_threads: int | None = None,
+) -> tuple[float, NDArray[Any]]: ...
+@overload
+def multilabel_margin_loss(
+    scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    margin: float = 1.0, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
+    num_threads: int | None = None,
+) -> NDArray[np.float64]: ...
+@overload
+def multilabel_margin_loss(
+    scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    margin: float = 1.0, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
+    num_threads: int | None = None,
+) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+@overload
+def multilabel_margin_loss(
+    scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    margin: float = 1.0, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
+) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+@overload
+def multilabel_margin_loss(
+    scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    margin: float = 1.0,
+    reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
+    grad_out: _Array | None = None, num_threads: int | None = None,
 ) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def nll_loss(
@@ -1490,7 +1858,7 @@ def nll_loss(
     log_probs: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     ignore_index: int = -100, class_weight: ArrayLike | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
@@ -1498,8 +1866,7 @@ def nll_loss(
     log_probs: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     ignore_index: int = -100, class_weight: ArrayLike | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def nll_loss(
@@ -1514,7 +1881,7 @@ def nll_loss(
     log_probs: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     ignore_index: int = -100, class_weight: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
@@ -1522,8 +1889,7 @@ def nll_loss(
     log_probs: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     ignore_index: int = -100, class_weight: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def nll_loss(
@@ -1531,8 +1897,53 @@ def nll_loss(
     ignore_index: int = -100, class_weight: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
-    grad_out: NDArray[Any] | None = None, num_threads: int | None = None,
+    grad_out: _Array | None = None, num_threads: int | None = None,
 ) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]]: ...
+@overload
+def orpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 0.1, nll_coef: float = 1.0,
+    reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: Literal[False] = ..., grad_out: None = ..., num_threads: int | None = None,
+) -> float: ...
+@overload
+def orpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 0.1, nll_coef: float = 1.0,
+    reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: Literal[True], grad_out: PreferenceGradient | tuple[_Array | None, _Array | None] | None = ...,
+    num_threads: int | None = None,
+) -> tuple[float, PreferenceGradient]: ...
+@overload
+def orpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 0.1, nll_coef: float = 1.0,
+    reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: bool = ..., grad_out: PreferenceGradient | tuple[_Array | None, _Array | None],
+    num_threads: int | None = None,
+) -> tuple[float, PreferenceGradient]: ...
+@overload
+def orpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 0.1, nll_coef: float = 1.0, reduction: Literal["none"],
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ...,
+    grad_out: None = ..., num_threads: int | None = None,
+) -> Any: ...
+@overload
+def orpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 0.1, nll_coef: float = 1.0, reduction: Literal["none"],
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
+    grad_out: PreferenceGradient | tuple[_Array | None, _Array | None] | None = ..., num_threads: int | None = None,
+) -> tuple[Any, PreferenceGradient]: ...
+@overload
+def orpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 0.1, nll_coef: float = 1.0, reduction: Literal["none"],
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
+    grad_out: PreferenceGradient | tuple[_Array | None, _Array | None], num_threads: int | None = None,
+) -> tuple[Any, PreferenceGradient]: ...
+@overload
+def orpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 0.1, nll_coef: float = 1.0,
+    reduction: Literal["none", "sum", "mean"] = "mean", normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool,
+    grad_out: PreferenceGradient | tuple[_Array | None, _Array | None] | None = None, num_threads: int | None = None,
+) -> Any: ...
 @overload
 def pairwise_hinge_loss(
     scores: ArrayLike, relevance: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -1546,7 +1957,7 @@ def pairwise_hinge_loss(
     scores: ArrayLike, relevance: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     margin: float = 1.0, item_weight: ArrayLike | None = None,
     reduction: Literal["sum", "mean", "sequence_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
@@ -1554,8 +1965,7 @@ def pairwise_hinge_loss(
     scores: ArrayLike, relevance: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     margin: float = 1.0, item_weight: ArrayLike | None = None,
     reduction: Literal["sum", "mean", "sequence_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def pairwise_hinge_loss(
@@ -1569,21 +1979,21 @@ def pairwise_hinge_loss(
     scores: ArrayLike, relevance: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     margin: float = 1.0, item_weight: ArrayLike | None = None, reduction: Literal["per_sequence"],
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ..., num_threads: int | None = None,
+    grad_out: _Array | None = ..., num_threads: int | None = None,
 ) -> tuple[Any, NDArray[Any]]: ...
 @overload
 def pairwise_hinge_loss(
     scores: ArrayLike, relevance: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     margin: float = 1.0, item_weight: ArrayLike | None = None, reduction: Literal["per_sequence"],
-    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: NDArray[Any], num_threads: int | None = None,
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array,
+    num_threads: int | None = None,
 ) -> tuple[Any, NDArray[Any]]: ...
 @overload
 def pairwise_hinge_loss(
     scores: ArrayLike, relevance: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     margin: float = 1.0, item_weight: ArrayLike | None = None,
     reduction: Literal["per_sequence", "sum", "mean", "sequence_mean"] = "mean", normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: NDArray[Any] | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: _Array | None = None,
     num_threads: int | None = None,
 ) -> Any: ...
 @overload
@@ -1599,7 +2009,7 @@ def pairwise_logistic_loss(
     scores: ArrayLike, relevance: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     item_weight: ArrayLike | None = None, lambda_weight: Literal["dcg", "ndcg"] | None = None,
     reduction: Literal["sum", "mean", "sequence_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
@@ -1607,8 +2017,7 @@ def pairwise_logistic_loss(
     scores: ArrayLike, relevance: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     item_weight: ArrayLike | None = None, lambda_weight: Literal["dcg", "ndcg"] | None = None,
     reduction: Literal["sum", "mean", "sequence_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def pairwise_logistic_loss(
@@ -1622,21 +2031,21 @@ def pairwise_logistic_loss(
     scores: ArrayLike, relevance: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     item_weight: ArrayLike | None = None, lambda_weight: Literal["dcg", "ndcg"] | None = None,
     reduction: Literal["per_sequence"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
-    return_grad: Literal[True], grad_out: NDArray[Any] | None = ..., num_threads: int | None = None,
+    return_grad: Literal[True], grad_out: _Array | None = ..., num_threads: int | None = None,
 ) -> tuple[Any, NDArray[Any]]: ...
 @overload
 def pairwise_logistic_loss(
     scores: ArrayLike, relevance: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     item_weight: ArrayLike | None = None, lambda_weight: Literal["dcg", "ndcg"] | None = None,
     reduction: Literal["per_sequence"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
-    return_grad: bool = ..., grad_out: NDArray[Any], num_threads: int | None = None,
+    return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
 ) -> tuple[Any, NDArray[Any]]: ...
 @overload
 def pairwise_logistic_loss(
     scores: ArrayLike, relevance: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     item_weight: ArrayLike | None = None, lambda_weight: Literal["dcg", "ndcg"] | None = None,
     reduction: Literal["per_sequence", "sum", "mean", "sequence_mean"] = "mean", normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: NDArray[Any] | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: _Array | None = None,
     num_threads: int | None = None,
 ) -> Any: ...
 @overload
@@ -1652,7 +2061,7 @@ def poisson_nll_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     input: Literal["log_rates", "rates"] = "log_rates", full: bool = False,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
@@ -1660,8 +2069,8 @@ def poisson_nll_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     input: Literal["log_rates", "rates"] = "log_rates", full: bool = False,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    with_respect_to: None = ..., num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
+    num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def poisson_nll_loss(
@@ -1669,8 +2078,8 @@ def poisson_nll_loss(
     input: Literal["log_rates", "rates"] = "log_rates", full: bool = False,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: RegressionGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
-    with_respect_to: Sequence[str], num_threads: int | None = None,
+    grad_out: RegressionGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
+    num_threads: int | None = None,
 ) -> tuple[float, RegressionGradient]: ...
 @overload
 def poisson_nll_loss(
@@ -1685,7 +2094,7 @@ def poisson_nll_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     input: Literal["log_rates", "rates"] = "log_rates", full: bool = False,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
@@ -1693,8 +2102,8 @@ def poisson_nll_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     input: Literal["log_rates", "rates"] = "log_rates", full: bool = False,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    with_respect_to: None = ..., num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
+    num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def poisson_nll_loss(
@@ -1702,8 +2111,8 @@ def poisson_nll_loss(
     input: Literal["log_rates", "rates"] = "log_rates", full: bool = False,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: RegressionGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
-    with_respect_to: Sequence[str], num_threads: int | None = None,
+    grad_out: RegressionGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
+    num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], RegressionGradient]: ...
 @overload
 def poisson_nll_loss(
@@ -1711,65 +2120,72 @@ def poisson_nll_loss(
     input: Literal["log_rates", "rates"] = "log_rates", full: bool = False,
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
-    grad_out: NDArray[Any] | (RegressionGradient | tuple[NDArray[Any] | None, NDArray[Any] | None]) | None = None,
+    grad_out: _Array | (RegressionGradient | tuple[_Array | None, _Array | None]) | None = None,
     with_respect_to: Sequence[str] | None = None, num_threads: int | None = None,
 ) -> float | tuple[float, NDArray[Any]] | tuple[float, RegressionGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]] | tuple[NDArray[np.float64], RegressionGradient]: ...
 @overload
 def policy_gradient_loss(
     logits: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None, *,
-    mask: ArrayLike | None = None, entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None,
-    kl_coef: float = 0.0, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
+    mask: ArrayLike | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
+    ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
+    max_log_ratio: float | None = None, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ...,
-    grad_out: None = ..., num_threads: int | None = None,
+    grad_out: None = ..., diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
 ) -> float: ...
 @overload
 def policy_gradient_loss(
     logits: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None, *,
-    mask: ArrayLike | None = None, entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None,
-    kl_coef: float = 0.0, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
+    mask: ArrayLike | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
+    ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
+    max_log_ratio: float | None = None, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ..., num_threads: int | None = None,
+    grad_out: _Array | None = ..., diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def policy_gradient_loss(
     logits: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None, *,
-    mask: ArrayLike | None = None, entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None,
-    kl_coef: float = 0.0, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
-    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: NDArray[Any], num_threads: int | None = None,
+    mask: ArrayLike | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
+    ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
+    max_log_ratio: float | None = None, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array,
+    diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def policy_gradient_loss(
     logits: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None, *,
-    mask: ArrayLike | None = None, entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None,
-    kl_coef: float = 0.0, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
-    num_threads: int | None = None,
+    mask: ArrayLike | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
+    ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
+    max_log_ratio: float | None = None, reduction: Literal["none", "per_sequence", "step_mean"],
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ...,
+    grad_out: None = ..., diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
 ) -> NDArray[np.float64]: ...
 @overload
 def policy_gradient_loss(
     logits: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None, *,
-    mask: ArrayLike | None = None, entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None,
-    kl_coef: float = 0.0, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
-    num_threads: int | None = None,
+    mask: ArrayLike | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
+    ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
+    max_log_ratio: float | None = None, reduction: Literal["none", "per_sequence", "step_mean"],
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
+    grad_out: _Array | None = ..., diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def policy_gradient_loss(
     logits: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None, *,
-    mask: ArrayLike | None = None, entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None,
-    kl_coef: float = 0.0, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    num_threads: int | None = None,
+    mask: ArrayLike | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
+    ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
+    max_log_ratio: float | None = None, reduction: Literal["none", "per_sequence", "step_mean"],
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array,
+    diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def policy_gradient_loss(
     logits: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None, *,
-    mask: ArrayLike | None = None, entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None,
-    kl_coef: float = 0.0,
+    mask: ArrayLike | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
+    ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
+    max_log_ratio: float | None = None,
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
-    grad_out: NDArray[Any] | None = None, num_threads: int | None = None,
+    grad_out: _Array | None = None, diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
 ) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def quantile_loss(
@@ -1783,22 +2199,22 @@ def quantile_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     q: ArrayLike = 0.5, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ..., with_respect_to: None = ..., num_threads: int | None = None,
+    grad_out: _Array | None = ..., with_respect_to: None = ..., num_threads: int | None = None,
+) -> tuple[float, NDArray[Any]]: ...
+@overload
+def quantile_loss(
+    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    q: ArrayLike = 0.5, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array,
+    with_respect_to: None = ..., num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def quantile_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     q: ArrayLike = 0.5, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: NDArray[Any], with_respect_to: None = ..., num_threads: int | None = None,
-) -> tuple[float, NDArray[Any]]: ...
-@overload
-def quantile_loss(
-    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
-    q: ArrayLike = 0.5, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
-    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: RegressionGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
-    with_respect_to: Sequence[str], num_threads: int | None = None,
+    grad_out: RegressionGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
+    num_threads: int | None = None,
 ) -> tuple[float, RegressionGradient]: ...
 @overload
 def quantile_loss(
@@ -1811,23 +2227,23 @@ def quantile_loss(
 def quantile_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     q: ArrayLike = 0.5, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def quantile_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     q: ArrayLike = 0.5, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    with_respect_to: None = ..., num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
+    num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def quantile_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     q: ArrayLike = 0.5, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: RegressionGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
-    with_respect_to: Sequence[str], num_threads: int | None = None,
+    grad_out: RegressionGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
+    num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], RegressionGradient]: ...
 @overload
 def quantile_loss(
@@ -1835,7 +2251,7 @@ def quantile_loss(
     q: ArrayLike = 0.5,
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
-    grad_out: NDArray[Any] | (RegressionGradient | tuple[NDArray[Any] | None, NDArray[Any] | None]) | None = None,
+    grad_out: _Array | (RegressionGradient | tuple[_Array | None, _Array | None]) | None = None,
     with_respect_to: Sequence[str] | None = None, num_threads: int | None = None,
 ) -> float | tuple[float, NDArray[Any]] | tuple[float, RegressionGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]] | tuple[NDArray[np.float64], RegressionGradient]: ...
 @overload
@@ -1856,7 +2272,7 @@ def rnnt_loss(
     topology: Literal["regular", "modified"] = "regular", fastemit: float = 0.0, ranges: ArrayLike | None = None,
     infeasible: Literal["inf", "zero", "raise"] = "inf", reduction: Literal["sum", "mean", "sequence_mean"] = ...,
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ..., num_threads: int | None = None,
+    grad_out: _Array | None = ..., num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def rnnt_loss(
@@ -1865,8 +2281,8 @@ def rnnt_loss(
     input: Literal["logits", "log_probs", "probs"] = "logits", blank_model: Literal["softmax", "hat"] = "softmax",
     topology: Literal["regular", "modified"] = "regular", fastemit: float = 0.0, ranges: ArrayLike | None = None,
     infeasible: Literal["inf", "zero", "raise"] = "inf", reduction: Literal["sum", "mean", "sequence_mean"] = ...,
-    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: NDArray[Any], num_threads: int | None = None,
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array,
+    num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def rnnt_loss(
@@ -1885,7 +2301,7 @@ def rnnt_loss(
     input: Literal["logits", "log_probs", "probs"] = "logits", blank_model: Literal["softmax", "hat"] = "softmax",
     topology: Literal["regular", "modified"] = "regular", fastemit: float = 0.0, ranges: ArrayLike | None = None,
     infeasible: Literal["inf", "zero", "raise"] = "inf", reduction: Literal["none"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     num_threads: int | None = None,
 ) -> tuple[Any, NDArray[Any]]: ...
 @overload
@@ -1895,8 +2311,7 @@ def rnnt_loss(
     input: Literal["logits", "log_probs", "probs"] = "logits", blank_model: Literal["softmax", "hat"] = "softmax",
     topology: Literal["regular", "modified"] = "regular", fastemit: float = 0.0, ranges: ArrayLike | None = None,
     infeasible: Literal["inf", "zero", "raise"] = "inf", reduction: Literal["none"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
 ) -> tuple[Any, NDArray[Any]]: ...
 @overload
 def rnnt_loss(
@@ -1906,7 +2321,7 @@ def rnnt_loss(
     topology: Literal["regular", "modified"] = "regular", fastemit: float = 0.0, ranges: ArrayLike | None = None,
     infeasible: Literal["inf", "zero", "raise"] = "inf",
     reduction: Literal["none", "sum", "mean", "sequence_mean"] = "mean", normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: NDArray[Any] | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: _Array | None = None,
     num_threads: int | None = None,
 ) -> Any: ...
 @overload
@@ -1925,8 +2340,7 @@ def rnnt_simple_loss(
     fastemit: float = 0.0, infeasible: Literal["inf", "zero", "raise"] = "inf",
     reduction: Literal["sum", "mean", "sequence_mean"] = ..., normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True],
-    grad_out: RNNTSimpleGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
-    num_threads: int | None = None,
+    grad_out: RNNTSimpleGradient | tuple[_Array | None, _Array | None] | None = ..., num_threads: int | None = None,
 ) -> tuple[float, RNNTSimpleGradient]: ...
 @overload
 def rnnt_simple_loss(
@@ -1935,7 +2349,7 @@ def rnnt_simple_loss(
     fastemit: float = 0.0, infeasible: Literal["inf", "zero", "raise"] = "inf",
     reduction: Literal["sum", "mean", "sequence_mean"] = ..., normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: RNNTSimpleGradient | tuple[NDArray[Any] | None, NDArray[Any] | None], num_threads: int | None = None,
+    grad_out: RNNTSimpleGradient | tuple[_Array | None, _Array | None], num_threads: int | None = None,
 ) -> tuple[float, RNNTSimpleGradient]: ...
 @overload
 def rnnt_simple_loss(
@@ -1951,8 +2365,7 @@ def rnnt_simple_loss(
     label_lengths: ArrayLike | None = None, *, blank: int = 0, topology: Literal["regular", "modified"] = "regular",
     fastemit: float = 0.0, infeasible: Literal["inf", "zero", "raise"] = "inf", reduction: Literal["none"],
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
-    grad_out: RNNTSimpleGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
-    num_threads: int | None = None,
+    grad_out: RNNTSimpleGradient | tuple[_Array | None, _Array | None] | None = ..., num_threads: int | None = None,
 ) -> tuple[Any, RNNTSimpleGradient]: ...
 @overload
 def rnnt_simple_loss(
@@ -1960,7 +2373,7 @@ def rnnt_simple_loss(
     label_lengths: ArrayLike | None = None, *, blank: int = 0, topology: Literal["regular", "modified"] = "regular",
     fastemit: float = 0.0, infeasible: Literal["inf", "zero", "raise"] = "inf", reduction: Literal["none"],
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: RNNTSimpleGradient | tuple[NDArray[Any] | None, NDArray[Any] | None], num_threads: int | None = None,
+    grad_out: RNNTSimpleGradient | tuple[_Array | None, _Array | None], num_threads: int | None = None,
 ) -> tuple[Any, RNNTSimpleGradient]: ...
 @overload
 def rnnt_simple_loss(
@@ -1969,8 +2382,7 @@ def rnnt_simple_loss(
     fastemit: float = 0.0, infeasible: Literal["inf", "zero", "raise"] = "inf",
     reduction: Literal["none", "sum", "mean", "sequence_mean"] = "mean", normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool,
-    grad_out: RNNTSimpleGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = None,
-    num_threads: int | None = None,
+    grad_out: RNNTSimpleGradient | tuple[_Array | None, _Array | None] | None = None, num_threads: int | None = None,
 ) -> Any: ...
 @overload
 def sequence_log_prob(
@@ -1983,21 +2395,67 @@ def sequence_log_prob(
 def sequence_log_prob(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     input: Literal["logits", "log_probs", "probs"] = "logits", ignore_index: int = -100, average: bool = False,
-    slopes: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    slopes: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     num_threads: int | None = None,
 ) -> tuple[Any, NDArray[Any]]: ...
 @overload
 def sequence_log_prob(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     input: Literal["logits", "log_probs", "probs"] = "logits", ignore_index: int = -100, average: bool = False,
-    slopes: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any], num_threads: int | None = None,
+    slopes: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
 ) -> tuple[Any, NDArray[Any]]: ...
 @overload
 def sequence_log_prob(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     input: Literal["logits", "log_probs", "probs"] = "logits", ignore_index: int = -100, average: bool = False,
-    slopes: ArrayLike | None = None, return_grad: bool, grad_out: NDArray[Any] | None = None,
+    slopes: ArrayLike | None = None, return_grad: bool, grad_out: _Array | None = None, num_threads: int | None = None,
+) -> Any: ...
+@overload
+def simpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 2.0, margin: float = 0.5, label_smoothing: float = 0.0,
+    reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: Literal[False] = ..., grad_out: None = ..., num_threads: int | None = None,
+) -> float: ...
+@overload
+def simpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 2.0, margin: float = 0.5, label_smoothing: float = 0.0,
+    reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: Literal[True], grad_out: PreferenceGradient | tuple[_Array | None, _Array | None] | None = ...,
     num_threads: int | None = None,
+) -> tuple[float, PreferenceGradient]: ...
+@overload
+def simpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 2.0, margin: float = 0.5, label_smoothing: float = 0.0,
+    reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: bool = ..., grad_out: PreferenceGradient | tuple[_Array | None, _Array | None],
+    num_threads: int | None = None,
+) -> tuple[float, PreferenceGradient]: ...
+@overload
+def simpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 2.0, margin: float = 0.5, label_smoothing: float = 0.0,
+    reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: Literal[False] = ..., grad_out: None = ..., num_threads: int | None = None,
+) -> Any: ...
+@overload
+def simpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 2.0, margin: float = 0.5, label_smoothing: float = 0.0,
+    reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: Literal[True], grad_out: PreferenceGradient | tuple[_Array | None, _Array | None] | None = ...,
+    num_threads: int | None = None,
+) -> tuple[Any, PreferenceGradient]: ...
+@overload
+def simpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 2.0, margin: float = 0.5, label_smoothing: float = 0.0,
+    reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: bool = ..., grad_out: PreferenceGradient | tuple[_Array | None, _Array | None],
+    num_threads: int | None = None,
+) -> tuple[Any, PreferenceGradient]: ...
+@overload
+def simpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 2.0, margin: float = 0.5, label_smoothing: float = 0.0,
+    reduction: Literal["none", "sum", "mean"] = "mean", normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool,
+    grad_out: PreferenceGradient | tuple[_Array | None, _Array | None] | None = None, num_threads: int | None = None,
 ) -> Any: ...
 @overload
 def soft_dtw_cost(
@@ -2010,15 +2468,14 @@ def soft_dtw_cost(
 def soft_dtw_cost(
     costs: ArrayLike, lengths_x: ArrayLike | None = None, lengths_y: ArrayLike | None = None, *, gamma: float = 1.0,
     band: int | None = None, reduction: Literal["sum", "mean", "sequence_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def soft_dtw_cost(
     costs: ArrayLike, lengths_x: ArrayLike | None = None, lengths_y: ArrayLike | None = None, *, gamma: float = 1.0,
     band: int | None = None, reduction: Literal["sum", "mean", "sequence_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def soft_dtw_cost(
@@ -2031,22 +2488,21 @@ def soft_dtw_cost(
 def soft_dtw_cost(
     costs: ArrayLike, lengths_x: ArrayLike | None = None, lengths_y: ArrayLike | None = None, *, gamma: float = 1.0,
     band: int | None = None, reduction: Literal["none"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     num_threads: int | None = None,
 ) -> tuple[Any, NDArray[Any]]: ...
 @overload
 def soft_dtw_cost(
     costs: ArrayLike, lengths_x: ArrayLike | None = None, lengths_y: ArrayLike | None = None, *, gamma: float = 1.0,
     band: int | None = None, reduction: Literal["none"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
 ) -> tuple[Any, NDArray[Any]]: ...
 @overload
 def soft_dtw_cost(
     costs: ArrayLike, lengths_x: ArrayLike | None = None, lengths_y: ArrayLike | None = None, *, gamma: float = 1.0,
     band: int | None = None, reduction: Literal["none", "sum", "mean", "sequence_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
-    grad_out: NDArray[Any] | None = None, num_threads: int | None = None,
+    grad_out: _Array | None = None, num_threads: int | None = None,
 ) -> Any: ...
 @overload
 def soft_dtw_loss(
@@ -2062,8 +2518,7 @@ def soft_dtw_loss(
     gamma: float = 1.0, divergence: bool = False, band: int | None = None,
     reduction: Literal["sum", "mean", "sequence_mean"] = ..., normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True],
-    grad_out: SoftDTWGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
-    num_threads: int | None = None,
+    grad_out: SoftDTWGradient | tuple[_Array | None, _Array | None] | None = ..., num_threads: int | None = None,
 ) -> tuple[float, SoftDTWGradient]: ...
 @overload
 def soft_dtw_loss(
@@ -2071,7 +2526,7 @@ def soft_dtw_loss(
     gamma: float = 1.0, divergence: bool = False, band: int | None = None,
     reduction: Literal["sum", "mean", "sequence_mean"] = ..., normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: SoftDTWGradient | tuple[NDArray[Any] | None, NDArray[Any] | None], num_threads: int | None = None,
+    grad_out: SoftDTWGradient | tuple[_Array | None, _Array | None], num_threads: int | None = None,
 ) -> tuple[float, SoftDTWGradient]: ...
 @overload
 def soft_dtw_loss(
@@ -2085,15 +2540,14 @@ def soft_dtw_loss(
     x: ArrayLike, y: ArrayLike, lengths_x: ArrayLike | None = None, lengths_y: ArrayLike | None = None, *,
     gamma: float = 1.0, divergence: bool = False, band: int | None = None, reduction: Literal["none"],
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
-    grad_out: SoftDTWGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
-    num_threads: int | None = None,
+    grad_out: SoftDTWGradient | tuple[_Array | None, _Array | None] | None = ..., num_threads: int | None = None,
 ) -> tuple[Any, SoftDTWGradient]: ...
 @overload
 def soft_dtw_loss(
     x: ArrayLike, y: ArrayLike, lengths_x: ArrayLike | None = None, lengths_y: ArrayLike | None = None, *,
     gamma: float = 1.0, divergence: bool = False, band: int | None = None, reduction: Literal["none"],
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: SoftDTWGradient | tuple[NDArray[Any] | None, NDArray[Any] | None], num_threads: int | None = None,
+    grad_out: SoftDTWGradient | tuple[_Array | None, _Array | None], num_threads: int | None = None,
 ) -> tuple[Any, SoftDTWGradient]: ...
 @overload
 def soft_dtw_loss(
@@ -2101,8 +2555,7 @@ def soft_dtw_loss(
     gamma: float = 1.0, divergence: bool = False, band: int | None = None,
     reduction: Literal["none", "sum", "mean", "sequence_mean"] = "mean", normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool,
-    grad_out: SoftDTWGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = None,
-    num_threads: int | None = None,
+    grad_out: SoftDTWGradient | tuple[_Array | None, _Array | None] | None = None, num_threads: int | None = None,
 ) -> Any: ...
 @overload
 def softmax_cross_entropy(
@@ -2119,7 +2572,7 @@ def softmax_cross_entropy(
     input: Literal["logits", "log_probs", "probs"] = "logits", ignore_index: int = -100,
     class_weight: ArrayLike | None = None, label_smoothing: float = 0.0, z_loss: float = 0.0,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
@@ -2128,8 +2581,8 @@ def softmax_cross_entropy(
     input: Literal["logits", "log_probs", "probs"] = "logits", ignore_index: int = -100,
     class_weight: ArrayLike | None = None, label_smoothing: float = 0.0, z_loss: float = 0.0,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    with_respect_to: None = ..., num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
+    num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def softmax_cross_entropy(
@@ -2138,8 +2591,8 @@ def softmax_cross_entropy(
     class_weight: ArrayLike | None = None, label_smoothing: float = 0.0, z_loss: float = 0.0,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: CrossEntropyGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
-    with_respect_to: Sequence[str], num_threads: int | None = None,
+    grad_out: CrossEntropyGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
+    num_threads: int | None = None,
 ) -> tuple[float, CrossEntropyGradient]: ...
 @overload
 def softmax_cross_entropy(
@@ -2156,7 +2609,7 @@ def softmax_cross_entropy(
     input: Literal["logits", "log_probs", "probs"] = "logits", ignore_index: int = -100,
     class_weight: ArrayLike | None = None, label_smoothing: float = 0.0, z_loss: float = 0.0,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
@@ -2165,8 +2618,8 @@ def softmax_cross_entropy(
     input: Literal["logits", "log_probs", "probs"] = "logits", ignore_index: int = -100,
     class_weight: ArrayLike | None = None, label_smoothing: float = 0.0, z_loss: float = 0.0,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    with_respect_to: None = ..., num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
+    num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def softmax_cross_entropy(
@@ -2175,8 +2628,8 @@ def softmax_cross_entropy(
     class_weight: ArrayLike | None = None, label_smoothing: float = 0.0, z_loss: float = 0.0,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: CrossEntropyGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
-    with_respect_to: Sequence[str], num_threads: int | None = None,
+    grad_out: CrossEntropyGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
+    num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], CrossEntropyGradient]: ...
 @overload
 def softmax_cross_entropy(
@@ -2185,7 +2638,7 @@ def softmax_cross_entropy(
     class_weight: ArrayLike | None = None, label_smoothing: float = 0.0, z_loss: float = 0.0,
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
-    grad_out: NDArray[Any] | (CrossEntropyGradient | tuple[NDArray[Any] | None, NDArray[Any] | None]) | None = None,
+    grad_out: _Array | (CrossEntropyGradient | tuple[_Array | None, _Array | None]) | None = None,
     with_respect_to: Sequence[str] | None = None, num_threads: int | None = None,
 ) -> float | tuple[float, NDArray[Any]] | tuple[float, CrossEntropyGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]] | tuple[NDArray[np.float64], CrossEntropyGradient]: ...
 @overload
@@ -2201,7 +2654,7 @@ def softmax_focal_loss(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     gamma: float = 2.0, ignore_index: int = -100, class_weight: ArrayLike | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
@@ -2209,8 +2662,7 @@ def softmax_focal_loss(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     gamma: float = 2.0, ignore_index: int = -100, class_weight: ArrayLike | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def softmax_focal_loss(
@@ -2225,7 +2677,7 @@ def softmax_focal_loss(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     gamma: float = 2.0, ignore_index: int = -100, class_weight: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
@@ -2233,8 +2685,7 @@ def softmax_focal_loss(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     gamma: float = 2.0, ignore_index: int = -100, class_weight: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def softmax_focal_loss(
@@ -2242,8 +2693,75 @@ def softmax_focal_loss(
     gamma: float = 2.0, ignore_index: int = -100, class_weight: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
-    grad_out: NDArray[Any] | None = None, num_threads: int | None = None,
+    grad_out: _Array | None = None, num_threads: int | None = None,
 ) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]]: ...
+@overload
+def sparsemax_loss(
+    logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    ignore_index: int = -100, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ...,
+    grad_out: None = ..., with_respect_to: None = ..., num_threads: int | None = None,
+) -> float: ...
+@overload
+def sparsemax_loss(
+    logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    ignore_index: int = -100, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
+    grad_out: _Array | None = ..., with_respect_to: None = ..., num_threads: int | None = None,
+) -> tuple[float, NDArray[Any]]: ...
+@overload
+def sparsemax_loss(
+    logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    ignore_index: int = -100, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array,
+    with_respect_to: None = ..., num_threads: int | None = None,
+) -> tuple[float, NDArray[Any]]: ...
+@overload
+def sparsemax_loss(
+    logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    ignore_index: int = -100, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
+    grad_out: CrossEntropyGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
+    num_threads: int | None = None,
+) -> tuple[float, CrossEntropyGradient]: ...
+@overload
+def sparsemax_loss(
+    logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    ignore_index: int = -100, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
+    with_respect_to: None = ..., num_threads: int | None = None,
+) -> NDArray[np.float64]: ...
+@overload
+def sparsemax_loss(
+    logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    ignore_index: int = -100, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
+    with_respect_to: None = ..., num_threads: int | None = None,
+) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+@overload
+def sparsemax_loss(
+    logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    ignore_index: int = -100, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
+    num_threads: int | None = None,
+) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+@overload
+def sparsemax_loss(
+    logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    ignore_index: int = -100, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ...,
+    grad_out: CrossEntropyGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
+    num_threads: int | None = None,
+) -> tuple[NDArray[np.float64], CrossEntropyGradient]: ...
+@overload
+def sparsemax_loss(
+    logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    ignore_index: int = -100,
+    reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
+    grad_out: _Array | (CrossEntropyGradient | tuple[_Array | None, _Array | None]) | None = None,
+    with_respect_to: Sequence[str] | None = None, num_threads: int | None = None,
+) -> float | tuple[float, NDArray[Any]] | tuple[float, CrossEntropyGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]] | tuple[NDArray[np.float64], CrossEntropyGradient]: ...
 @overload
 def structured_hinge_loss(
     emissions: ArrayLike, tags: ArrayLike, transitions: ArrayLike, lengths: ArrayLike | None = None, *,
@@ -2258,7 +2776,7 @@ def structured_hinge_loss(
     mask: ArrayLike | None = None, start: ArrayLike | None = None, end: ArrayLike | None = None,
     cost: Literal["hamming"] | ArrayLike = "hamming", reduction: Literal["sum", "mean", "sequence_mean"] = ...,
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
-    grad_out: NDArray[Any] | CRFGradient | None = ..., num_threads: int | None = None,
+    grad_out: _Array | CRFGradient | None = ..., num_threads: int | None = None,
 ) -> tuple[float, CRFGradient]: ...
 @overload
 def structured_hinge_loss(
@@ -2266,7 +2784,7 @@ def structured_hinge_loss(
     mask: ArrayLike | None = None, start: ArrayLike | None = None, end: ArrayLike | None = None,
     cost: Literal["hamming"] | ArrayLike = "hamming", reduction: Literal["sum", "mean", "sequence_mean"] = ...,
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: NDArray[Any] | CRFGradient, num_threads: int | None = None,
+    grad_out: _Array | CRFGradient, num_threads: int | None = None,
 ) -> tuple[float, CRFGradient]: ...
 @overload
 def structured_hinge_loss(
@@ -2281,15 +2799,15 @@ def structured_hinge_loss(
     emissions: ArrayLike, tags: ArrayLike, transitions: ArrayLike, lengths: ArrayLike | None = None, *,
     mask: ArrayLike | None = None, start: ArrayLike | None = None, end: ArrayLike | None = None,
     cost: Literal["hamming"] | ArrayLike = "hamming", reduction: Literal["none"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True],
-    grad_out: NDArray[Any] | CRFGradient | None = ..., num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | CRFGradient | None = ...,
+    num_threads: int | None = None,
 ) -> tuple[Any, CRFGradient]: ...
 @overload
 def structured_hinge_loss(
     emissions: ArrayLike, tags: ArrayLike, transitions: ArrayLike, lengths: ArrayLike | None = None, *,
     mask: ArrayLike | None = None, start: ArrayLike | None = None, end: ArrayLike | None = None,
     cost: Literal["hamming"] | ArrayLike = "hamming", reduction: Literal["none"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any] | CRFGradient,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array | CRFGradient,
     num_threads: int | None = None,
 ) -> tuple[Any, CRFGradient]: ...
 @overload
@@ -2298,7 +2816,7 @@ def structured_hinge_loss(
     mask: ArrayLike | None = None, start: ArrayLike | None = None, end: ArrayLike | None = None,
     cost: Literal["hamming"] | ArrayLike = "hamming",
     reduction: Literal["none", "sum", "mean", "sequence_mean"] = "mean", normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: NDArray[Any] | CRFGradient | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: _Array | CRFGradient | None = None,
     num_threads: int | None = None,
 ) -> Any: ...
 @overload
@@ -2315,8 +2833,7 @@ def tdt_loss(
     label_lengths: ArrayLike | None = None, *, durations: ArrayLike, blank: int = 0, sigma: float = 0.0,
     infeasible: Literal["inf", "zero", "raise"] = "inf", reduction: Literal["sum", "mean", "sequence_mean"] = ...,
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
-    grad_out: TDTGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
-    num_threads: int | None = None,
+    grad_out: TDTGradient | tuple[_Array | None, _Array | None] | None = ..., num_threads: int | None = None,
 ) -> tuple[float, TDTGradient]: ...
 @overload
 def tdt_loss(
@@ -2324,7 +2841,7 @@ def tdt_loss(
     label_lengths: ArrayLike | None = None, *, durations: ArrayLike, blank: int = 0, sigma: float = 0.0,
     infeasible: Literal["inf", "zero", "raise"] = "inf", reduction: Literal["sum", "mean", "sequence_mean"] = ...,
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: TDTGradient | tuple[NDArray[Any] | None, NDArray[Any] | None], num_threads: int | None = None,
+    grad_out: TDTGradient | tuple[_Array | None, _Array | None], num_threads: int | None = None,
 ) -> tuple[float, TDTGradient]: ...
 @overload
 def tdt_loss(
@@ -2340,8 +2857,7 @@ def tdt_loss(
     label_lengths: ArrayLike | None = None, *, durations: ArrayLike, blank: int = 0, sigma: float = 0.0,
     infeasible: Literal["inf", "zero", "raise"] = "inf", reduction: Literal["none"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True],
-    grad_out: TDTGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
-    num_threads: int | None = None,
+    grad_out: TDTGradient | tuple[_Array | None, _Array | None] | None = ..., num_threads: int | None = None,
 ) -> tuple[Any, TDTGradient]: ...
 @overload
 def tdt_loss(
@@ -2349,7 +2865,7 @@ def tdt_loss(
     label_lengths: ArrayLike | None = None, *, durations: ArrayLike, blank: int = 0, sigma: float = 0.0,
     infeasible: Literal["inf", "zero", "raise"] = "inf", reduction: Literal["none"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: TDTGradient | tuple[NDArray[Any] | None, NDArray[Any] | None], num_threads: int | None = None,
+    grad_out: TDTGradient | tuple[_Array | None, _Array | None], num_threads: int | None = None,
 ) -> tuple[Any, TDTGradient]: ...
 @overload
 def tdt_loss(
@@ -2358,8 +2874,7 @@ def tdt_loss(
     infeasible: Literal["inf", "zero", "raise"] = "inf",
     reduction: Literal["none", "sum", "mean", "sequence_mean"] = "mean", normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool,
-    grad_out: TDTGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = None,
-    num_threads: int | None = None,
+    grad_out: TDTGradient | tuple[_Array | None, _Array | None] | None = None, num_threads: int | None = None,
 ) -> Any: ...
 @overload
 def top1_max_loss(
@@ -2371,13 +2886,13 @@ def top1_max_loss(
 def top1_max_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
-    return_grad: Literal[True], grad_out: NDArray[Any] | None = ..., num_threads: int | None = None,
+    return_grad: Literal[True], grad_out: _Array | None = ..., num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def top1_max_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
-    return_grad: bool = ..., grad_out: NDArray[Any], num_threads: int | None = None,
+    return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def top1_max_loss(
@@ -2389,19 +2904,19 @@ def top1_max_loss(
 def top1_max_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
-    return_grad: Literal[True], grad_out: NDArray[Any] | None = ..., num_threads: int | None = None,
+    return_grad: Literal[True], grad_out: _Array | None = ..., num_threads: int | None = None,
 ) -> tuple[Any, NDArray[Any]]: ...
 @overload
 def top1_max_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
-    return_grad: bool = ..., grad_out: NDArray[Any], num_threads: int | None = None,
+    return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
 ) -> tuple[Any, NDArray[Any]]: ...
 @overload
 def top1_max_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["none", "sum", "mean"] = "mean", normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: NDArray[Any] | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: _Array | None = None,
     num_threads: int | None = None,
 ) -> Any: ...
 @overload
@@ -2416,22 +2931,22 @@ def tweedie_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     power: float = 1.5, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ..., with_respect_to: None = ..., num_threads: int | None = None,
+    grad_out: _Array | None = ..., with_respect_to: None = ..., num_threads: int | None = None,
+) -> tuple[float, NDArray[Any]]: ...
+@overload
+def tweedie_loss(
+    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
+    power: float = 1.5, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array,
+    with_respect_to: None = ..., num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def tweedie_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     power: float = 1.5, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: NDArray[Any], with_respect_to: None = ..., num_threads: int | None = None,
-) -> tuple[float, NDArray[Any]]: ...
-@overload
-def tweedie_loss(
-    predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
-    power: float = 1.5, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
-    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: RegressionGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
-    with_respect_to: Sequence[str], num_threads: int | None = None,
+    grad_out: RegressionGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
+    num_threads: int | None = None,
 ) -> tuple[float, RegressionGradient]: ...
 @overload
 def tweedie_loss(
@@ -2444,23 +2959,23 @@ def tweedie_loss(
 def tweedie_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     power: float = 1.5, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def tweedie_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     power: float = 1.5, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    with_respect_to: None = ..., num_threads: int | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
+    num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def tweedie_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     power: float = 1.5, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: RegressionGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
-    with_respect_to: Sequence[str], num_threads: int | None = None,
+    grad_out: RegressionGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
+    num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], RegressionGradient]: ...
 @overload
 def tweedie_loss(
@@ -2468,6 +2983,6 @@ def tweedie_loss(
     power: float = 1.5,
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
-    grad_out: NDArray[Any] | (RegressionGradient | tuple[NDArray[Any] | None, NDArray[Any] | None]) | None = None,
+    grad_out: _Array | (RegressionGradient | tuple[_Array | None, _Array | None]) | None = None,
     with_respect_to: Sequence[str] | None = None, num_threads: int | None = None,
 ) -> float | tuple[float, NDArray[Any]] | tuple[float, RegressionGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]] | tuple[NDArray[np.float64], RegressionGradient]: ...

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ._core.arrays import as_array, as_doubles, as_floats, as_real, is_real
 from ._core.foreign import as_output
 from ._core.gradient import check_grad_out
+from ._core.keywords import known_keywords
 from ._core.messages import brief, listed
 from ._core.options import as_number, flag
 
@@ -77,6 +78,7 @@ class WeightedSum:
         return total, grad_out
 
 
+@known_keywords
 def weighted_sum(terms: Iterable[tuple[float, LossFunction]]) -> WeightedSum:
     r"""Return the weighted sum of losses of the same scores, :math:`L(x) = \sum_i w_i L_i(x)`.
 
@@ -130,6 +132,7 @@ def weighted_sum(terms: Iterable[tuple[float, LossFunction]]) -> WeightedSum:
     return WeightedSum(terms)
 
 
+@known_keywords
 def check_grad(loss_fn: LossFunction, x: ArrayLike, *, rng: np.random.Generator | int | None = None) -> float:
     """Compare a loss's gradient with central differences.
 

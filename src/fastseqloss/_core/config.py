@@ -14,6 +14,7 @@ import numpy as np
 from .._kernels import cpu
 from .._kernels.parallel import threads as runtime
 from . import threads
+from .keywords import known_keywords
 from .levels import available_levels, level
 
 
@@ -33,6 +34,7 @@ def _openmp() -> str:
     return f"{version} ({', '.join(known)})" if known else str(version)
 
 
+@known_keywords
 def show_config(file: TextIO | None = None) -> None:
     """Print the version, instruction set level, compiler, OpenMP runtime and threads in use.
 

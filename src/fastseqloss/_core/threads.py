@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .._kernels.parallel import threads as runtime
 from .cgroup import cpu_quota
+from .keywords import known_keywords
 from .options import as_integer
 
 _max_threads: int | None = None
@@ -56,6 +57,7 @@ def check_num_threads(num_threads: int | None) -> int | None:
     return number
 
 
+@known_keywords
 def set_num_threads(num_threads: int | None) -> None:
     """Set the number of threads of calls without `num_threads`.
 

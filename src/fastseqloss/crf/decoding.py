@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import check_output
+from .._core.keywords import known_keywords
 from .._core.messages import outline
 from .._core.options import as_integer
 from .arguments import Potentials, as_potentials
@@ -35,6 +36,7 @@ class CRFPath(NamedTuple):
         return outline(self)
 
 
+@known_keywords
 def crf_decode(
     emissions: ArrayLike,
     transitions: ArrayLike,

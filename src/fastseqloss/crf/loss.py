@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, Unpack, overload
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_weights, check_output
+from .._core.keywords import known_keywords
 from .._core.messages import outline
 from .._core.options import flag
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
-from .._core.types import ChainOptions, CRFOptions, Loss, ScalarSequenceReduction, SequenceReduction
+from .._core.types import Loss, SequenceReduction
 from .arguments import (
     CRFGradient,
     Potentials,
@@ -46,62 +47,7 @@ class CRFMarginals(NamedTuple):
         return outline(self)
 
 
-@overload
-def crf_loss(
-    emissions: ArrayLike,
-    tags: ArrayLike,
-    transitions: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: ScalarSequenceReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[CRFOptions],
-) -> float: ...
-
-
-@overload
-def crf_loss(
-    emissions: ArrayLike,
-    tags: ArrayLike,
-    transitions: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[CRFOptions],
-) -> Loss: ...
-
-
-@overload
-def crf_loss(
-    emissions: ArrayLike,
-    tags: ArrayLike,
-    transitions: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: Literal[True],
-    grad_out: GradOut | None = ...,
-    **options: Unpack[CRFOptions],
-) -> LossAndGradients: ...
-
-
-@overload
-def crf_loss(
-    emissions: ArrayLike,
-    tags: ArrayLike,
-    transitions: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: bool = ...,
-    grad_out: GradOut,
-    **options: Unpack[CRFOptions],
-) -> LossAndGradients: ...
-
-
+@known_keywords
 def crf_loss(
     emissions: ArrayLike,
     tags: ArrayLike,
@@ -255,6 +201,7 @@ def crf_loss(
     return reduced, finish(potentials, gradients)
 
 
+@known_keywords
 def crf_log_partition(
     emissions: ArrayLike,
     transitions: ArrayLike,
@@ -299,28 +246,7 @@ def crf_log_partition(
     return float(values[0]) if potentials.single else values
 
 
-@overload
-def crf_marginals(
-    emissions: ArrayLike,
-    transitions: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    pairwise: Literal[False] = ...,
-    **options: Unpack[ChainOptions],
-) -> NDArray[Any]: ...
-
-
-@overload
-def crf_marginals(
-    emissions: ArrayLike,
-    transitions: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    pairwise: Literal[True],
-    **options: Unpack[ChainOptions],
-) -> CRFMarginals: ...
-
-
+@known_keywords
 def crf_marginals(
     emissions: ArrayLike,
     transitions: ArrayLike,

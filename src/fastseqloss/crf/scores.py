@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._core.keywords import known_keywords
 from .._core.options import flag
 from .._core.threads import threads_for
 from .._core.types import Loss
@@ -14,6 +15,7 @@ from .arguments import Potentials, as_potentials, as_tags
 from .kernels import sums_over_paths
 
 
+@known_keywords
 def crf_score(
     emissions: ArrayLike,
     tags: ArrayLike,

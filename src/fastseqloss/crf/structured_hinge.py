@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .._core.arrays import as_weights
+from .._core.keywords import known_keywords
 from .._core.levels import load
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
-from .._core.types import Loss, ScalarSequenceReduction, SequenceReduction, StructuredHingeOptions
+from .._core.types import Loss, SequenceReduction
 from .arguments import (
     as_cost,
     as_crf_gradients,
@@ -28,62 +29,7 @@ else:
     _kernel = load("crf.loss")
 
 
-@overload
-def structured_hinge_loss(
-    emissions: ArrayLike,
-    tags: ArrayLike,
-    transitions: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: ScalarSequenceReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[StructuredHingeOptions],
-) -> float: ...
-
-
-@overload
-def structured_hinge_loss(
-    emissions: ArrayLike,
-    tags: ArrayLike,
-    transitions: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[StructuredHingeOptions],
-) -> Loss: ...
-
-
-@overload
-def structured_hinge_loss(
-    emissions: ArrayLike,
-    tags: ArrayLike,
-    transitions: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: Literal[True],
-    grad_out: GradOut | None = ...,
-    **options: Unpack[StructuredHingeOptions],
-) -> LossAndGradients: ...
-
-
-@overload
-def structured_hinge_loss(
-    emissions: ArrayLike,
-    tags: ArrayLike,
-    transitions: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: bool = ...,
-    grad_out: GradOut,
-    **options: Unpack[StructuredHingeOptions],
-) -> LossAndGradients: ...
-
-
+@known_keywords
 def structured_hinge_loss(
     emissions: ArrayLike,
     tags: ArrayLike,

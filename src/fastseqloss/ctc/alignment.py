@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_array, as_real, filled
+from .._core.keywords import known_keywords
 from .._core.labels import NAMES, Names
 from .._core.levels import load
 from .._core.messages import outline
@@ -74,6 +75,7 @@ class CTCAlignment(NamedTuple):
         return [list_runs(*row, -1) for row in rows]
 
 
+@known_keywords
 def ctc_align(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -296,6 +298,7 @@ def finish_alignment(
     return CTCAlignment(path, token_index, log_prob, frame_log_probs)
 
 
+@known_keywords
 def ctc_alignment_log_prob(log_probs: ArrayLike, alignments: ArrayLike | Sequence[ArrayLike]) -> Floats:
     r"""Return the log-probability of given alignments.
 

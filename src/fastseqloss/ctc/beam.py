@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_lengths, check_output, filled, stored
+from .._core.keywords import known_keywords
 from .._core.messages import outline
 from .._core.options import InputKind, as_index, as_input_kind, as_integer, as_number, flag
 from .._core.scores import Scores, as_scores
@@ -102,6 +103,7 @@ class _Search:
         return self.tables[:, 4 * n :].reshape(batch, n, self.scores.values.shape[1])
 
 
+@known_keywords
 def ctc_beam_search(
     logits: ArrayLike,
     logit_lengths: ArrayLike | None = None,

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._core.arrays import filled, read_integers
+from .._core.keywords import known_keywords
 from .._core.messages import outline
 from .._core.types import Infeasible, Input
 from .alignment import Floats, Integers, viterbi_paths
@@ -46,6 +47,7 @@ class CTCConfidences(NamedTuple):
         return outline(self)
 
 
+@known_keywords
 def ctc_confidences(
     logits: ArrayLike,
     labels: ArrayLike,

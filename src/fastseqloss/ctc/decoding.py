@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._core.arrays import as_doubles, as_lengths, as_real, filled, read_integers
+from .._core.keywords import known_keywords
 from .._core.levels import load
 from .._core.messages import indexed, outline
 from .._core.options import InputKind, as_index, as_input_kind, as_integer
@@ -84,6 +85,7 @@ class GreedyDecoding(NamedTuple):
         return [list_spans(*(column[:n] for column in row)) for *row, n in rows]
 
 
+@known_keywords
 def ctc_greedy_decode(
     logits: ArrayLike,
     logit_lengths: ArrayLike | None = None,
@@ -181,6 +183,7 @@ def best_paths(
     return labels, counts, log_prob, starts, ends, label_log_probs
 
 
+@known_keywords
 def merge_tokens(
     path: ArrayLike,
     frame_log_probs: ArrayLike,
@@ -264,6 +267,7 @@ def _as_class(name: str, value: Any) -> int:
     return index
 
 
+@known_keywords
 def ctc_collapse(alignment: ArrayLike, blank: int = 0) -> Integers:
     r"""Return the labels that an alignment spells: repeats merged, then blanks removed.
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Unpack, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_weights, stored
 from .._core.gradient import as_gradient
+from .._core.keywords import known_keywords
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
 from .._core.types import (
-    CTCOptions,
     Infeasible,
     Input,
     Loss,
     LossAndGradient,
-    ScalarSequenceReduction,
     SequenceReduction,
 )
 from .._kernels.ctc import entropy as _kernel
@@ -25,62 +24,7 @@ from .arguments import as_lattice, schedule_sequences
 _COSTS = 0.1, 100.0, 40.0  # nanoseconds, roughly, of a class, a frame, and a label at a frame
 
 
-@overload
-def ctc_entropy(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    logit_lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    reduction: ScalarSequenceReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[CTCOptions],
-) -> float: ...
-
-
-@overload
-def ctc_entropy(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    logit_lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[CTCOptions],
-) -> Loss: ...
-
-
-@overload
-def ctc_entropy(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    logit_lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ...,
-    **options: Unpack[CTCOptions],
-) -> LossAndGradient: ...
-
-
-@overload
-def ctc_entropy(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    logit_lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: bool = ...,
-    grad_out: NDArray[Any],
-    **options: Unpack[CTCOptions],
-) -> LossAndGradient: ...
-
-
+@known_keywords
 def ctc_entropy(
     logits: ArrayLike,
     labels: ArrayLike,

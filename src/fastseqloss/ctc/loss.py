@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,17 +10,16 @@ from numpy.typing import ArrayLike, NDArray
 from .._core import threads as _threads
 from .._core.arrays import TYPE_NAMES, Integers, as_array, as_lengths, as_weights, check_output, filled, read_integers
 from .._core.gradient import as_gradient
+from .._core.keywords import known_keywords
 from .._core.labels import NAMES, Alphabet, Names, check_labels, read_labels
 from .._core.levels import load
 from .._core.options import InputKind
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
 from .._core.types import (
-    CTCOptions,
     Infeasible,
     Input,
     Loss,
     LossAndGradient,
-    ScalarSequenceReduction,
     SequenceReduction,
 )
 from .._kernels import short_calls
@@ -34,62 +33,7 @@ else:
 COSTS = 0.5, 50.0, 4.0  # nanoseconds, roughly, of a class, a frame, and a label at a frame, in both directions
 
 
-@overload
-def ctc_loss(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    logit_lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    reduction: ScalarSequenceReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[CTCOptions],
-) -> float: ...
-
-
-@overload
-def ctc_loss(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    logit_lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[CTCOptions],
-) -> Loss: ...
-
-
-@overload
-def ctc_loss(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    logit_lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ...,
-    **options: Unpack[CTCOptions],
-) -> LossAndGradient: ...
-
-
-@overload
-def ctc_loss(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    logit_lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: bool = ...,
-    grad_out: NDArray[Any],
-    **options: Unpack[CTCOptions],
-) -> LossAndGradient: ...
-
-
+@known_keywords
 def ctc_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -340,6 +284,7 @@ def run_lattices(
     return losses
 
 
+@known_keywords
 def ctc_posteriors(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -463,6 +408,7 @@ def label_sums(
     return np.minimum(sums[:, 2], 1.0), sums[:, 3].copy(), sums[:, 4].copy(), sums[:, 5].copy()
 
 
+@known_keywords
 def ctc_feasible(
     labels: ArrayLike, logit_lengths: ArrayLike, label_lengths: ArrayLike | None = None
 ) -> bool | NDArray[np.bool_]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Unpack, overload
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_finite, as_lengths, as_mask, as_weights, check_output, read_integers
 from .._core.gradient import as_gradient
+from .._core.keywords import known_keywords
 from .._core.labels import read_label_array
 from .._core.options import InputKind, as_index, as_input_kind, as_number
 from .._core.reduction import check_reduction, finish_sequences, sequence_scale
@@ -19,7 +20,7 @@ from .._core.risk import RISK_REDUCTIONS, expected_risk
 from .._core.scores import Scores, as_scores
 from .._core.steps import shown
 from .._core.threads import check_num_threads, schedule
-from .._core.types import CTCRiskOptions, Input, Loss, LossAndGradient, RiskReduction
+from .._core.types import Input, Loss, LossAndGradient, RiskReduction
 from .._kernels import arguments
 from .loss import COSTS, run_lattices
 
@@ -31,66 +32,7 @@ _MOST_SLOPES = 1 << 21  # slopes, of the candidates of one sequence
 _LARGEST = np.finfo(np.float64).max
 
 
-@overload
-def ctc_risk_loss(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    risks: ArrayLike,
-    logit_lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    reduction: Literal["sum", "mean"] = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[CTCRiskOptions],
-) -> float: ...
-
-
-@overload
-def ctc_risk_loss(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    risks: ArrayLike,
-    logit_lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    reduction: RiskReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[CTCRiskOptions],
-) -> Loss: ...
-
-
-@overload
-def ctc_risk_loss(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    risks: ArrayLike,
-    logit_lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    reduction: RiskReduction = ...,
-    return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ...,
-    **options: Unpack[CTCRiskOptions],
-) -> LossAndGradient: ...
-
-
-@overload
-def ctc_risk_loss(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    risks: ArrayLike,
-    logit_lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    reduction: RiskReduction = ...,
-    return_grad: bool = ...,
-    grad_out: NDArray[Any],
-    **options: Unpack[CTCRiskOptions],
-) -> LossAndGradient: ...
-
-
+@known_keywords
 def ctc_risk_loss(
     logits: ArrayLike,
     labels: ArrayLike,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import FLOATS, MOST_ELEMENTS, as_array, as_lengths, check_output, filled
+from .._core.keywords import known_keywords
 from .._core.levels import load
 from .._core.messages import wrong_dtype
 from .._core.options import as_input_kind, as_integer, as_number, choice, no_class
@@ -28,6 +29,7 @@ Read = Callable[[int, int], ArrayLike]
 _LARGE = 1e290
 
 
+@known_keywords
 def ctc_align_windows(
     logits: Read | ArrayLike,
     labels: ArrayLike,

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Unpack, overload
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import stored_or_none
 from .._core.engine import StepSum, as_class_targets, as_options, as_step_sum
+from .._core.keywords import known_keywords
 from .._core.levels import load
 from .._core.options import InputKind, as_number
 from .._core.reduction import reduce_steps
 from .._core.steps import as_class_weight
 from .._core.threads import check_num_threads
-from .._core.types import ClassOptions, Loss, ScalarReduction, StepReduction
+from .._core.types import ClassOptions, Loss, StepReduction
 from ..steps.registry import LOSSES
 from ..steps.rows import balanced
 from .chunks import even_chunks, run_chunks
@@ -34,62 +35,7 @@ class LinearCrossEntropyOptions(ClassOptions, HeadOptions, total=False):
     z_loss: float
 
 
-@overload
-def linear_cross_entropy(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: ScalarReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[LinearCrossEntropyOptions],
-) -> float: ...
-
-
-@overload
-def linear_cross_entropy(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[LinearCrossEntropyOptions],
-) -> Loss: ...
-
-
-@overload
-def linear_cross_entropy(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[True],
-    grad_out: LinearGradientOut | None = ...,
-    **options: Unpack[LinearCrossEntropyOptions],
-) -> LossAndLinearGradient: ...
-
-
-@overload
-def linear_cross_entropy(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: bool = ...,
-    grad_out: LinearGradientOut,
-    **options: Unpack[LinearCrossEntropyOptions],
-) -> LossAndLinearGradient: ...
-
-
+@known_keywords
 def linear_cross_entropy(
     hidden: ArrayLike,
     weight: ArrayLike,

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Unpack, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_weights, check_output
+from .._core.keywords import known_keywords
 from .._core.labels import NAMES, Sequences
 from .._core.options import InputKind
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
 from .._core.scores import Scores
 from .._core.threads import check_num_threads
-from .._core.types import Infeasible, Loss, LossOptions, ScalarSequenceReduction, SequenceReduction
+from .._core.types import Infeasible, Loss, LossOptions, SequenceReduction
 from ..ctc.arguments import Lattice, as_lattice_of
 from ..ctc.loss import lattice_losses
 from .chunks import Chunk, run_chunks
@@ -30,66 +31,7 @@ class LinearCTCOptions(LossOptions, HeadOptions, total=False):
     infeasible: Infeasible
 
 
-@overload
-def linear_ctc_loss(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    labels: ArrayLike,
-    logit_lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    reduction: ScalarSequenceReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[LinearCTCOptions],
-) -> float: ...
-
-
-@overload
-def linear_ctc_loss(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    labels: ArrayLike,
-    logit_lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[LinearCTCOptions],
-) -> Loss: ...
-
-
-@overload
-def linear_ctc_loss(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    labels: ArrayLike,
-    logit_lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: Literal[True],
-    grad_out: LinearGradientOut | None = ...,
-    **options: Unpack[LinearCTCOptions],
-) -> LossAndLinearGradient: ...
-
-
-@overload
-def linear_ctc_loss(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    labels: ArrayLike,
-    logit_lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: bool = ...,
-    grad_out: LinearGradientOut,
-    **options: Unpack[LinearCTCOptions],
-) -> LossAndLinearGradient: ...
-
-
+@known_keywords
 def linear_ctc_loss(
     hidden: ArrayLike,
     weight: ArrayLike,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Unpack, overload
-
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .._core.engine import as_class_targets, as_options, as_step_sum
+from .._core.keywords import known_keywords
 from .._core.options import flag
 from .._core.reduction import reduce_steps
 from .._core.threads import check_num_threads
@@ -34,62 +33,7 @@ class LinearSequenceLogProbOptions(HeadOptions, total=False):
     num_threads: int | None
 
 
-@overload
-def linear_sequence_log_prob(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    slopes: None = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[LinearSequenceLogProbOptions],
-) -> Loss: ...
-
-
-@overload
-def linear_sequence_log_prob(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    slopes: ArrayLike | None = ...,
-    return_grad: Literal[True],
-    grad_out: LinearGradientOut | None = ...,
-    **options: Unpack[LinearSequenceLogProbOptions],
-) -> LossAndLinearGradient: ...
-
-
-@overload
-def linear_sequence_log_prob(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    slopes: ArrayLike | None = ...,
-    return_grad: bool = ...,
-    grad_out: LinearGradientOut,
-    **options: Unpack[LinearSequenceLogProbOptions],
-) -> LossAndLinearGradient: ...
-
-
-@overload
-def linear_sequence_log_prob(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    slopes: ArrayLike,
-    return_grad: bool = ...,
-    grad_out: LinearGradientOut | None = ...,
-    **options: Unpack[LinearSequenceLogProbOptions],
-) -> LossAndLinearGradient: ...
-
-
+@known_keywords
 def linear_sequence_log_prob(
     hidden: ArrayLike,
     weight: ArrayLike,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Unpack, overload
+from typing import TYPE_CHECKING
 
 from numpy.typing import ArrayLike
 
 from .._core.engine import as_options, as_step_sum
+from .._core.keywords import known_keywords
 from .._core.levels import load
 from .._core.messages import brief
 from .._core.options import choice
 from .._core.reduction import reduce_steps
 from .._core.threads import check_num_threads
-from .._core.types import KLKind, Loss, PolicyTermOptions, ScalarReduction, StepPolicyKind, StepReduction
+from .._core.types import KLKind, Loss, PolicyTermOptions, StepPolicyKind, StepReduction
 from ..rewards.arguments import as_entropy_mask, as_taken
 from ..rewards.policy import PER_SCORE
 from ..rewards.terms import as_clip, as_terms
@@ -38,66 +39,7 @@ class LinearPolicyOptions(PolicyTermOptions, HeadOptions, total=False):
     dual_clip: float | None
 
 
-@overload
-def linear_policy_loss(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    actions: ArrayLike,
-    advantages: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: ScalarReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[LinearPolicyOptions],
-) -> float: ...
-
-
-@overload
-def linear_policy_loss(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    actions: ArrayLike,
-    advantages: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[LinearPolicyOptions],
-) -> Loss: ...
-
-
-@overload
-def linear_policy_loss(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    actions: ArrayLike,
-    advantages: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[True],
-    grad_out: LinearGradientOut | None = ...,
-    **options: Unpack[LinearPolicyOptions],
-) -> LossAndLinearGradient: ...
-
-
-@overload
-def linear_policy_loss(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    actions: ArrayLike,
-    advantages: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: bool = ...,
-    grad_out: LinearGradientOut,
-    **options: Unpack[LinearPolicyOptions],
-) -> LossAndLinearGradient: ...
-
-
+@known_keywords
 def linear_policy_loss(
     hidden: ArrayLike,
     weight: ArrayLike,

@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import shares_memory
 from .._core.gradient import as_gradient
+from .._core.keywords import known_keywords
 from .._core.reduction import check_reduction
-from .._core.types import ListReduction, Loss, LossAndGradient, relevance_loss
+from .._core.types import ListReduction, Loss, LossAndGradient
 from .lists import (
     LIST_REDUCTIONS,
     as_item_weight,
@@ -22,7 +23,7 @@ from .lists import (
 )
 
 
-@relevance_loss
+@known_keywords
 def list_softmax_loss(
     scores: ArrayLike,
     relevance: ArrayLike,
@@ -113,7 +114,7 @@ def list_softmax_loss(
     return run_scaled("list_softmax", lists, gradient, reduction, normalizer, threads, relevance=graded, weight=weight)
 
 
-@relevance_loss
+@known_keywords
 def list_mle_loss(
     scores: ArrayLike,
     relevance: ArrayLike,

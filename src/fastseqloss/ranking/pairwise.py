@@ -8,16 +8,17 @@ from typing import Any, Literal
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.gradient import as_gradient
+from .._core.keywords import known_keywords
 from .._core.options import as_number, choice
 from .._core.reduction import check_reduction
-from .._core.types import Loss, LossAndGradient, PairReduction, pair_loss
+from .._core.types import Loss, LossAndGradient, PairReduction
 from .lists import as_item_weight, as_lists, as_numbers, as_relevance, discounts_of, run_scaled_after
 
 _REDUCTIONS = ("per_sequence", "sum", "mean", "sequence_mean")
 _MOST_GAIN = 500.0  # relevance: squares of gains 2^y - 1, times numbers of items, are finite
 
 
-@pair_loss
+@known_keywords
 def pairwise_hinge_loss(
     scores: ArrayLike,
     relevance: ArrayLike,
@@ -116,7 +117,7 @@ def pairwise_hinge_loss(
     )
 
 
-@pair_loss
+@known_keywords
 def pairwise_logistic_loss(
     scores: ArrayLike,
     relevance: ArrayLike,

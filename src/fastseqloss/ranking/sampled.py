@@ -10,14 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import read_integers
 from .._core.gradient import as_gradient
+from .._core.keywords import known_keywords
 from .._core.options import as_number
 from .._core.reduction import check_reduction
-from .._core.types import ListReduction, Loss, LossAndGradient, target_loss
+from .._core.types import ListReduction, Loss, LossAndGradient
 from .._kernels.arguments import first_outside
 from .lists import LIST_REDUCTIONS, Lists, as_lists, run_scaled
 
 
-@target_loss
+@known_keywords
 def bpr_max_loss(
     scores: ArrayLike,
     targets: ArrayLike,
@@ -109,7 +110,7 @@ def bpr_max_loss(
     )
 
 
-@target_loss
+@known_keywords
 def top1_max_loss(
     scores: ArrayLike,
     targets: ArrayLike,

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_array, as_finite, read_integers
+from .._core.keywords import known_keywords
 from .._core.messages import indexed
 from .._core.options import as_integer, as_number, choice
 from .rollouts import Doubles, grow, shrink
@@ -16,6 +17,7 @@ _BASELINES = ("mean", "leave_one_out")
 _SCALES = ("group", "batch", "none")
 
 
+@known_keywords
 def group_advantages(
     rewards: ArrayLike,
     groups: ArrayLike | None = None,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_doubles, as_real
+from .._core.keywords import known_keywords
 from .._core.options import as_number
 from .rollouts import Doubles, Rollout, as_factor, as_numbers, as_rollout
 
@@ -30,6 +31,7 @@ class VTraceReturns(NamedTuple):
     advantages: NDArray[np.float64]
 
 
+@known_keywords
 def vtrace_returns(
     rewards: ArrayLike,
     values: ArrayLike,
@@ -133,6 +135,7 @@ def vtrace_returns(
     return VTraceReturns(rollout.grown(targets), rollout.grown(gains))
 
 
+@known_keywords
 def retrace_returns(
     rewards: ArrayLike,
     action_values: ArrayLike,

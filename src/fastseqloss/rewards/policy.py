@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.engine import Options, Rows, as_options, as_step_sum, threads_for_rows
 from .._core.gradient import Gradient, as_gradient
+from .._core.keywords import known_keywords
 from .._core.levels import load
 from .._core.scores import as_step_scores
 from .._core.types import (
-    ClippedPolicyOptions,
     KLKind,
     Loss,
     LossAndGradient,
     PolicyKind,
-    PolicyOptions,
-    ScalarReduction,
     StepReduction,
 )
 from .arguments import as_entropy_mask, as_taken
@@ -43,62 +41,7 @@ else:
 PER_SCORE = 1.0  # nanoseconds on one thread
 
 
-@overload
-def policy_gradient_loss(
-    logits: ArrayLike,
-    actions: ArrayLike,
-    advantages: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: ScalarReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[PolicyOptions],
-) -> float: ...
-
-
-@overload
-def policy_gradient_loss(
-    logits: ArrayLike,
-    actions: ArrayLike,
-    advantages: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[PolicyOptions],
-) -> Loss: ...
-
-
-@overload
-def policy_gradient_loss(
-    logits: ArrayLike,
-    actions: ArrayLike,
-    advantages: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ...,
-    **options: Unpack[PolicyOptions],
-) -> LossAndGradient: ...
-
-
-@overload
-def policy_gradient_loss(
-    logits: ArrayLike,
-    actions: ArrayLike,
-    advantages: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: bool = ...,
-    grad_out: NDArray[Any],
-    **options: Unpack[PolicyOptions],
-) -> LossAndGradient: ...
-
-
+@known_keywords
 def policy_gradient_loss(
     logits: ArrayLike,
     actions: ArrayLike,
@@ -235,66 +178,7 @@ def policy_gradient_loss(
     return _policy_loss(logits, actions, advantages, options, terms, None, ref_log_probs, entropy_mask, diagnostics)
 
 
-@overload
-def clipped_policy_loss(
-    logits: ArrayLike,
-    actions: ArrayLike,
-    old_log_probs: ArrayLike,
-    advantages: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: ScalarReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[ClippedPolicyOptions],
-) -> float: ...
-
-
-@overload
-def clipped_policy_loss(
-    logits: ArrayLike,
-    actions: ArrayLike,
-    old_log_probs: ArrayLike,
-    advantages: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[ClippedPolicyOptions],
-) -> Loss: ...
-
-
-@overload
-def clipped_policy_loss(
-    logits: ArrayLike,
-    actions: ArrayLike,
-    old_log_probs: ArrayLike,
-    advantages: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ...,
-    **options: Unpack[ClippedPolicyOptions],
-) -> LossAndGradient: ...
-
-
-@overload
-def clipped_policy_loss(
-    logits: ArrayLike,
-    actions: ArrayLike,
-    old_log_probs: ArrayLike,
-    advantages: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: bool = ...,
-    grad_out: NDArray[Any],
-    **options: Unpack[ClippedPolicyOptions],
-) -> LossAndGradient: ...
-
-
+@known_keywords
 def clipped_policy_loss(
     logits: ArrayLike,
     actions: ArrayLike,

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Unpack, overload
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_finite, as_mask
 from .._core.gradient import Gradient, as_gradient, as_gradients_of, finished
+from .._core.keywords import known_keywords
 from .._core.options import as_number, choice, flag
 from .._core.types import (
-    DPOOptions,
-    KTOOptions,
     Loss,
     LossAndGradient,
-    ORPOOptions,
     PreferenceKind,
     RiskReduction,
-    SimPOOptions,
 )
 from .sequences import (
     SequenceSum,
@@ -56,62 +53,7 @@ PreferenceGradientOut = PreferenceGradient | tuple[NDArray[Any] | None, NDArray[
 LossAndPreferenceGradient = tuple[Loss, PreferenceGradient]
 
 
-@overload
-def dpo_loss(
-    chosen: ArrayLike,
-    rejected: ArrayLike,
-    ref_chosen: ArrayLike | None = ...,
-    ref_rejected: ArrayLike | None = ...,
-    *,
-    reduction: Literal["sum", "mean"] = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[DPOOptions],
-) -> float: ...
-
-
-@overload
-def dpo_loss(
-    chosen: ArrayLike,
-    rejected: ArrayLike,
-    ref_chosen: ArrayLike | None = ...,
-    ref_rejected: ArrayLike | None = ...,
-    *,
-    reduction: RiskReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[DPOOptions],
-) -> Loss: ...
-
-
-@overload
-def dpo_loss(
-    chosen: ArrayLike,
-    rejected: ArrayLike,
-    ref_chosen: ArrayLike | None = ...,
-    ref_rejected: ArrayLike | None = ...,
-    *,
-    reduction: RiskReduction = ...,
-    return_grad: Literal[True],
-    grad_out: PreferenceGradientOut | None = ...,
-    **options: Unpack[DPOOptions],
-) -> LossAndPreferenceGradient: ...
-
-
-@overload
-def dpo_loss(
-    chosen: ArrayLike,
-    rejected: ArrayLike,
-    ref_chosen: ArrayLike | None = ...,
-    ref_rejected: ArrayLike | None = ...,
-    *,
-    reduction: RiskReduction = ...,
-    return_grad: bool = ...,
-    grad_out: PreferenceGradientOut,
-    **options: Unpack[DPOOptions],
-) -> LossAndPreferenceGradient: ...
-
-
+@known_keywords
 def dpo_loss(
     chosen: ArrayLike,
     rejected: ArrayLike,
@@ -224,54 +166,7 @@ def dpo_loss(
         return pairs.finish(loss, slope, -slope)
 
 
-@overload
-def simpo_loss(
-    chosen: ArrayLike,
-    rejected: ArrayLike,
-    *,
-    reduction: Literal["sum", "mean"] = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[SimPOOptions],
-) -> float: ...
-
-
-@overload
-def simpo_loss(
-    chosen: ArrayLike,
-    rejected: ArrayLike,
-    *,
-    reduction: RiskReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[SimPOOptions],
-) -> Loss: ...
-
-
-@overload
-def simpo_loss(
-    chosen: ArrayLike,
-    rejected: ArrayLike,
-    *,
-    reduction: RiskReduction = ...,
-    return_grad: Literal[True],
-    grad_out: PreferenceGradientOut | None = ...,
-    **options: Unpack[SimPOOptions],
-) -> LossAndPreferenceGradient: ...
-
-
-@overload
-def simpo_loss(
-    chosen: ArrayLike,
-    rejected: ArrayLike,
-    *,
-    reduction: RiskReduction = ...,
-    return_grad: bool = ...,
-    grad_out: PreferenceGradientOut,
-    **options: Unpack[SimPOOptions],
-) -> LossAndPreferenceGradient: ...
-
-
+@known_keywords
 def simpo_loss(
     chosen: ArrayLike,
     rejected: ArrayLike,
@@ -372,54 +267,7 @@ def simpo_loss(
         return pairs.finish(loss, slope, -slope)
 
 
-@overload
-def orpo_loss(
-    chosen: ArrayLike,
-    rejected: ArrayLike,
-    *,
-    reduction: Literal["sum", "mean"] = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[ORPOOptions],
-) -> float: ...
-
-
-@overload
-def orpo_loss(
-    chosen: ArrayLike,
-    rejected: ArrayLike,
-    *,
-    reduction: RiskReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[ORPOOptions],
-) -> Loss: ...
-
-
-@overload
-def orpo_loss(
-    chosen: ArrayLike,
-    rejected: ArrayLike,
-    *,
-    reduction: RiskReduction = ...,
-    return_grad: Literal[True],
-    grad_out: PreferenceGradientOut | None = ...,
-    **options: Unpack[ORPOOptions],
-) -> LossAndPreferenceGradient: ...
-
-
-@overload
-def orpo_loss(
-    chosen: ArrayLike,
-    rejected: ArrayLike,
-    *,
-    reduction: RiskReduction = ...,
-    return_grad: bool = ...,
-    grad_out: PreferenceGradientOut,
-    **options: Unpack[ORPOOptions],
-) -> LossAndPreferenceGradient: ...
-
-
+@known_keywords
 def orpo_loss(
     chosen: ArrayLike,
     rejected: ArrayLike,
@@ -523,58 +371,7 @@ def orpo_loss(
         return pairs.finish(loss, -likelihood - weight * np.exp(against - above), weight * np.exp(against - below))
 
 
-@overload
-def kto_loss(
-    log_probs: ArrayLike,
-    desirable: ArrayLike,
-    ref_log_probs: ArrayLike | None = ...,
-    *,
-    reduction: Literal["sum", "mean"] = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[KTOOptions],
-) -> float: ...
-
-
-@overload
-def kto_loss(
-    log_probs: ArrayLike,
-    desirable: ArrayLike,
-    ref_log_probs: ArrayLike | None = ...,
-    *,
-    reduction: RiskReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[KTOOptions],
-) -> Loss: ...
-
-
-@overload
-def kto_loss(
-    log_probs: ArrayLike,
-    desirable: ArrayLike,
-    ref_log_probs: ArrayLike | None = ...,
-    *,
-    reduction: RiskReduction = ...,
-    return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ...,
-    **options: Unpack[KTOOptions],
-) -> LossAndGradient: ...
-
-
-@overload
-def kto_loss(
-    log_probs: ArrayLike,
-    desirable: ArrayLike,
-    ref_log_probs: ArrayLike | None = ...,
-    *,
-    reduction: RiskReduction = ...,
-    return_grad: bool = ...,
-    grad_out: NDArray[Any],
-    **options: Unpack[KTOOptions],
-) -> LossAndGradient: ...
-
-
+@known_keywords
 def kto_loss(
     log_probs: ArrayLike,
     desirable: ArrayLike,

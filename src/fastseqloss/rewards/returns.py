@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._core.keywords import known_keywords
 from .._core.options import as_integer
 from .rollouts import Doubles, Rollout, as_factor, as_numbers, as_rollout
 
 
+@known_keywords
 def discounted_returns(
     rewards: ArrayLike,
     lengths: ArrayLike | None = None,
@@ -86,6 +88,7 @@ def _discounted(rollout: Rollout) -> Doubles:
     return sums
 
 
+@known_keywords
 def n_step_returns(
     rewards: ArrayLike,
     values: ArrayLike,
@@ -167,6 +170,7 @@ def n_step_returns(
     return rollout.grown(now)
 
 
+@known_keywords
 def generalized_advantages(
     rewards: ArrayLike,
     values: ArrayLike,

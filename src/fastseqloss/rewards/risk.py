@@ -2,74 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Unpack, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_array, as_doubles, as_finite, as_lengths, as_mask, as_weights
 from .._core.gradient import as_gradient
+from .._core.keywords import known_keywords
 from .._core.options import as_number
 from .._core.reduction import check_reduction, finish_sequences, sequence_scale
 from .._core.risk import RISK_REDUCTIONS, expected_risk
 from .._core.scores import as_step_scores
 from .._core.steps import Steps
 from .._core.threads import check_num_threads
-from .._core.types import Loss, LossAndGradient, RiskOptions, RiskReduction
+from .._core.types import Loss, LossAndGradient, RiskReduction
 
 
-@overload
-def expected_risk_loss(
-    log_probs: ArrayLike,
-    risks: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: Literal["sum", "mean"] = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[RiskOptions],
-) -> float: ...
-
-
-@overload
-def expected_risk_loss(
-    log_probs: ArrayLike,
-    risks: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: RiskReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[RiskOptions],
-) -> Loss: ...
-
-
-@overload
-def expected_risk_loss(
-    log_probs: ArrayLike,
-    risks: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: RiskReduction = ...,
-    return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ...,
-    **options: Unpack[RiskOptions],
-) -> LossAndGradient: ...
-
-
-@overload
-def expected_risk_loss(
-    log_probs: ArrayLike,
-    risks: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: RiskReduction = ...,
-    return_grad: bool = ...,
-    grad_out: NDArray[Any],
-    **options: Unpack[RiskOptions],
-) -> LossAndGradient: ...
-
-
+@known_keywords
 def expected_risk_loss(
     log_probs: ArrayLike,
     risks: ArrayLike,

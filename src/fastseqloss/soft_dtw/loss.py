@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_weights, check_output
 from .._core.gradient import as_gradient, as_gradients_of, finished
+from .._core.keywords import known_keywords
 from .._core.levels import load
 from .._core.options import flag
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
 from .._core.types import (
     Loss,
     LossAndGradient,
-    ScalarSequenceReduction,
     SequenceReduction,
-    SeriesOptions,
-    SoftDTWOptions,
 )
 from .arguments import SoftDTWGradient, as_costs, as_paths, as_series
 
@@ -31,62 +29,7 @@ GradOut = SoftDTWGradient | tuple[NDArray[Any] | None, NDArray[Any] | None]
 LossAndGradients = tuple[Loss, SoftDTWGradient]
 
 
-@overload
-def soft_dtw_loss(
-    x: ArrayLike,
-    y: ArrayLike,
-    lengths_x: ArrayLike | None = ...,
-    lengths_y: ArrayLike | None = ...,
-    *,
-    reduction: ScalarSequenceReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[SeriesOptions],
-) -> float: ...
-
-
-@overload
-def soft_dtw_loss(
-    x: ArrayLike,
-    y: ArrayLike,
-    lengths_x: ArrayLike | None = ...,
-    lengths_y: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[SeriesOptions],
-) -> Loss: ...
-
-
-@overload
-def soft_dtw_loss(
-    x: ArrayLike,
-    y: ArrayLike,
-    lengths_x: ArrayLike | None = ...,
-    lengths_y: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: Literal[True],
-    grad_out: GradOut | None = ...,
-    **options: Unpack[SeriesOptions],
-) -> LossAndGradients: ...
-
-
-@overload
-def soft_dtw_loss(
-    x: ArrayLike,
-    y: ArrayLike,
-    lengths_x: ArrayLike | None = ...,
-    lengths_y: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: bool = ...,
-    grad_out: GradOut,
-    **options: Unpack[SeriesOptions],
-) -> LossAndGradients: ...
-
-
+@known_keywords
 def soft_dtw_loss(
     x: ArrayLike,
     y: ArrayLike,
@@ -252,58 +195,7 @@ def soft_dtw_loss(
     return reduced, SoftDTWGradient(*finished(gradients))
 
 
-@overload
-def soft_dtw_cost(
-    costs: ArrayLike,
-    lengths_x: ArrayLike | None = ...,
-    lengths_y: ArrayLike | None = ...,
-    *,
-    reduction: ScalarSequenceReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[SoftDTWOptions],
-) -> float: ...
-
-
-@overload
-def soft_dtw_cost(
-    costs: ArrayLike,
-    lengths_x: ArrayLike | None = ...,
-    lengths_y: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[SoftDTWOptions],
-) -> Loss: ...
-
-
-@overload
-def soft_dtw_cost(
-    costs: ArrayLike,
-    lengths_x: ArrayLike | None = ...,
-    lengths_y: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ...,
-    **options: Unpack[SoftDTWOptions],
-) -> LossAndGradient: ...
-
-
-@overload
-def soft_dtw_cost(
-    costs: ArrayLike,
-    lengths_x: ArrayLike | None = ...,
-    lengths_y: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: bool = ...,
-    grad_out: NDArray[Any],
-    **options: Unpack[SoftDTWOptions],
-) -> LossAndGradient: ...
-
-
+@known_keywords
 def soft_dtw_cost(
     costs: ArrayLike,
     lengths_x: ArrayLike | None = None,
@@ -418,6 +310,7 @@ def soft_dtw_cost(
     return reduced, gradient.finish()
 
 
+@known_keywords
 def soft_dtw_posteriors(
     x: ArrayLike,
     y: ArrayLike,

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_array, as_doubles
 from .._core.engine import Options, as_options
+from .._core.keywords import known_keywords
 from .._core.levels import load
 from .._core.options import InputKind, as_input_kind, as_number, choice
 from .._core.types import (
-    ClassOptions,
     CrossEntropyGradient,
     CrossEntropyGradientOut,
-    CrossEntropyGradientsOptions,
-    CrossEntropyOptions,
-    GradientStepOptions,
-    GradOutStepOptions,
     Input,
     Loss,
     LossAndGradient,
-    LossStepOptions,
-    ScalarReduction,
-    ScalarStepOptions,
     StepReduction,
 )
 from .pointwise import pointwise_loss
@@ -39,72 +32,7 @@ else:
     _kernel = load("steps.classification")
 
 
-@overload
-def softmax_cross_entropy(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: ScalarReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[CrossEntropyOptions],
-) -> float: ...
-
-
-@overload
-def softmax_cross_entropy(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[CrossEntropyOptions],
-) -> Loss: ...
-
-
-@overload
-def softmax_cross_entropy(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ...,
-    **options: Unpack[CrossEntropyOptions],
-) -> LossAndGradient: ...
-
-
-@overload
-def softmax_cross_entropy(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: bool = ...,
-    grad_out: NDArray[Any],
-    **options: Unpack[CrossEntropyOptions],
-) -> LossAndGradient: ...
-
-
-@overload
-def softmax_cross_entropy(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: bool = ...,
-    grad_out: CrossEntropyGradientOut | None = ...,
-    with_respect_to: Sequence[str],
-    **options: Unpack[CrossEntropyOptions],
-) -> tuple[Loss, CrossEntropyGradient]: ...
-
-
+@known_keywords
 def softmax_cross_entropy(
     logits: ArrayLike,
     targets: ArrayLike,
@@ -279,58 +207,7 @@ def softmax_cross_entropy(
     return cross_entropy_and_gradients(request, options, compute, by_targets)
 
 
-@overload
-def nll_loss(
-    log_probs: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: ScalarReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[ClassOptions],
-) -> float: ...
-
-
-@overload
-def nll_loss(
-    log_probs: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[ClassOptions],
-) -> Loss: ...
-
-
-@overload
-def nll_loss(
-    log_probs: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ...,
-    **options: Unpack[ClassOptions],
-) -> LossAndGradient: ...
-
-
-@overload
-def nll_loss(
-    log_probs: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: bool = ...,
-    grad_out: NDArray[Any],
-    **options: Unpack[ClassOptions],
-) -> LossAndGradient: ...
-
-
+@known_keywords
 def nll_loss(
     log_probs: ArrayLike,
     targets: ArrayLike,
@@ -427,61 +304,7 @@ def nll_loss(
     return rows.run(_kernel.softmax_cross_entropy, None, 0, 0.0, 0.0, InputKind.LOG_PROBS)
 
 
-@overload
-def binary_cross_entropy(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    input: Literal["logits", "probs"] = ...,
-    pos_weight: ArrayLike | None = ...,
-    label_smoothing: float = ...,
-    **options: Unpack[ScalarStepOptions],
-) -> float: ...
-@overload
-def binary_cross_entropy(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    input: Literal["logits", "probs"] = ...,
-    pos_weight: ArrayLike | None = ...,
-    label_smoothing: float = ...,
-    **options: Unpack[LossStepOptions],
-) -> Loss: ...
-@overload
-def binary_cross_entropy(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    input: Literal["logits", "probs"] = ...,
-    pos_weight: ArrayLike | None = ...,
-    label_smoothing: float = ...,
-    **options: Unpack[GradientStepOptions],
-) -> LossAndGradient: ...
-@overload
-def binary_cross_entropy(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    input: Literal["logits", "probs"] = ...,
-    pos_weight: ArrayLike | None = ...,
-    label_smoothing: float = ...,
-    **options: Unpack[GradOutStepOptions],
-) -> LossAndGradient: ...
-@overload
-def binary_cross_entropy(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    input: Literal["logits", "probs"] = ...,
-    pos_weight: ArrayLike | None = ...,
-    label_smoothing: float = ...,
-    **options: Unpack[CrossEntropyGradientsOptions],
-) -> tuple[Loss, CrossEntropyGradient]: ...
+@known_keywords
 def binary_cross_entropy(
     logits: ArrayLike,
     targets: ArrayLike,

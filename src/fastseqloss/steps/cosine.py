@@ -8,18 +8,18 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.engine import as_options
+from .._core.keywords import known_keywords
 from .._core.types import (
     Loss,
     LossAndGradient,
     RegressionGradient,
     RegressionGradientOut,
     StepReduction,
-    regression_loss,
 )
 from .vectors import vector_loss, vector_loss_and_gradients
 
 
-@regression_loss
+@known_keywords
 def cosine_distance_loss(
     predictions: ArrayLike,
     targets: ArrayLike,

@@ -3,96 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Unpack, overload
+from typing import Any, Literal
 
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.engine import as_options
+from .._core.keywords import known_keywords
 from .._core.options import InputKind, as_input_kind, as_number, choice
 from .._core.types import (
     CrossEntropyGradient,
     CrossEntropyGradientOut,
-    CrossEntropyGradientsOptions,
-    GradientStepOptions,
-    GradOutStepOptions,
     Input,
     Loss,
     LossAndGradient,
-    LossStepOptions,
-    ScalarStepOptions,
     StepReduction,
 )
 from .vectors import Form, vector_loss, vector_loss_and_gradients
 
 
-@overload
-def kl_divergence(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    input: Input = ...,
-    target_input: Input = ...,
-    direction: Literal["forward", "reverse"] = ...,
-    temperature: float = ...,
-    **options: Unpack[ScalarStepOptions],
-) -> float: ...
-
-
-@overload
-def kl_divergence(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    input: Input = ...,
-    target_input: Input = ...,
-    direction: Literal["forward", "reverse"] = ...,
-    temperature: float = ...,
-    **options: Unpack[LossStepOptions],
-) -> Loss: ...
-
-
-@overload
-def kl_divergence(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    input: Input = ...,
-    target_input: Input = ...,
-    direction: Literal["forward", "reverse"] = ...,
-    temperature: float = ...,
-    **options: Unpack[GradientStepOptions],
-) -> LossAndGradient: ...
-
-
-@overload
-def kl_divergence(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    input: Input = ...,
-    target_input: Input = ...,
-    direction: Literal["forward", "reverse"] = ...,
-    temperature: float = ...,
-    **options: Unpack[GradOutStepOptions],
-) -> LossAndGradient: ...
-
-
-@overload
-def kl_divergence(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    input: Input = ...,
-    target_input: Input = ...,
-    direction: Literal["forward", "reverse"] = ...,
-    temperature: float = ...,
-    **options: Unpack[CrossEntropyGradientsOptions],
-) -> tuple[Loss, CrossEntropyGradient]: ...
+@known_keywords
 def kl_divergence(
     logits: ArrayLike,
     targets: ArrayLike,
@@ -230,59 +159,7 @@ def kl_divergence(
     )
 
 
-@overload
-def sparsemax_loss(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    ignore_index: int = ...,
-    **options: Unpack[ScalarStepOptions],
-) -> float: ...
-
-
-@overload
-def sparsemax_loss(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    ignore_index: int = ...,
-    **options: Unpack[LossStepOptions],
-) -> Loss: ...
-
-
-@overload
-def sparsemax_loss(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    ignore_index: int = ...,
-    **options: Unpack[GradientStepOptions],
-) -> LossAndGradient: ...
-
-
-@overload
-def sparsemax_loss(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    ignore_index: int = ...,
-    **options: Unpack[GradOutStepOptions],
-) -> LossAndGradient: ...
-
-
-@overload
-def sparsemax_loss(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    ignore_index: int = ...,
-    **options: Unpack[CrossEntropyGradientsOptions],
-) -> tuple[Loss, CrossEntropyGradient]: ...
+@known_keywords
 def sparsemax_loss(
     logits: ArrayLike,
     targets: ArrayLike,

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.engine import as_options
+from .._core.keywords import known_keywords
 from .._core.levels import load
 from .._core.options import InputKind, as_number
 from .._core.types import (
     CrossEntropyGradient,
     CrossEntropyGradientOut,
-    CrossEntropyGradientsOptions,
-    FocalOptions,
-    GradientStepOptions,
-    GradOutStepOptions,
     Loss,
     LossAndGradient,
-    LossStepOptions,
-    ScalarReduction,
-    ScalarStepOptions,
     StepReduction,
 )
 from .pointwise import pointwise_loss
@@ -35,58 +29,7 @@ else:
     _kernel = load("steps.classification")
 
 
-@overload
-def softmax_focal_loss(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: ScalarReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[FocalOptions],
-) -> float: ...
-
-
-@overload
-def softmax_focal_loss(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[FocalOptions],
-) -> Loss: ...
-
-
-@overload
-def softmax_focal_loss(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ...,
-    **options: Unpack[FocalOptions],
-) -> LossAndGradient: ...
-
-
-@overload
-def softmax_focal_loss(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: bool = ...,
-    grad_out: NDArray[Any],
-    **options: Unpack[FocalOptions],
-) -> LossAndGradient: ...
-
-
+@known_keywords
 def softmax_focal_loss(
     logits: ArrayLike,
     targets: ArrayLike,
@@ -203,56 +146,7 @@ def softmax_focal_loss(
     return rows.run(_kernel.softmax_cross_entropy, None, 0, 0.0, 0.0, InputKind.LOGITS, power)
 
 
-@overload
-def binary_focal_loss(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    gamma: float = ...,
-    alpha: float | None = ...,
-    **options: Unpack[ScalarStepOptions],
-) -> float: ...
-@overload
-def binary_focal_loss(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    gamma: float = ...,
-    alpha: float | None = ...,
-    **options: Unpack[LossStepOptions],
-) -> Loss: ...
-@overload
-def binary_focal_loss(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    gamma: float = ...,
-    alpha: float | None = ...,
-    **options: Unpack[GradientStepOptions],
-) -> LossAndGradient: ...
-@overload
-def binary_focal_loss(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    gamma: float = ...,
-    alpha: float | None = ...,
-    **options: Unpack[GradOutStepOptions],
-) -> LossAndGradient: ...
-@overload
-def binary_focal_loss(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    gamma: float = ...,
-    alpha: float | None = ...,
-    **options: Unpack[CrossEntropyGradientsOptions],
-) -> tuple[Loss, CrossEntropyGradient]: ...
+@known_keywords
 def binary_focal_loss(
     logits: ArrayLike,
     targets: ArrayLike,

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, Unpack, overload
+from typing import Any, Literal
 
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_array
 from .._core.engine import as_options
 from .._core.gradient import as_outputs
+from .._core.keywords import known_keywords
 from .._core.options import as_names, as_number, choice, flag
 from .._core.types import (
     GaussianGradient,
     GaussianGradientOut,
-    GaussianGradientsOptions,
-    GaussianOutStepOptions,
-    GaussianStepOptions,
-    GradientStepOptions,
-    GradOutStepOptions,
     Loss,
     LossAndGradient,
-    LossStepOptions,
     RegressionGradient,
     RegressionGradientOut,
-    RegressionGradientsOptions,
-    ScalarStepOptions,
     StepReduction,
 )
 from .pointwise import pointwise_loss
@@ -34,66 +27,7 @@ from .registry import GAUSSIAN
 from .targets import as_request, check_differentiable, gaussian_and_gradients, gradients_of_pairs
 
 
-@overload
-def gaussian_nll_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    variance: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    input: Literal["variance", "log_variance"] = ...,
-    full: bool = ...,
-    eps: float = ...,
-    **options: Unpack[ScalarStepOptions],
-) -> float: ...
-@overload
-def gaussian_nll_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    variance: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    input: Literal["variance", "log_variance"] = ...,
-    full: bool = ...,
-    eps: float = ...,
-    **options: Unpack[LossStepOptions],
-) -> Loss: ...
-@overload
-def gaussian_nll_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    variance: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    input: Literal["variance", "log_variance"] = ...,
-    full: bool = ...,
-    eps: float = ...,
-    **options: Unpack[GaussianStepOptions],
-) -> tuple[Loss, GaussianGradient]: ...
-@overload
-def gaussian_nll_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    variance: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    input: Literal["variance", "log_variance"] = ...,
-    full: bool = ...,
-    eps: float = ...,
-    **options: Unpack[GaussianOutStepOptions],
-) -> tuple[Loss, GaussianGradient]: ...
-@overload
-def gaussian_nll_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    variance: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    input: Literal["variance", "log_variance"] = ...,
-    full: bool = ...,
-    eps: float = ...,
-    **options: Unpack[GaussianGradientsOptions],
-) -> tuple[Loss, GaussianGradient]: ...
+@known_keywords
 def gaussian_nll_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
@@ -233,56 +167,7 @@ def _requested(
     return {name: outs[name] for name in names}
 
 
-@overload
-def poisson_nll_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    input: Literal["log_rates", "rates"] = ...,
-    full: bool = ...,
-    **options: Unpack[ScalarStepOptions],
-) -> float: ...
-@overload
-def poisson_nll_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    input: Literal["log_rates", "rates"] = ...,
-    full: bool = ...,
-    **options: Unpack[LossStepOptions],
-) -> Loss: ...
-@overload
-def poisson_nll_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    input: Literal["log_rates", "rates"] = ...,
-    full: bool = ...,
-    **options: Unpack[GradientStepOptions],
-) -> LossAndGradient: ...
-@overload
-def poisson_nll_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    input: Literal["log_rates", "rates"] = ...,
-    full: bool = ...,
-    **options: Unpack[GradOutStepOptions],
-) -> LossAndGradient: ...
-@overload
-def poisson_nll_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    input: Literal["log_rates", "rates"] = ...,
-    full: bool = ...,
-    **options: Unpack[RegressionGradientsOptions],
-) -> tuple[Loss, RegressionGradient]: ...
+@known_keywords
 def poisson_nll_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
@@ -391,51 +276,7 @@ def poisson_nll_loss(
     return gradients_of_pairs(name, RegressionGradient, request, options, None, more)
 
 
-@overload
-def tweedie_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    power: float = ...,
-    **options: Unpack[ScalarStepOptions],
-) -> float: ...
-@overload
-def tweedie_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    power: float = ...,
-    **options: Unpack[LossStepOptions],
-) -> Loss: ...
-@overload
-def tweedie_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    power: float = ...,
-    **options: Unpack[GradientStepOptions],
-) -> LossAndGradient: ...
-@overload
-def tweedie_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    power: float = ...,
-    **options: Unpack[GradOutStepOptions],
-) -> LossAndGradient: ...
-@overload
-def tweedie_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    power: float = ...,
-    **options: Unpack[RegressionGradientsOptions],
-) -> tuple[Loss, RegressionGradient]: ...
+@known_keywords
 def tweedie_loss(
     predictions: ArrayLike,
     targets: ArrayLike,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_weights, read_integers
 from .._core.engine import StepSum, as_options
+from .._core.keywords import known_keywords
 from .._core.levels import load
 from .._core.options import as_input_kind, flag
-from .._core.types import Input, Loss, LossAndGradient, SequenceLogProbOptions
+from .._core.types import Input, Loss, LossAndGradient
 from .rows import prepare_rows
 
 if TYPE_CHECKING:
@@ -20,58 +21,7 @@ else:
     _kernel = load("steps.classification")
 
 
-@overload
-def sequence_log_prob(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    slopes: None = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[SequenceLogProbOptions],
-) -> Loss: ...
-
-
-@overload
-def sequence_log_prob(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    slopes: ArrayLike | None = ...,
-    return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ...,
-    **options: Unpack[SequenceLogProbOptions],
-) -> LossAndGradient: ...
-
-
-@overload
-def sequence_log_prob(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    slopes: ArrayLike | None = ...,
-    return_grad: bool = ...,
-    grad_out: NDArray[Any],
-    **options: Unpack[SequenceLogProbOptions],
-) -> LossAndGradient: ...
-
-
-@overload
-def sequence_log_prob(
-    logits: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    slopes: ArrayLike,
-    return_grad: bool = ...,
-    grad_out: NDArray[Any] | None = ...,
-    **options: Unpack[SequenceLogProbOptions],
-) -> LossAndGradient: ...
-
-
+@known_keywords
 def sequence_log_prob(
     logits: ArrayLike,
     targets: ArrayLike,

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Unpack, overload
+from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.engine import as_options
+from .._core.keywords import known_keywords
 from .._core.levels import load
 from .._core.options import as_number, flag
 from .._core.types import (
-    GradientStepOptions,
-    GradOutStepOptions,
     Loss,
     LossAndGradient,
-    LossStepOptions,
-    MulticlassHingeOptions,
-    ScalarReduction,
-    ScalarStepOptions,
     StepReduction,
 )
 from .pointwise import pointwise_loss
@@ -28,46 +23,7 @@ from .vectors import Form, run_rows, vector_loss
 _short_entry = load("steps.rows").entry  # of the multiclass hinge loss
 
 
-@overload
-def hinge_loss(
-    scores: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    margin: float = ...,
-    squared: bool = ...,
-    **options: Unpack[ScalarStepOptions],
-) -> float: ...
-@overload
-def hinge_loss(
-    scores: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    margin: float = ...,
-    squared: bool = ...,
-    **options: Unpack[LossStepOptions],
-) -> Loss: ...
-@overload
-def hinge_loss(
-    scores: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    margin: float = ...,
-    squared: bool = ...,
-    **options: Unpack[GradientStepOptions],
-) -> LossAndGradient: ...
-@overload
-def hinge_loss(
-    scores: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    margin: float = ...,
-    squared: bool = ...,
-    **options: Unpack[GradOutStepOptions],
-) -> LossAndGradient: ...
+@known_keywords
 def hinge_loss(
     scores: ArrayLike,
     targets: ArrayLike,
@@ -163,58 +119,7 @@ def hinge_loss(
     return pointwise_loss(name, scores, targets, options, margin)
 
 
-@overload
-def multiclass_hinge_loss(
-    scores: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: ScalarReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[MulticlassHingeOptions],
-) -> float: ...
-
-
-@overload
-def multiclass_hinge_loss(
-    scores: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[MulticlassHingeOptions],
-) -> Loss: ...
-
-
-@overload
-def multiclass_hinge_loss(
-    scores: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ...,
-    **options: Unpack[MulticlassHingeOptions],
-) -> LossAndGradient: ...
-
-
-@overload
-def multiclass_hinge_loss(
-    scores: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    reduction: StepReduction = ...,
-    return_grad: bool = ...,
-    grad_out: NDArray[Any],
-    **options: Unpack[MulticlassHingeOptions],
-) -> LossAndGradient: ...
-
-
+@known_keywords
 def multiclass_hinge_loss(
     scores: ArrayLike,
     targets: ArrayLike,
@@ -323,48 +228,7 @@ def multiclass_hinge_loss(
     return run_rows("multiclass_hinge", rows, Form(number))
 
 
-@overload
-def multilabel_margin_loss(
-    scores: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    margin: float = ...,
-    **options: Unpack[ScalarStepOptions],
-) -> float: ...
-
-
-@overload
-def multilabel_margin_loss(
-    scores: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    margin: float = ...,
-    **options: Unpack[LossStepOptions],
-) -> Loss: ...
-
-
-@overload
-def multilabel_margin_loss(
-    scores: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    margin: float = ...,
-    **options: Unpack[GradientStepOptions],
-) -> LossAndGradient: ...
-
-
-@overload
-def multilabel_margin_loss(
-    scores: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    margin: float = ...,
-    **options: Unpack[GradOutStepOptions],
-) -> LossAndGradient: ...
+@known_keywords
 def multilabel_margin_loss(
     scores: ArrayLike,
     targets: ArrayLike,

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Unpack, overload
+from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.engine import as_options
+from .._core.keywords import known_keywords
 from .._core.types import (
-    GradientStepOptions,
-    GradOutStepOptions,
     Loss,
     LossAndGradient,
-    LossStepOptions,
     RegressionGradient,
     RegressionGradientOut,
-    RegressionGradientsOptions,
-    ScalarStepOptions,
     StepReduction,
-    regression_loss,
 )
 from .pointwise import pointwise_loss
 from .targets import as_request, regression_and_gradients
 
 
-@regression_loss
+@known_keywords
 def mse_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
@@ -116,7 +111,7 @@ def mse_loss(
     return regression_and_gradients("mse", request, options, None)
 
 
-@regression_loss
+@known_keywords
 def mae_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
@@ -205,51 +200,7 @@ def mae_loss(
     return regression_and_gradients("mae", request, options, None)
 
 
-@overload
-def huber_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    delta: float = ...,
-    **options: Unpack[ScalarStepOptions],
-) -> float: ...
-@overload
-def huber_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    delta: float = ...,
-    **options: Unpack[LossStepOptions],
-) -> Loss: ...
-@overload
-def huber_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    delta: float = ...,
-    **options: Unpack[GradientStepOptions],
-) -> LossAndGradient: ...
-@overload
-def huber_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    delta: float = ...,
-    **options: Unpack[GradOutStepOptions],
-) -> LossAndGradient: ...
-@overload
-def huber_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    delta: float = ...,
-    **options: Unpack[RegressionGradientsOptions],
-) -> tuple[Loss, RegressionGradient]: ...
+@known_keywords
 def huber_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
@@ -352,51 +303,7 @@ def huber_loss(
     return regression_and_gradients("huber", request, options, delta)
 
 
-@overload
-def quantile_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    q: ArrayLike = ...,
-    **options: Unpack[ScalarStepOptions],
-) -> float: ...
-@overload
-def quantile_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    q: ArrayLike = ...,
-    **options: Unpack[LossStepOptions],
-) -> Loss: ...
-@overload
-def quantile_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    q: ArrayLike = ...,
-    **options: Unpack[GradientStepOptions],
-) -> LossAndGradient: ...
-@overload
-def quantile_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    q: ArrayLike = ...,
-    **options: Unpack[GradOutStepOptions],
-) -> LossAndGradient: ...
-@overload
-def quantile_loss(
-    predictions: ArrayLike,
-    targets: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    *,
-    q: ArrayLike = ...,
-    **options: Unpack[RegressionGradientsOptions],
-) -> tuple[Loss, RegressionGradient]: ...
+@known_keywords
 def quantile_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
@@ -494,7 +401,7 @@ def quantile_loss(
     return regression_and_gradients("quantile", request, options, q)
 
 
-@regression_loss
+@known_keywords
 def log_cosh_loss(
     predictions: ArrayLike,
     targets: ArrayLike,

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .._core.keywords import known_keywords
 from .._core.messages import brief, listed
 from .._core.options import as_integer, as_number, as_real_number, choice, flag
 from . import arpa as _arpa
@@ -127,6 +128,7 @@ class NGram:
         return Automata(np.concatenate((letters, words)), np.concatenate((levels, grammar.numbers())), best, lowest)
 
 
+@known_keywords
 def read_arpa(
     path: str | os.PathLike[str],
     vocabulary: Vocabulary | Mapping[str, int] | Mapping[str, ArrayLike],

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._core.arrays import check_output, read_integers
+from .._core.keywords import known_keywords
 from .._core.messages import brief, listed
 from .._core.options import as_integer, choice, flag
 
@@ -158,6 +159,7 @@ class TagConstraints(NamedTuple):
         return steps
 
 
+@known_keywords
 def tag_constraints(tags: Sequence[str], scheme: Scheme = "BIO") -> TagConstraints:
     """Scores of 0 and -inf by which a CRF never decodes an illegal sequence of tags.
 
@@ -225,6 +227,7 @@ def _scores(allowed: NDArray[np.bool_]) -> NDArray[np.float32]:
     return np.where(allowed, np.float32(0), np.float32(-np.inf))
 
 
+@known_keywords
 def spans_from_tags(tags: Sequence[str], scheme: Scheme = "BIO", *, strict: bool = True) -> list[TagSpan]:
     """Spans that a sequence of tags stands for.
 
@@ -277,6 +280,7 @@ def spans_from_tags(tags: Sequence[str], scheme: Scheme = "BIO", *, strict: bool
     return spans
 
 
+@known_keywords
 def tags_from_spans(spans: Iterable[tuple[str, int, int]], length: int, scheme: Scheme = "BIO") -> list[str]:
     """Tags of a sequence with these spans, the inverse of `spans_from_tags`.
 

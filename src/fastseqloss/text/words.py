@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_doubles, as_real, read_integers
+from .._core.keywords import known_keywords
 from .._core.options import as_integer
 from .._core.spans import TokenSpan, as_frame_seconds, check_spans
 from .vocabulary import Vocabulary
@@ -77,6 +78,7 @@ class Words(list[WordSpan]):
         return {name: np.array(column, dtype) for name, column, dtype in named}
 
 
+@known_keywords
 def words_from_spans(
     spans: Sequence[TokenSpan],
     vocabulary: Vocabulary | None = None,

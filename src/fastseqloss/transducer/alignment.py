@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import filled
+from .._core.keywords import known_keywords
 from .._core.levels import load
 from .._core.messages import outline
 from .._core.spans import TokenSpan, list_spans
@@ -78,6 +79,7 @@ def spans_of_frames(
     return list_spans(labels[placed], starts, starts + 1, log_probs[placed])
 
 
+@known_keywords
 def rnnt_align(
     logits: ArrayLike,
     labels: ArrayLike,

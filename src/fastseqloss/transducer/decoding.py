@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_array, as_lengths, as_real, check_output
+from .._core.keywords import known_keywords
 from .._core.messages import outline
 from .._core.options import as_integer, no_class
 from .alignment import spans_of_frames
@@ -85,6 +86,7 @@ class RNNTDecoding(NamedTuple):
         return [spans_of_frames(*row) for row in rows]
 
 
+@known_keywords
 def rnnt_greedy_decode(
     encoded: ArrayLike,
     predict: Predictor,

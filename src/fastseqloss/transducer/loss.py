@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, overload
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_weights, check_output, filled, stored_or_none
 from .._core.gradient import as_gradient
+from .._core.keywords import known_keywords
 from .._core.levels import load
 from .._core.messages import outline
 from .._core.options import as_number
@@ -19,8 +20,6 @@ from .._core.types import (
     Input,
     Loss,
     LossAndGradient,
-    RNNTOptions,
-    ScalarSequenceReduction,
     SequenceReduction,
     Topology,
 )
@@ -50,62 +49,7 @@ class RNNTPosteriors(NamedTuple):
         return outline(self)
 
 
-@overload
-def rnnt_loss(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    logit_lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    reduction: ScalarSequenceReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[RNNTOptions],
-) -> float: ...
-
-
-@overload
-def rnnt_loss(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    logit_lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[RNNTOptions],
-) -> Loss: ...
-
-
-@overload
-def rnnt_loss(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    logit_lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ...,
-    **options: Unpack[RNNTOptions],
-) -> LossAndGradient: ...
-
-
-@overload
-def rnnt_loss(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    logit_lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: bool = ...,
-    grad_out: NDArray[Any],
-    **options: Unpack[RNNTOptions],
-) -> LossAndGradient: ...
-
-
+@known_keywords
 def rnnt_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -301,6 +245,7 @@ def rnnt_loss(
     return reduced, gradient.finish()
 
 
+@known_keywords
 def rnnt_posteriors(
     logits: ArrayLike,
     labels: ArrayLike,

@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_doubles, as_lengths, as_real
+from .._core.keywords import known_keywords
 from .._core.messages import listed
 from .._core.options import as_integer
 
 
+@known_keywords
 def rnnt_prune_ranges(
     posteriors: tuple[ArrayLike, ArrayLike],
     width: int,

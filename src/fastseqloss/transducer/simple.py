@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, get_args, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_weights, check_output, kernel_ready
 from .._core.gradient import Gradient, as_gradients_of, finished
+from .._core.keywords import known_keywords
 from .._core.labels import Names, Sequences, as_sequences
 from .._core.levels import load
 from .._core.messages import outline
@@ -19,8 +20,6 @@ from .._core.threads import check_num_threads, threads_for
 from .._core.types import (
     Infeasible,
     Loss,
-    RNNTSimpleOptions,
-    ScalarSequenceReduction,
     SequenceReduction,
     Topology,
 )
@@ -76,66 +75,7 @@ class _Joiner(NamedTuple):
         return self.labels.frames
 
 
-@overload
-def rnnt_simple_loss(
-    am: ArrayLike,
-    lm: ArrayLike,
-    labels: ArrayLike,
-    logit_lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    reduction: ScalarSequenceReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[RNNTSimpleOptions],
-) -> float: ...
-
-
-@overload
-def rnnt_simple_loss(
-    am: ArrayLike,
-    lm: ArrayLike,
-    labels: ArrayLike,
-    logit_lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[RNNTSimpleOptions],
-) -> Loss: ...
-
-
-@overload
-def rnnt_simple_loss(
-    am: ArrayLike,
-    lm: ArrayLike,
-    labels: ArrayLike,
-    logit_lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: Literal[True],
-    grad_out: GradOut | None = ...,
-    **options: Unpack[RNNTSimpleOptions],
-) -> LossAndGradients: ...
-
-
-@overload
-def rnnt_simple_loss(
-    am: ArrayLike,
-    lm: ArrayLike,
-    labels: ArrayLike,
-    logit_lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: bool = ...,
-    grad_out: GradOut,
-    **options: Unpack[RNNTSimpleOptions],
-) -> LossAndGradients: ...
-
-
+@known_keywords
 def rnnt_simple_loss(
     am: ArrayLike,
     lm: ArrayLike,
@@ -284,6 +224,7 @@ def rnnt_simple_loss(
     return reduced, RNNTSimpleGradient(*finished(gradients))
 
 
+@known_keywords
 def rnnt_simple_posteriors(
     am: ArrayLike,
     lm: ArrayLike,

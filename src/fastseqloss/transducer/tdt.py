@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, get_args, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_weights, filled, stored, stored_or_none
 from .._core.gradient import as_gradients_of, finished
+from .._core.keywords import known_keywords
 from .._core.levels import load
 from .._core.messages import listed, outline
 from .._core.options import as_number, choice
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
 from .._core.scores import Scores, as_grid_scores
-from .._core.types import Infeasible, Loss, ScalarSequenceReduction, SequenceReduction, TDTOptions
+from .._core.types import Infeasible, Loss, SequenceReduction
 from .arguments import Lattice, as_lattice, schedule_frames
 from .durations import as_durations
 
@@ -44,70 +45,7 @@ GradOut = TDTGradient | tuple[NDArray[Any] | None, NDArray[Any] | None]
 LossAndGradients = tuple[Loss, TDTGradient]
 
 
-@overload
-def tdt_loss(
-    logits: ArrayLike,
-    duration_logits: ArrayLike,
-    labels: ArrayLike,
-    logit_lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    durations: ArrayLike,
-    reduction: ScalarSequenceReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[TDTOptions],
-) -> float: ...
-
-
-@overload
-def tdt_loss(
-    logits: ArrayLike,
-    duration_logits: ArrayLike,
-    labels: ArrayLike,
-    logit_lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    durations: ArrayLike,
-    reduction: SequenceReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[TDTOptions],
-) -> Loss: ...
-
-
-@overload
-def tdt_loss(
-    logits: ArrayLike,
-    duration_logits: ArrayLike,
-    labels: ArrayLike,
-    logit_lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    durations: ArrayLike,
-    reduction: SequenceReduction = ...,
-    return_grad: Literal[True],
-    grad_out: GradOut | None = ...,
-    **options: Unpack[TDTOptions],
-) -> LossAndGradients: ...
-
-
-@overload
-def tdt_loss(
-    logits: ArrayLike,
-    duration_logits: ArrayLike,
-    labels: ArrayLike,
-    logit_lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    durations: ArrayLike,
-    reduction: SequenceReduction = ...,
-    return_grad: bool = ...,
-    grad_out: GradOut,
-    **options: Unpack[TDTOptions],
-) -> LossAndGradients: ...
-
-
+@known_keywords
 def tdt_loss(
     logits: ArrayLike,
     duration_logits: ArrayLike,
