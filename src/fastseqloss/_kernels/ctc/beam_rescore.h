@@ -20,7 +20,7 @@
 
 #define FSL_RESCORE_MOST 0x1p300            /* mass at the start; the largest one is kept above 2^-32 times that */
 #define FSL_RESCORE_LEAST_EMISSION 0x1p-300 /* products with the smallest mass are normal numbers */
-#define FSL_RESCORE_LARGEST 5e8             /* slots of all frames, about half a second, which no signal ends */
+#define FSL_RESCORE_LARGEST 5e8             /* slots or pairs of all frames, about a second, which no signal ends */
 
 enum {
     FSL_RESCORE_GROUP = 64,   /* label sequences of a tree, each of which is compared with those before */
@@ -254,7 +254,9 @@ static double fsl_rescore_reach(fsl_rescore_tree *s, const fsl_rescore_task *o)
     if (!pairs) return 0;
     const ptrdiff_t n = fsl_rescore_find_pairs(s, o, pairs);
     for (ptrdiff_t i = 0; i <= s->used; i++) s->after[i] = s->after_blank[i] = 1;
-    for (ptrdiff_t t = o->frames - 1; t > 0; t--) {
+    const ptrdiff_t frames = (double)n * (double)o->frames > FSL_RESCORE_LARGEST ? 0 : o->frames;
+    reach = frames ? reach : 0;
+    for (ptrdiff_t t = frames - 1; t > 0; t--) {
         double scale = 1;
         int moved;
         fsl_rescore_emit(s, o, t, &most, &sum);
