@@ -20,7 +20,7 @@
 
 #define FSL_RESCORE_MOST 0x1p300            /* mass at the start; the largest one is kept above 2^-32 times that */
 #define FSL_RESCORE_LEAST_EMISSION 0x1p-300 /* products with the smallest mass are normal numbers */
-#define FSL_RESCORE_LARGEST 5e8             /* slots, or pairs, of all frames: no signal ends the second that they take */
+#define FSL_RESCORE_LARGEST 5e8             /* slots or pairs of all frames, about a second, which no signal ends */
 
 enum {
     FSL_RESCORE_GROUP = 64,   /* label sequences of a tree, each of which is compared with those before */
