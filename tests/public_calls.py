@@ -12,7 +12,16 @@ from fastseqloss.steps.registry import COUNTS, LOSSES, SHARES, SIGNS
 Call = Callable[..., tuple[np.ndarray, ...]]
 
 # What computes nothing of its own on arrays.
-OTHERS = {"get_num_threads", "set_num_threads", "show_config", "plot", "read_arpa"}
+OTHERS = {
+    "get_num_threads",
+    "plot",
+    "read_arpa",
+    "set_num_threads",
+    "show_config",
+    "spans_from_tags",
+    "tag_constraints",
+    "tags_from_spans",
+}
 
 
 def flat(result) -> tuple[np.ndarray, ...]:
