@@ -140,7 +140,7 @@ def draw(path: Path, recording: Recording, spans: list[fsl.TokenSpan], reference
 
 def main(arguments: list[str] | None = None) -> float:
     """Align, print and write; return the mean difference from the reference in seconds."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path(), help="folder for the files")
     parser.add_argument("--prior-scale", type=float, default=0.0, help="factor of the class priors to subtract")
     options = parser.parse_args(arguments)

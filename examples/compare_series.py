@@ -123,7 +123,7 @@ def draw_bars(axes: Any, results: dict[str, list[float]]) -> None:
 
 def main(arguments: list[str] | None = None) -> dict[str, list[float]]:
     """Average, classify, print, draw; return the accuracies of both distances by method."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a third of the steps of each average")
     parser.add_argument("--output", type=Path, default=Path(), help="folder for the picture")
     options = parser.parse_args(arguments)

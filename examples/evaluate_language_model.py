@@ -21,6 +21,7 @@ import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 try:
@@ -229,12 +230,12 @@ def compare(model: Model, documents: Documents) -> dict[str, tuple[np.ndarray, f
     hidden = model.states(cut.inputs, cut.lengths)
     ways = {"NumPy, all scores": in_numpy, "sequence_log_prob, all scores": with_scores,
             "linear_sequence_log_prob": without_scores}  # fmt: skip
-    return {name: measure(lambda way=way: way(hidden, **model.head, cut=cut)) for name, way in ways.items()}
+    return {name: measure(partial(way, hidden, **model.head, cut=cut)) for name, way in ways.items()}
 
 
 def main(arguments: list[str] | None = None) -> Report:
     """Train, evaluate and compare; return the figures of the held-out texts."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the training")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)

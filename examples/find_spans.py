@@ -16,7 +16,7 @@ import inspect
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 try:
     import numpy as np
@@ -30,6 +30,7 @@ except ModuleNotFoundError as error:
 DATA = Path(__file__).resolve().parents[1] / "tests" / "data" / "tagged_hkcancor.npz"
 HELD_OUT = 600
 Features = list[list[str]]  # of the characters of a sentence
+Scheme = Literal["BIO", "BIOES", "BIOUL"]
 Tags = list[str]
 
 
@@ -60,7 +61,7 @@ class CRFTagger:
     def __init__(
         self,
         *,
-        scheme: str = "BIO",
+        scheme: Scheme = "BIO",
         with_crf: bool = True,
         min_count: int = 2,
         epochs: int = 12,
@@ -69,7 +70,8 @@ class CRFTagger:
         l2: float = 2e-6,
         random_state: int = 0,
     ) -> None:
-        self.scheme, self.with_crf, self.min_count = scheme, with_crf, min_count
+        self.scheme: Scheme = scheme
+        self.with_crf, self.min_count = with_crf, min_count
         self.epochs, self.batch_size = epochs, batch_size
         self.learning_rate, self.l2, self.random_state = learning_rate, l2, random_state
 
@@ -131,7 +133,7 @@ class CRFTagger:
         """Return the F1 score of the spans."""
         return span_f1(self.predict(X), y, self.scheme)
 
-    def _parameters(self) -> dict[str, np.ndarray]:
+    def _parameters(self) -> dict[str, Any]:
         """Return the transitions, starts and ends: with a CRF, those that the scheme allows."""
         scores = {name: self.coef_[name] for name in ("transitions", "start", "end")}
         return {name: x + getattr(self.limits_, name) for name, x in scores.items()} if self.with_crf else scores
@@ -169,7 +171,7 @@ class CRFTagger:
         return float(loss)
 
 
-def span_f1(found: list[Tags], true: list[Tags], scheme: str = "BIO") -> float:
+def span_f1(found: list[Tags], true: list[Tags], scheme: Scheme = "BIO") -> float:
     """Return the F1 score of spans, whose label, start and end must all be right."""
     both = ([fsl.spans_from_tags(tags, scheme, strict=False) for tags in part] for part in (found, true))
     a, b = ({(k, *span) for k, spans in enumerate(part) for span in spans} for part in both)
@@ -213,7 +215,7 @@ def features_of(sentence: str) -> Features:
 
 def commonest_tags(sentences: list[str], y: list[Tags], held_out: list[str]) -> list[Tags]:
     """Return the most frequent tag of each character of the held-out sentences."""
-    counts: dict[str, Counter] = defaultdict(Counter)
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
     for sentence, tags in zip(sentences, y, strict=True):
         for character, tag in zip(sentence, tags, strict=True):
             counts[character][tag] += 1
@@ -232,7 +234,7 @@ def report(name: str, found: list[Tags], true: list[Tags], limits: fsl.TagConstr
 
 def main() -> None:
     """Train with and without a CRF; print the scores of both and of the commonest tags."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a third of the sentences, three epochs")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)

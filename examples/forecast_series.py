@@ -148,8 +148,9 @@ def loss_and_gradient(kind: str, forecasts: np.ndarray, targets: np.ndarray) -> 
         loss, gradient = fsl.quantile_loss(forecasts.reshape(rows), wanted, q=q, return_grad=True)
     else:
         mean, log_variance = (forecasts[..., i].reshape(rows) for i in (0, 1))
-        options = {"input": "log_variance", "full": True, "return_grad": True}
-        loss, slopes = fsl.gaussian_nll_loss(mean, wanted, log_variance, **options)
+        loss, slopes = fsl.gaussian_nll_loss(
+            mean, wanted, log_variance, input="log_variance", full=True, return_grad=True
+        )
         gradient = np.stack([slopes.predictions, slopes.variance], axis=-1)
     return float(loss), gradient.reshape(forecasts.shape)
 
@@ -304,7 +305,7 @@ def draw(path: Path, sunspots: Series, movements: Series, years: np.ndarray, rep
 
 def main(arguments: list[str] | None = None) -> list[Report]:
     """Train, test, print, draw; return the reports."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a third of the training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path(), help="folder for the picture")

@@ -24,7 +24,7 @@ punctuation. The figure is learn_from_reward.png.
 import argparse
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 try:
     import numpy as np
@@ -68,7 +68,8 @@ def load(rng: np.random.Generator) -> tuple[Sentences, Sentences, str]:
     chosen = [words for words in dict.fromkeys(split) if 1 < len("".join(words)) <= LONGEST]
     alphabet = "¤" + "".join(sorted(set("".join(map("".join, chosen)))))
     lengths = np.array([len("".join(words)) for words in chosen])
-    sentences = Sentences(*np.zeros((2, len(chosen), lengths.max()), np.int64), lengths)
+    characters, ends = np.zeros((2, len(chosen), lengths.max()), np.int64)
+    sentences = Sentences(characters, ends, lengths)
     for row, words in enumerate(chosen):
         sentences.characters[row, : lengths[row]] = [alphabet.index(c) for c in "".join(words)]
         sentences.ends[row, np.cumsum([len(word) for word in words]) - 1] = 1
@@ -98,7 +99,12 @@ class Policy:
         self.embedding = Embedding(characters, VECTOR, rng=rng)
         self.ahead, self.back = (GRU(VECTOR, HIDDEN, reverse=reverse, rng=rng) for reverse in (False, True))
         self.linear = Linear(2 * HIDDEN, 2, rng=rng)
-        layers = {"embedding": self.embedding, "ahead": self.ahead, "back": self.back, "linear": self.linear}
+        layers: dict[str, Any] = {
+            "embedding": self.embedding,
+            "ahead": self.ahead,
+            "back": self.back,
+            "linear": self.linear,
+        }
         self.parameters = {f"{k}.{name}": a for k, layer in layers.items() for name, a in layer.parameters.items()}
 
     def forward(self, batch: Sentences) -> np.ndarray:
@@ -170,7 +176,7 @@ class Learner:
             if update:
                 scores = self.policy.forward(batch)
             many = repeat(scores)
-            options = {"entropy_coef": ENTROPY, "grad_out": many}
+            options: dict[str, Any] = {"entropy_coef": ENTROPY, "grad_out": many}
             if self.method == "clipped":
                 _, gradient = fsl.clipped_policy_loss(
                     many, drawn.cuts, drawn.log_probs, drawn.advantages, drawn.lengths, clip=(0.2, 0.2), **options
@@ -244,7 +250,7 @@ def draw(path: Path, curves: dict[str, dict[int, float]], constants: dict[str, f
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
     """Train, print and draw; return the final score of each learner."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a sixth of the training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path(), help="folder for the picture")

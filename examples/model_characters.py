@@ -15,7 +15,7 @@ import argparse
 import pydoc_data.topics
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 try:
     import numpy as np
@@ -65,7 +65,9 @@ def count_perplexity(text: Text, order: int) -> float:
     size = len(text.alphabet)
     probability = np.full(len(text.held_out) - 2, 1 / size)
     for length in range(order):
-        seen = [sum(part[length - i : len(part) - i] * size**i for i in range(length + 1)) for part in text[:2]]
+        seen: list[Any] = [
+            sum(part[length - i : len(part) - i] * size**i for i in range(length + 1)) for part in text[:2]
+        ]
         n = np.bincount(seen[0], minlength=size ** (length + 1)).reshape(-1, size)
         total, different = n.sum(axis=1), (n > 0).sum(axis=1)
         context, character = np.divmod(seen[1][2 - length :], size)
@@ -84,7 +86,7 @@ class Model:
         self.recurrent = LSTM(VECTOR, HIDDEN, rng=rng)
         self.linear = Linear(HIDDEN, size, rng=rng)
         self.recurrent.parameters["input_bias"][HIDDEN : 2 * HIDDEN] = 1  # the initial forget gates are open
-        layers = {"embedding": self.embedding, "recurrent": self.recurrent, "linear": self.linear}
+        layers: dict[str, Any] = {"embedding": self.embedding, "recurrent": self.recurrent, "linear": self.linear}
         self.parameters = {f"{k}.{name}": a for k, layer in layers.items() for name, a in layer.parameters.items()}
 
     def forward(self, numbers: np.ndarray) -> np.ndarray:
@@ -182,7 +184,7 @@ def draw(path: Path, history: History, baselines: dict[str, float]) -> None:
 
 def main(arguments: list[str] | None = None) -> tuple[float, dict[str, float]]:
     """Train, print and draw; return the held-out perplexities of the LSTM and of the counts."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="an eighth of the training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path(), help="folder for the picture")

@@ -88,8 +88,8 @@ def search(scores: Scores, beam: int) -> Decoded:
     beams = fsl.ctc_beam_search(scores.log_probs, blank=blank, input="log_probs", beam=beam, align=True)
     labels, confidences = (found[0, : beams.label_lengths[0]] for found in (beams.labels, beams.confidences))
     spans = fsl.ctc_align(scores.log_probs, labels, blank=blank, input="log_probs").spans()
-    options = {"frame_seconds": scores.frame_seconds, "confidences": confidences}
-    words = fsl.words_from_spans(spans, scores.vocabulary, **options)
+    seconds = scores.frame_seconds
+    words = fsl.words_from_spans(spans, scores.vocabulary, frame_seconds=seconds, confidences=confidences)
     return Decoded(labels.tolist(), words, float(beams.log_prob[0]))
 
 
@@ -140,6 +140,7 @@ def print_words(title: str, words: fsl.Words) -> None:
 def report_onsets(scores: Scores, words: fsl.Words) -> float:
     """Print how far the words begin from those of the other aligner; return the mean distance in seconds."""
     spans = [word.span_end - word.span_start for word in words]
+    assert scores.onsets is not None
     first = np.cumsum([0, *spans[:-1]])  # the phoneme that begins each word, separators left out
     late = np.array([word.start_seconds for word in words]) - scores.onsets[first]
     mean, deviation = late.mean() * 1e3, late.std() * 1e3
@@ -156,7 +157,7 @@ def write_table(path: Path, tables: dict[str, fsl.Words]) -> None:
             writer.writerows([source, *row] for row in zip(*words.to_dict().values(), strict=True))
 
 
-def draw_words(ax, words: fsl.Words, scores: Scores, **options) -> None:
+def draw_words(ax: Any, words: fsl.Words, scores: Scores, **options: Any) -> None:
     """Draw the frames of each word, more opaque the more certain it is."""
     certain = [np.log(max(word.mean_confidence, 1e-9)) for word in words]
     spans = [
@@ -168,7 +169,7 @@ def draw_words(ax, words: fsl.Words, scores: Scores, **options) -> None:
     fsl.plot.plot_alignment(spans, names=names, frames=frames, frame_seconds=scores.frame_seconds, ax=ax, **options)
 
 
-def draw_errors(ax, shares: dict[str, dict[str, float]]) -> None:
+def draw_errors(ax: Any, shares: dict[str, dict[str, float]]) -> None:
     """Draw the shares of wrong labels, by the way of decoding."""
     for (name, by_way), color in zip(shares.items(), ("#2a6f97", "#c1632f"), strict=True):
         ax.plot(list(by_way), [100 * share for share in by_way.values()], "o-", color=color, label=name)
@@ -196,7 +197,7 @@ def draw(
 
 def main(arguments: list[str] | None = None) -> dict[str, fsl.Words]:
     """Decode, align, print, write and draw; return the words of each table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path(), help="folder for the files")
     parser.add_argument("--quick", action="store_true", help="search with narrow beams only")
     options = parser.parse_args(arguments)

@@ -228,7 +228,7 @@ def draw(path: Path, results: dict[str, Result]) -> None:
 
 def main(arguments: list[str] | None = None) -> dict[str, Result]:
     """Train, test, print, draw; return the result of each method."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a fifth of the sessions, and fewer epochs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path(), help="folder for the picture")

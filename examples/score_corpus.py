@@ -373,6 +373,7 @@ def reason_of(emissions: Row, labels: Row) -> str | None:
     for name, row in (("emissions", emissions), ("labels", labels)):
         if isinstance(row, str):
             return row if row == NULL else f"{name}: {row}"
+    assert not isinstance(labels, str)
     if labels.ndim != 1:
         return f"labels have shape {labels.shape}; allowed: one list of integers"
     return None
@@ -554,7 +555,7 @@ def connect(stack: ExitStack, options: argparse.Namespace) -> Any:
 
     address = options.scheduler
     if address is None:
-        where = {"dashboard_address": "127.0.0.1:0"}  # any free port, so that two runs do not collide
+        where: dict[str, Any] = {"dashboard_address": "127.0.0.1:0"}  # any free port, so that two runs do not collide
         address = stack.enter_context(LocalCluster(n_workers=options.workers, threads_per_worker=1, **where))
     client = stack.enter_context(Client(address))
     client.wait_for_workers(1)
@@ -663,7 +664,7 @@ def _row(
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Return the options."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("corpus", type=Path, nargs="?", help="folder of Parquet files (default: a generated corpus)")
     parser.add_argument("results", type=Path, nargs="?", help="folder for the results (default: results)")
     parser.add_argument(

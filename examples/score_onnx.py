@@ -15,7 +15,7 @@ The script needs the extra `onnx` and the model; other dependencies of rapidocr 
 import argparse
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 try:
     import numpy as np
@@ -66,6 +66,7 @@ class Recogniser:
         batch = np.zeros((len(lines), 3, HEIGHT, widths.max()), np.float32)
         for row, line in zip(batch, lines, strict=True):
             row[:, :, : line.picture.shape[1]] = line.picture / np.float32(127.5) - 1
+        probs: Any
         [probs] = self.session.run(None, {self.session.get_inputs()[0].name: batch})
         return probs, np.ceil(widths * (probs.shape[1] / widths.max())).astype(np.int64)
 
@@ -149,7 +150,7 @@ def report_places(lines: list[Line], frames: list[int], spans: list[list[fsl.Tok
 
 def main(arguments: list[str] | None = None) -> list[str]:
     """Read, score, align and draw; return the readings."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path(), help="folder for the picture")
     parser.add_argument("--model", type=Path, help="another recogniser in PaddleOCR's ONNX format")
     parser.add_argument("--image", type=Path, help="image of a line of text")

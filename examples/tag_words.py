@@ -14,8 +14,9 @@ The sentences are a part of the Hong Kong Cantonese Corpus (tests/data/README.md
 
 import argparse
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 try:
     import numpy as np
@@ -109,7 +110,7 @@ class Network:
     @property
     def parameters(self) -> dict[str, np.ndarray]:
         """All parameters, under the names of their gradients."""
-        layers = self.layers.items()
+        layers: Iterable[tuple[str, Any]] = self.layers.items()
         return {f"{layer}.{name}": array for layer, made in layers for name, array in made.parameters.items()}
 
 
@@ -118,7 +119,7 @@ class Tagger:
 
     def __init__(self, network: Network, n_tags: int, with_crf: bool) -> None:
         self.network, self.with_crf = network, with_crf
-        self.crf = {
+        self.crf: dict[str, Any] = {
             "transitions": np.zeros((n_tags, n_tags), np.float32),
             "start": np.zeros(n_tags, np.float32),
             "end": np.zeros(n_tags, np.float32),
@@ -172,7 +173,7 @@ def train(tagger: Tagger, training: Sentences, held_out: Sentences, epochs: int,
 
 def main() -> None:
     """Train both taggers; print their accuracies and the transitions of the CRF."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two epochs")
     parser.add_argument("--model", choices=("gru", "word"), default="gru")
     parser.add_argument("--epochs", type=int, default=8)

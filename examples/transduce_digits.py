@@ -12,7 +12,7 @@ read, and a joiner that scores every class for every pair of column and number o
 import argparse
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 try:
     import numpy as np
@@ -33,7 +33,7 @@ WINDOW = 10  # columns that the encoder sees at a time: the present one and thos
 HIDDEN, JOINT = 96, 64
 STEPS = 100  # in an epoch
 DROPOUT = 0.2
-TOPOLOGY = "modified"  # one label a frame at most
+TOPOLOGY: Literal["modified"] = "modified"  # one label a frame at most
 
 
 class Labels(NamedTuple):
@@ -95,7 +95,7 @@ class Transducer:
     @property
     def parameters(self) -> dict[str, np.ndarray]:
         """All parameters, by layer and name."""
-        layers = {"projection": self.projection, "predictor": self.predictor, "output": self.output}
+        layers: dict[str, Any] = {"projection": self.projection, "predictor": self.predictor, "output": self.output}
         return self.encoder.parameters | flat({name: layer.parameters for name, layer in layers.items()})
 
     def join(self, frames: np.ndarray, predictions: np.ndarray) -> np.ndarray:
@@ -253,7 +253,7 @@ def draw_alignment(model: Transducer, strings: Strings, accuracy: float) -> Figu
 
 def main() -> None:
     """Train the transducer and the CTC reader; print their accuracies; draw an alignment."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer epochs")
     parser.add_argument("--epochs", type=int, default=8, help="of each reader")
     parser.add_argument("--seed", type=int, default=0)

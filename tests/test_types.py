@@ -16,7 +16,9 @@ MYPY = """[mypy]
 strict = true
 allow_untyped_calls = true
 allow_untyped_defs = true
+allow_incomplete_defs = true
 allow_redefinition = true
+warn_return_any = false
 follow_imports = silent
 ignore_missing_imports = true
 [mypy-torch.*,jax.*,optax.*]
@@ -62,7 +64,7 @@ def test_mypy(documented):
 @pytest.mark.peers
 def test_pyright(documented):
     pytest.importorskip("basedpyright", reason="the extra `lint` installs it")
-    settings = {"typeCheckingMode": "standard", "reportMissingImports": False, "reportAttributeAccessIssue": True}
+    settings = {"typeCheckingMode": "standard", "reportMissingImports": False, "reportPossiblyUnboundVariable": False}
     (documented / "pyrightconfig.json").write_text(json.dumps(settings))
     done = run("basedpyright", "--level", "error", "--pythonpath", sys.executable, ".", folder=documented)
     assert not done.returncode, done.stdout + done.stderr

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_doubles, as_real
 from .._core.keywords import known_keywords
+from .._core.messages import outline
 from .._core.options import as_number
 from .rollouts import Doubles, Rollout, as_factor, as_numbers, as_rollout
 
@@ -29,6 +30,9 @@ class VTraceReturns(NamedTuple):
 
     returns: NDArray[np.float64]
     advantages: NDArray[np.float64]
+
+    def __repr__(self) -> str:
+        return outline(self)
 
 
 @known_keywords

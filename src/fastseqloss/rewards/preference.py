@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from .._core.arrays import as_finite, as_mask
 from .._core.gradient import Gradient, as_gradient, as_gradients_of, finished
 from .._core.keywords import known_keywords
+from .._core.messages import outline
 from .._core.options import as_number, choice, flag
 from .._core.types import (
     Loss,
@@ -45,8 +46,11 @@ class PreferenceGradient(NamedTuple):
         Gradient with respect to each argument, of its shape and dtype; None if it was not requested.
     """
 
-    chosen: NDArray[Any] | None
-    rejected: NDArray[Any] | None
+    chosen: NDArray[Any] | Any
+    rejected: NDArray[Any] | Any
+
+    def __repr__(self) -> str:
+        return outline(self)
 
 
 PreferenceGradientOut = PreferenceGradient | tuple[NDArray[Any] | None, NDArray[Any] | None]
