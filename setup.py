@@ -62,9 +62,18 @@ SHARED = f"{PACKAGE}._shared"
 NO_LOOPS = ("codes", "cpu", "ctc.beam", "ranking.lists", "short_calls", "xla.handler")
 WITHOUT_LOOPS = {SHARED, *(f"{PACKAGE}.{name}" for name in NO_LOOPS)}
 # Modules that are not built for x86-64-v4, which uses those of v3, to save bytes: divisions of numbers in AVX-512 take
-# as long as in AVX2; returns are recursions; best paths are comparisons and wait for memory, as do losses of rows.
+# as long as in AVX2; returns are recursions; best paths are comparisons and wait for memory, as do losses of rows; the
+# products of the additive joiner are those of BLAS.
 UP_TO_V3 = {
-    f"{PACKAGE}.{name}" for name in ("ranking.lists", "rewards.returns", "steps.rows", "ctc.alignment", "ctc.decoding")
+    f"{PACKAGE}.{name}"
+    for name in (
+        "ctc.alignment",
+        "ctc.decoding",
+        "ranking.lists",
+        "rewards.returns",
+        "steps.rows",
+        "transducer.simple",
+    )
 }
 # -O2 instead of -O3 saves 30 % of a compressed module and 40 % of the compiler's time (GCC 12), and is 1-11 %
 # slower at v2, where GCC vectorises as at -O3: without that, cross-entropy of many classes would be 40 % slower.
@@ -72,6 +81,7 @@ LESS = [] if MSVC or DEBUG else ["-O2"]
 # -Os saves another 30 % of these at v2, for up to 35 % more time there. Others would lose more, hinge losses half.
 LEAST = [] if MSVC or DEBUG else ["-Os"]
 LEAST_AT_V2 = (
+    "rewards.policy",
     "ctc.loss",
     "ctc.alignment",
     "ctc.decoding",

@@ -94,8 +94,9 @@ def crf_decode(
     >>> import numpy as np
     >>> import fastseqloss as fsl
     >>> emissions = np.array([[2.0, 0.0], [0.0, 0.5], [1.0, 0.0]])
-    >>> fsl.crf_decode(emissions, np.zeros((2, 2)))
-    CRFPath(tags=array([0, 1, 0]), score=3.5)
+    >>> path = fsl.crf_decode(emissions, np.zeros((2, 2)))
+    >>> path.tags, path.score
+    (array([0, 1, 0]), 3.5)
     >>> fsl.crf_decode(emissions, np.array([[0.0, -1.0], [-1.0, 0.0]]))
     CRFPath(tags=array([0, 0, 0]), score=3.0)
     >>> fsl.crf_decode(emissions, np.zeros((2, 2)), n_best=3)
