@@ -97,12 +97,13 @@ def crf_decode(
     >>> path = fsl.crf_decode(emissions, np.zeros((2, 2)))
     >>> path.tags, path.score
     (array([0, 1, 0]), 3.5)
-    >>> fsl.crf_decode(emissions, np.array([[0.0, -1.0], [-1.0, 0.0]]))
-    CRFPath(tags=array([0, 0, 0]), score=3.0)
-    >>> fsl.crf_decode(emissions, np.zeros((2, 2)), n_best=3)
-    CRFPath(tags=array([[0, 1, 0],
+    >>> fsl.crf_decode(emissions, np.array([[0.0, -1.0], [-1.0, 0.0]])).tags
+    array([0, 0, 0])
+    >>> paths = fsl.crf_decode(emissions, np.zeros((2, 2)), n_best=3)
+    >>> paths.tags, paths.score
+    (array([[0, 1, 0],
            [0, 0, 0],
-           [0, 1, 1]]), score=array([3.5, 3. , 2.5]))
+           [0, 1, 1]]), array([3.5, 3. , 2.5]))
     """
     potentials = as_potentials(emissions, transitions, lengths=lengths, mask=mask, start=start, end=end)
     n_paths = 1 if n_best is None else as_integer("n_best", n_best)
