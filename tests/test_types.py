@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from package_stub import PATH, stub
 
 ROOT = Path(__file__).parents[1]

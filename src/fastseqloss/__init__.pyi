@@ -19,9 +19,14 @@ from .compose import weighted_sum as weighted_sum
 from .crf import CRFGradient as CRFGradient
 from .crf import CRFMarginals as CRFMarginals
 from .crf import CRFPath as CRFPath
+from .crf import CTCCRFPath as CTCCRFPath
 from .crf import crf_decode as crf_decode
 from .crf import crf_log_partition as crf_log_partition
 from .crf import crf_marginals as crf_marginals
+from .crf import crf_score as crf_score
+from .crf import ctc_crf_decode as ctc_crf_decode
+from .crf import ctc_crf_log_partition as ctc_crf_log_partition
+from .crf import ctc_crf_posteriors as ctc_crf_posteriors
 from .ctc import CTCAlignment as CTCAlignment
 from .ctc import CTCBeams as CTCBeams
 from .ctc import CTCConfidences as CTCConfidences
@@ -38,15 +43,28 @@ from .ctc import ctc_greedy_decode as ctc_greedy_decode
 from .ctc import ctc_posteriors as ctc_posteriors
 from .ctc import merge_tokens as merge_tokens
 from .linear import LinearGradient as LinearGradient
+from .rewards import PolicyDiagnostics as PolicyDiagnostics
+from .rewards import PreferenceGradient as PreferenceGradient
+from .rewards import VTraceReturns as VTraceReturns
 from .rewards import discounted_returns as discounted_returns
 from .rewards import generalized_advantages as generalized_advantages
+from .rewards import group_advantages as group_advantages
+from .rewards import n_step_returns as n_step_returns
+from .rewards import retrace_returns as retrace_returns
+from .rewards import vtrace_returns as vtrace_returns
 from .soft_dtw import SoftDTWGradient as SoftDTWGradient
 from .soft_dtw import soft_dtw_posteriors as soft_dtw_posteriors
 from .text import NGram as NGram
+from .text import TagConstraints as TagConstraints
+from .text import TagSpan as TagSpan
+from .text import TagViolation as TagViolation
 from .text import Vocabulary as Vocabulary
 from .text import Words as Words
 from .text import WordSpan as WordSpan
 from .text import read_arpa as read_arpa
+from .text import spans_from_tags as spans_from_tags
+from .text import tag_constraints as tag_constraints
+from .text import tags_from_spans as tags_from_spans
 from .text import words_from_spans as words_from_spans
 from .transducer import RNNTAlignment as RNNTAlignment
 from .transducer import RNNTDecoding as RNNTDecoding
@@ -65,12 +83,15 @@ __all__ = [
     "CRFPath",
     "CTCAlignment",
     "CTCBeams",
+    "CTCCRFPath",
     "CTCConfidences",
     "CrossEntropyGradient",
     "GaussianGradient",
     "GreedyDecoding",
     "LinearGradient",
     "NGram",
+    "PolicyDiagnostics",
+    "PreferenceGradient",
     "RNNTAlignment",
     "RNNTDecoding",
     "RNNTPosteriors",
@@ -78,7 +99,11 @@ __all__ = [
     "RegressionGradient",
     "SoftDTWGradient",
     "TDTGradient",
+    "TagConstraints",
+    "TagSpan",
+    "TagViolation",
     "TokenSpan",
+    "VTraceReturns",
     "Vocabulary",
     "WordSpan",
     "Words",
@@ -91,12 +116,17 @@ __all__ = [
     "crf_log_partition",
     "crf_loss",
     "crf_marginals",
+    "crf_score",
     "ctc_align",
     "ctc_align_windows",
     "ctc_alignment_log_prob",
     "ctc_beam_search",
     "ctc_collapse",
     "ctc_confidences",
+    "ctc_crf_decode",
+    "ctc_crf_log_partition",
+    "ctc_crf_loss",
+    "ctc_crf_posteriors",
     "ctc_entropy",
     "ctc_feasible",
     "ctc_greedy_decode",
@@ -104,12 +134,15 @@ __all__ = [
     "ctc_posteriors",
     "ctc_risk_loss",
     "discounted_returns",
+    "dpo_loss",
     "expected_risk_loss",
     "gaussian_nll_loss",
     "generalized_advantages",
     "get_num_threads",
+    "group_advantages",
     "hinge_loss",
     "huber_loss",
+    "kto_loss",
     "linear_cross_entropy",
     "linear_ctc_loss",
     "linear_policy_loss",
@@ -121,7 +154,9 @@ __all__ = [
     "merge_tokens",
     "mse_loss",
     "multiclass_hinge_loss",
+    "n_step_returns",
     "nll_loss",
+    "orpo_loss",
     "pairwise_hinge_loss",
     "pairwise_logistic_loss",
     "plot",
@@ -130,6 +165,7 @@ __all__ = [
     "quantile_loss",
     "read_arpa",
     "recurrent",
+    "retrace_returns",
     "rnnt_align",
     "rnnt_greedy_decode",
     "rnnt_loss",
@@ -140,15 +176,20 @@ __all__ = [
     "sequence_log_prob",
     "set_num_threads",
     "show_config",
+    "simpo_loss",
     "soft_dtw_cost",
     "soft_dtw_loss",
     "soft_dtw_posteriors",
     "softmax_cross_entropy",
     "softmax_focal_loss",
+    "spans_from_tags",
     "structured_hinge_loss",
+    "tag_constraints",
+    "tags_from_spans",
     "tdt_loss",
     "top1_max_loss",
     "tweedie_loss",
+    "vtrace_returns",
     "weighted_sum",
     "words_from_spans",
 ]
@@ -354,64 +395,78 @@ def bpr_max_loss(
 def clipped_policy_loss(
     logits: ArrayLike, actions: ArrayLike, old_log_probs: ArrayLike, advantages: ArrayLike,
     lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None, clip: float | tuple[float, float] = (0.2, 0.2),
-    entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0,
+    kind: Literal["ppo", "gspo", "cispo"] = "ppo", dual_clip: float | None = None, entropy_coef: float = 0.0,
+    entropy_mask: ArrayLike | None = None, ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0,
+    kl_kind: Literal["k1", "k2", "k3"] = "k3", max_log_ratio: float | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
-    num_threads: int | None = None,
+    diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
 ) -> float: ...
 @overload
 def clipped_policy_loss(
     logits: ArrayLike, actions: ArrayLike, old_log_probs: ArrayLike, advantages: ArrayLike,
     lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None, clip: float | tuple[float, float] = (0.2, 0.2),
-    entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0,
+    kind: Literal["ppo", "gspo", "cispo"] = "ppo", dual_clip: float | None = None, entropy_coef: float = 0.0,
+    entropy_mask: ArrayLike | None = None, ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0,
+    kl_kind: Literal["k1", "k2", "k3"] = "k3", max_log_ratio: float | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
-    num_threads: int | None = None,
+    diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def clipped_policy_loss(
     logits: ArrayLike, actions: ArrayLike, old_log_probs: ArrayLike, advantages: ArrayLike,
     lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None, clip: float | tuple[float, float] = (0.2, 0.2),
-    entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0,
+    kind: Literal["ppo", "gspo", "cispo"] = "ppo", dual_clip: float | None = None, entropy_coef: float = 0.0,
+    entropy_mask: ArrayLike | None = None, ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0,
+    kl_kind: Literal["k1", "k2", "k3"] = "k3", max_log_ratio: float | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    num_threads: int | None = None,
+    diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def clipped_policy_loss(
     logits: ArrayLike, actions: ArrayLike, old_log_probs: ArrayLike, advantages: ArrayLike,
     lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None, clip: float | tuple[float, float] = (0.2, 0.2),
-    entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0,
+    kind: Literal["ppo", "gspo", "cispo"] = "ppo", dual_clip: float | None = None, entropy_coef: float = 0.0,
+    entropy_mask: ArrayLike | None = None, ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0,
+    kl_kind: Literal["k1", "k2", "k3"] = "k3", max_log_ratio: float | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
-    num_threads: int | None = None,
+    diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
 ) -> NDArray[np.float64]: ...
 @overload
 def clipped_policy_loss(
     logits: ArrayLike, actions: ArrayLike, old_log_probs: ArrayLike, advantages: ArrayLike,
     lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None, clip: float | tuple[float, float] = (0.2, 0.2),
-    entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0,
+    kind: Literal["ppo", "gspo", "cispo"] = "ppo", dual_clip: float | None = None, entropy_coef: float = 0.0,
+    entropy_mask: ArrayLike | None = None, ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0,
+    kl_kind: Literal["k1", "k2", "k3"] = "k3", max_log_ratio: float | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
-    num_threads: int | None = None,
+    diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def clipped_policy_loss(
     logits: ArrayLike, actions: ArrayLike, old_log_probs: ArrayLike, advantages: ArrayLike,
     lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None, clip: float | tuple[float, float] = (0.2, 0.2),
-    entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0,
+    kind: Literal["ppo", "gspo", "cispo"] = "ppo", dual_clip: float | None = None, entropy_coef: float = 0.0,
+    entropy_mask: ArrayLike | None = None, ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0,
+    kl_kind: Literal["k1", "k2", "k3"] = "k3", max_log_ratio: float | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    num_threads: int | None = None,
+    diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def clipped_policy_loss(
     logits: ArrayLike, actions: ArrayLike, old_log_probs: ArrayLike, advantages: ArrayLike,
     lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None, clip: float | tuple[float, float] = (0.2, 0.2),
-    entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0,
+    kind: Literal["ppo", "gspo", "cispo"] = "ppo", dual_clip: float | None = None, entropy_coef: float = 0.0,
+    entropy_mask: ArrayLike | None = None, ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0,
+    kl_kind: Literal["k1", "k2", "k3"] = "k3", max_log_ratio: float | None = None,
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
-    grad_out: NDArray[Any] | None = None, num_threads: int | None = None,
+    grad_out: NDArray[Any] | None = None, diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
 ) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def crf_loss(
@@ -464,6 +519,59 @@ def crf_loss(
     mask: ArrayLike | None = None, start: ArrayLike | None = None, end: ArrayLike | None = None,
     reduction: Literal["none", "sum", "mean", "sequence_mean"] = "mean", normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: NDArray[Any] | CRFGradient | None = None,
+    num_threads: int | None = None,
+) -> Any: ...
+@overload
+def ctc_crf_loss(
+    scores: ArrayLike, labels: ArrayLike, lengths: ArrayLike | None = None, label_lengths: ArrayLike | None = None, *,
+    predecessors: ArrayLike | None = None, infeasible: Literal["inf", "zero", "raise"] = "inf",
+    reduction: Literal["sum", "mean", "sequence_mean"] = ..., normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
+    num_threads: int | None = None,
+) -> float: ...
+@overload
+def ctc_crf_loss(
+    scores: ArrayLike, labels: ArrayLike, lengths: ArrayLike | None = None, label_lengths: ArrayLike | None = None, *,
+    predecessors: ArrayLike | None = None, infeasible: Literal["inf", "zero", "raise"] = "inf",
+    reduction: Literal["sum", "mean", "sequence_mean"] = ..., normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
+    num_threads: int | None = None,
+) -> tuple[float, NDArray[Any]]: ...
+@overload
+def ctc_crf_loss(
+    scores: ArrayLike, labels: ArrayLike, lengths: ArrayLike | None = None, label_lengths: ArrayLike | None = None, *,
+    predecessors: ArrayLike | None = None, infeasible: Literal["inf", "zero", "raise"] = "inf",
+    reduction: Literal["sum", "mean", "sequence_mean"] = ..., normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
+    num_threads: int | None = None,
+) -> tuple[float, NDArray[Any]]: ...
+@overload
+def ctc_crf_loss(
+    scores: ArrayLike, labels: ArrayLike, lengths: ArrayLike | None = None, label_lengths: ArrayLike | None = None, *,
+    predecessors: ArrayLike | None = None, infeasible: Literal["inf", "zero", "raise"] = "inf",
+    reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: Literal[False] = ..., grad_out: None = ..., num_threads: int | None = None,
+) -> Any: ...
+@overload
+def ctc_crf_loss(
+    scores: ArrayLike, labels: ArrayLike, lengths: ArrayLike | None = None, label_lengths: ArrayLike | None = None, *,
+    predecessors: ArrayLike | None = None, infeasible: Literal["inf", "zero", "raise"] = "inf",
+    reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: Literal[True], grad_out: NDArray[Any] | None = ..., num_threads: int | None = None,
+) -> tuple[Any, NDArray[Any]]: ...
+@overload
+def ctc_crf_loss(
+    scores: ArrayLike, labels: ArrayLike, lengths: ArrayLike | None = None, label_lengths: ArrayLike | None = None, *,
+    predecessors: ArrayLike | None = None, infeasible: Literal["inf", "zero", "raise"] = "inf",
+    reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: bool = ..., grad_out: NDArray[Any], num_threads: int | None = None,
+) -> tuple[Any, NDArray[Any]]: ...
+@overload
+def ctc_crf_loss(
+    scores: ArrayLike, labels: ArrayLike, lengths: ArrayLike | None = None, label_lengths: ArrayLike | None = None, *,
+    predecessors: ArrayLike | None = None, infeasible: Literal["inf", "zero", "raise"] = "inf",
+    reduction: Literal["none", "sum", "mean", "sequence_mean"] = "mean", normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: NDArray[Any] | None = None,
     num_threads: int | None = None,
 ) -> Any: ...
 @overload
@@ -641,6 +749,63 @@ def ctc_risk_loss(
     input: Literal["logits", "log_probs", "probs"] = "logits", sharpness: float = 1.0,
     reduction: Literal["none", "sum", "mean"] = "mean", normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: NDArray[Any] | None = None,
+    num_threads: int | None = None,
+) -> Any: ...
+@overload
+def dpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, ref_chosen: ArrayLike | None = None, ref_rejected: ArrayLike | None = None,
+    *, beta: float = 0.1, kind: Literal["sigmoid", "ipo", "hinge"] = "sigmoid", label_smoothing: float = 0.0,
+    reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: Literal[False] = ..., grad_out: None = ..., num_threads: int | None = None,
+) -> float: ...
+@overload
+def dpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, ref_chosen: ArrayLike | None = None, ref_rejected: ArrayLike | None = None,
+    *, beta: float = 0.1, kind: Literal["sigmoid", "ipo", "hinge"] = "sigmoid", label_smoothing: float = 0.0,
+    reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: Literal[True],
+    grad_out: PreferenceGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
+    num_threads: int | None = None,
+) -> tuple[float, PreferenceGradient]: ...
+@overload
+def dpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, ref_chosen: ArrayLike | None = None, ref_rejected: ArrayLike | None = None,
+    *, beta: float = 0.1, kind: Literal["sigmoid", "ipo", "hinge"] = "sigmoid", label_smoothing: float = 0.0,
+    reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: bool = ..., grad_out: PreferenceGradient | tuple[NDArray[Any] | None, NDArray[Any] | None],
+    num_threads: int | None = None,
+) -> tuple[float, PreferenceGradient]: ...
+@overload
+def dpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, ref_chosen: ArrayLike | None = None, ref_rejected: ArrayLike | None = None,
+    *, beta: float = 0.1, kind: Literal["sigmoid", "ipo", "hinge"] = "sigmoid", label_smoothing: float = 0.0,
+    reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: Literal[False] = ..., grad_out: None = ..., num_threads: int | None = None,
+) -> Any: ...
+@overload
+def dpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, ref_chosen: ArrayLike | None = None, ref_rejected: ArrayLike | None = None,
+    *, beta: float = 0.1, kind: Literal["sigmoid", "ipo", "hinge"] = "sigmoid", label_smoothing: float = 0.0,
+    reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: Literal[True],
+    grad_out: PreferenceGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
+    num_threads: int | None = None,
+) -> tuple[Any, PreferenceGradient]: ...
+@overload
+def dpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, ref_chosen: ArrayLike | None = None, ref_rejected: ArrayLike | None = None,
+    *, beta: float = 0.1, kind: Literal["sigmoid", "ipo", "hinge"] = "sigmoid", label_smoothing: float = 0.0,
+    reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: bool = ..., grad_out: PreferenceGradient | tuple[NDArray[Any] | None, NDArray[Any] | None],
+    num_threads: int | None = None,
+) -> tuple[Any, PreferenceGradient]: ...
+@overload
+def dpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, ref_chosen: ArrayLike | None = None, ref_rejected: ArrayLike | None = None,
+    *, beta: float = 0.1, kind: Literal["sigmoid", "ipo", "hinge"] = "sigmoid", label_smoothing: float = 0.0,
+    reduction: Literal["none", "sum", "mean"] = "mean", normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool,
+    grad_out: PreferenceGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = None,
     num_threads: int | None = None,
 ) -> Any: ...
 @overload
@@ -890,6 +1055,56 @@ def huber_loss(
     with_respect_to: Sequence[str] | None = None, num_threads: int | None = None,
 ) -> float | tuple[float, NDArray[Any]] | tuple[float, RegressionGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]] | tuple[NDArray[np.float64], RegressionGradient]: ...
 @overload
+def kto_loss(
+    log_probs: ArrayLike, desirable: ArrayLike, ref_log_probs: ArrayLike | None = None, *, kl: ArrayLike = 0.0,
+    beta: float = 0.1, desirable_weight: float = 1.0, undesirable_weight: float = 1.0,
+    reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: Literal[False] = ..., grad_out: None = ..., num_threads: int | None = None,
+) -> float: ...
+@overload
+def kto_loss(
+    log_probs: ArrayLike, desirable: ArrayLike, ref_log_probs: ArrayLike | None = None, *, kl: ArrayLike = 0.0,
+    beta: float = 0.1, desirable_weight: float = 1.0, undesirable_weight: float = 1.0,
+    reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: Literal[True], grad_out: NDArray[Any] | None = ..., num_threads: int | None = None,
+) -> tuple[float, NDArray[Any]]: ...
+@overload
+def kto_loss(
+    log_probs: ArrayLike, desirable: ArrayLike, ref_log_probs: ArrayLike | None = None, *, kl: ArrayLike = 0.0,
+    beta: float = 0.1, desirable_weight: float = 1.0, undesirable_weight: float = 1.0,
+    reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: bool = ..., grad_out: NDArray[Any], num_threads: int | None = None,
+) -> tuple[float, NDArray[Any]]: ...
+@overload
+def kto_loss(
+    log_probs: ArrayLike, desirable: ArrayLike, ref_log_probs: ArrayLike | None = None, *, kl: ArrayLike = 0.0,
+    beta: float = 0.1, desirable_weight: float = 1.0, undesirable_weight: float = 1.0, reduction: Literal["none"],
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ...,
+    grad_out: None = ..., num_threads: int | None = None,
+) -> Any: ...
+@overload
+def kto_loss(
+    log_probs: ArrayLike, desirable: ArrayLike, ref_log_probs: ArrayLike | None = None, *, kl: ArrayLike = 0.0,
+    beta: float = 0.1, desirable_weight: float = 1.0, undesirable_weight: float = 1.0, reduction: Literal["none"],
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
+    grad_out: NDArray[Any] | None = ..., num_threads: int | None = None,
+) -> tuple[Any, NDArray[Any]]: ...
+@overload
+def kto_loss(
+    log_probs: ArrayLike, desirable: ArrayLike, ref_log_probs: ArrayLike | None = None, *, kl: ArrayLike = 0.0,
+    beta: float = 0.1, desirable_weight: float = 1.0, undesirable_weight: float = 1.0, reduction: Literal["none"],
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
+    grad_out: NDArray[Any], num_threads: int | None = None,
+) -> tuple[Any, NDArray[Any]]: ...
+@overload
+def kto_loss(
+    log_probs: ArrayLike, desirable: ArrayLike, ref_log_probs: ArrayLike | None = None, *, kl: ArrayLike = 0.0,
+    beta: float = 0.1, desirable_weight: float = 1.0, undesirable_weight: float = 1.0,
+    reduction: Literal["none", "sum", "mean"] = "mean", normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: NDArray[Any] | None = None,
+    num_threads: int | None = None,
+) -> Any: ...
+@overload
 def linear_cross_entropy(
     hidden: ArrayLike, weight: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *,
     bias: ArrayLike | None = None, mask: ArrayLike | None = None, ignore_index: int = -100,
@@ -1029,8 +1244,10 @@ def linear_ctc_loss(
 def linear_policy_loss(
     hidden: ArrayLike, weight: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None,
     *, bias: ArrayLike | None = None, mask: ArrayLike | None = None, old_log_probs: ArrayLike | None = None,
-    clip: float | tuple[float, float] | None = None, entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None,
-    kl_coef: float = 0.0, scale: float = 1.0, softcap: float | None = None,
+    clip: float | tuple[float, float] | None = None, kind: Literal["ppo", "cispo"] = "ppo",
+    dual_clip: float | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
+    ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
+    max_log_ratio: float | None = None, scale: float = 1.0, softcap: float | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
     chunk: int | None = None, num_threads: int | None = None,
@@ -1039,8 +1256,10 @@ def linear_policy_loss(
 def linear_policy_loss(
     hidden: ArrayLike, weight: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None,
     *, bias: ArrayLike | None = None, mask: ArrayLike | None = None, old_log_probs: ArrayLike | None = None,
-    clip: float | tuple[float, float] | None = None, entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None,
-    kl_coef: float = 0.0, scale: float = 1.0, softcap: float | None = None,
+    clip: float | tuple[float, float] | None = None, kind: Literal["ppo", "cispo"] = "ppo",
+    dual_clip: float | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
+    ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
+    max_log_ratio: float | None = None, scale: float = 1.0, softcap: float | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True],
     grad_out: LinearGradient | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None] | None = ...,
@@ -1050,8 +1269,10 @@ def linear_policy_loss(
 def linear_policy_loss(
     hidden: ArrayLike, weight: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None,
     *, bias: ArrayLike | None = None, mask: ArrayLike | None = None, old_log_probs: ArrayLike | None = None,
-    clip: float | tuple[float, float] | None = None, entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None,
-    kl_coef: float = 0.0, scale: float = 1.0, softcap: float | None = None,
+    clip: float | tuple[float, float] | None = None, kind: Literal["ppo", "cispo"] = "ppo",
+    dual_clip: float | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
+    ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
+    max_log_ratio: float | None = None, scale: float = 1.0, softcap: float | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
     grad_out: LinearGradient | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None],
@@ -1061,8 +1282,10 @@ def linear_policy_loss(
 def linear_policy_loss(
     hidden: ArrayLike, weight: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None,
     *, bias: ArrayLike | None = None, mask: ArrayLike | None = None, old_log_probs: ArrayLike | None = None,
-    clip: float | tuple[float, float] | None = None, entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None,
-    kl_coef: float = 0.0, scale: float = 1.0, softcap: float | None = None,
+    clip: float | tuple[float, float] | None = None, kind: Literal["ppo", "cispo"] = "ppo",
+    dual_clip: float | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
+    ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
+    max_log_ratio: float | None = None, scale: float = 1.0, softcap: float | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
     chunk: int | None = None, num_threads: int | None = None,
@@ -1071,8 +1294,10 @@ def linear_policy_loss(
 def linear_policy_loss(
     hidden: ArrayLike, weight: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None,
     *, bias: ArrayLike | None = None, mask: ArrayLike | None = None, old_log_probs: ArrayLike | None = None,
-    clip: float | tuple[float, float] | None = None, entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None,
-    kl_coef: float = 0.0, scale: float = 1.0, softcap: float | None = None,
+    clip: float | tuple[float, float] | None = None, kind: Literal["ppo", "cispo"] = "ppo",
+    dual_clip: float | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
+    ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
+    max_log_ratio: float | None = None, scale: float = 1.0, softcap: float | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True],
     grad_out: LinearGradient | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None] | None = ...,
@@ -1082,8 +1307,10 @@ def linear_policy_loss(
 def linear_policy_loss(
     hidden: ArrayLike, weight: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None,
     *, bias: ArrayLike | None = None, mask: ArrayLike | None = None, old_log_probs: ArrayLike | None = None,
-    clip: float | tuple[float, float] | None = None, entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None,
-    kl_coef: float = 0.0, scale: float = 1.0, softcap: float | None = None,
+    clip: float | tuple[float, float] | None = None, kind: Literal["ppo", "cispo"] = "ppo",
+    dual_clip: float | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
+    ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
+    max_log_ratio: float | None = None, scale: float = 1.0, softcap: float | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
     grad_out: LinearGradient | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None],
@@ -1093,8 +1320,10 @@ def linear_policy_loss(
 def linear_policy_loss(
     hidden: ArrayLike, weight: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None,
     *, bias: ArrayLike | None = None, mask: ArrayLike | None = None, old_log_probs: ArrayLike | None = None,
-    clip: float | tuple[float, float] | None = None, entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None,
-    kl_coef: float = 0.0, scale: float = 1.0, softcap: float | None = None,
+    clip: float | tuple[float, float] | None = None, kind: Literal["ppo", "cispo"] = "ppo",
+    dual_clip: float | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
+    ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
+    max_log_ratio: float | None = None, scale: float = 1.0, softcap: float | None = None,
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
     grad_out: LinearGradient | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None] | None = None,
@@ -1534,6 +1763,54 @@ def nll_loss(
     grad_out: NDArray[Any] | None = None, num_threads: int | None = None,
 ) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
+def orpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 0.1, nll_coef: float = 1.0,
+    reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: Literal[False] = ..., grad_out: None = ..., num_threads: int | None = None,
+) -> float: ...
+@overload
+def orpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 0.1, nll_coef: float = 1.0,
+    reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: Literal[True],
+    grad_out: PreferenceGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
+    num_threads: int | None = None,
+) -> tuple[float, PreferenceGradient]: ...
+@overload
+def orpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 0.1, nll_coef: float = 1.0,
+    reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: bool = ..., grad_out: PreferenceGradient | tuple[NDArray[Any] | None, NDArray[Any] | None],
+    num_threads: int | None = None,
+) -> tuple[float, PreferenceGradient]: ...
+@overload
+def orpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 0.1, nll_coef: float = 1.0, reduction: Literal["none"],
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ...,
+    grad_out: None = ..., num_threads: int | None = None,
+) -> Any: ...
+@overload
+def orpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 0.1, nll_coef: float = 1.0, reduction: Literal["none"],
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
+    grad_out: PreferenceGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
+    num_threads: int | None = None,
+) -> tuple[Any, PreferenceGradient]: ...
+@overload
+def orpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 0.1, nll_coef: float = 1.0, reduction: Literal["none"],
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
+    grad_out: PreferenceGradient | tuple[NDArray[Any] | None, NDArray[Any] | None], num_threads: int | None = None,
+) -> tuple[Any, PreferenceGradient]: ...
+@overload
+def orpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 0.1, nll_coef: float = 1.0,
+    reduction: Literal["none", "sum", "mean"] = "mean", normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool,
+    grad_out: PreferenceGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = None,
+    num_threads: int | None = None,
+) -> Any: ...
+@overload
 def pairwise_hinge_loss(
     scores: ArrayLike, relevance: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     margin: float = 1.0, item_weight: ArrayLike | None = None,
@@ -1717,59 +1994,66 @@ def poisson_nll_loss(
 @overload
 def policy_gradient_loss(
     logits: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None, *,
-    mask: ArrayLike | None = None, entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None,
-    kl_coef: float = 0.0, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
+    mask: ArrayLike | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
+    ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
+    max_log_ratio: float | None = None, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ...,
-    grad_out: None = ..., num_threads: int | None = None,
+    grad_out: None = ..., diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
 ) -> float: ...
 @overload
 def policy_gradient_loss(
     logits: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None, *,
-    mask: ArrayLike | None = None, entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None,
-    kl_coef: float = 0.0, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
+    mask: ArrayLike | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
+    ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
+    max_log_ratio: float | None = None, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ..., num_threads: int | None = None,
+    grad_out: NDArray[Any] | None = ..., diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def policy_gradient_loss(
     logits: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None, *,
-    mask: ArrayLike | None = None, entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None,
-    kl_coef: float = 0.0, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
+    mask: ArrayLike | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
+    ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
+    max_log_ratio: float | None = None, reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ...,
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: NDArray[Any], num_threads: int | None = None,
+    grad_out: NDArray[Any], diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def policy_gradient_loss(
     logits: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None, *,
-    mask: ArrayLike | None = None, entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None,
-    kl_coef: float = 0.0, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
-    num_threads: int | None = None,
+    mask: ArrayLike | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
+    ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
+    max_log_ratio: float | None = None, reduction: Literal["none", "per_sequence", "step_mean"],
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ...,
+    grad_out: None = ..., diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
 ) -> NDArray[np.float64]: ...
 @overload
 def policy_gradient_loss(
     logits: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None, *,
-    mask: ArrayLike | None = None, entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None,
-    kl_coef: float = 0.0, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: NDArray[Any] | None = ...,
-    num_threads: int | None = None,
+    mask: ArrayLike | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
+    ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
+    max_log_ratio: float | None = None, reduction: Literal["none", "per_sequence", "step_mean"],
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
+    grad_out: NDArray[Any] | None = ..., diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def policy_gradient_loss(
     logits: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None, *,
-    mask: ArrayLike | None = None, entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None,
-    kl_coef: float = 0.0, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
-    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: NDArray[Any],
-    num_threads: int | None = None,
+    mask: ArrayLike | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
+    ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
+    max_log_ratio: float | None = None, reduction: Literal["none", "per_sequence", "step_mean"],
+    normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
+    grad_out: NDArray[Any], diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def policy_gradient_loss(
     logits: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None, *,
-    mask: ArrayLike | None = None, entropy_coef: float = 0.0, ref_log_probs: ArrayLike | None = None,
-    kl_coef: float = 0.0,
+    mask: ArrayLike | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
+    ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
+    max_log_ratio: float | None = None,
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
-    grad_out: NDArray[Any] | None = None, num_threads: int | None = None,
+    grad_out: NDArray[Any] | None = None, diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
 ) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def quantile_loss(
@@ -1997,6 +2281,56 @@ def sequence_log_prob(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     input: Literal["logits", "log_probs", "probs"] = "logits", ignore_index: int = -100, average: bool = False,
     slopes: ArrayLike | None = None, return_grad: bool, grad_out: NDArray[Any] | None = None,
+    num_threads: int | None = None,
+) -> Any: ...
+@overload
+def simpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 2.0, margin: float = 0.5, label_smoothing: float = 0.0,
+    reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: Literal[False] = ..., grad_out: None = ..., num_threads: int | None = None,
+) -> float: ...
+@overload
+def simpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 2.0, margin: float = 0.5, label_smoothing: float = 0.0,
+    reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: Literal[True],
+    grad_out: PreferenceGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
+    num_threads: int | None = None,
+) -> tuple[float, PreferenceGradient]: ...
+@overload
+def simpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 2.0, margin: float = 0.5, label_smoothing: float = 0.0,
+    reduction: Literal["sum", "mean"] = ..., normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: bool = ..., grad_out: PreferenceGradient | tuple[NDArray[Any] | None, NDArray[Any] | None],
+    num_threads: int | None = None,
+) -> tuple[float, PreferenceGradient]: ...
+@overload
+def simpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 2.0, margin: float = 0.5, label_smoothing: float = 0.0,
+    reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: Literal[False] = ..., grad_out: None = ..., num_threads: int | None = None,
+) -> Any: ...
+@overload
+def simpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 2.0, margin: float = 0.5, label_smoothing: float = 0.0,
+    reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: Literal[True],
+    grad_out: PreferenceGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = ...,
+    num_threads: int | None = None,
+) -> tuple[Any, PreferenceGradient]: ...
+@overload
+def simpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 2.0, margin: float = 0.5, label_smoothing: float = 0.0,
+    reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: bool = ..., grad_out: PreferenceGradient | tuple[NDArray[Any] | None, NDArray[Any] | None],
+    num_threads: int | None = None,
+) -> tuple[Any, PreferenceGradient]: ...
+@overload
+def simpo_loss(
+    chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 2.0, margin: float = 0.5, label_smoothing: float = 0.0,
+    reduction: Literal["none", "sum", "mean"] = "mean", normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool,
+    grad_out: PreferenceGradient | tuple[NDArray[Any] | None, NDArray[Any] | None] | None = None,
     num_threads: int | None = None,
 ) -> Any: ...
 @overload

@@ -152,6 +152,13 @@ class CRFOptions(ChainOptions, total=False):
     sample_weight: ArrayLike | None
 
 
+class CTCCRFOptions(LossOptions, total=False):
+    """Options of `ctc_crf_loss`."""
+
+    predecessors: ArrayLike | None
+    infeasible: Infeasible
+
+
 class StructuredHingeOptions(CRFOptions, total=False):
     """Options of `structured_hinge_loss`."""
 
