@@ -73,15 +73,15 @@ def as_chain(scores: ArrayLike, lengths: ArrayLike | None, predecessors: ArrayLi
     if not n_states or not n_arcs:
         raise ValueError(f"scores has shape {given.shape}: no states or no arcs; allowed: 1 or more of each")
     values = as_floats("scores", given)
-    values = values.astype(np.float32) if values.itemsize == 2 else values
     batch = given.shape[0] if given.ndim == 4 else 1
     n_frames = given.shape[-3]
-    checked = ArcScores(kernel_ready(values.reshape(batch, n_frames, n_states * n_arcs)), given)
     counts = as_lengths("lengths", lengths, batch, n_frames, given.ndim == 3)
     if predecessors is None:
         table, word = _word_table(given.shape)
     else:
         table, word = _as_table(predecessors, n_states, n_arcs), 0
+    values = values.astype(np.float32) if values.itemsize == 2 else values
+    checked = ArcScores(kernel_ready(values.reshape(batch, n_frames, n_states * n_arcs)), given)
     return Chain(checked, counts, table, word)
 
 
