@@ -38,6 +38,13 @@ static void fsl_sparse_most(const double *restrict x, ptrdiff_t n, ptrdiff_t n_a
     }
 }
 
+/* exp(x) for x <= 0, and 0 below the normal numbers: a share of 1e-307 of a sum is nothing. Any value for NaN. */
+FSL_INLINE double fsl_sparse_exp(double x)
+{
+    const double e = fsl_exp_normal64(x < -708.0 ? -708.0 : x);
+    return x < -708.0 ? 0 : e;
+}
+
 /* x = exp(x) relative to the greatest of each state, and sums of these; 0 for a state without arcs above -inf. */
 static void fsl_sparse_exponentials(double *restrict x, ptrdiff_t n, ptrdiff_t n_arcs, const double *restrict most,
                                     double *restrict sum)
@@ -46,8 +53,7 @@ static void fsl_sparse_exponentials(double *restrict x, ptrdiff_t n, ptrdiff_t n
     for (ptrdiff_t p = 0; p < n_arcs; p++, x += n) {
         FSL_SIMD()
         for (ptrdiff_t k = 0; k < n; k++) {
-            const double e = fsl_exp64(x[k] - (most[k] == -INFINITY ? 0 : most[k]));
-            x[k] = x[k] == -INFINITY ? 0 : e;
+            x[k] = fsl_sparse_exp(x[k] - (most[k] == -INFINITY ? 0 : most[k]));
             sum[k] += x[k];
         }
     }
@@ -99,15 +105,15 @@ static void fsl_sparse_label_arcs(const char *scores, int doubles, double shift,
     }
 }
 
-/* stay, move = exponentials relative to the greater; returns it in `most`. */
+/* stay, move = exponentials relative to the greater, which is `most`. */
 static void fsl_sparse_pair(ptrdiff_t n, double *restrict stay, double *restrict move, double *restrict most)
 {
     FSL_SIMD()
     for (ptrdiff_t i = 0; i < n; i++) {
-        const double greater = fsl_max64(stay[i], move[i]), shift = greater == -INFINITY ? 0 : greater;
-        const double e = fsl_exp64(stay[i] - shift), f = fsl_exp64(move[i] - shift);
-        stay[i] = stay[i] == -INFINITY ? 0 : e;
-        move[i] = move[i] == -INFINITY ? 0 : f;
+        const double a = stay[i], b = move[i], greater = fsl_max64(a, b);
+        const double e = fsl_sparse_exp(a > b ? b - a : a - b), possible = greater > -INFINITY ? 1.0 : 0.0;
+        stay[i] = a < b ? e : possible;
+        move[i] = b < a ? e : possible;
         most[i] = greater;
     }
 }
