@@ -154,7 +154,7 @@ def _raise_infeasible(chain: Chain, counts: Integers, lengths: Integers, feasibl
     bad = np.flatnonzero(~feasible)
     b = bad[0]
     if counts[b] <= 0:
-        text = f"sequence {b} has {lengths[b]} labels; allowed: {chain.word or 1} or more, which make a state"
+        text = f"label_lengths[{b}] is {lengths[b]}; allowed: {chain.word or 1} or more, the labels of a state"
     else:
         text = f"lengths[{b}] is {chain.lengths[b]}; allowed: {counts[b] - 1} or more, one for each move of its labels"
     raise ValueError(f"{text}; infeasible sequences: {listed(bad)}")

@@ -1,5 +1,6 @@
-/* The arithmetic under sparse.pyx: steps of a chain whose states have a few arcs each. A row of arcs has those into state
- * k at k * n_arcs; work arrays have arc p of every state together, at p * n, so that loops over states vectorise. */
+/* The arithmetic under sparse.pyx: steps of a chain whose states have a few arcs each. A row of arcs has those into
+ * state k at k * n_arcs; work arrays have arc p of every state together, at p * n, so that loops over states
+ * vectorise. */
 #ifndef FASTSEQLOSS_CRF_SPARSE_H
 #define FASTSEQLOSS_CRF_SPARSE_H
 
