@@ -142,9 +142,8 @@ cdef double forward(const Call *c, Chain *s) noexcept nogil:
             add_exactly(&total, &rest, most)
             add_exactly(&total, &rest, 0 if m else s.shift[t])
         if m:
-            label_arcs(row_of(c, SCORES, s.b, t), c.doubles, s.shift[t], spelled, s.stays, s.moves, m, s.stay, s.move)
             spelled += m
-            most = advance_labels(s, spelled)
+            most = advance_labels(c, s, t)
             possible = possible and most > -INFINITY
             if possible:
                 add_exactly(&total, &rest, -most)
@@ -157,14 +156,29 @@ cdef double forward(const Call *c, Chain *s) noexcept nogil:
     return max(total, 0) if m else total  # negative by rounding only
 
 
-cdef double advance_labels(Chain *s, double *spelled) noexcept nogil:
+cdef Py_ssize_t load_labels(const Call *c, Chain *s, Py_ssize_t t, Py_ssize_t *first) noexcept nogil:
+    """Set the scores of stays and moves at a frame; returns the number of labels, from `first` on, that paths pass.
+
+    Paths at the first label cannot get to the last one any more, unless it is label 0, so that its move is left out.
+    """
+    cdef Py_ssize_t lowest = max(s.n_labels - 1 - s.n_frames + t, 0), n = min(s.n_labels, t + 2) - lowest
+    label_arcs(row_of(c, SCORES, s.b, t), c.doubles, s.shift[t], s.spelled + t * s.n_labels + lowest, s.stays + lowest,
+               s.moves + lowest, n, s.stay, s.move)
+    first[0] = lowest
+    return n
+
+
+cdef double advance_labels(const Call *c, Chain *s, Py_ssize_t t) noexcept nogil:
     """Set the log-alphas of the paths of the labels after a frame, and return what is removed from them."""
-    cdef Py_ssize_t i, m = s.n_labels
-    pair(m, s.stay, s.move, spelled)
-    for i in range(m):
+    cdef Py_ssize_t i, first, n = load_labels(c, s, t, &first)
+    cdef double *spelled = s.spelled + (t + 1) * s.n_labels + first
+    pair(n, s.stay, s.move, spelled)
+    for i in range(n):
         s.stay[i] += s.move[i]
-    add_log(s.stay, m, spelled)
-    return normalize(spelled, m)
+    add_log(s.stay, n, spelled)
+    if first + n < s.n_labels:
+        spelled[n] = -INFINITY  # read at the next frame
+    return normalize(spelled, n)
 
 
 cdef double share_out(Chain *s, const double *a, Py_ssize_t n) noexcept nogil:
@@ -200,18 +214,18 @@ cdef void backward(const Call *c, Chain *s) noexcept nogil:
 
 cdef void subtract_labels(const Call *c, Chain *s, Py_ssize_t t) noexcept nogil:
     """Subtract the posteriors of the paths of the labels at a frame from the row."""
-    cdef Py_ssize_t i, m = s.n_labels
+    cdef Py_ssize_t i, first, n = load_labels(c, s, t, &first)
+    cdef double *delta = s.delta + first
     cdef double sum, share
-    label_arcs(row_of(c, SCORES, s.b, t), c.doubles, s.shift[t], s.spelled + t * m, s.stays, s.moves, m, s.stay, s.move)
-    pair(m, s.stay, s.move, s.most)
-    for i in range(m):  # label i - 1 has been shared out before label i moves posteriors to it
+    pair(n, s.stay, s.move, s.most)
+    for i in range(n):  # label i - 1 has been shared out before label i moves posteriors to it
         sum = s.stay[i] + s.move[i]
-        share = s.delta[i] / sum if sum > 0 else 0
-        s.delta[i] = share * s.stay[i]
-        s.row[s.stays[i]] -= s.delta[i]
+        share = delta[i] / sum if sum > 0 else 0
+        delta[i] = share * s.stay[i]
+        s.row[s.stays[first + i]] -= delta[i]
         if s.move[i] > 0:
-            s.row[s.moves[i]] -= share * s.move[i]
-            s.delta[i - 1] += share * s.move[i]
+            s.row[s.moves[first + i]] -= share * s.move[i]
+            delta[i - 1] += share * s.move[i]
 
 
 # ---- best paths -----------------------------------------------------------------------------
