@@ -3,7 +3,7 @@
 import numpy as np
 
 import fastseqloss as fsl
-from bench import sides_crf
+from bench import sides_crf, sides_ctc_crf
 
 
 class CRF:
@@ -83,6 +83,25 @@ class CRFPaths:
 
     def time_spans(self):
         fsl.spans_from_tags(self.tags)
+
+
+class CTCCRF:
+    """Chains of 256 and 1024 states of five arcs, at one and two threads."""
+
+    params = (list(sides_ctc_crf.WORKLOADS), [1, 2])
+    param_names = ("workload", "threads")
+
+    def setup(self, workload, threads):
+        self.calls = sides_ctc_crf.our_calls(sides_ctc_crf.random_batch(sides_ctc_crf.WORKLOADS[workload]), threads)
+
+    def time_gradient(self, workload, threads):
+        self.calls["gradient"]()
+
+    def time_loss(self, workload, threads):
+        self.calls["loss"]()
+
+    def time_decode(self, workload, threads):
+        self.calls["decode"]()
 
 
 class CRFAccuracy:

@@ -7,6 +7,7 @@
     python bench/compare.py elementwise ...      regression, likelihoods, hinge, binary: with NumPy and memory traffic
     python bench/compare.py vectors ...          divergences, sparsemax, cosine distance, labels
     python bench/compare.py crf ...              the same options
+    python bench/compare.py ctc_crf ...          the same options; with the dense form, and 3 GB of memory
     python bench/compare.py policy ...           the same options
     python bench/compare.py risk ...             the same options; and a call of ctc_loss for each candidate, as NumPy
     python bench/compare.py ranking ...          the same options; with rax if it is installed, and memory
@@ -44,6 +45,7 @@ from bench import (
     sides_align,
     sides_crf,
     sides_ctc,
+    sides_ctc_crf,
     sides_decode,
     sides_linear,
     sides_log_prob,
@@ -116,6 +118,11 @@ def vectors(options: argparse.Namespace) -> int:
 def crf(options: argparse.Namespace) -> int:
     """Time and check the CRF: loss and gradient, loss alone, decoding."""
     return sides_crf.compare(options)
+
+
+def ctc_crf(options: argparse.Namespace) -> int:
+    """Time and check the CTC-CRF: loss and gradient, loss alone, decoding."""
+    return sides_ctc_crf.compare(options)
 
 
 def policy(options: argparse.Namespace) -> int:
@@ -338,6 +345,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "align": align,
         "crf": crf,
         "ctc": ctc,
+        "ctc_crf": ctc_crf,
         "cross_entropy": cross_entropy,
         "decode": decode,
         "elementwise": elementwise,

@@ -499,6 +499,32 @@ def _crf(name: str, random) -> Call:
     return Call(name, arguments)
 
 
+def _ctc_crf(name: str, random) -> Call:
+    rng, word = numbers(random), random.choice((0, 1, 2))
+    batch, n_frames, n_bases, n_labels = (random.randint(low, high) for low, high in ((0, 3), (0, 6), (1, 3), (0, 4)))
+    n_states = n_bases**word if word else random.randint(1, 5)
+    x = rng.normal(size=(batch, n_frames, n_states, n_bases + 1), scale=random.choice((0.1, 1.0, 10.0)))
+    x = np.where(rng.random(x.shape) < random.choice((0, 0, 0.1)), -np.inf, x).astype(random.choice(FLOATS))
+    lengths = rng.integers(0, n_frames + 1, batch)
+    x[np.arange(n_frames) >= lengths[:, None]] = np.nan
+    single = batch == 1 and random.random() < 0.5
+    arguments: dict[str, Any] = {"scores": x[0] if single else x}
+    if name == "ctc_crf_loss":
+        low, high = (1, n_bases + 1) if word else (0, n_states)
+        labels = rng.integers(low, high, (batch, n_labels))
+        arguments["labels"] = labels[0] if single else labels
+    arguments["lengths"] = int(lengths[0]) if single else lengths
+    if not word:
+        moves = rng.permuted(np.tile(np.arange(max(n_states, n_bases)), (n_states, 1)), axis=1)[:, :n_bases]
+        moves = np.where(moves < n_states, moves, -1)
+        arguments["predecessors"] = np.concatenate((np.arange(n_states)[:, None], moves), axis=1)
+    if name == "ctc_crf_loss":
+        _maybe(random, arguments, "infeasible", lambda: random.choice(("inf", "zero")))
+        return _outputs(random, Call(name, arguments | _reducing(random, batch, SEQUENCE_REDUCTIONS)))
+    _maybe(random, arguments, "num_threads", lambda: random.choice((1, 2, None)), 0.2)
+    return Call(name, arguments)
+
+
 def _tags(name: str, random) -> Call:
     scheme = random.choice(("BIO", "BIOES", "BIOUL"))
     spans, step = [], 0
@@ -973,6 +999,7 @@ DECODERS = ("ctc_greedy_decode", "ctc_beam_search")
 PREFERENCES = ("dpo_loss", "simpo_loss", "orpo_loss", "kto_loss")
 RETURNS = ("discounted_returns", "generalized_advantages", "n_step_returns", "vtrace_returns", "retrace_returns")
 OF_LATTICES = ("ctc_loss", "ctc_entropy", "ctc_posteriors", "ctc_confidences", "ctc_align")
+CTC_CRF = ("ctc_crf_loss", "ctc_crf_log_partition", "ctc_crf_posteriors", "ctc_crf_decode")
 PLOTS = ("plot.plot_posteriors", "plot.plot_alignment", "plot.plot_alignment_path", "plot.plot_loss")
 STRATEGIES: dict[str, Callable[[Any], Call]] = {
     **{name: partial(_steps_loss, name) for name in step_cases.NAMES},
@@ -998,6 +1025,7 @@ STRATEGIES: dict[str, Callable[[Any], Call]] = {
             *("crf_loss", "structured_hinge_loss", "crf_log_partition", "crf_marginals", "crf_decode", "crf_score"),
         )
     },
+    **{name: partial(_ctc_crf, name) for name in CTC_CRF},
     **{name: partial(_tags, name) for name in ("tag_constraints", "spans_from_tags", "tags_from_spans")},
     **{name: partial(_soft_dtw, name) for name in ("soft_dtw_loss", "soft_dtw_cost", "soft_dtw_posteriors")},
     **{name: partial(_linear, name) for name in linear_cases.EVERY},

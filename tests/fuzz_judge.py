@@ -194,6 +194,8 @@ def _judge_gradient(call: Call, gradient: Any, clean: dict[str, Any]) -> None:
         return
     if call.name in OF_CTC or call.name in fuzz_answers.CRF:
         counted = fuzz_answers.frames_that_count(clean)
+    elif call.name == "ctc_crf_loss":
+        counted = fuzz_answers.frames_that_count({**clean, "scores": np.asarray(clean["scores"])[..., 0]})
     elif call.name in ranking_cases.NAMES:
         counted = fuzz_answers.items_that_count(clean)
     elif call.name in STEP_LOSSES:
@@ -211,7 +213,7 @@ OF_CLASSES = {*CLASSIFICATION, *OF_VECTORS, *linear_cases.OF_STEPS}
 OF_CLASSES |= {"policy_gradient_loss", "clipped_policy_loss", "sequence_log_prob"}
 STEP_LOSSES = {name for name in STRATEGIES if "grad_out" in parameters(name)}
 OF_CTC = {"ctc_loss", "ctc_entropy", "ctc_risk_loss", "linear_ctc_loss"}
-STEP_LOSSES -= {*OF_CTC, "expected_risk_loss", *ranking_cases.NAMES, *PREFERENCES}
+STEP_LOSSES -= {*OF_CTC, "ctc_crf_loss", "expected_risk_loss", *ranking_cases.NAMES, *PREFERENCES}
 STEP_LOSSES -= {*fuzz_answers.CRF, *fuzz_answers.SCORES, *fuzz_answers.SOFT_DTW}
 
 

@@ -68,6 +68,9 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
     ranked = (y, classes_of % 4, lengths)
     scored = (x, classes_of, between, lengths, gradient)
     soft = np.exp(np.roll(log_p, 1, axis=-1))
+    arcs = np.random.default_rng(1).normal(size=(batch, steps, 4, 4)).astype(np.float32)
+    ring = {"predecessors": (np.arange(4)[:, None] + np.arange(4)) % 4}
+    around = (classes_of[:, :1] + np.arange(max(2, steps // 4))) % 4
     targets = {SIGNS: np.where(y > 0, 1.0, -1.0), SHARES: shares, COUNTS: np.abs(y)}
     step_losses = {
         row.function: (log_p if row.scores == "log_probs" else x, classes_of, lengths, gradient)
@@ -97,6 +100,10 @@ def public_arguments(batch: int = 12, steps: int = 40, classes: int = 11) -> dic
         "ctc_beam_search": (x, lengths, {"beam": 8, "n_best": 3, "align": True}),
         "ctc_collapse": (list(classes_of[0]), 0),
         "ctc_confidences": (x, labels, lengths),
+        "ctc_crf_decode": (arcs[..., :3].copy(), lengths),
+        "ctc_crf_log_partition": (arcs, lengths, ring),
+        "ctc_crf_loss": (arcs, around, lengths, {**gradient, **ring}),
+        "ctc_crf_posteriors": (arcs, lengths, ring),
         "ctc_entropy": (x, labels, lengths, gradient),
         "ctc_feasible": (labels, lengths, np.full(batch, labels.shape[1])),
         "ctc_greedy_decode": (x, lengths),

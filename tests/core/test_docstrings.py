@@ -24,6 +24,7 @@ PAIRS = ("dpo_loss", "orpo_loss", "simpo_loss")
 
 # Parameters of one name and several meanings, by family: functions whose description differs from that of the others.
 OTHER_MEANINGS = {
+    **{("crf", name): {"ctc_crf_loss"} for name in ("lengths", "reduction", "grad_out", "num_threads")},
     ("ctc", "blank"): {"ctc_collapse", "merge_tokens"},
     ("ctc", "infeasible"): {"ctc_align", "ctc_confidences", "ctc_entropy", "ctc_posteriors"},
     ("ctc", "label_lengths"): {"ctc_feasible", "ctc_risk_loss"},

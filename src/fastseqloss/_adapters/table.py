@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, get_args
 from .._core import types
 from .._core.keywords import explain_keywords
 from .._core.options import choice
-from ..crf import crf_loss, structured_hinge_loss
+from ..crf import crf_loss, ctc_crf_loss, structured_hinge_loss
 from ..ctc.entropy import ctc_entropy
 from ..ctc.loss import ctc_loss
 from ..ctc.risk import ctc_risk_loss
@@ -336,6 +336,14 @@ _ROWS = (
         2,
         shared=(*_PARAMETERS, "cost"),
         example={"emissions": [[1.0, 0.5], [0.0, 2.0]], **_TAGS},
+    ),
+    Loss(
+        ctc_crf_loss,
+        ("scores",),
+        "[B, T, K, P], or [T, K, P] for one sequence",
+        3,
+        shared=("predecessors",),
+        example={"scores": [[[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]], [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]], "labels": [1, 2]},
     ),
     Loss(
         rnnt_loss,

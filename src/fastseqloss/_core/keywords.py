@@ -87,6 +87,7 @@ FUNCTIONS = {
     "cross_entropy": "softmax_cross_entropy",
     "CrossEntropyLoss": "softmax_cross_entropy",
     "CRF": "crf_loss",
+    "CTC_CRF": "ctc_crf_loss",
     "edit_distance": "ctc_risk_loss",
     "forced_align": "ctc_align",
     "gae": "generalized_advantages",
