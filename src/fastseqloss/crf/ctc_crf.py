@@ -13,7 +13,6 @@ from .._core.messages import outline
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
 from .._core.threads import threads_for
 from .._core.types import (
-    CTCCRFOptions,
     Infeasible,
     Loss,
     LossAndGradient,
@@ -22,62 +21,6 @@ from .._core.types import (
 )
 from .._kernels.crf import sparse as _kernel
 from .sparse_arguments import Chain, Integers, Spelling, as_chain, spell
-
-
-@overload
-def ctc_crf_loss(
-    scores: ArrayLike,
-    labels: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    reduction: ScalarSequenceReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[CTCCRFOptions],
-) -> float: ...
-
-
-@overload
-def ctc_crf_loss(
-    scores: ArrayLike,
-    labels: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: Literal[False] = ...,
-    grad_out: None = ...,
-    **options: Unpack[CTCCRFOptions],
-) -> Loss: ...
-
-
-@overload
-def ctc_crf_loss(
-    scores: ArrayLike,
-    labels: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: Literal[True],
-    grad_out: NDArray[Any] | None = ...,
-    **options: Unpack[CTCCRFOptions],
-) -> LossAndGradient: ...
-
-
-@overload
-def ctc_crf_loss(
-    scores: ArrayLike,
-    labels: ArrayLike,
-    lengths: ArrayLike | None = ...,
-    label_lengths: ArrayLike | None = ...,
-    *,
-    reduction: SequenceReduction = ...,
-    return_grad: bool = ...,
-    grad_out: NDArray[Any],
-    **options: Unpack[CTCCRFOptions],
-) -> LossAndGradient: ...
 
 
 def ctc_crf_loss(
