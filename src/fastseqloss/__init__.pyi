@@ -19,10 +19,14 @@ from .compose import weighted_sum as weighted_sum
 from .crf import CRFGradient as CRFGradient
 from .crf import CRFMarginals as CRFMarginals
 from .crf import CRFPath as CRFPath
+from .crf import CTCCRFPath as CTCCRFPath
 from .crf import crf_decode as crf_decode
 from .crf import crf_log_partition as crf_log_partition
 from .crf import crf_marginals as crf_marginals
 from .crf import crf_score as crf_score
+from .crf import ctc_crf_decode as ctc_crf_decode
+from .crf import ctc_crf_log_partition as ctc_crf_log_partition
+from .crf import ctc_crf_posteriors as ctc_crf_posteriors
 from .ctc import CTCAlignment as CTCAlignment
 from .ctc import CTCBeams as CTCBeams
 from .ctc import CTCConfidences as CTCConfidences
@@ -79,6 +83,7 @@ __all__ = [
     "CRFPath",
     "CTCAlignment",
     "CTCBeams",
+    "CTCCRFPath",
     "CTCConfidences",
     "CrossEntropyGradient",
     "GaussianGradient",
@@ -119,6 +124,10 @@ __all__ = [
     "ctc_beam_search",
     "ctc_collapse",
     "ctc_confidences",
+    "ctc_crf_decode",
+    "ctc_crf_log_partition",
+    "ctc_crf_loss",
+    "ctc_crf_posteriors",
     "ctc_entropy",
     "ctc_feasible",
     "ctc_greedy_decode",
@@ -581,6 +590,58 @@ def crf_loss(
     mask: ArrayLike | None = None, start: ArrayLike | None = None, end: ArrayLike | None = None,
     reduction: Literal["none", "sum", "mean", "sequence_mean"] = "mean", normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: _Array | CRFGradient | None = None,
+    num_threads: int | None = None,
+) -> Any: ...
+@overload
+def ctc_crf_loss(
+    scores: ArrayLike, labels: ArrayLike, lengths: ArrayLike | None = None, label_lengths: ArrayLike | None = None, *,
+    predecessors: ArrayLike | None = None, infeasible: Literal["inf", "zero", "raise"] = "inf",
+    reduction: Literal["sum", "mean", "sequence_mean"] = ..., normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
+    num_threads: int | None = None,
+) -> float: ...
+@overload
+def ctc_crf_loss(
+    scores: ArrayLike, labels: ArrayLike, lengths: ArrayLike | None = None, label_lengths: ArrayLike | None = None, *,
+    predecessors: ArrayLike | None = None, infeasible: Literal["inf", "zero", "raise"] = "inf",
+    reduction: Literal["sum", "mean", "sequence_mean"] = ..., normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
+    num_threads: int | None = None,
+) -> tuple[float, NDArray[Any]]: ...
+@overload
+def ctc_crf_loss(
+    scores: ArrayLike, labels: ArrayLike, lengths: ArrayLike | None = None, label_lengths: ArrayLike | None = None, *,
+    predecessors: ArrayLike | None = None, infeasible: Literal["inf", "zero", "raise"] = "inf",
+    reduction: Literal["sum", "mean", "sequence_mean"] = ..., normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
+) -> tuple[float, NDArray[Any]]: ...
+@overload
+def ctc_crf_loss(
+    scores: ArrayLike, labels: ArrayLike, lengths: ArrayLike | None = None, label_lengths: ArrayLike | None = None, *,
+    predecessors: ArrayLike | None = None, infeasible: Literal["inf", "zero", "raise"] = "inf",
+    reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: Literal[False] = ..., grad_out: None = ..., num_threads: int | None = None,
+) -> Any: ...
+@overload
+def ctc_crf_loss(
+    scores: ArrayLike, labels: ArrayLike, lengths: ArrayLike | None = None, label_lengths: ArrayLike | None = None, *,
+    predecessors: ArrayLike | None = None, infeasible: Literal["inf", "zero", "raise"] = "inf",
+    reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: Literal[True], grad_out: _Array | None = ..., num_threads: int | None = None,
+) -> tuple[Any, NDArray[Any]]: ...
+@overload
+def ctc_crf_loss(
+    scores: ArrayLike, labels: ArrayLike, lengths: ArrayLike | None = None, label_lengths: ArrayLike | None = None, *,
+    predecessors: ArrayLike | None = None, infeasible: Literal["inf", "zero", "raise"] = "inf",
+    reduction: Literal["none"], normalizer: float | None = None, sample_weight: ArrayLike | None = None,
+    return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
+) -> tuple[Any, NDArray[Any]]: ...
+@overload
+def ctc_crf_loss(
+    scores: ArrayLike, labels: ArrayLike, lengths: ArrayLike | None = None, label_lengths: ArrayLike | None = None, *,
+    predecessors: ArrayLike | None = None, infeasible: Literal["inf", "zero", "raise"] = "inf",
+    reduction: Literal["none", "sum", "mean", "sequence_mean"] = "mean", normalizer: float | None = None,
+    sample_weight: ArrayLike | None = None, return_grad: bool, grad_out: _Array | None = None,
     num_threads: int | None = None,
 ) -> Any: ...
 @overload

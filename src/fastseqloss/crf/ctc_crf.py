@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, Unpack, overload
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._core.arrays import as_weights, filled, stored
 from .._core.gradient import as_gradient
+from .._core.keywords import known_keywords
 from .._core.messages import outline
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
 from .._core.threads import threads_for
@@ -16,13 +17,13 @@ from .._core.types import (
     Infeasible,
     Loss,
     LossAndGradient,
-    ScalarSequenceReduction,
     SequenceReduction,
 )
 from .._kernels.crf import sparse as _kernel
 from .sparse_arguments import Chain, Integers, Spelling, as_chain, spell
 
 
+@known_keywords
 def ctc_crf_loss(
     scores: ArrayLike,
     labels: ArrayLike,
@@ -161,6 +162,7 @@ def ctc_crf_loss(
     return reduced, gradient.finish()
 
 
+@known_keywords
 def ctc_crf_log_partition(
     scores: ArrayLike,
     lengths: ArrayLike | None = None,
@@ -205,6 +207,7 @@ def ctc_crf_log_partition(
     return float(values[0]) if chain.scores.single else values
 
 
+@known_keywords
 def ctc_crf_posteriors(
     scores: ArrayLike,
     lengths: ArrayLike | None = None,
@@ -277,6 +280,7 @@ class CTCCRFPath(NamedTuple):
         return outline(self)
 
 
+@known_keywords
 def ctc_crf_decode(
     scores: ArrayLike,
     lengths: ArrayLike | None = None,
