@@ -236,7 +236,7 @@ def test_errors_name_the_argument(row):
             continue
         with pytest.raises(TypeError, match=f"{name} is None; allowed: an array"):
             function(**given | {name: None})
-    with pytest.raises(TypeError, match=f"{row.name}: .*'nonsense'"):
+    with pytest.raises(TypeError, match=f"^{row.name} has no argument 'nonsense'"):
         function(**given, nonsense=1)
     with pytest.raises(AT_RUN_TIME, match="num_threads"):
         jax.block_until_ready(function(**given, num_threads=0))

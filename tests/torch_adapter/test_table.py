@@ -201,7 +201,7 @@ def test_errors_name_the_argument(row):
         for value in (torch.ones(2, requires_grad=True), [1, torch.ones((), requires_grad=True)]):
             with pytest.raises(TypeError, match=rf"{name}(\[1\])? requires grad, and this loss has no gradient of it"):
                 function(**given | {name: value})
-    with pytest.raises(TypeError, match=f"{row.name}: .*'nonsense'"):
+    with pytest.raises(TypeError, match=f"^{row.name} has no argument 'nonsense'"):
         function(**given, nonsense=1)
     missing = next(name for name in given if name in row.required)
     with pytest.raises(TypeError, match=f"{row.name}: missing a required argument: '{missing}'"):

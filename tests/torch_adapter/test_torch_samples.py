@@ -105,8 +105,8 @@ def is_no_sign(target, options):
 REFUSED = [
     Refusal("cross_entropy", has_negative_weight, ValueError, r"^weight\[\d\] is -\d.*; allowed: finite, 0 or more"),
     Refusal("nll_loss", has_negative_weight, ValueError, r"weight\[\d\] is -\d.*; allowed: finite, 0 or more"),
-    Refusal("binary_cross_entropy", has_weight, TypeError, "unexpected keyword argument 'weight'"),
-    Refusal("binary_cross_entropy_with_logits", has_weight, TypeError, "unexpected keyword argument 'weight'"),
+    Refusal("binary_cross_entropy", has_weight, TypeError, "has no argument 'weight'"),
+    Refusal("binary_cross_entropy_with_logits", has_weight, TypeError, "has no argument 'weight'"),
     Refusal(
         "smooth_l1_loss", lambda _, options: options.get("beta") == 0, ValueError, "delta is 0.*; allowed: .*above 0"
     ),
