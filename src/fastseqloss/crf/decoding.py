@@ -13,7 +13,7 @@ from .._core.messages import outline
 from .._core.options import as_integer
 from .arguments import Potentials, as_potentials
 from .exact_paths import exact_paths
-from .kernels import best_paths
+from .kernels import best_paths, is_rounded
 
 _MOST_PATHS = 4096  # the time of keeping them sorted grows with the square
 
@@ -111,6 +111,9 @@ def crf_decode(
         tags, score = _several_paths(potentials, n_paths, num_threads)
         return CRFPath(tags[0], score[0]) if potentials.single else CRFPath(tags, score)
     tags, score = best_paths(potentials, None, num_threads)
+    if potentials.varying is not None:
+        for b in np.flatnonzero(is_rounded(potentials, score)):
+            _search_exactly(potentials, b, tags[b : b + 1], score[b : b + 1])
     tags = potentials.scatter(tags, -1)
     return CRFPath(tags[0], float(score[0])) if potentials.single else CRFPath(tags, score)
 
@@ -136,6 +139,8 @@ def _search_exactly(potentials: Potentials, b: np.intp, tags: NDArray[np.int64],
     """Write the best paths of a sequence, in exact arithmetic, to tags [N, T'] and score [N]."""
     n_frames = potentials.lengths[b]
     transitions, start, end = [parameter.values for parameter in potentials.parameters]
+    if potentials.varying is not None:
+        transitions = potentials.varying[b, :n_frames]
     paths, scores = exact_paths(potentials.scores.values[b, :n_frames], transitions, start, end, len(score))
     tags[:], score[:] = -1, -np.inf
     if paths:
