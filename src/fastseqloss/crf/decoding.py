@@ -94,14 +94,17 @@ def crf_decode(
     >>> import numpy as np
     >>> import fastseqloss as fsl
     >>> emissions = np.array([[2.0, 0.0], [0.0, 0.5], [1.0, 0.0]])
-    >>> fsl.crf_decode(emissions, np.zeros((2, 2)))
-    CRFPath(tags=array([0, 1, 0]), score=3.5)
-    >>> fsl.crf_decode(emissions, np.array([[0.0, -1.0], [-1.0, 0.0]]))
-    CRFPath(tags=array([0, 0, 0]), score=3.0)
-    >>> fsl.crf_decode(emissions, np.zeros((2, 2)), n_best=3)
-    CRFPath(tags=array([[0, 1, 0],
+    >>> tags, score = fsl.crf_decode(emissions, np.zeros((2, 2)))
+    >>> tags, score
+    (array([0, 1, 0]), 3.5)
+    >>> tags, score = fsl.crf_decode(emissions, np.array([[0.0, -1.0], [-1.0, 0.0]]))
+    >>> tags, score
+    (array([0, 0, 0]), 3.0)
+    >>> tags, score = fsl.crf_decode(emissions, np.zeros((2, 2)), n_best=3)
+    >>> tags, score
+    (array([[0, 1, 0],
            [0, 0, 0],
-           [0, 1, 1]]), score=array([3.5, 3. , 2.5]))
+           [0, 1, 1]]), array([3.5, 3. , 2.5]))
     """
     potentials = as_potentials(emissions, transitions, lengths=lengths, mask=mask, start=start, end=end)
     n_paths = 1 if n_best is None else as_integer("n_best", n_best)
