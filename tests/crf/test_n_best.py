@@ -115,12 +115,36 @@ def test_huge_scores_are_ranked_without_rounding(level, scale):
     emissions[:, 1] -= scale  # every path has a huge score
     tags, scores = fsl.crf_decode(emissions, transitions, n_best=6)
     assert_same((tags[:, 0], scores[:, 0]), fsl.crf_decode(emissions, transitions))
+    varying = np.tile(transitions, (3, 4, 1, 1))
+    varying[:, 0] = np.nan
+    assert_same((tags, scores), fsl.crf_decode(emissions, varying, n_best=6))
+    assert_same((tags[:, 0], scores[:, 0]), fsl.crf_decode(emissions, varying))
     for b in range(3):
         every = []
         for path in np.ndindex(3, 3, 3, 3):
             terms = [emissions[b, t, y] for t, y in enumerate(path)] + [transitions[pair] for pair in pairwise(path)]
             every.append((-sum(map(int, terms)), path[::-1]))
         assert [tuple(path[::-1]) for path in tags[b].tolist()] == [path for _, path in sorted(every)[:6]]
+
+
+@pytest.mark.parametrize("n_best", [1, 3])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_huge_scores_of_every_step(dtype, n_best):
+    """Scores that every path has change no path; with holes and padding of NaN."""
+    rng = np.random.default_rng(4)
+    emissions, transitions = rng.integers(-8, 9, (2, 5, 3)).astype(dtype), rng.integers(-8, 9, (2, 5, 3, 3))
+    transitions = transitions.astype(dtype)
+    mask = np.array([[0, 1, 0, 1, 1], [1, 1, 1, 0, 0]], bool)
+    emissions[~mask] = transitions[~mask] = np.nan
+    options = {"mask": mask, "n_best": n_best}
+    expected = fsl.crf_decode(emissions, transitions, **options)
+    for large in (1e20, -1e20, 2.0**900):
+        for end in (0.0, large, -large):
+            ends = {"start": np.full(3, large), "end": np.full(3, end)}
+            found = fsl.crf_decode(emissions, transitions, **ends, **options)
+            np.testing.assert_array_equal(found.tags, expected.tags)
+            if end == -large:
+                np.testing.assert_array_equal(found.score, expected.score)
 
 
 @given(cases(**SMALL, dtypes=(np.float64,)), st.sampled_from((1, 3, 20)))

@@ -259,7 +259,8 @@ def test_large_scores_keep_their_digits():
     [
         ((2, 3, 4, 5), r"transitions has shape \(2, 3, 4, 5\); allowed: \(4, 4\), or \(2, 3, 4, 4\) for each step"),
         ((2, 2, 4, 4), r"transitions has shape \(2, 2, 4, 4\); allowed"),
-        ((3, 4, 4), r"transitions has shape \(3, 4, 4\); allowed: \(4, 4\)"),
+        ((3, 4, 4), r"transitions has shape \(3, 4, 4\); allowed: \(4, 4\), or \(2, 3, 4, 4\) for each step"),
+        ((3, 4), r"transitions has shape \(3, 4\); allowed: \(4, 4\)"),
     ],
 )
 def test_wrong_shapes(shape, allowed):

@@ -296,8 +296,10 @@ def test_extremes_of_each_kind(dtype, kind, estimator):
 
 @pytest.mark.parametrize("kind", ["ppo", "gspo", "cispo"])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_diagnostics(level, kind, weighted):
-    problem = Problem(6, (4, 6, 5), kind=kind, kl_coef=0.1, kl_kind="k2", clip=(0.1, 0.2))
+@pytest.mark.parametrize("most", [None, 0.05, 0.15])
+def test_diagnostics(level, kind, weighted, most):
+    problem = Problem(6, (4, 6, 5), kind=kind, kl_coef=0.1, kl_kind="k2", clip=(0.1, 0.2), max_log_ratio=most)
+    most = np.inf if most is None else most
     weight = {"sample_weight": np.array([1.0, 0.0, 2.0, 0.5])} if weighted else {}
     found = fsl.PolicyDiagnostics()
     assert_same(problem.run(diagnostics=found, **weight), problem.run(**weight))
@@ -310,15 +312,17 @@ def test_diagnostics(level, kind, weighted):
     np.testing.assert_allclose(found.entropies, entropies, rtol=1e-12)
     assert found.entropy == pytest.approx(entropies.sum() / counts.sum(), rel=1e-12)
     apart = np.where(counts, taken - problem.old, 0)
-    assert found.old_divergence == pytest.approx((np.expm1(apart) - apart).sum() / counts.sum(), rel=1e-12)
-    r = np.where(counts, problem.options["ref_log_probs"] - taken, 0)
+    bounded = np.clip(apart, -most, most)
+    assert found.old_divergence == pytest.approx((np.expm1(bounded) - bounded).sum() / counts.sum(), rel=1e-12)
+    r = np.clip(np.where(counts, problem.options["ref_log_probs"] - taken, 0), -most, most)
     assert found.ref_divergence == pytest.approx((r**2 / 2).sum() / counts.sum(), rel=1e-12)
     if kind == "gspo":
         apart = np.where(counts, (apart.sum(1) / np.maximum(counts.sum(1), 1))[:, None], 0)
     ratio, gains = np.exp(apart), np.nan_to_num(problem.advantages)
-    clipped = counts & np.where(gains > 0, ratio > 1.2, ratio < 0.9)
+    clipped = np.where(gains > 0, ratio > 1.2, ratio < 0.9)
     if kind == "cispo":
-        clipped = counts & ((ratio < 0.9) | (ratio > 1.2))
+        clipped = (ratio < 0.9) | (ratio > 1.2)
+    clipped = counts & (clipped | (np.abs(apart) > most))
     np.testing.assert_array_equal(found.clipped, clipped)
     assert found.clip_fraction == pytest.approx(clipped.sum() / counts.sum())
 

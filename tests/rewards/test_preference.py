@@ -21,6 +21,9 @@ PAIRS = {
     "smoothed": partial(fsl.dpo_loss, label_smoothing=0.2),
     "simpo": fsl.simpo_loss,
     "orpo": fsl.orpo_loss,
+    "likelihood": partial(fsl.orpo_loss, beta=0),
+    "odds": partial(fsl.orpo_loss, nll_coef=0),
+    "nothing": partial(fsl.orpo_loss, beta=0, nll_coef=0),
 }
 every_pair = pytest.mark.parametrize("loss", PAIRS.values(), ids=PAIRS)
 EVERY = PAIRS | {
@@ -131,14 +134,19 @@ def test_what_the_ends_are():
 
 @every_loss
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_nan_and_inf_stay_in_their_pair(loss, bad):
-    first = [bad, -1.0, -2.0]
-    losses, gradients = loss(first, [-1.0, -2.0, -1.0], reduction="none", return_grad=True)
+@pytest.mark.parametrize("second", [False, True])
+def test_nan_and_inf_stay_in_their_pair(loss, bad, second):
+    pairs = [bad, -1.0, -2.0], [-1.0, -2.0, -1.0]
+    if second and loss not in PAIRS.values():
+        loss, pairs = partial(fsl.kto_loss, beta=1e30, desirable_weight=0), (pairs[0], [1, 1, 0])
+    elif second:
+        pairs = pairs[::-1]
+    losses, gradients = loss(*pairs, reduction="none", return_grad=True)
     np.testing.assert_array_equal(np.isnan(losses), [True, False, False])
     for gradient in gradients if isinstance(gradients, tuple) else (gradients,):
         np.testing.assert_array_equal(np.isnan(gradient), [True, False, False])
     weight = {"sample_weight": [0.0, 1.0, 2.0]}
-    total, gradients = loss(first, [-1.0, -2.0, -1.0], return_grad=True, **weight)
+    total, gradients = loss(*pairs, return_grad=True, **weight)
     assert np.isfinite(total)
     for gradient in gradients if isinstance(gradients, tuple) else (gradients,):
         assert gradient[0] == 0

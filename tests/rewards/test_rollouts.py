@@ -218,8 +218,16 @@ def test_errors(error, said, call):
     [
         (ValueError, "n is 0; allowed: 1 or more", lambda: fsl.n_step_returns(ONE, ONE, n=0)),
         (TypeError, "n must be an integer, got float", lambda: fsl.n_step_returns(ONE, ONE, n=1.0)),
-        (ValueError, r"log_ratios\[0, 0\] is nan", lambda: fsl.vtrace_returns(ONE, ONE, [[np.nan, 0]])),
-        (ValueError, r"log_ratios\[0, 0\] is inf", lambda: fsl.vtrace_returns(ONE, ONE, [[np.inf, 0]])),
+        (
+            ValueError,
+            r"log_ratios\[0, 0\] is nan; allowed: finite, or -inf",
+            lambda: fsl.vtrace_returns(ONE, ONE, [[np.nan, 0]]),
+        ),
+        (
+            ValueError,
+            r"log_ratios\[0, 0\] is inf; allowed: finite, or -inf",
+            lambda: fsl.vtrace_returns(ONE, ONE, [[np.inf, 0]]),
+        ),
         (ValueError, "clip_trace is 2; allowed: from 0 to 1", lambda: fsl.vtrace_returns(ONE, ONE, ONE, clip_trace=2)),
         (ValueError, "clip_ratio is -1", lambda: fsl.vtrace_returns(ONE, ONE, ONE, clip_ratio=-1)),
         (ValueError, r"action_values has shape \(1,\)", lambda: fsl.retrace_returns(ONE, [1], ONE, ONE)),
@@ -255,6 +263,15 @@ def test_groups(seed, baseline, scale, ddof, eps):
             assert found[i] == 0
         else:
             np.testing.assert_allclose(found[i], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("eps", [0.0, 2.0**-1030, 1e-4, 1.0, 1e30])
+@pytest.mark.parametrize("scale", ["group", "batch"])
+def test_small_rewards(scale, eps):
+    """Rewards near the least numbers, whose deviations are far below eps."""
+    found = fsl.group_advantages([0.0, 2.0**-1030], scale=scale, eps=eps)
+    half = 2.0**-1031
+    np.testing.assert_allclose(found, [-half / (half + eps), half / (half + eps)], rtol=1e-12)
 
 
 def test_forms_of_groups():

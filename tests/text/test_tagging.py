@@ -90,7 +90,8 @@ def test_the_first_violation():
         ("O", TypeError, "path is 'O'; allowed: a sequence of str or int"),
         (None, TypeError, "path is None; allowed: a sequence of str or int"),
         (np.array(1), TypeError, r"path is array\(1\); allowed: a sequence of str or int"),
-        (["O", 1], TypeError, "path has dtype"),
+        (["O", 1], TypeError, r"path\[1\] is 1; allowed: a str"),
+        ([-1, "O"], TypeError, r"path\[0\] is -1; allowed: a str"),
     ],
 )
 def test_wrong_paths(path, kind, said):

@@ -255,7 +255,12 @@ def as_weights(name: str, value: Any, batch: int, signed: bool = False) -> NDArr
 
 
 def as_finite(
-    name: str, value: Any, shape: tuple[int, ...], counts: NDArray[np.bool_] | None = None, signed: bool = True
+    name: str,
+    value: Any,
+    shape: tuple[int, ...],
+    counts: NDArray[np.bool_] | None = None,
+    signed: bool = True,
+    allowed: str = "finite",
 ) -> NDArray[np.float64]:
     """Return a copy of real numbers of this shape: where they count, finite and not negative unless `signed`; else 0.
 
@@ -276,6 +281,6 @@ def as_finite(
     if bad.any():
         where = tuple(int(i) for i in np.argwhere(bad)[0])
         shown = f"[{', '.join(map(str, where))}]" if where else ""
-        allowed = "finite" if signed else "finite, 0 or more"
+        allowed = allowed if signed else "finite, 0 or more"
         raise ValueError(f"{name}{shown} is {values[where]}; allowed: {allowed}")
     return values

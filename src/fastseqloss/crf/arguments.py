@@ -152,7 +152,7 @@ def _as_transitions(value: Any, scores: Scores) -> tuple[SharedParameter, bool]:
     """Check transitions [K, K], or of each step [B, T, K, K]; True for the latter."""
     array = as_array("transitions", value)
     n_tags = scores.values.shape[-1]
-    if array.ndim != scores.given.ndim + 1:
+    if array.ndim < 3:
         return _as_parameter("transitions", array, (n_tags, n_tags)), False
     allowed = (*scores.given.shape, n_tags)
     if array.shape != allowed:

@@ -13,7 +13,7 @@ from .._core.messages import outline
 from .._core.options import as_integer
 from .arguments import Potentials, as_potentials
 from .exact_paths import exact_paths
-from .kernels import best_paths
+from .kernels import best_paths, is_rounded
 
 _MOST_PATHS = 4096  # the time of keeping them sorted grows with the square
 
@@ -94,13 +94,14 @@ def crf_decode(
     >>> import numpy as np
     >>> import fastseqloss as fsl
     >>> emissions = np.array([[2.0, 0.0], [0.0, 0.5], [1.0, 0.0]])
-    >>> path = fsl.crf_decode(emissions, np.zeros((2, 2)))
-    >>> path.tags, path.score
+    >>> tags, score = fsl.crf_decode(emissions, np.zeros((2, 2)))
+    >>> tags, score
     (array([0, 1, 0]), 3.5)
-    >>> fsl.crf_decode(emissions, np.array([[0.0, -1.0], [-1.0, 0.0]])).tags
-    array([0, 0, 0])
-    >>> paths = fsl.crf_decode(emissions, np.zeros((2, 2)), n_best=3)
-    >>> paths.tags, paths.score
+    >>> tags, score = fsl.crf_decode(emissions, np.array([[0.0, -1.0], [-1.0, 0.0]]))
+    >>> tags, score
+    (array([0, 0, 0]), 3.0)
+    >>> tags, score = fsl.crf_decode(emissions, np.zeros((2, 2)), n_best=3)
+    >>> tags, score
     (array([[0, 1, 0],
            [0, 0, 0],
            [0, 1, 1]]), array([3.5, 3. , 2.5]))
@@ -113,6 +114,9 @@ def crf_decode(
         tags, score = _several_paths(potentials, n_paths, num_threads)
         return CRFPath(tags[0], score[0]) if potentials.single else CRFPath(tags, score)
     tags, score = best_paths(potentials, None, num_threads)
+    if potentials.varying is not None:
+        for b in np.flatnonzero(is_rounded(potentials, score)):
+            _search_exactly(potentials, b, tags[b : b + 1], score[b : b + 1])
     tags = potentials.scatter(tags, -1)
     return CRFPath(tags[0], float(score[0])) if potentials.single else CRFPath(tags, score)
 
@@ -138,6 +142,8 @@ def _search_exactly(potentials: Potentials, b: np.intp, tags: NDArray[np.int64],
     """Write the best paths of a sequence, in exact arithmetic, to tags [N, T'] and score [N]."""
     n_frames = potentials.lengths[b]
     transitions, start, end = [parameter.values for parameter in potentials.parameters]
+    if potentials.varying is not None:
+        transitions = potentials.varying[b, :n_frames]
     paths, scores = exact_paths(potentials.scores.values[b, :n_frames], transitions, start, end, len(score))
     tags[:], score[:] = -1, -np.inf
     if paths:

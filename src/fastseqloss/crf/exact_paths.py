@@ -18,24 +18,27 @@ _Entry = tuple[int, int, int]  # negative score of a path; the tag before its la
 
 def exact_paths(
     emissions: NDArray[Any],
-    transitions: NDArray[np.float64],
+    transitions: NDArray[Any],
     start: NDArray[np.float64],
     end: NDArray[np.float64],
     n_best: int,
 ) -> tuple[list[list[int]], list[float]]:
     """Return the best paths of a sequence [T, K] of finite scores and -inf, up to `n_best`, and their scores.
 
+    Transitions are [K, K], or [T, K, K] to each step, whose first ones are not read.
     Paths to a tag whose scores are equal are sorted by the tag before it and by the rank among the paths to that tag,
     which is the order of `crf_decode`.
     """
-    ends, steps = np.stack([start, end]), transitions
-    unit = max(_denominator(x) for x in (emissions, ends, steps))
-    nodes, between = _in_units(emissions, unit), _in_units(steps, unit)
+    ends = np.stack([start, end])
+    steps = [transitions] if transitions.ndim == 2 else list(transitions[1:])
+    unit = max(_denominator(x) for x in (emissions, ends, *steps))
+    nodes, each = _in_units(emissions, unit), [_in_units(step, unit) for step in steps]
     first, last = _in_units(ends, unit)
     nodes[0] = _add(nodes[0], first)
     nodes[-1] = _add(nodes[-1], last)
     table: list[list[list[_Entry]]] = [[[] if x is None else [(-x, -1, 0)] for x in nodes[0]]]
-    for row in nodes[1:]:
+    for t, row in enumerate(nodes[1:]):
+        between = each[t if transitions.ndim == 3 else 0]
         table.append([[] if x is None else _step(table[-1], between, j, x, n_best) for j, x in enumerate(row)])
     found = heapq.nsmallest(n_best, [(to[r][0], j, r) for j, to in enumerate(table[-1]) for r in range(len(to))])
     return [_trace(table, tag, rank) for _, tag, rank in found], [_as_float(-score, unit) for score, _, _ in found]

@@ -20,6 +20,8 @@ else:
 Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+_LARGE = 2.0**30  # a sum whose rounding errors may exceed differences of scores
+
 
 def sums_over_paths(
     potentials: Potentials,
@@ -99,7 +101,7 @@ def best_paths(
         _run_varying(potentials, inputs, paths=tags, loss=score, num_threads=threads)
         score[::n_best][potentials.lengths == 0] = 0
         if found is not None:
-            found[:] = n_best
+            found[:] = np.where(is_rounded(potentials, score[::n_best]), -1, n_best)
         return tags, score
     tags, score = np.empty((batch, n_best * n_frames), np.int64), np.empty(batch * n_best)
     _kernel.best_paths[potentials.scores.type_name](
@@ -122,6 +124,24 @@ def best_paths(
         num_threads=threads,
     )
     return tags, score
+
+
+def is_rounded(potentials: Potentials, best: Doubles) -> NDArray[np.bool_]:
+    """Return True for sequences [B] whose sums may be so large that rounding hides the best path of this score.
+
+    For transitions of every step; the kernel of shared ones does the same. A path whose partial score falls low enough
+    for rounding to matter cannot become the best, since its positive terms add up to `above` at most.
+    """
+    assert potentials.varying is not None
+    emissions, lengths = potentials.scores.values, potentials.lengths
+    inside = np.arange(emissions.shape[1]) < lengths[:, None]
+    most = emissions.max(axis=2, initial=0).astype(np.float64)
+    most[:, 1:] += potentials.varying[:, 1:].max(axis=(2, 3), initial=0)
+    with np.errstate(all="ignore"):
+        above = np.where(inside, most, 0.0).sum(axis=1)
+        above += max(potentials.start.values.max(), 0.0) + max(potentials.end.values.max(), 0.0)
+    large = (above >= _LARGE) | (best <= -_LARGE)
+    return np.asarray(large & (best > -np.inf) & (lengths > 0))
 
 
 def _run_varying(

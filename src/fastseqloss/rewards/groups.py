@@ -120,7 +120,8 @@ def _standardized(
     """Return values divided by the standard deviations of groups plus eps, given the distances from their means."""
     widest = np.zeros(len(counts))
     np.maximum.at(widest, index, np.abs(apart))
-    exponents = np.frexp(widest)[1]  # by which squares can neither overflow nor underflow
+    # Exponents by which neither squares can overflow or underflow, nor eps can overflow.
+    exponents = np.maximum(np.frexp(widest)[1], -600)
     squares = np.bincount(index, np.ldexp(apart, -exponents[index]) ** 2, len(counts))
     deviations = np.sqrt(squares / np.maximum(counts - freedom, 1))
     divisors = deviations + np.ldexp(eps, -exponents)

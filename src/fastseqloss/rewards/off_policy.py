@@ -238,7 +238,7 @@ def _as_log_ratios(value: Any, rollout: Rollout) -> Doubles:
     """Return logarithms of ratios [B, T], finite or -inf, for which a very small one stands."""
     logs = as_doubles(as_real("log_ratios", value))
     logs[np.isneginf(logs)] = _LEAST
-    return as_numbers("log_ratios", logs, rollout)
+    return as_numbers("log_ratios", logs, rollout, "finite, or -inf")
 
 
 def _surprises(rollout: Rollout, expected: Doubles, values: Doubles) -> Doubles:

@@ -301,9 +301,10 @@ def clipped_policy_loss(
 
     The result does not depend, not even by a bit, on the number of threads or on the other sequences
     of the batch. A logit of -inf masks an action out. If such an action was taken, its ratio is 0, and its loss is
-    inf with `kl_coef`, except for "k1". A step whose logits are all -inf has gradient 0. NaN or +inf among the logits
-    of a step makes its loss and gradient NaN, and for "gspo" those of its sequence. Without any step that counts, loss
-    and gradient are 0.
+    inf with `kl_coef`, except for "k1"; for "cispo" with a lower bound above 0, it is inf for a positive advantage and
+    -inf for a negative one without `kl_coef`. A step whose logits are all -inf has gradient 0. NaN or +inf among the
+    logits of a step makes its loss and gradient NaN, and for "gspo" those of its sequence. Without any step that
+    counts, loss and gradient are 0.
 
     The divergence is not bounded; the notes of `policy_gradient_loss` show how to bound it.
 

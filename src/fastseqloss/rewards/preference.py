@@ -369,7 +369,7 @@ def orpo_loss(
         finite = _apart(np.minimum(pairs.chosen, -_TINY) - above, np.minimum(pairs.rejected, -_TINY) - below)
         # A derivative is a probability divided by 1 - p, both of which may underflow: a difference of logarithms.
         against = -softplus(finite)
-        loss = weight * softplus(-ratio) if weight else np.zeros_like(ratio)
+        loss = weight * softplus(-ratio) if weight else np.where(np.isnan(ratio), ratio, 0.0)
         if likelihood:
             loss -= likelihood * pairs.chosen
         return pairs.finish(loss, -likelihood - weight * np.exp(against - above), weight * np.exp(against - below))

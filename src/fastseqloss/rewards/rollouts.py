@@ -131,9 +131,10 @@ def as_factor(name: str, value: Any, steps: Steps, counts: NDArray[np.bool_]) ->
     return as_number(name, value, 0.0, 1.0)
 
 
-def as_numbers(name: str, value: Any, rollout: Rollout) -> Doubles:
-    """Return finite numbers [B, T], one for each step."""
-    return as_finite(name, value, rollout.steps.shape, rollout.counts).reshape(rollout.counts.shape)
+def as_numbers(name: str, value: Any, rollout: Rollout, allowed: str = "finite") -> Doubles:
+    """Return finite numbers [B, T], one for each step; an error says what is allowed."""
+    numbers = as_finite(name, value, rollout.steps.shape, rollout.counts, allowed=allowed)
+    return numbers.reshape(rollout.counts.shape)
 
 
 def _as_cut(

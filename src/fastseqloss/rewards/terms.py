@@ -175,8 +175,9 @@ def _is_clipped(apart: Doubles, advantages: Doubles, terms: Terms) -> NDArray[np
     """Return True for each step whose ratio a bound replaces."""
     ratio = np.exp(np.clip(apart, -terms.most_log, terms.most_log))
     if KINDS[terms.form] == "cispo":
-        return (ratio < terms.least) | (ratio > terms.most)
-    outside = np.where(advantages > 0, ratio > terms.most, (ratio < terms.least) | (ratio > terms.most_of_losses))
+        outside = (ratio < terms.least) | (ratio > terms.most)
+    else:
+        outside = np.where(advantages > 0, ratio > terms.most, (ratio < terms.least) | (ratio > terms.most_of_losses))
     return np.asarray(outside | (np.abs(apart) > terms.most_log))
 
 

@@ -141,9 +141,11 @@ class TagConstraints(NamedTuple):
         """Return the indices of the tags of a path, -1 for steps that are left out."""
         if isinstance(path, str) or not hasattr(path, "__len__") or getattr(path, "ndim", 1) == 0:
             raise TypeError(f"path is {brief(path)}; allowed: a sequence of str or int")
-        if len(path) and all(isinstance(tag, str) for tag in path):
+        if any(isinstance(tag, str) for tag in path):
             numbers = {tag: k for k, tag in enumerate(self.tags)}
             for t, tag in enumerate(path):
+                if not isinstance(tag, str):
+                    raise TypeError(f"path[{t}] is {brief(tag)}; allowed: a str, as others of the path are")
                 if tag not in numbers:
                     allowed = listed([repr(tag) for tag in self.tags])
                     raise ValueError(f"path[{t}] is {brief(str(tag))}; allowed: {allowed}")
