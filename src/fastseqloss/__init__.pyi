@@ -430,7 +430,7 @@ def clipped_policy_loss(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
     diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
-) -> NDArray[np.float64]: ...
+) -> NDArray[np.float64] | Any: ...
 @overload
 def clipped_policy_loss(
     logits: ArrayLike, actions: ArrayLike, old_log_probs: ArrayLike, advantages: ArrayLike,
@@ -441,7 +441,7 @@ def clipped_policy_loss(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def clipped_policy_loss(
     logits: ArrayLike, actions: ArrayLike, old_log_probs: ArrayLike, advantages: ArrayLike,
@@ -452,7 +452,7 @@ def clipped_policy_loss(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array,
     diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def clipped_policy_loss(
     logits: ArrayLike, actions: ArrayLike, old_log_probs: ArrayLike, advantages: ArrayLike,
@@ -463,7 +463,7 @@ def clipped_policy_loss(
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
     grad_out: _Array | None = None, diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
-) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | Any | tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def cosine_distance_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -499,21 +499,21 @@ def cosine_distance_loss(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
-) -> NDArray[np.float64]: ...
+) -> NDArray[np.float64] | Any: ...
 @overload
 def cosine_distance_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def cosine_distance_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def cosine_distance_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -521,7 +521,7 @@ def cosine_distance_loss(
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
     grad_out: RegressionGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], RegressionGradient]: ...
+) -> tuple[NDArray[np.float64] | Any, RegressionGradient]: ...
 @overload
 def cosine_distance_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -529,7 +529,7 @@ def cosine_distance_loss(
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
     grad_out: _Array | (RegressionGradient | tuple[_Array | None, _Array | None]) | None = None,
     with_respect_to: Sequence[str] | None = None, num_threads: int | None = None,
-) -> float | tuple[float, NDArray[Any]] | tuple[float, RegressionGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]] | tuple[NDArray[np.float64], RegressionGradient]: ...
+) -> float | tuple[float, NDArray[Any]] | tuple[float, RegressionGradient] | NDArray[np.float64] | Any | tuple[NDArray[np.float64] | Any, NDArray[Any]] | tuple[NDArray[np.float64] | Any, RegressionGradient]: ...
 @overload
 def crf_loss(
     emissions: ArrayLike, tags: ArrayLike, transitions: ArrayLike, lengths: ArrayLike | None = None, *,
@@ -1106,7 +1106,7 @@ def kl_divergence(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
-) -> NDArray[np.float64]: ...
+) -> NDArray[np.float64] | Any: ...
 @overload
 def kl_divergence(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -1116,7 +1116,7 @@ def kl_divergence(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def kl_divergence(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -1126,7 +1126,7 @@ def kl_divergence(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def kl_divergence(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -1137,7 +1137,7 @@ def kl_divergence(
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
     grad_out: CrossEntropyGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], CrossEntropyGradient]: ...
+) -> tuple[NDArray[np.float64] | Any, CrossEntropyGradient]: ...
 @overload
 def kl_divergence(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -1148,7 +1148,7 @@ def kl_divergence(
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
     grad_out: _Array | (CrossEntropyGradient | tuple[_Array | None, _Array | None]) | None = None,
     with_respect_to: Sequence[str] | None = None, num_threads: int | None = None,
-) -> float | tuple[float, NDArray[Any]] | tuple[float, CrossEntropyGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]] | tuple[NDArray[np.float64], CrossEntropyGradient]: ...
+) -> float | tuple[float, NDArray[Any]] | tuple[float, CrossEntropyGradient] | NDArray[np.float64] | Any | tuple[NDArray[np.float64] | Any, NDArray[Any]] | tuple[NDArray[np.float64] | Any, CrossEntropyGradient]: ...
 @overload
 def kto_loss(
     log_probs: ArrayLike, desirable: ArrayLike, ref_log_probs: ArrayLike | None = None, *, kl: ArrayLike = 0.0,
@@ -1236,7 +1236,7 @@ def linear_cross_entropy(
     softcap: float | None = None, reduction: Literal["none", "per_sequence", "step_mean"],
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ...,
     grad_out: None = ..., chunk: int | None = None, num_threads: int | None = None,
-) -> NDArray[np.float64]: ...
+) -> NDArray[np.float64] | Any: ...
 @overload
 def linear_cross_entropy(
     hidden: ArrayLike, weight: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *,
@@ -1246,7 +1246,7 @@ def linear_cross_entropy(
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
     grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None] | None = ...,
     chunk: int | None = None, num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], LinearGradient]: ...
+) -> tuple[NDArray[np.float64] | Any, LinearGradient]: ...
 @overload
 def linear_cross_entropy(
     hidden: ArrayLike, weight: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *,
@@ -1256,7 +1256,7 @@ def linear_cross_entropy(
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
     grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None], chunk: int | None = None,
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], LinearGradient]: ...
+) -> tuple[NDArray[np.float64] | Any, LinearGradient]: ...
 @overload
 def linear_cross_entropy(
     hidden: ArrayLike, weight: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *,
@@ -1267,7 +1267,7 @@ def linear_cross_entropy(
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
     grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None] | None = None,
     chunk: int | None = None, num_threads: int | None = None,
-) -> float | tuple[float, LinearGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], LinearGradient]: ...
+) -> float | tuple[float, LinearGradient] | NDArray[np.float64] | Any | tuple[NDArray[np.float64] | Any, LinearGradient]: ...
 @overload
 def linear_ctc_loss(
     hidden: ArrayLike, weight: ArrayLike, labels: ArrayLike, logit_lengths: ArrayLike | None = None,
@@ -1383,7 +1383,7 @@ def linear_policy_loss(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
     chunk: int | None = None, num_threads: int | None = None,
-) -> NDArray[np.float64]: ...
+) -> NDArray[np.float64] | Any: ...
 @overload
 def linear_policy_loss(
     hidden: ArrayLike, weight: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None,
@@ -1396,7 +1396,7 @@ def linear_policy_loss(
     sample_weight: ArrayLike | None = None, return_grad: Literal[True],
     grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None] | None = ...,
     chunk: int | None = None, num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], LinearGradient]: ...
+) -> tuple[NDArray[np.float64] | Any, LinearGradient]: ...
 @overload
 def linear_policy_loss(
     hidden: ArrayLike, weight: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None,
@@ -1409,7 +1409,7 @@ def linear_policy_loss(
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
     grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None], chunk: int | None = None,
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], LinearGradient]: ...
+) -> tuple[NDArray[np.float64] | Any, LinearGradient]: ...
 @overload
 def linear_policy_loss(
     hidden: ArrayLike, weight: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None,
@@ -1422,7 +1422,7 @@ def linear_policy_loss(
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
     grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None] | None = None,
     chunk: int | None = None, num_threads: int | None = None,
-) -> float | tuple[float, LinearGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], LinearGradient]: ...
+) -> float | tuple[float, LinearGradient] | NDArray[np.float64] | Any | tuple[NDArray[np.float64] | Any, LinearGradient]: ...
 @overload
 def linear_sequence_log_prob(
     hidden: ArrayLike, weight: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *,
@@ -1772,7 +1772,7 @@ def multiclass_hinge_loss(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
     num_threads: int | None = None,
-) -> NDArray[np.float64]: ...
+) -> NDArray[np.float64] | Any: ...
 @overload
 def multiclass_hinge_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -1780,14 +1780,14 @@ def multiclass_hinge_loss(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def multiclass_hinge_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     margin: float = 1.0, ignore_index: int = -100, class_weight: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def multiclass_hinge_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -1795,7 +1795,7 @@ def multiclass_hinge_loss(
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
     grad_out: _Array | None = None, num_threads: int | None = None,
-) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | Any | tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def multilabel_margin_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -1823,20 +1823,20 @@ def multilabel_margin_loss(
     margin: float = 1.0, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
     num_threads: int | None = None,
-) -> NDArray[np.float64]: ...
+) -> NDArray[np.float64] | Any: ...
 @overload
 def multilabel_margin_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     margin: float = 1.0, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def multilabel_margin_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     margin: float = 1.0, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def multilabel_margin_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -1844,7 +1844,7 @@ def multilabel_margin_loss(
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
     grad_out: _Array | None = None, num_threads: int | None = None,
-) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | Any | tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def nll_loss(
     log_probs: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -1875,7 +1875,7 @@ def nll_loss(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
     num_threads: int | None = None,
-) -> NDArray[np.float64]: ...
+) -> NDArray[np.float64] | Any: ...
 @overload
 def nll_loss(
     log_probs: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -1883,14 +1883,14 @@ def nll_loss(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def nll_loss(
     log_probs: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     ignore_index: int = -100, class_weight: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def nll_loss(
     log_probs: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -1898,7 +1898,7 @@ def nll_loss(
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
     grad_out: _Array | None = None, num_threads: int | None = None,
-) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | Any | tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def orpo_loss(
     chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 0.1, nll_coef: float = 1.0,
@@ -2158,7 +2158,7 @@ def policy_gradient_loss(
     max_log_ratio: float | None = None, reduction: Literal["none", "per_sequence", "step_mean"],
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ...,
     grad_out: None = ..., diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
-) -> NDArray[np.float64]: ...
+) -> NDArray[np.float64] | Any: ...
 @overload
 def policy_gradient_loss(
     logits: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None, *,
@@ -2167,7 +2167,7 @@ def policy_gradient_loss(
     max_log_ratio: float | None = None, reduction: Literal["none", "per_sequence", "step_mean"],
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
     grad_out: _Array | None = ..., diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def policy_gradient_loss(
     logits: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None, *,
@@ -2176,7 +2176,7 @@ def policy_gradient_loss(
     max_log_ratio: float | None = None, reduction: Literal["none", "per_sequence", "step_mean"],
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array,
     diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def policy_gradient_loss(
     logits: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None, *,
@@ -2186,7 +2186,7 @@ def policy_gradient_loss(
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
     grad_out: _Array | None = None, diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
-) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | Any | tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def quantile_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -2602,7 +2602,7 @@ def softmax_cross_entropy(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
-) -> NDArray[np.float64]: ...
+) -> NDArray[np.float64] | Any: ...
 @overload
 def softmax_cross_entropy(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -2611,7 +2611,7 @@ def softmax_cross_entropy(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def softmax_cross_entropy(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -2620,7 +2620,7 @@ def softmax_cross_entropy(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def softmax_cross_entropy(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -2630,7 +2630,7 @@ def softmax_cross_entropy(
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
     grad_out: CrossEntropyGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], CrossEntropyGradient]: ...
+) -> tuple[NDArray[np.float64] | Any, CrossEntropyGradient]: ...
 @overload
 def softmax_cross_entropy(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -2640,7 +2640,7 @@ def softmax_cross_entropy(
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
     grad_out: _Array | (CrossEntropyGradient | tuple[_Array | None, _Array | None]) | None = None,
     with_respect_to: Sequence[str] | None = None, num_threads: int | None = None,
-) -> float | tuple[float, NDArray[Any]] | tuple[float, CrossEntropyGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]] | tuple[NDArray[np.float64], CrossEntropyGradient]: ...
+) -> float | tuple[float, NDArray[Any]] | tuple[float, CrossEntropyGradient] | NDArray[np.float64] | Any | tuple[NDArray[np.float64] | Any, NDArray[Any]] | tuple[NDArray[np.float64] | Any, CrossEntropyGradient]: ...
 @overload
 def softmax_focal_loss(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -2671,7 +2671,7 @@ def softmax_focal_loss(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
     num_threads: int | None = None,
-) -> NDArray[np.float64]: ...
+) -> NDArray[np.float64] | Any: ...
 @overload
 def softmax_focal_loss(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -2679,14 +2679,14 @@ def softmax_focal_loss(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def softmax_focal_loss(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     gamma: float = 2.0, ignore_index: int = -100, class_weight: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def softmax_focal_loss(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -2694,7 +2694,7 @@ def softmax_focal_loss(
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
     grad_out: _Array | None = None, num_threads: int | None = None,
-) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | Any | tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def sparsemax_loss(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -2730,21 +2730,21 @@ def sparsemax_loss(
     ignore_index: int = -100, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
-) -> NDArray[np.float64]: ...
+) -> NDArray[np.float64] | Any: ...
 @overload
 def sparsemax_loss(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     ignore_index: int = -100, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def sparsemax_loss(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     ignore_index: int = -100, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def sparsemax_loss(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -2752,7 +2752,7 @@ def sparsemax_loss(
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
     grad_out: CrossEntropyGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], CrossEntropyGradient]: ...
+) -> tuple[NDArray[np.float64] | Any, CrossEntropyGradient]: ...
 @overload
 def sparsemax_loss(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -2761,7 +2761,7 @@ def sparsemax_loss(
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
     grad_out: _Array | (CrossEntropyGradient | tuple[_Array | None, _Array | None]) | None = None,
     with_respect_to: Sequence[str] | None = None, num_threads: int | None = None,
-) -> float | tuple[float, NDArray[Any]] | tuple[float, CrossEntropyGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]] | tuple[NDArray[np.float64], CrossEntropyGradient]: ...
+) -> float | tuple[float, NDArray[Any]] | tuple[float, CrossEntropyGradient] | NDArray[np.float64] | Any | tuple[NDArray[np.float64] | Any, NDArray[Any]] | tuple[NDArray[np.float64] | Any, CrossEntropyGradient]: ...
 @overload
 def structured_hinge_loss(
     emissions: ArrayLike, tags: ArrayLike, transitions: ArrayLike, lengths: ArrayLike | None = None, *,
