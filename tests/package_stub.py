@@ -67,6 +67,7 @@ class Loss:
         result = _expanded(inspect.signature(function).return_annotation, function)
         pairs = [part.elts[1] for part in map(_items, _union(result)) if part is not None]
         self.gradient, self.chosen = map(ast.unparse, (pairs[0], pairs[-1]))  # by default, and by with_respect_to
+        self.of_any_axes = "array_like [..., " in function.__doc__
         self.types["grad_out"] = _Given().visit(self.types["grad_out"])
         outs = [ast.unparse(part) for part in _union(self.types["grad_out"])]
         one = [kind for kind in outs if kind == "_Array"] if self.gradient == "NDArray[Any]" else outs[:-1]
@@ -88,6 +89,8 @@ class Loss:
         scalar = [name for name in names if name in SCALAR]
         others = [name for name in names if name not in SCALAR]
         array = "NDArray[np.float64]" if "step_mean" in names else "Any"  # of one sequence, a float
+        if self.of_any_axes and array != "Any":
+            array += " | Any"  # of one step, a float
         return [(f"Literal{_quoted(scalar)} = ...", "float"), (f"Literal{_quoted(others)}", array)]
 
     def cases(self, reduction: str, loss: str) -> list[tuple[dict[str, str], str]]:

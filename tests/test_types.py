@@ -1,5 +1,6 @@
 """Types, as mypy and Pyright see them: of the package, in the code of every page, and in the examples."""
 
+import ast
 import doctest
 import json
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import fastseqloss as fsl
 from package_stub import PATH, stub
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +30,45 @@ follow_imports = skip
 
 def test_stub_is_up_to_date():
     assert PATH.read_text() == stub(), "python tests/package_stub.py writes it"
+
+
+STEP = ([0.5, 0.25], [0.25, 0.75])
+ONE_STEP = {  # arguments of a single step, without batch
+    "clipped_policy_loss": (STEP[0], 1, -1.0, 0.5),
+    "cosine_distance_loss": STEP,
+    "kl_divergence": STEP,
+    "linear_cross_entropy": (STEP[0], [[1.0, 2.0], [0.0, 1.0]], 1),
+    "linear_policy_loss": (STEP[0], [[1.0, 2.0], [0.0, 1.0]], 1, 0.5),
+    "multiclass_hinge_loss": (STEP[0], 1),
+    "multilabel_margin_loss": (STEP[0], [0, 1]),
+    "nll_loss": (STEP[0], 1),
+    "policy_gradient_loss": (STEP[0], 1, 0.5),
+    "softmax_cross_entropy": (STEP[0], 1),
+    "softmax_focal_loss": (STEP[0], 1),
+    "sparsemax_loss": STEP,
+}
+
+
+def declared(name):
+    """What a loss returns for reductions other than to a float, without gradient."""
+    for node in ast.parse(PATH.read_text()).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            options = {argument.arg: ast.unparse(argument.annotation) for argument in node.args.kwonlyargs}
+            if "'none'" in options.get("reduction", "") and options["return_grad"] == "Literal[False]":
+                return ast.unparse(node.returns)
+    return "Any"
+
+
+def test_losses_of_one_step_are_numbers():
+    """The types of reductions to arrays leave room for them."""
+    for name, arguments in ONE_STEP.items():
+        assert isinstance(getattr(fsl, name)(*arguments, reduction="none"), float)
+        assert declared(name) == "NDArray[np.float64] | Any"
+    others = [name for name in fsl.__all__ if declared(name) == "NDArray[np.float64]"]
+    assert "mse_loss" in others
+    for name in others:  # an axis of steps is an axis of the batch
+        with pytest.raises(ValueError, match=r" has shape \(\); allowed: \[B\], "):
+            getattr(fsl, name)(0.0, 0.0, *([1.0] if name == "gaussian_nll_loss" else []))
 
 
 @pytest.fixture(scope="module")

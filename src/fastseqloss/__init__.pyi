@@ -439,7 +439,7 @@ def clipped_policy_loss(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
     diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
-) -> NDArray[np.float64]: ...
+) -> NDArray[np.float64] | Any: ...
 @overload
 def clipped_policy_loss(
     logits: ArrayLike, actions: ArrayLike, old_log_probs: ArrayLike, advantages: ArrayLike,
@@ -450,7 +450,7 @@ def clipped_policy_loss(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def clipped_policy_loss(
     logits: ArrayLike, actions: ArrayLike, old_log_probs: ArrayLike, advantages: ArrayLike,
@@ -461,7 +461,7 @@ def clipped_policy_loss(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array,
     diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def clipped_policy_loss(
     logits: ArrayLike, actions: ArrayLike, old_log_probs: ArrayLike, advantages: ArrayLike,
@@ -472,7 +472,7 @@ def clipped_policy_loss(
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
     grad_out: _Array | None = None, diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
-) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | Any | tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def cosine_distance_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -508,21 +508,21 @@ def cosine_distance_loss(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
-) -> NDArray[np.float64]: ...
+) -> NDArray[np.float64] | Any: ...
 @overload
 def cosine_distance_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def cosine_distance_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def cosine_distance_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -530,7 +530,7 @@ def cosine_distance_loss(
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
     grad_out: RegressionGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], RegressionGradient]: ...
+) -> tuple[NDArray[np.float64] | Any, RegressionGradient]: ...
 @overload
 def cosine_distance_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -538,7 +538,7 @@ def cosine_distance_loss(
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
     grad_out: _Array | (RegressionGradient | tuple[_Array | None, _Array | None]) | None = None,
     with_respect_to: Sequence[str] | None = None, num_threads: int | None = None,
-) -> float | tuple[float, NDArray[Any]] | tuple[float, RegressionGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]] | tuple[NDArray[np.float64], RegressionGradient]: ...
+) -> float | tuple[float, NDArray[Any]] | tuple[float, RegressionGradient] | NDArray[np.float64] | Any | tuple[NDArray[np.float64] | Any, NDArray[Any]] | tuple[NDArray[np.float64] | Any, RegressionGradient]: ...
 @overload
 def crf_loss(
     emissions: ArrayLike, tags: ArrayLike, transitions: ArrayLike, lengths: ArrayLike | None = None, *,
@@ -1167,7 +1167,7 @@ def kl_divergence(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
-) -> NDArray[np.float64]: ...
+) -> NDArray[np.float64] | Any: ...
 @overload
 def kl_divergence(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -1177,7 +1177,7 @@ def kl_divergence(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def kl_divergence(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -1187,7 +1187,7 @@ def kl_divergence(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def kl_divergence(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -1198,7 +1198,7 @@ def kl_divergence(
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
     grad_out: CrossEntropyGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], CrossEntropyGradient]: ...
+) -> tuple[NDArray[np.float64] | Any, CrossEntropyGradient]: ...
 @overload
 def kl_divergence(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -1209,7 +1209,7 @@ def kl_divergence(
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
     grad_out: _Array | (CrossEntropyGradient | tuple[_Array | None, _Array | None]) | None = None,
     with_respect_to: Sequence[str] | None = None, num_threads: int | None = None,
-) -> float | tuple[float, NDArray[Any]] | tuple[float, CrossEntropyGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]] | tuple[NDArray[np.float64], CrossEntropyGradient]: ...
+) -> float | tuple[float, NDArray[Any]] | tuple[float, CrossEntropyGradient] | NDArray[np.float64] | Any | tuple[NDArray[np.float64] | Any, NDArray[Any]] | tuple[NDArray[np.float64] | Any, CrossEntropyGradient]: ...
 @overload
 def kto_loss(
     log_probs: ArrayLike, desirable: ArrayLike, ref_log_probs: ArrayLike | None = None, *, kl: ArrayLike = 0.0,
@@ -1297,7 +1297,7 @@ def linear_cross_entropy(
     softcap: float | None = None, reduction: Literal["none", "per_sequence", "step_mean"],
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ...,
     grad_out: None = ..., chunk: int | None = None, num_threads: int | None = None,
-) -> NDArray[np.float64]: ...
+) -> NDArray[np.float64] | Any: ...
 @overload
 def linear_cross_entropy(
     hidden: ArrayLike, weight: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *,
@@ -1307,7 +1307,7 @@ def linear_cross_entropy(
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
     grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None] | None = ...,
     chunk: int | None = None, num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], LinearGradient]: ...
+) -> tuple[NDArray[np.float64] | Any, LinearGradient]: ...
 @overload
 def linear_cross_entropy(
     hidden: ArrayLike, weight: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *,
@@ -1317,7 +1317,7 @@ def linear_cross_entropy(
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ...,
     grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None], chunk: int | None = None,
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], LinearGradient]: ...
+) -> tuple[NDArray[np.float64] | Any, LinearGradient]: ...
 @overload
 def linear_cross_entropy(
     hidden: ArrayLike, weight: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *,
@@ -1328,7 +1328,7 @@ def linear_cross_entropy(
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
     grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None] | None = None,
     chunk: int | None = None, num_threads: int | None = None,
-) -> float | tuple[float, LinearGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], LinearGradient]: ...
+) -> float | tuple[float, LinearGradient] | NDArray[np.float64] | Any | tuple[NDArray[np.float64] | Any, LinearGradient]: ...
 @overload
 def linear_ctc_loss(
     hidden: ArrayLike, weight: ArrayLike, labels: ArrayLike, logit_lengths: ArrayLike | None = None,
@@ -1444,7 +1444,7 @@ def linear_policy_loss(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
     chunk: int | None = None, num_threads: int | None = None,
-) -> NDArray[np.float64]: ...
+) -> NDArray[np.float64] | Any: ...
 @overload
 def linear_policy_loss(
     hidden: ArrayLike, weight: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None,
@@ -1457,7 +1457,7 @@ def linear_policy_loss(
     sample_weight: ArrayLike | None = None, return_grad: Literal[True],
     grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None] | None = ...,
     chunk: int | None = None, num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], LinearGradient]: ...
+) -> tuple[NDArray[np.float64] | Any, LinearGradient]: ...
 @overload
 def linear_policy_loss(
     hidden: ArrayLike, weight: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None,
@@ -1470,7 +1470,7 @@ def linear_policy_loss(
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
     grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None], chunk: int | None = None,
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], LinearGradient]: ...
+) -> tuple[NDArray[np.float64] | Any, LinearGradient]: ...
 @overload
 def linear_policy_loss(
     hidden: ArrayLike, weight: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None,
@@ -1483,7 +1483,7 @@ def linear_policy_loss(
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
     grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None] | None = None,
     chunk: int | None = None, num_threads: int | None = None,
-) -> float | tuple[float, LinearGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], LinearGradient]: ...
+) -> float | tuple[float, LinearGradient] | NDArray[np.float64] | Any | tuple[NDArray[np.float64] | Any, LinearGradient]: ...
 @overload
 def linear_sequence_log_prob(
     hidden: ArrayLike, weight: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *,
@@ -1833,7 +1833,7 @@ def multiclass_hinge_loss(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
     num_threads: int | None = None,
-) -> NDArray[np.float64]: ...
+) -> NDArray[np.float64] | Any: ...
 @overload
 def multiclass_hinge_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -1841,14 +1841,14 @@ def multiclass_hinge_loss(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def multiclass_hinge_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     margin: float = 1.0, ignore_index: int = -100, class_weight: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def multiclass_hinge_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -1856,7 +1856,7 @@ def multiclass_hinge_loss(
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
     grad_out: _Array | None = None, num_threads: int | None = None,
-) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | Any | tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def multilabel_margin_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -1884,20 +1884,20 @@ def multilabel_margin_loss(
     margin: float = 1.0, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
     num_threads: int | None = None,
-) -> NDArray[np.float64]: ...
+) -> NDArray[np.float64] | Any: ...
 @overload
 def multilabel_margin_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     margin: float = 1.0, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def multilabel_margin_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     margin: float = 1.0, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def multilabel_margin_loss(
     scores: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -1905,7 +1905,7 @@ def multilabel_margin_loss(
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
     grad_out: _Array | None = None, num_threads: int | None = None,
-) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | Any | tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def nll_loss(
     log_probs: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -1936,7 +1936,7 @@ def nll_loss(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
     num_threads: int | None = None,
-) -> NDArray[np.float64]: ...
+) -> NDArray[np.float64] | Any: ...
 @overload
 def nll_loss(
     log_probs: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -1944,14 +1944,14 @@ def nll_loss(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def nll_loss(
     log_probs: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     ignore_index: int = -100, class_weight: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def nll_loss(
     log_probs: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -1959,7 +1959,7 @@ def nll_loss(
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
     grad_out: _Array | None = None, num_threads: int | None = None,
-) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | Any | tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def orpo_loss(
     chosen: ArrayLike, rejected: ArrayLike, *, beta: float = 0.1, nll_coef: float = 1.0,
@@ -2219,7 +2219,7 @@ def policy_gradient_loss(
     max_log_ratio: float | None = None, reduction: Literal["none", "per_sequence", "step_mean"],
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ...,
     grad_out: None = ..., diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
-) -> NDArray[np.float64]: ...
+) -> NDArray[np.float64] | Any: ...
 @overload
 def policy_gradient_loss(
     logits: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None, *,
@@ -2228,7 +2228,7 @@ def policy_gradient_loss(
     max_log_ratio: float | None = None, reduction: Literal["none", "per_sequence", "step_mean"],
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: Literal[True],
     grad_out: _Array | None = ..., diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def policy_gradient_loss(
     logits: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None, *,
@@ -2237,7 +2237,7 @@ def policy_gradient_loss(
     max_log_ratio: float | None = None, reduction: Literal["none", "per_sequence", "step_mean"],
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array,
     diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def policy_gradient_loss(
     logits: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None, *,
@@ -2247,7 +2247,7 @@ def policy_gradient_loss(
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
     grad_out: _Array | None = None, diagnostics: PolicyDiagnostics | None = None, num_threads: int | None = None,
-) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | Any | tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def quantile_loss(
     predictions: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -2663,7 +2663,7 @@ def softmax_cross_entropy(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
-) -> NDArray[np.float64]: ...
+) -> NDArray[np.float64] | Any: ...
 @overload
 def softmax_cross_entropy(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -2672,7 +2672,7 @@ def softmax_cross_entropy(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def softmax_cross_entropy(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -2681,7 +2681,7 @@ def softmax_cross_entropy(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def softmax_cross_entropy(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -2691,7 +2691,7 @@ def softmax_cross_entropy(
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
     grad_out: CrossEntropyGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], CrossEntropyGradient]: ...
+) -> tuple[NDArray[np.float64] | Any, CrossEntropyGradient]: ...
 @overload
 def softmax_cross_entropy(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -2701,7 +2701,7 @@ def softmax_cross_entropy(
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
     grad_out: _Array | (CrossEntropyGradient | tuple[_Array | None, _Array | None]) | None = None,
     with_respect_to: Sequence[str] | None = None, num_threads: int | None = None,
-) -> float | tuple[float, NDArray[Any]] | tuple[float, CrossEntropyGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]] | tuple[NDArray[np.float64], CrossEntropyGradient]: ...
+) -> float | tuple[float, NDArray[Any]] | tuple[float, CrossEntropyGradient] | NDArray[np.float64] | Any | tuple[NDArray[np.float64] | Any, NDArray[Any]] | tuple[NDArray[np.float64] | Any, CrossEntropyGradient]: ...
 @overload
 def softmax_focal_loss(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -2732,7 +2732,7 @@ def softmax_focal_loss(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
     num_threads: int | None = None,
-) -> NDArray[np.float64]: ...
+) -> NDArray[np.float64] | Any: ...
 @overload
 def softmax_focal_loss(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -2740,14 +2740,14 @@ def softmax_focal_loss(
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def softmax_focal_loss(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     gamma: float = 2.0, ignore_index: int = -100, class_weight: ArrayLike | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def softmax_focal_loss(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -2755,7 +2755,7 @@ def softmax_focal_loss(
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
     grad_out: _Array | None = None, num_threads: int | None = None,
-) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> float | tuple[float, NDArray[Any]] | NDArray[np.float64] | Any | tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def sparsemax_loss(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -2791,21 +2791,21 @@ def sparsemax_loss(
     ignore_index: int = -100, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
-) -> NDArray[np.float64]: ...
+) -> NDArray[np.float64] | Any: ...
 @overload
 def sparsemax_loss(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     ignore_index: int = -100, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True], grad_out: _Array | None = ...,
     with_respect_to: None = ..., num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def sparsemax_loss(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
     ignore_index: int = -100, reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ..., grad_out: _Array, with_respect_to: None = ...,
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
+) -> tuple[NDArray[np.float64] | Any, NDArray[Any]]: ...
 @overload
 def sparsemax_loss(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -2813,7 +2813,7 @@ def sparsemax_loss(
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
     grad_out: CrossEntropyGradient | tuple[_Array | None, _Array | None] | None = ..., with_respect_to: Sequence[str],
     num_threads: int | None = None,
-) -> tuple[NDArray[np.float64], CrossEntropyGradient]: ...
+) -> tuple[NDArray[np.float64] | Any, CrossEntropyGradient]: ...
 @overload
 def sparsemax_loss(
     logits: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None, *, mask: ArrayLike | None = None,
@@ -2822,7 +2822,7 @@ def sparsemax_loss(
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
     grad_out: _Array | (CrossEntropyGradient | tuple[_Array | None, _Array | None]) | None = None,
     with_respect_to: Sequence[str] | None = None, num_threads: int | None = None,
-) -> float | tuple[float, NDArray[Any]] | tuple[float, CrossEntropyGradient] | NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[Any]] | tuple[NDArray[np.float64], CrossEntropyGradient]: ...
+) -> float | tuple[float, NDArray[Any]] | tuple[float, CrossEntropyGradient] | NDArray[np.float64] | Any | tuple[NDArray[np.float64] | Any, NDArray[Any]] | tuple[NDArray[np.float64] | Any, CrossEntropyGradient]: ...
 @overload
 def structured_hinge_loss(
     emissions: ArrayLike, tags: ArrayLike, transitions: ArrayLike, lengths: ArrayLike | None = None, *,

@@ -1,5 +1,6 @@
 """Messages for keywords and names of other libraries."""
 
+import importlib
 import inspect
 import re
 from pathlib import Path
@@ -14,6 +15,13 @@ PUBLIC = {name: getattr(fsl, name) for name in fsl.__all__ if inspect.isfunction
 PARAMETERS = {name: inspect.signature(function).parameters for name, function in PUBLIC.items()}
 
 
+def takes(function, argument):
+    """Return True if a function has the argument, and its docstring allows the value if that is a string."""
+    name, _, value = argument.partition("=")
+    described = re.search(rf"^ *{name} : (.*)$", PUBLIC[function].__doc__, re.MULTILINE)
+    return name in PARAMETERS[function] and (value[:1] != '"' or described is None or value in described[1])
+
+
 @pytest.mark.parametrize("keyword", KEYWORDS)
 def test_message_names_our_keyword(keyword):
     for ours in KEYWORDS[keyword]:
@@ -22,7 +30,7 @@ def test_message_names_our_keyword(keyword):
         known = [
             name
             for name, given in PARAMETERS.items()
-            if keyword not in given and ours.partition("=")[0] in given and first.isdisjoint(given)
+            if keyword not in given and takes(name, ours) and first.isdisjoint(given)
         ]
         assert known, f"no function lacks {keyword} and has {ours}"
         for name in known:
@@ -49,6 +57,43 @@ def test_unknown_keywords():
         fsl.crf_decode([[0.0]], [[0.0]], xyzzy=1)
 
 
+@pytest.mark.parametrize("keyword", ["log_probs", "from_logits", "targets", "beta", "reduce"])
+def test_message_names_nothing_else(keyword):
+    check_names_nothing_else(keyword, fsl)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("package", ["fastseqloss", "fastseqloss.torch", "fastseqloss.jax"])
+def test_message_names_nothing_else_anywhere(package):
+    if package != "fastseqloss":
+        pytest.importorskip(package.partition(".")[2])
+    for keyword in [*KEYWORDS][::3] if package == "fastseqloss" else ("log_probs", "targets"):
+        check_names_nothing_else(keyword, importlib.import_module(package))
+
+
+def check_names_nothing_else(keyword, module):
+    """Neither a value that the function does not allow, nor an argument of another meaning that is spelled alike."""
+    for name in PUBLIC:
+        function = getattr(module, name, None)
+        if function is None or keyword in PARAMETERS[name]:
+            continue
+        with pytest.raises(TypeError) as error:
+            function(**{keyword: None})
+        named = str(error.value).partition("here it is ")[2]
+        assert not named or misspelled(keyword, named) or (named in KEYWORDS[keyword] and takes(name, named)), error
+
+
+def misspelled(keyword, named):
+    """Return True for a name that differs in an ending alone."""
+    return named.startswith(keyword) or keyword.startswith(named)
+
+
+@pytest.mark.parametrize(("function", "keyword"), [(fsl.poisson_nll_loss, "log_probs"), (fsl.crf_decode, "targets")])
+def test_keywords_that_mean_nothing_here(function, keyword):
+    with pytest.raises(TypeError, match=rf"has no argument '{keyword}'; allowed: "):
+        function([[0.0]], [[0.0]], **{keyword: 0})
+
+
 def test_other_type_errors_are_those_of_the_function():
     @known_keywords
     def inner(x, *, y=0):
@@ -68,10 +113,12 @@ def test_functions_keep_names_and_signatures():
 
 def test_names_of_other_libraries():
     assert set(FUNCTIONS.values()) <= set(PUBLIC)
-    for name, ours in {**FUNCTIONS, "CTCLoss": "ctc_loss", "MSELoss": "mse_loss", "ctc_los": "ctc_loss"}.items():
+    alike = {"CTCLoss": "ctc_loss", "MSELoss": "mse_loss", "ctc_los": "ctc_loss", "mse": "mse_loss"}
+    for name, ours in {**FUNCTIONS, **alike}.items():
         with pytest.raises(AttributeError, match=rf"has no attribute '{name}'; here it is fastseqloss\.{ours}\b"):
             getattr(fsl, name)
-    with pytest.raises(AttributeError, match=r"^module 'fastseqloss' has no attribute 'xyzzy'$"):
-        fsl.xyzzy  # noqa: B018
+    for name in ("xyzzy", "entropy", "focal_loss", "softmax"):  # of the last ones, several functions are alike
+        with pytest.raises(AttributeError, match=rf"^module 'fastseqloss' has no attribute '{name}'$"):
+            getattr(fsl, name)
     with pytest.raises(AttributeError, match=r"fastseqloss\.torch\.CTCLoss is a module of PyTorch$"):
         fsl.CTCLoss  # noqa: B018

@@ -615,6 +615,18 @@ def test_errors_of_words(kind, said, wrong):
 # ---- long searches ---------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("below", [5.0, 200.3])
+def test_log_probs_of_long_logits_whose_blanks_are_improbable(below):
+    """Sums over frames, of 1e6 and 2e7, are not in the result, which is near 0."""
+    n_frames = 100_001
+    x = np.random.default_rng(0).normal(size=(n_frames, 3))
+    x[:, 0] -= below
+    x[np.arange(n_frames), 1 + np.arange(n_frames) // 2000 % 2] += 20
+    beams = fsl.ctc_beam_search(x, beam=2, rescore=1)
+    assert beams.label_lengths[0] == 51
+    assert beams.log_prob[0] == pytest.approx(-fsl.ctc_loss(x, beams.labels[0]), abs=1e-11)
+
+
 def test_sequences_longer_than_a_region():
     """Searches are paused at the end of a region, and other workers may take them up again."""
     y = np.random.default_rng(0).dirichlet(np.full(6, 0.5), (3, 2500))

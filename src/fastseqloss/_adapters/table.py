@@ -152,7 +152,8 @@ class Loss:
                 try:
                     signature.bind(*args, **kwargs)
                 except TypeError as error:
-                    explain_keywords(self.name, self.parameters, passed)
+                    kinds = inspect.signature(self.function, eval_str=True).parameters
+                    explain_keywords(self.name, {name: kinds[name] for name in every}, passed)
                     raise TypeError(f"{self.name}: {error}") from None
             return self.split(defaults | passed)
 

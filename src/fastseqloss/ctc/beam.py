@@ -29,6 +29,7 @@ from .prefix_scores import PrefixModel, PrefixScores
 _WIDEST = 2**20  # prefixes of a beam
 _LARGEST_LOSS = 1e4  # of logits read as log-probabilities
 _LARGE_LATTICE = 4e6  # frames times labels
+_LARGEST_OVER_BLANKS = 1e6  # sum of logits that the log-probability, which may be near 0, is a difference of
 
 
 class CTCBeams(NamedTuple):
@@ -358,7 +359,8 @@ def _log_probs(search: _Search) -> Floats:
     The tree of their prefixes has most of them in common. Where its masses leave the range of float64, the lattices of
     the label sequences are run one by one. Both read logits as if they were log-probabilities: only the classes that
     occur. The sum of the logarithms of the softmax's divisors is in the loss of the first label sequence, and the other
-    ones differ by the lattice. For large lattices it is taken from the loss of no labels: that of the blanks.
+    ones differ by the lattice. For large lattices it is taken from the loss of no labels, that of the blanks, unless
+    this is so large that digits would be lost.
     """
     values, shape = search.scores.values, search.score.shape
     is_logits = search.kind == InputKind.LOGITS
@@ -377,7 +379,7 @@ def _log_probs(search: _Search) -> Floats:
     base = log_probs[:, :1].copy()
     for b in np.flatnonzero((search.frames * columns[0] > _LARGE_LATTICE) & ~unknown).tolist():
         over_blanks = _over_blanks(search, b)
-        if np.isfinite(over_blanks):
+        if abs(over_blanks) < _LARGEST_OVER_BLANKS:
             base[b], columns[0][b], columns[1][b] = -over_blanks, 0, 0
     starts = np.arange(shape[0]) * values.shape[1]
     table = np.concatenate((search.frames, starts, *columns, search.labels[:, 0].ravel()))
