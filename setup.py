@@ -79,10 +79,12 @@ UP_TO_V3 = {
 # -O2 instead of -O3 saves 30 % of a compressed module and 40 % of the compiler's time (GCC 12), and is 1-11 %
 # slower at v2, where GCC vectorises as at -O3: without that, cross-entropy of many classes would be 40 % slower.
 LESS = [] if MSVC or DEBUG else ["-O2"]
-# -Os saves another 30 % of these at v2, for up to 35 % more time there. Others would lose more, hinge losses half.
+# -Os saves another 30 % of these at v2, for up to 50 % more time there. Others would lose more: the multiclass hinge
+# loss would take four times as long.
 LEAST = [] if MSVC or DEBUG else ["-Os"]
 LEAST_AT_V2 = (
     "rewards.policy",
+    "steps.pointwise",
     "ctc.loss",
     "ctc.alignment",
     "ctc.decoding",
