@@ -15,24 +15,17 @@ from .._core.options import InputKind, as_number
 from .._core.reduction import reduce_steps
 from .._core.steps import as_class_weight
 from .._core.threads import check_num_threads
-from .._core.types import ClassOptions, Loss, StepReduction
+from .._core.types import Loss, StepReduction
 from ..steps.registry import LOSSES
 from ..steps.rows import balanced
 from .chunks import even_chunks, run_chunks
-from .head import HeadOptions, LinearGradientOut, LossAndLinearGradient, as_head_gradients, as_step_head
+from .head import LinearGradientOut, LossAndLinearGradient, as_head_gradients, as_step_head
 from .rows import RowLosses
 
 if TYPE_CHECKING:
     from .._kernels.steps import classification as _kernel
 else:
     _kernel = load("steps.classification")
-
-
-class LinearCrossEntropyOptions(ClassOptions, HeadOptions, total=False):
-    """Options of `linear_cross_entropy`."""
-
-    label_smoothing: float
-    z_loss: float
 
 
 @known_keywords

@@ -15,20 +15,13 @@ from .._core.options import InputKind
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
 from .._core.scores import Scores
 from .._core.threads import check_num_threads
-from .._core.types import Infeasible, Loss, LossOptions, SequenceReduction
+from .._core.types import Infeasible, Loss, SequenceReduction
 from ..ctc.arguments import Lattice, as_lattice_of
 from ..ctc.loss import lattice_losses
 from .chunks import Chunk, run_chunks
-from .head import Head, HeadOptions, LinearGradientOut, LossAndLinearGradient, as_head_gradients, as_sequence_head
+from .head import Head, LinearGradientOut, LossAndLinearGradient, as_head_gradients, as_sequence_head
 
 _MOST_NUMBERS = 1 << 21  # logits, and features of hidden states, of the sequences that are computed together
-
-
-class LinearCTCOptions(LossOptions, HeadOptions, total=False):
-    """Options of `linear_ctc_loss`."""
-
-    blank: int
-    infeasible: Infeasible
 
 
 @known_keywords

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from .._core.arrays import as_array, as_floats, kernel_ready
 from .._core.gradient import Differentiable, Gradient, as_gradients_of, finished
@@ -39,15 +39,6 @@ class LinearGradient(NamedTuple):
 
 LinearGradientOut = LinearGradient | tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None]
 LossAndLinearGradient = tuple[Loss, LinearGradient]
-
-
-class HeadOptions(TypedDict, total=False):
-    """Options of the linear layer, of every loss of its scores."""
-
-    bias: ArrayLike | None
-    scale: float
-    softcap: float | None
-    chunk: int | None
 
 
 @dataclass(slots=True)

@@ -16,21 +16,11 @@ from .chunks import even_chunks, run_chunks
 from .cross_entropy import row_losses
 from .head import (
     NO_GRADIENTS,
-    HeadOptions,
     LinearGradientOut,
     LossAndLinearGradient,
     as_head_gradients,
     as_step_head,
 )
-
-
-class LinearSequenceLogProbOptions(HeadOptions, total=False):
-    """Options of `linear_sequence_log_prob`."""
-
-    mask: ArrayLike | None
-    ignore_index: int
-    average: bool
-    num_threads: int | None
 
 
 @known_keywords

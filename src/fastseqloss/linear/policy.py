@@ -13,12 +13,12 @@ from .._core.messages import brief
 from .._core.options import choice
 from .._core.reduction import reduce_steps
 from .._core.threads import check_num_threads
-from .._core.types import KLKind, Loss, PolicyTermOptions, StepPolicyKind, StepReduction
+from .._core.types import KLKind, Loss, StepPolicyKind, StepReduction
 from ..rewards.arguments import as_entropy_mask, as_taken
 from ..rewards.policy import PER_SCORE
 from ..rewards.terms import as_clip, as_terms
 from .chunks import even_chunks, run_chunks
-from .head import HeadOptions, LinearGradientOut, LossAndLinearGradient, as_head_gradients, as_step_head
+from .head import LinearGradientOut, LossAndLinearGradient, as_head_gradients, as_step_head
 from .rows import RowLosses
 
 if TYPE_CHECKING:
@@ -28,15 +28,6 @@ else:
 
 _CLIP = (0.2, 0.2)
 _KINDS = ("ppo", "cispo")
-
-
-class LinearPolicyOptions(PolicyTermOptions, HeadOptions, total=False):
-    """Options of `linear_policy_loss`."""
-
-    old_log_probs: ArrayLike | None
-    clip: float | tuple[float, float] | None
-    kind: StepPolicyKind
-    dual_clip: float | None
 
 
 @known_keywords
