@@ -141,7 +141,7 @@ def ctc_beam_search(
     Parameters
     ----------
     logits, logit_lengths, blank, input
-        As of `ctc_loss`.
+        As for `ctc_loss`.
     beam : int
         Number of prefixes to keep at each frame, 1 to 1048576.
     n_best : int

@@ -65,7 +65,7 @@ def ctc_risk_loss(
     Parameters
     ----------
     logits, logit_lengths, blank, input
-        As of `ctc_loss`.
+        As for `ctc_loss`.
     labels : array_like of int [B, N, S], or [N, S] for one sequence
         Labels of N candidates for each sequence, such as those of `ctc_beam_search`, with any values in the padding.
     risks : array_like [B, N], or [N] for one sequence

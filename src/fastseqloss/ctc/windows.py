@@ -67,12 +67,12 @@ def ctc_align_windows(
     window : int
         Largest number of frames to read at once, 1 or more. The windows begin at its multiples.
     blank, input, star, star_log_prob, label_prior, prior_scale, infeasible
-        As of `ctc_align`, for one sequence.
+        As for `ctc_align`, for one sequence.
 
     Returns
     -------
     CTCAlignment
-        As of `ctc_align`, for one sequence.
+        As for `ctc_align`, for one sequence.
 
     Raises
     ------

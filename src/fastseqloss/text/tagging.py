@@ -236,9 +236,9 @@ def spans_from_tags(tags: Sequence[str], scheme: Scheme = "BIO", *, strict: bool
     Parameters
     ----------
     tags : sequence of str
-        As of `tag_constraints`, here of the steps of one sequence, in their order.
+        As for `tag_constraints`, here of the steps of one sequence, in their order.
     scheme : {"BIO", "BIOES", "BIOUL"}
-        As of `tag_constraints`.
+        As for `tag_constraints`.
     strict : bool
         Whether an illegal sequence is an error. Otherwise a span begins at every tag that cannot continue
         the span before it, and ends where it is not continued, as in conlleval and in the default mode of
@@ -289,11 +289,11 @@ def tags_from_spans(spans: Iterable[tuple[str, int, int]], length: int, scheme: 
     Parameters
     ----------
     spans : iterable of (label, start, end)
-        As of `spans_from_tags`, in any order; they may not overlap.
+        As for `spans_from_tags`, in any order; they may not overlap.
     length : int
         Number of steps of the sequence.
     scheme : {"BIO", "BIOES", "BIOUL"}
-        As of `tag_constraints`.
+        As for `tag_constraints`.
 
     Returns
     -------
