@@ -39,7 +39,7 @@ def group_advantages(
     rewards : array_like [B] or [B, G]
         Reward of each sequence, finite.
     groups : array_like of int, shape of `rewards`, optional
-        Number of the group of each sequence, in any order. A group holds the sequences that answer the same question. By
+        Number of the group of each sequence, in any order. The sequences of a group answer the same question. By
         default, each row of [B, G] is a group, and [B] is one group.
     baseline : {"mean", "leave_one_out"}
         The mean of the group, or the mean of all other rewards of the group, which must then have two or more.
