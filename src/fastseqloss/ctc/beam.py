@@ -388,7 +388,7 @@ def _log_probs(search: _Search) -> Floats:
 
 
 def _over_blanks(search: _Search, b: int) -> float:
-    """Return the sum over frames of the greatest logit, of the classes that occur, less that of the blank."""
+    """Return the sum over frames of the greatest logit, of the classes that occur, minus that of the blank."""
     labels = [search.labels[b, i, :n] for i, n in enumerate(search.lengths[b, : search.counts[b]])]
     occurring = np.unique(np.concatenate((*labels, [search.blank])))
     scores = search.scores.values[b, : search.frames[b]]

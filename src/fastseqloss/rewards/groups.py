@@ -106,7 +106,7 @@ def group_advantages(
 
 
 def _centred(rewards: Doubles, index: NDArray[np.intp], counts: NDArray[np.intp]) -> Doubles:
-    """Return rewards less the means of their groups, exactly 0 in a group of equal ones."""
+    """Return rewards minus the means of their groups, exactly 0 in a group of equal ones."""
     base = np.empty(len(counts))
     base[index] = rewards
     apart = rewards - base[index]

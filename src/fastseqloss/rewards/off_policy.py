@@ -82,10 +82,10 @@ def vtrace_returns(
     clip_trace : float
         Bound :math:`\bar c` of the ratios in the traces, from 0 to 1.
     done : array_like of bool, or of 0 and 1, shape of `rewards`, optional
-        Steps that end an episode: rewards after such a step do not count before it.
+        Steps that end an episode: rewards after such a step do not add to the returns before it.
     truncated : array_like of bool, or of 0 and 1, shape of `rewards`, optional
-        Steps at which an episode was cut off, for example by a time limit: rewards after such a step do not count
-        before it, but its `bootstrap_values` do. A step that is also `done` counts as done.
+        Steps at which an episode was cut off, for example by a time limit: rewards after such a step do not add to
+        the returns before it, but its `bootstrap_values` do. A step that is also `done` counts as done.
     bootstrap_values : array_like, shape of `rewards`, optional
         Expected return of the state that the cut-off episode had reached after each `truncated` step; other
         elements are not read. Required with `truncated`.
@@ -182,10 +182,10 @@ def retrace_returns(
     decay : float, or array_like of the shape of `rewards`
         Factor :math:`\lambda` of the traces, from 0 to 1: a number for all steps, or :math:`\lambda_t` for each step.
     done : array_like of bool, or of 0 and 1, shape of `rewards`, optional
-        Steps that end an episode: rewards after such a step do not count before it.
+        Steps that end an episode: rewards after such a step do not add to the returns before it.
     truncated : array_like of bool, or of 0 and 1, shape of `rewards`, optional
-        Steps at which an episode was cut off, for example by a time limit: rewards after such a step do not count
-        before it, but its `bootstrap_values` do. A step that is also `done` counts as done.
+        Steps at which an episode was cut off, for example by a time limit: rewards after such a step do not add to
+        the returns before it, but its `bootstrap_values` do. A step that is also `done` counts as done.
     bootstrap_values : array_like, shape of `rewards`, optional
         Expected return of the state that the cut-off episode had reached after each `truncated` step; other
         elements are not read. Required with `truncated`.
@@ -242,7 +242,7 @@ def _as_log_ratios(value: Any, rollout: Rollout) -> Doubles:
 
 
 def _surprises(rollout: Rollout, expected: Doubles, values: Doubles) -> Doubles:
-    """Return rewards and discounted values of the next states less what was expected, 0 for steps that do not count."""
+    """Return rewards and discounted values of the next states minus expected values, 0 for steps that do not count."""
     found = rollout.after(values)
     found *= rollout.discount
     found += rollout.rewards

@@ -398,8 +398,8 @@ def kto_loss(
         L_b = \lambda_b \left(1 - \sigma\left(\pm \beta \left(\ell_b - \ell^{ref}_b - z\right)\right)\right)
 
     with the log-probability :math:`\ell` of a sequence under the policy, that under a reference policy, and the
-    divergence :math:`z` of the two policies; + and the weight :math:`\lambda_D` for desirable sequences, - and
-    :math:`\lambda_U` for others [1]_.
+    divergence :math:`z` of the two policies. The sign is + and the weight :math:`\lambda_D` for desirable sequences;
+    the sign is - and the weight :math:`\lambda_U` for others [1]_.
 
     Parameters
     ----------
@@ -526,7 +526,7 @@ def _apart(a: Doubles, b: Doubles) -> Doubles:
 
 
 def _difference(chosen: Doubles, rejected: Doubles, references: tuple[Doubles, Doubles] | None) -> Doubles:
-    """Return the difference of the log-probabilities of pairs less that under the reference policy."""
+    """Return the difference of the log-probabilities of pairs minus that under the reference policy."""
     with np.errstate(all="ignore"):
         # Quarters, which are exact, because sums of four finite numbers may overflow with both signs.
         quarters = _apart(chosen / 4, rejected / 4)
