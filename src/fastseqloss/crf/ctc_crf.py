@@ -41,30 +41,30 @@ def ctc_crf_loss(
 ) -> Loss | LossAndGradient:
     r"""CTC-CRF loss of nanopore basecallers, and its gradient.
 
-    A conditional random field whose states are words of k labels [1]_, [2]_. At each frame the path stays
-    in its state, or moves to one of the states that a new label makes: the oldest label of the word
-    is dropped and the new one is appended. So a state has P arcs into it instead of one from each of the
-    K states. The loss, in nats and never negative, is the negative logarithm of the probability of the
-    paths that spell the labels, normalised over all paths:
+    The states of this conditional random field are words of k labels [1]_, [2]_. At each frame a path stays
+    in its state, or moves to a state that a new label makes: the oldest label of the word is dropped and the
+    new one is appended. A state therefore has P incoming arcs instead of one from each of the K states. The
+    loss, in nats and never negative, is the negative logarithm of the probability of the paths that spell
+    the labels, normalised over all paths:
 
     .. math::
         L_b = \log \sum_{\pi} e^{s_b(\pi)} - \log \sum_{\pi \text{ spells } l_b} e^{s_b(\pi)}, \quad
         s_b(\pi) = \sum_{t=1}^{T_b} x_{b,t,k_t,p_t}
 
-    with the arc :math:`p_t` into state :math:`k_t` at frame t, and any state before the first frame. A
-    path that spells S labels begins in the state of the first k labels, moves S - k times, to the
-    state of labels 2 to k + 1 and so on, and stays at all other frames.
+    with the arc :math:`p_t` into state :math:`k_t` at frame t. Any state may precede the first frame. A
+    path that spells S labels begins in the state of the first k labels, moves S - k times, first to the
+    state of labels 2 to k + 1, and stays at all other frames.
 
     Parameters
     ----------
     scores : array_like [B, T, K, P], or [T, K, P] for one sequence
-        Scores of the P arcs into each of K states at T frames: ``scores[b, t, k, p]`` is that of
+        Scores of the P arcs into each of K states at T frames: ``scores[b, t, k, p]`` is the score of
         reaching state k at frame t from state ``predecessors[k, p]``. float32 and float64 are
         native, float16 and bfloat16 are computed in float32. Any strides; last axes that are
         not contiguous are copied. Padding (frames from a sequence's length on) is never read. -inf
         forbids an arc.
     labels : array_like of int
-        Labels 1 to P - 1, of which a state is a word of k, K = (P - 1)^k: the state of the labels
+        Labels 1 to P - 1. A state is a word of k labels, so K = (P - 1)^k: the state of the labels
         (c_1, ..., c_k) is the number with the digits c_1 - 1, ..., c_k - 1 to the base P - 1. With
         `predecessors`, the states that a path visits, 0 to K - 1. Padded [B, S] with any values in the
         padding, or concatenated in one dimension with `label_lengths`, or a list of B one-dimensional
@@ -73,9 +73,9 @@ def ctc_crf_loss(
         Numbers of frames and of labels of each sequence; the full ones by default. An int for one
         sequence.
     predecessors : array_like of int [K, P], optional
-        Table of the transitions. ``predecessors[k, 0]`` is k: the arc that stays. The others are moves, each from
-        another state, or from k itself, as a word of equal labels has it; -1 for an arc that does not
-        exist, whose scores are not read into any path. By default, ``predecessors[k, c]``
+        Table of the transitions. ``predecessors[k, 0]`` is k, for the arc that stays. The others are moves,
+        each from a different state, which may be k itself, as for a word of equal labels. -1 stands for an
+        arc that does not exist; no path reads its scores. By default, ``predecessors[k, c]``
         is the word with c in front of all but the last label of word k.
     infeasible : {"inf", "zero", "raise"}
         Result for a sequence with fewer labels than a state has, or with fewer frames than moves: loss
@@ -104,7 +104,7 @@ def ctc_crf_loss(
         The loss in nats.
     grad : ndarray, shape and dtype of `scores`
         Gradient of the reduced loss (of the sum of the losses, with "none"): posteriors of the arcs
-        among all paths, less those among the paths of the labels. Exactly 0 in the padding. Only with
+        among all paths, minus those among the paths of the labels. Exactly 0 in the padding. Only with
         `return_grad` or `grad_out`.
 
     Raises
@@ -174,7 +174,7 @@ def ctc_crf_log_partition(
 
     .. math:: \log Z_b = \log \sum_{\pi} e^{s_b(\pi)}
 
-    with the scores s of `ctc_crf_loss`. Its derivatives are the posteriors. Scores less
+    with the scores s of `ctc_crf_loss`. Its derivatives are the posteriors. Scores minus
     ``log_partition / T`` are normalised: the sum over all paths is 1.
 
     Parameters
@@ -195,7 +195,7 @@ def ctc_crf_log_partition(
 
     Examples
     --------
-    Four states of two labels each, three arcs into each of them: the number of paths of two frames is
+    With four states of two labels each and three arcs into each state, the number of paths of two frames is
 
     >>> import numpy as np
     >>> import fastseqloss as fsl
@@ -292,8 +292,8 @@ def ctc_crf_decode(
 
     .. math:: \hat\pi_b = \arg\max_\pi s_b(\pi)
 
-    with the scores s of `ctc_crf_loss`. Of paths with equal scores, the one with the smallest last
-    state is returned; ties go by the last arc, the arc before it, and so on.
+    with the scores s of `ctc_crf_loss`. Among paths with equal scores, the one with the smallest last state is
+    returned; further ties are resolved by the last arc, the arc before it, and so on.
 
     Parameters
     ----------
@@ -305,7 +305,7 @@ def ctc_crf_decode(
     CTCCRFPath
         Named tuple ``(labels, label_lengths, arcs, states, score)``. A sequence without frames has
         neither labels nor arcs, and score 0; one whose paths are all forbidden has score -inf; one
-        with NaN or +inf in a valid frame has score NaN. All of these have padding alone.
+        with NaN or +inf in a valid frame has score NaN. The arrays of all of these hold only padding.
 
     Raises
     ------

@@ -48,28 +48,28 @@ def crf_decode(
     n_best: int | None = None,
     num_threads: int | None = None,
 ) -> CRFPath:
-    r"""Path of the highest score, by the Viterbi algorithm, or the paths of the N highest scores.
+    r"""Path with the highest score, by the Viterbi algorithm, or paths with the N highest scores.
 
     .. math:: \hat y_b = \arg\max_y s_b(y)
 
-    with the scores s of `crf_loss`, added up in float64. Of paths with equal scores, the one with
-    the smallest last tag is returned; ties go by the tag before it, and so on.
+    with the scores s of `crf_loss`, added up in float64. Among paths with equal scores, the one with the
+    smallest last tag is returned; further ties are resolved by the tag before it, and so on.
 
     Parameters
     ----------
     emissions, transitions, lengths, mask, start, end, num_threads
         As for `crf_loss`.
     n_best : int, optional
-        Number of paths to return, all different, sorted by their scores, and paths with equal scores
-        as above [1]_. None and 1 return the best path, without an axis for several.
+        Number of different paths to return, sorted by their scores, with ties resolved as above [1]_. None
+        and 1 return the best path, without the axis N.
 
     Returns
     -------
     CRFPath
         Named tuple ``(tags, score)``: int64 [B, T], -1 in the padding, outside the mask and at all steps
         of a sequence without a path, and float64 [B], -inf for such a sequence. With ``n_best=N`` above
-        1, [B, N, T] and [B, N], with -1 and -inf where a sequence has fewer than N paths. For one
-        sequence without B. A sequence with NaN or +inf in a valid step has score NaN and tags -1. An
+        1, [B, N, T] and [B, N], with -1 and -inf where a sequence has fewer than N paths. Without B for
+        one sequence. A sequence with NaN or +inf in a valid step has score NaN and tags -1. An
         empty sequence has one path, of score 0. If path scores overflow float64, the score is not
         finite and the tags are arbitrary.
 

@@ -35,7 +35,7 @@ def sums_over_paths(
     pairwise: NDArray[Any] | None = None,
     num_threads: int | None,
 ) -> Doubles:
-    """Return the log of the sum over all paths [B], less the score of the tagged path, if tags are given.
+    """Return the log of the sum over all paths [B], minus the score of the tagged path, if tags are given.
 
     Writes the gradients, times `scale`, to the arrays given for them: of the emissions, and of transitions, starts and
     ends (`parameters`), which are zeros before; and pairwise marginals, which require that of the emissions.

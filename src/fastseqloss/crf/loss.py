@@ -86,15 +86,15 @@ def crf_loss(
         The true tags, 0 to K - 1, with any values in the padding.
     transitions : array_like [K, K], or [B, T, K, K]
         ``transitions[i, j]`` is the score of going from tag i to tag j; -inf forbids it, exactly.
-        Any float dtype. ``transitions[b, t, i, j]`` is that of going from tag i at the step before t to
+        Any float dtype. ``transitions[b, t, i, j]`` is the score of going from tag i at the step before t to
         tag j at step t; those of the first step, t = 0, and of the padding are not read. For one
         sequence [T, K, K].
     lengths : array_like of int [B], optional
         Steps of each sequence; T by default. An int for one sequence. An empty sequence has loss 0.
     mask : array_like of bool, or of 0 and 1, [B, T], optional
-        Replaces `lengths`: the steps that count. Steps outside the mask, at the end or between others,
-        are left out, and the steps on both sides of them are neighbours; neither their emissions nor
-        their tags (-100, say) are read.
+        Steps that count; replaces `lengths`. Steps outside the mask, at the end or between others, are left
+        out, and the steps on both sides of them are neighbours. Neither their emissions nor their tags, often
+        -100, are read.
     start, end : array_like [K], optional
         Scores of the first and the last tag of a path; none by default.
     reduction : {"mean", "sequence_mean", "sum", "none"}
@@ -109,7 +109,7 @@ def crf_loss(
         Whether to return the gradient too.
     grad_out : ndarray or CRFGradient, optional
         Array to write the gradient of the emissions to, of their shape and dtype; may be the
-        emissions themselves. Or a `CRFGradient` with arrays for all of the gradients, or None for
+        emissions themselves. Alternatively a `CRFGradient` with arrays for all of the gradients, or None for
         those to be allocated. Implies `return_grad`.
     num_threads : int, optional
         Threads to use; see `set_num_threads` for the default.

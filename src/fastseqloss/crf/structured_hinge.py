@@ -71,7 +71,7 @@ def structured_hinge_loss(
     loss : float, or ndarray of float64 [B] with ``reduction="none"``
         The loss, in the units of the scores; inf for tags on a forbidden path.
     grad : CRFGradient
-        A subgradient, in the form of the gradient of `crf_loss`: the steps of the best path, less
+        A subgradient, in the form of the gradient of `crf_loss`: the steps of the best path, minus
         those of the true one; 0 if the loss is 0 or inf.
 
     Raises
@@ -81,8 +81,8 @@ def structured_hinge_loss(
 
     Notes
     -----
-    The notes of `crf_loss` on threads, on other sequences of the batch and on NaN apply. Of best
-    paths with equal scores, the one that `crf_decode` would return is taken. Path scores beyond
+    The notes of `crf_loss` on threads, on other sequences of the batch and on NaN apply. Among best
+    paths with equal scores, the loss takes the one that `crf_decode` returns. Path scores beyond
     1e308, which overflow float64, may make the loss NaN.
 
     References

@@ -46,7 +46,7 @@ class CTCBeams(NamedTuple):
     total : ndarray of float64 [B, N]
         ``log_prob`` with the language scores and the bonus: the results are sorted by it.
     score : ndarray of float64 [B, N]
-        Logarithm of what the search summed, language scores included: at most ``total``.
+        Logarithm of the sum of the search, language scores included: at most ``total``.
     n_found : ndarray of int64 [B], or int for one sequence
         Number of label sequences found.
     frames : ndarray of int64 [B, N, S, 2], or None
@@ -125,7 +125,7 @@ def ctc_beam_search(
     align: bool = False,
     num_threads: int | None = None,
 ) -> CTCBeams:
-    r"""Search for the most probable label sequences with a beam of prefixes.
+    r"""Beam search for the most probable label sequences.
 
     .. math:: \hat l_b = \arg\max_l \log \sum_{\pi \in \mathcal{B}^{-1}(l)} \prod_{t=1}^{T_b} p_{b,t,\pi_t}
               + \sum_{s=1}^{|l|} \left(\alpha \, g(l_{s-1}, l_s) + \beta\right) + \sum_w \gamma_w n_w(l)
@@ -141,7 +141,7 @@ def ctc_beam_search(
     Parameters
     ----------
     logits, logit_lengths, blank, input
-        As of `ctc_loss`.
+        As for `ctc_loss`.
     beam : int
         Number of prefixes to keep at each frame, 1 to 1048576.
     n_best : int
@@ -160,20 +160,19 @@ def ctc_beam_search(
         forbids a pair. The row and the column of the blank are not used.
     language_model : NGram or callable, optional
         Scores of the next label after any labels: an n-gram model of `read_arpa`, or a function
-        ``language_model(prefixes, states) -> scores``. A list of n tuples of labels, and a list of
-        the n states of the tuples without their last labels, become an array [n, V] of scores in
-        nats, such as log-probabilities. -inf forbids a label, and the column of the blank is not
-        used. An array [n, V + 1] has the score of the end of the labels in its last column. To keep
-        states, such as those of a recurrent network, return the tuple ``(scores, states)`` with a
-        list of the n states after the last labels. A state is any object, and None for the empty
-        tuple and by default.
+        ``language_model(prefixes, states) -> scores``. The function takes a list of n tuples of labels, and
+        a list of the n states of the tuples without their last labels. It returns an array [n, V] of scores
+        in nats, such as log-probabilities. -inf forbids a label, and the column of the blank is not used. An
+        array [n, V + 1] has the score of the end of the labels in its last column. To keep states, such as
+        those of a recurrent network, return the tuple ``(scores, states)`` with a list of the n states after
+        the last labels. A state is any object. It is None for the empty tuple, and if no states are returned.
     lm_weight : float
         Factor of `bigram` and `language_model`, 0 or more.
     length_bonus : float
         Score of each label, -1e6 to 1e6.
     boost : list of (labels, score), or dict of score by tuple of labels, optional
-        Score, -1e6 to 1e6 nats, of each occurrence of label sequences such as names. The search pays it
-        label by label, and takes it back where a label breaks the sequence off.
+        Score, -1e6 to 1e6 nats, of each occurrence of label sequences such as names. The search adds it
+        label by label, and subtracts it again if a sequence is not completed.
     lexicon : list of label sequences, optional
         Restricts the results to sequences of these words, zero or more of them. Put a separator, if
         there is one, into the words.
@@ -204,8 +203,8 @@ def ctc_beam_search(
 
     Notes
     -----
-    Without `class_threshold` and `beam_threshold` the choice of the prefixes is exact: no class is
-    left out that could matter. Of label sequences with equal totals the shorter one comes first,
+    Without `class_threshold` and `beam_threshold` the choice of the prefixes is exact: only classes that
+    cannot matter are left out. Among label sequences with equal totals, the shorter one comes first,
     then the one with smaller labels. The result does not depend on the number of threads or on the
     other sequences of the batch.
 
@@ -218,14 +217,14 @@ def ctc_beam_search(
     frames times `beam`.
 
     A function `language_model` is called by the calling thread, at most once per frame, with the prefixes of all
-    sequences that are new in their beams; a prefix that was dropped and returns is new again. The same
-    prefix should always have the same scores. They have no bound that is known beforehand: the search takes
+    sequences that are new in their beams; a prefix that was dropped and is found again counts as new. The same
+    prefix should always have the same scores. No bound of the scores is known beforehand. The search therefore takes
     the greatest score of each label after the prefixes of the beam, so that the choice of the prefixes
     is still exact, but each frame takes time in proportion to `beam` times V. The scores of all
     prefixes are kept, 8 B `beam` (V + 1) bytes, and the search is by logarithms.
 
-    Frames and confidences are those of `ctc_align` and `ctc_confidences`, in their memory: of an hour of
-    speech they take no array of posteriors.
+    Frames and confidences are those of `ctc_align` and `ctc_confidences`, computed in the same memory, without
+    an array of posteriors.
 
     References
     ----------
@@ -236,7 +235,7 @@ def ctc_beam_search(
 
     Examples
     --------
-    The best path is blank, blank; but three paths spell label 1:
+    The best path consists of two blanks, but three paths spell label 1:
 
     >>> import numpy as np
     >>> import fastseqloss as fsl
@@ -251,7 +250,7 @@ def ctc_beam_search(
     >>> np.exp(beams.log_prob).round(4), beams.n_found
     (array([0.64, 0.36, 0.  ]), 2)
 
-    A model of the next label, by which label 1 has a probability of 0.2:
+    This model of the next label gives label 1 a probability of 0.2:
 
     >>> def language_model(prefixes, states):
     ...     return np.log(np.tile([0.8, 0.2], (len(prefixes), 1)))
@@ -389,7 +388,7 @@ def _log_probs(search: _Search) -> Floats:
 
 
 def _over_blanks(search: _Search, b: int) -> float:
-    """Return the sum over frames of the greatest logit, of the classes that occur, less that of the blank."""
+    """Return the sum over frames of the greatest logit, of the classes that occur, minus that of the blank."""
     labels = [search.labels[b, i, :n] for i, n in enumerate(search.lengths[b, : search.counts[b]])]
     occurring = np.unique(np.concatenate((*labels, [search.blank])))
     scores = search.scores.values[b, : search.frames[b]]

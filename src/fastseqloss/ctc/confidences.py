@@ -73,7 +73,7 @@ def ctc_confidences(
     Parameters
     ----------
     logits, labels, logit_lengths, label_lengths, blank, input
-        As of `ctc_loss`.
+        As for `ctc_loss`.
     frames : array_like of int [B, S, 2], or [S, 2] for one sequence, optional
         The span of each label: its first frame, and the one after its last; -1 and -1 for no span.
         ``frames`` of `CTCBeams` have this form. Any values in the padding. By default the spans of the

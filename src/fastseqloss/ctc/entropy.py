@@ -65,8 +65,8 @@ def ctc_entropy(
     blank : int
         Class of the blank; negative counts from the end.
     input : {"logits", "log_probs", "probs"}
-        What `logits` holds. A softmax is applied to logits alone. Log-probabilities and
-        probabilities are taken as they are, normalised or not, and the gradient is the
+        Kind of the numbers in `logits`. A softmax is applied to logits only. Log-probabilities and
+        probabilities are used unchanged, normalised or not, and the gradient is the
         derivative with respect to them.
     infeasible : {"inf", "zero", "raise"}
         Result for a sequence that is too short for its labels (equal neighbours need a blank between
@@ -121,10 +121,10 @@ def ctc_entropy(
     which adds up to 0 over the classes: a number added to all scores of a step changes nothing, and
     so the softmax changes neither the entropy nor its derivative. With respect to a probability the
     derivative is divided by the probability; where that is 0, the derivative may be infinite, and
-    the gradient is 0. Gradients by probabilities below 2.3e-308 may lose all digits.
+    the gradient is 0. Gradients with respect to probabilities below 2.3e-308 may lose all digits.
 
     The entropy is a sum of entropies of single transitions, weighted by posteriors: no large numbers
-    cancel, however large the loss is. It is computed in float64 for every dtype. Time and memory
+    cancel, however large the loss is. The entropy is computed in float64 for every dtype. Time and memory
     grow with frames times labels, whatever the number of classes; beyond 16 MB only the states of
     every :math:`\sqrt{T}`-th frame are kept. Scores of -1e300 and below count as -inf.
 
@@ -139,7 +139,7 @@ def ctc_entropy(
 
     Examples
     --------
-    Two steps and two equally likely classes: three alignments give the label.
+    With two steps and two equally likely classes, three alignments spell the label:
 
     >>> import numpy as np
     >>> import fastseqloss as fsl

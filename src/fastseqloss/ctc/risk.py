@@ -57,7 +57,7 @@ def ctc_risk_loss(
         L_b = \sum_n Q_{b,n} R_{b,n}, \quad
         Q_{b,n} = \frac{P(l_{b,n} \mid x_b)^\alpha}{\sum_k P(l_{b,k} \mid x_b)^\alpha}
 
-    with the probabilities P of N candidates by all their alignments, as of `ctc_loss`, renormalised over the
+    with the probabilities P of N candidates, summed over all their alignments as in `ctc_loss`, renormalised over the
     candidates, and their risks R, such as numbers of word errors [1]_ [2]_. The gradient with respect to logits is
     :math:`\sum_n \alpha\, Q_{b,n} (R_{b,n} - L_b)\, \gamma_{b,n,t,v}` with the posteriors :math:`\gamma` of
     `ctc_posteriors`, summed by class. The softmax cancels, since the weights of the posteriors add up to 0.
@@ -65,7 +65,7 @@ def ctc_risk_loss(
     Parameters
     ----------
     logits, logit_lengths, blank, input
-        As of `ctc_loss`.
+        As for `ctc_loss`.
     labels : array_like of int [B, N, S], or [N, S] for one sequence
         Labels of N candidates for each sequence, such as those of `ctc_beam_search`, with any values in the padding.
     risks : array_like [B, N], or [N] for one sequence
@@ -73,7 +73,7 @@ def ctc_risk_loss(
     label_lengths : array_like of int [B, N], or [N] for one sequence, optional
         Number of labels of each candidate; S by default.
     mask : array_like of bool, or of 0 and 1, shape of `risks`, optional
-        Candidates that count, all by default. Others are never read, such as those that a search did not find.
+        Candidates that count, all by default. Others, such as those that a search did not find, are never read.
     sharpness : float
         Exponent :math:`\alpha`, above 0; small exponents bring the weights of the candidates closer.
     reduction : {"mean", "sum", "none"}
@@ -108,18 +108,18 @@ def ctc_risk_loss(
     See Also
     --------
     ctc_beam_search : the most probable label sequences.
-    expected_risk_loss : the same for log-probabilities of candidates from elsewhere.
+    expected_risk_loss : the same for log-probabilities of candidates that another model computed.
 
     Notes
     -----
     A candidate of probability 0, such as one with too many labels for its frames, has no part in the loss and the
-    gradient. A sequence of which no candidate counts, or all have probability 0, has loss 0 and gradient 0. NaN or
+    gradient. A sequence whose candidates do not count, or all have probability 0, has loss 0 and gradient 0. NaN or
     +inf among the scores of a valid step makes loss and gradient of the sequence NaN, as does a negative
-    probability; for log-probabilities and probabilities only the classes that occur matter. Gradients by
+    probability; for log-probabilities and probabilities only the classes that occur matter. Gradients with respect to
     probabilities below 2.3e-308 lose digits.
 
-    A constant that is subtracted from the risks of a sequence, such as their mean, is subtracted from the loss, and
-    changes no gradient.
+    Subtracting a constant from the risks of a sequence, such as their mean, subtracts it from the loss and does not
+    change the gradient.
 
     The lattices of all candidates read the classes that occur in any of them. Memory beside the gradient does not
     grow with the number of candidates. The result does not depend, not even by a bit, on the number of threads or on
@@ -145,8 +145,8 @@ def ctc_risk_loss(
     array([[ 0.    , -0.1667,  0.1667],
            [ 0.    , -0.1667,  0.1667]])
 
-    Label sequences that a beam search finds: three for three frames, two for two. One label is correct, and the risk is
-    the distance from that number:
+    A beam search finds three label sequences for three frames, and two for two frames. One label is correct, and the
+    risk is the distance of the number of labels from 1:
 
     >>> probs = np.array([[[0.6, 0.4], [0.6, 0.4], [0.1, 0.9]], [[0.6, 0.4], [0.6, 0.4], [0, 0]]])
     >>> beams = fsl.ctc_beam_search(probs, [3, 2], input="probs", n_best=3)

@@ -63,16 +63,16 @@ def ctc_align_windows(
     labels : array_like of int [S]
         Labels of the sequence.
     logit_lengths : int, optional
-        Number of frames; T by default. Needed for a function, where it is T.
+        Number of frames; T by default. Required if `logits` is a function, where it is T.
     window : int
         Largest number of frames to read at once, 1 or more. The windows begin at its multiples.
     blank, input, star, star_log_prob, label_prior, prior_scale, infeasible
-        As of `ctc_align`, for one sequence.
+        As for `ctc_align`, for one sequence.
 
     Returns
     -------
     CTCAlignment
-        As of `ctc_align`, for one sequence.
+        As for `ctc_align`, for one sequence.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def ctc_align_windows(
     scores to a file and pass a memory map. Sequences with NaN or +inf among the scores have a
     ``log_prob`` of NaN and no path.
 
-    Memory holds two windows of scores, the frames between two checkpoints, 40 bytes for each frame
+    The function stores two windows of scores, the frames between two checkpoints, 40 bytes for each frame
     and about :math:`36 (T S)^{2/3}` bytes of checkpoints: 90 MB for an hour of speech, 180000 frames
     and 20000 labels, besides the windows. If the best path crosses scores so low that sums in float64
     lose digits (-4e6 - 64 T in all, relative to the best classes; only masks have such numbers), the

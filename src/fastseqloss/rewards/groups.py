@@ -27,26 +27,26 @@ def group_advantages(
     ddof: int = 0,
     eps: float = 1e-4,
 ) -> NDArray[np.float64]:
-    r"""Rewards of sequences less those of their group, divided by a standard deviation.
+    r"""Rewards of sequences minus the baseline of their group, divided by a standard deviation.
 
     .. math:: A_i = \frac{r_i - b_i}{\sigma + \epsilon}
 
-    with the mean :math:`b_i` of the rewards of the group, as in GRPO [1]_, or of the others of the group, as in
-    RLOO [2]_, and the standard deviation :math:`\sigma` of the rewards of the group, or of all.
+    with the mean :math:`b_i` of the rewards of the group, as in GRPO [1]_, or of the other rewards of the group, as in
+    RLOO [2]_, and the standard deviation :math:`\sigma` of the rewards of the group, or of all rewards.
 
     Parameters
     ----------
     rewards : array_like [B] or [B, G]
         Reward of each sequence, finite.
     groups : array_like of int, shape of `rewards`, optional
-        Number of the group of each sequence, in any order: sequences that answer the same question. By default, each
-        row of [B, G] is a group, and [B] is one group.
+        Number of the group of each sequence, in any order. The sequences of a group answer the same question. By
+        default, each row of [B, G] is a group, and [B] is one group.
     baseline : {"mean", "leave_one_out"}
-        The mean of the group, or the mean of all others of the group, which then has two rewards or more.
+        The mean of the group, or the mean of all other rewards of the group, which must then have two or more.
     scale : {"group", "batch", "none"}
-        Whether to divide by the standard deviation of the group, by that of all rewards, or not at all.
+        Divisor: the standard deviation of the group, that of all rewards, or none.
     ddof : {0, 1}
-        The standard deviation divides the sum of squares by the number of rewards minus `ddof`. PyTorch's is that of 1.
+        The standard deviation divides the sum of squares by the number of rewards minus `ddof`. PyTorch uses 1.
     eps : float
         Number :math:`\epsilon` that is added to standard deviations, 0 or more.
 
@@ -106,7 +106,7 @@ def group_advantages(
 
 
 def _centred(rewards: Doubles, index: NDArray[np.intp], counts: NDArray[np.intp]) -> Doubles:
-    """Return rewards less the means of their groups, exactly 0 in a group of equal ones."""
+    """Return rewards minus the means of their groups, exactly 0 in a group of equal ones."""
     base = np.empty(len(counts))
     base[index] = rewards
     apart = rewards - base[index]

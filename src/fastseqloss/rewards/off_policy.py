@@ -69,25 +69,25 @@ def vtrace_returns(
     values : array_like, shape of `rewards`
         Expected returns before each step, from a critic or a baseline; finite.
     log_ratios : array_like, shape of `rewards`
-        Log-probabilities :math:`\ell` of the actions under the policy, less those when they were taken; finite, or -inf
-        for an action that the policy excludes.
+        Log-probabilities :math:`\ell` of the actions under the policy, minus those when they were taken. Finite,
+        or -inf for an action that the policy excludes.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default. Padding is never read.
     discount : float, or array_like of the shape of `rewards`
-        Factor :math:`\gamma`, from 0 to 1: of all steps, or :math:`\gamma_t` of each.
+        Factor :math:`\gamma`, from 0 to 1: a number for all steps, or :math:`\gamma_t` for each step.
     decay : float, or array_like of the shape of `rewards`
-        Factor :math:`\lambda` of the traces, from 0 to 1: of all steps, or :math:`\lambda_t` of each.
+        Factor :math:`\lambda` of the traces, from 0 to 1: a number for all steps, or :math:`\lambda_t` for each step.
     clip_ratio : float
         Bound :math:`\bar\rho` of the ratios, from 0 to 1e30.
     clip_trace : float
         Bound :math:`\bar c` of the ratios in the traces, from 0 to 1.
     done : array_like of bool, or of 0 and 1, shape of `rewards`, optional
-        Steps that end an episode: rewards after such a step do not count before it.
+        Steps that end an episode: rewards after such a step do not add to the returns before it.
     truncated : array_like of bool, or of 0 and 1, shape of `rewards`, optional
-        Steps with which an episode was cut off, by a limit of time for example: rewards after such a step do not count
-        before it, but its `bootstrap_values` do. A step that is `done`, too, counts as done.
+        Steps at which an episode was cut off, for example by a time limit: rewards after such a step do not add to
+        the returns before it, but its `bootstrap_values` do. A step that is also `done` counts as done.
     bootstrap_values : array_like, shape of `rewards`, optional
-        Expected return after each step that is `truncated`, of the state that the cut-off episode had reached; other
+        Expected return of the state that the cut-off episode had reached after each `truncated` step; other
         elements are not read. Required with `truncated`.
     final_values : array_like [B], optional
         Expected return after the last step of each sequence, for sequences that were cut off; 0 by default.
@@ -173,21 +173,21 @@ def retrace_returns(
     values : array_like, shape of `rewards`
         Expected returns :math:`V_t` before each step: the means of the values of all actions under the policy; finite.
     log_ratios : array_like, shape of `rewards`
-        Log-probabilities :math:`\ell` of the actions under the policy, less those when they were taken; finite, or -inf
-        for an action that the policy excludes.
+        Log-probabilities :math:`\ell` of the actions under the policy, minus those when they were taken. Finite,
+        or -inf for an action that the policy excludes.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default. Padding is never read.
     discount : float, or array_like of the shape of `rewards`
-        Factor :math:`\gamma`, from 0 to 1: of all steps, or :math:`\gamma_t` of each.
+        Factor :math:`\gamma`, from 0 to 1: a number for all steps, or :math:`\gamma_t` for each step.
     decay : float, or array_like of the shape of `rewards`
-        Factor :math:`\lambda` of the traces, from 0 to 1: of all steps, or :math:`\lambda_t` of each.
+        Factor :math:`\lambda` of the traces, from 0 to 1: a number for all steps, or :math:`\lambda_t` for each step.
     done : array_like of bool, or of 0 and 1, shape of `rewards`, optional
-        Steps that end an episode: rewards after such a step do not count before it.
+        Steps that end an episode: rewards after such a step do not add to the returns before it.
     truncated : array_like of bool, or of 0 and 1, shape of `rewards`, optional
-        Steps with which an episode was cut off, by a limit of time for example: rewards after such a step do not count
-        before it, but its `bootstrap_values` do. A step that is `done`, too, counts as done.
+        Steps at which an episode was cut off, for example by a time limit: rewards after such a step do not add to
+        the returns before it, but its `bootstrap_values` do. A step that is also `done` counts as done.
     bootstrap_values : array_like, shape of `rewards`, optional
-        Expected return after each step that is `truncated`, of the state that the cut-off episode had reached; other
+        Expected return of the state that the cut-off episode had reached after each `truncated` step; other
         elements are not read. Required with `truncated`.
     final_values : array_like [B], optional
         Expected return after the last step of each sequence, for sequences that were cut off; 0 by default.
@@ -242,7 +242,7 @@ def _as_log_ratios(value: Any, rollout: Rollout) -> Doubles:
 
 
 def _surprises(rollout: Rollout, expected: Doubles, values: Doubles) -> Doubles:
-    """Return rewards and discounted values of the next states less what was expected, 0 for steps that do not count."""
+    """Return rewards and discounted values of the next states minus expected values, 0 for steps that do not count."""
     found = rollout.after(values)
     found *= rollout.discount
     found += rollout.rewards

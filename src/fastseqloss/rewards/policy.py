@@ -82,7 +82,7 @@ def policy_gradient_loss(
     actions : array_like of int, shape of the steps
         The actions taken.
     advantages : array_like, shape of the steps or [B]
-        Returns of the actions less the expected returns, for each step or for each sequence; finite.
+        Returns of the actions minus the expected returns, for each step or for each sequence; finite.
         Constants: no gradient flows through them.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default. Padding is never read.
@@ -101,8 +101,8 @@ def policy_gradient_loss(
         Estimate of the divergence from :math:`r_t`: :math:`-r_t` for "k1", :math:`r_t^2 / 2` for "k2", and
         :math:`e^{r_t} - r_t - 1` for "k3".
     max_log_ratio : float, optional
-        Bound of the absolute values of :math:`r_t` and of the logarithms of other ratios, 0 or more. Beyond it, they
-        count as the bound, and have no gradient.
+        Bound of the absolute values of :math:`r_t` and of the logarithms of other ratios, 0 or more. Values beyond
+        it count as the bound and have no gradient.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
@@ -147,8 +147,8 @@ def policy_gradient_loss(
     The result does not depend, not even by a bit, on the number of threads or on the other sequences
     of the batch. A logit of -inf masks an action out. If such an action was taken, its loss is inf for a positive
     advantage and -inf for a negative one, and inf in any case with `kl_coef`, except for "k1". A step whose
-    logits are all -inf has gradient 0. NaN or +inf among the logits of a step makes its loss and gradient NaN. Without
-    any step that counts, loss and gradient are 0.
+    logits are all -inf has gradient 0. NaN or +inf among the logits of a step makes its loss and gradient NaN. If no
+    step counts, loss and gradient are 0.
 
     The divergence and its gradient grow as :math:`e^{r_t}` and are not bounded. For an action that is far more
     probable under the reference than under the policy, the gradient exceeds the range of float32 from
@@ -224,7 +224,7 @@ def clipped_policy_loss(
     old_log_probs : array_like, shape of the steps
         Log-probabilities of the actions when they were taken; finite. Constants.
     advantages : array_like, shape of the steps or [B]
-        Returns of the actions less the expected returns, for each step or for each sequence; finite.
+        Returns of the actions minus the expected returns, for each step or for each sequence; finite.
         Constants: no gradient flows through them.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default. Padding is never read.
@@ -253,8 +253,8 @@ def clipped_policy_loss(
         Estimate of the divergence from :math:`r_t`: :math:`-r_t` for "k1", :math:`r_t^2 / 2` for "k2", and
         :math:`e^{r_t} - r_t - 1` for "k3".
     max_log_ratio : float, optional
-        Bound of the absolute values of :math:`r_t` and of the logarithms of other ratios, 0 or more. Beyond it, they
-        count as the bound, and have no gradient.
+        Bound of the absolute values of :math:`r_t` and of the logarithms of other ratios, 0 or more. Values beyond
+        it count as the bound and have no gradient.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
@@ -303,7 +303,7 @@ def clipped_policy_loss(
     of the batch. A logit of -inf masks an action out. If such an action was taken, its ratio is 0, and its loss is
     inf with `kl_coef`, except for "k1"; for "cispo" with a lower bound above 0, it is inf for a positive advantage and
     -inf for a negative one without `kl_coef`. A step whose logits are all -inf has gradient 0. NaN or +inf among the
-    logits of a step makes its loss and gradient NaN, and for "gspo" those of its sequence. Without any step that
+    logits of a step makes its loss and gradient NaN, and for "gspo" those of its sequence. If no step
     counts, loss and gradient are 0.
 
     The divergence is not bounded; the notes of `policy_gradient_loss` show how to bound it.

@@ -96,8 +96,8 @@ def dpo_loss(
         Log-probabilities of the same sequences under the reference policy; finite. Constants. Without them,
         :math:`\ell^{+,ref} = \ell^{-,ref}`.
     beta : float
-        Factor :math:`\beta` of the differences, from 1e-30 to 1e30; the policy stays the closer to the reference policy
-        the larger it is.
+        Factor :math:`\beta` of the differences, from 1e-30 to 1e30; a larger one keeps the policy closer
+        to the reference policy.
     kind : {"sigmoid", "ipo", "hinge"}
         The function f. For "ipo", pass log-probabilities divided by the numbers of tokens.
     label_smoothing : float
@@ -114,7 +114,7 @@ def dpo_loss(
         `PreferenceGradient` of arrays to write the gradients to, of the shapes and dtypes of `chosen` and `rejected`,
         which may be these arrays themselves; None for a gradient that is not wanted. Implies `return_grad`.
     num_threads : int, optional
-        Accepted as by the other losses; the work is too small for more than one thread.
+        Accepted for consistency with the other losses; the work is too small for more than one thread.
 
     Returns
     -------
@@ -192,7 +192,7 @@ def simpo_loss(
         m_b = \beta \left(\ell^{+}_b - \ell^{-}_b\right) - \gamma
 
     with the log-probabilities :math:`\ell^{+}` of the chosen and :math:`\ell^{-}` of the rejected sequences, each
-    divided by its number of tokens [1]_. The loss does without a reference policy.
+    divided by its number of tokens [1]_. The loss needs no reference policy.
 
     Parameters
     ----------
@@ -218,7 +218,7 @@ def simpo_loss(
         `PreferenceGradient` of arrays to write the gradients to, of the shapes and dtypes of `chosen` and `rejected`,
         which may be these arrays themselves; None for a gradient that is not wanted. Implies `return_grad`.
     num_threads : int, optional
-        Accepted as by the other losses; the work is too small for more than one thread.
+        Accepted for consistency with the other losses; the work is too small for more than one thread.
 
     Returns
     -------
@@ -292,8 +292,8 @@ def orpo_loss(
         \omega(\ell) = \log \frac{e^\ell}{1 - e^\ell}
 
     with the log-probabilities :math:`\ell^{+}` of the chosen and :math:`\ell^{-}` of the rejected sequences, each
-    divided by its number of tokens [1]_. The first term is that of supervised fine-tuning. The loss does
-    without a reference policy.
+    divided by its number of tokens [1]_. The first term is that of supervised fine-tuning. The loss needs
+    no reference policy.
 
     Parameters
     ----------
@@ -317,7 +317,7 @@ def orpo_loss(
         `PreferenceGradient` of arrays to write the gradients to, of the shapes and dtypes of `chosen` and `rejected`,
         which may be these arrays themselves; None for a gradient that is not wanted. Implies `return_grad`.
     num_threads : int, optional
-        Accepted as by the other losses; the work is too small for more than one thread.
+        Accepted for consistency with the other losses; the work is too small for more than one thread.
 
     Returns
     -------
@@ -340,8 +340,8 @@ def orpo_loss(
     Notes
     -----
     Log-probabilities may be -inf. Two sequences of probability 0, or of probability 1, are equally probable. The
-    derivative by a rejected sequence of probability 1 is the largest number of float64. NaN or +inf among the
-    log-probabilities of a pair makes its loss and gradients NaN.
+    derivative with respect to a rejected sequence of probability 1 is the largest number of float64. NaN or +inf
+    among the log-probabilities of a pair makes its loss and gradients NaN.
 
     References
     ----------
@@ -398,8 +398,8 @@ def kto_loss(
         L_b = \lambda_b \left(1 - \sigma\left(\pm \beta \left(\ell_b - \ell^{ref}_b - z\right)\right)\right)
 
     with the log-probability :math:`\ell` of a sequence under the policy, that under a reference policy, and the
-    divergence :math:`z` of the two policies; + and the weight :math:`\lambda_D` for desirable sequences, - and
-    :math:`\lambda_U` for others [1]_.
+    divergence :math:`z` of the two policies. The sign is + and the weight :math:`\lambda_D` for desirable sequences;
+    the sign is - and the weight :math:`\lambda_U` for others [1]_.
 
     Parameters
     ----------
@@ -414,8 +414,8 @@ def kto_loss(
         Estimate :math:`z` of the divergence from the reference policy, 0 or more. A constant: usually the mean over a
         batch of :math:`\ell - \ell^{ref}` for answers to other questions, or 0 if that is negative.
     beta : float
-        Factor :math:`\beta` of the differences, from 1e-30 to 1e30; the policy stays the closer to the reference policy
-        the larger it is.
+        Factor :math:`\beta` of the differences, from 1e-30 to 1e30; a larger one keeps the policy closer
+        to the reference policy.
     desirable_weight, undesirable_weight : float
         Weights :math:`\lambda_D` and :math:`\lambda_U`, from 0 to 1e30.
     reduction : {"mean", "sum", "none"}
@@ -431,7 +431,7 @@ def kto_loss(
         Array of shape and dtype of `log_probs` to write the gradient to; may be `log_probs` itself.
         Implies `return_grad`.
     num_threads : int, optional
-        Accepted as by the other losses; the work is too small for more than one thread.
+        Accepted for consistency with the other losses; the work is too small for more than one thread.
 
     Returns
     -------
@@ -526,7 +526,7 @@ def _apart(a: Doubles, b: Doubles) -> Doubles:
 
 
 def _difference(chosen: Doubles, rejected: Doubles, references: tuple[Doubles, Doubles] | None) -> Doubles:
-    """Return the difference of the log-probabilities of pairs less that under the reference policy."""
+    """Return the difference of the log-probabilities of pairs minus that under the reference policy."""
     with np.errstate(all="ignore"):
         # Quarters, which are exact, because sums of four finite numbers may overflow with both signs.
         quarters = _apart(chosen / 4, rejected / 4)

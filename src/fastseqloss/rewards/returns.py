@@ -34,14 +34,14 @@ def discounted_returns(
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default. Padding is never read.
     discount : float, or array_like of the shape of `rewards`
-        Factor :math:`\gamma`, from 0 to 1: of all steps, or :math:`\gamma_t` of each.
+        Factor :math:`\gamma`, from 0 to 1: a number for all steps, or :math:`\gamma_t` for each step.
     done : array_like of bool, or of 0 and 1, shape of `rewards`, optional
-        Steps that end an episode: rewards after such a step do not count before it.
+        Steps that end an episode: rewards after such a step do not add to the returns before it.
     truncated : array_like of bool, or of 0 and 1, shape of `rewards`, optional
-        Steps with which an episode was cut off, by a limit of time for example: rewards after such a step do not count
-        before it, but its `bootstrap_values` do. A step that is `done`, too, counts as done.
+        Steps at which an episode was cut off, for example by a time limit: rewards after such a step do not add to
+        the returns before it, but its `bootstrap_values` do. A step that is also `done` counts as done.
     bootstrap_values : array_like, shape of `rewards`, optional
-        Expected return after each step that is `truncated`, of the state that the cut-off episode had reached; other
+        Expected return of the state that the cut-off episode had reached after each `truncated` step; other
         elements are not read. Required with `truncated`.
     final_values : array_like [B], optional
         Expected return after the last step of each sequence, for sequences that were cut off; 0 by default.
@@ -59,7 +59,7 @@ def discounted_returns(
 
     See Also
     --------
-    generalized_advantages : returns less their expected values, with less variance.
+    generalized_advantages : returns minus their expected values, with less variance.
 
     References
     ----------
@@ -105,7 +105,7 @@ def n_step_returns(
 
     .. math:: G_t = \sum_{k=0}^{n-1} \gamma^k r_{t+k} + \gamma^n V_{t+n}
 
-    within an episode. Near its end, the sum has fewer terms, and no value follows them unless the episode was cut off.
+    within an episode. Near its end, the sum has fewer terms, and a value follows them only if the episode was cut off.
 
     Parameters
     ----------
@@ -118,14 +118,14 @@ def n_step_returns(
     n : int
         Number of steps, 1 or more.
     discount : float, or array_like of the shape of `rewards`
-        Factor :math:`\gamma`, from 0 to 1: of all steps, or :math:`\gamma_t` of each.
+        Factor :math:`\gamma`, from 0 to 1: a number for all steps, or :math:`\gamma_t` for each step.
     done : array_like of bool, or of 0 and 1, shape of `rewards`, optional
-        Steps that end an episode: rewards after such a step do not count before it.
+        Steps that end an episode: rewards after such a step do not add to the returns before it.
     truncated : array_like of bool, or of 0 and 1, shape of `rewards`, optional
-        Steps with which an episode was cut off, by a limit of time for example: rewards after such a step do not count
-        before it, but its `bootstrap_values` do. A step that is `done`, too, counts as done.
+        Steps at which an episode was cut off, for example by a time limit: rewards after such a step do not add to
+        the returns before it, but its `bootstrap_values` do. A step that is also `done` counts as done.
     bootstrap_values : array_like, shape of `rewards`, optional
-        Expected return after each step that is `truncated`, of the state that the cut-off episode had reached; other
+        Expected return of the state that the cut-off episode had reached after each `truncated` step; other
         elements are not read. Required with `truncated`.
     final_values : array_like [B], optional
         Expected return after the last step of each sequence, for sequences that were cut off; 0 by default.
@@ -201,17 +201,17 @@ def generalized_advantages(
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default. Padding is never read.
     discount : float, or array_like of the shape of `rewards`
-        Factor :math:`\gamma`, from 0 to 1: of all steps, or :math:`\gamma_t` of each.
+        Factor :math:`\gamma`, from 0 to 1: a number for all steps, or :math:`\gamma_t` for each step.
     decay : float, or array_like of the shape of `rewards`
-        Factor :math:`\lambda`, from 0 (little variance, the bias of `values`) to 1 (`discounted_returns` less
-        `values`): of all steps, or :math:`\lambda_t` of each.
+        Factor :math:`\lambda`, from 0 (little variance, the bias of `values`) to 1 (`discounted_returns` minus
+        `values`): a number for all steps, or :math:`\lambda_t` for each step.
     done : array_like of bool, or of 0 and 1, shape of `rewards`, optional
-        Steps that end an episode: rewards after such a step do not count before it.
+        Steps that end an episode: rewards after such a step do not add to the returns before it.
     truncated : array_like of bool, or of 0 and 1, shape of `rewards`, optional
-        Steps with which an episode was cut off, by a limit of time for example: rewards after such a step do not count
-        before it, but its `bootstrap_values` do. A step that is `done`, too, counts as done.
+        Steps at which an episode was cut off, for example by a time limit: rewards after such a step do not add to
+        the returns before it, but its `bootstrap_values` do. A step that is also `done` counts as done.
     bootstrap_values : array_like, shape of `rewards`, optional
-        Expected return after each step that is `truncated`, of the state that the cut-off episode had reached; other
+        Expected return of the state that the cut-off episode had reached after each `truncated` step; other
         elements are not read. Required with `truncated`.
     final_values : array_like [B], optional
         Expected return after the last step of each sequence, for sequences that were cut off; 0 by default.

@@ -70,7 +70,7 @@ def expected_risk_loss(
         Array of shape and dtype of `log_probs` to write the gradient to; may be `log_probs` itself.
         Implies `return_grad`.
     num_threads : int, optional
-        Accepted as by the other losses; the work is too small for more than one thread.
+        Accepted for consistency with the other losses; the work is too small for more than one thread.
 
     Returns
     -------

@@ -81,14 +81,14 @@ def as_clip(clip: Any) -> tuple[float, float]:
 class PolicyDiagnostics:
     r"""Numbers that describe an update of a policy, computed by a policy loss in the same pass.
 
-    Pass an instance as `diagnostics`; the call fills it. Averages are those of the steps that count, equally weighted.
+    Pass an instance as `diagnostics`; the call fills it. Averages give equal weight to all steps that count.
 
     Attributes
     ----------
     log_probs, entropies : ndarray of float64, shape of the steps
         Log-probability of each action, and entropy of each step; 0 for steps that do not count.
     clipped : ndarray of bool, shape of the steps
-        Steps whose ratio a bound replaces, so that their advantage has no gradient, or for ``kind="cispo"`` another
+        Steps whose ratio is replaced by a bound. Their advantage has no gradient, or, for ``kind="cispo"``, another
         weight.
     clip_fraction : float
         Share of these steps.

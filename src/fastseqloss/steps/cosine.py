@@ -36,7 +36,8 @@ def cosine_distance_loss(
 ) -> Loss | LossAndGradient | tuple[Loss, RegressionGradient]:
     r"""Cosine distance between the vectors of predictions and targets, and its gradient.
 
-    It depends on the directions of the vectors alone, not on their lengths: from 0, for the same direction, to 2.
+    The distance depends only on the directions of the vectors, not on their lengths. It is from 0, for the same
+    direction, to 2, for opposite directions.
 
     .. math::
         L_{b,t} = 1 - \frac{\hat y_{b,t} \cdot y_{b,t}}{\lVert \hat y_{b,t} \rVert \, \lVert y_{b,t} \rVert}

@@ -46,15 +46,16 @@ def kl_divergence(
         L_{b,t} = \sum_c q_{b,t,c} \log \frac{q_{b,t,c}}{p_{b,t,c}} \text{ (forward)}, \quad
         L_{b,t} = \sum_c p_{b,t,c} \log \frac{p_{b,t,c}}{q_{b,t,c}} \text{ (reverse)}
 
-    with the distribution p of `logits` and q of `targets`. The forward divergence makes the model cover all that the
-    targets consider likely; the reverse one makes it avoid what they consider unlikely [1]_.
+    with the distribution p of `logits` and q of `targets`. The forward divergence is small only if all classes that are
+    likely under q are likely under p, the reverse one only if all classes that are unlikely under q are unlikely under
+    p [1]_.
 
     Parameters
     ----------
     logits : array_like [..., V]
         Scores of V classes, with any number of axes of steps before them: batch, time and so on; [N, V] is
         N sequences of one step. float32 and float64 are native; float16 and bfloat16 are computed in float32;
-        with targets of float64, all in float64. Any strides; a class axis that is not contiguous is copied.
+        with targets of float64, everything is in float64. Any strides; a class axis that is not contiguous is copied.
     targets : array_like, shape of `logits`
         The other distributions, of any of these dtypes: those of a teacher, or a prior.
     lengths : array_like of int [B], optional
@@ -115,10 +116,11 @@ def kl_divergence(
 
     Notes
     -----
-    A class of probability 0 adds 0 to the mean that it would have a share in. A class that is possible in that
-    distribution and impossible in the other one makes the loss inf; the gradient by logits of the distribution that
-    the mean is taken over is then 0. A step whose logits are all -inf has loss inf and gradient 0. The derivative by
-    a probability of 0 is infinite where the equation has a logarithm of it.
+    The loss is a mean over one of the distributions, q for "forward" and p for "reverse". A class of probability 0 in
+    that distribution adds 0 to the mean. A class that is possible in that distribution and impossible in the other one
+    makes the loss inf; the gradient with respect to the logits of that distribution is then 0. A step whose logits are
+    all -inf has loss inf and gradient 0. The derivative with respect to a probability of 0 is infinite where the
+    equation contains its logarithm.
 
     Replaces ``torch.nn.functional.kl_div(x, y, reduction="batchmean")`` of log-probabilities x [N, V]
     (``log_target=True`` is ``target_input="log_probs"``), ``optax.losses.kl_divergence`` and
@@ -178,15 +180,15 @@ def sparsemax_loss(
     r"""Sparsemax loss, the counterpart of the cross-entropy for sparse probabilities, and its gradient.
 
     Sparsemax is the distribution p nearest to the scores x; classes whose scores are far below the largest one have
-    probability 0 in it, and classes without a share do not change loss and gradient [1]_:
+    probability 0, and classes without a share do not change loss and gradient [1]_:
 
     .. math::
         p = \arg\min_{p'} \lVert p' - x \rVert^2, \quad
         L_{b,t} = \sum_c \left[(p_c - q_c)\, x_c - \frac{p_c^2}{2} + \frac{q_c^2}{2}\right], \quad
         \frac{\partial L}{\partial x} = p - q
 
-    with the target q, 1 at its class and 0 elsewhere, or a distribution. The loss is 0 if p equals q: from a margin
-    of 1 on, for a class.
+    with the target q, which is a distribution, or 1 at the target class and 0 elsewhere. The loss is 0 if p equals q.
+    For a target class, this is so if its score exceeds all others by 1 or more.
 
     Parameters
     ----------
@@ -242,7 +244,7 @@ def sparsemax_loss(
 
     See Also
     --------
-    softmax_cross_entropy : the same of a softmax, which gives every class a probability.
+    softmax_cross_entropy : the counterpart with a softmax, which gives every class a probability.
 
     Notes
     -----

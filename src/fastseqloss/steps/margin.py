@@ -41,7 +41,7 @@ def hinge_loss(
 ) -> Loss | LossAndGradient:
     r"""Hinge loss of binary decisions, and its gradient.
 
-    It is 0 for decisions that are correct by the margin m [1]_.
+    The loss is 0 for decisions that are correct by at least the margin m [1]_.
 
     .. math:: L_{b,t} = \frac{1}{D} \sum_d \max(0, m - y_{b,t,d}\, s_{b,t,d})
 
@@ -99,7 +99,7 @@ def hinge_loss(
     The derivative is 0 at the margin itself.
 
     Replaces ``keras.losses.Hinge`` and ``keras.losses.SquaredHinge`` and ``optax.hinge_loss``. PyTorch's
-    ``hinge_embedding_loss`` is another loss.
+    ``hinge_embedding_loss`` is a different loss.
 
     References
     ----------
@@ -138,7 +138,7 @@ def multiclass_hinge_loss(
 ) -> Loss | LossAndGradient:
     r"""Multiclass hinge loss of Crammer and Singer, and its gradient.
 
-    It is 0 where the target is ahead of all other classes by the margin m [1]_.
+    The loss is 0 if the score of the target exceeds those of all other classes by at least the margin m [1]_.
 
     .. math:: L_{b,t} = w_y \max(0, m + \max_{c \ne y} s_{b,t,c} - s_{b,t,y})
 
@@ -199,9 +199,9 @@ def multiclass_hinge_loss(
     The derivative is that of the first of the highest scores other than the target's, and 0 at the margin
     itself.
 
-    ``keras.losses.CategoricalHinge`` is the same only where some other class has a score of 0 or more: it takes
+    ``keras.losses.CategoricalHinge`` is the same only if some other class has a score of 0 or more, because it takes
     the highest of the other scores and 0. With one more class, of score 0, this loss is equal to it. PyTorch's
-    ``multi_margin_loss`` is another loss, too: it adds up the violations of all classes and divides by V.
+    ``multi_margin_loss`` is a different loss, too: it adds up the violations of all classes and divides by V.
 
     References
     ----------
@@ -245,7 +245,7 @@ def multilabel_margin_loss(
 ) -> Loss | LossAndGradient:
     r"""Hinge loss of steps with several labels, and its gradient.
 
-    Each label should have a larger score than each other class, by a margin:
+    The loss is 0 if the score of each label exceeds that of each other class by at least the margin m:
 
     .. math::
         L_{b,t} = \frac{1}{V} \sum_{j: y_{b,t,j} = 1} \; \sum_{i: y_{b,t,i} = 0}
@@ -300,13 +300,14 @@ def multilabel_margin_loss(
 
     See Also
     --------
-    multiclass_hinge_loss : one label for each step, and its strongest rival alone.
+    multiclass_hinge_loss : one label for each step, compared with the highest-scoring other class alone.
     binary_cross_entropy : independent decisions.
     pairwise_hinge_loss : lists with several degrees of relevance.
 
     Notes
     -----
-    A step takes O(V log V) operations, however many labels it has. A pair exactly a margin apart has slope 0.
+    A step takes O(V log V) operations, however many labels it has. A pair whose scores differ by exactly the margin has
+    gradient 0.
     Without labels, or without other classes, the loss of a step is 0. A score of -inf excludes a class other than
     a label; NaN or +inf among the scores of a step makes its loss and gradient NaN.
 

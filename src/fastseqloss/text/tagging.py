@@ -1,4 +1,4 @@
-"""Tagging schemes: which tags may follow each other, and the spans that tags stand for."""
+"""Tagging schemes: the tags that may follow each other, and the spans that tags represent."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class TagSpan(NamedTuple):
     label : str
         The label.
     start, end : int
-        Its steps: the first one, and the one after the last.
+        First step of the span, and the step after its last one.
     """
 
     label: str
@@ -86,7 +86,7 @@ class TagViolation(NamedTuple):
 
 
 class TagConstraints(NamedTuple):
-    """Scores that forbid what a tagging scheme does not allow: 0 and -inf, to be added to those of a CRF.
+    """Scores of 0 and -inf that forbid illegal sequences of tags, to be added to the scores of a CRF.
 
     Attributes
     ----------
@@ -115,12 +115,12 @@ class TagConstraints(NamedTuple):
         Returns
         -------
         TagViolation or None
-            Its position, the tag before, the tag and the tags allowed. ``str`` makes a sentence of it.
+            Its position, the tag before, the tag and the allowed tags. ``str`` formats it as a sentence.
 
         Raises
         ------
         ValueError, TypeError
-            If the path has another axis, or a tag that is not among ``tags``.
+            If the path has more than one axis, or a tag that is not among ``tags``.
         """
         steps = self._indices(path)
         kept = np.flatnonzero(steps >= 0)
@@ -163,7 +163,7 @@ class TagConstraints(NamedTuple):
 
 @known_keywords
 def tag_constraints(tags: Sequence[str], scheme: Scheme = "BIO") -> TagConstraints:
-    """Scores of 0 and -inf by which a CRF never decodes an illegal sequence of tags.
+    """Scores of 0 and -inf that keep a CRF from decoding illegal sequences of tags.
 
     In all schemes, "O" is outside of spans, "B-x" begins a span of label x and "I-x" continues it. In
     "BIO" (IOB2) a span may end after any of its steps. "BIOES" and "BIOUL" (BILOU) also mark the last
@@ -231,18 +231,18 @@ def _scores(allowed: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 @known_keywords
 def spans_from_tags(tags: Sequence[str], scheme: Scheme = "BIO", *, strict: bool = True) -> list[TagSpan]:
-    """Spans that a sequence of tags stands for.
+    """Spans that a sequence of tags represents.
 
     Parameters
     ----------
     tags : sequence of str
-        As of `tag_constraints`, here of the steps of one sequence, in their order.
+        Tags of the steps of one sequence, in their order; see `tag_constraints`.
     scheme : {"BIO", "BIOES", "BIOUL"}
-        As of `tag_constraints`.
+        As for `tag_constraints`.
     strict : bool
-        Whether an illegal sequence is an error. Otherwise a span begins at every tag that cannot continue
-        the span before it, and ends where it is not continued, as in conlleval and in the default mode of
-        seqeval.
+        If True, an illegal sequence raises an error. If False, a span begins at every tag that cannot
+        continue the span before it, and ends where it is not continued, as in conlleval and in the default
+        mode of seqeval.
 
     Returns
     -------
@@ -284,16 +284,16 @@ def spans_from_tags(tags: Sequence[str], scheme: Scheme = "BIO", *, strict: bool
 
 @known_keywords
 def tags_from_spans(spans: Iterable[tuple[str, int, int]], length: int, scheme: Scheme = "BIO") -> list[str]:
-    """Tags of a sequence with these spans, the inverse of `spans_from_tags`.
+    """Tags that represent the spans of a sequence, the inverse of `spans_from_tags`.
 
     Parameters
     ----------
     spans : iterable of (label, start, end)
-        As of `spans_from_tags`, in any order; they may not overlap.
+        As for `spans_from_tags`, in any order; they may not overlap.
     length : int
         Number of steps of the sequence.
     scheme : {"BIO", "BIOES", "BIOUL"}
-        As of `tag_constraints`.
+        As for `tag_constraints`.
 
     Returns
     -------
