@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -49,10 +50,16 @@ ONE_STEP = {  # arguments of a single step, without batch
 }
 
 
+@cache
+def declarations():
+    """The functions of the stub."""
+    return [node for node in ast.parse(PATH.read_text()).body if isinstance(node, ast.FunctionDef)]
+
+
 def declared(name):
     """What a loss returns for reductions other than to a float, without gradient."""
-    for node in ast.parse(PATH.read_text()).body:
-        if isinstance(node, ast.FunctionDef) and node.name == name:
+    for node in declarations():
+        if node.name == name:
             options = {argument.arg: ast.unparse(argument.annotation) for argument in node.args.kwonlyargs}
             if "'none'" in options.get("reduction", "") and options["return_grad"] == "Literal[False]":
                 return ast.unparse(node.returns)
