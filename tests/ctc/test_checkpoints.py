@@ -69,7 +69,7 @@ def test_closed_form(level, kind, dtype, scale, least):
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("scale", [3.0, 20.0])
-def test_general_path(level, scale):
+def test_general_path(scale):
     """The fast path, with states that a refresh raised and without, against the general path."""
     rng = np.random.default_rng(1)
     scores, labels = scale * rng.normal(size=(FRAMES, 12)), rng.integers(1, 12, LABELS)

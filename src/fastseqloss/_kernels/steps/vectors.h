@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 
+#include "simd/elements.h"
 #include "simd/softmax_row.h"
 
 /* The rows of one step. A loss may overwrite x and y. */
