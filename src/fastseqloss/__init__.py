@@ -1,4 +1,30 @@
-"""Sequence losses with gradients for NumPy arrays: fast, exact, on the CPU."""
+"""Sequence losses with gradients for NumPy arrays: fast, exact, on the CPU.
+
+Scores are batch first, ``[B, T, V]``; sequences end at their lengths, and what follows is never read::
+
+    loss, grad = fsl.ctc_loss(logits, labels, logit_lengths, return_grad=True)
+
+CTC
+    `ctc_loss`, `ctc_align`, `ctc_posteriors`, `ctc_confidences`, `ctc_greedy_decode`, `ctc_beam_search`, `ctc_entropy`,
+    `ctc_risk_loss`; `Vocabulary` and `words_from_spans` for text
+Transducers
+    `rnnt_loss`, `tdt_loss`, `rnnt_simple_loss`, `rnnt_align`, `rnnt_posteriors`, `rnnt_greedy_decode`
+CRF
+    `crf_loss`, `crf_decode`, `crf_marginals`, `crf_score`, `structured_hinge_loss`, `tag_constraints`; `ctc_crf_loss`
+Soft-DTW
+    `soft_dtw_loss`, `soft_dtw_cost`, `soft_dtw_posteriors`
+Every step
+    `softmax_cross_entropy`, `binary_cross_entropy`, `nll_loss`, `kl_divergence`, `mse_loss`, `mae_loss`, `huber_loss`,
+    `quantile_loss`, `gaussian_nll_loss`, `poisson_nll_loss`, `hinge_loss`, `multiclass_hinge_loss` and others
+Linear layers
+    `linear_cross_entropy`, `linear_ctc_loss`, `linear_policy_loss`, `sequence_log_prob`
+Rewards and preferences
+    `policy_gradient_loss`, `clipped_policy_loss`, `generalized_advantages`, `group_advantages`, `dpo_loss` and others
+Ranking
+    `pairwise_hinge_loss`, `pairwise_logistic_loss`, `list_softmax_loss`, `list_mle_loss`, `bpr_max_loss`
+Around them
+    `weighted_sum` and `check_grad`; `fastseqloss.plot`, `fastseqloss.recurrent`, `fastseqloss.torch`, `fastseqloss.jax`
+"""
 
 from typing import NoReturn as _NoReturn
 

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+__all__ = [
+    "plot_alignment",
+    "plot_alignment_path",
+    "plot_loss",
+    "plot_posteriors",
+]
+
 Names = Sequence[str] | dict[int, str]
 
 _INK = "#1b2a41"

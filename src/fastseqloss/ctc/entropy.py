@@ -65,8 +65,8 @@ def ctc_entropy(
     blank : int
         Class of the blank; negative counts from the end.
     input : {"logits", "log_probs", "probs"}
-        Kind of the numbers in `logits`. A softmax is applied to logits only. Log-probabilities and
-        probabilities are used unchanged, normalised or not, and the gradient is the
+        What `logits` holds. A softmax is applied to logits alone. Log-probabilities and
+        probabilities are taken as they are, normalised or not, and the gradient is the
         derivative with respect to them.
     infeasible : {"inf", "zero", "raise"}
         Result for a sequence that is too short for its labels (equal neighbours need a blank between

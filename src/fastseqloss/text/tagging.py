@@ -236,7 +236,7 @@ def spans_from_tags(tags: Sequence[str], scheme: Scheme = "BIO", *, strict: bool
     Parameters
     ----------
     tags : sequence of str
-        Tags of the steps of one sequence, in their order; see `tag_constraints`.
+        As of `tag_constraints`, for the steps of one sequence in their order.
     scheme : {"BIO", "BIOES", "BIOUL"}
         As for `tag_constraints`.
     strict : bool
