@@ -122,3 +122,19 @@ def test_names_of_other_libraries():
             getattr(fsl, name)
     with pytest.raises(AttributeError, match=r"fastseqloss\.torch\.CTCLoss is a module of PyTorch$"):
         fsl.CTCLoss  # noqa: B018
+
+
+def test_swapped_axes():
+    """Scores whose first axis is time: lengths, or targets, have the other axis in front."""
+    scores = [[[0.0, 0.0]] * 2] * 5  # [T, B, V]
+    cause = r"; the axes of batch and time are probably swapped: array\.swapaxes\(0, 1\) swaps them$"
+    with pytest.raises(
+        ValueError, match=r"^logit_lengths has shape \(2,\); allowed: \(5,\), one for each sequence" + cause
+    ):
+        fsl.ctc_loss(scores, [[1], [1]], [5, 4])
+    with pytest.raises(ValueError, match=r"^targets has shape \(2, 5\); .*" + cause):
+        fsl.softmax_cross_entropy(scores, [[0] * 5] * 2)
+    with pytest.raises(ValueError, match=r"^tags has shape \(2, 5\); .*" + cause):
+        fsl.crf_loss(scores, [[0] * 5] * 2, [[0.0, 0.0]] * 2)
+    with pytest.raises(ValueError, match=r"pass advantages\[:, 0\]$"):
+        fsl.policy_gradient_loss([[[0.0, 0.0]] * 5] * 2, [[0] * 5] * 2, [[1.0], [1.0]])

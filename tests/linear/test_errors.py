@@ -162,7 +162,7 @@ def test_labels():
     name = "linear_ctc_loss"
     said = "labels[0, 1] is 5; allowed: 0 to 4, except 0, which is the blank"
     assert_raises(name, ValueError, said, labels=np.array([[1, 5], [3, 0]]))
-    said = "labels has 3 sequences; allowed: 2, the first axis of hidden"
+    said = "labels has 3 sequences; allowed: 2, as in hidden"
     assert_raises(name, ValueError, said, labels=[[1, 2], [3], [4]], label_lengths=None)
     assert_raises(name, ValueError, "logit_lengths[0] is 5; allowed: 0 to 4", logit_lengths=[5, 4])
     assert_raises(name, ValueError, "blank is 5; allowed: -5 to 4", blank=5)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .._kernels import arguments
 from .._kernels.codes import STORED
 from .foreign import as_numpy
-from .messages import indexed, time_first, wrong_dtype
+from .messages import indexed, swapped_axes, wrong_dtype
 
 TYPE_NAMES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 
@@ -202,7 +202,7 @@ def as_lengths(name: str, value: Any, batch: int, longest: int, single: bool) ->
         lengths = lengths.reshape(1)
     if lengths.shape != (batch,):
         allowed = "an integer" if single else f"({batch},), one for each sequence"
-        hint = "" if single else time_first((*lengths.shape, batch), (batch, longest))
+        hint = "" if single else swapped_axes((*lengths.shape, batch), (batch, longest))
         raise ValueError(f"{name} has shape {lengths.shape}; allowed: {allowed}{hint}")
     first = arguments.first_outside(lengths, 0, longest)
     if first >= 0:
@@ -222,7 +222,7 @@ def as_mask(
     if array.dtype.kind not in "biu":
         raise wrong_dtype(name, array, "bool, or integers 0 and 1")
     if array.shape != shape:
-        raise ValueError(f"{name} has shape {array.shape}; allowed: {shape}{time_first(array.shape, shape)}")
+        raise ValueError(f"{name} has shape {array.shape}; allowed: {shape}{swapped_axes(array.shape, shape)}")
     array = array.copy()
     if array.dtype.kind != "b":
         bad = (array != 0) & (array != 1)
@@ -268,7 +268,7 @@ def as_finite(
     """
     given = as_real(name, value)
     if given.shape != shape:
-        raise ValueError(f"{name} has shape {given.shape}; allowed: {shape}{time_first(given.shape, shape)}")
+        raise ValueError(f"{name} has shape {given.shape}; allowed: {shape}{swapped_axes(given.shape, shape)}")
     least, most = -sys.float_info.max if signed else 0.0, sys.float_info.max
     values = np.empty(shape)
     if arguments.read_numbers(given, values, least, most, counts):

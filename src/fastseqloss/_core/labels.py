@@ -172,7 +172,7 @@ def _padded(
     if single and values.ndim != 1:
         raise ValueError(f"{names.labels} has shape {values.shape}; allowed: [S] for one sequence")
     if not single and len(values) != batch:
-        allowed = f"[B, S] with B = {batch}, the first axis of {names.logits}"
+        allowed = f"[B, S] with B = {batch}, as in {names.logits}"
         raise ValueError(f"{names.labels} has shape {values.shape}; allowed: {allowed}")
     width = values.shape[-1]
     lengths = as_lengths(names.label_lengths, label_lengths, batch, width, single)
@@ -201,9 +201,7 @@ def _listed(
     rows: list[Integers], label_lengths: Any, batch: int, names: Names
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     if len(rows) != batch:
-        raise ValueError(
-            f"{names.labels} has {len(rows)} sequences; allowed: {batch}, the first axis of {names.logits}"
-        )
+        raise ValueError(f"{names.labels} has {len(rows)} sequences; allowed: {batch}, as in {names.logits}")
     for b, row in enumerate(rows):
         if row.values.ndim != 1:
             raise ValueError(f"{names.labels}[{b}] has shape {row.values.shape}; allowed: one dimension")

@@ -47,11 +47,11 @@ def outline(result: Any) -> str:
     return f"{type(result).__name__}({', '.join(map('='.join, zip(result._fields, shown, strict=True)))})"
 
 
-def time_first(given: tuple[int, ...], allowed: tuple[int, ...]) -> str:
+def swapped_axes(given: tuple[int, ...], allowed: tuple[int, ...]) -> str:
     """Return the likely cause of a shape, after a semicolon, if it is the allowed one with its first axes swapped."""
     if given == allowed or given[:2] != allowed[1::-1] or given[2:] != allowed[2:]:
         return ""
-    return "; arrays are batch first: pass array.swapaxes(0, 1) for one whose first axis is time"
+    return "; the axes of batch and time are probably swapped: array.swapaxes(0, 1) swaps them"
 
 
 def indexed(name: str, index: tuple[Any, ...]) -> str:

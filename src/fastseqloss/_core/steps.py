@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .._kernels import arguments
 from .arrays import as_array, as_lengths, as_mask, as_weights, filled, read_integers
-from .messages import indexed, time_first
+from .messages import indexed, swapped_axes
 from .options import as_integer
 
 
@@ -106,7 +106,7 @@ def as_targets(
     read = read_integers("targets", targets)
     values = read.values
     if values.shape != steps.shape:
-        hint = time_first(values.shape, steps.shape)
+        hint = swapped_axes(values.shape, steps.shape)
         raise ValueError(f"targets has shape {values.shape}; allowed: {steps.shape}, a class for each step{hint}")
     ignored = as_integer("ignore_index", ignore_index)
     if not -(2**63) <= ignored < 2**63:

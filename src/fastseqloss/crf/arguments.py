@@ -23,7 +23,7 @@ from .._core.arrays import (
     read_integers,
 )
 from .._core.gradient import Gradient, SharedParameter, as_gradients
-from .._core.messages import brief, outline, time_first, wrong_dtype
+from .._core.messages import brief, outline, swapped_axes, wrong_dtype
 from .._core.scores import Scores, as_scores
 from .._core.threads import Schedule, threads_for
 from .._kernels import arguments
@@ -208,7 +208,7 @@ def as_tags(tags: ArrayLike, potentials: Potentials) -> NDArray[np.int64]:
     read = read_integers("tags", tags)
     values = read.values
     if values.shape != shape:
-        raise ValueError(f"tags has shape {values.shape}; allowed: {shape}{time_first(values.shape, shape)}")
+        raise ValueError(f"tags has shape {values.shape}; allowed: {shape}{swapped_axes(values.shape, shape)}")
     values = potentials.gather(values.reshape(batch, n_frames))
     bad = arguments.find_bad_tag(values, potentials.lengths, n_tags)
     if bad is not None:

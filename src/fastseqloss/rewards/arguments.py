@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._core.arrays import as_array, as_finite, as_mask, read_integers
-from .._core.messages import time_first
+from .._core.messages import swapped_axes
 from .._core.steps import Steps
 from .._kernels.arguments import first_outside
 
@@ -26,7 +26,7 @@ def as_advantages(value: Any, steps: Steps, counts: NDArray[np.bool_]) -> NDArra
         return np.repeat(rows, steps.rows)
     if shape != steps.shape:
         each = f", one for each step, or {(steps.batch,)}, one for each sequence" if len(steps.shape) > 1 else ""
-        each += "; pass advantages[:, 0]" if shape == (steps.batch, 1) else time_first(shape, steps.shape)
+        each += "; pass advantages[:, 0]" if shape == (steps.batch, 1) else swapped_axes(shape, steps.shape)
         raise ValueError(f"advantages has shape {shape}; allowed: {steps.shape}{each}")
     return as_finite("advantages", value, shape, counts).reshape(-1)
 
@@ -36,7 +36,7 @@ def as_actions(value: Any, steps: Steps, counts: NDArray[np.bool_], n_actions: i
     read = read_integers("actions", value)
     actions = read.values
     if actions.shape != steps.shape:
-        hint = time_first(actions.shape, steps.shape)
+        hint = swapped_axes(actions.shape, steps.shape)
         raise ValueError(f"actions has shape {actions.shape}; allowed: {steps.shape}, an action for each step{hint}")
     flat = np.where(counts.reshape(-1), actions.reshape(-1), 0)
     bad = first_outside(flat, 0, n_actions - 1)
