@@ -7,6 +7,7 @@ from typing import Literal, get_origin
 import fastseqloss
 from fastseqloss._adapters.table import LOSSES, Loss
 from fastseqloss._core import types
+from package_stub import declarations
 
 FRAMEWORKS = {"torch": ("from torch import Tensor", "Tensor"), "jax": ("from jax import Array", "Array")}
 
@@ -40,13 +41,10 @@ __all__ = [
 
 
 def _function(row: Loss, array: str) -> str:
-    lines, keyword = [], False
-    for parameter in row.signature(array, array).parameters.values():
-        if parameter.kind is parameter.KEYWORD_ONLY and not keyword:
-            keyword = True
-            lines.append("*")
-        default = "" if parameter.default is parameter.empty else " = ..."
-        lines.append(f"{parameter.name}: {parameter.annotation}{default}".replace("'", '"'))
+    lines = declarations(
+        row.signature(array, array).parameters.values(),
+        lambda parameter: parameter.annotation + ("" if parameter.default is parameter.empty else " = ..."),
+    )
     return f"def {row.name}(\n" + "".join(f"    {line},\n" for line in lines) + f") -> {array}: ...\n"
 
 

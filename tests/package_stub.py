@@ -6,6 +6,7 @@ A loss has an overload for each kind of result. Aliases are written out, so that
 import ast
 import importlib.util
 import inspect
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -109,19 +110,27 @@ class Loss:
 
     def overload(self, given: dict[str, str], result: str) -> str:
         """A declaration, with other types for some of the parameters."""
-        parts, keyword = [], False
-        for name, parameter in self.parameters.items():
-            if parameter.kind is parameter.KEYWORD_ONLY and not keyword:
-                keyword = True
-                parts.append("*")
-            default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}".replace("'", '"')
-            parts.append(f"{name}: {given.get(name) or ast.unparse(self.types[name]) + default}")
+
+        def declared(parameter: inspect.Parameter) -> str:
+            default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
+            return given.get(parameter.name) or ast.unparse(self.types[parameter.name]) + default
+
         lines = [""]
-        for part in parts:
+        for part in declarations(self.parameters.values(), declared):
             if len(lines[-1]) + len(part) > LENGTH - 6:
                 lines.append("")
-            lines[-1] += f" {part},".replace("'", '"')
+            lines[-1] += f" {part},"
         return f"@overload\ndef {self.name}(\n" + "".join(f"   {line}\n" for line in lines) + f") -> {result}: ...\n"
+
+
+def declarations(parameters: Iterable[inspect.Parameter], declared: Callable[[inspect.Parameter], str]) -> list[str]:
+    """The parameters of a function, given the type and default of each; a star precedes those passed by keyword."""
+    parts: list[str] = []
+    for parameter in parameters:
+        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in parts:
+            parts.append("*")
+        parts.append(f"{parameter.name}: {declared(parameter)}".replace("'", '"'))
+    return parts
 
 
 def _quoted(names: list[str]) -> str:

@@ -250,8 +250,7 @@ def generalized_advantages(
     gains = rollout.rewards
     with np.errstate(all="ignore"):
         gains += rollout.discount * rollout.after(now) - now
-    gains[~rollout.counts] = 0
-    with np.errstate(all="ignore"):
         factor = rollout.discount * trace
+    gains[~rollout.counts] = 0
     rollout.accumulate(gains, factor)
     return rollout.grown(gains)
