@@ -1,13 +1,15 @@
 """Rows, alternating timings, errors and markdown tables of all comparisons."""
 
 import argparse
+import contextlib
 import gc
 import math
+import os
 import statistics
 import sys
 import time
 import timeit
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,6 +78,8 @@ def alternate(
 
     The function in ``before`` for a call runs before it, untimed, because a call may overwrite its input.
 
+    All sides share ``threads`` CPUs, because JAX's pool has a thread for each CPU.
+
     The threads of an OpenMP runtime may spin for some milliseconds after a region. With several threads, a
     pause before each call keeps the spinning of one side from slowing the next.
     """
@@ -88,17 +92,37 @@ def alternate(
     end = time.perf_counter() + options.seconds * len({mode for _, mode in calls})
     rounds = 0
     gc.disable()
-    while rounds < options.least or time.perf_counter() < end:
-        for name, call in calls.items():
-            if name in before:
-                before[name]()
-            time.sleep(pause)
-            start = clock()
-            call()
-            seconds[name].append(clock() - start)
-        rounds += 1
+    with confine(threads):
+        while rounds < options.least or time.perf_counter() < end:
+            for name, call in calls.items():
+                if name in before:
+                    before[name]()
+                time.sleep(pause)
+                start = clock()
+                call()
+                seconds[name].append(clock() - start)
+            rounds += 1
     gc.enable()
     return {k: Timing(min(v), statistics.median(v), rounds) for k, v in seconds.items()}
+
+
+@contextlib.contextmanager
+def confine(threads: int) -> Iterator[None]:
+    """Keep this process on ``threads`` CPUs, on Linux."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    cpus = os.sched_getaffinity(0)
+    _pin(set(sorted(cpus)[:threads]))
+    try:
+        yield
+    finally:
+        _pin(cpus)
+
+
+def _pin(cpus: set[int]) -> None:
+    for thread in os.listdir("/proc/self/task"):
+        os.sched_setaffinity(int(thread), cpus)
 
 
 def timing_table(rows: list[Row], threads: int, options: argparse.Namespace) -> list[str]:
@@ -189,11 +213,12 @@ def _errors(result: Result, losses: np.ndarray, gradient: np.ndarray) -> tuple[f
 
 
 def microseconds(call: Call, seconds: float) -> float:
-    """Return the minimum CPU time of a call over repeated calls."""
+    """Return the minimum CPU time of a call over repeated calls, on one CPU."""
     timer = timeit.Timer(call, timer=time.process_time)
-    number = max(1, timer.autorange()[0] // 20)
-    repeats = max(5, int(seconds * 20))
-    return min(timer.repeat(repeats, number)) / number * 1e6
+    with confine(1):
+        number = max(1, timer.autorange()[0] // 20)
+        repeats = max(5, int(seconds * 20))
+        return min(timer.repeat(repeats, number)) / number * 1e6
 
 
 def print_table(lines: list[dict[str, str]]) -> None:

@@ -25,7 +25,7 @@ def short_calls(threads: int) -> Calls:
         (OURS, LOSS): lambda: fsl.ctc_loss(*arrays, **options),
         (OURS, GRADIENT): lambda: fsl.ctc_loss(*arrays, return_grad=True, **options),
     }
-    return numpy | torch_short(batch, threads) | (jax_short(batch, threads) if has_jax() else {})
+    return numpy | torch_short(batch, threads) | (jax_short(batch) if has_jax() else {})
 
 
 def torch_short(batch: Batch, threads: int) -> Calls:
@@ -80,8 +80,8 @@ def frames_first(batch: Batch):
     return leaf.requires_grad_(True), tuple(torch.from_numpy(array.astype(np.int64)) for array in arrays)
 
 
-def jax_short(batch: Batch, threads: int) -> Calls:
-    """List compiled calls with JAX arrays; the empty callback measures JAX's own overhead."""
+def jax_short(batch: Batch) -> Calls:
+    """List compiled calls with JAX arrays; functions without a loss measure JAX's own overhead."""
     import jax
     import jax.numpy as jnp
 
@@ -92,14 +92,17 @@ def jax_short(batch: Batch, threads: int) -> Calls:
         shapes = jax.ShapeDtypeStruct((), jnp.float32), jax.ShapeDtypeStruct(x.shape, x.dtype)
         return jax.pure_callback(host, shapes, x, *map(jnp.asarray, (batch.labels, batch.lengths)))
 
+    def negative(x):
+        return x[0, 0, 0], -x
+
     name = "fastseqloss.jax"
     loss, gradient, x = jax_ctc(batch)
-    calls = peers.jax_calls(loss, gradient, x, threads)
-    nothing = peers.jax_calls(jax.jit(empty), jax.jit(empty), x, threads)
+    calls = peers.jax_calls(loss, gradient, x)
     return {
         (name, LOSS): calls["loss"],
         (name, BACKWARD): calls["fresh"],
-        ("JAX, a callback that does nothing", BACKWARD): nothing["fresh"],
+        ("JAX, one scalar and a change of signs", BACKWARD): peers.jax_call(jax.jit(negative), x),
+        ("JAX, a callback that does nothing", BACKWARD): peers.jax_call(jax.jit(empty), x),
     }
 
 
@@ -150,8 +153,8 @@ def training_calls(batch: Batch, threads: int) -> Calls:
         ("the same, scaled", "fresh"): passes(fused, 0.125),
     }
     if has_jax():
-        calls[OPTAX, "fresh"] = peers.jax_calls(*optax_ctc(batch), threads)["fresh"]
-        calls["fastseqloss.jax", "fresh"] = peers.jax_calls(*jax_ctc(batch), threads)["fresh"]
+        calls[OPTAX, "fresh"] = peers.jax_calls(*optax_ctc(batch))["fresh"]
+        calls["fastseqloss.jax", "fresh"] = peers.jax_calls(*jax_ctc(batch))["fresh"]
     return calls
 
 

@@ -105,13 +105,13 @@ def of_rax() -> dict[str, Callable[..., Any]]:
     }
 
 
-def _jitted(loss: Callable[..., Any], scores: np.ndarray, truth: np.ndarray, threads: int) -> Callable[[], None]:
+def _jitted(loss: Callable[..., Any], scores: np.ndarray, truth: np.ndarray) -> Callable[[], None]:
     import jax
     import jax.numpy as jnp
 
     given = jnp.asarray(truth, jnp.int32 if truth.ndim == 1 else jnp.float32)
     gradient = jax.jit(jax.value_and_grad(loss))
-    return peers.jax_calls(loss, lambda s: gradient(s, given), jnp.asarray(scores), threads)["fresh"]
+    return peers.jax_call(lambda s: gradient(s, given), jnp.asarray(scores))
 
 
 def _line(name: str, n: int, options: argparse.Namespace, sides: dict[str, dict[str, Any]]) -> dict[str, str]:
@@ -123,7 +123,7 @@ def _line(name: str, n: int, options: argparse.Namespace, sides: dict[str, dict[
     calls: contest.Calls = {(OURS, "grad_out"): ours(name, scores, truth, 1)}
     for side, losses in sides.items():
         if name in losses:
-            calls[side, "grad_out"] = _jitted(losses[name], scores[:fewer], truth[:fewer], 1)
+            calls[side, "grad_out"] = _jitted(losses[name], scores[:fewer], truth[:fewer])
     # JAX gives arrays of pairs back to the system while the next call runs, which would count as time of that one.
     pause = {(OURS, "grad_out"): partial(time.sleep, 0.5)}
     found = {side: timing.best for (side, _), timing in contest.alternate(calls, options, 1, pause).items()}
