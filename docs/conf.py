@@ -100,13 +100,16 @@ MODULES = {
     "fsj": "fastseqloss.jax",
 }
 MODULE_OF_PAGE = {"jax": "fastseqloss.jax", "pytorch": "fastseqloss.torch", "recurrent": "fastseqloss.recurrent"}
-# A name after its module anywhere in code, or a name, followed by arguments or not, at the beginning.
-NAME = re.compile(rf"(?<![\w./])(?:{'|'.join(MODULES)})(?:\.[A-Za-z_]\w*)+|^[A-Za-z_][\w.]*(?=$|[(\[])")
+# A name after its module, or without one if arguments follow or nothing else is there.
+NAME = re.compile(
+    rf"(?<![\w./])(?:(?:{'|'.join(MODULES)})(?:\.[A-Za-z_]\w*)+|[A-Za-z_][\w.]*(?=\())|^[A-Za-z_][\w.]*(?=$|\[)"
+)
 HIGHLIGHTED = re.compile(
     r'(?<!<span class="o">\.</span>)<span class="n">\w+</span>(?:<span class="o">\.</span><span class="n">\w+</span>)*'
 )
 IMPORT = re.compile(r"\bfrom (fastseqloss[\w.]*) import (\w+(?:, *\w+)*)")
 LINKED = ("reference", "title", "term")  # links already, and headings
+BREAKS = re.compile(r"(?<=[.,(=\[])(?=[\w\"'-])")  # where a line may end within code of a table
 
 
 def documented(app, docname, name):
@@ -120,10 +123,21 @@ def documented(app, docname, name):
     return None
 
 
+def of_others(code):
+    """Return True if code is in the column of a table that lists the functions of other libraries."""
+    entry = code.parent
+    while entry is not None and entry.tagname != "entry":
+        entry = entry.parent
+    if entry is None or entry.parent.index(entry) > 0:
+        return False
+    head = next(entry.parent.parent.parent.findall(lambda node: node.tagname == "thead"), None)
+    return head is not None and head[0][0].astext() == "instead of"
+
+
 def link_names(app, doctree, docname):
     """Make links of the names of the package in text that pages set as code."""
     for code in list(doctree.findall(lambda node: node.tagname == "literal")):
-        if code.parent.tagname in LINKED:
+        if code.parent.tagname in LINKED or of_others(code):
             continue
         text, end, parts = code.astext(), 0, []
         for match in NAME.finditer(text):
@@ -156,6 +170,15 @@ def link_blocks(app, pagename, templatename, context, doctree):
     context["body"] = HIGHLIGHTED.sub(linked, context["body"])
 
 
+def break_lines(app, pagename, templatename, context, doctree):
+    """Let lines end behind punctuation in the code of tables, and not within names."""
+
+    def broken(cell):
+        return re.sub(r'(?<=<span class="pre">)[^<]+', lambda text: BREAKS.sub("<wbr>", text[0]), cell[0])
+
+    context["body"] = re.sub("<td.*?</td>", broken, context.get("body", ""), flags=re.DOTALL)
+
+
 def skip_tuple_fields(app, what, name, obj, skip, options):
     """Leave out the fields of named tuples: the docstring of the class has them."""
     return True if type(obj).__name__ == "_tuplegetter" else None
@@ -173,5 +196,6 @@ def setup(app):
     app.connect("doctree-read", strip_code)
     app.connect("doctree-resolved", link_names)
     app.connect("html-page-context", link_blocks)
+    app.connect("html-page-context", break_lines)
     app.connect("autodoc-skip-member", skip_tuple_fields)
     app.connect("autodoc-process-signature", inherited_parameters)
