@@ -147,9 +147,7 @@ def compare(options: argparse.Namespace) -> int:
     if not options.accuracy_only:
         for threads in options.threads:
             _timing_table(chosen, threads, options)
-        print(
-            "- gradient: loss and posteriors of float64 costs, in a preallocated array (others: a new array)"
-        )
+        print("- gradient: loss and posteriors of float64 costs, in a preallocated array (others: a new array)")
         print(f"- loss: without posteriors; band: posteriors with a band of {BAND}")
         print("- series, divergence: gradients of float32 series, in newly allocated arrays")
         print(f"- {contest.RATIO}; each time is the minimum over the rounds")

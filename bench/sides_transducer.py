@@ -272,9 +272,7 @@ def compare(options: argparse.Namespace) -> int:
     status = contest.compare([row for row in rows() if row.name in only], LIMITS, options)
     simple = [row for row in simple_rows() if row.name in only]
     if simple:
-        print(
-            "\n## Additive joiner\n\nErrors of gradients are relative to the largest entry."
-        )
+        print("\n## Additive joiner\n\nErrors of gradients are relative to the largest entry.")
         status |= contest.compare(simple, SIMPLE_LIMITS, options, NUMPY)
     if not options.accuracy_only and not options.cpu_time and {1, 2} <= {*options.threads}:
         print_gains([name for name in WORKLOADS if name in only], options)
