@@ -15,12 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 
 OURS, TORCH, OPTAX, NUMPY = "fastseqloss", "PyTorch", "optax", "NumPy"
+RATIO = "ratio: the other library's time divided by that of fastseqloss"
 TRAFFIC = "memory traffic"  # a lower bound, not a peer
 SIDES = (TORCH, OPTAX, NUMPY, TRAFFIC)
 MODES = {
-    "grad_out": "loss and gradient, the gradient written to a given array",
-    "fresh": "loss and gradient, the gradient in a fresh array",
-    "loss": "loss only",
+    "grad_out": "loss and gradient, the gradient written to a preallocated array",
+    "fresh": "loss and gradient, the gradient in a newly allocated array",
+    "loss": "the loss alone",
 }
 Call = Callable[[], object]
 Calls = dict[tuple[str, str], Call]
@@ -172,9 +173,10 @@ def print_legend(columns: list[str]) -> None:
     for mode, meaning in MODES.items():
         if f"{mode}: {OURS}" in columns:
             print(f"- {mode}: {meaning}")
-    print("- a peer's ratio is its time over ours; each time is the minimum over the rounds")
+    print(f"- {RATIO}; each time is the minimum over the rounds")
     if f"grad_out: {TRAFFIC}" in columns:
-        print(f"- {TRAFFIC}: one NumPy call that reads and writes as many arrays; its ratio is our time over it")
+        print(f"- {TRAFFIC}: one NumPy call that reads and writes the same number of arrays")
+        print(f"- {TRAFFIC} ratio: the time of fastseqloss divided by that of this call")
 
 
 def error_table(rows: list[Row], limits: Limits, options: argparse.Namespace, reference: str = TORCH) -> int:
@@ -197,7 +199,7 @@ def error_table(rows: list[Row], limits: Limits, options: argparse.Namespace, re
             )
     if not lines:
         return 0
-    print(f"\n### Largest errors of the float32 results against {reference} in float64\n")
+    print(f"\n### Largest errors of the float32 results, relative to {reference} in float64\n")
     print_table(lines)
     allowed = ", ".join(f"{limit:g} at scale {scale}" for scale, limit in limits.gradient.items())
     print(f"- gradient: of the summed loss, divided by max(1, |gradient|); limit {allowed}")
@@ -244,7 +246,7 @@ def milliseconds(seconds: float) -> str:
 def nanoseconds(mode: str, seconds: float, work: dict[str, int]) -> dict[str, str]:
     """Return the columns with the nanoseconds of each unit of work, with three digits."""
     each = {unit: seconds / number * 1e9 for unit, number in work.items()}
-    return {f"{mode}: ns a {unit}": f"{ns:.0f}" if ns >= 100 else f"{ns:.3g}" for unit, ns in each.items()}
+    return {f"{mode}: ns per {unit}": f"{ns:.0f}" if ns >= 100 else f"{ns:.3g}" for unit, ns in each.items()}
 
 
 def times(ratio: float) -> str:

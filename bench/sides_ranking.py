@@ -45,7 +45,7 @@ def batch(name: str, n: int, n_lists: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ours(name: str, scores: np.ndarray, truth: np.ndarray, threads: int, **options: Any) -> Callable[[], Any]:
-    """Return a call with the gradient written to a given array."""
+    """Return a call with the gradient written to a preallocated array."""
     function, chosen = LOSSES[name]
     kept = truth if name in OF_TARGETS else truth.astype(np.float32)
     return partial(
@@ -166,7 +166,7 @@ def compare(options: argparse.Namespace) -> int:
         lines = [_line(name, n, options, sides) for name in names for n in LENGTHS]
         print(f"\n### 10^6 scores, {LEVELS} levels, float32, loss and gradient, 1 thread, {contest.unit(options)}\n")
         print_table(lines)
-        print("- a peer's ratio is its time over ours; times of fewer lists are scaled up to all scores\n")
+        print(f"- {contest.RATIO}; times of fewer lists are scaled up to all scores\n")
         script = str(Path(__file__).with_name("compare.py"))
         grown = {name: resident.printed_by([sys.executable, script, "ranking", "--side", name]) for name in names}
         print("### Working memory on 100 lists of 10,000 scores (4 MB), in MB\n")
