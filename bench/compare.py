@@ -269,11 +269,11 @@ def align(options: argparse.Namespace) -> int:
     print("\n### Forced alignment of real emissions, float32, 1 thread, milliseconds\n")
     print_table(lines)
     print(f"ratio: {contest.geometric_mean(ratios):.0f}x in the geometric mean, {min(ratios):.0f}x at least\n")
-    print(f"An hour of speech, B,T,V,S = {','.join(map(str, sides_align.HOUR))}, on 1 thread, CPU time:")
+    print(f"An hour of speech, B,T,V,S = {','.join(map(str, sides_align.HOUR))}, on 1 thread, CPU time:\n")
     for side in ("ctc_align", "ctc_align_windows"):
         hour = resident.printed_by([sys.executable, __file__, "align", "--side", side])
         seconds, grown, peak = map(float, hour.split())
-        print(f"{side}: {seconds:.1f} s, {grown / 1e6:.0f} MB more than before the call, {peak / 1e6:.0f} MB in all")
+        print(f"- {side}: {seconds:.1f} s, {grown / 1e6:.0f} MB more than before the call, {peak / 1e6:.0f} MB in all")
         worst = max(worst, peak - 2e9)
     return int(worst > 1e-9)
 

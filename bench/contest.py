@@ -145,7 +145,7 @@ def timing_table(rows: list[Row], threads: int, options: argparse.Namespace) -> 
             cells = {key: f"**{times(mean)}**" for key, mean in means.items()}
             lines.append({"workload": f"**geometric mean, {title}**"} | cells)
     print(f"\n### float32, {threads} thread{'s' if threads > 1 else ''}, {unit(options)}\n")
-    print_table(lines)
+    print_modes(lines, MODES)
     return list(lines[0])
 
 
@@ -170,9 +170,6 @@ def _timing_cells(timings: dict, work: dict[str, int]) -> tuple[dict[str, str], 
 
 def print_legend(columns: list[str]) -> None:
     """Explain the columns of a timing table."""
-    for mode, meaning in MODES.items():
-        if f"{mode}: {OURS}" in columns:
-            print(f"- {mode}: {meaning}")
     print(f"- {RATIO}; each time is the minimum over the rounds")
     if f"grad_out: {TRAFFIC}" in columns:
         print(f"- {TRAFFIC}: one NumPy call that reads and writes the same number of arrays")
@@ -195,7 +192,7 @@ def error_table(rows: list[Row], limits: Limits, options: argparse.Namespace, re
                 {"workload": row.name, "scale": str(scale)}
                 | {f"gradient: {side}": f"{e[0]:.1e}" for side, e in errors.items()}
                 | {f"loss: {side}": f"{e[1]:.1e}" for side, e in errors.items()}
-                | {"": "" if good else "over"}
+                | ({} if good else {"": "over"})
             )
     if not lines:
         return 0
@@ -223,9 +220,19 @@ def microseconds(call: Call, seconds: float) -> float:
         return min(timer.repeat(repeats, number)) / number * 1e6
 
 
+def print_modes(lines: list[dict[str, str]], modes: dict[str, str]) -> None:
+    """Print a table for each mode, with the columns whose names begin with that of the mode, and its meaning."""
+    head = dict.fromkeys(key for line in lines for key in line)
+    for mode, meaning in modes.items():
+        kept = {key: key.removeprefix(f"{mode}: ") for key in head if ": " not in key or key.startswith(f"{mode}: ")}
+        if any(key.startswith(f"{mode}: ") for key in kept):
+            print(f"{meaning[0].upper()}{meaning[1:]}:\n")
+            print_table([{name: line.get(key, "") for key, name in kept.items()} for line in lines])
+
+
 def print_table(lines: list[dict[str, str]]) -> None:
-    """Print a markdown table whose header is the keys of the first line; numbers are aligned right."""
-    head = list(lines[0])
+    """Print a markdown table whose header is the keys of all lines; numbers are aligned right."""
+    head = list(dict.fromkeys(key for line in lines for key in line))
     print("| " + " | ".join(head) + " |")
     print("| --- " + "| ---: " * (len(head) - 1) + "|")
     for line in lines:

@@ -172,8 +172,6 @@ def compare(options: argparse.Namespace) -> int:
     if not options.accuracy_only and chosen:
         for threads in options.threads:
             timing_table(chosen, threads, options)
-        for mode, meaning in MODES.items():
-            print(f"- {mode}: {meaning}")
         print(f"- {contest.RATIO}; each time is the minimum over the rounds")
     return error_table(chosen | long, [OURS] if options.quick else [OURS, TORCHCRF])
 
@@ -198,13 +196,13 @@ def timing_table(chosen: dict[str, Batch], threads: int, options: argparse.Names
                 f"{mode}: ratio": f"{peer / ours:.1f}x",
             }
         ranked = timings[OURS, "n best"].best
-        line[f"{N_BEST} best paths"] = (
+        line[f"decode: {N_BEST} best paths"] = (
             f"{contest.milliseconds(ranked)}, {ranked / timings[OURS, 'decode'].best:.1f}x one"
         )
         lines.append(line)
     unit = "milliseconds of CPU time" if options.cpu_time else "milliseconds"
     print(f"\n### CRF, float32, {threads} thread{'s' if threads > 1 else ''}, {unit}\n")
-    contest.print_table(lines)
+    contest.print_modes(lines, MODES)
 
 
 def error_table(chosen: dict[str, Batch], sides: list[str]) -> int:

@@ -129,8 +129,6 @@ def compare(options: argparse.Namespace) -> int:
     if not options.accuracy_only:
         for threads in options.threads:
             timing_table(chosen, threads, options)
-        for mode, meaning in MODES.items():
-            print(f"- {mode}: {meaning}")
         print(f"- {contest.RATIO}; each time is the minimum over the rounds")
     return error_table(chosen)
 
@@ -159,7 +157,7 @@ def timing_table(chosen: dict[str, Batch], threads: int, options: argparse.Names
         lines.append(line)
     unit = "milliseconds of CPU time" if options.cpu_time else "milliseconds"
     print(f"\n### CTC-CRF, float32, {threads} thread{'s' if threads > 1 else ''}, {unit}\n")
-    contest.print_table(lines)
+    contest.print_modes(lines, MODES)
 
 
 def error_table(chosen: dict[str, Batch]) -> int:
