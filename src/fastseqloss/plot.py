@@ -334,7 +334,7 @@ def plot_alignment_path(
     *,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw how two series are aligned: posteriors of their pairs of steps, and a path through them.
+    """Draw the alignment of two series: the posteriors of their pairs of steps, and a path.
 
     Parameters
     ----------
@@ -414,7 +414,7 @@ def plot_loss(
     unit: str = "loss, nats",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the losses of a training: every step faint, their running mean strong.
+    """Draw the losses of a training run, and their running mean.
 
     Parameters
     ----------

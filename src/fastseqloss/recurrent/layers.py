@@ -107,7 +107,7 @@ class Linear:
 
 
 class Embedding:
-    """A vector for each token.
+    """Embedding: a trainable vector for each token.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ class Embedding:
         return vectors
 
     def backward(self, grad: ArrayLike) -> tuple[dict[str, Array], None]:
-        """Return the gradient of the vectors, and None, since tokens have none.
+        """Return the gradient of the vectors, and None, because tokens have no gradient.
 
         Raises
         ------

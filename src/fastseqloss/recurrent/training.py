@@ -164,7 +164,7 @@ class Adam:
         self.learning_rate, self.betas, self.epsilon = self._numbers()
 
     def step(self, gradients: Mapping[str, Array]) -> None:
-        """Update every parameter in place, given its gradient under the same name.
+        """Update every parameter in place with the gradient of the same name.
 
         Gradients may be infinite or NaN here; `clip_grad_norm` raises an error for those.
 

@@ -17,16 +17,16 @@ from .vocabulary import Vocabulary
 
 
 class WordSpan(NamedTuple):
-    """A word, its frames, and how certain its labels are.
+    """A word, with its frames and the confidences of its labels.
 
     Attributes
     ----------
     text : str
         The word; "" without a vocabulary.
     start, end : int
-        Its frames: the first one, and the one after the last.
+        First frame of the label, and the frame after its last one.
     start_seconds, end_seconds : float
-        The same in seconds; NaN if the length of a frame was not given.
+        The same in seconds; NaN if the duration of a frame was not given.
     mean_confidence, least_confidence : float
         Mean and minimum of the confidences of its labels.
     span_start, span_end : int
@@ -50,7 +50,7 @@ _DTYPES = (np.str_, np.int64, np.int64, np.float64, np.float64, np.float64, np.f
 class Words(list[WordSpan]):
     """A list of words, `WordSpan`, as `words_from_spans` finds them.
 
-    It is a list like others; ``Words(word for word in words if ...)`` selects words of it.
+    It is an ordinary list; ``Words(word for word in words if ...)`` selects words.
     """
 
     def __repr__(self) -> str:

@@ -152,7 +152,7 @@ def ctc_loss_from_logits(
     logits : Tensor [T, B, V], or [T, V] for one sequence
         Scores, time first; scores with the batch first are passed as ``logits.transpose(0, 1)``, at no cost.
     targets, input_lengths, target_lengths, blank, reduction, zero_infinity
-        As of `ctc_loss`.
+        As for `ctc_loss`.
 
     Returns
     -------
@@ -197,7 +197,7 @@ class CTCLoss(Unscriptable, torch.nn.CTCLoss):
     blank : int
     reduction : {"mean", "sum", "none"}
     zero_infinity : bool
-        As of `ctc_loss`.
+        As for `ctc_loss`.
 
     Raises
     ------

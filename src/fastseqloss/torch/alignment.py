@@ -30,7 +30,7 @@ class TokenSpan:
     token : int
         The class.
     start, end : int
-        Its frames: the first one, and the one after the last. ``len()`` is their number.
+        First frame of the label, and the frame after its last one. ``len()`` is their number.
     score : float
         Mean of the scores of those frames.
     """

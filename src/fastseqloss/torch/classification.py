@@ -50,7 +50,7 @@ def cross_entropy(
         "mean" divides the sum of the losses by the sum of the weights of the targets, or by the number of items for
         distributions.
     label_smoothing : float
-        From 0 to 1: this share of each target goes to all classes in equal parts.
+        From 0 to 1: this share of each target is divided equally among all classes.
 
     Returns
     -------

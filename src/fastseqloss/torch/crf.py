@@ -30,14 +30,14 @@ class CRF(Unscriptable, torch.nn.Module):
     num_tags : int
         Number of tags, at least 1.
     batch_first : bool
-        Whether emissions are [B, T, K] instead of [T, B, K]; likewise tags and masks.
+        If True, emissions are [B, T, K] instead of [T, B, K]; likewise tags and masks.
 
     Attributes
     ----------
     start_transitions, end_transitions : Parameter [K]
         Scores of the first and the last tag of a path; -inf forbids a tag there.
     transitions : Parameter [K, K]
-        ``transitions[i, j]`` is the score of going from tag i to tag j; -inf forbids it, exactly.
+        ``transitions[i, j]`` is the score of the transition from tag i to tag j; -inf forbids it.
 
     Raises
     ------
