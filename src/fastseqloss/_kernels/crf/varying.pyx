@@ -6,7 +6,6 @@ the posterior of a pair is that of its first tag times the share of the pair in 
 gradient takes no exponentials of its own. Built for the baseline instruction set, and for float32 and float64 at once.
 """
 
-from cpython.buffer cimport PyBuffer_Release
 from cython.parallel cimport parallel, threadid
 from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int64_t, uintptr_t
@@ -16,7 +15,7 @@ from fastseqloss._kernels.codes cimport FLOAT64
 from fastseqloss._kernels.crf.ranked cimport rank_paths
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release, size_product, take
-from fastseqloss._kernels.simd.elements cimport Array, acquire
+from fastseqloss._kernels.simd.elements cimport Array, Held, hold_all, let_go, row_of
 from fastseqloss._kernels.simd.softmax cimport add_exactly
 
 
@@ -36,7 +35,6 @@ cdef enum:  # arguments of `run` that are arrays; the results are from LOSS on
 
 cdef struct Call:
     Array arrays[ARRAYS]
-    Py_buffer buffers[ARRAYS]
     bint doubles
     Py_ssize_t n_frames, n_tags, n_best, longest
     const int64_t *tags             # [B, T], or NULL
@@ -86,14 +84,9 @@ cdef uintptr_t lay_out(const Call *c, Chain *s, uintptr_t base) noexcept nogil:
     return cursor
 
 
-cdef char *row_of(const Call *c, int k, int64_t b, Py_ssize_t t) noexcept nogil:
-    """Address of frame t of sequence b in an array."""
-    return c.arrays[k].data + b * c.arrays[k].strides[0] + t * c.arrays[k].strides[1]
-
-
 cdef bint load_tags(const Call *c, Chain *s, Py_ssize_t t) noexcept nogil:
     """Set the emissions of the tags of a frame; returns False if one is NaN or +inf."""
-    return load_scores(row_of(c, EMISSIONS, s.b, t), c.doubles, c.n_tags, s.score, 1)
+    return load_scores(row_of(&c.arrays[EMISSIONS], s.b, t), c.doubles, c.n_tags, s.score, 1)
 
 
 cdef bint load_pairs(const Call *c, Chain *s, Py_ssize_t t, double *out, bint transposed) noexcept nogil:
@@ -101,7 +94,7 @@ cdef bint load_pairs(const Call *c, Chain *s, Py_ssize_t t, double *out, bint tr
     cdef Py_ssize_t i, n = c.n_tags
     cdef bint good = True
     for i in range(n):
-        good &= load_scores(row_of(c, TRANSITIONS, s.b, t) + i * c.arrays[TRANSITIONS].strides[2], c.doubles, n,
+        good &= load_scores(row_of(&c.arrays[TRANSITIONS], s.b, t) + i * c.arrays[TRANSITIONS].strides[2], c.doubles, n,
                             out + (i if transposed else i * n), n if transposed else 1)
     return good
 
@@ -148,7 +141,7 @@ cdef double forward(const Call *c, Chain *s) noexcept nogil:
 cdef void store_pairs(const Call *c, Chain *s, Py_ssize_t t) noexcept nogil:
     """Posteriors of the pairs of frames t and t + 1, or with tags, their gradient."""
     cdef Py_ssize_t i, j, n = c.n_tags
-    cdef char *out = row_of(c, PAIRS, s.b, t)
+    cdef char *out = row_of(&c.arrays[PAIRS], s.b, t)
     cdef double factor
     for i in range(n):
         factor = s.scale * (s.posterior[i] / s.sum[i]) if s.sum[i] > 0 else 0
@@ -177,7 +170,7 @@ cdef void backward(const Call *c, Chain *s) noexcept nogil:
             s.posterior[j] /= sum
             s.weight[j] = (s.score[j] - s.shift[t]) + (s.beta[j] - total)
             value = s.scale * (s.posterior[j] - (s.tags != NULL and j == s.tags[t]))
-            put(value, c.doubles, j, row_of(c, GRAD, s.b, t))
+            put(value, c.doubles, j, row_of(&c.arrays[GRAD], s.b, t))
             if c.grad_ends != NULL and t == 0:
                 c.grad_ends[s.b * n + j] = value
             if c.grad_ends != NULL and t == s.last:
@@ -192,9 +185,9 @@ cdef void spread_nan(const Call *c, Chain *s) noexcept nogil:
     for t in range(s.last + 1):
         for j in range(n * n):
             if j < n:
-                put(NAN, c.doubles, j, row_of(c, GRAD, s.b, t))
+                put(NAN, c.doubles, j, row_of(&c.arrays[GRAD], s.b, t))
             if t > 0 and c.arrays[PAIRS].data != NULL:
-                put(NAN, c.doubles, j, row_of(c, PAIRS, s.b, t - 1))
+                put(NAN, c.doubles, j, row_of(&c.arrays[PAIRS], s.b, t - 1))
     if c.grad_ends != NULL:
         for j in range(n):
             c.grad_ends[s.b * n + j] = c.grad_ends[(c.arrays[LENGTHS].shape[0] + s.b) * n + j] = NAN
@@ -241,7 +234,7 @@ cdef double score_of(const Call *c, const Chain *s, const int64_t *path) noexcep
     cdef Py_ssize_t t, n = c.n_tags
     cdef double total = c.start[path[0]], rest = 0
     for t in range(s.last + 1):
-        add_exactly(&total, &rest, at(row_of(c, EMISSIONS, s.b, t), c.doubles, path[t]))
+        add_exactly(&total, &rest, at(row_of(&c.arrays[EMISSIONS], s.b, t), c.doubles, path[t]))
         if t > 0:
             add_exactly(&total, &rest, s.into[(t * n + path[t]) * n + path[t - 1]])
     add_exactly(&total, &rest, c.end[path[s.last]])
@@ -299,7 +292,7 @@ cdef void set_up(Call *c) noexcept:
     c.grad_ends, c.longest = <double *> c.arrays[GRAD_ENDS].data, c.lengths[c.order[0]]
 
 
-def run(int kind, arrays, int num_threads):
+def run(int kind, tuple arrays, int num_threads):
     """Log of the sum over all paths, less the score of the tagged path if tags are given; or the best paths.
 
     `arrays` are, in this order, with those of `kind`, float32 or float64, marked by *:
@@ -312,17 +305,15 @@ def run(int kind, arrays, int num_threads):
          scale, or pairwise marginals, zeros before; grad_ends [2, B, K], zeros before, or None.
     """
     cdef Call c
+    cdef Held held
     cdef Status status
-    cdef int k
     memset(&c, 0, sizeof(Call))
     c.doubles = kind == FLOAT64
     try:
-        for k in range(ARRAYS):
-            c.arrays[k] = acquire(arrays[k], kind, &c.buffers[k], k >= LOSS)
+        hold_all(&held, arrays, kind, LOSS, c.arrays)
         set_up(&c)
         with nogil:
             status = run_batch(&c, num_threads)
         check(status, c.workspace.size)
     finally:
-        for k in range(ARRAYS):
-            PyBuffer_Release(&c.buffers[k])
+        let_go(&held)
