@@ -11,6 +11,7 @@ from .._core.arrays import filled, stored
 from .._core.levels import load
 from .._kernels.crf import varying as _varying
 from .arguments import Potentials, schedule
+from .exact_paths import exact_paths
 
 if TYPE_CHECKING:
     from .._kernels.crf import loss as _kernel
@@ -19,8 +20,6 @@ else:
 
 Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
-
-_LARGE = 2.0**30  # a sum whose rounding errors may exceed differences of scores
 
 
 def sums_over_paths(
@@ -83,65 +82,60 @@ def sums_over_paths(
     return loss
 
 
-def best_paths(
-    potentials: Potentials, found: Integers | None, num_threads: int | None, n_best: int = 1
-) -> tuple[Integers, Doubles]:
-    """Return the best paths [B, N T'] and their scores [B N].
+def best_paths(potentials: Potentials, n_best: int, num_threads: int | None) -> tuple[Integers, Doubles, Integers]:
+    """Return the best paths [B, N, T'], their scores [B, N], and numbers of paths [B].
 
-    If given, `found` becomes the number of paths [B], at most N; -1 for a sequence whose other paths may be in error by
-    rounding, which are not listed.
+    The number is -1 for a sequence whose sums may be so large that rounding hides the best path; its paths are those of
+    exact arithmetic.
     """
     batch, n_frames, n_tags = potentials.scores.values.shape
     sweeps = 2 + 3 * (n_best - 1) // n_tags  # the paths after the first take a comparison for each tag
     order, threads = schedule(potentials, None, num_threads, sweeps)
     emissions, scale = potentials.scores.values, filled(batch, 1.0)
+    found = np.zeros(batch, np.int64)
     if potentials.varying is not None:
         tags, score = filled((batch, n_best * n_frames), -1, np.int64), filled(batch * n_best, -np.inf)
         inputs = emissions, None, scale, order
-        _run_varying(potentials, inputs, paths=tags, loss=score, num_threads=threads)
+        _run_varying(potentials, inputs, paths=tags, found=found, loss=score, num_threads=threads)
         score[::n_best][potentials.lengths == 0] = 0
-        if found is not None:
-            found[:] = np.where(is_rounded(potentials, score[::n_best]), -1, n_best)
-        return tags, score
-    tags, score = np.empty((batch, n_best * n_frames), np.int64), np.empty(batch * n_best)
-    _kernel.best_paths[potentials.scores.type_name](
-        emissions,
-        tags=None,
-        lengths=potentials.lengths,
-        transitions=potentials.transitions.values,
-        start=potentials.start.values,
-        end=potentials.end.values,
-        cost=None,
-        scale=scale,
-        order=order,
-        paths=tags,
-        found=found,
-        loss=score,
-        grad=None,
-        grad_transitions=None,
-        grad_start=None,
-        grad_end=None,
-        num_threads=threads,
-    )
-    return tags, score
+    else:
+        tags, score = np.empty((batch, n_best * n_frames), np.int64), np.empty(batch * n_best)
+        _kernel.best_paths[potentials.scores.type_name](
+            emissions,
+            tags=None,
+            lengths=potentials.lengths,
+            transitions=potentials.transitions.values,
+            start=potentials.start.values,
+            end=potentials.end.values,
+            cost=None,
+            scale=scale,
+            order=order,
+            paths=tags,
+            found=None if n_best == 1 else found,  # the kernel itself searches exactly for one path
+            loss=score,
+            grad=None,
+            grad_transitions=None,
+            grad_start=None,
+            grad_end=None,
+            num_threads=threads,
+        )
+    tags, score = tags.reshape(batch, n_best, n_frames), score.reshape(batch, n_best)
+    if n_best > 1 or potentials.varying is not None:
+        for b in np.flatnonzero(found < 0):
+            _search_exactly(potentials, b, tags[b], score[b])
+    return tags, score, found
 
 
-def is_rounded(potentials: Potentials, best: Doubles) -> NDArray[np.bool_]:
-    """Return True for sequences [B] whose sums may be so large that rounding hides the best path of this score.
-
-    For transitions of every step; the kernel of shared ones does the same. A path whose partial score falls low enough
-    for rounding to matter cannot become the best, since its positive terms add up to `above` at most.
-    """
-    assert potentials.varying is not None
-    emissions, lengths = potentials.scores.values, potentials.lengths
-    inside = np.arange(emissions.shape[1]) < lengths[:, None]
-    most = emissions.max(axis=2, initial=0).astype(np.float64)
-    most[:, 1:] += potentials.varying[:, 1:].max(axis=(2, 3), initial=0)
-    with np.errstate(all="ignore"):
-        above = np.where(inside, most, 0.0).sum(axis=1)
-        above += max(potentials.start.values.max(), 0.0) + max(potentials.end.values.max(), 0.0)
-    large = (above >= _LARGE) | (best <= -_LARGE)
-    return np.asarray(large & (best > -np.inf) & (lengths > 0))
+def _search_exactly(potentials: Potentials, b: np.intp, tags: Integers, score: Doubles) -> None:
+    """Write the best paths of a sequence, in exact arithmetic, to tags [N, T'] and score [N]."""
+    n_frames = potentials.lengths[b]
+    transitions, start, end = [parameter.values for parameter in potentials.parameters]
+    if potentials.varying is not None:
+        transitions = potentials.varying[b, :n_frames]
+    paths, scores = exact_paths(potentials.scores.values[b, :n_frames], transitions, start, end, len(score))
+    tags[:], score[:] = -1, -np.inf
+    if paths:
+        tags[: len(paths), :n_frames], score[: len(paths)] = paths, scores
 
 
 def _run_varying(
@@ -150,6 +144,7 @@ def _run_varying(
     *,
     loss: Doubles,
     paths: Integers | None = None,
+    found: Integers | None = None,
     grad: NDArray[Any] | None = None,
     pairs: NDArray[Any] | None = None,
     grad_ends: Doubles | None = None,
@@ -162,4 +157,4 @@ def _run_varying(
     ends = np.stack([potentials.start.values, potentials.end.values])
     _, kind = stored(emissions)
     given = (emissions, potentials.varying, tags, potentials.lengths, order, scale, ends)
-    _varying.run(kind, (*given, loss, paths, grad, pairs, grad_ends), num_threads)
+    _varying.run(kind, (*given, loss, paths, found, grad, pairs, grad_ends), num_threads)

@@ -18,15 +18,16 @@ FSL_INLINE void fsl_crf_put(double value, int doubles, ptrdiff_t j, char *out)
         ((float *)out)[j] = (float)value;
 }
 
-/* out[j * stride] = x[j]. Returns 1 if the row contains neither NaN nor +inf. */
-static int fsl_crf_load_scores(const char *x, int doubles, ptrdiff_t n, double *out, ptrdiff_t stride)
+/* out[j * stride] = x[j]. Returns the greatest score, or +inf for a row with NaN or +inf. */
+static double fsl_crf_load_scores(const char *x, int doubles, ptrdiff_t n, double *out, ptrdiff_t stride)
 {
-    int good = 1;
+    double most = -INFINITY;
     for (ptrdiff_t j = 0; j < n; j++) {
-        out[j * stride] = fsl_crf_at(x, doubles, j);
-        good &= out[j * stride] < INFINITY;
+        const double value = fsl_crf_at(x, doubles, j);
+        out[j * stride] = value;
+        if (!(value <= most)) most = value < INFINITY ? value : INFINITY;
     }
-    return good;
+    return most;
 }
 
 static double fsl_crf_greatest_sum(const double *restrict a, const double *restrict b, ptrdiff_t n)

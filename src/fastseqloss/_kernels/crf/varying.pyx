@@ -22,15 +22,18 @@ from fastseqloss._kernels.simd.softmax cimport add_exactly
 cdef extern from "crf/varying.h" nogil:
     double at "fsl_crf_at"(const char *x, bint doubles, Py_ssize_t j) noexcept
     void put "fsl_crf_put"(double value, bint doubles, Py_ssize_t j, char *out) noexcept
-    bint load_scores "fsl_crf_load_scores"(const char *x, bint doubles, Py_ssize_t n, double *out,
-                                           Py_ssize_t stride) noexcept
+    double load_scores "fsl_crf_load_scores"(const char *x, bint doubles, Py_ssize_t n, double *out,
+                                             Py_ssize_t stride) noexcept
     double greatest_sum "fsl_crf_greatest_sum"(const double *a, const double *b, Py_ssize_t n) noexcept
     double log_row "fsl_crf_log_row"(const double *a, const double *b, Py_ssize_t n, double *e, double *sum) noexcept
     Py_ssize_t first_best "fsl_crf_first_best"(const double *a, const double *b, Py_ssize_t n) noexcept
 
 
+cdef enum:
+    LARGE = 1 << 30  # a sum whose rounding errors may exceed differences of scores
+
 cdef enum:  # arguments of `run` that are arrays; the results are from LOSS on
-    EMISSIONS, TRANSITIONS, TAGS, LENGTHS, ORDER, SCALE, ENDS, LOSS, PATHS, GRAD, PAIRS, GRAD_ENDS, ARRAYS
+    EMISSIONS, TRANSITIONS, TAGS, LENGTHS, ORDER, SCALE, ENDS, LOSS, PATHS, FOUND, GRAD, PAIRS, GRAD_ENDS, ARRAYS
 
 
 cdef struct Call:
@@ -45,6 +48,7 @@ cdef struct Call:
     const double *end
     double *loss                    # [B], or [B, n_best]
     int64_t *paths                  # [B, n_best, T], or NULL for sums
+    int64_t *found                  # [B] numbers of paths
     double *grad_ends               # [2, B, n_tags], or NULL
     bint no_memory
     Workspace workspace
@@ -84,19 +88,19 @@ cdef uintptr_t lay_out(const Call *c, Chain *s, uintptr_t base) noexcept nogil:
     return cursor
 
 
-cdef bint load_tags(const Call *c, Chain *s, Py_ssize_t t) noexcept nogil:
-    """Set the emissions of the tags of a frame; returns False if one is NaN or +inf."""
+cdef double load_tags(const Call *c, Chain *s, Py_ssize_t t) noexcept nogil:
+    """Set the emissions of the tags of a frame; returns the greatest, or +inf if one is NaN or +inf."""
     return load_scores(row_of(&c.arrays[EMISSIONS], s.b, t), c.doubles, c.n_tags, s.score, 1)
 
 
-cdef bint load_pairs(const Call *c, Chain *s, Py_ssize_t t, double *out, bint transposed) noexcept nogil:
-    """Set the transitions to a frame; returns False if one is NaN or +inf."""
+cdef double load_pairs(const Call *c, Chain *s, Py_ssize_t t, double *out, bint transposed) noexcept nogil:
+    """Set the transitions to a frame; returns the greatest, or +inf if one is NaN or +inf."""
     cdef Py_ssize_t i, n = c.n_tags
-    cdef bint good = True
+    cdef double most = -INFINITY
     for i in range(n):
-        good &= load_scores(row_of(&c.arrays[TRANSITIONS], s.b, t) + i * c.arrays[TRANSITIONS].strides[2], c.doubles, n,
-                            out + (i if transposed else i * n), n if transposed else 1)
-    return good
+        most = max(most, load_scores(row_of(&c.arrays[TRANSITIONS], s.b, t) + i * c.arrays[TRANSITIONS].strides[2],
+                                     c.doubles, n, out + (i if transposed else i * n), n if transposed else 1))
+    return most
 
 
 # ---- sums over all paths --------------------------------------------------------------------
@@ -111,9 +115,9 @@ cdef double forward(const Call *c, Chain *s) noexcept nogil:
     cdef double *a = s.alpha
     cdef bint possible = True
     for t in range(s.last + 1):
-        if not load_tags(c, s, t) or t > 0 and not load_pairs(c, s, t, s.pair, True):
+        s.shift[t] = max(load_tags(c, s, t), -1e308)
+        if s.shift[t] == INFINITY or t > 0 and load_pairs(c, s, t, s.pair, True) == INFINITY:
             return NAN
-        s.shift[t] = max(greatest_sum(s.score, s.zero, n), -1e308)
         for j in range(n):
             a[j] = log_row(s.pair + j * n, a - n, n, s.share, s.sum) if t > 0 else c.start[j]
             a[j] += s.score[j] - s.shift[t]
@@ -203,28 +207,41 @@ cdef Py_ssize_t list_paths(const double *alpha, Py_ssize_t stride, Py_ssize_t n_
 
 
 cdef void search(Call *c, Chain *s) noexcept nogil:
-    """List the best paths of a sequence and their scores."""
+    """List the best paths of a sequence and their scores; `found` is -1 if rounding in the search could hide them.
+
+    A path whose partial score falls low enough for rounding to matter cannot become the best, since its remaining terms
+    add at most `above`.
+    """
     cdef Py_ssize_t t, i, j, n = c.n_tags, found
+    cdef double most, step = 0, above = max(greatest_sum(c.start, s.zero, n), 0) + max(greatest_sum(c.end, s.zero, n), 0)
     cdef int64_t *paths = c.paths + s.b * c.n_best * c.n_frames
     cdef double *scores = c.loss + s.b * c.n_best
     cdef double *a = s.alpha
     cdef double *into
     for t in range(s.last + 1):
         into = s.into + t * n * n
-        if not load_tags(c, s, t) or t > 0 and not load_pairs(c, s, t, into, True):
+        most = load_tags(c, s, t)
+        if t > 0:
+            step = load_pairs(c, s, t, into, True)
+        if most == INFINITY or step == INFINITY:
             for i in range(c.n_best):
                 scores[i] = NAN
             return
+        above += max(most, 0) + max(step, 0)
         for j in range(n):
             a[j] = s.score[j] + (c.start[j] if t == 0 else 0) + (c.end[j] if t == s.last else 0)
             if t > 0:
                 i = first_best(a - n, into + j * n, n)
                 a[j] += (a - n)[i] + into[j * n + i]
         a += n
-    if greatest_sum(a - n, s.zero, n) == -INFINITY:
+    most = greatest_sum(a - n, s.zero, n)
+    if most == -INFINITY:
+        return
+    if not (above < LARGE and most > -LARGE):
+        c.found[s.b] = -1
         return
     found = list_paths(s.alpha, n, s.last + 1, n, s.into, n * n, c.n_best, c.n_frames, paths)
-    c.no_memory |= found < 0
+    c.found[s.b], c.no_memory = found, c.no_memory or found < 0
     for i in range(found):
         scores[i] = score_of(c, s, paths + i * c.n_frames)
 
@@ -288,7 +305,7 @@ cdef void set_up(Call *c) noexcept:
     c.tags, c.lengths = <const int64_t *> c.arrays[TAGS].data, <const int64_t *> c.arrays[LENGTHS].data
     c.order, c.scale = <const int64_t *> c.arrays[ORDER].data, <const double *> c.arrays[SCALE].data
     c.start, c.loss = <const double *> c.arrays[ENDS].data, <double *> c.arrays[LOSS].data
-    c.end, c.paths = c.start + c.n_tags, <int64_t *> c.arrays[PATHS].data
+    c.end, c.paths, c.found = c.start + c.n_tags, <int64_t *> c.arrays[PATHS].data, <int64_t *> c.arrays[FOUND].data
     c.grad_ends, c.longest = <double *> c.arrays[GRAD_ENDS].data, c.lengths[c.order[0]]
 
 
@@ -301,8 +318,10 @@ def run(int kind, tuple arrays, int num_threads):
          first step are not read, both with contiguous rows; tags [B, T] or None; lengths [B]; order: the sequences that
          count, one or more, of at least one step, longest first; scale [B]; starts and ends [2, K].
     OUT  loss [B]; paths [B, N T], -1 before, or None: if given, the N best paths, and loss [B N], -inf before, their
-         scores; grad* [B, T, K] or None; pairs* [B, T - 1, K, K] or None, with contiguous matrices: gradients times
-         scale, or pairwise marginals, zeros before; grad_ends [2, B, K], zeros before, or None.
+         scores, and found [B], zeros before, their numbers; -1 for a sequence whose sums may be so large that rounding
+         hides the best path, which is not searched then; grad* [B, T, K] or None; pairs* [B, T - 1, K, K] or None, with
+         contiguous matrices: gradients times scale, or pairwise marginals, zeros before; grad_ends [2, B, K], zeros
+         before, or None.
     """
     cdef Call c
     cdef Held held

@@ -58,7 +58,7 @@ cdef inline Array acquire(object array, int kind, Py_buffer *held, bint writable
 
 
 cdef enum:
-    MOST_ARRAYS = 12  # of a call
+    MOST_ARRAYS = 14  # of a call
 
 
 cdef inline char *row_of(const Array *array, Py_ssize_t b, Py_ssize_t t) noexcept nogil:
