@@ -33,7 +33,7 @@ cdef enum:
     LARGE = 1 << 30  # a sum whose rounding errors may exceed differences of scores
 
 cdef enum:  # arguments of `run` that are arrays; the results are from LOSS on
-    EMISSIONS, TRANSITIONS, TAGS, LENGTHS, ORDER, SCALE, ENDS, LOSS, PATHS, FOUND, GRAD, PAIRS, GRAD_ENDS, ARRAYS
+    EMISSIONS, TRANSITIONS, TAGS, LENGTHS, ORDER, SCALE, ENDS, COST, LOSS, PATHS, FOUND, GRAD, PAIRS, GRAD_ENDS, ARRAYS
 
 
 cdef struct Call:
@@ -46,6 +46,7 @@ cdef struct Call:
     const double *scale             # [B]
     const double *start             # [n_tags] each
     const double *end
+    const double *cost              # [n_tags, n_tags], or NULL
     double *loss                    # [B], or [B, n_best]
     int64_t *paths                  # [B, n_best, T], or NULL for sums
     int64_t *found                  # [B] numbers of paths
@@ -206,56 +207,86 @@ cdef Py_ssize_t list_paths(const double *alpha, Py_ssize_t stride, Py_ssize_t n_
     return rank_paths(alpha, stride, n_frames, n_tags, into, between, n_best, path_size, paths)
 
 
+cdef double advance_best(const Call *c, Chain *s, Py_ssize_t t, double *own) noexcept nogil:
+    """Set the scores of the best paths to the tags of a frame; returns the most that the frame adds to a path.
+
+    That is +inf for a frame with NaN or +inf. With tags, scores include the cost, and `own`, the score of the tagged
+    path, is added up as that of the best one is, so that the two are equal if they are the same path.
+    """
+    cdef Py_ssize_t i, j, n = c.n_tags
+    cdef double *a = s.alpha + t * n
+    cdef double *into = s.into + t * n * n
+    cdef const double *cost = c.cost + s.tags[t] * n if s.tags != NULL else s.zero
+    cdef double most = load_tags(c, s, t), step = load_pairs(c, s, t, into, True) if t > 0 else 0
+    if most == INFINITY or step == INFINITY:
+        return INFINITY
+    for j in range(n):
+        s.score[j] += cost[j]
+        a[j] = s.score[j] + (c.start[j] if t == 0 else 0) + (c.end[j] if t == s.last else 0)
+        if s.tags != NULL and j == s.tags[t]:
+            own[0] = a[j] + (own[0] + into[j * n + s.tags[t - 1]] if t > 0 else 0)
+        if t > 0:
+            i = first_best(a - n, into + j * n, n)
+            a[j] += (a - n)[i] + into[j * n + i]
+    return max(greatest_sum(s.score, s.zero, n), 0) + max(step, 0)
+
+
 cdef void search(Call *c, Chain *s) noexcept nogil:
-    """List the best paths of a sequence and their scores; `found` is -1 if rounding in the search could hide them.
+    """List the best paths of a sequence and their scores, or with tags the best path and its margin.
 
     A path whose partial score falls low enough for rounding to matter cannot become the best, since its remaining terms
-    add at most `above`.
+    add at most `above`; `found` is -1 if that may be much.
     """
-    cdef Py_ssize_t t, i, j, n = c.n_tags, found
-    cdef double most, step = 0, above = max(greatest_sum(c.start, s.zero, n), 0) + max(greatest_sum(c.end, s.zero, n), 0)
+    cdef Py_ssize_t t, i, n = c.n_tags, found
     cdef int64_t *paths = c.paths + s.b * c.n_best * c.n_frames
     cdef double *scores = c.loss + s.b * c.n_best
-    cdef double *a = s.alpha
-    cdef double *into
+    cdef double above = max(greatest_sum(c.start, s.zero, n), 0) + max(greatest_sum(c.end, s.zero, n), 0)
+    cdef double best, more, own = 0
     for t in range(s.last + 1):
-        into = s.into + t * n * n
-        most = load_tags(c, s, t)
-        if t > 0:
-            step = load_pairs(c, s, t, into, True)
-        if most == INFINITY or step == INFINITY:
+        more = advance_best(c, s, t, &own)
+        if more == INFINITY:
             for i in range(c.n_best):
                 scores[i] = NAN
             return
-        above += max(most, 0) + max(step, 0)
-        for j in range(n):
-            a[j] = s.score[j] + (c.start[j] if t == 0 else 0) + (c.end[j] if t == s.last else 0)
-            if t > 0:
-                i = first_best(a - n, into + j * n, n)
-                a[j] += (a - n)[i] + into[j * n + i]
-        a += n
-    most = greatest_sum(a - n, s.zero, n)
-    if most == -INFINITY:
+        above += more
+    best = greatest_sum(s.alpha + s.last * n, s.zero, n)
+    if own == -INFINITY:
+        scores[0] = INFINITY
+    if own == -INFINITY or best == -INFINITY:
         return
-    if not (above < LARGE and most > -LARGE):
+    if not (above < LARGE and best > -LARGE):
         c.found[s.b] = -1
         return
     found = list_paths(s.alpha, n, s.last + 1, n, s.into, n * n, c.n_best, c.n_frames, paths)
     c.found[s.b], c.no_memory = found, c.no_memory or found < 0
+    if s.tags != NULL:
+        scores[0] = 0 if best == own else max(score_of(c, s, paths, s.tags), 0)
+        return
     for i in range(found):
-        scores[i] = score_of(c, s, paths + i * c.n_frames)
+        scores[i] = score_of(c, s, paths + i * c.n_frames, NULL)
 
 
-cdef double score_of(const Call *c, const Chain *s, const int64_t *path) noexcept nogil:
-    """Score of a path, added up with compensation."""
-    cdef Py_ssize_t t, n = c.n_tags
-    cdef double total = c.start[path[0]], rest = 0
-    for t in range(s.last + 1):
-        add_exactly(&total, &rest, at(row_of(&c.arrays[EMISSIONS], s.b, t), c.doubles, path[t]))
-        if t > 0:
-            add_exactly(&total, &rest, s.into[(t * n + path[t]) * n + path[t - 1]])
-    add_exactly(&total, &rest, c.end[path[s.last]])
+cdef double score_of(const Call *c, const Chain *s, const int64_t *path, const int64_t *other) noexcept nogil:
+    """Score of a path, less that of another one if given, added up with compensation."""
+    cdef double total = 0, rest = 0
+    add_path(c, s, path, 1, &total, &rest)
+    if other != NULL:
+        add_path(c, s, other, -1, &total, &rest)
     return total + rest
+
+
+cdef void add_path(const Call *c, const Chain *s, const int64_t *path, double sign, double *total,
+                   double *rest) noexcept nogil:
+    """total + rest += sign * score of a path, and its cost if there are tags."""
+    cdef Py_ssize_t t, n = c.n_tags
+    add_exactly(total, rest, sign * c.start[path[0]])
+    for t in range(s.last + 1):
+        add_exactly(total, rest, sign * at(row_of(&c.arrays[EMISSIONS], s.b, t), c.doubles, path[t]))
+        if t > 0:
+            add_exactly(total, rest, sign * s.into[(t * n + path[t]) * n + path[t - 1]])
+        if s.tags != NULL:
+            add_exactly(total, rest, sign * c.cost[s.tags[t] * n + path[t]])
+    add_exactly(total, rest, sign * c.end[path[s.last]])
 
 
 # ---- calls ----------------------------------------------------------------------------------
@@ -305,23 +336,25 @@ cdef void set_up(Call *c) noexcept:
     c.tags, c.lengths = <const int64_t *> c.arrays[TAGS].data, <const int64_t *> c.arrays[LENGTHS].data
     c.order, c.scale = <const int64_t *> c.arrays[ORDER].data, <const double *> c.arrays[SCALE].data
     c.start, c.loss = <const double *> c.arrays[ENDS].data, <double *> c.arrays[LOSS].data
+    c.cost = <const double *> c.arrays[COST].data
     c.end, c.paths, c.found = c.start + c.n_tags, <int64_t *> c.arrays[PATHS].data, <int64_t *> c.arrays[FOUND].data
     c.grad_ends, c.longest = <double *> c.arrays[GRAD_ENDS].data, c.lengths[c.order[0]]
 
 
 def run(int kind, tuple arrays, int num_threads):
-    """Log of the sum over all paths, less the score of the tagged path if tags are given; or the best paths.
+    """Log of the sum over all paths, or the best paths; with tags, less the score of the tagged path.
 
     `arrays` are, in this order, with those of `kind`, float32 or float64, marked by *:
 
     IN   emissions* [B, T, K], not overlapped by grad; transitions* [B, T, K, K], to step t at t, of which those to the
          first step are not read, both with contiguous rows; tags [B, T] or None; lengths [B]; order: the sequences that
-         count, one or more, of at least one step, longest first; scale [B]; starts and ends [2, K].
+         count, one or more, of at least one step, longest first; scale [B]; starts and ends [2, K]; cost [K, K], to be
+         added to the emissions, row tags[b, t], or None: required for the best paths with tags.
     OUT  loss [B]; paths [B, N T], -1 before, or None: if given, the N best paths, and loss [B N], -inf before, their
-         scores, and found [B], zeros before, their numbers; -1 for a sequence whose sums may be so large that rounding
-         hides the best path, which is not searched then; grad* [B, T, K] or None; pairs* [B, T - 1, K, K] or None, with
-         contiguous matrices: gradients times scale, or pairwise marginals, zeros before; grad_ends [2, B, K], zeros
-         before, or None.
+         scores, or with tags, for which N is 1, margins; found [B], zeros before: their numbers, or -1 for a sequence
+         whose sums may be so large that rounding hides the best path, which is not searched then; grad* [B, T, K] or
+         None; pairs* [B, T - 1, K, K] or None, with contiguous matrices: gradients of sums times scale, or pairwise
+         marginals, zeros before; grad_ends [2, B, K], zeros before, or None.
     """
     cdef Call c
     cdef Held held
