@@ -298,6 +298,12 @@ def test_sequences_that_are_not_finite_or_impossible():
     assert not fsl.crf_marginals(x, a)[1].any()
 
 
+def test_signalling_nan():
+    """Conversion to float64 warns of them in NumPy."""
+    x = np.array([[[0x7D01, 0], [0, 0]], [[0, 0], [0, 0]]], np.uint16).view(np.float16)
+    np.testing.assert_array_equal(fsl.crf_decode(x, np.zeros((2, 2, 2, 2))).score, [np.nan, 0])
+
+
 def test_large_scores_keep_their_digits():
     problem = random_problem(2, (3, 50, 4), scale=1.0)
     shifted = problem.emissions + 2.0**40

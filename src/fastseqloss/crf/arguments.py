@@ -141,8 +141,9 @@ def as_potentials(
     )
     if varying:
         dtype = np.result_type(scores.values, between.values)
-        between.values = between.values.astype(dtype, copy=False)
-        scores.values = scores.values.astype(dtype, copy=False)
+        with np.errstate(invalid="ignore"):  # signalling NaN
+            between.values = between.values.astype(dtype, copy=False)
+            scores.values = scores.values.astype(dtype, copy=False)
         potentials.varying = kernel_ready(potentials.like_varying(between.values))
     if kept is not None:
         potentials.scores = MaskedScores(potentials.gather(scores.values), scores.given)

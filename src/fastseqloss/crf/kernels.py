@@ -98,6 +98,8 @@ def best_paths(potentials: Potentials, n_best: int, num_threads: int | None) -> 
     found = np.zeros(batch, np.int64)
     exact = n_best == 1 and potentials.varying is None  # the kernel itself searches exactly
     _search(potentials, inputs, loss=score, paths=tags, found=None if exact else found, num_threads=threads)
+    if potentials.varying is not None:
+        score[::n_best][potentials.lengths == 0] = 0
     tags, score = tags.reshape(batch, n_best, n_frames), score.reshape(batch, n_best)
     if not exact:
         for b in np.flatnonzero(found < 0):
@@ -166,7 +168,6 @@ def _search(
     if potentials.varying is not None:
         paths[:], loss[:] = -1, -np.inf if tags is None else 0
         _run_varying(potentials, inputs, cost=cost, loss=loss, paths=paths, found=found, num_threads=num_threads)
-        loss.reshape(len(scale), -1)[potentials.lengths == 0, 0] = 0
         return
     _kernel.best_paths[potentials.scores.type_name](
         emissions,
