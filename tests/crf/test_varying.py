@@ -298,6 +298,17 @@ def test_sequences_that_are_not_finite_or_impossible():
     assert not fsl.crf_marginals(x, a)[1].any()
 
 
+def test_sums_beyond_float64():
+    """Sums are exact; NaN stands for scores that are not finite."""
+    x, a = np.full((1, 3, 2), 1e308), np.full((1, 3, 2, 2), 1e308)
+    path, score = fsl.crf_decode(x, a)
+    assert (path.tolist(), score[0]) == ([[0, 0, 0]], np.inf)
+    x[0, 1, 1] = -1e308
+    assert fsl.structured_hinge_loss(x, [[0, 0, 0]], a) == 2
+    cost = 1e308 * (1 - np.eye(2))
+    assert fsl.structured_hinge_loss(x, [[0, 0, 0]], a, cost=cost) == np.inf
+
+
 def test_signalling_nan():
     """Conversion to float64 warns of them in NumPy."""
     x = np.array([[[0x7D01, 0], [0, 0]], [[0, 0], [0, 0]]], np.uint16).view(np.float16)

@@ -140,10 +140,9 @@ def as_potentials(
         kept=kept,
     )
     if varying:
-        dtype = np.result_type(scores.values, between.values)
-        with np.errstate(invalid="ignore"):  # signalling NaN
-            between.values = between.values.astype(dtype, copy=False)
-            scores.values = scores.values.astype(dtype, copy=False)
+        if between.values.dtype != scores.values.dtype:  # float32 and float64
+            with np.errstate(invalid="ignore"):  # signalling NaN
+                between.values, scores.values = between.values.astype(np.float64), scores.values.astype(np.float64)
         potentials.varying = kernel_ready(potentials.like_varying(between.values))
     if kept is not None:
         potentials.scores = MaskedScores(potentials.gather(scores.values), scores.given)

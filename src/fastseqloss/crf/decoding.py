@@ -11,7 +11,7 @@ from .._core.arrays import check_output
 from .._core.keywords import known_keywords
 from .._core.messages import outline
 from .._core.options import as_integer
-from .arguments import as_potentials
+from .arguments import Potentials, as_potentials
 from .kernels import best_paths
 
 _MOST_PATHS = 4096  # the time of keeping them sorted grows with the square
@@ -110,18 +110,26 @@ def crf_decode(
     if not 1 <= n_paths <= _MOST_PATHS:
         raise ValueError(f"n_best is {n_paths}; allowed: 1 to {_MOST_PATHS}, or None")
     if n_paths > 1:
-        check_output("the paths", (len(potentials.lengths), n_paths, potentials.shape[1]), 8)
-    tags, score, found = best_paths(potentials, n_paths, num_threads)
-    if n_paths > 1:
-        score[potentials.lengths == 0, 1:] = -np.inf
-        _sort(tags, score, found > 1)
-        whole = potentials.scatter(tags.swapaxes(1, 2), -1)
-        tags = np.ascontiguousarray(whole.swapaxes(1, 2))
-    else:
-        tags, score = potentials.scatter(tags[:, 0], -1), score[:, 0]
-    if not potentials.single:
-        return CRFPath(tags, score)
-    return CRFPath(tags[0], score[0] if n_paths > 1 else float(score[0]))
+        tags, score = _several_paths(potentials, n_paths, num_threads)
+        return CRFPath(tags[0], score[0]) if potentials.single else CRFPath(tags, score)
+    tags, score, _ = best_paths(potentials, 1, num_threads)
+    tags = potentials.scatter(tags, -1)
+    return CRFPath(tags[0], float(score[0])) if potentials.single else CRFPath(tags, score)
+
+
+def _several_paths(
+    potentials: Potentials, n_best: int, num_threads: int | None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the best paths [B, N, T] and their scores [B, N]."""
+    batch, n_steps = potentials.shape
+    check_output("the paths", (batch, n_best, n_steps), 8)
+    tags, score, found = best_paths(potentials, n_best, num_threads)
+    assert found is not None
+    tags, score = tags.reshape(batch, n_best, tags.shape[1] // n_best), score.reshape(batch, n_best)
+    score[potentials.lengths == 0, 1:] = -np.inf
+    _sort(tags, score, found > 1)
+    whole = potentials.scatter(tags.swapaxes(1, 2), -1)
+    return np.ascontiguousarray(whole.swapaxes(1, 2)), score
 
 
 def _sort(tags: NDArray[np.int64], score: NDArray[np.float64], wanted: NDArray[np.bool_]) -> None:

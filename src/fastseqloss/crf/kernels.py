@@ -84,8 +84,10 @@ def sums_over_paths(
     return loss
 
 
-def best_paths(potentials: Potentials, n_best: int, num_threads: int | None) -> tuple[Integers, Doubles, Integers]:
-    """Return the best paths [B, N, T'], their scores [B, N], and numbers of paths [B].
+def best_paths(
+    potentials: Potentials, n_best: int, num_threads: int | None
+) -> tuple[Integers, Doubles, Integers | None]:
+    """Return the best paths [B, N T'], their scores [B N], and numbers of paths [B] or None.
 
     The number is -1 for a sequence whose sums may be so large that rounding hides the best path; its paths are those of
     exact arithmetic.
@@ -95,15 +97,16 @@ def best_paths(potentials: Potentials, n_best: int, num_threads: int | None) -> 
     order, threads = schedule(potentials, None, num_threads, sweeps)
     inputs = potentials.scores.values, None, filled(batch, 1.0), order
     tags, score = np.empty((batch, n_best * n_frames), np.int64), np.empty(batch * n_best)
-    found = np.zeros(batch, np.int64)
-    exact = n_best == 1 and potentials.varying is None  # the kernel itself searches exactly
-    _search(potentials, inputs, loss=score, paths=tags, found=None if exact else found, num_threads=threads)
+    found = None  # one path with shared transitions: the kernel itself searches exactly
+    if n_best > 1 or potentials.varying is not None:
+        found = np.zeros(batch, np.int64)
+    _search(potentials, inputs, loss=score, paths=tags, found=found, num_threads=threads)
     if potentials.varying is not None:
         score[::n_best][potentials.lengths == 0] = 0
-    tags, score = tags.reshape(batch, n_best, n_frames), score.reshape(batch, n_best)
-    if not exact:
+    if found is not None:
         for b in np.flatnonzero(found < 0):
-            _search_exactly(potentials, b, tags[b], score[b])
+            each = tags[b].reshape(n_best, n_frames)
+            _search_exactly(potentials, b, each, score[b * n_best : (b + 1) * n_best])
     return tags, score, found
 
 

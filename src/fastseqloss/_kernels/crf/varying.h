@@ -18,15 +18,20 @@ FSL_INLINE void fsl_crf_put(double value, int doubles, ptrdiff_t j, char *out)
         ((float *)out)[j] = (float)value;
 }
 
-/* out[j * stride] = x[j]. Returns the greatest score, or +inf for a row with NaN or +inf. */
-static double fsl_crf_load_scores(const char *x, int doubles, ptrdiff_t n, double *out, ptrdiff_t stride)
+#define FSL_CRF_HUGE 1e30 /* stands for all greater scores in sums that are to stay finite */
+
+/* out[j * stride] = x[j]. Returns 0 if all scores are below the bound, else the greatest, or +inf for NaN or +inf. */
+static double fsl_crf_load_scores(const char *x, int doubles, ptrdiff_t n, double bound, double *out, ptrdiff_t stride)
 {
-    double most = -INFINITY;
+    int below = 1;
+    double most = 0;
     for (ptrdiff_t j = 0; j < n; j++) {
-        const double value = fsl_crf_at(x, doubles, j);
-        out[j * stride] = value;
-        if (!(value <= most)) most = value < INFINITY ? value : INFINITY;
+        out[j * stride] = fsl_crf_at(x, doubles, j);
+        below &= out[j * stride] < bound;
     }
+    for (ptrdiff_t j = 0; !below && j < n; j++)
+        if (!(out[j * stride] <= most))
+            most = out[j * stride] < INFINITY ? fsl_min64(out[j * stride], FSL_CRF_HUGE) : INFINITY;
     return most;
 }
 

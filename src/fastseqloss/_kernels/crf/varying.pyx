@@ -22,15 +22,16 @@ from fastseqloss._kernels.simd.softmax cimport add_exactly
 cdef extern from "crf/varying.h" nogil:
     double at "fsl_crf_at"(const char *x, bint doubles, Py_ssize_t j) noexcept
     void put "fsl_crf_put"(double value, bint doubles, Py_ssize_t j, char *out) noexcept
-    double load_scores "fsl_crf_load_scores"(const char *x, bint doubles, Py_ssize_t n, double *out,
+    double load_scores "fsl_crf_load_scores"(const char *x, bint doubles, Py_ssize_t n, double bound, double *out,
                                              Py_ssize_t stride) noexcept
     double greatest_sum "fsl_crf_greatest_sum"(const double *a, const double *b, Py_ssize_t n) noexcept
     double log_row "fsl_crf_log_row"(const double *a, const double *b, Py_ssize_t n, double *e, double *sum) noexcept
+    const double HUGE "FSL_CRF_HUGE"
     Py_ssize_t first_best "fsl_crf_first_best"(const double *a, const double *b, Py_ssize_t n) noexcept
 
 
 cdef enum:
-    LARGE = 1 << 30  # a sum whose rounding errors may exceed differences of scores
+    LARGE = 1 << 29  # a sum of positive terms whose rounding errors may exceed differences of scores
 
 cdef enum:  # arguments of `run` that are arrays; the results are from LOSS on
     EMISSIONS, TRANSITIONS, TAGS, LENGTHS, ORDER, SCALE, ENDS, COST, LOSS, PATHS, FOUND, GRAD, PAIRS, GRAD_ENDS, ARRAYS
@@ -61,6 +62,7 @@ cdef struct Chain:
     Py_ssize_t last                 # its last frame
     const int64_t *tags
     double scale
+    double bound                    # of scores that need no check
     double *alpha                   # [T, n_tags]
     double *shift                   # [T]
     double *score                   # [n_tags] each: scores of the tags of a frame,
@@ -90,17 +92,18 @@ cdef uintptr_t lay_out(const Call *c, Chain *s, uintptr_t base) noexcept nogil:
 
 
 cdef double load_tags(const Call *c, Chain *s, Py_ssize_t t) noexcept nogil:
-    """Set the emissions of the tags of a frame; returns the greatest, or +inf if one is NaN or +inf."""
-    return load_scores(row_of(&c.arrays[EMISSIONS], s.b, t), c.doubles, c.n_tags, s.score, 1)
+    """Set the emissions of the tags of a frame; returns the greatest if above the bound, or +inf for NaN, else 0."""
+    return load_scores(row_of(&c.arrays[EMISSIONS], s.b, t), c.doubles, c.n_tags, s.bound, s.score, 1)
 
 
 cdef double load_pairs(const Call *c, Chain *s, Py_ssize_t t, double *out, bint transposed) noexcept nogil:
-    """Set the transitions to a frame; returns the greatest, or +inf if one is NaN or +inf."""
+    """Set the transitions to a frame; returns the greatest if above the bound, or +inf for NaN, else 0."""
     cdef Py_ssize_t i, n = c.n_tags
-    cdef double most = -INFINITY
+    cdef double most = 0
     for i in range(n):
         most = max(most, load_scores(row_of(&c.arrays[TRANSITIONS], s.b, t) + i * c.arrays[TRANSITIONS].strides[2],
-                                     c.doubles, n, out + (i if transposed else i * n), n if transposed else 1))
+                                     c.doubles, n, s.bound, out + (i if transposed else i * n),
+                                     n if transposed else 1))
     return most
 
 
@@ -116,9 +119,9 @@ cdef double forward(const Call *c, Chain *s) noexcept nogil:
     cdef double *a = s.alpha
     cdef bint possible = True
     for t in range(s.last + 1):
-        s.shift[t] = max(load_tags(c, s, t), -1e308)
-        if s.shift[t] == INFINITY or t > 0 and load_pairs(c, s, t, s.pair, True) == INFINITY:
+        if load_tags(c, s, t) > 0 or t > 0 and load_pairs(c, s, t, s.pair, True) > 0:
             return NAN
+        s.shift[t] = max(greatest_sum(s.score, s.zero, n), -1e308)
         for j in range(n):
             a[j] = log_row(s.pair + j * n, a - n, n, s.share, s.sum) if t > 0 else c.start[j]
             a[j] += s.score[j] - s.shift[t]
@@ -208,18 +211,16 @@ cdef Py_ssize_t list_paths(const double *alpha, Py_ssize_t stride, Py_ssize_t n_
 
 
 cdef double advance_best(const Call *c, Chain *s, Py_ssize_t t, double *own) noexcept nogil:
-    """Set the scores of the best paths to the tags of a frame; returns the most that the frame adds to a path.
+    """Set the scores of the best paths to the tags of a frame; returns the most that large terms add, or +inf for NaN.
 
-    That is +inf for a frame with NaN or +inf. With tags, scores include the cost, and `own`, the score of the tagged
-    path, is added up as that of the best one is, so that the two are equal if they are the same path.
+    With tags, scores include the cost, and `own`, the score of the tagged path, is added up as that of the best one is,
+    so that the two are equal if they are the same path.
     """
     cdef Py_ssize_t i, j, n = c.n_tags
     cdef double *a = s.alpha + t * n
     cdef double *into = s.into + t * n * n
     cdef const double *cost = c.cost + s.tags[t] * n if s.tags != NULL else s.zero
     cdef double most = load_tags(c, s, t), step = load_pairs(c, s, t, into, True) if t > 0 else 0
-    if most == INFINITY or step == INFINITY:
-        return INFINITY
     for j in range(n):
         s.score[j] += cost[j]
         a[j] = s.score[j] + (c.start[j] if t == 0 else 0) + (c.end[j] if t == s.last else 0)
@@ -228,14 +229,14 @@ cdef double advance_best(const Call *c, Chain *s, Py_ssize_t t, double *own) noe
         if t > 0:
             i = first_best(a - n, into + j * n, n)
             a[j] += (a - n)[i] + into[j * n + i]
-    return max(greatest_sum(s.score, s.zero, n), 0) + max(step, 0)
+    return most + step + min(greatest_sum(cost, s.zero, n), HUGE)
 
 
 cdef void search(Call *c, Chain *s) noexcept nogil:
     """List the best paths of a sequence and their scores, or with tags the best path and its margin.
 
     A path whose partial score falls low enough for rounding to matter cannot become the best, since its remaining terms
-    add at most `above`; `found` is -1 if that may be much.
+    add at most `above`, and terms below the bound as much as LARGE; `found` is -1 if that is much.
     """
     cdef Py_ssize_t t, i, n = c.n_tags, found
     cdef int64_t *paths = c.paths + s.b * c.n_best * c.n_frames
@@ -244,11 +245,11 @@ cdef void search(Call *c, Chain *s) noexcept nogil:
     cdef double best, more, own = 0
     for t in range(s.last + 1):
         more = advance_best(c, s, t, &own)
+        above += more
         if more == INFINITY:
             for i in range(c.n_best):
                 scores[i] = NAN
             return
-        above += more
     best = greatest_sum(s.alpha + s.last * n, s.zero, n)
     if own == -INFINITY:
         scores[0] = INFINITY
@@ -294,6 +295,7 @@ cdef void add_path(const Call *c, const Chain *s, const int64_t *path, double si
 cdef void run_sequence(Call *c, Chain *s, int64_t b) noexcept nogil:
     cdef double loss
     s.b, s.last, s.scale = b, c.lengths[b] - 1, c.scale[b]
+    s.bound = LARGE / (2. * c.lengths[b]) if c.paths != NULL else INFINITY
     s.tags = c.tags + b * c.n_frames if c.tags != NULL else NULL
     if c.paths != NULL:
         search(c, s)
