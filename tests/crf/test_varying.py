@@ -298,6 +298,14 @@ def test_sequences_that_are_not_finite_or_impossible():
     assert not fsl.crf_marginals(x, a)[1].any()
 
 
+def test_emissions_that_sequences_share():
+    """Broadcast arrays, which conversion to float64 copies."""
+    problem = random_problem(3, (2, 4, 3))
+    x, a = np.float32([0.5, -1.0, 2.0]), np.nan_to_num(problem.transitions)
+    shared = np.broadcast_to(x, (2, 4, 3))
+    np.testing.assert_array_equal(fsl.crf_log_partition(shared, a), fsl.crf_log_partition(shared.copy(), a))
+
+
 def test_sums_beyond_float64():
     """Sums are exact; NaN stands for scores that are not finite."""
     x, a = np.full((1, 3, 2), 1e308), np.full((1, 3, 2, 2), 1e308)

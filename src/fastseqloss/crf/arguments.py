@@ -142,7 +142,8 @@ def as_potentials(
     if varying:
         if between.values.dtype != scores.values.dtype:  # float32 and float64
             with np.errstate(invalid="ignore"):  # signalling NaN
-                between.values, scores.values = between.values.astype(np.float64), scores.values.astype(np.float64)
+                between.values = between.values.astype(np.float64)
+                scores.values = scores.values.astype(np.float64, "C")  # rows that stay contiguous, if sequences share them
         potentials.varying = kernel_ready(potentials.like_varying(between.values))
     if kept is not None:
         potentials.scores = MaskedScores(potentials.gather(scores.values), scores.given)
