@@ -2,6 +2,7 @@ import gc
 import importlib
 import os
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,9 +45,14 @@ profile = os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else
 settings.load_profile(profile)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add an option for builds of a source that the whole suite tests elsewhere."""
+    parser.addoption("--share", type=int, default=1, metavar="N", help="run one in N parameter sets of each test")
+
+
 def is_thorough(config: pytest.Config) -> bool:
-    """Return True if the tests marked thorough are asked for, and no others."""
-    return config.getoption("markexpr") == "thorough"
+    """Return True if the tests marked thorough are asked for, and no others but those that need another library."""
+    return config.getoption("markexpr") in ("thorough", "thorough and not peers")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -81,9 +87,32 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 LEVELS = [levels.level] if profile == "quick" else levels.available_levels()
 
 
-@pytest.hookimpl(tryfirst=True)  # before marks are looked at
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark as thorough what repeats a test at a level other than the one in use, or with more random examples."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before and after marks are looked at
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
+    """Mark what is thorough, and leave out the parameter sets beyond the share that is asked for."""
+    _mark_thorough(config, items)
+    yield
+    chosen = _share(items, config.getoption("share"))
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = [item for item in items if item in chosen]
+
+
+def _share(items: list[pytest.Item], n: int) -> set[pytest.Item]:
+    """Of the parameter sets of each test the first, and one in n of the others, by a checksum of their names.
+
+    So they differ from test to test, and each loss meets a part of the tests.
+    """
+    tests, chosen = set(), set()
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        if test not in tests or zlib.crc32(item.nodeid.encode()) % n == 0:
+            chosen.add(item)
+        tests.add(test)
+    return chosen
+
+
+def _mark_thorough(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what repeats a test at a level other than the one in use, or with more random examples."""
     others = set(levels.available_levels()) - {levels.level}
     for item in items:
         is_random = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)

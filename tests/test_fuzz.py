@@ -71,20 +71,22 @@ def test_seeded_calls(name, calls):
 
 
 @pytest.mark.peers
+@pytest.mark.parametrize("calls", [15, thorough(50)])
 @pytest.mark.parametrize("name", [name for name in fuzz.ADAPTERS if name.startswith("torch.")])
-def test_seeded_calls_of_torch(name):
+def test_seeded_calls_of_torch(name, calls):
     pytest.importorskip("torch", reason="the extra `peers` installs it")
-    throw(name, 50)
+    throw(name, calls)
 
 
 @pytest.mark.peers
+@pytest.mark.parametrize("calls", [3, thorough(6)])
 @pytest.mark.parametrize("name", [name for name in fuzz.ADAPTERS if name.startswith("jax.")])
-def test_seeded_calls_of_jax(name):
+def test_seeded_calls_of_jax(name, calls):
     jax = pytest.importorskip("jax", reason="the extra `peers` installs it")
     before = jax.config.jax_enable_x64
     jax.config.update("jax_enable_x64", True)
     try:
-        throw(name, 6)
+        throw(name, calls)
     finally:
         jax.config.update("jax_enable_x64", before)
 
