@@ -38,9 +38,9 @@ KERNELS = {
 
 # Tests with random examples try a few of them by default, and most with `-m thorough`.
 settings.register_profile("fastseqloss", deadline=None, max_examples=10, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("ci", settings.get_profile("fastseqloss"), max_examples=20, derandomize=True, print_blob=True)
+settings.register_profile("ci", settings.get_profile("fastseqloss"), max_examples=12, derandomize=True, print_blob=True)
 settings.register_profile("quick", settings.get_profile("fastseqloss"), max_examples=8)
-settings.register_profile("thorough", settings.get_profile("fastseqloss"), max_examples=40)
+settings.register_profile("thorough", settings.get_profile("fastseqloss"), max_examples=24)
 profile = os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "fastseqloss")
 settings.load_profile(profile)
 
@@ -89,26 +89,47 @@ LEVELS = [levels.level] if profile == "quick" else levels.available_levels()
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # before and after marks are looked at
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
-    """Mark what is thorough, and leave out the parameter sets beyond the share that is asked for."""
+    """Mark what is thorough, and leave out repetitions and what is beyond the share that is asked for."""
+    _leave_out(config, items, _repeated(items))
     _mark_thorough(config, items)
     yield
-    chosen = _share(items, config.getoption("share"))
-    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
-    items[:] = [item for item in items if item in chosen]
+    _leave_out(config, items, _beyond(items, config.getoption("share")))
 
 
-def _share(items: list[pytest.Item], n: int) -> set[pytest.Item]:
-    """Of the parameter sets of each test the first, and one in n of the others, by a checksum of their names.
+def _leave_out(config: pytest.Config, items: list[pytest.Item], unwanted: set[pytest.Item]) -> None:
+    config.hook.pytest_deselected(items=[item for item in items if item in unwanted])
+    items[:] = [item for item in items if item not in unwanted]
+
+
+def _checksum(text: str) -> int:
+    return zlib.crc32(text.encode())
+
+
+def _repeated(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Thorough parameter sets at all levels but one, which a checksum of their names chooses."""
+    available = set(levels.available_levels())
+    repeated = set()
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        given = {value for value in callspec.params.values() if isinstance(value, str)} if callspec else set()
+        for level in given.intersection(available) if item.get_closest_marker("thorough") else ():
+            if level != LEVELS[_checksum(item.nodeid.replace(level, "")) % len(LEVELS)]:
+                repeated.add(item)
+    return repeated
+
+
+def _beyond(items: list[pytest.Item], n: int) -> set[pytest.Item]:
+    """Of the parameter sets of each test all but the first and one in n, which a checksum of their names chooses.
 
     So they differ from test to test, and each loss meets a part of the tests.
     """
-    tests, chosen = set(), set()
+    tests, beyond = set(), set()
     for item in items:
         test = item.nodeid.partition("[")[0]
-        if test not in tests or zlib.crc32(item.nodeid.encode()) % n == 0:
-            chosen.add(item)
+        if test in tests and _checksum(item.nodeid) % n:
+            beyond.add(item)
         tests.add(test)
-    return chosen
+    return beyond
 
 
 def _mark_thorough(config: pytest.Config, items: list[pytest.Item]) -> None:

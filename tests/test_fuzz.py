@@ -64,7 +64,7 @@ def throw(name, calls):
         fuzz.attempt(fuzz.make(source, name), source)
 
 
-@pytest.mark.parametrize("calls", [10, thorough(100)])
+@pytest.mark.parametrize("calls", [8, thorough(40)])
 @pytest.mark.parametrize("name", [*STRATEGIES, *fuzz.RECURRENT])
 def test_seeded_calls(name, calls):
     throw(name, calls // 5 if name.startswith("plot.") else calls)
@@ -91,10 +91,11 @@ def test_seeded_calls_of_jax(name, calls):
         jax.config.update("jax_enable_x64", before)
 
 
+@pytest.mark.parametrize("calls", [8, thorough(20)])
 @pytest.mark.parametrize("name", QUICK)
-def test_absurd_sizes(name):
+def test_absurd_sizes(name, calls):
     """Every axis of one length absurdly long, in all arguments alike."""
-    for i in range(20):
+    for i in range(calls):
         source, _ = fuzz.nth(98, i, [name])
         call = STRATEGIES[name](source)
         fuzz_wrongs.stretch(source, call)
