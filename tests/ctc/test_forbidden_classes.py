@@ -72,7 +72,7 @@ def test_random_batches(level, mask, seed):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(("mask", "seed"), spread(MASKS, range(0, 24, 2), every=12))
+@pytest.mark.parametrize(("mask", "seed"), spread(MASKS, range(0, 12, 2), every=6))
 def test_random_long_batches(level, mask, seed):
     """In two halves."""
     check_masked(long_batch, mask, range(seed, seed + 2))
