@@ -143,7 +143,7 @@ def as_potentials(
         if between.values.dtype != scores.values.dtype:  # float32 and float64
             with np.errstate(invalid="ignore"):  # signalling NaN
                 between.values = between.values.astype(np.float64)
-                scores.values = scores.values.astype(np.float64, "C")  # rows that stay contiguous, if sequences share them
+                scores.values = scores.values.astype(np.float64, "C")  # contiguous rows, if sequences share them
         potentials.varying = kernel_ready(potentials.like_varying(between.values))
     if kept is not None:
         potentials.scores = MaskedScores(potentials.gather(scores.values), scores.given)
