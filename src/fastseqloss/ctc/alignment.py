@@ -231,7 +231,7 @@ def named_ctc_align(
     infeasible: Infeasible = "inf",
     num_threads: int | None = None,
 ) -> CTCAlignment:
-    """Return what `ctc_align` returns; `names` are those of the arguments in error messages."""
+    """Return the result of `ctc_align`; `names` are the names of the arguments in error messages."""
     lattice = as_lattice(
         logits,
         labels,

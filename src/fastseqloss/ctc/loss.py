@@ -191,7 +191,7 @@ def named_ctc_loss(
     grad_out: Any = None,
     num_threads: int | None = None,
 ) -> Loss | LossAndGradient:
-    """Return what `ctc_loss` returns; `names` are those of the arguments in error messages."""
+    """Return the result of `ctc_loss`; `names` are the names of the arguments in error messages."""
     if normalizer is None and sample_weight is None:
         found = short_calls.ctc_loss(
             _kernel.entry,

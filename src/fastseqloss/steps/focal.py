@@ -1,4 +1,4 @@
-"""Focal losses over padded sequences: cross-entropies with less weight on what is classified well."""
+"""Focal losses over padded sequences: cross-entropies with less weight on well classified steps."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def words_from_spans(
         ``spans()[b]`` of a batch. Those of a transducer may share a frame.
     vocabulary : Vocabulary, optional
         Tokens of the labels, for the texts of the words. Its separator, or its mark of word
-        boundaries, tells where words end, unless `separator` or `word_lengths` does.
+        boundaries, determines where words end, unless `separator` or `word_lengths` does.
     separator : int, optional
         Class between two words; its frames belong to none.
     word_lengths : array_like of int [W], optional
@@ -122,8 +122,8 @@ def words_from_spans(
     Raises
     ------
     ValueError, TypeError
-        If arguments are not as above, a label is not in the vocabulary, or nothing tells where words
-        end. The message names the argument, the position, the value and what is allowed.
+        If arguments are not as above, a label is not in the vocabulary, or no argument determines where
+        words end. The message names the argument, the position, the value and what is allowed.
 
     See Also
     --------
