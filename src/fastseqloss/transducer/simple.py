@@ -200,7 +200,7 @@ def rnnt_simple_loss(
     array([[-0.437 ,  0.437 ],
            [-0.0551,  0.0551]])
 
-    The loss of the sums is the same:
+    `rnnt_loss` of the sums gives the same loss:
 
     >>> round(fsl.rnnt_loss(am[:, None] + lm, [1]), 6)
     1.181994
