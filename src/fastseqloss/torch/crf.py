@@ -55,15 +55,15 @@ class CRF(Unscriptable, torch.nn.Module):
     A state dict of ``torchcrf.CRF`` can be loaded, and vice versa. Differences from pytorch-crf:
 
     - A mask may exclude all steps of a sequence. Its log-likelihood is then 0, and its best path is ``[]``; pytorch-crf
-    raises an error.
+      raises an error.
     - A mask may have holes, such as subword tokens: the steps before and after a hole become neighbours. pytorch-crf
-    uses a wrong step as the last one.
+      uses a wrong step as the last one.
     - Steps outside the mask are never read: they may contain NaN and any tag.
     - Tags out of range, masks of numbers other than 0 and 1, and NaN or +inf in parameters raise an error.
     - Tags of probability 0 have log-likelihood -inf and gradient 0; in pytorch-crf the gradient is not 0.
     - float16 and bfloat16 emissions give a log-likelihood in float32.
     - If several paths have the best score, `decode` returns the one with the smallest last tag; further ties are
-    resolved by the tag before it, and so on.
+      resolved by the tag before it, and so on.
 
     Examples
     --------
