@@ -255,7 +255,7 @@ def read_from(potentials: Potentials, gradient: Gradient) -> NDArray[Any]:
 
 
 def finish(potentials: Potentials, gradients: tuple[Gradient, ...]) -> CRFGradient:
-    """Return the gradients, each where and of what dtype it was asked for; None for a parameter that was left out."""
+    """Return the gradients in the requested arrays and dtypes; None for a parameter that was left out."""
     emissions, transitions, *ends = gradients
     if emissions.values is not None:
         emissions.values = potentials.scatter(emissions.values, 0)
