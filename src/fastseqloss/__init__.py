@@ -1,6 +1,6 @@
 """Sequence losses with gradients for NumPy arrays on the CPU: compiled, vectorised and multi-threaded.
 
-Scores are batch first, ``[B, T, V]``; padding beyond the lengths is never read::
+Scores are batch first, ``[B, T, V]`` (batch, time, classes); padding beyond the lengths is never read::
 
     loss, grad = fsl.ctc_loss(logits, labels, logit_lengths, return_grad=True)
 
@@ -15,9 +15,10 @@ Soft-DTW
     `soft_dtw_loss`, `soft_dtw_cost`, `soft_dtw_posteriors`
 Per-step losses
     `softmax_cross_entropy`, `binary_cross_entropy`, `nll_loss`, `kl_divergence`, `mse_loss`, `mae_loss`, `huber_loss`,
-    `quantile_loss`, `gaussian_nll_loss`, `poisson_nll_loss`, `hinge_loss`, `multiclass_hinge_loss` and others
+    `quantile_loss`, `gaussian_nll_loss`, `poisson_nll_loss`, `hinge_loss`, `multiclass_hinge_loss`,
+    `sequence_log_prob` and others
 Linear layers
-    `linear_cross_entropy`, `linear_ctc_loss`, `linear_policy_loss`, `sequence_log_prob`
+    `linear_cross_entropy`, `linear_ctc_loss`, `linear_policy_loss`, `linear_sequence_log_prob`
 Rewards and preferences
     `policy_gradient_loss`, `clipped_policy_loss`, `generalized_advantages`, `group_advantages`, `dpo_loss` and others
 Ranking

@@ -30,7 +30,7 @@ from .._kernels import arguments
 
 
 class CRFGradient(NamedTuple):
-    """Gradients of a CRF's loss, each of the shape and dtype of the argument of its name.
+    """Gradients of a CRF's loss, each of the shape and dtype of the argument of the same name.
 
     Attributes
     ----------

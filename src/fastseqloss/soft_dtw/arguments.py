@@ -17,7 +17,7 @@ _LEAST_GAMMA = 1e-300  # costs of any size divided by a smaller one overflow
 
 
 class SoftDTWGradient(NamedTuple):
-    """Gradients of `soft_dtw_loss`, each of the shape and dtype of the argument of its name.
+    """Gradients of `soft_dtw_loss`, each of the shape and dtype of the argument of the same name.
 
     Attributes
     ----------

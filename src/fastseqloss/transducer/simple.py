@@ -41,7 +41,7 @@ _NAMES = Names(logits="lm")
 
 
 class RNNTSimpleGradient(NamedTuple):
-    """Gradients of the loss of an additive joiner, each of the shape and dtype of the argument of its name.
+    """Gradients of the loss of an additive joiner, each of the shape and dtype of the argument of the same name.
 
     Attributes
     ----------
