@@ -20,7 +20,7 @@ _LEAST, _MOST = 1e-30, 1e30
 
 
 class LinearGradient(NamedTuple):
-    """Gradients of a loss of the scores of a linear layer, each of the shape and dtype of the argument of the same name.
+    """Gradients of a loss of a linear layer's scores, each of the shape and dtype of the argument of the same name.
 
     Attributes
     ----------
