@@ -131,7 +131,7 @@ def test_zero_exactly_when_separated_by_the_margin(level, seed, frames, n_tags):
 
 @given(cases(scales=(10.0, 1e3), forbidden=(0.0,)), st.floats(1.0, 3.0))
 def test_never_negative_and_zero_on_the_best_path(level, case, ahead):
-    """However scores round: the tagged path is added up as the best one is."""
+    """The tagged path is added up like the best one, so rounding has no effect."""
     for b, n in enumerate(case.lengths):
         best = fsl.crf_decode(*case.sequence(b).potentials, **case.ends)
         case.tags[b, :n] = best.tags[0]

@@ -143,7 +143,7 @@ def as_potentials(
         if between.values.dtype != scores.values.dtype:  # float32 and float64
             with np.errstate(invalid="ignore"):  # signalling NaN
                 between.values = between.values.astype(np.float64)
-                scores.values = scores.values.astype(np.float64, "C")  # rows that stay contiguous, if sequences share them
+                scores.values = scores.values.astype(np.float64, "C")  # contiguous rows, if sequences share them
         potentials.varying = kernel_ready(potentials.like_varying(between.values))
     if kept is not None:
         potentials.scores = MaskedScores(potentials.gather(scores.values), scores.given)
@@ -255,7 +255,7 @@ def read_from(potentials: Potentials, gradient: Gradient) -> NDArray[Any]:
 
 
 def finish(potentials: Potentials, gradients: tuple[Gradient, ...]) -> CRFGradient:
-    """Return the gradients, each where and of what dtype it was asked for; None for a parameter that was left out."""
+    """Return the gradients in the requested arrays and dtypes; None for a parameter that was left out."""
     emissions, transitions, *ends = gradients
     if emissions.values is not None:
         emissions.values = potentials.scatter(emissions.values, 0)

@@ -47,7 +47,7 @@ def crf_decode(
     n_best: int | None = None,
     num_threads: int | None = None,
 ) -> CRFPath:
-    r"""Path with the highest score, by the Viterbi algorithm, or paths with the N highest scores.
+    r"""Path with the highest score, or paths with the N highest scores, by the Viterbi algorithm.
 
     .. math:: \hat y_b = \arg\max_y s_b(y)
 
@@ -79,9 +79,9 @@ def crf_decode(
 
     Notes
     -----
-    The scores that are returned are added up along each path with compensation. The search itself
-    rounds, so that paths whose scores differ in the last digits of float64 may be missed at the end
-    of the N best.
+    The returned scores are added up along each path with compensated summation. The search itself
+    rounds, so if two paths differ only in the last digits of float64, the better one may be missing
+    at the end of the N best.
 
     References
     ----------

@@ -54,8 +54,8 @@ def structured_hinge_loss(
     emissions, tags, transitions, lengths, mask, start, end
         As for `crf_loss`.
     cost : "hamming" or array_like [K, K]
-        ``cost[y, k]`` is the cost of taking tag k for tag y: finite, not negative, 0 on the
-        diagonal. "hamming" is 1 for every wrong tag.
+        ``cost[y, k]`` is the cost of predicting tag k instead of tag y: finite, not negative, 0 on
+        the diagonal. "hamming" is 1 for every wrong tag.
     reduction, normalizer, sample_weight, return_grad, grad_out, num_threads
         As for `crf_loss`.
 
@@ -64,8 +64,8 @@ def structured_hinge_loss(
     loss : float, or ndarray of float64 [B] with ``reduction="none"``
         The loss, in the units of the scores; inf for tags on a forbidden path.
     grad : CRFGradient
-        A subgradient, in the form of the gradient of `crf_loss`: the steps of the best path, minus
-        those of the true one; 0 if the loss is 0 or inf.
+        A subgradient, in the form of the gradient of `crf_loss`: the indicators of the best path
+        minus those of the true path; 0 if the loss is 0 or inf.
 
     Raises
     ------
