@@ -24,10 +24,10 @@
 
 /* ---- rows --------------------------------------------------------------------------------- */
 
-#define FSL_CRF_EACH(j, width)                                     \
-    for (ptrdiff_t j##_ = 0; j##_ < (width); j##_ += FSL_CRF_TAGS) \
-        FSL_SIMD()                                                 \
-        for (ptrdiff_t j = j##_; j < j##_ + FSL_CRF_TAGS; j++)
+/* The mask tells the compiler that no element is left over. */
+#define FSL_CRF_EACH(j, width) \
+    FSL_SIMD()                 \
+    for (ptrdiff_t j = 0; j < ((width) & -FSL_CRF_TAGS); j++)
 
 #define FSL_CRF_ROW_LOAD(real, name)                                                                                \
     /* out = x; prefetches the row `ahead` elements further. */                                                     \
