@@ -3,6 +3,7 @@ import importlib
 import os
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,6 +84,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if marker and f"not {marker[1]}" in config.getoption("markexpr") else None
 
 
+FEW = 6
 # The quick profile, for builds that check what the compiler did not, is content with the level in use.
 LEVELS = [levels.level] if profile == "quick" else levels.available_levels()
 
@@ -90,6 +92,7 @@ LEVELS = [levels.level] if profile == "quick" else levels.available_levels()
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # before and after marks are looked at
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     """Mark what is thorough, and leave out repetitions and what is beyond the share that is asked for."""
+    _mark_products(items)
     _leave_out(config, items, _repeated(items))
     _mark_thorough(config, items)
     yield
@@ -105,17 +108,37 @@ def _checksum(text: str) -> int:
     return zlib.crc32(text.encode())
 
 
+def _level(item: pytest.Item) -> str:
+    """The level that is a parameter of a test, or an empty string."""
+    callspec = getattr(item, "callspec", None)
+    given = {value for value in callspec.params.values() if isinstance(value, str)} if callspec else set()
+    return next(iter(given.intersection(levels.available_levels())), "")
+
+
+def _mark_products(items: list[pytest.Item]) -> None:
+    """Mark as thorough two thirds of all combinations of several parameters, if there are more than FEW.
+
+    A checksum of their names chooses, so that the combinations differ from test to test, and each loss meets each
+    test in some of them. What `spread` selects is not a combination of several parameters here.
+    """
+    tests = [(item.nodeid.partition("[")[0], _level(item)) for item in items]
+    sets, seen = Counter(tests), set()
+    for item, test in zip(items, tests, strict=True):
+        combined = sum(1 for _ in item.iter_markers("parametrize")) > 1
+        if combined and sets[test] > FEW and test in seen and _checksum(item.nodeid.replace(test[1], "")) % 3:
+            item.add_marker(pytest.mark.thorough)
+        seen.add(test)
+
+
 def _repeated(items: list[pytest.Item]) -> set[pytest.Item]:
     """Thorough parameter sets at all levels but one, which a checksum of their names chooses."""
-    available = set(levels.available_levels())
-    repeated = set()
-    for item in items:
-        callspec = getattr(item, "callspec", None)
-        given = {value for value in callspec.params.values() if isinstance(value, str)} if callspec else set()
-        for level in given.intersection(available) if item.get_closest_marker("thorough") else ():
-            if level != LEVELS[_checksum(item.nodeid.replace(level, "")) % len(LEVELS)]:
-                repeated.add(item)
-    return repeated
+    return {
+        item
+        for item in items
+        if (level := _level(item))
+        and item.get_closest_marker("thorough")
+        and level != LEVELS[_checksum(f"level of {item.nodeid.replace(level, '')}") % len(LEVELS)]
+    }
 
 
 def _beyond(items: list[pytest.Item], n: int) -> set[pytest.Item]:
@@ -126,7 +149,7 @@ def _beyond(items: list[pytest.Item], n: int) -> set[pytest.Item]:
     tests, beyond = set(), set()
     for item in items:
         test = item.nodeid.partition("[")[0]
-        if test in tests and _checksum(item.nodeid) % n:
+        if test in tests and _checksum(f"share of {item.nodeid}") % n:
             beyond.add(item)
         tests.add(test)
     return beyond
@@ -134,13 +157,11 @@ def _beyond(items: list[pytest.Item], n: int) -> set[pytest.Item]:
 
 def _mark_thorough(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what repeats a test at a level other than the one in use, or with more random examples."""
-    others = set(levels.available_levels()) - {levels.level}
     for item in items:
         is_random = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
         if is_random and is_thorough(config) and profile != "ci":  # CI repeats the examples of the default run
             item.add_marker(pytest.mark.thorough)
-        callspec = getattr(item, "callspec", None)
-        if callspec and any(isinstance(value, str) and value in others for value in callspec.params.values()):
+        if _level(item) not in ("", levels.level):
             item.add_marker(pytest.mark.thorough)
 
 
