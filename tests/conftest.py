@@ -2,14 +2,13 @@ import gc
 import importlib
 import os
 import re
-import zlib
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+import thoroughness
 from fastseqloss._core import levels, threads
 from fastseqloss._kernels import parallel
 
@@ -84,7 +83,6 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if marker and f"not {marker[1]}" in config.getoption("markexpr") else None
 
 
-FEW = 6
 # The quick profile, for builds that check what the compiler did not, is content with the level in use.
 LEVELS = [levels.level] if profile == "quick" else levels.available_levels()
 
@@ -92,77 +90,20 @@ LEVELS = [levels.level] if profile == "quick" else levels.available_levels()
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # before and after marks are looked at
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     """Mark what is thorough, and leave out repetitions and what is beyond the share that is asked for."""
-    _mark_products(items)
-    _leave_out(config, items, _repeated(items))
-    _mark_thorough(config, items)
+    thoroughness.mark_combinations(items)
+    _leave_out(config, items, thoroughness.repeated(items, LEVELS))
+    thoroughness.mark_other_levels(items)
+    if is_thorough(config) and profile != "ci":  # CI repeats the examples of the default run
+        for item in items:
+            if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+                item.add_marker(pytest.mark.thorough)
     yield
-    _leave_out(config, items, _beyond(items, config.getoption("share")))
+    _leave_out(config, items, thoroughness.beyond(items, config.getoption("share")))
 
 
 def _leave_out(config: pytest.Config, items: list[pytest.Item], unwanted: set[pytest.Item]) -> None:
     config.hook.pytest_deselected(items=[item for item in items if item in unwanted])
     items[:] = [item for item in items if item not in unwanted]
-
-
-def _checksum(text: str) -> int:
-    return zlib.crc32(text.encode())
-
-
-def _level(item: pytest.Item) -> str:
-    """The level that is a parameter of a test, or an empty string."""
-    callspec = getattr(item, "callspec", None)
-    given = {value for value in callspec.params.values() if isinstance(value, str)} if callspec else set()
-    return next(iter(given.intersection(levels.available_levels())), "")
-
-
-def _mark_products(items: list[pytest.Item]) -> None:
-    """Mark as thorough two thirds of all combinations of several parameters, if there are more than FEW.
-
-    A checksum of their names chooses, so that the combinations differ from test to test, and each loss meets each
-    test in some of them. What `spread` selects is not a combination of several parameters here.
-    """
-    tests = [(item.nodeid.partition("[")[0], _level(item)) for item in items]
-    sets, seen = Counter(tests), set()
-    for item, test in zip(items, tests, strict=True):
-        combined = sum(1 for _ in item.iter_markers("parametrize")) > 1
-        if combined and sets[test] > FEW and test in seen and _checksum(item.nodeid.replace(test[1], "")) % 3:
-            item.add_marker(pytest.mark.thorough)
-        seen.add(test)
-
-
-def _repeated(items: list[pytest.Item]) -> set[pytest.Item]:
-    """Thorough parameter sets at all levels but one, which a checksum of their names chooses."""
-    return {
-        item
-        for item in items
-        if (level := _level(item))
-        and item.get_closest_marker("thorough")
-        and level != LEVELS[_checksum(f"level of {item.nodeid.replace(level, '')}") % len(LEVELS)]
-    }
-
-
-def _beyond(items: list[pytest.Item], n: int) -> set[pytest.Item]:
-    """Of the parameter sets of each test all but the first and one in n, which a checksum of their names chooses.
-
-    So they differ from test to test, and each loss meets a part of the tests.
-    """
-    tests, beyond = set(), set()
-    for item in items:
-        test = item.nodeid.partition("[")[0]
-        if test in tests and _checksum(f"share of {item.nodeid}") % n:
-            beyond.add(item)
-        tests.add(test)
-    return beyond
-
-
-def _mark_thorough(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what repeats a test at a level other than the one in use, or with more random examples."""
-    for item in items:
-        is_random = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
-        if is_random and is_thorough(config) and profile != "ci":  # CI repeats the examples of the default run
-            item.add_marker(pytest.mark.thorough)
-        if _level(item) not in ("", levels.level):
-            item.add_marker(pytest.mark.thorough)
 
 
 @pytest.fixture(autouse=True, scope="session")
