@@ -1,7 +1,7 @@
 """How much of a test runs by default, and how much with `-m thorough`."""
 
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import product
@@ -54,16 +54,27 @@ def _level(item: pytest.Item) -> str:
     return next(iter(given.intersection(levels.available_levels())), "")
 
 
+def _parameters(item: pytest.Item) -> list[str]:
+    """The first name of each `parametrize` mark of a test."""
+    names = [mark.args[0] for mark in item.iter_markers("parametrize")]
+    return [name.split(",")[0].strip() if isinstance(name, str) else name[0] for name in names]
+
+
 def mark_combinations(items: Sequence[pytest.Item]) -> None:
     """Mark as thorough two in three combinations of several parameters, if a test has more than a few.
 
     A checksum of the names chooses them, so that they differ from test to test, and each loss meets a third of the
-    tests with each of its dtypes. Sets from `spread` and lists of cases are one parameter.
+    tests with each of its dtypes. Sets from `spread` and lists of cases are one parameter, and a parameter whose other
+    values are thorough is none.
     """
-    tests = [(_test(item), _level(item)) for item in items]
-    sets, seen = Counter(tests), set()
-    for item, test in zip(items, tests, strict=True):
-        combined = sum(1 for _ in item.iter_markers("parametrize")) > 1
+    tests = {item: (_test(item), _level(item)) for item in items if not item.get_closest_marker("thorough")}
+    sets, seen = Counter(tests.values()), set()
+    values = defaultdict(set)
+    for item, test in tests.items():
+        for name in _parameters(item):
+            values[test, name].add(id(item.callspec.params[name]))
+    for item, test in tests.items():
+        combined = sum(len(values[test, name]) > 1 for name in _parameters(item)) > 1
         if combined and sets[test] > FEW and test in seen and _checksum(item.nodeid.replace(test[1], "")) % 3:
             item.add_marker(pytest.mark.thorough)
         seen.add(test)
