@@ -69,7 +69,7 @@ def reducing(row: Loss, reduction: str, **more) -> dict:
 
 
 def differentiable(row: Loss) -> dict:
-    """The same, without what makes the gradient another one than the derivative."""
+    """The same, without options whose gradient differs from the derivative."""
     return {name: value for name, value in arguments(row).items() if name != "fastemit"}
 
 

@@ -19,7 +19,6 @@ KERNELS = {
     "transducer.simple": "transducer.simple",
     "transducer.tdt": "transducer.loss",
     "crf.kernels": "crf.loss",
-    "crf.structured_hinge": "crf.loss",
     "ctc.alignment": "ctc.alignment",
     "ctc.decoding": "ctc.decoding",
     "ctc.loss": "ctc.loss",

@@ -9,5 +9,5 @@ EXAMPLES = ROOT / "examples"
 
 
 def names_of(name: str) -> dict[str, Any]:
-    """What an example defines, without running it; `.ci/run` runs it, shortened, and it fails if nothing is learnt."""
+    """Names that an example defines, without running it; `.ci/run` runs the short form, which checks the learning."""
     return runpy.run_path(str(EXAMPLES / name))

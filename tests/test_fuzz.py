@@ -1,4 +1,4 @@
-"""Whatever is thrown at a public function, it answers rightly or raises what it documents: the short form of `fuzz`."""
+"""Public functions return correct answers or raise documented errors for random arguments: a short run of `fuzz`."""
 
 import subprocess
 import sys
@@ -94,7 +94,7 @@ def test_seeded_calls_of_jax(name, calls):
 @pytest.mark.parametrize("calls", [8, thorough(20)])
 @pytest.mark.parametrize("name", QUICK)
 def test_absurd_sizes(name, calls):
-    """Every axis of one length absurdly long, in all arguments alike."""
+    """Every axis of one length is extremely long, in all arguments."""
     for i in range(calls):
         source, _ = fuzz.nth(98, i, [name])
         call = STRATEGIES[name](source)
@@ -128,7 +128,7 @@ def test_one_call_again():
     assert done.stdout.startswith("mse_loss(predictions=")
 
 
-# ---- the fuzzer finds what is there to be found -----------------------------------------------
+# ---- the fuzzer finds known errors -----------------------------------------------
 
 
 class Broken(fuzz_calls.Call):

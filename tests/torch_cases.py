@@ -15,7 +15,7 @@ from thoroughness import thorough  # noqa: E402
 B, T, V, S = 4, 12, 6, 5
 REDUCTIONS = ("none", "mean", "sum")
 STEP_REDUCTIONS = ("none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean")
-# PyTorch's compiler looks at gradients of what is no leaf, and calls what PyTorch has deprecated.
+# PyTorch's compiler reads gradients of tensors that are not leaves, and calls deprecated functions.
 compiling = pytest.mark.filterwarnings(
     "ignore:The .grad attribute:UserWarning", "ignore:`torch.jit.script:DeprecationWarning"
 )

@@ -56,7 +56,7 @@ def test_each_by_name(level, options, loss, shares):
 
 
 def test_batch_mean_differs_from_mean(level):
-    """By the number of steps: 9 over 3 sequences, 9 over 4 steps."""
+    """Divisors: 9 over 3 sequences, 9 over 4 steps."""
     predictions = np.array([[6.0, 0, 0], [1.0, 2.0, 0], [0, 0, 0]])
     lengths = np.array([2, 2, 0])
     run = {r: fsl.mae_loss(predictions, TARGETS, lengths, reduction=r) for r in ("mean", "batch_mean", "sequence_mean")}

@@ -14,7 +14,7 @@ from reference.beam import every_sequence
 
 
 def occurrences(labels, word):
-    """How many times a word is among the labels, overlaps included."""
+    """Number of occurrences of a word among the labels, including overlaps."""
     return sum(labels[i : i + len(word)] == word for i in range(len(labels) - len(word) + 1))
 
 

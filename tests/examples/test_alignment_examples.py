@@ -29,7 +29,7 @@ def intervals(lines):
 
 
 class Aligned(NamedTuple):
-    """What the example defines, the folder it has written to, what it has printed, and the delay it has found."""
+    """The names that the example defines, its output folder, its output, and the delay that it has found."""
 
     names: dict[str, Any]
     folder: Path

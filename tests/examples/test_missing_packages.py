@@ -11,7 +11,7 @@ import pytest
 from example_names import EXAMPLES, ROOT
 from thoroughness import thorough
 
-SHIPPED_WITH = {"PIL": "matplotlib", "distributed": "dask"}  # what installs a module of another name
+SHIPPED_WITH = {"PIL": "matplotlib", "distributed": "dask"}  # packages that install modules of other names
 WITHOUT = """if True:
     import runpy, sys
     package, *sys.argv = sys.argv[1:]
@@ -26,7 +26,7 @@ WITHOUT = """if True:
 
 
 def run_without(package, *command, folder):
-    """Run a script or a module where a package is missing; return what it says about that."""
+    """Run a script or a module while a package is missing; return its message."""
     command = [sys.executable, "-c", WITHOUT, package, *map(str, command)]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 1

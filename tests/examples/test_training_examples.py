@@ -60,7 +60,7 @@ def test_forecasts_start_as_linear_regression():
 
 
 def test_gradients_of_forecasts():
-    """Of each kind, beside central differences."""
+    """Gradients of each kind, compared with central differences."""
     names = names_of("forecast_series.py")
     rng = np.random.default_rng(0)
     targets = rng.normal(size=(2, 3, 4, 2))
@@ -90,7 +90,7 @@ def test_taggers_start_with_the_commonest_tags():
 
 @pytest.fixture(scope="module")
 def recommender():
-    """What the example defines, its training and held-out sessions, and the number of its items."""
+    """The names that the example defines, its training and held-out sessions, and the number of its items."""
     names = names_of("recommend_next.py")
     training, held_out, items = names["load"](np.random.default_rng(0))
     return names, training, held_out, len(items)
@@ -153,7 +153,7 @@ def test_every_sampled_item_is_a_target_or_a_negative(recommender):
 
 @pytest.mark.parametrize("method", ["BPR-max", thorough("TOP1-max"), thorough("cross-entropy")])
 def test_gradients_of_the_recommender(recommender, method):
-    """Of every layer, beside central differences."""
+    """Gradients of every layer, compared with central differences."""
     names, training, _, n_items = recommender
 
     class Everything:
@@ -242,7 +242,7 @@ def test_characters_held_out_are_unread():
 
 @pytest.fixture(scope="module")
 def language_model():
-    """What the example defines, the texts and their tokens, and an untrained model."""
+    """The names that the example defines, the texts and their tokens, and an untrained model."""
     names = names_of("evaluate_language_model.py")
     parts = names["split"]()
     words = names["vocabulary"](parts[0])
@@ -298,7 +298,7 @@ def test_three_ways_to_score(language_model):
 
 
 def test_gradients_of_the_language_model(language_model):
-    """Of every layer, beside central differences."""
+    """Gradients of every layer, compared with central differences."""
     names, _, words, _, _ = language_model
     size = names["START"] + 1 + len(words)
     model, tokens = names["Model"](size, np.random.default_rng(1)), np.random.default_rng(2).integers(0, size, (3, 6))
@@ -360,7 +360,7 @@ def test_advantages_add_up_to_nothing():
 
 
 def test_transducer_reads_as_a_stream():
-    """What has been read up to a column does not depend on the columns behind it, nor on other strings."""
+    """The output up to a column does not depend on later columns, nor on other strings."""
     names = names_of("transduce_digits.py")
     rng = np.random.default_rng(0)
     strings = names["demo"].make_strings(names["demo"].split_digits(rng)[1], 6, rng)
@@ -378,7 +378,7 @@ def test_transducer_reads_as_a_stream():
 
 
 def test_gradients_of_the_transducer():
-    """Of every layer, beside central differences."""
+    """Gradients of every layer, compared with central differences."""
     names = names_of("transduce_digits.py")
     rng = np.random.default_rng(0)
     strings = names["demo"].make_strings(names["demo"].split_digits(rng)[0], 2, rng)

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.peers
 
 
 def test_operands_are_arrays_of_numpy(monkeypatch):
-    """Not of JAX, whose values would have to be waited for; and nobody can write to them."""
+    """Arrays of NumPy, not of JAX, whose values would have to be waited for; they are read-only."""
     seen = []
     real = fsj._ctc_loss
 
@@ -100,7 +100,7 @@ assert len(results) == 2 and all(np.isfinite(loss) for loss in results.values())
 """)  # fmt: skip
 
 
-# Removes what a future version of JAX may no longer have, and expects a warning.
+# Removes functions that a future version of JAX may lack, and expects a warning.
 WITHOUT = """
 import warnings
 import jax, jax.ffi, jax.numpy as jnp
@@ -208,7 +208,7 @@ def test_sharded(everything):
     run_child(SHARDED.replace("ALL", str(everything)), XLA_FLAGS="--xla_force_host_platform_device_count=4")
 
 
-# Scores of 192 MB, and what a compiled gradient adds to them.
+# Scores of 192 MB, and the memory that a compiled gradient adds.
 MEMORY = """
 import resource, sys
 import jax, jax.numpy as jnp, numpy as np

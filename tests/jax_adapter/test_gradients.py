@@ -64,7 +64,7 @@ def test_check_grads_crf(reduction, ends):
 
 
 def check_by_targets(x, q, **options):
-    """The gradients by logits and distributions, of what is returned in any order."""
+    """Gradients with respect to logits and distributions, in any order of the results."""
     loss = partial(fsj.softmax_cross_entropy, **options)
     check(loss, x, q)
     check(lambda q: loss(x, q), q)
@@ -139,7 +139,7 @@ def test_only_what_is_differentiated_is_computed(monkeypatch):
 
 @pytest.mark.parametrize(("kind", "compiled"), spread(["float16", "bfloat16"], [False, True], every=2))
 def test_half_precision_is_rounded_after_scaling(kind, compiled):
-    """What scaling a loss is for: entries below what the dtype holds are there once they are scaled."""
+    """With a scaled loss, entries below the range of the dtype are not lost."""
     rng = np.random.default_rng(0)
     wide, many = jnp.asarray(rng.normal(size=(64, 8000)), kind), rng.integers(0, 8000, 64)
     # So sure of one path that gradients are some 1e-7, which float16 has in steps of 6e-8.

@@ -156,7 +156,7 @@ def test_memory(name, dtype):
     case, size = large(name, dtype), np.dtype(dtype).itemsize
     logits = CHUNK * V * size
     gradients = sum(case.arguments[argument].nbytes for argument in OF_LAYER)
-    case.run()  # what the first call imports
+    case.run()  # imports of the first call
     assert peak_of(lambda: case.run(return_grad=False)) < logits + FEW
     assert peak_of(case.run) < logits + gradients + FEW
     assert peak_of(lambda: case.run(softcap=30.0)) < 2 * logits + gradients + FEW

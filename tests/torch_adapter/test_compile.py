@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-# PyTorch's compiler looks at gradients of what is no leaf, and calls what PyTorch has deprecated.
+# PyTorch's compiler reads gradients of tensors that are not leaves, and calls deprecated functions.
 pytestmark = [
     pytest.mark.peers,
     pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning"),
@@ -67,7 +67,7 @@ def test_every_loss(function, scores):
 
 @pytest.mark.parametrize(("loss", "reduction", "dynamic"), spread([ctc, crf], ["none", "mean"], [None, True], every=3))
 def test_inductor(loss, reduction, dynamic):
-    """Of the compiler that PyTorch uses by default; reductions with losses of each shape."""
+    """PyTorch's default compiler; reductions with losses of each shape."""
     transitions = torch.linspace(0, 1, 16).reshape(4, 4).requires_grad_()
     other = [3, 2] if loss is ctc else transitions
     step = compiled(lambda x, other: loss(x, [5, 4], other, reduction=reduction), "inductor", dynamic=dynamic)

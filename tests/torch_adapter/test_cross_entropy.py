@@ -1,4 +1,4 @@
-"""`cross_entropy` beside PyTorch's: what differs, errors, layouts of memory, derivatives, the module."""
+"""`cross_entropy` compared with PyTorch's: differences, errors, layouts of memory, derivatives, the module."""
 
 import copy
 import math

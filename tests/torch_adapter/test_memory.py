@@ -39,7 +39,7 @@ def test_changed_in_between(loss):
 
 @pytest.mark.parametrize("dtype", FLOATS[2:])
 def test_memory_is_shared(monkeypatch, dtype):
-    """What the kernel's caller gets is the tensor's memory, and the gradient's memory is what it returned."""
+    """The kernel's caller receives the memory of the tensor, and the gradient has the memory that it returned."""
     seen = {}
 
     def spy(real, scores, *arguments, **options):

@@ -72,7 +72,7 @@ def test_long(scale, on_blank, topology):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("lost", [1e3, 1e5, 1e30, 1e300])
 def test_confident_and_wrong(level, dtype, lost):
-    """The paths of the largest partial sums cannot end; what ends lies far below any sum that is kept with them."""
+    """The paths of the largest partial sums cannot end; the sums of the paths that end are far smaller."""
     frames, count = 300, 40
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(frames, count + 1, 6)).astype(dtype)
