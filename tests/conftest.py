@@ -2,13 +2,13 @@ import gc
 import importlib
 import os
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+import thoroughness
 from fastseqloss._core import levels, threads
 from fastseqloss._kernels import parallel
 
@@ -89,58 +89,20 @@ LEVELS = [levels.level] if profile == "quick" else levels.available_levels()
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # before and after marks are looked at
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     """Mark what is thorough, and leave out repetitions and what is beyond the share that is asked for."""
-    _leave_out(config, items, _repeated(items))
-    _mark_thorough(config, items)
+    thoroughness.mark_combinations(items)
+    _leave_out(config, items, thoroughness.repeated(items, LEVELS))
+    thoroughness.mark_other_levels(items)
+    if is_thorough(config) and profile != "ci":  # CI repeats the examples of the default run
+        for item in items:
+            if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+                item.add_marker(pytest.mark.thorough)
     yield
-    _leave_out(config, items, _beyond(items, config.getoption("share")))
+    _leave_out(config, items, thoroughness.beyond(items, config.getoption("share")))
 
 
 def _leave_out(config: pytest.Config, items: list[pytest.Item], unwanted: set[pytest.Item]) -> None:
     config.hook.pytest_deselected(items=[item for item in items if item in unwanted])
     items[:] = [item for item in items if item not in unwanted]
-
-
-def _checksum(text: str) -> int:
-    return zlib.crc32(text.encode())
-
-
-def _repeated(items: list[pytest.Item]) -> set[pytest.Item]:
-    """Thorough parameter sets at all levels but one, which a checksum of their names chooses."""
-    available = set(levels.available_levels())
-    repeated = set()
-    for item in items:
-        callspec = getattr(item, "callspec", None)
-        given = {value for value in callspec.params.values() if isinstance(value, str)} if callspec else set()
-        for level in given.intersection(available) if item.get_closest_marker("thorough") else ():
-            if level != LEVELS[_checksum(item.nodeid.replace(level, "")) % len(LEVELS)]:
-                repeated.add(item)
-    return repeated
-
-
-def _beyond(items: list[pytest.Item], n: int) -> set[pytest.Item]:
-    """Of the parameter sets of each test all but the first and one in n, which a checksum of their names chooses.
-
-    So they differ from test to test, and each loss meets a part of the tests.
-    """
-    tests, beyond = set(), set()
-    for item in items:
-        test = item.nodeid.partition("[")[0]
-        if test in tests and _checksum(item.nodeid) % n:
-            beyond.add(item)
-        tests.add(test)
-    return beyond
-
-
-def _mark_thorough(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what repeats a test at a level other than the one in use, or with more random examples."""
-    others = set(levels.available_levels()) - {levels.level}
-    for item in items:
-        is_random = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
-        if is_random and is_thorough(config) and profile != "ci":  # CI repeats the examples of the default run
-            item.add_marker(pytest.mark.thorough)
-        callspec = getattr(item, "callspec", None)
-        if callspec and any(isinstance(value, str) and value in others for value in callspec.params.values()):
-            item.add_marker(pytest.mark.thorough)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -105,4 +105,4 @@ def _in_turn():
             yield (pytest.param if j == i % len(group) else thorough)(*call, id=name)
 
 
-every_call = pytest.mark.parametrize(("function", "scores"), _in_turn())
+every_call = pytest.mark.parametrize(("function", "scores"), [*_in_turn()])
