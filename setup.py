@@ -261,6 +261,21 @@ class Build(build_ext):
         super().finalize_options()
         self.parallel = self.parallel or JOBS
 
+    def run(self):
+        """Build. Setuptools builds editable installations in a new folder: everything, each time. Use the usual one."""
+        if not self.editable_mode:
+            super().run()
+            return
+        usual = self.distribution.get_command_class("build")(self.distribution)
+        usual.ensure_finalized()
+        temporary, self.build_lib, self.build_temp = Path(self.build_lib), usual.build_lib, usual.build_temp
+        super().run()
+        self.build_lib = str(temporary)
+        for extension in self.extensions:
+            name = Path(self.get_ext_filename(self.get_ext_fullname(extension.name)))
+            self.mkpath(str(temporary / name.parent))
+            self.copy_file(str(Path(usual.build_lib) / name), str(temporary / name))
+
     def build_extensions(self):
         """Build, with OpenMP where it is to be had."""
         least = {f"{PACKAGE}.{name}_x86_64_v2" for name in LEAST_AT_V2}
