@@ -174,10 +174,9 @@ def link_blocks(app, pagename, templatename, context, doctree):
 
 def keep_signs(app, doctree, docname):
     """Keep the sign of a number such as -inf on its line."""
-    for text in list(doctree.findall(Text)):
-        signed = SIGN.sub("-\N{WORD JOINER}", text)
-        if signed != text and text.parent.tagname in ("paragraph", "term", "title", "emphasis", "strong"):
-            text.parent.replace(text, Text(signed))
+    for node in list(doctree.findall(lambda node: node.tagname in ("paragraph", "term", "title"))):
+        for text in [child for child in node if isinstance(child, Text) and SIGN.search(child)]:
+            node.replace(text, Text(SIGN.sub("-\N{WORD JOINER}", text)))
 
 
 def break_lines(app, pagename, templatename, context, doctree):
