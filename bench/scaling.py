@@ -76,7 +76,7 @@ def grow(side: str, shape: Shape) -> int:
 
 
 def reserved(batch: sides_ctc.Batch) -> int:
-    """Return the bytes that optax's compiled program reserves. The pages that XLA keeps resident vary from run to run."""
+    """Return the bytes that optax's compiled program reserves: the pages that XLA keeps resident vary."""
     _, gradient, logits = sides_ctc.optax_ctc(batch)
     sizes = gradient.lower(logits).compile().memory_analysis()
     return sizes.temp_size_in_bytes + sizes.output_size_in_bytes

@@ -464,7 +464,7 @@ def _crf(name: str, random) -> Call:
     if name in ("crf_loss", "structured_hinge_loss", "crf_score"):
         arguments["tags"] = tags[0] if single else tags
     arguments["transitions"] = case.transitions
-    if name != "structured_hinge_loss" and random.random() < 0.2:
+    if random.random() < 0.2:
         every = numbers(random).normal(size=(*x.shape, x.shape[2])).astype(random.choice(FLOATS))
         arguments["transitions"], case = every[0] if single else every, None
     if random.random() < 0.3:

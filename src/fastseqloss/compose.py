@@ -111,7 +111,7 @@ def weighted_sum(terms: Iterable[tuple[float, LossFunction]]) -> WeightedSum:
     Losses of this package write their gradients into existing arrays: the first term into the result, and the other
     terms, in turn, into one further array. Gradients in half precision are added up in float32. `grad_out` may be the
     scores, or share memory with arrays that are bound to the terms; it is then written after all terms have been
-    called. Otherwise, if a term raises an exception, it may hold the gradients of the terms before it.
+    called. Otherwise, if a term raises an exception, `grad_out` may contain the gradients of earlier terms.
 
     Examples
     --------

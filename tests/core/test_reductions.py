@@ -12,7 +12,7 @@ from fastseqloss._core.reduction import finish_sequences
 from reference import steps as reference_steps
 from reference.steps import NAMES
 from step_cases import FLOATS, LAYOUTS, REDUCTIONS, Case, assert_same, cases, random_case
-from thoroughness import spread
+from thoroughness import examples, spread
 
 # Absolute differences of three sequences of 1, 2 and 0 of at most 3 steps; what is beyond them must not be read.
 PREDICTIONS = np.array([[6.0, np.nan, np.nan], [1.0, 2.0, np.nan], [np.nan, np.nan, np.nan]])
@@ -154,6 +154,7 @@ def test_sequence_mean_is_the_mean_of_means(level, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@examples(0.5)
 @given(data=st.data())
 def test_micro_batches_add_up(name, data):
     """Each part of a batch divided by what the whole batch is divided by, they sum to its mean."""

@@ -56,7 +56,7 @@ def test_results_do_not_depend_on_threads(name, forced):
         same(CALLS[name](n), expected)
 
 
-@pytest.mark.parametrize("repeats", [1, thorough(20)])
+@pytest.mark.parametrize("repeats", [1, thorough(6)])
 def test_python_threads(forced, repeats):
     """Eight of them call everything at once on the same read-only arrays, with one to four threads each."""
     names = list(CALLS)

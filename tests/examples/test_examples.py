@@ -244,6 +244,7 @@ def test_forecasts_start_as_linear_regression():
     """Networks without training have its errors, its losses and its coverage, all by direct sums."""
     names = names_of("forecast_series.py")
     series = names["load"]()[1]
+    series = series._replace(values=series.values[:16])
     models = {kind: names["Forecaster"](series, kind, np.random.default_rng(0)) for kind in names["KINDS"]}
     report, line = names["evaluate"](series, models), names["regression"](series)
     assert report.skill("GRU", "linear") == pytest.approx(0, abs=1e-6)
@@ -353,7 +354,7 @@ def test_every_sampled_item_is_a_target_or_a_negative(recommender):
     assert set(targets.tolist()) < set(columns.tolist())
 
 
-@pytest.mark.parametrize("method", ["BPR-max", "TOP1-max", "cross-entropy"])
+@pytest.mark.parametrize("method", ["BPR-max", thorough("TOP1-max"), thorough("cross-entropy")])
 def test_gradients_of_the_recommender(recommender, method):
     """Gradients of every layer, compared with central differences."""
     names, training, _, n_items = recommender

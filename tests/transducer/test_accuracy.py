@@ -66,7 +66,7 @@ def test_diagonals_of_a_huge_range(level, frames, count, scale, on_blank, topolo
 @pytest.mark.thorough
 @pytest.mark.parametrize(("scale", "on_blank", "topology"), [(1e6, 0, "regular"), (1, 20, "modified")])
 def test_long(scale, on_blank, topology):
-    check(6000, 600, 4, scale, on_blank, topology)
+    check(4000, 400, 4, scale, on_blank, topology)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -309,8 +309,8 @@ def ctc_crf_decode(
     -------
     CTCCRFPath
         Named tuple ``(labels, label_lengths, arcs, states, score)``. A sequence without frames has
-        neither labels nor arcs, and score 0; one whose paths are all forbidden has score -inf; one
-        with NaN or +inf in a valid frame has score NaN. The arrays of all of these hold only padding.
+        score 0, a sequence whose paths are all forbidden has score -inf, and a sequence with NaN or +inf
+        in a valid frame has score NaN. The arrays of these sequences contain only padding.
 
     Raises
     ------

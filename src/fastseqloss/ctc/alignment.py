@@ -192,7 +192,7 @@ def ctc_align(
     >>> fsl.ctc_align(probs, [-1, 2], input="probs", star=-1).path
     array([-1, -1, -1,  2])
 
-    With the probability of the best label at each frame, the star leaves silence to the blank:
+    With the probability of the best label at each frame, the path has blanks at silent frames:
 
     >>> best = np.log(probs[:, 1:].max(axis=1))
     >>> fsl.ctc_align(probs, [-1, 2], input="probs", star=-1, star_log_prob=best).path
@@ -231,7 +231,7 @@ def named_ctc_align(
     infeasible: Infeasible = "inf",
     num_threads: int | None = None,
 ) -> CTCAlignment:
-    """Return what `ctc_align` returns; `names` are those of the arguments in error messages."""
+    """Return the result of `ctc_align`; `names` are the names of the arguments in error messages."""
     lattice = as_lattice(
         logits,
         labels,

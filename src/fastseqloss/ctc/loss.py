@@ -126,8 +126,8 @@ def ctc_loss(
     probability; for log-probabilities and probabilities only the classes that occur matter. A step
     whose logits are all -inf has probability 0.
 
-    Replaces ``torch.nn.functional.ctc_loss(log_softmax(x), ...)`` (time-major there:
-    ``x.swapaxes(0, 1)`` costs nothing here), ``optax.ctc_loss``, ``tf.nn.ctc_loss`` and
+    Replaces ``torch.nn.functional.ctc_loss(log_softmax(x), ...)`` (whose logits are time-major:
+    pass ``x.swapaxes(0, 1)``, which is a view), ``optax.ctc_loss``, ``tf.nn.ctc_loss`` and
     ``keras.ops.ctc_loss``.
 
     References
@@ -138,8 +138,8 @@ def ctc_loss(
 
     Examples
     --------
-    With two steps, and blank and one class equally likely, three of the four alignments give the
-    label:
+    With two steps, and a blank and one label that are equally likely, three of the four alignments
+    spell the label:
 
     >>> import numpy as np
     >>> import fastseqloss as fsl
@@ -191,7 +191,7 @@ def named_ctc_loss(
     grad_out: Any = None,
     num_threads: int | None = None,
 ) -> Loss | LossAndGradient:
-    """Return what `ctc_loss` returns; `names` are those of the arguments in error messages."""
+    """Return the result of `ctc_loss`; `names` are the names of the arguments in error messages."""
     if normalizer is None and sample_weight is None:
         found = short_calls.ctc_loss(
             _kernel.entry,

@@ -134,8 +134,8 @@ def ctc_risk_loss(
 
     Examples
     --------
-    Two candidates are equally likely, and the second one is wrong. Label 1 is at each of the two frames in two of its
-    three alignments:
+    Two candidates are equally likely, and the second one is wrong. At each of the two frames, label 1 occurs in two of
+    its three alignments:
 
     >>> import numpy as np
     >>> import fastseqloss as fsl

@@ -171,7 +171,7 @@ def linear_cross_entropy(
            [-0.25 ,  0.2  ],
            [ 0.125, -0.4  ]])
 
-    The gradient of hidden states alone, for weights that are not trained:
+    If the weights are not trained, compute only the gradient of the hidden states:
 
     >>> out = fsl.LinearGradient(np.empty_like(hidden), None, None)
     >>> loss, grad = fsl.linear_cross_entropy(hidden, weight, [1, 2], grad_out=out)

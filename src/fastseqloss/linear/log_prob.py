@@ -141,7 +141,8 @@ def linear_sequence_log_prob(
     >>> np.exp(log_prob).round(6)  # 1/2 * 3/5 and 1/5
     array([0.3, 0.2])
 
-    The gradient of -log(sigmoid(d)) for the difference d of the two, whose derivative by d is -sigmoid(-d):
+    The gradient of -log(sigmoid(d)) for the difference d of the two, whose derivative with respect to d is
+    -sigmoid(-d):
 
     >>> slope = -1 / (1 + np.exp(log_prob[0] - log_prob[1]))
     >>> _, grad = fsl.linear_sequence_log_prob(hidden, weight, targets, lengths, slopes=[slope, -slope])

@@ -63,8 +63,8 @@ class Linear:
     def forward(self, x: ArrayLike) -> Array:
         """Return ``x @ weight + bias``, ``[..., output_size]`` for `x` ``[..., input_size]``.
 
-        All rows are multiplied, padding included, so padding needs finite values, as the recurrent
-        layers return them.
+        All rows are multiplied, including padding, so padding must be finite, as it is in the
+        output of the recurrent layers.
 
         Raises
         ------

@@ -145,9 +145,9 @@ def policy_gradient_loss(
     Notes
     -----
     The result has the same bits with any number of threads and in any batch. A logit of -inf excludes an action. If
-    such an action was taken, its loss is inf for a positive advantage and -inf for a negative one, and inf in any case
-    with `kl_coef`, except for "k1". A step whose logits are all -inf has gradient 0. NaN or +inf among the logits of a
-    step makes its loss and gradient NaN. If no step counts, loss and gradient are 0.
+    such an action was taken, its loss is inf for a positive advantage and -inf for a negative one, and always inf with
+    `kl_coef`, except for "k1". A step whose logits are all -inf has gradient 0. NaN or +inf among the logits of a step
+    makes its loss and gradient NaN. If no step counts, loss and gradient are 0.
 
     The divergence and its gradient grow as :math:`e^{r_t}` and are not bounded. For an action that is far more
     probable under the reference than under the policy, the gradient exceeds the range of float32 from

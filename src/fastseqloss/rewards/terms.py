@@ -51,7 +51,7 @@ def as_terms(
     kind: Any = "ppo",
     kinds: tuple[str, ...] = KINDS,
 ) -> Terms:
-    """Check the options that say what a policy loss adds up."""
+    """Check the options that determine the terms of a policy loss."""
     entropy = as_number("entropy_coef", entropy_coef, 0.0, np.inf)
     kl = as_number("kl_coef", kl_coef, 0.0, np.inf)
     if kl and ref_log_probs is None:
@@ -121,7 +121,7 @@ class PolicyDiagnostics:
 
 
 def check_diagnostics(diagnostics: Any) -> None:
-    """Raise TypeError for what a call cannot fill."""
+    """Raise TypeError for an object that a call cannot fill."""
     if diagnostics is not None and not isinstance(diagnostics, PolicyDiagnostics):
         raise TypeError(f"diagnostics must be a PolicyDiagnostics, got {type(diagnostics).__name__}")
 

@@ -141,11 +141,11 @@ def softmax_cross_entropy(
 
     Perplexity is ``np.exp`` of the mean.
 
-    Replaces ``torch.nn.functional.cross_entropy`` (classes on axis 1 there, here on the last),
+    Replaces ``torch.nn.functional.cross_entropy`` (which has the classes on axis 1; here they are on the last axis),
     ``optax.softmax_cross_entropy_with_integer_labels``, ``optax.softmax_cross_entropy``,
-    ``keras.losses.SparseCategoricalCrossentropy`` and ``keras.losses.CategoricalCrossentropy``. Options
-    have the meaning of those in PyTorch, with two differences: if all steps are ignored, the mean is 0
-    instead of NaN, and "mean" never counts padding.
+    ``keras.losses.SparseCategoricalCrossentropy`` and ``keras.losses.CategoricalCrossentropy``. Options have the
+    meaning of those in PyTorch, with two differences: if all steps are ignored, the mean is 0 instead of NaN, and
+    "mean" never counts padding.
 
     References
     ----------
@@ -282,8 +282,8 @@ def nll_loss(
 
     Notes
     -----
-    Replaces ``torch.nn.functional.nll_loss`` (classes on axis 1 there, here on the last). The loss is
-    equal to `softmax_cross_entropy` with ``input="log_probs"``. For logits, `softmax_cross_entropy` is faster
+    Replaces ``torch.nn.functional.nll_loss`` (which has the classes on axis 1; here they are on the last axis). The
+    loss is equal to `softmax_cross_entropy` with ``input="log_probs"``. For logits, `softmax_cross_entropy` is faster
     and more accurate than a log-softmax followed by this function.
 
     Examples

@@ -1,4 +1,4 @@
-"""Focal losses over padded sequences: cross-entropies with less weight on what is classified well."""
+"""Focal losses over padded sequences: cross-entropies with less weight on well classified steps."""
 
 from __future__ import annotations
 
@@ -117,8 +117,8 @@ def softmax_focal_loss(
     absolute error of the softmax cross-entropy, about 1e-16 for float64. A target whose logit is -inf has loss inf,
     and a step whose logits are all -inf has gradient 0.
 
-    Replaces ``keras.losses.CategoricalFocalCrossentropy`` of logits (there with the factor ``alpha``, by
-    default 0.25, which is `class_weight` here, up to averages).
+    Replaces ``keras.losses.CategoricalFocalCrossentropy`` of logits (whose factor ``alpha``, by default 0.25,
+    corresponds to `class_weight`, except in averages).
 
     References
     ----------

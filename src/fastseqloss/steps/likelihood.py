@@ -52,7 +52,7 @@ def gaussian_nll_loss(
         L_{b,t} = \frac{1}{2D} \sum_d \left[ \log v_{b,t,d}
         + \frac{(\hat y_{b,t,d} - y_{b,t,d})^2}{v_{b,t,d}} \right]
 
-    Each number has a predicted variance of its own [1]_, so the width of the forecast may change from step to step.
+    Each number has a separate predicted variance [1]_, so the width of the forecast may change from step to step.
 
     Parameters
     ----------

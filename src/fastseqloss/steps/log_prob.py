@@ -111,7 +111,7 @@ def sequence_log_prob(
     The result has the same bits with any number of threads and in any batch. A sequence with a target of probability 0
     has the log-probability -inf, and the gradient that the equation says. NaN or +inf among the logits of a step makes
     the log-probability of its sequence and the gradient of the step NaN. With `slopes`, the gradient of a sequence of
-    slope 0 is 0 in any case.
+    slope 0 is always 0.
 
     A call with `slopes` computes the log-probabilities again, in the same pass over the logits as the gradient.
 
@@ -133,7 +133,8 @@ def sequence_log_prob(
     >>> np.exp(log_prob).round(6)  # 0.5 * 0.8 and 0.6
     array([0.4, 0.6])
 
-    The gradient of -log(sigmoid(d)) for the difference d of the two, whose derivative by d is -sigmoid(-d):
+    The gradient of -log(sigmoid(d)) for the difference d of the two, whose derivative with respect to d is
+    -sigmoid(-d):
 
     >>> slope = -1 / (1 + np.exp(log_prob[0] - log_prob[1]))
     >>> _, grad = fsl.sequence_log_prob(x, [[0, 1], [2, 0]], [2, 1], slopes=[slope, -slope])

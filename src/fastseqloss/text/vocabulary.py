@@ -152,7 +152,7 @@ class Vocabulary:
 
     @property
     def _has_words(self) -> bool:
-        """True if a separator or a mark tells words apart."""
+        """True if a separator or a mark separates words."""
         return self.separator is not None or self.mark is not None
 
     def __len__(self) -> int:
@@ -288,7 +288,7 @@ class Vocabulary:
         return _Spelling("".join(characters), places, text, name)
 
     def _count_ways(self, spelling: _Spelling) -> list[int]:
-        """Return the number of ways, at most 2, to spell what follows each position; ValueError if there is none."""
+        """Return the number of ways, at most 2, to spell the text from each position; ValueError if there is none."""
         characters, n = spelling.characters, len(spelling.characters)
         ways = [0] * n + [1]
         for i in range(n - 1, -1, -1):

@@ -173,8 +173,8 @@ def rnnt_greedy_decode(
 
     Examples
     --------
-    A joiner that adds the scores of the frame to those of the last label, whose row of ``lm`` speaks
-    against a repetition:
+    This joiner adds the scores of the frame and those of the last label; the rows of ``lm`` make a repetition less
+    probable:
 
     >>> import numpy as np
     >>> import fastseqloss as fsl

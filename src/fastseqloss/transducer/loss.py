@@ -190,8 +190,8 @@ def rnnt_loss(
 
     Examples
     --------
-    Two frames and one label, of two equally likely classes. The label comes at the first frame or
-    at the second one, and two blanks end the frames:
+    Two frames, one label, and two equally likely classes. The label is emitted at the first or the
+    second frame, and a blank ends each frame:
 
     >>> import numpy as np
     >>> import fastseqloss as fsl
@@ -307,7 +307,7 @@ def rnnt_posteriors(
 
     Examples
     --------
-    Three frames and one label: the label is as likely at each of them.
+    With three frames and one label, the label is equally likely at each frame:
 
     >>> import numpy as np
     >>> import fastseqloss as fsl

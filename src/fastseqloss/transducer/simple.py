@@ -200,7 +200,7 @@ def rnnt_simple_loss(
     array([[-0.437 ,  0.437 ],
            [-0.0551,  0.0551]])
 
-    The loss of the sums is the same:
+    `rnnt_loss` of the sums gives the same loss:
 
     >>> round(fsl.rnnt_loss(am[:, None] + lm, [1]), 6)
     1.181994
@@ -374,7 +374,7 @@ class _Sequence:
         return max(-log_p, 0.0) if scale else 0.0  # negative by rounding only
 
     def solve(self, label_factor: float = 1.0, *, gradient: bool = False, posteriors: bool = False) -> float:
-        """Return the log-probability of the labels, NaN for scores of NaN or +inf; keep what the gradient needs."""
+        """Return the log-probability of the labels, NaN for scores of NaN or +inf; keep the arrays for the gradient."""
         self.am_exps, self.am_most = self._exponentials(self.am)
         self.lm_exps, self.lm_most = self._exponentials(self.lm)
         if np.isnan(self.am_most).any() or np.isnan(self.lm_most).any():

@@ -168,7 +168,8 @@ def tdt_loss(
 
     Examples
     --------
-    Two frames, no label: either the blank twice with duration 1 or once with duration 2.
+    With two frames and no label, there are two paths: two blanks of duration 1, or one blank of
+    duration 2.
 
     >>> import numpy as np
     >>> import fastseqloss as fsl
