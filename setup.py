@@ -58,6 +58,8 @@ MACOS = sys.platform == "darwin"
 MSVC = sys.platform == "win32"
 # What Cython needs for memory views, once instead of in every module: half of the wheel.
 SHARED = f"{PACKAGE}._shared"
+# Paths of Cython's own files in its tables of file names, if it lies below this folder, as in .venv.
+PATHS = re.compile(r'^  "[^"\n]*/Cython/(?:Includes/([^"\n]*)|Utility/MemoryView\.pxd)"', re.MULTILINE)
 # Modules without loops that -O3 makes faster; the beam search has branches, and gains 0-4 % for 6 % more bytes; losses
 # over lists sort and divide.
 NO_LOOPS = ("codes", "cpu", "ctc.beam", "ranking.lists", "short_calls", "xla.handler")
@@ -208,7 +210,8 @@ def extensions():
 def compiled(module, level, flags):
     """The extension that compiles a module of Cython's for a level, under the name of both."""
     generated = Path(module.sources[0])
-    text = generated.read_text()
+    # As elsewhere, where Cython writes no such paths: one installation can then use what another has compiled.
+    text = PATHS.sub(lambda path: f'  "{path[1] or SHARED.replace(".", "/") + ".pxd"}"', generated.read_text())
     name = module.name
     if level:
         function = f"PyInit_{name.rpartition('.')[2]}"
@@ -260,6 +263,21 @@ class Build(build_ext):
         """Set the number of compilers, unless it was given."""
         super().finalize_options()
         self.parallel = self.parallel or JOBS
+
+    def run(self):
+        """Build. Setuptools builds editable installations in a new folder: everything, each time. Use the usual one."""
+        if not self.editable_mode:
+            super().run()
+            return
+        usual = self.distribution.get_command_class("build")(self.distribution)
+        usual.ensure_finalized()
+        temporary, self.build_lib, self.build_temp = Path(self.build_lib), usual.build_lib, usual.build_temp
+        super().run()
+        self.build_lib = str(temporary)
+        for extension in self.extensions:
+            name = Path(self.get_ext_filename(self.get_ext_fullname(extension.name)))
+            self.mkpath(str(temporary / name.parent))
+            self.copy_file(str(Path(usual.build_lib) / name), str(temporary / name))
 
     def build_extensions(self):
         """Build, with OpenMP where it is to be had."""

@@ -109,7 +109,9 @@ HIGHLIGHTED = re.compile(
 )
 IMPORT = re.compile(r"\bfrom (fastseqloss[\w.]*) import (\w+(?:, *\w+)*)")
 LINKED = ("reference", "title", "term")  # links already, and headings
-BREAKS = re.compile(r"(?<=[.,(=\[])(?=[\w\"'-])")  # where a line may end within code of a table
+# Places where a line may end in the code of a table: behind punctuation, but not in front of a short value.
+BREAKS = re.compile(r"(?<=[,(\[])(?=[\w\"'-])|(?<=\.)(?=[A-Za-z_])|(?<==)(?=[\w\"'-]{7})")
+SIGN = re.compile(r"(?<![\w)\]}])-(?=\d|inf)")
 
 
 def documented(app, docname, name):
@@ -170,6 +172,13 @@ def link_blocks(app, pagename, templatename, context, doctree):
     context["body"] = HIGHLIGHTED.sub(linked, context["body"])
 
 
+def keep_signs(app, doctree, docname):
+    """Keep the sign of a number such as -inf on its line."""
+    for node in list(doctree.findall(lambda node: node.tagname in ("paragraph", "term", "title"))):
+        for text in [child for child in node if isinstance(child, Text) and SIGN.search(child)]:
+            node.replace(text, Text(SIGN.sub("-\N{WORD JOINER}", text)))
+
+
 def break_lines(app, pagename, templatename, context, doctree):
     """Let lines end behind punctuation in the code of tables, and not within names."""
 
@@ -195,6 +204,7 @@ def setup(app):
     app.connect("build-finished", copy_mathjax)
     app.connect("doctree-read", strip_code)
     app.connect("doctree-resolved", link_names)
+    app.connect("doctree-resolved", keep_signs)
     app.connect("html-page-context", link_blocks)
     app.connect("html-page-context", break_lines)
     app.connect("autodoc-skip-member", skip_tuple_fields)

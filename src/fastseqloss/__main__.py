@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="demo|info")
     demo = commands.add_parser(
         "demo",
-        help="train a reader of handwritten digit strings, in about a minute",
+        help="train a reader of handwritten digit strings, in one to two minutes",
         description="Train a recurrent reader of strings of handwritten digits with ctc_loss, and "
         "draw how it reads. Needs the extra `demo`.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
