@@ -70,7 +70,8 @@ def kl_divergence(
     reduction, normalizer, sample_weight, return_grad, grad_out
         As for `softmax_cross_entropy`.
     with_respect_to : tuple of str, optional
-        Arguments to differentiate by: "logits" or "targets" or both. Implies `return_grad`.
+        Arguments with respect to which to differentiate: "logits" or "targets" or both. Implies
+        `return_grad`.
     num_threads : int, optional
         Threads to use; see `set_num_threads` for the default.
 
@@ -80,14 +81,14 @@ def kl_divergence(
         The loss, in nats; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
         steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `logits`; or CrossEntropyGradient
-        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        Gradient of the reduced loss (of the sum of the returned losses). Only with `return_grad` or
         `grad_out`; a named tuple with `with_respect_to`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, probabilities, weights or options are not as above. The message names the
-        argument, the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, probabilities, weights or options are not as above. The message names the argument,
+        the position, the value and what is allowed. In that case, nothing has been written.
 
     See Also
     --------
@@ -158,8 +159,8 @@ def sparsemax_loss(
 ) -> Loss | LossAndGradient | tuple[Loss, CrossEntropyGradient]:
     r"""Sparsemax loss, the counterpart of the cross-entropy for sparse probabilities, and its gradient.
 
-    Sparsemax is the distribution p nearest to the scores x; classes whose scores are far below the largest one have
-    probability 0, and classes without a share do not change loss and gradient [1]_:
+    Sparsemax is the distribution p nearest to the scores x; classes whose scores are far below the largest score have
+    probability 0 and do not affect the loss and its gradient if they are not targets [1]_:
 
     .. math::
         p = \arg\min_{p'} \lVert p' - x \rVert^2, \quad
@@ -167,7 +168,7 @@ def sparsemax_loss(
         \frac{\partial L}{\partial x} = p - q
 
     with the target q, which is a distribution, or 1 at the target class and 0 elsewhere. The loss is 0 if p equals q.
-    For a target class, this is so if its score exceeds all others by 1 or more.
+    For a target class, this holds if its score exceeds all other scores by 1 or more.
 
     Parameters
     ----------
@@ -188,14 +189,14 @@ def sparsemax_loss(
         The loss; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
         steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `logits`; or CrossEntropyGradient
-        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        Gradient of the reduced loss (of the sum of the returned losses). Only with `return_grad` or
         `grad_out`; a named tuple with `with_respect_to`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
-        argument, the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the argument, the
+        position, the value and what is allowed. In that case, nothing has been written.
 
     See Also
     --------
@@ -203,9 +204,9 @@ def sparsemax_loss(
 
     Notes
     -----
-    The threshold of the scores is exact to rounding. A logit of -inf masks a class out: the loss of a target with a
-    share of this class is inf. A step whose logits are all -inf has loss inf and gradient 0. NaN or +inf among the
-    logits of a step makes its loss and gradient NaN.
+    The threshold of the scores is exact to rounding. A logit of -inf excludes a class: the loss is inf if the target
+    gives this class a probability above 0. A step whose logits are all -inf has loss inf and gradient 0. NaN or +inf
+    among the logits of a step makes its loss and gradient NaN.
 
     Replaces ``entmax.sparsemax_loss``, ``optax.losses.multiclass_sparsemax_loss`` and
     ``jaxopt.loss.multiclass_sparsemax_loss``. The probabilities p are the gradient plus the target.
