@@ -157,7 +157,15 @@ else:
 # half as much unrolling of short loops. They save 15 % of such a module's bytes and a quarter of the compiler's time,
 # and cost no speed. Other modules would gain 5 % of their bytes; soft-DTW would lose 10 % of its speed, and sums of
 # losses of single elements would be added in another order.
-LARGE = ("ctc.loss", "ctc.alignment", "crf.loss", "transducer.loss", "steps.classification", "steps.rows")
+LARGE = (
+    "ctc.loss",
+    "ctc.alignment",
+    "crf.loss",
+    "transducer.loss",
+    "steps.classification",
+    "steps.rows",
+    "rewards.policy",
+)
 LIMITS = [
     "--param=max-inline-insns-auto=15",
     "--param=max-inline-insns-single=70",

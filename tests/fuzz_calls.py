@@ -755,9 +755,13 @@ def _linear_steps(name: str, random, shape, classes, given, options) -> linear_c
         return linear_cases.log_prob(case, **more)
     if name == "linear_policy_loss":
         _maybe(random, more, "entropy_coef", lambda: random.choice((0.0, 0.1, 1)))
+        _maybe(random, more, "diagnostics", fsl.PolicyDiagnostics)
         clipped, divergence = random.random() < 0.5, given["size"] < 1 and random.random() < 0.3  # it grows as exp
         if clipped:
             _maybe(random, more, "clip", lambda: random.choice((0.2, (0.1, 0.3), np.array([0.2, 0.2]), None)))
+            # Steps of weight 0, whose hidden states are NaN here, have a part in ratios of sequences.
+            kinds = ("ppo", "gspo", "cispo") if np.ndim(options.get("sample_weight")) < 2 else ("ppo", "cispo")
+            _maybe(random, more, "kind", lambda: random.choice(kinds))
         return linear_cases.policy(rng, case, clipped=clipped, divergence=divergence, **more)
     return case
 

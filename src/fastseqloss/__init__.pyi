@@ -1399,90 +1399,90 @@ def linear_ctc_loss(
 def linear_policy_loss(
     hidden: ArrayLike, weight: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None,
     *, bias: ArrayLike | None = None, mask: ArrayLike | None = None, old_log_probs: ArrayLike | None = None,
-    clip: float | tuple[float, float] | None = None, kind: Literal["ppo", "cispo"] = "ppo",
+    clip: float | tuple[float, float] | None = None, kind: Literal["ppo", "gspo", "cispo"] = "ppo",
     dual_clip: float | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
     ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
     max_log_ratio: float | None = None, scale: float = 1.0, softcap: float | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
-    chunk: int | None = None, num_threads: int | None = None,
+    diagnostics: PolicyDiagnostics | None = None, chunk: int | None = None, num_threads: int | None = None,
 ) -> float: ...
 @overload
 def linear_policy_loss(
     hidden: ArrayLike, weight: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None,
     *, bias: ArrayLike | None = None, mask: ArrayLike | None = None, old_log_probs: ArrayLike | None = None,
-    clip: float | tuple[float, float] | None = None, kind: Literal["ppo", "cispo"] = "ppo",
+    clip: float | tuple[float, float] | None = None, kind: Literal["ppo", "gspo", "cispo"] = "ppo",
     dual_clip: float | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
     ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
     max_log_ratio: float | None = None, scale: float = 1.0, softcap: float | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True],
     grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None] | None = ...,
-    chunk: int | None = None, num_threads: int | None = None,
+    diagnostics: PolicyDiagnostics | None = None, chunk: int | None = None, num_threads: int | None = None,
 ) -> tuple[float, LinearGradient]: ...
 @overload
 def linear_policy_loss(
     hidden: ArrayLike, weight: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None,
     *, bias: ArrayLike | None = None, mask: ArrayLike | None = None, old_log_probs: ArrayLike | None = None,
-    clip: float | tuple[float, float] | None = None, kind: Literal["ppo", "cispo"] = "ppo",
+    clip: float | tuple[float, float] | None = None, kind: Literal["ppo", "gspo", "cispo"] = "ppo",
     dual_clip: float | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
     ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
     max_log_ratio: float | None = None, scale: float = 1.0, softcap: float | None = None,
     reduction: Literal["sum", "mean", "sequence_mean", "batch_mean"] = ..., normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None], chunk: int | None = None,
-    num_threads: int | None = None,
+    grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None],
+    diagnostics: PolicyDiagnostics | None = None, chunk: int | None = None, num_threads: int | None = None,
 ) -> tuple[float, LinearGradient]: ...
 @overload
 def linear_policy_loss(
     hidden: ArrayLike, weight: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None,
     *, bias: ArrayLike | None = None, mask: ArrayLike | None = None, old_log_probs: ArrayLike | None = None,
-    clip: float | tuple[float, float] | None = None, kind: Literal["ppo", "cispo"] = "ppo",
+    clip: float | tuple[float, float] | None = None, kind: Literal["ppo", "gspo", "cispo"] = "ppo",
     dual_clip: float | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
     ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
     max_log_ratio: float | None = None, scale: float = 1.0, softcap: float | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[False] = ..., grad_out: None = ...,
-    chunk: int | None = None, num_threads: int | None = None,
+    diagnostics: PolicyDiagnostics | None = None, chunk: int | None = None, num_threads: int | None = None,
 ) -> NDArray[np.float64] | Any: ...
 @overload
 def linear_policy_loss(
     hidden: ArrayLike, weight: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None,
     *, bias: ArrayLike | None = None, mask: ArrayLike | None = None, old_log_probs: ArrayLike | None = None,
-    clip: float | tuple[float, float] | None = None, kind: Literal["ppo", "cispo"] = "ppo",
+    clip: float | tuple[float, float] | None = None, kind: Literal["ppo", "gspo", "cispo"] = "ppo",
     dual_clip: float | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
     ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
     max_log_ratio: float | None = None, scale: float = 1.0, softcap: float | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: Literal[True],
     grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None] | None = ...,
-    chunk: int | None = None, num_threads: int | None = None,
+    diagnostics: PolicyDiagnostics | None = None, chunk: int | None = None, num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64] | Any, LinearGradient]: ...
 @overload
 def linear_policy_loss(
     hidden: ArrayLike, weight: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None,
     *, bias: ArrayLike | None = None, mask: ArrayLike | None = None, old_log_probs: ArrayLike | None = None,
-    clip: float | tuple[float, float] | None = None, kind: Literal["ppo", "cispo"] = "ppo",
+    clip: float | tuple[float, float] | None = None, kind: Literal["ppo", "gspo", "cispo"] = "ppo",
     dual_clip: float | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
     ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
     max_log_ratio: float | None = None, scale: float = 1.0, softcap: float | None = None,
     reduction: Literal["none", "per_sequence", "step_mean"], normalizer: float | None = None,
     sample_weight: ArrayLike | None = None, return_grad: bool = ...,
-    grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None], chunk: int | None = None,
-    num_threads: int | None = None,
+    grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None],
+    diagnostics: PolicyDiagnostics | None = None, chunk: int | None = None, num_threads: int | None = None,
 ) -> tuple[NDArray[np.float64] | Any, LinearGradient]: ...
 @overload
 def linear_policy_loss(
     hidden: ArrayLike, weight: ArrayLike, actions: ArrayLike, advantages: ArrayLike, lengths: ArrayLike | None = None,
     *, bias: ArrayLike | None = None, mask: ArrayLike | None = None, old_log_probs: ArrayLike | None = None,
-    clip: float | tuple[float, float] | None = None, kind: Literal["ppo", "cispo"] = "ppo",
+    clip: float | tuple[float, float] | None = None, kind: Literal["ppo", "gspo", "cispo"] = "ppo",
     dual_clip: float | None = None, entropy_coef: float = 0.0, entropy_mask: ArrayLike | None = None,
     ref_log_probs: ArrayLike | None = None, kl_coef: float = 0.0, kl_kind: Literal["k1", "k2", "k3"] = "k3",
     max_log_ratio: float | None = None, scale: float = 1.0, softcap: float | None = None,
     reduction: Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"] = "mean",
     normalizer: float | None = None, sample_weight: ArrayLike | None = None, return_grad: bool,
     grad_out: LinearGradient | tuple[_Array | None, _Array | None, _Array | None] | None = None,
-    chunk: int | None = None, num_threads: int | None = None,
+    diagnostics: PolicyDiagnostics | None = None, chunk: int | None = None, num_threads: int | None = None,
 ) -> float | tuple[float, LinearGradient] | NDArray[np.float64] | Any | tuple[NDArray[np.float64] | Any, LinearGradient]: ...
 @overload
 def linear_sequence_log_prob(

@@ -20,8 +20,6 @@ CHECKED = ["."]
 
 FAMILIES = ["crf", "ctc", "jax", "linear", "plot.py", "ranking", "recurrent", "rewards", "soft_dtw", "text", "torch"]
 
-PAIRS = ("dpo_loss", "orpo_loss", "simpo_loss")
-
 # Parameters of one name and several meanings, by family: functions whose description differs from that of the others.
 OTHER_MEANINGS = {
     **{("crf", name): {"ctc_crf_loss"} for name in ("lengths", "reduction", "grad_out", "num_threads")},
@@ -48,15 +46,15 @@ OTHER_MEANINGS = {
     ("rewards", "values"): {"retrace_returns"},
     **{("rewards", name): {"orpo_loss", "simpo_loss"} for name in ("chosen", "rejected")},
     ("rewards", "rewards"): {"group_advantages"},
-    ("rewards", "grad_out"): {"expected_risk_loss", "kto_loss", *PAIRS},
+    ("rewards", "grad_out"): {"dpo_loss", "expected_risk_loss", "kto_loss"},
     ("rewards", "log_probs"): {"expected_risk_loss"},
     ("rewards", "lengths"): {"expected_risk_loss"},
     ("rewards", "mask"): {"expected_risk_loss"},
-    ("rewards", "num_threads"): {"expected_risk_loss", "kto_loss", *PAIRS},
+    ("rewards", "num_threads"): {"dpo_loss", "expected_risk_loss", "kto_loss"},
     ("rewards", "ref_log_probs"): {"kto_loss"},
-    ("rewards", "reduction"): {"expected_risk_loss", "kto_loss", *PAIRS},
-    ("rewards", "return_grad"): set(PAIRS),
-    ("rewards", "sample_weight"): {"expected_risk_loss", "kto_loss", *PAIRS},
+    ("rewards", "reduction"): {"dpo_loss", "expected_risk_loss", "kto_loss"},
+    ("rewards", "return_grad"): {"dpo_loss"},
+    ("rewards", "sample_weight"): {"dpo_loss", "expected_risk_loss", "kto_loss"},
     ("soft_dtw", "grad_out"): {"soft_dtw_cost"},
     ("soft_dtw", "lengths_x"): {"soft_dtw_cost"},
     ("soft_dtw", "lengths_y"): {"soft_dtw_cost"},

@@ -31,6 +31,7 @@ TERMS = {
     "clipped": {"old_log_probs": OLD},
     "narrow": {"old_log_probs": OLD, "clip": (0.01, 0.02), "entropy_coef": 0.1},
     "everything": {"old_log_probs": OLD, "clip": 0.1, "entropy_coef": 0.1, "ref_log_probs": REF, "kl_coef": 0.2},
+    "gspo": {"old_log_probs": OLD, "kind": "gspo", "clip": 0.1, "ref_log_probs": REF, "kl_coef": 0.2},
     "cispo": {"old_log_probs": OLD, "kind": "cispo", "ref_log_probs": REF, "kl_coef": 0.2, "kl_kind": "k1"},
     "bounded": {
         "old_log_probs": OLD,
@@ -100,9 +101,10 @@ def test_random_batches(level, seed, data):
 
 
 @pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
-@pytest.mark.parametrize("terms", [TERMS["divergence"], TERMS["everything"]])
+@pytest.mark.parametrize("terms", [TERMS["divergence"], TERMS["everything"], TERMS["gspo"]])
 def test_gradients_are_central_differences(head, terms):
-    given = {"hidden": HIDDEN, "weight": WEIGHT, "actions": ACTIONS, "advantages": BY_STEP, "mask": MASK}
+    advantages = BY_SEQUENCE if terms is TERMS["gspo"] else BY_STEP  # the derivative for one advantage of all steps
+    given = {"hidden": HIDDEN, "weight": WEIGHT, "actions": ACTIONS, "advantages": advantages, "mask": MASK}
     given |= head | terms
     _, found = fsl.linear_policy_loss(**given, return_grad=True)
     for name in ("hidden", "weight", "bias"):
@@ -127,7 +129,55 @@ def test_dtypes(level, dtype, terms):
     check((expected[0], grad), expected, 1e-5 + float(ml_dtypes.finfo(dtype).eps))
 
 
-def test_padded_completions_are_never_multiplied(monkeypatch):
+@pytest.mark.parametrize("kind", ["ppo", "gspo", "cispo"])
+@pytest.mark.parametrize("weight", [None, np.array([1.0, 0.0, 2.0]), np.where(RNG.random((B, T)) > 0.4, 1.5, 0.0)])
+def test_diagnostics(level, kind, weight):
+    """Those of the loss with logits, which count steps with a weight."""
+    ours, theirs = fsl.PolicyDiagnostics(clip_fraction=7.0), fsl.PolicyDiagnostics()
+    options = {"old_log_probs": OLD, "kind": kind, "clip": (0.1, 0.3), "ref_log_probs": REF, "max_log_ratio": 0.9}
+    options |= COUNTING["both"] | {"sample_weight": weight}
+    given = (HIDDEN, WEIGHT, ACTIONS, BY_STEP)
+    alone = fsl.linear_policy_loss(*given, **options, chunk=4, return_grad=True)
+    found = fsl.linear_policy_loss(*given, **options, chunk=4, return_grad=True, diagnostics=ours)
+    assert_same([found[0], *found[1][:2]], [alone[0], *alone[1][:2]])
+    with_logits(options)(HIDDEN @ WEIGHT.T, ACTIONS, BY_STEP, diagnostics=theirs)
+    np.testing.assert_array_equal(ours.clipped, theirs.clipped)
+    for name in ("log_probs", "entropies", "clip_fraction", "entropy", "old_divergence", "ref_divergence"):
+        np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-12, atol=1e-15, err_msg=name)
+    assert 0 < ours.clip_fraction <= 1
+
+
+def test_diagnostics_of_the_plain_loss():
+    found = fsl.PolicyDiagnostics(clip_fraction=7.0, old_divergence=7.0)
+    fsl.linear_policy_loss(HIDDEN, WEIGHT, ACTIONS, BY_STEP, LENGTHS, diagnostics=found)
+    assert (found.clip_fraction, found.old_divergence, found.ref_divergence) == (0, 0, 0)
+    steps = np.arange(T) < LENGTHS[:, None]
+    expected = -fsl.linear_cross_entropy(HIDDEN, WEIGHT, ACTIONS, LENGTHS, reduction="none")
+    np.testing.assert_allclose(found.log_probs, expected, rtol=1e-12)
+    assert (found.entropies > 0).tolist() == steps.tolist()
+
+
+def test_weights_do_not_change_ratios_of_sequences():
+    """A step of weight 0 has no loss, but a part in the ratio of its sequence."""
+    weight = np.array([[1.0, 0.0, 0.5, 2.0, 0.0], [0.0] * 5, [0.0, 3.0, 1.0, 0.0, 1.0]])
+    options = TERMS["gspo"] | {"reduction": "none", "lengths": LENGTHS}
+    for call in (
+        partial(fsl.linear_policy_loss, HIDDEN, WEIGHT, ACTIONS, BY_STEP, **options),
+        partial(with_logits(options), HIDDEN @ WEIGHT.T, ACTIONS, BY_STEP),
+    ):
+        np.testing.assert_allclose(call(sample_weight=weight), weight * call(), rtol=1e-14)
+
+
+def test_in_place_with_ratios_of_sequences():
+    call = partial(fsl.linear_policy_loss, actions=ACTIONS, advantages=BY_STEP, lengths=LENGTHS, **TERMS["gspo"])
+    loss, grad = call(HIDDEN, WEIGHT, return_grad=True, chunk=3)
+    hidden, weight = HIDDEN.copy(), WEIGHT.copy()
+    assert call(hidden, weight, grad_out=(hidden, weight, None), chunk=3)[0] == loss
+    assert_same([hidden, weight], grad[:2])
+
+
+@pytest.mark.parametrize("kind", ["ppo", "gspo"])
+def test_padded_completions_are_never_multiplied(monkeypatch, kind):
     from fastseqloss.linear import chunks
 
     rows = []
@@ -139,8 +189,9 @@ def test_padded_completions_are_never_multiplied(monkeypatch):
 
     monkeypatch.setattr(chunks._Products, "score", score)
     weights = {"lengths": LENGTHS, "mask": MASK, "sample_weight": [0.0, 1.0, 1.0]}
-    fsl.linear_policy_loss(HIDDEN, WEIGHT, ACTIONS, BY_STEP, **weights, chunk=2, return_grad=True)
-    assert rows == [2 * T + t for t in range(3) if MASK[2, t]]
+    terms = {"old_log_probs": OLD, "kind": kind, "return_grad": True}
+    fsl.linear_policy_loss(HIDDEN, WEIGHT, ACTIONS, BY_STEP, **weights, **terms, chunk=2)
+    assert rows == [2 * T + t for t in range(3) if MASK[2, t]] * (2 if kind == "gspo" else 1)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -180,6 +231,10 @@ WRONG = {
     "old_log_probs has shape (3,); allowed: (3, 5)": {"old_log_probs": np.zeros(B)},
     "old_log_probs[0, 0] is nan; allowed: finite": {"old_log_probs": np.full((B, T), np.nan)},
     "clip is 0.1, but old_log_probs is not given; allowed: None": {"clip": 0.1},
+    "kind is 'gspo', but old_log_probs is not given; allowed: 'ppo'": {"kind": "gspo"},
+    "kind is 'vpo'; allowed: 'ppo', 'gspo', 'cispo'": {"kind": "vpo", "old_log_probs": OLD},
+    "dual_clip is 2.0; allowed: None with kind='cispo'": {"kind": "cispo", "dual_clip": 2.0, "old_log_probs": OLD},
+    "diagnostics must be a PolicyDiagnostics, got dict": {"diagnostics": {}},
     "clip has shape (3,); allowed: a number, or two": {"clip": (1, 2, 3), "old_log_probs": OLD},
     "clip[0] is 2.0; allowed: from 0 to 1": {"clip": 2.0, "old_log_probs": OLD},
     "entropy_coef is -1; allowed": {"entropy_coef": -1},

@@ -78,11 +78,11 @@ def test_nothing_is_written_to_constants():
     assert_same(constants, before)
 
 
-# ---- preferences, as TRL writes them -------------------------------------------------------------------------------
+# ---- preferences and groups of completions, by the formulas of the papers -------------------------------------------
 
 
-def trl_dpo(chosen, rejected, ref_chosen, ref_rejected, beta, kind, smoothing):
-    """`DPOTrainer.dpo_loss`, for "sigmoid", "hinge" and "ipo"."""
+def dpo_of_paper(chosen, rejected, ref_chosen, ref_rejected, beta, kind, smoothing):
+    """DPO with smoothed labels, SLiC and IPO."""
     logits = (chosen - rejected) - (ref_chosen - ref_rejected)
     log_sigmoid = torch.nn.functional.logsigmoid
     if kind == "hinge":
@@ -92,21 +92,21 @@ def trl_dpo(chosen, rejected, ref_chosen, ref_rejected, beta, kind, smoothing):
     return -log_sigmoid(beta * logits) * (1 - smoothing) - log_sigmoid(-beta * logits) * smoothing
 
 
-def trl_simpo(chosen, rejected, beta, margin, smoothing):
-    """`CPOTrainer.cpo_loss` with `loss_type="simpo"`."""
+def simpo_of_paper(chosen, rejected, beta, margin, smoothing):
+    """SimPO with smoothed labels."""
     logits = chosen - rejected - margin / beta
     log_sigmoid = torch.nn.functional.logsigmoid
     return -log_sigmoid(beta * logits) * (1 - smoothing) - log_sigmoid(-beta * logits) * smoothing
 
 
-def trl_orpo(chosen, rejected, beta):
-    """`ORPOTrainer.odds_ratio_loss`, and the likelihood of the chosen sequence."""
+def orpo_of_paper(chosen, rejected, beta):
+    """ORPO: the odds ratio, and the likelihood of the chosen sequence."""
     log_odds = (chosen - rejected) - (torch.log1p(-torch.exp(chosen)) - torch.log1p(-torch.exp(rejected)))
     return -chosen - beta * torch.nn.functional.logsigmoid(log_odds)
 
 
-def trl_kto(log_probs, desirable, ref, kl, beta, weights):
-    """`KTOTrainer.kto_loss`."""
+def kto_of_paper(log_probs, desirable, ref, kl, beta, weights):
+    """KTO."""
     ratios = log_probs - ref
     wanted = 1 - torch.sigmoid(beta * (ratios - kl))
     unwanted = 1 - torch.sigmoid(beta * (kl - ratios))
@@ -131,14 +131,14 @@ def test_preferences(kind, beta):
     tensors = [torch.tensor(ref) for ref in refs]
     cases = [
         (
-            lambda c, r: trl_dpo(c, r, *tensors, beta, kind, smoothing),
+            lambda c, r: dpo_of_paper(c, r, *tensors, beta, kind, smoothing),
             fsl.dpo_loss(chosen, rejected, *refs, beta=beta, kind=kind, label_smoothing=smoothing, return_grad=True),
         ),
         (
-            lambda c, r: trl_simpo(c, r, beta, 0.4, smoothing),
+            lambda c, r: simpo_of_paper(c, r, beta, 0.4, smoothing),
             fsl.simpo_loss(chosen, rejected, beta=beta, margin=0.4, label_smoothing=smoothing, return_grad=True),
         ),
-        (lambda c, r: trl_orpo(c, r, beta), fsl.orpo_loss(chosen, rejected, beta=beta, return_grad=True)),
+        (lambda c, r: orpo_of_paper(c, r, beta), fsl.orpo_loss(chosen, rejected, beta=beta, return_grad=True)),
     ]
     for theirs, (loss, gradients) in cases:
         expected = differentiated(theirs, chosen, rejected)
@@ -148,14 +148,14 @@ def test_preferences(kind, beta):
         log_probs, desirable, refs[0], kl=kl, beta=beta, desirable_weight=1.3, undesirable_weight=0.6, return_grad=True
     )
     expected = differentiated(
-        lambda x: trl_kto(x, torch.tensor(desirable), tensors[0], kl, beta, (1.3, 0.6)), log_probs
+        lambda x: kto_of_paper(x, torch.tensor(desirable), tensors[0], kl, beta, (1.3, 0.6)), log_probs
     )
     assert loss == pytest.approx(expected[0], rel=1e-12)
     np.testing.assert_allclose(gradient, expected[1][0], rtol=1e-9, atol=1e-13)
 
 
-def trl_grpo(logits, actions, advantages, old, mask, kind, low, high, delta):
-    """`GRPOTrainer._compute_loss` of ratios of tokens or of sequences, and of CISPO, over all tokens."""
+def grpo_of_paper(logits, actions, advantages, old, mask, kind, low, high, delta):
+    """GRPO with ratios of tokens or of sequences, and CISPO, averaged over all tokens."""
     taken = torch.log_softmax(logits, -1).gather(-1, actions[..., None])[..., 0]
     log_ratio = taken - old
     if kind == "gspo":
@@ -184,7 +184,7 @@ def test_groups_of_completions(kind, delta):
     np.testing.assert_allclose(ours, advantages.numpy(), rtol=1e-13)
     x = torch.tensor(logits, requires_grad=True)
     mask = torch.tensor(np.arange(9) < lengths[:, None]).double()
-    expected = trl_grpo(x, torch.tensor(actions), advantages, torch.tensor(old), mask, kind, 0.1, 0.2, delta)
+    expected = grpo_of_paper(x, torch.tensor(actions), advantages, torch.tensor(old), mask, kind, 0.1, 0.2, delta)
     expected.backward()
     options = {"kind": kind, "clip": (1.0, 0.2) if kind == "cispo" else (0.1, 0.2), "dual_clip": delta}
     loss, gradient = fsl.clipped_policy_loss(logits, actions, old, ours, lengths, return_grad=True, **options)

@@ -59,11 +59,8 @@ class Problem:
         return fsl.clipped_policy_loss(logits, self.actions, self.old, self.advantages, self.lengths, **options)
 
     def check(self, **reducing):
-        mask, weight = self.mask, reducing.get("sample_weight")
-        if self.options.get("kind") == "gspo" and np.ndim(weight) > 1:  # such steps have no part in the ratio either
-            mask = mask & (weight != 0)
         found = reference_policy.policy_steps(
-            self.logits, self.actions, self.advantages, self.lengths, mask, old_log_probs=self.old, **self.options
+            self.logits, self.actions, self.advantages, self.lengths, self.mask, old_log_probs=self.old, **self.options
         )
         loss, gradient = self.run(**reducing)
         expected, slope = reference_steps.reduce(found, **reducing)

@@ -395,7 +395,7 @@ def test_pos_weight_out_of_range(value):
     assert_raises("binary_cross_entropy", ValueError, "pos_weight", value, "allowed", pos_weight=value)
 
 
-@pytest.mark.parametrize("shape", [(V + 1,), (V, 1), (B, V), (1, B, T, V)])
+@pytest.mark.parametrize("shape", [(V + 1,), (V, 1), (B, V), (1, B, T, V), (1,) * 64])
 def test_q_of_a_wrong_shape(shape):
     assert_raises("quantile_loss", ValueError, "q", "shape", shape, "allowed", f"({V},)", q=np.full(shape, 0.5))
 

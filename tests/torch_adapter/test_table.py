@@ -178,6 +178,24 @@ def test_dtypes_of_targets(row, dtype):
     assert gradients(loss, made)["targets"].dtype == dtype
 
 
+@pytest.mark.parametrize("kind", ["ppo", "gspo", "cispo"])
+@pytest.mark.parametrize("reduction", ["none", "per_sequence", "step_mean"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_slopes_of_policy_losses_of_a_layer(kind, reduction, weighted):
+    """Slopes of either sign and of 0, which are not those weights of steps that change ratios of sequences."""
+    rng = np.random.default_rng(0)
+    hidden, weight = (torch.from_numpy(rng.normal(size=shape)).requires_grad_() for shape in ((3, 4, 2), (5, 2)))
+    given = {"actions": rng.integers(0, 5, (3, 4)), "advantages": rng.normal(size=(3, 4)), "lengths": [4, 2, 3]}
+    given |= {"old_log_probs": -1.6 + 0.3 * rng.normal(size=(3, 4)), "kind": kind, "reduction": reduction}
+    given |= {"sample_weight": np.array([1.0, 0.5, 2.0])} if weighted else {}
+    ours = fst.linear_policy_loss(hidden, weight, **given)
+    theirs = fst.clipped_policy_loss(hidden @ weight.T, **given)
+    slope = torch.from_numpy(rng.choice([-1.0, 0.0, 2.0, 0.5], ours.shape))
+    found, expected = (torch.autograd.grad(loss, (hidden, weight), slope) for loss in (ours, theirs))
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
+
+
 @every_loss
 def test_second_derivatives(row):
     made = tensors(row, arguments(row))

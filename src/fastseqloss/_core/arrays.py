@@ -282,5 +282,5 @@ def as_finite(
         where = tuple(int(i) for i in np.argwhere(bad)[0])
         shown = f"[{', '.join(map(str, where))}]" if where else ""
         allowed = allowed if signed else "finite, 0 or more"
-        raise ValueError(f"{name}{shown} is {values[where]}; allowed: {allowed}")
+        raise ValueError(f"{name}{shown} is {given[where]}; allowed: {allowed}")
     return values

@@ -19,7 +19,6 @@ Topology = Literal["regular", "modified"]
 PreferenceKind = Literal["sigmoid", "ipo", "hinge"]
 KLKind = Literal["k1", "k2", "k3"]
 PolicyKind = Literal["ppo", "gspo", "cispo"]
-StepPolicyKind = Literal["ppo", "cispo"]
 
 # Reductions of each family.
 StepReduction = Literal["none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean"]

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from .._core.engine import as_options, as_step_sum
+from .._core.engine import StepSum, as_options, as_step_sum
 from .._core.keywords import known_keywords
 from .._core.levels import load
 from .._core.messages import brief
 from .._core.options import choice
 from .._core.reduction import reduce_steps
 from .._core.threads import check_num_threads
-from .._core.types import KLKind, Loss, StepPolicyKind, StepReduction
-from ..rewards.arguments import as_entropy_mask, as_taken
+from .._core.types import KLKind, Loss, PolicyKind, StepReduction
+from ..rewards.arguments import Taken, as_entropy_mask, as_taken
 from ..rewards.policy import PER_SCORE
-from ..rewards.terms import as_clip, as_terms
+from ..rewards.terms import (
+    KINDS,
+    NO_OUTPUTS,
+    NO_TERMS,
+    PolicyDiagnostics,
+    StepOutputs,
+    Terms,
+    as_clip,
+    as_outputs,
+    as_terms,
+    fill,
+    scale_ahead,
+)
 from .chunks import even_chunks, run_chunks
-from .head import LinearGradientOut, LossAndLinearGradient, as_head_gradients, as_step_head
+from .head import NO_GRADIENTS, Head, LinearGradientOut, LossAndLinearGradient, as_head_gradients, as_step_head
 from .rows import RowLosses
 
 if TYPE_CHECKING:
@@ -27,7 +40,6 @@ else:
     _kernel = load("rewards.policy")
 
 _CLIP = (0.2, 0.2)
-_KINDS = ("ppo", "cispo")
 
 
 @known_keywords
@@ -42,7 +54,7 @@ def linear_policy_loss(
     mask: ArrayLike | None = None,
     old_log_probs: ArrayLike | None = None,
     clip: float | tuple[float, float] | None = None,
-    kind: StepPolicyKind = "ppo",
+    kind: PolicyKind = "ppo",
     dual_clip: float | None = None,
     entropy_coef: float = 0.0,
     entropy_mask: ArrayLike | None = None,
@@ -57,6 +69,7 @@ def linear_policy_loss(
     sample_weight: ArrayLike | None = None,
     return_grad: bool = False,
     grad_out: LinearGradientOut | None = None,
+    diagnostics: PolicyDiagnostics | None = None,
     chunk: int | None = None,
     num_threads: int | None = None,
 ) -> Loss | LossAndLinearGradient:
@@ -104,10 +117,9 @@ def linear_policy_loss(
     clip : float or (float, float), optional
         With `old_log_probs`, distances :math:`c_-` (0 to 1) and :math:`c_+` (0 or more) from 1 at which the ratio
         is clipped, 0.2 by default; a single number sets both.
-    kind : {"ppo", "cispo"}
-        With `old_log_probs`: "ppo" is the equation above; "cispo" has the first term
-        :math:`-\mathrm{clip}(\rho_t, 1 - c_-, 1 + c_+)\, A_t \log p_t(a_t)`, with the clipped ratio as a constant
-        weight.
+    kind : {"ppo", "gspo", "cispo"}
+        With `old_log_probs`, as for `clipped_policy_loss`: "ppo" is the equation above, "gspo" replaces the ratio of
+        each step by that of its sequence, and "cispo" takes the clipped ratio as a constant weight.
     dual_clip : float, optional
         Upper bound of the ratio for steps with a negative advantage, 1 or more; beyond it, their loss does not grow.
     entropy_coef : float
@@ -143,6 +155,8 @@ def linear_policy_loss(
         `LinearGradient` of arrays to write the gradients to, of the shapes and dtypes of `hidden`, `weight` and `bias`,
         which may be these arrays themselves; None for a gradient that is not needed, which is then not computed.
         Implies `return_grad`.
+    diagnostics : PolicyDiagnostics, optional
+        Object to fill with the fraction of clipped steps, divergences and entropies, computed in the same pass.
     chunk : int, optional
         Number of steps whose logits are in memory at a time: 4 bytes for each class of each step, 8 in float64,
         and twice as many with `softcap` and gradients. By default 2^24 / V, but from 256 to 512.
@@ -181,6 +195,9 @@ def linear_policy_loss(
     infinite, and so are gradients, or NaN if they are differences of such numbers. The notes of
     `policy_gradient_loss` show how to bound it.
 
+    "gspo" needs the log-probabilities of all steps of a sequence before its loss: logits are computed twice, which
+    takes a third more time with gradients, and twice the time without.
+
     For old log-probabilities, call `linear_cross_entropy` with ``reduction="none"`` when the actions are taken:
     they are its negative.
 
@@ -199,33 +216,62 @@ def linear_policy_loss(
     >>> round(fsl.linear_policy_loss(hidden, weight, [[0, 1]], [1.0], old_log_probs=old), 6)  # -(1 + 1.2) / 2
     -1.1
     """
-    of_weights = choice("kind", kind, _KINDS) == 1
+    of_ratios = KINDS[choice("kind", kind, KINDS)] != "ppo"
     if old_log_probs is None:
-        for name, value in (("clip", clip), ("dual_clip", dual_clip), ("kind", kind if of_weights else None)):
+        for name, value in (("clip", clip), ("dual_clip", dual_clip), ("kind", kind if of_ratios else None)):
             if value is not None:
                 unused = "'ppo'" if name == "kind" else "None"
                 raise ValueError(f"{name} is {brief(value)}, but old_log_probs is not given; allowed: {unused}")
     bounds = None if old_log_probs is None else as_clip(_CLIP if clip is None else clip)
     options = as_options(lengths, mask, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
     terms = as_terms(
-        *(entropy_coef, ref_log_probs, kl_coef, kl_kind, max_log_ratio),
-        *(bounds or (0.0, 0.0), dual_clip, kind, _KINDS),
+        *(entropy_coef, ref_log_probs, kl_coef, kl_kind, max_log_ratio), *(bounds or (0.0, 0.0), dual_clip, kind)
     )
     head = as_step_head(hidden, weight, bias, scale, softcap, chunk)
     summed = as_step_sum(head.steps, options)
     taken = as_taken(summed.steps, head.n_classes, actions, advantages, old_log_probs, ref_log_probs)
     bonus = as_entropy_mask(entropy_mask, summed.steps)
+    found = as_outputs(diagnostics, len(taken.actions))
     check_num_threads(num_threads)
     gradients = as_head_gradients(head, return_grad, grad_out)
-    step = RowLosses(
+    factors = summed.plain_scale()
+    used = _with_ratios(head, summed, taken, factors, num_threads) if KINDS[terms.form] == "gspo" else taken
+    step = _row_losses(summed, used, terms, bonus, found, factors, gradients.wanted, num_threads)
+    run_chunks(head, gradients, even_chunks(head, step.rows()), step)
+    fill(diagnostics, summed.steps, factors, taken, terms, found)
+    return gradients.beside(reduce_steps(reduction, step.by_sequence(), factors, summed.steps.shape))
+
+
+def _row_losses(
+    summed: StepSum,
+    taken: Taken,
+    terms: Terms,
+    bonus: NDArray[np.uint8] | None,
+    outputs: StepOutputs,
+    scale: NDArray[np.float64],
+    with_slopes: bool,
+    num_threads: int | None,
+) -> RowLosses:
+    """Return the losses of rows; `bonus` is the mask of the steps whose entropy counts."""
+    return RowLosses(
         _kernel.policy_loss,
-        lambda rows: (*taken.of(rows), *terms, None if bonus is None else bonus[rows], None, None),
+        lambda rows: (*taken.of(rows), *terms, None if bonus is None else bonus[rows]),
         PER_SCORE,
         summed,
         taken.actions,
-        summed.plain_scale(),
-        gradients.wanted,
+        scale,
+        with_slopes,
         num_threads,
+        outputs=outputs,
     )
-    run_chunks(head, gradients, even_chunks(head, step.rows()), step)
-    return gradients.beside(reduce_steps(reduction, step.by_sequence(), step.scale, summed.steps.shape))
+
+
+def _with_ratios(
+    head: Head, summed: StepSum, taken: Taken, scale: NDArray[np.float64], num_threads: int | None
+) -> Taken:
+    """Return the numbers of steps with the ratios of their sequences, by a pass over the logits ahead of the loss."""
+    log_probs = np.zeros(len(taken.actions))
+    outputs = NO_OUTPUTS._replace(log_probs=log_probs)
+    ahead = _row_losses(summed, taken.plain(), NO_TERMS, None, outputs, scale_ahead(scale), False, num_threads)
+    run_chunks(head, NO_GRADIENTS, even_chunks(head, ahead.rows()), ahead)
+    return taken.with_ratios(summed.steps, log_probs)

@@ -21,7 +21,7 @@ class RowLosses:
     """The losses of the rows of each chunk, by a kernel of losses at every step."""
 
     kernel: Callable[..., None]
-    parameters: Callable[[NDArray[np.int64]], tuple[Any, ...]]  # last arguments of the kernel, for rows
+    parameters: Callable[[NDArray[np.int64]], tuple[Any, ...]]  # for rows
     per_score: float  # nanoseconds for a score on one thread
     summed: StepSum
     classes: NDArray[np.int64]  # [B R], -1 where a step does not count
@@ -29,6 +29,7 @@ class RowLosses:
     with_slopes: bool
     num_threads: int | None
     class_weight: NDArray[np.float64] | None = None
+    outputs: tuple[NDArray[Any] | None, ...] = ()  # [B R], written by the kernel after its parameters; None if unwanted
     losses: NDArray[np.float64] = field(init=False)  # [B R], output; 0 where a step has no chunk
 
     def __post_init__(self) -> None:
@@ -52,6 +53,7 @@ class RowLosses:
         scale = self._scale_of(chunk.rows)
         x, kind = stored(scores.reshape(len(scale), -1, scores.shape[-1]))
         losses = np.empty(len(scores))
+        outputs = [None if output is None else np.zeros(len(scores), output.dtype) for output in self.outputs]
         self.kernel(
             x,
             kind,
@@ -62,8 +64,12 @@ class RowLosses:
             x if self.with_slopes else None,
             threads_for(self.num_threads, x.size * self.per_score, len(losses)),
             *self.parameters(chunk.rows),
+            *outputs,
         )
         self.losses[chunk.rows] = losses
+        for output, found in zip(self.outputs, outputs, strict=True):
+            if output is not None:
+                output[chunk.rows] = found
 
     def by_sequence(self) -> NDArray[np.float64]:
         """Return the losses in the form of `reduce_steps`."""

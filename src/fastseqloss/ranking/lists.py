@@ -13,6 +13,7 @@ from .._core.arrays import (
     TYPE_NAMES,
     as_array,
     as_doubles,
+    as_finite,
     as_lengths,
     as_mask,
     as_real,
@@ -96,14 +97,12 @@ def as_lists(scores: Any, lengths: Any, mask: Any, sample_weight: Any) -> Lists:
     return Lists(checked, first, counting, inside, as_weights("sample_weight", sample_weight, batch))
 
 
-def as_numbers(
-    lists: Lists, name: str, value: Any, least: float, most: float, allowed: str, doubles: bool = False
-) -> NDArray[Any]:
-    """Return numbers [B, N], between two bounds where items count, in float64; float32 may stay unless `doubles`."""
+def as_numbers(lists: Lists, name: str, value: Any, least: float, most: float, allowed: str) -> NDArray[Any]:
+    """Return numbers [B, N], between two bounds where items count, in float32 or float64."""
     given = as_real(name, value)
     if given.shape != lists.shape:
         raise ValueError(f"{name} has shape {given.shape}; allowed: {lists.shape}, a number for each item")
-    if doubles or given.dtype not in TYPE_NAMES or not (given.flags.c_contiguous and given.flags.aligned):
+    if given.dtype not in TYPE_NAMES or not (given.flags.c_contiguous and given.flags.aligned):
         array: NDArray[Any] = as_doubles(given)
     else:
         array = given
@@ -124,7 +123,8 @@ def as_item_weight(lists: Lists, value: Any) -> NDArray[np.float64] | None:
     """Return weights of items [B, N], or None."""
     if value is None:
         return None
-    return as_numbers(lists, "item_weight", value, 0.0, _MOST, "finite, 0 or more", doubles=True)
+    weights = as_finite("item_weight", value, lists.shape, lists.inside, signed=False)
+    return weights.reshape(lists.batch, lists.n)
 
 
 def as_relevance(lists: Lists, value: Any) -> NDArray[Any]:

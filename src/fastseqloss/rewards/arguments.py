@@ -58,6 +58,23 @@ class Taken:
         """Return the numbers of some steps."""
         return tuple([None if each is None else each[rows] for each in self.numbers])
 
+    def plain(self) -> Taken:
+        """Return the same without old and reference log-probabilities."""
+        return Taken(self.actions, (self.numbers[0], None, None))
+
+    def with_ratios(self, steps: Steps, log_probs: NDArray[np.float64]) -> Taken:
+        """Return the same with the logarithm of the ratio of its sequence for each step, instead of the old one.
+
+        It is the mean over all steps of the sequence that count, given their log-probabilities [B R].
+        """
+        advantages, old, reference = self.numbers
+        assert old is not None
+        counts = steps.counting()
+        with np.errstate(all="ignore"):
+            apart = np.where(counts, (log_probs - old).reshape(counts.shape), 0.0)
+            means = apart.sum(axis=1) / np.maximum(counts.sum(axis=1), 1)
+        return Taken(self.actions, (advantages, np.repeat(means, steps.rows), reference))
+
 
 def as_taken(
     steps: Steps, n_actions: int, actions: Any, advantages: Any, old_log_probs: Any, ref_log_probs: Any

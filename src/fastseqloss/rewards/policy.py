@@ -20,17 +20,18 @@ from .._core.types import (
     PolicyKind,
     StepReduction,
 )
-from .arguments import as_entropy_mask, as_taken
+from .arguments import Taken, as_entropy_mask, as_taken
 from .terms import (
     KINDS,
+    NO_OUTPUTS,
     NO_TERMS,
     PolicyDiagnostics,
     Terms,
     as_clip,
+    as_outputs,
     as_terms,
-    check_diagnostics,
     fill,
-    log_ratios_of_sequences,
+    scale_ahead,
 )
 
 if TYPE_CHECKING:
@@ -298,7 +299,8 @@ def clipped_policy_loss(
     Notes
     -----
     The first term has gradient 0 if the ratio is above ``1 + clip[1]`` with a positive advantage, or below
-    ``1 - clip[0]`` with a negative advantage. At these bounds it has the gradient of the ratio.
+    ``1 - clip[0]`` with a negative advantage. At these bounds it has the gradient of the ratio. For "gspo", all steps
+    that count have an equal part in the ratio of their sequence, whatever their weights.
 
     The result has the same bits with any number of threads and in any batch. A logit of -inf excludes an action. If
     such an action was taken, its ratio is 0, and its loss is inf with `kl_coef`, except for "k1"; for "cispo" with a
@@ -354,12 +356,12 @@ def _policy_loss(
     diagnostics: PolicyDiagnostics | None,
 ) -> Loss | LossAndGradient:
     """Check the arguments, run the kernel and reduce."""
-    check_diagnostics(diagnostics)
     checked = as_step_scores("logits", logits)
     summed = as_step_sum(checked.given.shape[:-1], options)
     steps = summed.steps
     taken = as_taken(steps, checked.values.shape[-1], actions, advantages, old_log_probs, ref_log_probs)
     bonus = as_entropy_mask(entropy_mask, steps)
+    found = as_outputs(diagnostics, len(taken.actions))
     rows = Rows(
         summed=summed,
         scores=checked,
@@ -370,30 +372,16 @@ def _policy_loss(
         losses=np.zeros(len(taken.actions)),
         threads=threads_for_rows(options.num_threads, checked, PER_SCORE, 60.0),
     )
-    numbers = taken.numbers
-    if KINDS[terms.form] == "gspo":
-        numbers = (numbers[0], _log_ratios(rows, numbers), numbers[2])
-    if diagnostics is None:
-        return rows.run(_kernel.policy_loss, *numbers, *terms, bonus, None, None)
-    log_probs, entropies = np.zeros((2, len(taken.actions)))
-    result = rows.run(_kernel.policy_loss, *numbers, *terms, bonus, log_probs, entropies)
-    fill(diagnostics, steps.shape, _counting(rows), taken.numbers, terms, log_probs, entropies)
+    used = _with_ratios(rows, taken) if KINDS[terms.form] == "gspo" else taken
+    result = rows.run(_kernel.policy_loss, *used.numbers, *terms, bonus, *found)
+    fill(diagnostics, steps, rows.scale, taken, terms, found)
     return result
 
 
-def _counting(rows: Rows) -> NDArray[np.bool_]:
-    """Return the mask [B, R] of the steps that count and have a weight."""
-    scale = rows.scale if rows.scale.ndim == 2 else rows.scale[:, None]
-    found: NDArray[np.bool_] = rows.summed.steps.counting() & (scale != 0)
-    return found
-
-
-def _log_ratios(rows: Rows, numbers: tuple[NDArray[np.float64] | None, ...]) -> NDArray[np.float64]:
-    """Return the logarithm of the ratio of its sequence for each step: a pass over the logits ahead of the loss."""
-    advantages, old, _ = numbers
-    assert old is not None
-    log_probs, counts = np.zeros(len(old)), _counting(rows)
-    ahead = replace(rows, gradient=Gradient((), None), losses=np.zeros(len(old)))
-    ahead.run(_kernel.policy_loss, advantages, None, None, *NO_TERMS, None, log_probs, None)
-    with np.errstate(all="ignore"):
-        return log_ratios_of_sequences((log_probs - old).reshape(counts.shape), counts)
+def _with_ratios(rows: Rows, taken: Taken) -> Taken:
+    """Return the numbers of steps with the ratios of their sequences, by a pass over the logits ahead of the loss."""
+    log_probs = np.zeros(len(taken.actions))
+    ahead = replace(rows, gradient=Gradient((), None), losses=np.zeros(len(log_probs)), scale=scale_ahead(rows.scale))
+    outputs = NO_OUTPUTS._replace(log_probs=log_probs)
+    ahead.run(_kernel.policy_loss, *taken.plain().numbers, *NO_TERMS, None, *outputs)
+    return taken.with_ratios(rows.summed.steps, log_probs)

@@ -164,9 +164,8 @@ def dpo_loss(
     share = as_number("label_smoothing", label_smoothing, 0.0, 0.5)
     pairs = _as_pairs(chosen, rejected, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
     references = _as_references(ref_chosen, ref_rejected, pairs.shape)
-    apart = _difference(pairs.chosen, pairs.rejected, references)
     with np.errstate(all="ignore"):
-        loss, slope = _smoothed(f, apart, share)
+        loss, slope = _smoothed(f, _difference(pairs.chosen, pairs.rejected, references), share)
         return pairs.finish(loss, slope, -slope)
 
 
@@ -204,21 +203,8 @@ def simpo_loss(
         Factor :math:`\beta` of the differences, from 1e-30 to 1e30.
     margin : float
         Margin :math:`\gamma` by which the difference times :math:`\beta` should exceed 0, from 0 to 1e30.
-    label_smoothing : float
-        Share :math:`\epsilon` of pairs whose labels may be swapped, from 0 to 0.5.
-    reduction : {"mean", "sum", "none"}
-        "mean" divides the sum over pairs by B; "none" gives the loss of every pair.
-    normalizer : float, optional
-        Divisor of the sum with ``reduction="sum"``.
-    sample_weight : array_like [B], optional
-        Weight of each pair, finite and not negative. Averages divide by the sum of the weights instead of a count.
-    return_grad : bool
-        If True, return the gradients as well.
-    grad_out : tuple of ndarray and None, optional
-        `PreferenceGradient` of arrays to write the gradients to, of the shapes and dtypes of `chosen` and `rejected`,
-        which may be these arrays themselves; None for a gradient that is not needed. Implies `return_grad`.
-    num_threads : int, optional
-        Accepted for consistency with the other losses; the loss always uses one thread.
+    label_smoothing, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads
+        As for `dpo_loss`.
 
     Returns
     -------
@@ -261,13 +247,12 @@ def simpo_loss(
     least = as_number("margin", margin, 0.0, _MOST)
     share = as_number("label_smoothing", label_smoothing, 0.0, 0.5)
     pairs = _as_pairs(chosen, rejected, reduction, normalizer, sample_weight, return_grad, grad_out, num_threads)
-    apart = _difference(pairs.chosen, pairs.rejected, None)
 
     def f(margins: Doubles) -> tuple[Doubles, Doubles]:
         return softplus(-margins), -factor * sigmoid(-margins)
 
     with np.errstate(all="ignore"):
-        loss, slope = _smoothed(f, factor * apart - least, share)
+        loss, slope = _smoothed(f, factor * _difference(pairs.chosen, pairs.rejected, None) - least, share)
         return pairs.finish(loss, slope, -slope)
 
 
@@ -305,19 +290,8 @@ def orpo_loss(
         Weight :math:`\beta` of the odds ratio, from 0 to 1e30.
     nll_coef : float
         Weight :math:`\alpha` of the negative log-likelihood of the chosen sequences, from 0 to 1e30.
-    reduction : {"mean", "sum", "none"}
-        "mean" divides the sum over pairs by B; "none" gives the loss of every pair.
-    normalizer : float, optional
-        Divisor of the sum with ``reduction="sum"``.
-    sample_weight : array_like [B], optional
-        Weight of each pair, finite and not negative. Averages divide by the sum of the weights instead of a count.
-    return_grad : bool
-        If True, return the gradients as well.
-    grad_out : tuple of ndarray and None, optional
-        `PreferenceGradient` of arrays to write the gradients to, of the shapes and dtypes of `chosen` and `rejected`,
-        which may be these arrays themselves; None for a gradient that is not needed. Implies `return_grad`.
-    num_threads : int, optional
-        Accepted for consistency with the other losses; the loss always uses one thread.
+    reduction, normalizer, sample_weight, return_grad, grad_out, num_threads
+        As for `dpo_loss`.
 
     Returns
     -------
@@ -527,12 +501,11 @@ def _apart(a: Doubles, b: Doubles) -> Doubles:
 
 def _difference(chosen: Doubles, rejected: Doubles, references: tuple[Doubles, Doubles] | None) -> Doubles:
     """Return the difference of the log-probabilities of pairs minus that under the reference policy."""
-    with np.errstate(all="ignore"):
-        # Quarters, which are exact, because sums of four finite numbers may overflow with both signs.
-        quarters = _apart(chosen / 4, rejected / 4)
-        if references is not None:
-            quarters -= references[0] / 4 - references[1] / 4
-        return quarters * 4
+    # Quarters, which are exact, because sums of four finite numbers may overflow with both signs.
+    quarters = _apart(chosen / 4, rejected / 4)
+    if references is not None:
+        quarters -= references[0] / 4 - references[1] / 4
+    return quarters * 4
 
 
 def _log_odds(x: Doubles, rest: Doubles) -> Doubles:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from .._core.arrays import as_array
 from .._core.levels import load
 from .._core.options import as_number, choice
+from .._core.steps import Steps
+from .arguments import Taken
 
 if TYPE_CHECKING:
     from .._kernels.rewards import policy as _kernel
@@ -49,7 +51,6 @@ def as_terms(
     clip: tuple[float, float] = (0.0, 0.0),
     dual_clip: Any = None,
     kind: Any = "ppo",
-    kinds: tuple[str, ...] = KINDS,
 ) -> Terms:
     """Check the options that determine the terms of a policy loss."""
     entropy = as_number("entropy_coef", entropy_coef, 0.0, np.inf)
@@ -59,7 +60,7 @@ def as_terms(
     estimator = choice("kl_kind", kl_kind, ESTIMATORS)
     bound = math.inf if max_log_ratio is None else as_number("max_log_ratio", max_log_ratio, 0.0, np.inf)
     most_of_losses = math.inf if dual_clip is None else as_number("dual_clip", dual_clip, 1.0, np.inf)
-    form = KINDS.index(kinds[choice("kind", kind, kinds)])
+    form = choice("kind", kind, KINDS)
     if dual_clip is not None and KINDS[form] == "cispo":
         raise ValueError(f"dual_clip is {dual_clip}; allowed: None with kind='cispo', whose ratios clip bounds")
     return Terms(entropy, kl, 1 - clip[0], 1 + clip[1], most_of_losses, bound, form, estimator)
@@ -120,76 +121,65 @@ class PolicyDiagnostics:
     ref_divergence: float = 0.0
 
 
-def check_diagnostics(diagnostics: Any) -> None:
-    """Raise TypeError for an object that a call cannot fill."""
-    if diagnostics is not None and not isinstance(diagnostics, PolicyDiagnostics):
+class StepOutputs(NamedTuple):
+    """Numbers of the steps that count [B R], as the kernel writes them; None for those that are not wanted."""
+
+    log_probs: Doubles | None
+    entropies: Doubles | None
+    clipped: NDArray[np.uint8] | None
+
+
+NO_OUTPUTS = StepOutputs(None, None, None)
+
+
+def as_outputs(diagnostics: Any, n: int) -> StepOutputs:
+    """Return arrays of zeros for n steps, if there is an object to fill."""
+    if diagnostics is None:
+        return NO_OUTPUTS
+    if not isinstance(diagnostics, PolicyDiagnostics):
         raise TypeError(f"diagnostics must be a PolicyDiagnostics, got {type(diagnostics).__name__}")
-
-
-def log_ratios_of_sequences(log_ratios: Doubles, counts: NDArray[np.bool_]) -> Doubles:
-    """Return the mean of the logarithms of ratios [B, R] of each sequence, for each of its steps."""
-    total = np.where(counts, log_ratios, 0.0).sum(axis=1)
-    means = total / np.maximum(counts.sum(axis=1), 1)
-    return np.repeat(means, counts.shape[1])
+    return StepOutputs(np.zeros(n), np.zeros(n), np.zeros(n, np.uint8))
 
 
 def fill(
-    diagnostics: PolicyDiagnostics,
-    shape: tuple[int, ...],
-    counts: NDArray[np.bool_],
-    numbers: tuple[Doubles | None, ...],
-    terms: Terms,
-    log_probs: Doubles,
-    entropies: Doubles,
+    diagnostics: PolicyDiagnostics | None, steps: Steps, scale: Doubles, taken: Taken, terms: Terms, found: StepOutputs
 ) -> None:
-    """Fill the diagnostics of steps of this shape, given those that count [B, R], and flat arrays.
-
-    The numbers are advantages, old and reference log-probabilities.
-    """
-    advantages, old, reference = numbers
-    flat, n = counts.reshape(-1), max(int(counts.sum()), 1)
+    """Fill the diagnostics, if given, with the numbers of the steps that count and have a weight."""
+    if diagnostics is None:
+        return
+    log_probs, entropies, clipped = found
+    assert log_probs is not None
+    assert entropies is not None
+    assert clipped is not None
+    weighted = scale if scale.ndim == 2 else scale[:, None]
+    counts = (steps.counting() & (weighted != 0)).reshape(-1)
+    n = max(int(counts.sum()), 1)
 
     def mean(values: Doubles) -> float:
-        return float(np.where(flat, values, 0.0).sum() / n)
+        return float(np.where(counts, values, 0.0).sum() / n)
 
-    taken, of_steps = np.where(flat, log_probs, 0.0), np.where(flat, entropies, 0.0)
-    diagnostics.log_probs, diagnostics.entropies = taken.reshape(shape), of_steps.reshape(shape)
-    clipped = np.zeros(len(flat), np.bool_)
-    with np.errstate(all="ignore"):
-        diagnostics.entropy = mean(of_steps)
-        diagnostics.old_divergence = diagnostics.ref_divergence = 0.0
-        if old is not None and advantages is not None:
-            apart = taken - old
-            bounded = np.clip(apart, -terms.most_log, terms.most_log)
-            diagnostics.old_divergence = mean(_k3(bounded))
-            if KINDS[terms.form] == "gspo":
-                apart = log_ratios_of_sequences(apart.reshape(counts.shape), counts)
-            clipped = flat & (advantages != 0) & _is_clipped(apart, advantages, terms)
-        if reference is not None:
-            diagnostics.ref_divergence = mean(_estimates(reference - taken, terms))
-    diagnostics.clipped = clipped.reshape(shape)
+    _, old, reference = taken.numbers
+    diagnostics.log_probs, diagnostics.entropies = log_probs.reshape(steps.shape), entropies.reshape(steps.shape)
+    diagnostics.clipped = clipped.view(np.bool_).reshape(steps.shape)
     diagnostics.clip_fraction = float(clipped.sum() / n)
+    diagnostics.old_divergence = diagnostics.ref_divergence = 0.0
+    with np.errstate(all="ignore"):
+        diagnostics.entropy = mean(entropies)
+        if old is not None:
+            diagnostics.old_divergence = mean(_estimates(log_probs - old, terms, "k3"))
+        if reference is not None:
+            diagnostics.ref_divergence = mean(_estimates(reference - log_probs, terms, ESTIMATORS[terms.estimator]))
 
 
-def _is_clipped(apart: Doubles, advantages: Doubles, terms: Terms) -> NDArray[np.bool_]:
-    """Return True for each step whose ratio a bound replaces."""
-    ratio = np.exp(np.clip(apart, -terms.most_log, terms.most_log))
-    if KINDS[terms.form] == "cispo":
-        outside = (ratio < terms.least) | (ratio > terms.most)
-    else:
-        outside = np.where(advantages > 0, ratio > terms.most, (ratio < terms.least) | (ratio > terms.most_of_losses))
-    return np.asarray(outside | (np.abs(apart) > terms.most_log))
-
-
-def _estimates(r: Doubles, terms: Terms) -> Doubles:
+def _estimates(r: Doubles, terms: Terms, name: str) -> Doubles:
     """Return the estimates of a divergence, given log q - log p."""
     bounded = np.clip(r, -terms.most_log, terms.most_log)
-    name = ESTIMATORS[terms.estimator]
     if name == "k3":
-        return _k3(bounded)
+        return np.where(bounded > 1e300, np.inf, np.expm1(bounded) - bounded)
     return bounded**2 / 2 if name == "k2" else -bounded
 
 
-def _k3(r: Doubles) -> Doubles:
-    """Return exp(r) - 1 - r."""
-    return np.where(r > 1e300, np.inf, np.expm1(r) - r)
+def scale_ahead(scale: Doubles) -> Doubles:
+    """Return the scale of a pass ahead of the loss: 1 for sequences with a step that has a weight, else 0."""
+    weighted = scale != 0
+    return np.asarray(weighted if scale.ndim == 1 else weighted.any(axis=1), np.float64)

@@ -66,10 +66,7 @@ def as_parameter(parameter: Parameter, value: Any, shape: tuple[int, ...]) -> fl
 
 def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
     """Return True if NumPy broadcasts an array of one shape to the other."""
-    try:
-        return np.broadcast_shapes(shape, to) == to
-    except ValueError:
-        return False
+    return len(shape) <= len(to) and all(n in (1, m) for n, m in zip(shape[::-1], to[::-1], strict=False))
 
 
 @dataclass(slots=True)

@@ -58,15 +58,8 @@ def kl_divergence(
         with targets of float64, everything is in float64. Any strides; a class axis that is not contiguous is copied.
     targets : array_like, shape of `logits`
         The other distributions, of any of these dtypes: those of a teacher, or a prior.
-    lengths : array_like of int [B], optional
-        Time steps of each sequence; all by default.
-    mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
-        Steps that count; all by default. With `lengths` as well, a step counts if both include it. Other steps are
-        never read and have gradient 0.
-    input : {"logits", "log_probs", "probs"}
-        Kind of the numbers in `logits`. A softmax is applied to logits only. Log-probabilities and probabilities are
-        used unchanged, normalised or not, and the gradient is the derivative with respect to them. Probabilities are
-        from 0 to 1; a value outside this range by at most 1e-6, from rounding, counts as 0 or 1.
+    lengths, mask, input
+        As for `softmax_cross_entropy`.
     target_input : {"probs", "log_probs", "logits"}
         Kind of the numbers in `targets`. Probabilities are finite, 0 or more.
     direction : {"forward", "reverse"}
@@ -74,21 +67,8 @@ def kl_divergence(
     temperature : float
         Divisor of logits, of the model and of the targets, from 1e-30 to 1e30. It does not apply to probabilities and
         their logarithms. For gradients that do not depend on it, multiply the loss by its square [2]_.
-    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
-        "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
-        its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
-        [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
-    normalizer : float, optional
-        Divisor of the sum with ``reduction="sum"``.
-    sample_weight : array_like [B], or of the shape of the steps, optional
-        Weight of each sequence or of each step, finite and not negative where steps count. Averages divide by the
-        sum of the weights instead of a count; if they are weights of steps, averages over sequences divide by B.
-    return_grad : bool
-        If True, return the gradient as well.
-    grad_out : ndarray, optional
-        Array of shape and dtype of `logits` to write the gradient to; may be `logits` itself.
-        Implies `return_grad`. With `with_respect_to`, a `CrossEntropyGradient` of such arrays, with None for
-        those to allocate.
+    reduction, normalizer, sample_weight, return_grad, grad_out
+        As for `softmax_cross_entropy`.
     with_respect_to : tuple of str, optional
         Arguments with respect to which to differentiate: "logits" or "targets" or both. Implies
         `return_grad`.
@@ -198,34 +178,10 @@ def sparsemax_loss(
         axis that is not contiguous is copied.
     targets : array_like of int, shape of the steps; or of float, shape of `logits`
         Classes, or distributions over classes: finite numbers of 0 or more.
-    lengths : array_like of int [B], optional
-        Time steps of each sequence; all by default.
-    mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
-        Steps that count; all by default. With `lengths` as well, a step counts if both include it. Other steps are
-        never read and have gradient 0.
-    ignore_index : int
-        Steps with this target do not count. It does not apply to distributions, for which it must be
-        negative, as by default.
-    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
-        "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
-        its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
-        [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
-    normalizer : float, optional
-        Divisor of the sum with ``reduction="sum"``.
-    sample_weight : array_like [B], or of the shape of the steps, optional
-        Weight of each sequence or of each step, finite and not negative where steps count. Averages divide by the
-        sum of the weights instead of a count; if they are weights of steps, averages over sequences divide by B.
-    return_grad : bool
-        If True, return the gradient as well.
-    grad_out : ndarray, optional
-        Array of shape and dtype of `logits` to write the gradient to; may be `logits` itself.
-        Implies `return_grad`. With `with_respect_to`, a `CrossEntropyGradient` of such arrays, with None for
-        those to allocate.
-    with_respect_to : tuple of str, optional
-        Arguments with respect to which to differentiate: "logits", or "targets" that are distributions, or both.
-        Implies `return_grad`.
-    num_threads : int, optional
-        Threads to use; see `set_num_threads` for the default.
+    lengths, mask, ignore_index
+        As for `softmax_cross_entropy`.
+    reduction, normalizer, sample_weight, return_grad, grad_out, with_respect_to, num_threads
+        As for `softmax_cross_entropy`.
 
     Returns
     -------

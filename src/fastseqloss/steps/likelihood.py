@@ -64,11 +64,8 @@ def gaussian_nll_loss(
     variance : array_like, shape of `predictions`
         Variances, 0 or more, or their logarithms, of any float dtype. A variance that several numbers share can be
         passed with ``np.broadcast_to``; add up the returned gradient over these numbers.
-    lengths : array_like of int [B], optional
-        Time steps of each sequence; all by default.
-    mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
-        Steps or features that count; all by default. With `lengths` as well, they count if both include them. Others
-        are never read and have gradient 0.
+    lengths, mask
+        As for `mse_loss`.
     input : {"variance", "log_variance"}
         Kind of the numbers in `variance`; the gradient is the derivative with respect to them.
     full : bool
@@ -76,18 +73,8 @@ def gaussian_nll_loss(
     eps : float
         Smallest variance, 1e-300 or more. A smaller variance, or its logarithm, is replaced by `eps` and has the
         derivative at `eps`, so that training can leave this range.
-    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
-        "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
-        its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
-        [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
-    normalizer : float, optional
-        Divisor of the sum with ``reduction="sum"``.
-    sample_weight : array_like [B], [B, T] or [B, T, D], optional
-        Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
-        sum of the weights instead of a count; unless they are weights of sequences, averages over sequences
-        divide by B.
-    return_grad : bool
-        If True, return the gradient as well.
+    reduction, normalizer, sample_weight, return_grad
+        As for `mse_loss`.
     grad_out : GaussianGradient, or tuple of ndarray, optional
         Arrays of shape and dtype of `predictions`, `variance` and `targets`, in this order, to write the gradients to,
         with None for gradients that are not needed (with `with_respect_to`, for those to allocate); the last one may be
@@ -196,44 +183,20 @@ def poisson_nll_loss(
 
     Parameters
     ----------
-    predictions : array_like [B], [B, T] or [B, T, D]
-        Predictions: batch, time and features; the loss of a step is the mean over its features. float32
-        and float64 are native; float16 and bfloat16 are read and written without a converted copy. Any
-        strides.
+    predictions
+        As for `mse_loss`.
     targets : array_like, shape of `predictions`
         Finite numbers of 0 or more, of any real dtype.
-    lengths : array_like of int [B], optional
-        Time steps of each sequence; all by default.
-    mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
-        Steps or features that count; all by default. With `lengths` as well, they count if both include them. Others
-        are never read and have gradient 0.
+    lengths, mask
+        As for `mse_loss`.
     input : {"log_rates", "rates"}
         Kind of the numbers in `predictions`; the gradient is the derivative with respect to them. Rates are 0 or
         more.
     full : bool
         If True, add Stirling's approximation :math:`y \log y - y + \frac12 \log 2 \pi y` of :math:`\log y!` for targets
         above 1.
-    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
-        "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
-        its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
-        [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
-    normalizer : float, optional
-        Divisor of the sum with ``reduction="sum"``.
-    sample_weight : array_like [B], [B, T] or [B, T, D], optional
-        Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
-        sum of the weights instead of a count; unless they are weights of sequences, averages over sequences
-        divide by B.
-    return_grad : bool
-        If True, return the gradient as well.
-    grad_out : ndarray, optional
-        Array of shape and dtype of `predictions` to write the gradient to; may be `predictions` itself.
-        Implies `return_grad`. With `with_respect_to`, a `RegressionGradient` of such arrays, with None for
-        those to allocate.
-    with_respect_to : tuple of str, optional
-        Arguments with respect to which to differentiate: "predictions", or "targets" of a float dtype, or both. Implies
-        `return_grad`.
-    num_threads : int, optional
-        Threads to use; see `set_num_threads` for the default.
+    reduction, normalizer, sample_weight, return_grad, grad_out, with_respect_to, num_threads
+        As for `mse_loss`.
 
     Returns
     -------
@@ -309,34 +272,12 @@ def tweedie_loss(
         strides.
     targets : array_like, shape of `predictions`
         Finite numbers of 0 or more, of any real dtype.
-    lengths : array_like of int [B], optional
-        Time steps of each sequence; all by default.
-    mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
-        Steps or features that count; all by default. With `lengths` as well, they count if both include them. Others
-        are never read and have gradient 0.
+    lengths, mask
+        As for `mse_loss`.
     power : float
         The power p of the mean to which the variance is proportional, between 1 (Poisson) and 2 (gamma).
-    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
-        "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
-        its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
-        [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
-    normalizer : float, optional
-        Divisor of the sum with ``reduction="sum"``.
-    sample_weight : array_like [B], [B, T] or [B, T, D], optional
-        Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
-        sum of the weights instead of a count; unless they are weights of sequences, averages over sequences
-        divide by B.
-    return_grad : bool
-        If True, return the gradient as well.
-    grad_out : ndarray, optional
-        Array of shape and dtype of `predictions` to write the gradient to; may be `predictions` itself.
-        Implies `return_grad`. With `with_respect_to`, a `RegressionGradient` of such arrays, with None for
-        those to allocate.
-    with_respect_to : tuple of str, optional
-        Arguments with respect to which to differentiate: "predictions", or "targets" of a float dtype, or both. Implies
-        `return_grad`.
-    num_threads : int, optional
-        Threads to use; see `set_num_threads` for the default.
+    reduction, normalizer, sample_weight, return_grad, grad_out, with_respect_to, num_threads
+        As for `mse_loss`.
 
     Returns
     -------

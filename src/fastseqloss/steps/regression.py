@@ -132,38 +132,10 @@ def mae_loss(
 
     Parameters
     ----------
-    predictions : array_like [B], [B, T] or [B, T, D]
-        Predictions: batch, time and features; the loss of a step is the mean over its features. float32
-        and float64 are native; float16 and bfloat16 are read and written without a converted copy. Any
-        strides.
-    targets : array_like, shape of `predictions`
-        Real numbers of any dtype.
-    lengths : array_like of int [B], optional
-        Time steps of each sequence; all by default.
-    mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
-        Steps or features that count; all by default. With `lengths` as well, they count if both include them. Others
-        are never read and have gradient 0.
-    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
-        "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
-        its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
-        [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
-    normalizer : float, optional
-        Divisor of the sum with ``reduction="sum"``.
-    sample_weight : array_like [B], [B, T] or [B, T, D], optional
-        Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
-        sum of the weights instead of a count; unless they are weights of sequences, averages over sequences
-        divide by B.
-    return_grad : bool
-        If True, return the gradient as well.
-    grad_out : ndarray, optional
-        Array of shape and dtype of `predictions` to write the gradient to; may be `predictions` itself.
-        Implies `return_grad`. With `with_respect_to`, a `RegressionGradient` of such arrays, with None for
-        those to allocate.
-    with_respect_to : tuple of str, optional
-        Arguments with respect to which to differentiate: "predictions", or "targets" of a float dtype, or both. Implies
-        `return_grad`.
-    num_threads : int, optional
-        Threads to use; see `set_num_threads` for the default.
+    predictions, targets, lengths, mask
+        As for `mse_loss`.
+    reduction, normalizer, sample_weight, return_grad, grad_out, with_respect_to, num_threads
+        As for `mse_loss`.
 
     Returns
     -------
@@ -226,40 +198,12 @@ def huber_loss(
 
     Parameters
     ----------
-    predictions : array_like [B], [B, T] or [B, T, D]
-        Predictions: batch, time and features; the loss of a step is the mean over its features. float32
-        and float64 are native; float16 and bfloat16 are read and written without a converted copy. Any
-        strides.
-    targets : array_like, shape of `predictions`
-        Real numbers of any dtype.
-    lengths : array_like of int [B], optional
-        Time steps of each sequence; all by default.
-    mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
-        Steps or features that count; all by default. With `lengths` as well, they count if both include them. Others
-        are never read and have gradient 0.
+    predictions, targets, lengths, mask
+        As for `mse_loss`.
     delta : float
         Distance from the target at which the loss changes from quadratic to linear; above 0.
-    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
-        "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
-        its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
-        [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
-    normalizer : float, optional
-        Divisor of the sum with ``reduction="sum"``.
-    sample_weight : array_like [B], [B, T] or [B, T, D], optional
-        Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
-        sum of the weights instead of a count; unless they are weights of sequences, averages over sequences
-        divide by B.
-    return_grad : bool
-        If True, return the gradient as well.
-    grad_out : ndarray, optional
-        Array of shape and dtype of `predictions` to write the gradient to; may be `predictions` itself.
-        Implies `return_grad`. With `with_respect_to`, a `RegressionGradient` of such arrays, with None for
-        those to allocate.
-    with_respect_to : tuple of str, optional
-        Arguments with respect to which to differentiate: "predictions", or "targets" of a float dtype, or both. Implies
-        `return_grad`.
-    num_threads : int, optional
-        Threads to use; see `set_num_threads` for the default.
+    reduction, normalizer, sample_weight, return_grad, grad_out, with_respect_to, num_threads
+        As for `mse_loss`.
 
     Returns
     -------
@@ -327,41 +271,13 @@ def quantile_loss(
 
     Parameters
     ----------
-    predictions : array_like [B], [B, T] or [B, T, D]
-        Predictions: batch, time and features; the loss of a step is the mean over its features. float32
-        and float64 are native; float16 and bfloat16 are read and written without a converted copy. Any
-        strides.
-    targets : array_like, shape of `predictions`
-        Real numbers of any dtype.
-    lengths : array_like of int [B], optional
-        Time steps of each sequence; all by default.
-    mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
-        Steps or features that count; all by default. With `lengths` as well, they count if both include them. Others
-        are never read and have gradient 0.
+    predictions, targets, lengths, mask
+        As for `mse_loss`.
     q : float, or array_like
         The quantile, between 0 and 1; or one for each feature (the last axis), [D], or an array of more axes
         that NumPy broadcasts to the shape of `predictions`.
-    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
-        "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
-        its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
-        [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
-    normalizer : float, optional
-        Divisor of the sum with ``reduction="sum"``.
-    sample_weight : array_like [B], [B, T] or [B, T, D], optional
-        Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
-        sum of the weights instead of a count; unless they are weights of sequences, averages over sequences
-        divide by B.
-    return_grad : bool
-        If True, return the gradient as well.
-    grad_out : ndarray, optional
-        Array of shape and dtype of `predictions` to write the gradient to; may be `predictions` itself.
-        Implies `return_grad`. With `with_respect_to`, a `RegressionGradient` of such arrays, with None for
-        those to allocate.
-    with_respect_to : tuple of str, optional
-        Arguments with respect to which to differentiate: "predictions", or "targets" of a float dtype, or both. Implies
-        `return_grad`.
-    num_threads : int, optional
-        Threads to use; see `set_num_threads` for the default.
+    reduction, normalizer, sample_weight, return_grad, grad_out, with_respect_to, num_threads
+        As for `mse_loss`.
 
     Returns
     -------
@@ -425,38 +341,10 @@ def log_cosh_loss(
 
     Parameters
     ----------
-    predictions : array_like [B], [B, T] or [B, T, D]
-        Predictions: batch, time and features; the loss of a step is the mean over its features. float32
-        and float64 are native; float16 and bfloat16 are read and written without a converted copy. Any
-        strides.
-    targets : array_like, shape of `predictions`
-        Real numbers of any dtype.
-    lengths : array_like of int [B], optional
-        Time steps of each sequence; all by default.
-    mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
-        Steps or features that count; all by default. With `lengths` as well, they count if both include them. Others
-        are never read and have gradient 0.
-    reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
-        "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
-        its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
-        [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
-    normalizer : float, optional
-        Divisor of the sum with ``reduction="sum"``.
-    sample_weight : array_like [B], [B, T] or [B, T, D], optional
-        Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
-        sum of the weights instead of a count; unless they are weights of sequences, averages over sequences
-        divide by B.
-    return_grad : bool
-        If True, return the gradient as well.
-    grad_out : ndarray, optional
-        Array of shape and dtype of `predictions` to write the gradient to; may be `predictions` itself.
-        Implies `return_grad`. With `with_respect_to`, a `RegressionGradient` of such arrays, with None for
-        those to allocate.
-    with_respect_to : tuple of str, optional
-        Arguments with respect to which to differentiate: "predictions", or "targets" of a float dtype, or both. Implies
-        `return_grad`.
-    num_threads : int, optional
-        Threads to use; see `set_num_threads` for the default.
+    predictions, targets, lengths, mask
+        As for `mse_loss`.
+    reduction, normalizer, sample_weight, return_grad, grad_out, with_respect_to, num_threads
+        As for `mse_loss`.
 
     Returns
     -------

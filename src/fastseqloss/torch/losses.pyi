@@ -16,7 +16,6 @@ from .._core.types import (
     PreferenceKind,
     RiskReduction,
     SequenceReduction,
-    StepPolicyKind,
     StepReduction,
     Topology,
 )
@@ -359,7 +358,7 @@ def linear_policy_loss(
     mask: Tensor | ArrayLike | None = ...,
     old_log_probs: Tensor | ArrayLike | None = ...,
     clip: float | tuple[float, float] | None = ...,
-    kind: StepPolicyKind = ...,
+    kind: PolicyKind = ...,
     dual_clip: float | None = ...,
     entropy_coef: float = ...,
     entropy_mask: Tensor | ArrayLike | None = ...,

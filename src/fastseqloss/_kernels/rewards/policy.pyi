@@ -34,4 +34,5 @@ def policy_loss(
     with_entropy: Flags | None,
     log_probs: Doubles | None,
     entropies: Doubles | None,
+    clipped: Flags | None,
 ) -> None: ...

@@ -61,6 +61,7 @@ cdef struct Job:
     const uint8_t *with_entropy  # steps whose entropy counts, or NULL for all
     double *log_probs  # of the actions, output, or NULL
     double *entropies  # output, or NULL
+    uint8_t *clipped  # steps whose ratio a bound replaces, output, or NULL
     double entropy, kl, least, most  # coefficients; bounds of the ratio
     double most_of_losses, most_log  # bound of the ratio for negative advantages; of logarithms of ratios
     int form, estimator
@@ -119,7 +120,10 @@ cdef double surrogate(const Job *job, Py_ssize_t n, double log_prob, double *wei
         clipped = is_bounded(&r, job.most_log)
         ratio = exp64(r)
         if job.form == CISPO:
-            ratio = job.least if ratio < job.least else job.most if ratio > job.most else ratio
+            if ratio < job.least:
+                ratio, clipped = job.least, True
+            elif ratio > job.most:
+                ratio, clipped = job.most, True
             weight[0] = bounded(times(advantage, ratio))
             loss = -times(weight[0], log_prob)
         else:
@@ -132,6 +136,8 @@ cdef double surrogate(const Job *job, Py_ssize_t n, double log_prob, double *wei
                 ratio, clipped = job.most_of_losses, True
             loss = -times(advantage, ratio)
             weight[0] = 0 if clipped else -bounded(loss)
+        if job.clipped != NULL:
+            job.clipped[n] = clipped and advantage != 0
     if job.reference != NULL and job.kl:
         r = divergence(job, job.reference[n] - log_prob, weight)
         loss = r if r == INFINITY else loss + r
@@ -227,7 +233,8 @@ def policy_loss(object logits, int kind, const int64_t[::1] actions, const doubl
                 const double[::1] class_weight, double[::1] loss, object grad, int num_threads,
                 const double[::1] advantages, const double[::1] old_log_probs, const double[::1] ref_log_probs,
                 double entropy_coef, double kl_coef, double least, double most, double most_of_losses, double most_log,
-                int form, int estimator, const uint8_t[::1] with_entropy, double[::1] log_probs, double[::1] entropies):
+                int form, int estimator, const uint8_t[::1] with_entropy, double[::1] log_probs, double[::1] entropies,
+                uint8_t[::1] clipped):
     """Losses and, unless grad is None, gradients times scale, of checked steps.
 
     IN   logits [B, R, A], class axis contiguous; actions [B R], -1 where a step does not count; scale [B] or [B R];
@@ -235,7 +242,7 @@ def policy_loss(object logits, int kind, const int64_t[::1] actions, const doubl
          the clipped ratio; ref_log_probs [B R] or None; least and most, the bounds of the ratio; most_of_losses, its
          bound for negative advantages, and most_log, that of logarithms of ratios; with_entropy [B R], or None for all.
     OUT  loss [B R], not scaled, which may share the memory of the actions; grad [B, R, A], which may be logits;
-         log_probs and entropies [B R], of steps that count, or None.
+         log_probs, entropies and clipped, the steps whose ratio a bound replaces, [B R], of steps that count, or None.
     """
     cdef Held held
     cdef Job job
@@ -252,6 +259,7 @@ def policy_loss(object logits, int kind, const int64_t[::1] actions, const doubl
         job.with_entropy = &with_entropy[0] if with_entropy is not None else NULL
         job.log_probs = &log_probs[0] if log_probs is not None else NULL
         job.entropies = &entropies[0] if entropies is not None else NULL
+        job.clipped = &clipped[0] if clipped is not None else NULL
         with nogil:
             status = run_steps(&job, num_threads)
         check(status, job.scratch.size)

@@ -144,28 +144,28 @@ cdef int64_t run_part(const Job *job, Item item, floating *buffer) noexcept nogi
 
 # ---- losses of single elements --------------------------------------------------------------
 
-cdef void leave_out(const Pairs *pairs, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, double *loss,
-                    double *slope) noexcept nogil:
-    """Set losses and slopes of masked steps to 0."""
-    cdef Py_ssize_t i, step = first // pairs.n_features, feature = first % pairs.n_features
+cdef void omit(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, floating *numbers) noexcept nogil:
+    """Set the losses or slopes of masked steps and of those of factor 0 to 0."""
+    cdef Py_ssize_t i, d = job.pairs.n_features, feature = first % d, step = b * job.pairs.n_steps + first // d
+    if job.pairs.mask == NULL and job.factors == NULL:
+        return
     for i in range(n):
-        if not pairs.mask[b * pairs.n_steps + step]:
-            loss[i] = slope[i] = 0
+        if job.pairs.mask != NULL and not job.pairs.mask[step] or job.factors != NULL and not job.factors[step]:
+            numbers[i] = 0
         feature += 1
-        if feature == pairs.n_features:
+        if feature == d:
             step, feature = step + 1, 0
 
 
-cdef void weigh(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, double *loss,
-                double *slope) noexcept nogil:
-    """Multiply slopes by the factors of their steps; set losses and slopes of factor 0 to 0."""
+cdef void weigh(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, double *slope) noexcept nogil:
+    """Multiply slopes by the factors of their steps, if there are any."""
     cdef Py_ssize_t i, d = job.pairs.n_features, feature = first % d
-    cdef const double *factor = job.factors + b * job.pairs.n_steps + first // d
+    cdef const double *factor
+    if job.factors == NULL:
+        return
+    factor = job.factors + b * job.pairs.n_steps + first // d
     for i in range(n):
-        if factor[0]:
-            slope[i] *= factor[0]
-        else:
-            loss[i] = slope[i] = 0
+        slope[i] *= factor[0]
         feature += 1
         if feature == d:
             factor, feature = factor + 1, 0
@@ -213,10 +213,9 @@ cdef void run_piece(const Job *job, Item item, floating *buffer, double *numbers
     for s in range(item.n_sequences):
         i, b = s * n, item.b + s
         used = within(pairs, b, first, n) if job.scale[b] else 0
-        if pairs.mask != NULL:
-            leave_out(pairs, b, first, used, loss + i, slope + i)
-        if job.factors != NULL:
-            weigh(job, b, first, used, loss + i, slope + i)
+        omit(job, b, first, used, loss + i)
+        omit(job, b, first, used, slope + i)
+        weigh(job, b, first, used, slope + i)
         if job.steps != NULL:
             add_steps(job, b, first, used, loss + i)
         else:
@@ -246,17 +245,6 @@ cdef inline Py_ssize_t counted(const Job *job, Item item, Py_ssize_t b) noexcept
     return within(&job.pairs, b, item.first, item.last - item.first) if job.scale[b] else 0
 
 
-cdef void omit(const Job *job, Py_ssize_t b, Py_ssize_t first, Py_ssize_t n, floating *numbers) noexcept nogil:
-    """Set the losses or slopes of masked steps and of those of factor 0 to 0."""
-    cdef Py_ssize_t i, step
-    if job.pairs.mask == NULL and job.factors == NULL:
-        return
-    for i in range(n):
-        step = b * job.pairs.n_steps + (first + i) // job.pairs.n_features
-        if job.pairs.mask != NULL and not job.pairs.mask[step] or job.factors != NULL and not job.factors[step]:
-            numbers[i] = 0
-
-
 cdef void put_losses(const Job *job, Item item, double *loss) noexcept nogil:
     """Add up the losses of an item, by step or in all."""
     cdef const Pairs *pairs = &job.pairs
@@ -274,11 +262,9 @@ cdef void put_losses(const Job *job, Item item, double *loss) noexcept nogil:
 
 cdef void put_slopes(const Job *job, const Array *gradient, Item item, floating *slope, double *scaled) noexcept nogil:
     """Write the slopes of an item, scaled, and 0 for elements that do not count; `scaled` is a buffer."""
-    cdef const Pairs *pairs = &job.pairs
-    cdef Py_ssize_t s, i, b, used, n = item.last - item.first, total = item.n_sequences * n, d = pairs.n_features
+    cdef Py_ssize_t s, i, b, used, n = item.last - item.first, total = item.n_sequences * n
     cdef Run run = run_through(gradient, item.b, item.n_sequences, item.first, n)
     cdef floating *out = <floating *> run.data if in_place(gradient, run, total, sizeof(floating)) else NULL
-    cdef const double *factors
     cdef double scale
     if job.factors != NULL:
         out = NULL
@@ -295,10 +281,7 @@ cdef void put_slopes(const Job *job, const Array *gradient, Item item, floating 
         else:
             for i in range(s * n, (s + 1) * n):
                 scaled[i] = slope[i] * scale
-        if job.factors != NULL:
-            factors = job.factors + b * pairs.n_steps
-            for i in range(used):
-                scaled[s * n + i] *= factors[(item.first + i) // d]
+            weigh(job, b, item.first, used, scaled + s * n)
     if out == NULL:
         write(gradient, item.b, item.n_sequences, item.first, n, <const double *> scaled)
 
