@@ -89,8 +89,8 @@ def _print_forms(shape: tuple[int, ...], options: argparse.Namespace) -> None:
             "": form,
             "dtype": dtype,
             contest.unit(options): contest.milliseconds(timing.best),
-            "over the copy": contest.times(timing.best / copy),
-            "over float32": contest.times(timing.best / plain),
+            "relative to the copy": contest.times(timing.best / copy),
+            "relative to float32": contest.times(timing.best / plain),
         }
         for (form, dtype), timing in timings.items()
     ]
@@ -152,7 +152,7 @@ def transducer(options: argparse.Namespace) -> int:
         for name in names:
             command = [sys.executable, __file__, "transducer", "--side", name]
             lines.append(sides_transducer.memory_line(name, resident.printed_by(command)))
-        print("\n### Working memory of rnnt_loss, the gradient over the logits, 1 thread\n")
+        print("\n### Working memory of rnnt_loss, gradient written over the logits, 1 thread\n")
         print_table(lines)
     return status
 
@@ -268,12 +268,12 @@ def align(options: argparse.Namespace) -> int:
             lines.append({"emissions": name, "from": kind} | line | {"difference in float64": f"{difference:.0e}"})
     print("\n### Forced alignment of real emissions, float32, 1 thread, milliseconds\n")
     print_table(lines)
-    print(f"geometric mean: {contest.geometric_mean(ratios):.0f}x; least: {min(ratios):.0f}x\n")
-    print(f"an hour of speech, B,T,V,S = {','.join(map(str, sides_align.HOUR))}, on 1 thread, CPU time:")
+    print(f"ratio: {contest.geometric_mean(ratios):.0f}x in the geometric mean, {min(ratios):.0f}x at least\n")
+    print(f"An hour of speech, B,T,V,S = {','.join(map(str, sides_align.HOUR))}, on 1 thread, CPU time:\n")
     for side in ("ctc_align", "ctc_align_windows"):
         hour = resident.printed_by([sys.executable, __file__, "align", "--side", side])
         seconds, grown, peak = map(float, hour.split())
-        print(f"{side}: {seconds:.1f} s, {grown / 1e6:.0f} MB more than before the call, {peak / 1e6:.0f} MB in all")
+        print(f"- {side}: {seconds:.1f} s, {grown / 1e6:.0f} MB more than before the call, {peak / 1e6:.0f} MB in all")
         worst = max(worst, peak - 2e9)
     return int(worst > 1e-9)
 
@@ -370,7 +370,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="workloads to run")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds, rougher figures; errors of ours alone")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, rougher figures; no errors of the others")
     parser.add_argument(
         "--accuracy-only",
         action="store_true",

@@ -1,24 +1,27 @@
 """Rows, alternating timings, errors and markdown tables of all comparisons."""
 
 import argparse
+import contextlib
 import gc
 import math
+import os
 import statistics
 import sys
 import time
 import timeit
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 OURS, TORCH, OPTAX, NUMPY = "fastseqloss", "PyTorch", "optax", "NumPy"
+RATIO = "ratio: the other library's time divided by that of fastseqloss"
 TRAFFIC = "memory traffic"  # a lower bound, not a peer
 SIDES = (TORCH, OPTAX, NUMPY, TRAFFIC)
 MODES = {
-    "grad_out": "loss and gradient, the gradient written to a given array",
-    "fresh": "loss and gradient, the gradient in a fresh array",
-    "loss": "loss only",
+    "grad_out": "loss and gradient, the gradient written to a preallocated array",
+    "fresh": "loss and gradient, the gradient in a newly allocated array",
+    "loss": "the loss alone",
 }
 Call = Callable[[], object]
 Calls = dict[tuple[str, str], Call]
@@ -76,6 +79,8 @@ def alternate(
 
     The function in ``before`` for a call runs before it, untimed, because a call may overwrite its input.
 
+    All sides share ``threads`` CPUs, because JAX's pool has a thread for each CPU.
+
     The threads of an OpenMP runtime may spin for some milliseconds after a region. With several threads, a
     pause before each call keeps the spinning of one side from slowing the next.
     """
@@ -88,17 +93,37 @@ def alternate(
     end = time.perf_counter() + options.seconds * len({mode for _, mode in calls})
     rounds = 0
     gc.disable()
-    while rounds < options.least or time.perf_counter() < end:
-        for name, call in calls.items():
-            if name in before:
-                before[name]()
-            time.sleep(pause)
-            start = clock()
-            call()
-            seconds[name].append(clock() - start)
-        rounds += 1
+    with confine(threads):
+        while rounds < options.least or time.perf_counter() < end:
+            for name, call in calls.items():
+                if name in before:
+                    before[name]()
+                time.sleep(pause)
+                start = clock()
+                call()
+                seconds[name].append(clock() - start)
+            rounds += 1
     gc.enable()
     return {k: Timing(min(v), statistics.median(v), rounds) for k, v in seconds.items()}
+
+
+@contextlib.contextmanager
+def confine(threads: int) -> Iterator[None]:
+    """Keep this process on ``threads`` CPUs, on Linux."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    cpus = os.sched_getaffinity(0)
+    _pin(set(sorted(cpus)[:threads]))
+    try:
+        yield
+    finally:
+        _pin(cpus)
+
+
+def _pin(cpus: set[int]) -> None:
+    for thread in os.listdir("/proc/self/task"):
+        os.sched_setaffinity(int(thread), cpus)
 
 
 def timing_table(rows: list[Row], threads: int, options: argparse.Namespace) -> list[str]:
@@ -120,7 +145,7 @@ def timing_table(rows: list[Row], threads: int, options: argparse.Namespace) -> 
             cells = {key: f"**{times(mean)}**" for key, mean in means.items()}
             lines.append({"workload": f"**geometric mean, {title}**"} | cells)
     print(f"\n### float32, {threads} thread{'s' if threads > 1 else ''}, {unit(options)}\n")
-    print_table(lines)
+    print_modes(lines, MODES)
     return list(lines[0])
 
 
@@ -145,12 +170,10 @@ def _timing_cells(timings: dict, work: dict[str, int]) -> tuple[dict[str, str], 
 
 def print_legend(columns: list[str]) -> None:
     """Explain the columns of a timing table."""
-    for mode, meaning in MODES.items():
-        if f"{mode}: {OURS}" in columns:
-            print(f"- {mode}: {meaning}")
-    print("- a peer's ratio is its time over ours; each time is the minimum over the rounds")
+    print(f"- {RATIO}; each time is the minimum over the rounds")
     if f"grad_out: {TRAFFIC}" in columns:
-        print(f"- {TRAFFIC}: one NumPy call that reads and writes as many arrays; its ratio is our time over it")
+        print(f"- {TRAFFIC}: one NumPy call that reads and writes the same number of arrays")
+        print(f"- {TRAFFIC} ratio: the time of fastseqloss divided by that of this call")
 
 
 def error_table(rows: list[Row], limits: Limits, options: argparse.Namespace, reference: str = TORCH) -> int:
@@ -169,11 +192,11 @@ def error_table(rows: list[Row], limits: Limits, options: argparse.Namespace, re
                 {"workload": row.name, "scale": str(scale)}
                 | {f"gradient: {side}": f"{e[0]:.1e}" for side, e in errors.items()}
                 | {f"loss: {side}": f"{e[1]:.1e}" for side, e in errors.items()}
-                | {"": "" if good else "over"}
+                | ({} if good else {"": "over"})
             )
     if not lines:
         return 0
-    print(f"\n### Largest errors of the float32 results against {reference} in float64\n")
+    print(f"\n### Largest errors of the float32 results, relative to {reference} in float64\n")
     print_table(lines)
     allowed = ", ".join(f"{limit:g} at scale {scale}" for scale, limit in limits.gradient.items())
     print(f"- gradient: of the summed loss, divided by max(1, |gradient|); limit {allowed}")
@@ -189,16 +212,27 @@ def _errors(result: Result, losses: np.ndarray, gradient: np.ndarray) -> tuple[f
 
 
 def microseconds(call: Call, seconds: float) -> float:
-    """Return the minimum CPU time of a call over repeated calls."""
+    """Return the minimum CPU time of a call over repeated calls, on one CPU."""
     timer = timeit.Timer(call, timer=time.process_time)
-    number = max(1, timer.autorange()[0] // 20)
-    repeats = max(5, int(seconds * 20))
-    return min(timer.repeat(repeats, number)) / number * 1e6
+    with confine(1):
+        number = max(1, timer.autorange()[0] // 20)
+        repeats = max(5, int(seconds * 20))
+        return min(timer.repeat(repeats, number)) / number * 1e6
+
+
+def print_modes(lines: list[dict[str, str]], modes: dict[str, str]) -> None:
+    """Print a table for each mode, with the columns whose names begin with that of the mode, and its meaning."""
+    head = dict.fromkeys(key for line in lines for key in line)
+    for mode, meaning in modes.items():
+        kept = {key: key.removeprefix(f"{mode}: ") for key in head if ": " not in key or key.startswith(f"{mode}: ")}
+        if any(key.startswith(f"{mode}: ") for key in kept):
+            print(f"{meaning[0].upper()}{meaning[1:]}:\n")
+            print_table([{name: line.get(key, "") for key, name in kept.items()} for line in lines])
 
 
 def print_table(lines: list[dict[str, str]]) -> None:
-    """Print a markdown table whose header is the keys of the first line; numbers are aligned right."""
-    head = list(lines[0])
+    """Print a markdown table whose header is the keys of all lines; numbers are aligned right."""
+    head = list(dict.fromkeys(key for line in lines for key in line))
     print("| " + " | ".join(head) + " |")
     print("| --- " + "| ---: " * (len(head) - 1) + "|")
     for line in lines:
@@ -219,7 +253,7 @@ def milliseconds(seconds: float) -> str:
 def nanoseconds(mode: str, seconds: float, work: dict[str, int]) -> dict[str, str]:
     """Return the columns with the nanoseconds of each unit of work, with three digits."""
     each = {unit: seconds / number * 1e9 for unit, number in work.items()}
-    return {f"{mode}: ns a {unit}": f"{ns:.0f}" if ns >= 100 else f"{ns:.3g}" for unit, ns in each.items()}
+    return {f"{mode}: ns per {unit}": f"{ns:.0f}" if ns >= 100 else f"{ns:.3g}" for unit, ns in each.items()}
 
 
 def times(ratio: float) -> str:

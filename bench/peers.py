@@ -1,7 +1,6 @@
-"""Calls of the peers for any loss: PyTorch eagerly, JAX compiled and confined to some CPUs."""
+"""Calls of the peers for any loss: PyTorch eagerly, JAX compiled."""
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 
 from bench.contest import Call
@@ -42,34 +41,13 @@ def torch_calls(scores, loss: Callable, threads: int) -> dict[str, Call]:
     return {"grad_out": grad_out, "fresh": fresh, "loss": torch.no_grad()(lambda: loss(scores))}
 
 
-def jax_calls(loss: Callable, gradient: Callable, scores, threads: int) -> dict[str, Call]:
-    """List the timed calls of a compiled loss, and of the loss with its gradient."""
+def jax_call(function: Callable, scores) -> Call:
+    """Return the timed call of a compiled function, until its results are there."""
     import jax
 
-    def confined(function) -> Call:
-        def call() -> None:
-            with confine(threads):
-                jax.block_until_ready(function(scores))
-
-        return call
-
-    return {"fresh": confined(gradient), "loss": confined(loss)}
+    return lambda: jax.block_until_ready(function(scores))
 
 
-@contextlib.contextmanager
-def confine(threads: int) -> Iterator[None]:
-    """Keep this process on ``threads`` CPUs (on Linux), because JAX's pool has a thread for each CPU."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    cpus = os.sched_getaffinity(0)
-    _pin(set(sorted(cpus)[:threads]))
-    try:
-        yield
-    finally:
-        _pin(cpus)
-
-
-def _pin(cpus: set[int]) -> None:
-    for thread in os.listdir("/proc/self/task"):
-        os.sched_setaffinity(int(thread), cpus)
+def jax_calls(loss: Callable, gradient: Callable, scores) -> dict[str, Call]:
+    """List the timed calls of a compiled loss, and of the loss with its gradient."""
+    return {"fresh": jax_call(gradient, scores), "loss": jax_call(loss, scores)}

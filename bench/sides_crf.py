@@ -25,8 +25,8 @@ WORKLOADS = {  # B, T, K
 }
 LONG = {"long": (2, 10_000, 10)}  # for the errors only
 MODES = {
-    "gradient": "loss and gradients of all parameters, that of the emissions in a given array (pytorch-crf: kept)",
-    "loss": "loss only",
+    "gradient": "loss and all gradients, that of the emissions in a preallocated array (pytorch-crf: kept)",
+    "loss": "the loss alone",
     "decode": "best path",
 }
 N_BEST = 10
@@ -172,9 +172,7 @@ def compare(options: argparse.Namespace) -> int:
     if not options.accuracy_only and chosen:
         for threads in options.threads:
             timing_table(chosen, threads, options)
-        for mode, meaning in MODES.items():
-            print(f"- {mode}: {meaning}")
-        print("- the ratio is the peer's time over ours; each time is the minimum over the rounds")
+        print(f"- {contest.RATIO}; each time is the minimum over the rounds")
     return error_table(chosen | long, [OURS] if options.quick else [OURS, TORCHCRF])
 
 
@@ -198,13 +196,13 @@ def timing_table(chosen: dict[str, Batch], threads: int, options: argparse.Names
                 f"{mode}: ratio": f"{peer / ours:.1f}x",
             }
         ranked = timings[OURS, "n best"].best
-        line[f"{N_BEST} best paths"] = (
+        line[f"decode: {N_BEST} best paths"] = (
             f"{contest.milliseconds(ranked)}, {ranked / timings[OURS, 'decode'].best:.1f}x one"
         )
         lines.append(line)
     unit = "milliseconds of CPU time" if options.cpu_time else "milliseconds"
     print(f"\n### CRF, float32, {threads} thread{'s' if threads > 1 else ''}, {unit}\n")
-    contest.print_table(lines)
+    contest.print_modes(lines, MODES)
 
 
 def error_table(chosen: dict[str, Batch], sides: list[str]) -> int:
@@ -220,7 +218,7 @@ def error_table(chosen: dict[str, Batch], sides: list[str]) -> int:
             if side == OURS:
                 passed += found[0] <= LOSS_LIMIT and max(found[1:]) <= GRADIENT_LIMIT  # false for NaN
         lines.append(line)
-    print("\n### CRF: largest errors of the float32 results against pytorch-crf in float64\n")
+    print("\n### CRF: largest errors of the float32 results, relative to pytorch-crf in float64\n")
     contest.print_table(lines)
     print(f"- losses, and gradients of parameters: divided by max(1, size); limits {LOSS_LIMIT:g}, {GRADIENT_LIMIT:g}")
     print(f"- gradients of emissions: absolute, the loss summed over the batch; limit {GRADIENT_LIMIT:g}\n")

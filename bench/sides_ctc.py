@@ -167,9 +167,9 @@ def optax_ctc(batch: Batch):
     return jax.jit(loss), jax.jit(gradient), jnp.asarray(batch.logits)
 
 
-def optax_calls(batch: Batch, threads: int) -> dict[str, Call]:
-    """List the timed calls of optax."""
-    return peers.jax_calls(*optax_ctc(batch), threads)
+def optax_calls(batch: Batch, _threads: int) -> dict[str, Call]:
+    """List the timed calls of optax, on the CPUs of the process."""
+    return peers.jax_calls(*optax_ctc(batch))
 
 
 def optax_result(batch: Batch) -> Result:

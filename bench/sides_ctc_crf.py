@@ -17,8 +17,8 @@ WORKLOADS = {  # B, T, labels of a state, labels of a sequence
 }
 DENSE_STATES = 256  # at most: transitions of every step and their gradient take 2 GB
 MODES = {
-    "gradient": "loss and gradient, ours in a given array; dense: of a sequence of tags, of as many states",
-    "loss": "loss only",
+    "gradient": "loss and gradient, preallocated in fastseqloss; dense: of tags, with the same number of states",
+    "loss": "the loss alone",
     "decode": "best path",
 }
 GRADIENT_LIMIT = 2e-6
@@ -129,9 +129,7 @@ def compare(options: argparse.Namespace) -> int:
     if not options.accuracy_only:
         for threads in options.threads:
             timing_table(chosen, threads, options)
-        for mode, meaning in MODES.items():
-            print(f"- {mode}: {meaning}")
-        print("- the ratio is the other side's time over ours; each time is the minimum over the rounds")
+        print(f"- {contest.RATIO}; each time is the minimum over the rounds")
     return error_table(chosen)
 
 
@@ -159,7 +157,7 @@ def timing_table(chosen: dict[str, Batch], threads: int, options: argparse.Names
         lines.append(line)
     unit = "milliseconds of CPU time" if options.cpu_time else "milliseconds"
     print(f"\n### CTC-CRF, float32, {threads} thread{'s' if threads > 1 else ''}, {unit}\n")
-    contest.print_table(lines)
+    contest.print_modes(lines, MODES)
 
 
 def error_table(chosen: dict[str, Batch]) -> int:

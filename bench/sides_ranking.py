@@ -45,7 +45,7 @@ def batch(name: str, n: int, n_lists: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ours(name: str, scores: np.ndarray, truth: np.ndarray, threads: int, **options: Any) -> Callable[[], Any]:
-    """Return a call with the gradient written to a given array."""
+    """Return a call with the gradient written to a preallocated array."""
     function, chosen = LOSSES[name]
     kept = truth if name in OF_TARGETS else truth.astype(np.float32)
     return partial(
@@ -105,13 +105,13 @@ def of_rax() -> dict[str, Callable[..., Any]]:
     }
 
 
-def _jitted(loss: Callable[..., Any], scores: np.ndarray, truth: np.ndarray, threads: int) -> Callable[[], None]:
+def _jitted(loss: Callable[..., Any], scores: np.ndarray, truth: np.ndarray) -> Callable[[], None]:
     import jax
     import jax.numpy as jnp
 
     given = jnp.asarray(truth, jnp.int32 if truth.ndim == 1 else jnp.float32)
     gradient = jax.jit(jax.value_and_grad(loss))
-    return peers.jax_calls(loss, lambda s: gradient(s, given), jnp.asarray(scores), threads)["fresh"]
+    return peers.jax_call(lambda s: gradient(s, given), jnp.asarray(scores))
 
 
 def _line(name: str, n: int, options: argparse.Namespace, sides: dict[str, dict[str, Any]]) -> dict[str, str]:
@@ -123,7 +123,7 @@ def _line(name: str, n: int, options: argparse.Namespace, sides: dict[str, dict[
     calls: contest.Calls = {(OURS, "grad_out"): ours(name, scores, truth, 1)}
     for side, losses in sides.items():
         if name in losses:
-            calls[side, "grad_out"] = _jitted(losses[name], scores[:fewer], truth[:fewer], 1)
+            calls[side, "grad_out"] = _jitted(losses[name], scores[:fewer], truth[:fewer])
     # JAX gives arrays of pairs back to the system while the next call runs, which would count as time of that one.
     pause = {(OURS, "grad_out"): partial(time.sleep, 0.5)}
     found = {side: timing.best for (side, _), timing in contest.alternate(calls, options, 1, pause).items()}
@@ -166,7 +166,7 @@ def compare(options: argparse.Namespace) -> int:
         lines = [_line(name, n, options, sides) for name in names for n in LENGTHS]
         print(f"\n### 10^6 scores, {LEVELS} levels, float32, loss and gradient, 1 thread, {contest.unit(options)}\n")
         print_table(lines)
-        print("- a peer's ratio is its time over ours; times of fewer lists are scaled up to all scores\n")
+        print(f"- {contest.RATIO}; times of fewer lists are scaled up to all scores\n")
         script = str(Path(__file__).with_name("compare.py"))
         grown = {name: resident.printed_by([sys.executable, script, "ranking", "--side", name]) for name in names}
         print("### Working memory on 100 lists of 10,000 scores (4 MB), in MB\n")

@@ -147,12 +147,10 @@ def compare(options: argparse.Namespace) -> int:
     if not options.accuracy_only:
         for threads in options.threads:
             _timing_table(chosen, threads, options)
-        print(
-            "- gradient: the soft minimum of float64 costs and its posteriors, in a given array (others: a fresh one)"
-        )
+        print("- gradient: loss and posteriors of float64 costs, in a preallocated array (others: a new array)")
         print(f"- loss: without posteriors; band: posteriors with a band of {BAND}")
-        print("- series, divergence: gradients of float32 series, in fresh arrays")
-        print("- the ratio is the peer's time over ours; each time is the minimum over the rounds")
+        print("- series, divergence: gradients of float32 series, in newly allocated arrays")
+        print(f"- {contest.RATIO}; each time is the minimum over the rounds")
     return _error_table(chosen, [] if options.quick else installed())
 
 
@@ -179,7 +177,7 @@ def _timing_table(chosen: dict[str, tuple], threads: int, options: argparse.Name
     contest.print_table(lines)
     if least:
         mean = contest.geometric_mean(least)
-        print(f"\nfastest peer over fastseqloss: {mean:.1f}x in the geometric mean, {min(least):.1f}x at least\n")
+        print(f"\nratio of the fastest other library: {mean:.1f}x in the geometric mean, {min(least):.1f}x at least\n")
 
 
 def _error_table(chosen: dict[str, tuple], peers: list[str]) -> int:

@@ -333,7 +333,7 @@ def all_calls(loss: Loss, batch: Batch, threads: int, modes: list[str] | None) -
         if modes:
             del of[TORCH]["loss"]
     if has_optax(loss):
-        of[OPTAX] = optax_calls(loss, batch, threads)
+        of[OPTAX] = optax_calls(loss, batch)
     if threads == 1:
         of[TRAFFIC] = {"grad_out": traffic(batch)}
         if loss.numpy:
@@ -405,9 +405,9 @@ def optax_loss(loss: Loss, batch: Batch):
     return jax.jit(mean), jax.jit(jax.value_and_grad(mean)), jnp.asarray(batch.scores)
 
 
-def optax_calls(loss: Loss, batch: Batch, threads: int) -> dict[str, Call]:
+def optax_calls(loss: Loss, batch: Batch) -> dict[str, Call]:
     """List the timed calls of optax."""
-    return peers.jax_calls(*optax_loss(loss, batch), threads)
+    return peers.jax_calls(*optax_loss(loss, batch))
 
 
 def optax_result(loss: Loss, batch: Batch) -> Result:

@@ -6,11 +6,11 @@ The API reference comes from the docstrings of the installed package; nothing is
 import importlib.util
 import re
 import shutil
-from inspect import ismodule
 from pathlib import Path
 
-from sphinx.addnodes import pending_xref
+from docutils.nodes import Text
 from sphinx.ext.autodoc.mock import _MockObject
+from sphinx.util.nodes import make_refnode
 
 import fastseqloss
 
@@ -93,22 +93,90 @@ def strip_code(app, doctree):
         block.children = [type(block.children[0])(text)]
 
 
-NAMES = {name: f"fastseqloss.{name}" for name in fastseqloss.__all__ if not ismodule(getattr(fastseqloss, name))}
-NAMES |= {f"fsl.{name}": path for name, path in NAMES.items()}
-
-
-def link_names(app, doctree):
-    """Make links of names of the package that pages write as code, followed by arguments or not."""
-    for code in list(doctree.findall(lambda node: node.tagname == "literal")):
-        name = re.split(r"[(\[]", code.astext())[0]
-        if name in NAMES and not isinstance(code.parent, pending_xref) and code.parent.tagname not in LINKED:
-            link = pending_xref("", refdomain="py", reftype="obj", reftarget=NAMES[name], refexplicit=True)
-            link["refdoc"] = app.env.docname
-            code.replace_self(link)
-            link += code
-
-
+MODULES = {
+    "fastseqloss": "fastseqloss",
+    "fsl": "fastseqloss",
+    "fst": "fastseqloss.torch",
+    "fsj": "fastseqloss.jax",
+}
+MODULE_OF_PAGE = {"jax": "fastseqloss.jax", "pytorch": "fastseqloss.torch", "recurrent": "fastseqloss.recurrent"}
+# A name after its module, or without one if arguments follow or nothing else is there.
+NAME = re.compile(
+    rf"(?<![\w./])(?:(?:{'|'.join(MODULES)})(?:\.[A-Za-z_]\w*)+|[A-Za-z_][\w.]*(?=\())|^[A-Za-z_][\w.]*(?=$|\[)"
+)
+HIGHLIGHTED = re.compile(
+    r'(?<!<span class="o">\.</span>)<span class="n">\w+</span>(?:<span class="o">\.</span><span class="n">\w+</span>)*'
+)
+IMPORT = re.compile(r"\bfrom (fastseqloss[\w.]*) import (\w+(?:, *\w+)*)")
 LINKED = ("reference", "title", "term")  # links already, and headings
+BREAKS = re.compile(r"(?<=[.,(=\[])(?=[\w\"'-])")  # where a line may end within code of a table
+
+
+def documented(app, docname, name):
+    """Return the entry of the API reference for a name in the code of a page; None if there is no such entry."""
+    first, _, rest = name.partition(".")
+    own = MODULE_OF_PAGE.get(docname) or docname.removeprefix("generated/").rpartition(".")[0]
+    objects = app.env.get_domain("py").objects
+    for path in (f"{MODULES.get(first, first)}.{rest}", f"{own}.{name}", f"fastseqloss.{name}"):
+        if path in objects:
+            return objects[path] if objects[path].docname != docname else None
+    return None
+
+
+def of_others(code):
+    """Return True if code is in the column of a table that lists the functions of other libraries."""
+    entry = code.parent
+    while entry is not None and entry.tagname != "entry":
+        entry = entry.parent
+    if entry is None or entry.parent.index(entry) > 0:
+        return False
+    head = next(entry.parent.parent.parent.findall(lambda node: node.tagname == "thead"), None)
+    return head is not None and head[0][0].astext() == "instead of"
+
+
+def link_names(app, doctree, docname):
+    """Make links of the names of the package in text that pages set as code."""
+    for code in list(doctree.findall(lambda node: node.tagname == "literal")):
+        if code.parent.tagname in LINKED or of_others(code):
+            continue
+        text, end, parts = code.astext(), 0, []
+        for match in NAME.finditer(text):
+            entry = documented(app, docname, match[0])
+            if entry:
+                link = make_refnode(app.builder, docname, entry.docname, entry.node_id, Text(match[0]))
+                parts += [Text(text[end : match.start()]), link]
+                end = match.end()
+        if parts:
+            code.children = []
+            code += [part for part in [*parts, Text(text[end:])] if part.astext()]
+
+
+def link_blocks(app, pagename, templatename, context, doctree):
+    """Make links of the names of the package in blocks of code: those after a module, and imported ones."""
+    if doctree is None:
+        return
+    blocks = "\n".join(node.astext() for node in doctree.findall(lambda node: node.tagname == "literal_block"))
+    imported = {name: f"{module}.{name}" for module, names in IMPORT.findall(blocks) for name in re.split(", *", names)}
+
+    def linked(match):
+        first, dot, rest = re.sub("<.*?>", "", match[0]).partition(".")
+        module = imported.get(first) or (MODULES.get(first) if dot else None)
+        entry = documented(app, pagename, module + dot + rest) if module else None
+        if entry is None:
+            return match[0]
+        page = app.builder.get_relative_uri(pagename, entry.docname)
+        return f'<a class="reference internal" href="{page}#{entry.node_id}">{match[0]}</a>'
+
+    context["body"] = HIGHLIGHTED.sub(linked, context["body"])
+
+
+def break_lines(app, pagename, templatename, context, doctree):
+    """Let lines end behind punctuation in the code of tables, and not within names."""
+
+    def broken(cell):
+        return re.sub(r'(?<=<span class="pre">)[^<]+', lambda text: BREAKS.sub("<wbr>", text[0]), cell[0])
+
+    context["body"] = re.sub("<td.*?</td>", broken, context.get("body", ""), flags=re.DOTALL)
 
 
 def skip_tuple_fields(app, what, name, obj, skip, options):
@@ -126,6 +194,8 @@ def setup(app):
     """Connect the functions above."""
     app.connect("build-finished", copy_mathjax)
     app.connect("doctree-read", strip_code)
-    app.connect("doctree-read", link_names)
+    app.connect("doctree-resolved", link_names)
+    app.connect("html-page-context", link_blocks)
+    app.connect("html-page-context", break_lines)
     app.connect("autodoc-skip-member", skip_tuple_fields)
     app.connect("autodoc-process-signature", inherited_parameters)

@@ -1,6 +1,6 @@
 """Read strings of handwritten digits from left to right with a transducer, beside a CTC reader.
 
-    python examples/transduce_digits.py [--quick] [--epochs N] [--seed N] [--output FOLDER]
+    python examples/transduce_digits.py [--quick] [--epochs N] [--seed N] [--output DIR]
 
 The strings are those of ``python -m fastseqloss demo``, read as a stream: an encoder of unidirectional GRUs sees the
 columns up to the present one. The baseline adds a linear layer and trains with `fastseqloss.ctc_loss`. The transducer
@@ -257,7 +257,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer epochs")
     parser.add_argument("--epochs", type=int, default=8, help="of each reader")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path(), metavar="FOLDER")
+    parser.add_argument("--output", type=Path, default=Path(), help="folder for the picture")
     options = parser.parse_args()
     epochs = 3 if options.quick else options.epochs
     rng = np.random.default_rng(options.seed)
@@ -271,6 +271,7 @@ def main() -> None:
         baseline = train(reader, training, tests, epochs, 1.0, rng)
         model = Transducer(reader.encoder, np.random.default_rng(options.seed + 2))
         accuracy = train(model, training, tests, epochs, 0.5, rng)
+        options.output.mkdir(parents=True, exist_ok=True)
         path = options.output / "transduce_digits.png"
         draw_alignment(model, tests, accuracy).savefig(path, dpi=120)
     print(f"picture: {path}")

@@ -3,37 +3,47 @@
 import doctest
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fastseqloss._adapters.table import _OF_NUMPY, LOSSES, Loss
 from public_calls import public_arguments
+from thoroughness import thorough
 
 B, T, V = 3, 5, 4
 WEIGHT = np.array([1.0, 0.5, 2.0])
 every_loss = pytest.mark.parametrize("row", LOSSES.values(), ids=LOSSES)
-# Of every loss its first reduction, and in turn a third of the others, which all losses share.
-every_reduction = pytest.mark.parametrize(
-    ("row", "reduction"),
-    [
-        pytest.param(row, way, id=f"{name}-{way}")
-        for i, (name, row) in enumerate(LOSSES.items())
-        for j, way in enumerate(row.reductions)
-        if j == 0 or (i + j) % 3 == 0
-    ],
+
+
+def in_turn(argument: str, choices: Callable[[int, Loss], Sequence[Any]]) -> pytest.MarkDecorator:
+    """Every loss with one of its choices, the next one for each loss; with the others in thorough runs.
+
+    All losses share the code that the choices differ in.
+    """
+    sets = []
+    for i, (name, row) in enumerate(LOSSES.items()):
+        given = choices(i, row)
+        for j, choice in enumerate(given):
+            kind = pytest.param if j == i % len(given) else thorough
+            sets.append(kind(row, choice, id=f"{name}-{choice}"))
+    return pytest.mark.parametrize(("row", argument), sets)
+
+
+# A third of the losses, for code that does not depend on the loss; the others in thorough runs.
+some_losses = pytest.mark.parametrize(
+    "row", [(thorough if i % 3 else pytest.param)(row, id=name) for i, (name, row) in enumerate(LOSSES.items())]
+)
+# The first reduction of a loss, and in turn a third of the others.
+every_reduction = in_turn(
+    "reduction", lambda i, row: [way for j, way in enumerate(row.reductions) if j == 0 or (i + j) % 3 == 0]
 )
 # The ways in which losses are added up: those of steps, of sequences, of a batch.
-every_way = pytest.mark.parametrize(
-    ("row", "reduction"),
-    [
-        pytest.param(row, way, id=f"{name}-{way}")
-        for name, row in LOSSES.items()
-        for way in row.reductions
-        if way in ("none", "per_sequence", "mean")
-    ],
+every_way = in_turn(
+    "reduction", lambda _, row: [way for way in row.reductions if way in ("none", "per_sequence", "mean")]
 )
 
 
@@ -59,7 +69,7 @@ def reducing(row: Loss, reduction: str, **more) -> dict:
 
 
 def differentiable(row: Loss) -> dict:
-    """The same, without what makes the gradient another one than the derivative."""
+    """The same, without options whose gradient differs from the derivative."""
     return {name: value for name, value in arguments(row).items() if name != "fastemit"}
 
 

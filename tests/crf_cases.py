@@ -67,7 +67,7 @@ class Case:
 
     @property
     def rounding(self) -> float:
-        """What no float64 arithmetic avoids: differences of scores round to eps times their size, and a
+        """Error that no float64 arithmetic avoids: differences of scores round to eps times their size, and a
         path adds up two of them at every step.
         """
         finite = [np.abs(x[np.isfinite(x)], dtype=float).max(initial=0) for x in (self.emissions, *self.parameters)]

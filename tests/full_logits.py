@@ -1,4 +1,4 @@
-"""Losses of a linear layer by the array of all logits, in float64: what the losses that never store it must equal."""
+"""Losses of a linear layer from the array of all logits, in float64: the reference for losses that never store it."""
 
 from collections.abc import Callable
 from typing import Any

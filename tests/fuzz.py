@@ -40,7 +40,7 @@ NAMES = (*STRATEGIES, *RECURRENT, *ADAPTERS)
 
 
 def make(source: random.Random, name: str) -> Call:
-    """A call of that function; what adapters need is imported only for them."""
+    """A call of that function; the requirements of adapters are imported only for them."""
     if name in STRATEGIES:
         return fuzz_wrongs.make(source, name)
     return importlib.import_module(f"fuzz_{name.split('.')[0]}").make(source, name)
@@ -65,7 +65,7 @@ def nth(seed: int, i: int, names: list[str]) -> tuple[random.Random, str]:
 
 
 def work(options: argparse.Namespace) -> None:
-    """In the child: make calls, write where we are into a file, and what was wrong to standard output."""
+    """In the child: make calls, write the current position to a file, and errors to standard output."""
     faulthandler.enable()
     if "san" not in os.environ.get("LD_PRELOAD", ""):  # whose shadow memory takes all addresses
         room = (12 if options.adapters or options.only in ADAPTERS else 4) << 30
@@ -169,7 +169,7 @@ def _whole(file: TextIO) -> Iterator[str]:
 
 
 def _record(lines: TextIO, tally: Counter, findings: list[dict[str, Any]]) -> None:
-    """Take what the child has written since."""
+    """Read the output of the child since the last call."""
     for text in _whole(lines):
         line = json.loads(text)
         if "tally" in line:

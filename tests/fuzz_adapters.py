@@ -1,4 +1,4 @@
-"""What calls of the adapters have in common: a problem, and what the NumPy functions make of it."""
+"""Code shared by calls of the adapters: a problem, and the results of the NumPy functions."""
 
 import inspect
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Problem:
 
     @property
     def rounding(self) -> float:
-        """How much BLAS may round differently where a weight is laid out differently."""
+        """Tolerance for BLAS, whose rounding may depend on the memory order of a weight."""
         return 1e-5 if self.function in linear_cases.EVERY else 0.0
 
     def loss(self) -> Any:
@@ -61,7 +61,7 @@ class Problem:
         return totals
 
     def size(self, wanted: np.ndarray, slope: np.ndarray) -> float:
-        """The size of what has been added up in a gradient, which may have NaN."""
+        """Size of the terms that a gradient adds up, which may contain NaN."""
         largest = np.abs(slope).max(initial=0)
         if "probs" in (self.options.get("input") or ""):
             return float(largest * (1 + np.nanmax(np.abs(wanted), initial=0)))
@@ -92,7 +92,7 @@ class Problem:
 
 
 def problem(random: Any, function: str, **wanted: Any) -> Problem:
-    """A valid problem at random, with options as `wanted`, tuples of what is allowed; labels have lengths."""
+    """Random valid problem. `wanted` gives tuples of allowed values of options; labels have lengths."""
     while True:
         call = STRATEGIES[function](random)
         given = {name: value for name, value in call.arguments.items() if name not in OURS}
@@ -111,7 +111,7 @@ def problem(random: Any, function: str, **wanted: Any) -> Problem:
 
 
 def slopes(random: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Slopes of losses of that shape, alike or not."""
+    """Slopes of losses of that shape, equal or different."""
     if random.random() < 0.3:
         return np.full(shape, random.choice(SLOPES))
     return np.array(random.choices(SLOPES, k=int(np.prod(shape)))).reshape(shape)
@@ -130,7 +130,7 @@ def assert_loss(found: np.ndarray, wanted: Any, half: bool, rtol: float = 0.0) -
 
 
 def assert_gradient(found: np.ndarray, wanted: np.ndarray, dtype: Any, size: float, which: str) -> None:
-    """Within rounding to the dtype; `size` is that of what has been added up."""
+    """Equal within rounding to the dtype; `size` is that of the summed terms."""
     assert found.dtype == dtype, f"{which}: dtype {found.dtype}, not {dtype}"
     assert found.shape == wanted.shape, f"{which}: shape {found.shape}, not {wanted.shape}"
     info = ml_dtypes.finfo(dtype)

@@ -1,4 +1,4 @@
-"""What the fuzzer knows about right answers: the slow references, for calls that nothing was done to."""
+"""Correct answers for the fuzzer: the slow references, for calls with unchanged arguments."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ SOFT_DTW = ("soft_dtw_loss", "soft_dtw_cost")
 
 
 def frames_that_count(clean: dict[str, Any]) -> np.ndarray | None:
-    """Of an array [B, T, V] or [T, V], by lengths or a mask."""
+    """Frames of an array [B, T, V] or [T, V] that count, by lengths or a mask."""
     shape = np.shape(next(iter(clean.values())))[:-1]
     lengths, mask = clean.get("logit_lengths", clean.get("lengths")), clean.get("mask")
     mask = None if "risks" in clean else mask  # of candidates
@@ -42,7 +42,7 @@ def frames_that_count(clean: dict[str, Any]) -> np.ndarray | None:
 
 
 def items_that_count(clean: dict[str, Any]) -> np.ndarray | None:
-    """Of lists [B, N], or of a list [N]."""
+    """Items of lists [B, N], or of a list [N], that count."""
     shape = np.shape(clean["scores"])
     if np.prod(shape, dtype=float) > 10**6:
         return None
@@ -51,7 +51,7 @@ def items_that_count(clean: dict[str, Any]) -> np.ndarray | None:
 
 
 def nodes_that_count(clean: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Of the gradients of a transducer, by name: frames within the lengths, columns within the number of labels."""
+    """Nodes of each gradient of a transducer that count: within the lengths and the number of labels."""
     names = [name for name in ("logits", "duration_logits", "am", "lm") if name in clean]
     shapes = {name: np.shape(clean[name])[:-1] for name in names}
     if any(np.prod(shape, dtype=float) > 10**6 for shape in shapes.values()):
@@ -92,7 +92,7 @@ def _truths(mask: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def steps_that_count(clean: dict[str, Any], classes: bool) -> np.ndarray | None:
-    """Of an array [B, T, ..., V], or [B, T, D...] unless `classes`."""
+    """Steps of an array [B, T, ..., V], or [B, T, D...] unless `classes`, that count."""
     shape = np.shape(next(iter(clean.values())))
     of_features = not classes and shape in (np.shape(clean.get("mask")), np.shape(clean.get("sample_weight")))
     shape = shape[:-1] if classes else shape if of_features else shape[:2]

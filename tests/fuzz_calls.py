@@ -1,4 +1,4 @@
-"""A call of each public function: a valid one, made at random, and what may then go wrong with its arguments."""
+"""Random valid calls of each public function, and the invalid arguments that may replace theirs."""
 
 import inspect
 import math
@@ -64,7 +64,7 @@ class Call:
 
     name: str
     arguments: dict[str, Any]
-    case: Any = None  # what knows the right answer, while the arguments are its own
+    case: Any = None  # computes the correct answer, as long as the arguments are unchanged
     wrongs: list[str] = field(default_factory=list)
     errstate: str = "warn"
 
@@ -86,10 +86,10 @@ class Call:
 
 
 class Judged(Call):
-    """A call that knows what may come of it, and tries more than the call alone."""
+    """A call with its own checks of the result."""
 
     def judge(self, random: Any) -> str:
-        """How it ended, "right" or the name of an exception; AssertionError if it should not have."""
+        """Return "right" or the name of the exception; raise AssertionError if the outcome is not allowed."""
         raise NotImplementedError
 
 
@@ -105,7 +105,7 @@ def _shown(value: Any) -> str:
 
 @cache
 def functions() -> dict[str, Callable[..., Any]]:
-    """Everything public that can be called and is no class."""
+    """Public callables that are not classes."""
     found = {name: getattr(fsl, name) for name in (*fsl.__all__, *dir(fsl)) if not name.startswith("_")}
     found |= {f"plot.{name}": value for name, value in vars(fsl.plot).items() if _is_defined_in_plot(name, value)}
     return {
@@ -351,7 +351,7 @@ def _align_options(random, arguments: dict[str, Any]) -> None:
 
 
 def _windows(random) -> Call:
-    """Of an array: what functions return is checked in the same way."""
+    """A call with an array; calls with functions are checked in the same way."""
     case = _ctc_case(random)
     while not len(case.tokens):
         case = _ctc_case(random)
@@ -464,7 +464,7 @@ def _crf(name: str, random) -> Call:
     if name in ("crf_loss", "structured_hinge_loss", "crf_score"):
         arguments["tags"] = tags[0] if single else tags
     arguments["transitions"] = case.transitions
-    if name != "structured_hinge_loss" and random.random() < 0.2:
+    if random.random() < 0.2:
         every = numbers(random).normal(size=(*x.shape, x.shape[2])).astype(random.choice(FLOATS))
         arguments["transitions"], case = every[0] if single else every, None
     if random.random() < 0.3:
@@ -658,13 +658,13 @@ def _rnnt_greedy(random) -> Call:
     table, blank = rng.normal(size=(classes, classes)), random.randint(0, classes - 1)
 
     def predict(labels, states):
-        """Of a sequence with three labels only the blank, so that it comes to its end whatever `max_symbols` is."""
+        """Scores that allow only the blank after three labels, so that decoding ends for any `max_symbols`."""
         counts = [0 if state is None else state + 1 for state in states]
         full = 99 * (np.array(counts)[:, None] >= 3) * (np.arange(classes) == blank)
         return table[labels % classes] + full, counts
 
     def join(rows, predictions):
-        """Of rows of any width and values, as wrong arrays have others."""
+        """Scores for rows of any width and values, because invalid arrays may have other shapes."""
         with np.errstate(all="ignore"):
             return np.array([np.resize(row, classes) for row in rows]) + predictions
 
@@ -925,7 +925,7 @@ RESULTS = (
 
 
 def loss_function(random) -> Any:
-    """A loss of scores [2, 3], or what is not quite one."""
+    """A loss of scores [2, 3], or an invalid function."""
     return random.choice((
         _penalty, partial(fsl.softmax_cross_entropy, targets=[0, 1]), partial(fsl.mse_loss, targets=np.ones((2, 3))),
         partial(fsl.ctc_loss, labels=[1]), fsl.weighted_sum([(2, _penalty)]),

@@ -152,7 +152,7 @@ class JaxCall(Judged):
         assert not np.isfinite(size) or abs(got - exact) <= rtol * size, f"derivative by the slope {got}, not {exact}"
 
     def _judge_mapped(self, scores: dict[str, Any], loss: np.ndarray) -> None:
-        """Of two copies, the same twice."""
+        """The results for two copies are equal."""
         twice = {name: jnp.stack([x, x]) for name, x in scores.items()}
         found = np.asarray(jax.vmap(self.bound())(twice))
         assert found.shape == (2, *loss.shape), f"mapped: shape {found.shape}, not {(2, *loss.shape)}"

@@ -1,4 +1,4 @@
-"""What may come of a call: a right answer, or a documented exception and nothing changed."""
+"""Allowed outcomes of a call: a correct answer, or a documented exception without side effects."""
 
 import copy
 import re
@@ -26,7 +26,7 @@ TOO_LARGE = ("array is too big", "Maximum allowed dimension exceeded", "Maximum 
 
 
 class Violation(AssertionError):
-    """What may not happen."""
+    """An outcome of a call that is not allowed."""
 
 
 def attempt(call: Call, random: Any) -> str:
@@ -38,7 +38,7 @@ def attempt(call: Call, random: Any) -> str:
         except Violation:
             raise
         except Exception as error:
-            if str(error).startswith(TOO_LARGE):  # what is compared with it cannot be made
+            if str(error).startswith(TOO_LARGE):  # the array to compare with cannot be allocated
                 return "too large"
             raise Violation(f"{type(error).__name__}: {error}") from error
 
@@ -76,7 +76,7 @@ def _judged_as_usual(call: Call, random: Any) -> str:
 
 
 def judge_error(call: Call, error: Exception, names: tuple[str, ...] = (), expected: Any = EXPECTED) -> None:
-    """Whether this is what a wrong call may raise: of an expected type, with a message that names an argument."""
+    """Return True if a wrong call may raise this: an expected type, with a message that names an argument."""
     if re.search(r"-\d+ bytes|(shape|size)s? (\([^)]*)?-\d", str(error)):
         raise Violation(f"{type(error).__name__} with a negative size: {error}") from error
     if isinstance(error, MemoryError) or str(error).startswith(TOO_LARGE):
@@ -93,7 +93,7 @@ def judge_error(call: Call, error: Exception, names: tuple[str, ...] = (), expec
 
 
 def names_argument(message: str, names: tuple[str, ...]) -> bool:
-    """Whether a message says something of one of the arguments."""
+    """Return True if a message names one of the arguments."""
     return re.search(rf"(^|\W)({'|'.join(names)})(\[[^\]]*\]|\.\w+|='\w+')*,? (\(.*\) )?{SAID}", message) is not None
 
 
@@ -130,7 +130,7 @@ def _judge_result(call: Call, result: Any, clean: dict[str, Any]) -> None:
 
 
 def _rounding(call: Call) -> float:
-    """How much BLAS may round differently where a weight is laid out differently; half precision may then, too."""
+    """Tolerance for BLAS, whose rounding may depend on the memory order of a weight, also in half precision."""
     if call.name not in linear_cases.EVERY:
         return 0.0
     floats = [np.asarray(value).dtype for name, value in call.arguments.items() if name in linear_cases.OF_LAYER]
@@ -163,7 +163,7 @@ def assert_same(result: Any, expected: Any, which: str, rtol: float = 0.0) -> No
 
 
 def _judge_gradient(call: Call, gradient: Any, clean: dict[str, Any]) -> None:
-    """Of the right type, in the right place, and 0 where nothing counts."""
+    """Check type and place of the gradient, and its zeros at positions that do not count."""
     outs = call.arguments.get("grad_out")
     if isinstance(gradient, tuple):
         names = fuzz_answers.SCORES.get(call.name, getattr(gradient, "_fields", ()))
@@ -218,7 +218,7 @@ STEP_LOSSES -= {*fuzz_answers.CRF, *fuzz_answers.SCORES, *fuzz_answers.SOFT_DTW}
 
 
 def _may_be_nan(call: Call, clean: dict[str, Any]) -> bool:
-    """Whether the definition gives NaN, or overflows: only where there are numbers that are not finite, or enormous."""
+    """Return True if the definition gives NaN or overflows, which needs infinite, NaN or extremely large numbers."""
     if call.name == "words_from_spans":  # times in seconds
         return clean.get("frame_seconds") is None
     if not call.wrongs:
@@ -246,7 +246,7 @@ def _may_be_nan(call: Call, clean: dict[str, Any]) -> bool:
 
 
 def _judge_sum(call: Call, loss: Any, random: Any) -> str:
-    """What `weighted_sum` returned, called in turn."""
+    """Call the result of `weighted_sum` in turn."""
     rng, dtype = np.random.default_rng(random.getrandbits(32)), random.choice((np.float32, np.float64))
     x = rng.normal(size=(2, 3)).astype(dtype)
     options: dict[str, Any] = random.choice(({}, {"return_grad": True}, {"grad_out": x.copy()}, {"grad_out": x}))
@@ -284,18 +284,18 @@ class _Watched:
                     room = array
                     while isinstance(room.base, np.ndarray):
                         room = room.base
-                    room = room.view(np.ndarray)  # a masked array would show what it fills in
+                    room = room.view(np.ndarray)  # a masked array would show its fill values
                     if room.nbytes < 10**6:
                         self.rooms.append((name, room, room.tobytes()))
 
     def check_all(self) -> None:
-        """Nothing at all has been written."""
+        """Check that nothing has been written."""
         for name, room, before in self.rooms:
             if room.tobytes() != before:
                 raise Violation(f"{name} was written to, and then an exception raised")
 
     def check_inputs(self) -> None:
-        """Nothing has been written but to grad_out, and nothing beside that."""
+        """Check that only grad_out has been written."""
         gradients = [(out, np.array(out)) for out, _ in self.outs]
         for out, before in self.outs:
             if out.flags.writeable and before is not None and not np.ma.isMaskedArray(out):
@@ -307,7 +307,7 @@ class _Watched:
         assert not changed, f"changed: {changed}"
 
     def check_alone(self, result: Any) -> None:
-        """What was returned stays as it is when the arguments are changed."""
+        """Check that results do not change when the arguments are overwritten."""
         kept = [np.array(leaf) for leaf in leaves(result)]
         spans = result.spans() if hasattr(result, "spans") else None
         outs = [out for out, _ in self.outs]

@@ -30,13 +30,13 @@ def _decode(emissions, mask=None, *, transitions, start_transitions, end_transit
 
 @dataclass
 class PathCall(Judged):
-    """A call, and what checks its result given the arguments as arrays."""
+    """A call, and a check of its result for the arguments as arrays."""
 
     function: Callable[..., Any] = lambda: None
     check: Callable[[Any, "PathCall", dict[str, Any], Any], None] = lambda *_: None
 
     def takes(self, name: str, value: Any) -> bool:
-        """Whether this can be passed at all."""
+        """Return True if the value can be passed at all."""
         return isinstance(value, torch.Tensor) or name not in PARAMETERS
 
     def judge(self, random: Any) -> str:
@@ -55,7 +55,7 @@ class PathCall(Judged):
 
 
 def _forced_align(random, name: str) -> PathCall:
-    """Of scores with a path: those of others are wrong, though they are not changed."""
+    """A call with scores that have a path; calls without a path count as wrong."""
     while True:
         call = STRATEGIES["ctc_align"](random)
         given = call.arguments

@@ -41,7 +41,7 @@ def assert_near(found: Any, wanted: Any, which: str, rtol: float) -> None:
 
 
 def memory(values: Any) -> list[tuple[np.ndarray, bytes]]:
-    """Arrays, and what they hold."""
+    """Arrays and their contents."""
     arrays = [value.view(np.ndarray) for value in values if isinstance(value, np.ndarray)]
     return [(array, array.tobytes()) for array in arrays if array.nbytes < 10**6]
 
@@ -65,7 +65,7 @@ def spoil(values: Any) -> None:
 
 @dataclass
 class LayerCall(Judged):
-    """`forward` and `backward` of a layer; what is plain, and what is then thrown instead."""
+    """`forward` and `backward` of a layer: valid calls, and the errors of invalid ones."""
 
     clean: dict[str, Any] = field(default_factory=dict)
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class LayerCall(Judged):
         try:
             layer = self.new(**{key: value for key, value in self.arguments.items() if key not in INPUTS})
             if self.wrongs:
-                layer.forward(**inputs)  # what it keeps of this one must survive a call that fails
+                layer.forward(**inputs)  # the state that it keeps must survive a call that fails
             layer.parameters.update(self.parameters)
             found = layer.forward(**{key: value for key, value in self.arguments.items() if key in inputs})
             assert_unchanged(before, "by forward")

@@ -1,4 +1,4 @@
-"""Functions and modules that replace those of other libraries, and what their arguments are for the NumPy functions."""
+"""Functions and modules that replace those of other libraries, and the arguments of the NumPy functions."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -68,7 +68,7 @@ class Terms:
         return x
 
     def takes(self, name: str, value: Any) -> bool:
-        """Whether a wrong value can be passed at all."""
+        """Return True if the invalid value can be passed at all."""
         return True
 
     def as_numpy(self, given: dict[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Tensors for the fuzzer: their numbers, the same numbers in other strides, and what is wrong with an argument."""
+"""Tensors for the fuzzer: values, the same values in other strides, and invalid arguments."""
 
 import warnings
 from typing import Any

@@ -39,7 +39,7 @@ class TorchCall(Judged):
         return self.terms.problem
 
     def takes(self, name: str, value: Any) -> bool:
-        """Whether this can be passed at all."""
+        """Return True if the value can be passed at all."""
         return self.terms.takes(name, value)
 
     def scores(self) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""What the fuzzer throws: the same array in other layouts, and whatever is wrong with an argument."""
+"""Values for the fuzzer: the same array in other layouts, and invalid values."""
 
 import array
 import atexit
@@ -158,7 +158,7 @@ def guise(random, x, kinds=GUISES):
 
 
 def plain(value):
-    """What `value` holds as an array of NumPy's own, native and contiguous; itself if that cannot be said."""
+    """`value` as a native, contiguous array of NumPy; `value` itself if that is not possible."""
     if isinstance(value, (Foreign, Capsule)):
         value = value.array
     if type(value) is not np.ndarray:
@@ -288,7 +288,7 @@ WRONGS = (other_dtype, other_shape, other_values, other_values, other_values, al
 
 
 def is_small(value):
-    """Whether this is an array to work with, neither enormous nor of very many axes."""
+    """Return True if this is an array of moderate size and few axes."""
     if not isinstance(value, np.ndarray) or value.ndim > 20:
         return False
     return value.size < 10**4 and max(value.shape, default=0) < 10**4

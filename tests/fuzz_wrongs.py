@@ -1,4 +1,4 @@
-"""What goes wrong with the arguments of a call."""
+"""Invalid arguments of calls."""
 
 import io
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def make(random, name: str) -> Call:
     elif random.random() < 0.6:
         for _ in range(random.choice((1, 1, 1, 2, 3))):
             _go_wrong(random, call)
-    if random.random() < 0.06 and not call.name.startswith("plot."):  # matplotlib overflows as it likes
+    if random.random() < 0.06 and not call.name.startswith("plot."):  # matplotlib may overflow
         call.errstate = "raise"
     return call
 

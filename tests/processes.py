@@ -19,7 +19,7 @@ parallel.threads.always_help(True)
 
 
 def _environment(**changes):
-    """The environment with changes, None for what is unset; tests/ is on Python's path."""
+    """The environment with changes, None to unset a variable; tests/ is on Python's path."""
     path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
     variables = {**os.environ, "PYTHONPATH": path, **changes}
     return {name: value for name, value in variables.items() if value is not None}
@@ -46,14 +46,14 @@ def use_threads(n: int) -> None:
 
 
 def printed(code, **options):
-    """What code prints."""
+    """Output of code."""
     process = python(code, **options)
     assert process.returncode == 0, process.stderr
     return process.stdout.strip()
 
 
 def printed_by_file(folder, code, timeout=300):
-    """The same for a program in a file, as the children of `multiprocessing` want it."""
+    """The same for a program in a file, as the children of `multiprocessing` need it."""
     script = folder / "program.py"
     script.write_text(code)
     process = subprocess.run(

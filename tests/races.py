@@ -1,4 +1,4 @@
-"""Every kernel on several threads, and from several Python threads at once; what ThreadSanitizer watches.
+"""Every kernel on several threads, and from several Python threads at once, for ThreadSanitizer.
 
 ``python tests/races.py`` also compares: the results are those of one thread, to the bit. Batches are small, since a
 watched process is slow; there are several threads although there is too little to do for them.
@@ -54,7 +54,7 @@ def leaves(result: Any) -> list[Any]:
 
 
 def call_of(name: str, seed: int) -> Call:
-    """A valid call that only reads what it is given."""
+    """A valid call that only reads its arguments."""
     call = large(name, seed) if name in LARGE else STRATEGIES[name](random.Random(seed))
     call.arguments.pop("grad_out", None)
     call.arguments.pop("num_threads", None)

@@ -37,7 +37,7 @@ def rows_of(name: str) -> list[StepLoss]:
 
 
 def parameter_values(row: StepLoss, rng: np.random.Generator, shape: tuple[int, ...]) -> list:
-    """What the parameter of a loss of scores of this shape may be: small, large, arrays; nothing if there is none."""
+    """Values of the parameter of a loss for scores of this shape: small, large, arrays; empty without a parameter."""
     if row.parameter is None:
         return []
     _, least, most, open_ends, broadcasts = row.parameter
@@ -79,19 +79,19 @@ class Case:
         return Case(self.name, scores, targets, lengths, mask, options, reducing)
 
     def _of_sequence(self, option, b: int):
-        """What an option is for sequence b: a part of it if it has an axis of sequences."""
+        """Value of an option for sequence b: its part if it has an axis of sequences."""
         own = self.name not in CLASSIFICATION and np.ndim(option) == self.scores.ndim > 1
         return option[b : b + 1] if own and len(option) > 1 else option
 
     @property
     def of_features(self) -> bool:
-        """Whether the mask or the weights are those of features."""
+        """True if the mask or the weights have an axis of features."""
         weight = self.reducing.get("sample_weight")
         return self.name not in CLASSIFICATION and max(np.ndim(self.mask), np.ndim(weight)) > 2
 
     @property
     def steps_shape(self) -> tuple[int, ...]:
-        """Of the steps, or of the features if they count by themselves."""
+        """Shape of the steps, or of the features if they count separately."""
         if self.name in CLASSIFICATION:
             return self.scores.shape[:-1]
         return self.scores.shape if self.of_features else self.scores.shape[:2]
@@ -111,7 +111,7 @@ class Case:
         )
 
     def check(self, loss, gradient) -> None:
-        """The answer is right to what the dtype of the scores promises, and 0 where nothing counts.
+        """The answer is correct within the accuracy of the dtype of the scores, and 0 where nothing counts.
 
         float32: loss within 1e-6 of it, gradient within 2e-7 of the terms that it is the sum of. float64: 1e-12, plus
         what no float64 arithmetic avoids: x - max rounds to eps |x|. Half precision: as float32, then rounded.
@@ -151,7 +151,7 @@ class LogProbCase(Case):
     """The same for `sequence_log_prob`; `reducing` has `average` and `slopes`."""
 
     def check(self, log_prob, gradient) -> None:
-        """The answer is right to what the dtype of the scores promises, and 0 where nothing counts."""
+        """The answer is correct within the accuracy of the dtype of the scores, and 0 where nothing counts."""
         expected, slope = reference_steps.sequence_log_prob(
             self.scores, self.targets, self.lengths, self.mask, **self.options, **self.reducing
         )
@@ -262,7 +262,7 @@ LAYOUTS = (np.copy, time_major, strided, reversed_memory, fortran, unaligned)
 
 
 class Foreign:
-    """Not an array, but it can show one."""
+    """An object that is not an array but can be converted to one."""
 
     def __init__(self, array):
         self.array = array
@@ -328,7 +328,7 @@ def random_case(
         targets[rng.random(steps) < ignored] = options.get("ignore_index", -100)
     _settle(name, case.scores, case.targets, impossible, options)
     case.scores[~case.counts] = np.nan
-    if case.targets.shape == steps and classification:  # what is ignored stays so
+    if case.targets.shape == steps and classification:  # ignored steps stay ignored
         outside = ~reference_steps.counting(steps, case.lengths, case.mask)
     else:
         outside = ~case.counts
@@ -384,7 +384,7 @@ def _numbers(rng, name, shape, scale, offset, dtype):
 
 
 def _settle(name, scores, targets, impossible, options):
-    """Remove what the definitions leave open: inf - inf in a hinge, nothing wanted of a step without any class."""
+    """Remove undefined cases: inf - inf in a hinge, and steps without any class."""
     if name not in CLASSIFICATION or not impossible:
         return
     nothing = ~np.isfinite(scores.astype(np.float64)).any(axis=-1)
@@ -472,7 +472,7 @@ def reducings(draw, counts, ndims=()):
 
 @st.composite
 def cases(draw, name=None, *, dtypes=DTYPES, scales=SCALES, kinds=KINDS, smallest=0, smooth=False):
-    """Random batches of one loss, or of any; `smooth` keeps away from what has no central difference.
+    """Random batches of one loss, or of any; `smooth` avoids points without a central difference.
 
     The numbers come from a seed, which shrinks well enough.
     """

@@ -1,4 +1,4 @@
-"""Whatever is thrown at a public function, it answers rightly or raises what it documents: the short form of `fuzz`."""
+"""Public functions return correct answers or raise documented errors for random arguments: a short run of `fuzz`."""
 
 import subprocess
 import sys
@@ -64,35 +64,38 @@ def throw(name, calls):
         fuzz.attempt(fuzz.make(source, name), source)
 
 
-@pytest.mark.parametrize("calls", [10, thorough(100)])
+@pytest.mark.parametrize("calls", [8, thorough(40)])
 @pytest.mark.parametrize("name", [*STRATEGIES, *fuzz.RECURRENT])
 def test_seeded_calls(name, calls):
     throw(name, calls // 5 if name.startswith("plot.") else calls)
 
 
 @pytest.mark.peers
+@pytest.mark.parametrize("calls", [15, thorough(50)])
 @pytest.mark.parametrize("name", [name for name in fuzz.ADAPTERS if name.startswith("torch.")])
-def test_seeded_calls_of_torch(name):
+def test_seeded_calls_of_torch(name, calls):
     pytest.importorskip("torch", reason="the extra `peers` installs it")
-    throw(name, 50)
+    throw(name, calls)
 
 
 @pytest.mark.peers
+@pytest.mark.parametrize("calls", [3, thorough(6)])
 @pytest.mark.parametrize("name", [name for name in fuzz.ADAPTERS if name.startswith("jax.")])
-def test_seeded_calls_of_jax(name):
+def test_seeded_calls_of_jax(name, calls):
     jax = pytest.importorskip("jax", reason="the extra `peers` installs it")
     before = jax.config.jax_enable_x64
     jax.config.update("jax_enable_x64", True)
     try:
-        throw(name, 6)
+        throw(name, calls)
     finally:
         jax.config.update("jax_enable_x64", before)
 
 
+@pytest.mark.parametrize("calls", [8, thorough(20)])
 @pytest.mark.parametrize("name", QUICK)
-def test_absurd_sizes(name):
-    """Every axis of one length absurdly long, in all arguments alike."""
-    for i in range(20):
+def test_absurd_sizes(name, calls):
+    """Every axis of one length is extremely long, in all arguments."""
+    for i in range(calls):
         source, _ = fuzz.nth(98, i, [name])
         call = STRATEGIES[name](source)
         fuzz_wrongs.stretch(source, call)
@@ -125,7 +128,7 @@ def test_one_call_again():
     assert done.stdout.startswith("mse_loss(predictions=")
 
 
-# ---- the fuzzer finds what is there to be found -----------------------------------------------
+# ---- the fuzzer finds known errors -----------------------------------------------
 
 
 class Broken(fuzz_calls.Call):

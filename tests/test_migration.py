@@ -193,7 +193,7 @@ def keras_categorical_hinge(y, p):
 
 @pytest.mark.parametrize("offset", [-5.0, 0.0, 5.0])
 def test_formulas_of_keras(offset):
-    """Where all scores but the target's are negative, Keras takes 0 for the largest of them."""
+    """If all scores except the target's are negative, Keras takes 0 as the largest of them."""
     scores, classes = X.numpy() + offset, STEPS.numpy()
     theirs = keras_categorical_hinge(np.eye(5)[classes], scores)
     with_zero = np.concatenate([scores, np.zeros((3, 9, 1))], axis=-1)

@@ -1,4 +1,4 @@
-"""What the pages and the docstrings call by name is there, with the arguments they give it."""
+"""Names and arguments that the pages and docstrings mention exist."""
 
 import ast
 import importlib

@@ -1,4 +1,4 @@
-"""fastseqloss.plot draws what it is given, where it is told to."""
+"""fastseqloss.plot draws its arguments on the given axes."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 import fastseqloss as fsl
 from cases import JUNK
-from thoroughness import thorough
+from thoroughness import spread, thorough
 
 SPANS = [fsl.TokenSpan(1, 2, 5, -0.3), fsl.TokenSpan(2, 6, 7, -0.1), fsl.TokenSpan(1, 7, 12, -9.0)]
 
@@ -25,14 +25,14 @@ def _closed_figures():
 
 
 def pixels(ax):
-    """What the figure looks like, drawn in full: [H, W, 4]."""
+    """Pixels of the figure: [H, W, 4]."""
     canvas = FigureCanvasAgg(ax.figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())
 
 
 def is_coloured(ax):
-    """Whether anything but grey was drawn."""
+    """Return True if anything but grey was drawn."""
     rgb = pixels(ax)[..., :3].astype(int)
     return np.any(rgb.max(axis=-1) - rgb.min(axis=-1) > 60)
 
@@ -73,9 +73,9 @@ def test_posterior_curves_follow_the_posteriors(posteriors):
     np.testing.assert_allclose(sum(data.values.sum() for data in steps[1::2]), posteriors[:, 1::2].sum(), atol=0.1)
 
 
-@pytest.mark.parametrize("kind", ["curves", "image"])
-@pytest.mark.parametrize(("shape", "labels"), [((0, 1), []), ((0, 3), [1]), ((4, 1), []), ((4, 7), [1])])
-def test_posteriors_of_little(shape, labels, kind):
+@pytest.mark.parametrize(("shape", "kind"), spread([(0, 1), (0, 3), (4, 1), (4, 7)], ["curves", "image"], every=2))
+def test_posteriors_of_little(shape, kind):
+    labels = [] if shape[1] == 1 else [1]
     pixels(fsl.plot.plot_posteriors(np.zeros(shape), labels, kind=kind))
 
 
@@ -140,7 +140,7 @@ def test_running_mean():
 
 
 def test_room_for_texts_is_that_of_the_axes_in_a_subfigure():
-    """A tenth as wide, what stood side by side needs two rows."""
+    """At a tenth of the width, names that were side by side need two rows."""
     figure = Figure(figsize=(20, 2))
     left, _ = figure.subfigures(1, 2, width_ratios=[1, 9])
     ax = fsl.plot.plot_alignment([fsl.TokenSpan(10**6, t, t + 1, -0.1) for t in range(6)], ax=left.subplots())
@@ -218,7 +218,7 @@ def test_wrong_types(call, said):
 
 
 def test_matplotlib_is_only_imported_to_draw():
-    """And where it is missing, the message says what to install."""
+    """If matplotlib is missing, the message names the package to install."""
     code = (
         "import sys; sys.modules['matplotlib'] = None\n"
         "import fastseqloss as fsl\n"

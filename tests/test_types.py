@@ -57,7 +57,7 @@ def declarations():
 
 
 def declared(name):
-    """What a loss returns for reductions other than to a float, without gradient."""
+    """Types that a loss returns without gradient for reductions that do not return a float."""
     for node in declarations():
         if node.name == name:
             options = {argument.arg: ast.unparse(argument.annotation) for argument in node.args.kwonlyargs}

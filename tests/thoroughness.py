@@ -1,4 +1,4 @@
-"""How much of a test runs by default, and how much with `-m thorough`."""
+"""The parts of a test that run by default, and with `-m thorough`."""
 
 from collections.abc import Iterable
 from functools import partial

@@ -10,11 +10,12 @@ torch = pytest.importorskip("torch", reason="the extra `peers` installs it")
 import fastseqloss.torch as fst  # noqa: E402
 from adapter_cases import LOSSES as TABLE  # noqa: E402
 from adapter_cases import differentiable, reducing  # noqa: E402
+from thoroughness import thorough  # noqa: E402
 
 B, T, V, S = 4, 12, 6, 5
 REDUCTIONS = ("none", "mean", "sum")
 STEP_REDUCTIONS = ("none", "per_sequence", "step_mean", "sum", "mean", "sequence_mean", "batch_mean")
-# PyTorch's compiler looks at gradients of what is no leaf, and calls what PyTorch has deprecated.
+# PyTorch's compiler reads gradients of tensors that are not leaves, and calls deprecated functions.
 compiling = pytest.mark.filterwarnings(
     "ignore:The .grad attribute:UserWarning", "ignore:`torch.jit.script:DeprecationWarning"
 )
@@ -94,4 +95,14 @@ def calls_of_losses():
     return calls
 
 
-every_call = pytest.mark.parametrize(("function", "scores"), calls_of_losses().values(), ids=calls_of_losses())
+def _in_turn():
+    """Parameter sets of every loss with one of its reductions; with the others in thorough runs."""
+    groups = {}
+    for name, call in calls_of_losses().items():
+        groups.setdefault(name.partition(",")[0], []).append((name, call))
+    for i, group in enumerate(groups.values()):
+        for j, (name, call) in enumerate(group):
+            yield (pytest.param if j == i % len(group) else thorough)(*call, id=name)
+
+
+every_call = pytest.mark.parametrize(("function", "scores"), _in_turn())

@@ -38,7 +38,7 @@ for part in "$@"; do
         jax)
             cp -r "$OLDPWD/src/fastseqloss/_kernels" src/fastseqloss # the declarations, which a test compiles
             python -m pip install --quiet --constraint "$work/oldest.txt" jax
-            python -m pytest -q -m peers tests/jax_adapter tests/kernels/test_ffi.py
+            python -m pytest -q -m "peers and not thorough" --share 2 tests/jax_adapter tests/kernels/test_ffi.py
             ;;
         *)
             echo "no part is called $part" >&2

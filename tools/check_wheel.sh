@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the distributions and checks their contents, the build of the sdist by itself, and the repaired wheel, which runs
-# the whole test suite in a new environment without a compiler, outside this checkout.
+# every test, with a third of its parameter sets, in a new environment without a compiler, outside this checkout.
 #
 #     tools/check_wheel.sh [DIRECTORY]
 #
@@ -100,7 +100,7 @@ shown = file.getvalue()
 print(shown)
 assert re.search(r"OpenMP +\d+ \(libgomp-[0-9a-f]+\.so\S*, libgomp\S* \d+\.\d+", shown), "the runtime's version is not known"
 END
-    HYPOTHESIS_PROFILE=quick python -m pytest -q
+    HYPOTHESIS_PROFILE=quick python -m pytest -q --share 3
 )
 
 if [ $# -gt 0 ]; then

@@ -1,6 +1,6 @@
-"""Sequence losses with gradients for NumPy arrays: fast, exact, on the CPU.
+"""Sequence losses with gradients for NumPy arrays on the CPU: compiled, vectorised and multi-threaded.
 
-Scores are batch first, ``[B, T, V]``; sequences end at their lengths, and what follows is never read::
+Scores are batch first, ``[B, T, V]``; padding beyond the lengths is never read::
 
     loss, grad = fsl.ctc_loss(logits, labels, logit_lengths, return_grad=True)
 
@@ -13,7 +13,7 @@ CRF
     `crf_loss`, `crf_decode`, `crf_marginals`, `crf_score`, `structured_hinge_loss`, `tag_constraints`; `ctc_crf_loss`
 Soft-DTW
     `soft_dtw_loss`, `soft_dtw_cost`, `soft_dtw_posteriors`
-Every step
+Per-step losses
     `softmax_cross_entropy`, `binary_cross_entropy`, `nll_loss`, `kl_divergence`, `mse_loss`, `mae_loss`, `huber_loss`,
     `quantile_loss`, `gaussian_nll_loss`, `poisson_nll_loss`, `hinge_loss`, `multiclass_hinge_loss` and others
 Linear layers
@@ -22,7 +22,7 @@ Rewards and preferences
     `policy_gradient_loss`, `clipped_policy_loss`, `generalized_advantages`, `group_advantages`, `dpo_loss` and others
 Ranking
     `pairwise_hinge_loss`, `pairwise_logistic_loss`, `list_softmax_loss`, `list_mle_loss`, `bpr_max_loss`
-Around them
+Other functions and modules
     `weighted_sum` and `check_grad`; `fastseqloss.plot`, `fastseqloss.recurrent`, `fastseqloss.torch`, `fastseqloss.jax`
 """
 

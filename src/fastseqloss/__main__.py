@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from . import __version__, show_config
 
@@ -39,15 +40,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--seed", type=_natural, default=0, help="of the split, strings and weights")
     demo.add_argument("--epochs", type=_positive, default=12, help="of 100 batches of 32 strings")
-    demo.add_argument("--output", default="fastseqloss-demo.png", help="the picture to write")
-    commands.add_parser("info", help="print versions, instruction set, compiler and threads")
+    demo.add_argument("--output", type=Path, default=Path(), metavar="DIR", help="folder for the picture")
+    info = commands.add_parser("info", help="print versions, instruction set, compiler and threads")
+    for command in (demo, info):
+        command.set_defaults(parser=command)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; `arguments` are those of the command line by default."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    options, unknown = _parser().parse_known_args(arguments)
+    if unknown:  # with the usage of the command, which `parse_args` would not print
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if options.command == "info":
         show_config()
         return
@@ -57,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if (error.name or "").partition(".")[0] not in DEMO_PACKAGES:
             raise
         packages = " ".join(DEMO_PACKAGES.values())
-        parser.exit(1, f"the demo needs {error.name}, of the extra `demo`: python -m pip install {packages}\n")
+        options.parser.exit(1, f"the demo needs {error.name}, of the extra `demo`: python -m pip install {packages}\n")
     run(options.seed, options.epochs, options.output)
 
 

@@ -85,9 +85,9 @@ def weighted_sum(terms: Iterable[tuple[float, LossFunction]]) -> WeightedSum:
     Parameters
     ----------
     terms : iterable of (float, callable)
-        Finite weights, and losses: losses of this package with all arguments except the scores bound
-        (`functools.partial`), or any callable that takes the scores and returns ``(loss, gradient)``, a number and
-        an array of the shape of the scores. A term of weight 0 is not called.
+        Finite weights, and losses. A loss is a function of this package with all arguments except the scores bound
+        (`functools.partial`), or any callable that takes the scores and returns ``(loss, gradient)``, a number and an
+        array of the shape of the scores. A term of weight 0 is not called.
 
     Returns
     -------
@@ -98,9 +98,9 @@ def weighted_sum(terms: Iterable[tuple[float, LossFunction]]) -> WeightedSum:
     Raises
     ------
     ValueError, TypeError
-        If a term is not as above; the message names it. An exception of a term that is called has a note that
-        names the term. A call also raises ValueError if some terms are inf and others -inf, because their sum is
-        not defined; the message names both.
+        If a term is not as above; the message names it. If a term raises an exception, a note names the term. A call
+        also raises ValueError if some terms are inf and others -inf, because their sum is not defined; the message
+        names both.
 
     See Also
     --------
@@ -111,7 +111,7 @@ def weighted_sum(terms: Iterable[tuple[float, LossFunction]]) -> WeightedSum:
     Losses of this package write their gradients into existing arrays: the first term into the result, and the other
     terms, in turn, into one further array. Gradients in half precision are added up in float32. `grad_out` may be the
     scores, or share memory with arrays that are bound to the terms; it is then written after all terms have been
-    called. Otherwise, if a term raises an exception, it may hold the gradients of the terms before it.
+    called. Otherwise, if a term raises an exception, `grad_out` may contain the gradients of earlier terms.
 
     Examples
     --------
@@ -134,7 +134,7 @@ def weighted_sum(terms: Iterable[tuple[float, LossFunction]]) -> WeightedSum:
 
 @known_keywords
 def check_grad(loss_fn: LossFunction, x: ArrayLike, *, rng: np.random.Generator | int | None = None) -> float:
-    """Compare a loss's gradient with central differences.
+    """Compare the gradient of a loss with central differences.
 
     Parameters
     ----------
@@ -149,8 +149,8 @@ def check_grad(loss_fn: LossFunction, x: ArrayLike, *, rng: np.random.Generator 
     Returns
     -------
     error : float
-        The largest absolute difference, about 1e-9 times the size of the loss for a correct gradient. NaN if loss
-        or gradient are not finite.
+        Largest absolute difference, about 1e-9 times the size of the loss for a correct gradient. NaN if the loss or
+        the gradient is not finite.
 
     Raises
     ------
@@ -159,8 +159,7 @@ def check_grad(loss_fn: LossFunction, x: ArrayLike, *, rng: np.random.Generator 
 
     Notes
     -----
-    Central differences are wrong within 1e-5 of a kink (of hinges, absolute values, clipped ratios), where they differ
-    from any gradient.
+    Within 1e-5 of a kink (of hinges, absolute values, clipped ratios), central differences differ from any gradient.
 
     Examples
     --------

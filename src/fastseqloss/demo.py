@@ -10,8 +10,10 @@ Everything is NumPy: the network is from `fastseqloss.recurrent`, and the loss f
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,6 +39,7 @@ STEPS_PER_EPOCH = 100
 HELD_OUT_STRINGS = 1000
 PEAK_RATE = 0.008
 MAX_NORM = 1.0
+PICTURE = "fastseqloss-demo.png"
 
 
 class Digits(NamedTuple):
@@ -201,7 +204,8 @@ def train(reader: Reader, digits: Digits, tests: Strings, epochs: int, rng: np.r
     parameters = reader.parameters
     optimizer = Adam(parameters)
     history = History()
-    with tqdm(total=epochs * STEPS_PER_EPOCH, unit="batch", desc="training") as bar:
+    every = 0.1 if sys.stderr.isatty() else 1.0  # seconds between updates, each of which is a line of a log
+    with tqdm(total=epochs * STEPS_PER_EPOCH, unit="batch", desc="training", mininterval=every) as bar:
         for step in range(epochs * STEPS_PER_EPOCH):
             started = time.perf_counter()
             strings = make_strings(digits, BATCH, rng, distorted=True)
@@ -222,7 +226,7 @@ def train(reader: Reader, digits: Digits, tests: Strings, epochs: int, rng: np.r
             bar.update()
             if (step + 1) % STEPS_PER_EPOCH == 0:
                 history.accuracies.append(sequence_accuracy(read(reader, tests), tests.labels))
-                bar.set_postfix(loss=f"{loss:.2f}", accuracy=f"{history.accuracies[-1]:.1%}")
+                bar.set_postfix(loss=f"{loss:.2f}", accuracy=f"{history.accuracies[-1]:.1%}", refresh=False)
     return history
 
 
@@ -287,8 +291,8 @@ def _plain(axes: Axes) -> None:
     axes.tick_params(colors="#4a5568")
 
 
-def run(seed: int = 0, epochs: int = 12, output: str = "fastseqloss-demo.png") -> History:
-    """Train, test, print the results and save the picture."""
+def run(seed: int = 0, epochs: int = 12, output: Path = Path()) -> History:
+    """Train, test, print the results and save the picture in the folder `output`."""
     rng = np.random.default_rng(seed)
     training, held_out = split_digits(rng)
     tests = make_strings(held_out, HELD_OUT_STRINGS, rng)
@@ -307,6 +311,8 @@ def run(seed: int = 0, epochs: int = 12, output: str = "fastseqloss-demo.png") -
     image, posterior = alignment(reader, tests)
     digits = "".join(map(str, tests.labels[0]))
     title = f"{accuracy:.1%} of held-out strings read right; where “{digits}” was found"
-    draw(history, image, posterior, tests.labels[0], title).savefig(output, dpi=120)
-    print(f"picture: {output}")
+    picture = output / PICTURE
+    output.mkdir(parents=True, exist_ok=True)
+    draw(history, image, posterior, tests.labels[0], title).savefig(picture, dpi=120)
+    print(f"picture: {picture}")
     return history

@@ -125,10 +125,10 @@ def plot_posteriors(
     names : sequence or dict of str, optional
         Text for each label; its number by default.
     frame_seconds : float, optional
-        Length of a frame; the axis is then in seconds.
+        Duration of a frame; the axis is then in seconds.
     kind : {"auto", "curves", "image"}
-        A curve for each label, with the blanks together in grey, or an image of labels against
-        time; "auto" draws curves for up to 48 labels.
+        "curves" draws a curve for each label, and one grey curve for all blanks; "image" draws
+        labels against time; "auto" draws curves for up to 48 labels.
     ax : matplotlib Axes, optional
         Axes to draw into; a new figure by default.
 
@@ -240,7 +240,7 @@ def plot_alignment(
     frames : int, optional
         Number of frames of the sequence; the end of the last span by default.
     frame_seconds : float, optional
-        Length of a frame; the axis is then in seconds.
+        Duration of a frame; the axis is then in seconds.
     waveform : array_like [N], optional
         Samples that cover all frames.
     image : array_like [H, W], [H, W, 3] or [H, W, 4], optional
@@ -334,13 +334,13 @@ def plot_alignment_path(
     *,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw how two series are aligned: posteriors of their pairs of steps, and a path through them.
+    """Draw the alignment of two series: the posteriors of their pairs of steps, and a path.
 
     Parameters
     ----------
     posteriors : array_like [N, M]
-        Probabilities of the pairs, 0 to 1: those of `soft_dtw_posteriors` for one pair of series, or
-        the gradient of `soft_dtw_cost`. In general, of the cells of any grid that a path crosses.
+        Probabilities of the pairs, 0 to 1: those of `soft_dtw_posteriors` for one pair of series, the gradient of
+        `soft_dtw_cost`, or the probabilities of the cells of any other grid that a path crosses.
     path : array_like of int [K, 2], optional
         Pairs (i, j) to be joined by a line: ``np.argwhere(posteriors)`` of posteriors with `gamma` 0.
     ax : matplotlib Axes, optional
@@ -349,7 +349,7 @@ def plot_alignment_path(
     Returns
     -------
     matplotlib Axes
-        The first series runs upwards, the second one to the right.
+        The vertical axis is the first series, and the horizontal axis is the second one.
 
     Raises
     ------
@@ -414,14 +414,14 @@ def plot_loss(
     unit: str = "loss, nats",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the losses of a training: every step faint, their running mean strong.
+    """Draw the losses of a training run, and their running mean.
 
     Parameters
     ----------
     losses : array_like [N]
         Loss of each step. Losses that are not finite, or beyond 1e100, leave a gap.
     validation : array_like [M], optional
-        Validation losses at M equally spaced steps, the last one at the end of the training.
+        Validation losses at M equally spaced steps; the last one is at the end of the training.
     smooth : int, optional
         Number of steps in the running mean; by default a fiftieth of all, at least one.
     unit : str

@@ -27,7 +27,7 @@ def test_ragged_labels():
 
 
 def test_parameters_of_another_library():
-    """What shows itself through DLPack alone has no `ndim`."""
+    """Objects that only support DLPack have no `ndim`."""
     q = np.array([0.1, 0.2, 0.5, 0.9])
     assert fsl.quantile_loss(X, X + 1, q=Capsule(q)) == fsl.quantile_loss(X, X + 1, q=q)
     final = np.array([1.0, 2.0])

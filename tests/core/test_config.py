@@ -1,4 +1,4 @@
-"""What show_config says of the OpenMP runtime: its file, and where that one came from."""
+"""The OpenMP runtime in show_config: its file and its original package."""
 
 import io
 import json

@@ -30,7 +30,7 @@ workers = parallel.threads.workers
 def had(n):
     # Workers of a region and at work after a call with n threads; a build without OpenMP has one.
     return (n if parallel.threads.openmp() else 1, 0)
-calls = public_calls(24, 40, 9)
+calls = public_calls(12, 30, 9)
 
 def solve(threads=None):
     return {name: [array.tobytes() for array in call(threads)] for name, call in calls.items()}

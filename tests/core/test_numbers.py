@@ -10,7 +10,7 @@ from step_cases import Capsule, Foreign
 
 @pytest.mark.parametrize("kind", [int, np.int32, np.array, Foreign, Capsule])
 def test_one_length(kind):
-    """Of one sequence, with a batch axis or without."""
+    """Lengths of one sequence, with a batch axis or without."""
     two = kind(np.array(2)) if kind in (Foreign, Capsule) else kind(2)
     x, y, between = X[:1] + np.arange(4), [[1, 2, 3]], np.zeros((4, 4))
     calls = {

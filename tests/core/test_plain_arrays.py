@@ -92,7 +92,7 @@ def test_sequences_of_plain_arrays():
 
 
 def test_usual_forms_are_read_in_one_pass():
-    """By compiled code alone; it leaves the others alone."""
+    """Compiled code reads these forms alone, and returns False for all others."""
     labels = np.array([[1, 2, 2, 3], [4, 4, 4, 0]])
     frames, counts, table = np.array([7, 5]), np.array([4, 3]), np.empty(16, np.int64)
     for dtype in INTEGERS:

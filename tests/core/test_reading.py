@@ -212,7 +212,7 @@ def test_padded_targets_without_lengths():
 
 
 class Covered:
-    """What shows a masked array, as files in NetCDF do."""
+    """An object that returns a masked array, as files in NetCDF do."""
 
     def __array__(self, dtype=None, copy=None):
         return np.ma.MaskedArray([[1, 2, 3], [1, 2, 3]], [[0, 0, 1], [0, 0, 1]])

@@ -12,7 +12,7 @@ from fastseqloss._core.reduction import finish_sequences
 from reference import steps as reference_steps
 from reference.steps import NAMES
 from step_cases import FLOATS, LAYOUTS, REDUCTIONS, Case, assert_same, cases, random_case
-from thoroughness import spread
+from thoroughness import examples, spread
 
 # Absolute differences of three sequences of 1, 2 and 0 of at most 3 steps; what is beyond them must not be read.
 PREDICTIONS = np.array([[6.0, np.nan, np.nan], [1.0, 2.0, np.nan], [np.nan, np.nan, np.nan]])
@@ -56,7 +56,7 @@ def test_each_by_name(level, options, loss, shares):
 
 
 def test_batch_mean_differs_from_mean(level):
-    """By the number of steps: 9 over 3 sequences, 9 over 4 steps."""
+    """Divisors: 9 over 3 sequences, 9 over 4 steps."""
     predictions = np.array([[6.0, 0, 0], [1.0, 2.0, 0], [0, 0, 0]])
     lengths = np.array([2, 2, 0])
     run = {r: fsl.mae_loss(predictions, TARGETS, lengths, reduction=r) for r in ("mean", "batch_mean", "sequence_mean")}
@@ -154,6 +154,7 @@ def test_sequence_mean_is_the_mean_of_means(level, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@examples(0.5)
 @given(data=st.data())
 def test_micro_batches_add_up(name, data):
     """Each part of a batch divided by what the whole batch is divided by, they sum to its mean."""

@@ -366,7 +366,7 @@ for call in {calls!r}:
 
 
 def results(calls):
-    """What each call returns or raises, in a process of their own, and in another after one that crashes."""
+    """Result or exception of each call, in a separate process, which is restarted after a crash."""
     found = []
     while len(found) < len(calls):
         process = python(GIVEN + RUN.format(calls=calls[len(found) :]), timeout=60)

@@ -74,7 +74,7 @@ def test_missing_features_by_name(level, options, loss):
 
 
 def test_a_missing_feature_costs_only_itself(level):
-    """Where it was NaN without a mask, or its step was left out."""
+    """A missing feature no longer makes the loss NaN or excludes its step."""
     rng = np.random.default_rng(0)
     x, y, mask = rng.normal(size=(4, 9, 5)), rng.normal(size=(4, 9, 5)), rng.random((4, 9, 5)) < 0.7
     loss, gradient = fsl.mse_loss(np.where(mask, x, NAN), y, mask=mask, return_grad=True)
@@ -189,7 +189,7 @@ def test_averages_by_extreme_weights_of_steps(reduction, size):
 
 
 def test_sums_of_both_signs_that_overflow():
-    """Of finite losses times weights, whose products are not."""
+    """Finite losses times weights whose products overflow."""
     x, actions = np.zeros((1, 4, 2)), np.zeros((1, 4), int)
     advantages = np.array([[1e300, 1e300, -1e300, -1e300]])
     for reduction in ("sum", "per_sequence"):

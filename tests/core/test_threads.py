@@ -1,4 +1,4 @@
-"""How many threads a call has, who says so, and that none of it shows in the numbers."""
+"""The number of threads of a call, the settings that determine it, and its lack of effect on results."""
 
 import os
 import threading
@@ -56,7 +56,7 @@ def test_results_do_not_depend_on_threads(name, forced):
         same(CALLS[name](n), expected)
 
 
-@pytest.mark.parametrize("repeats", [1, thorough(20)])
+@pytest.mark.parametrize("repeats", [1, thorough(6)])
 def test_python_threads(forced, repeats):
     """Eight of them call everything at once on the same read-only arrays, with one to four threads each."""
     names = list(CALLS)
@@ -152,7 +152,7 @@ call()
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs CPU affinity")
 def test_affinity_limits_calls():
-    """Of the thread that calls, even when it was changed after the first call."""
+    """The affinity is that of the calling thread, even if it was changed after the first call."""
     code = """
 import os
 from fastseqloss._core import threads
@@ -262,7 +262,7 @@ print("works")
     ],
 )
 def test_a_signal_ends_a_long_call(threads, exception, handler, number):
-    """What its handler raises leaves the call before the last sequence has begun, and nothing is broken."""
+    """The exception of a handler ends the call before the last sequence has begun, and the next call works."""
     code = INTERRUPTED.format(threads=threads, exception=exception, handler=handler, number=number)
     assert printed(MANY + CALL + code).splitlines() == ["stopped 0", "works"]
 

@@ -23,7 +23,7 @@ def test_averages_by_extreme_weights(loss, size):
 
 @every_loss
 def test_weights_that_underflow(loss):
-    """Whatever NumPy is told to do about it."""
+    """For any settings of NumPy's error handling."""
     batch = 3 if loss is LOSSES["expected_risk_loss"] else 2
     weights = np.array([3.0, 1e-310, 65504.0])[:batch]
     expected = loss(sample_weight=weights)
@@ -56,7 +56,7 @@ def test_extreme_weights_of_classes(value):
 
 
 def test_advantages_that_underflow():
-    """Whatever NumPy is told to do about it."""
+    """For any settings of NumPy's error handling."""
     rewards, values = np.ones((2, 5)), np.full((2, 5), 0.3)
     expected = fsl.generalized_advantages(rewards, values, discount=5e-324)
     with np.errstate(all="raise"):

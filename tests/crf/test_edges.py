@@ -128,7 +128,7 @@ def test_nan_stays_in_its_sequence(level, bad, function):
 @pytest.mark.parametrize("function", LOSSES)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_weight_zero_takes_a_sequence_out(function, reduction):
-    """Whatever is in it: NaN, or a forbidden path."""
+    """The sequence may contain NaN or a forbidden path."""
     case = random_case(np.random.default_rng(1), (4, 5, 6), full=True)
     case.emissions[1] = np.nan
     case.emissions[2, 1] = -np.inf

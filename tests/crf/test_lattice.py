@@ -66,7 +66,7 @@ def test_dominating_component_that_cannot_end(level, gain):
     spread([160.0, 170.0, 240.0, 340.0, 1e3, 1e4, 1e6], [0.0, 5.0, 1.0, 20.0, 80.0], every=5),
 )
 def test_penalised_component_that_pays_in_the_end(level, penalty, gain):
-    """A penalty is no prohibition: over 200 steps the other component wins it back, or nearly so."""
+    """A penalty does not forbid: over 200 steps, the other component compensates for it, or nearly."""
     case = case_of((3, 200, 9), dtype=np.float32)
     case.transitions[:5, 5:] = case.transitions[5:, :5] = -penalty
     case.emissions[0, :, 5:] += gain

@@ -77,6 +77,39 @@ def test_gradients_are_the_central_differences(case):
         np.testing.assert_allclose(numeric[finite], gradient[finite], atol=1e-5)
 
 
+@given(cases(smallest=1, largest=(3, 4, 4), dtypes=(np.float64,), scales=(0.1, 1.0), forbidden=(0.0, 0.1)))
+def test_softmax_margin(case):
+    """crf_loss with the cost in the emissions, the soft form of this loss and a bound of it."""
+    cost = random_cost(len(case.tags), case.transitions.shape[0])
+    padding = np.isnan(case.emissions)
+    own, emissions = np.where(padding[..., 0], 0, case.tags), np.where(padding, 0, case.emissions)
+
+    def losses_of(x, **options):
+        return fsl.crf_loss(x + cost[own], case.tags, case.transitions, case.lengths, **case.ends, **options)
+
+    losses, gradients = losses_of(emissions, reduction="none", return_grad=True)
+    path = fsl.crf_decode(*case.potentials, **case.ends).tags
+    margins, _ = run(case, cost=cost)
+    for b, n in enumerate(case.lengths):
+        if losses[b] == np.inf:
+            continue
+        y = case.tags[b, :n]
+        paths, scores = reference_crf.all_paths(emissions[b, :n], *case.parameters)
+        total = np.logaddexp.reduce((scores + cost[y, paths].sum(axis=1)).astype(float))
+        expected = total - float(reference_crf.path_score(y, emissions[b, :n], *case.parameters))
+        assert_within(losses[b], expected, 1e-12, "loss")
+        assert losses[b] >= margins[b] - 1e-12
+        assert margins[b] >= cost[y, path[b, :n]].sum() - 1e-12
+    finite = np.isfinite(emissions)
+    counted = np.isfinite(losses).astype(float)
+
+    def total_of(x):
+        return losses_of(np.where(finite, x, emissions), reduction="sum", sample_weight=counted)
+
+    numeric = reference.central_differences(total_of, np.where(finite, emissions, 0), 1e-6)
+    np.testing.assert_allclose(numeric[finite], gradients.emissions[finite], rtol=1e-6, atol=1e-6)
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(2, 6))
 def test_zero_exactly_when_separated_by_the_margin(level, seed, frames, n_tags):
     """Scores of whole numbers, the true tags ahead by the margin, and by one less."""
@@ -98,7 +131,7 @@ def test_zero_exactly_when_separated_by_the_margin(level, seed, frames, n_tags):
 
 @given(cases(scales=(10.0, 1e3), forbidden=(0.0,)), st.floats(1.0, 3.0))
 def test_never_negative_and_zero_on_the_best_path(level, case, ahead):
-    """However scores round: the tagged path is added up as the best one is."""
+    """The tagged path is added up like the best one, so rounding has no effect."""
     for b, n in enumerate(case.lengths):
         best = fsl.crf_decode(*case.sequence(b).potentials, **case.ends)
         case.tags[b, :n] = best.tags[0]

@@ -33,7 +33,7 @@ def assert_same(actual, expected):
 
 
 def tolerance(case, log_probs):
-    """float64 promises 1e-9, float32 1e-6 of the loss; plus what rounding T scores costs at least."""
+    """Tolerance: 1e-9 for float64, 1e-6 of the loss for float32, plus the rounding of T scores."""
     finite = np.abs(log_probs[np.isfinite(log_probs)]).max(initial=0)
     unavoidable = np.finfo(np.float64).eps * float(finite) * (len(log_probs) + 4)
     return (1e-9 if case.scores.dtype == np.float64 else 1e-6) + unavoidable

@@ -502,7 +502,7 @@ def test_errors(kind, said, wrong):
 
 
 def occurrences(labels, word):
-    """How many times a word is among the labels, overlaps included."""
+    """Number of occurrences of a word among the labels, including overlaps."""
     return sum(labels[i : i + len(word)] == word for i in range(len(labels) - len(word) + 1))
 
 

@@ -57,7 +57,7 @@ def test_greedy_on_real_emissions(level, name):
     for b, n in enumerate(data.lengths):
         expected = reference.collapse(data.emissions[b, :n].argmax(axis=1).tolist(), data.blank)
         assert decoded.labels[b, : decoded.label_lengths[b]].tolist() == expected
-    # The greedy path is the best path of all, so also of those that spell what it spells.
+    # The greedy path is the best of all paths, and therefore of those that spell the same labels.
     alignment = fsl.ctc_align(data.emissions, decoded.labels, data.lengths, decoded.label_lengths, **options)
     np.testing.assert_allclose(alignment.log_prob, decoded.log_prob, rtol=1e-6, atol=1e-6)
 

@@ -84,7 +84,7 @@ def test_weights_that_are_all_zero(reduction, dtype):
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_weight_zero_removes_an_impossible_sequence(reduction):
-    """0 times inf is no NaN here: the sequence is out."""
+    """A sequence of weight 0 with loss inf is ignored; 0 times inf does not produce NaN."""
     scores = np.random.default_rng(0).normal(size=(3, 3, 5))
     labels = [[1, 2, 3, 4], [1, 2], [3]]
     weight = np.array([0.0, 2.0, 1.0])
@@ -295,7 +295,7 @@ def test_probabilities_need_not_be_normalised(level, factor):
 @pytest.mark.parametrize(("largest", "smallest"), [(1.0, 1e-307), (1e25, 1e-290), (1e200, 1e-250)])
 @pytest.mark.parametrize("frames", [1, 2, 5])
 def test_probabilities_over_the_whole_range(level, largest, smallest, frames):
-    """The quotient of two may be less than any number; what has to be taken is the smaller one."""
+    """The quotient of two numbers may underflow; the smaller one must be used."""
     probs = np.tile([largest, smallest, largest, 0.0], (1, frames, 1))
     tokens = [np.array([1])]
     if frames == 5:

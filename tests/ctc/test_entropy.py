@@ -102,7 +102,7 @@ def test_larger_shapes(kind, scale, shape):
 @pytest.mark.thorough
 @pytest.mark.parametrize(("frames", "labels"), [(560, 400), (5000, 60), (12000, 20)])
 def test_large_entropies(frames, labels):
-    """Of many frames, with checkpoints."""
+    """Entropies of many frames, with checkpoints."""
     case = random_case(np.random.default_rng(7), (1, frames, 6, labels), full=True, scale=0.3)
     entropy, gradient = run(case)
     assert entropy[0] > 60

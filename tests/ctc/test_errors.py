@@ -1,4 +1,4 @@
-"""Wrong arguments: an exception that says where, what and what is allowed; nothing written."""
+"""Invalid arguments raise an exception with the position, the value and the allowed values; nothing is written."""
 
 import re
 

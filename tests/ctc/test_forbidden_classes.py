@@ -65,14 +65,14 @@ def check_masked(batch_of, mask, seeds):
             check(masked, *arguments, input=KINDS[seed % 2])
 
 
-@pytest.mark.parametrize(("mask", "seed"), spread(MASKS, range(0, 120, 15), every=8))
+@pytest.mark.parametrize(("mask", "seed"), spread(MASKS, range(0, 64, 8), every=8))
 def test_random_batches(level, mask, seed):
-    check_masked(random_batch, mask, range(seed, seed + 15))
-    check_masked(one_class_a_frame, mask, range(seed, seed + 15))
+    check_masked(random_batch, mask, range(seed, seed + 8))
+    check_masked(one_class_a_frame, mask, range(seed, seed + 8))
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(("mask", "seed"), spread(MASKS, range(0, 24, 2), every=12))
+@pytest.mark.parametrize(("mask", "seed"), spread(MASKS, range(0, 12, 2), every=6))
 def test_random_long_batches(level, mask, seed):
     """In two halves."""
     check_masked(long_batch, mask, range(seed, seed + 2))

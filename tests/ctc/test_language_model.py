@@ -325,7 +325,7 @@ def read(text, *arguments, **options):
 
 
 def ends_of(text, options):
-    """Whether the start and the end have scores: if asked for, and if the file has them."""
+    """Pair of bools: the start and the end have scores, if requested and if the file contains them."""
     one = ngram.read(text)
     return {name: options[name] and (token,) in one for name, token in (("start", "<s>"), ("end", "</s>"))}
 
@@ -410,7 +410,7 @@ def test_words_of_a_vocabulary(tokens, marks, data):
 
 
 def assert_search_is_that_of_the_reference(y, blank, beam, model, paid, total):
-    """A narrow beam keeps the prefixes whose masses with what is `paid` for their labels are the largest."""
+    """A narrow beam keeps the prefixes with the largest masses, including the scores `paid` for their labels."""
 
     def lm(prefix, label):
         before, after = paid(prefix), paid((*prefix, label))
@@ -445,7 +445,7 @@ def test_beams_of_any_width_with_ngrams_of_labels(seed, beam, classes, data):
 @examples(0.5)
 @given(st.integers(0, 2**32 - 1), st.sampled_from((1, 3, 20)), st.sampled_from((5, 25)), st.booleans(), st.data())
 def test_beams_of_any_width_with_ngrams_of_words(seed, beam, classes, is_open, data):
-    """The labels of a word that is not complete pay for the best word that begins with them, or an unknown one."""
+    """The labels of an incomplete word have the score of the best word that begins with them, or of an unknown one."""
     rng = np.random.default_rng(seed)
     y = rng.dirichlet(np.full(classes, 0.3), 10)
     spellings = {f"w{i}": tuple(rng.integers(2, classes, rng.integers(1, 4)).tolist()) for i in range(12)}

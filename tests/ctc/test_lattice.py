@@ -16,7 +16,7 @@ import fastseqloss as fsl
 from cases import Case, assert_same_loss, random_case, random_tokens
 from thoroughness import examples, spread, thorough
 
-# Around what float64 can hold, what the check allows, and what a few frames of either add up to.
+# Around the limits of float64 and of the check, and the sums of a few frames at these limits.
 POWERS = (0, 10, 50, 90, 99, 101, 130, 240, 300, 460, 700, 1000, 1074, 2000)
 LN2 = np.log(2)
 
@@ -115,7 +115,7 @@ def alternating(power):
 
 
 def dominated(power):
-    """A class that is no label takes everything, in all frames or in some."""
+    """A class that is not a label has all of the probability, in all frames or in some."""
     rng = np.random.default_rng(power)
     for share in (0.1, 0.5, 1.0):
         for spare in (0, 3, 40):
@@ -138,7 +138,7 @@ def peaky(power):
 
 
 def seesaw(power):
-    """What is dear in the first part is free in the second."""
+    """The blank is improbable in the first part, and the labels are improbable in the second."""
     rng = np.random.default_rng(power)
     for spare in (0, 2, 15):
         for turn in (5, 15, 25):

@@ -246,7 +246,7 @@ def test_grad_out(level, case, layout, out_layout, threads):
 
 @given(cases(dtypes=FLOATS), st.sampled_from(LAYOUTS), THREADS)
 def test_gradient_over_the_input(level, case, layout, threads):
-    """grad_out may be the scores: the general path must still find what was overwritten."""
+    """grad_out may be the scores: the general path must still find the overwritten scores."""
     loss, gradient = run(case)
     case.scores = layout(case.scores)
     returned = run(case, grad_out=case.scores, num_threads=threads)
@@ -272,7 +272,7 @@ def test_foreign_byte_order(dtype):
 
 
 class Foreign:
-    """Not an array, but it can show one."""
+    """An object that is not an array but can be converted to one."""
 
     def __init__(self, array):
         self.array = array

@@ -44,7 +44,7 @@ def test_real_emissions(level, name, dtype):
     arguments = scores.astype(dtype), labels, lengths, label_lengths
     options = {"blank": blank, "input": kind, "reduction": "none"}
     loss, gradient = fsl.ctc_loss(*arguments, **options, return_grad=True)
-    # PyTorch's float64 lattice itself loses digits with T, so this is no place for 1e-12.
+    # PyTorch's float64 lattice loses digits with T, so 1e-12 would be too strict.
     tolerance = 1e-9 if dtype == np.float64 else 1e-6
     np.testing.assert_allclose(loss, expected, rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose(gradient, slope, atol=1e-9 if dtype == np.float64 else 2e-6, rtol=0)

@@ -1,4 +1,4 @@
-"""Log-probabilities of what the beam search finds, by all their alignments, over the tree of their prefixes."""
+"""Log-probabilities of the results of the beam search over all alignments, on the tree of their prefixes."""
 
 import math
 
@@ -35,7 +35,7 @@ def losses(scores, sequences, **options):
 
 
 def check(scores, sequences, kind="log_probs", blank=0):
-    """What the tree tells is right; returns True where it tells."""
+    """Check the results of the tree; return True if it has results."""
     values = rescored(scores, sequences, kind, blank)
     right = -losses(scores, sequences, input=kind, blank=blank)
     told = ~np.isnan(values)
@@ -116,9 +116,21 @@ def test_logits_of_large_lattices():
         np.testing.assert_allclose(beams.log_prob, -losses(scores, sequences), rtol=1e-12, atol=1e-9)
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("kind", ["log_probs", "logits"])
+def test_long_read_in_float32(kind):
+    """The errors of a loss in float32 add up over 32,000 frames."""
+    data = real_data.load("nanopore_chiron_long")
+    scores = scores_like(np.tile(data.emissions[0], (8, 1)), kind)
+    options = {"blank": data.blank, "input": kind}
+    beams = fsl.ctc_beam_search(scores, beam=12, n_best=5, **options)
+    sequences = [row[:n].tolist() for row, n in zip(beams.labels, beams.label_lengths, strict=True)]
+    np.testing.assert_allclose(beams.log_prob, -losses(scores, sequences, **options), rtol=2e-11, atol=1e-9)
+
+
 @pytest.mark.parametrize("kind", ["log_probs", "logits", pytest.param("probs", marks=pytest.mark.thorough)])
 def test_long_read(kind):
-    """A probability below the range of float64, with bounds of what each frame may contribute."""
+    """A probability below the range of float64, with bounds on the contribution of each frame."""
     data = real_data.load("nanopore_chiron_long")
     scores = scores_like(np.tile(data.emissions[0], (3, 1)).astype(np.float64), kind)
     options = {"blank": data.blank, "input": kind}

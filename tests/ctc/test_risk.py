@@ -82,7 +82,7 @@ def test_random_problems(seed, kind, scale):
 
 @pytest.mark.parametrize("sharpness", [1.0, 0.5])
 def test_enumeration(sharpness):
-    """Of all label sequences, the risk is the expectation over all alignments, if nothing is sharpened."""
+    """Over all label sequences, the risk is the expectation over all alignments, for sharpness 1."""
     rng = np.random.default_rng(0)
     frames, classes = 4, 3
     every = sorted({tuple(collapse(path, 0)) for path in product(range(classes), repeat=frames)})
@@ -242,7 +242,7 @@ def test_no_candidates(kind):
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("kind", KINDS)
 def test_scores_that_are_not_finite(kind, bad):
-    """Of log-probabilities and probabilities only those of classes that occur matter."""
+    """Only log-probabilities and probabilities of classes that occur have an effect."""
     scores = scores_like(np.random.default_rng(9).normal(size=(2, 4, 5)), kind)
     call = partial(fsl.ctc_risk_loss, labels=[[[1], [2]]] * 2, risks=[[0, 1]] * 2, logit_lengths=[4, 3], input=kind)
     clean = call(scores, reduction="none", return_grad=True)
@@ -262,7 +262,7 @@ def test_scores_that_are_not_finite(kind, bad):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_large_scores(dtype):
-    """What all classes have in common, and classes that do not occur, change nothing."""
+    """An offset of all classes, and classes that do not occur, have no effect."""
     rng = np.random.default_rng(10)
     x = rng.integers(-4, 4, (1, 30, 6)).astype(dtype)
     labels, risks = [[[1, 2], [2, 1], [1, 1]]], [[0.0, 1.0, 2.0]]

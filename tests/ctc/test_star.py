@@ -93,7 +93,7 @@ def test_star_in_the_padding_is_not_read():
 
 @given(cases(smallest=1, largest=(3, 12, 6, 4)), st.sampled_from((0.0, -1.0, -30.0)))
 def test_equal_scores_are_one_score(level, case, star_log_prob):
-    """Bit for bit; what is in the padding is not read."""
+    """The same bits; the padding is not read."""
     case.tokens[0] = np.append(case.tokens[0], -1)
     one = fsl.ctc_align(*case.arguments, **case.options, star=-1, star_log_prob=star_log_prob)
     each = np.full(case.scores.shape[:2], star_log_prob)
@@ -174,7 +174,7 @@ def test_exact_sums(level, kind):
 
 
 def test_frames_without_a_star():
-    """-inf keeps the star away; where it must be, there is no path."""
+    """-inf excludes the star; if the labels require it, there is no path."""
     probs = np.full((4, 3), 0.3)
     star = np.array([0.0, 0.0, -np.inf, -np.inf])
     np.testing.assert_array_equal(fsl.ctc_align(probs, [-1], input="probs", star=-1, star_log_prob=star).path[2:], 0)

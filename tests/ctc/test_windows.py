@@ -170,7 +170,7 @@ def test_no_frames(labels):
 
 
 class Dataset:
-    """What datasets of HDF5 and Zarr have in common."""
+    """The part of the interface that datasets of HDF5 and Zarr share."""
 
     def __init__(self, array):
         self.array, self.shape, self.dtype = array, array.shape, array.dtype

@@ -1,36 +1,44 @@
 """The demo learns, draws and answers on the command line."""
 
-import subprocess
-import sys
+import contextlib
+import io
 
 import numpy as np
 import pytest
 
 from fastseqloss import demo
-from thoroughness import thorough
+from fastseqloss.__main__ import main
 
 
 @pytest.fixture(scope="module")
-def picture_and_history(tmp_path_factory):
-    picture = tmp_path_factory.mktemp("demo") / "demo.png"
+def trained(tmp_path_factory):
+    """The folder of the picture, the history, and the log, which is no terminal."""
+    folder = tmp_path_factory.mktemp("demo") / "pictures"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "STEPS_PER_EPOCH", 25)
         patch.setattr(demo, "HELD_OUT_STRINGS", 20)
         patch.setattr(demo, "HIDDEN", 16)
-        history = demo.run(seed=0, epochs=1, output=str(picture))
-    return picture, history
+        with contextlib.redirect_stderr(io.StringIO()) as log:
+            history = demo.run(seed=0, epochs=1, output=folder)
+    return folder, history, log.getvalue()
 
 
-def test_loss_falls(picture_and_history):
-    _, history = picture_and_history
+def test_loss_falls(trained):
+    _, history, _ = trained
     assert len(history.losses) == 25
     assert np.mean(history.losses[-5:]) < 0.5 * np.mean(history.losses[:5])
     assert 0 < history.loss_seconds < history.seconds
 
 
-def test_picture_is_written(picture_and_history):
-    picture, _ = picture_and_history
-    assert picture.read_bytes().startswith(b"\x89PNG")
+def test_picture_is_written(trained):
+    folder, _, _ = trained
+    assert (folder / demo.PICTURE).read_bytes().startswith(b"\x89PNG")
+
+
+def test_log_has_one_line_a_second(trained):
+    _, history, log = trained
+    assert "25/25" in log
+    assert log.count("\r") <= history.seconds + 3  # one at the start, one at the end, and a test after the epoch
 
 
 def test_posteriors_add_up_to_one():
@@ -55,9 +63,18 @@ def test_greedy_decoding_merges_repeats_and_drops_blanks():
     assert demo.greedy_decode(logits, np.array([7])) == [[1, 1, 2]]
 
 
-@pytest.mark.parametrize("arguments", [["demo", "--epochs", "0"], thorough(["demo", "--seed", "-1"]), thorough([])])
-def test_bad_command_lines(arguments):
-    command = [sys.executable, "-m", "fastseqloss", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "usage" in done.stderr
+@pytest.mark.parametrize(
+    ("arguments", "usage"),
+    [
+        (["demo", "--epochs", "0"], "fastseqloss demo"),
+        (["demo", "--epoch-count", "3"], "fastseqloss demo"),
+        (["info", "--verbose"], "fastseqloss info"),
+        (["demo", "--seed", "-1"], "fastseqloss demo"),
+        ([], "fastseqloss"),
+    ],
+)
+def test_bad_command_lines(arguments, usage, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"usage: python -m {usage} [-h]")

@@ -46,7 +46,7 @@ def rows_of(folder):
 
 @pytest.fixture(scope="module")
 def expected(corpus):
-    """What the functions of the library say of each sequence by itself."""
+    """Results of the library's functions for each sequence separately."""
     results = []
     for row in rows_of(corpus):
         emissions = np.frombuffer(row["emissions"], np.float32).reshape(-1, 191)
@@ -111,7 +111,7 @@ def wait_until(condition, *processes):
 
 
 def finish(process):
-    """Wait for the end of a run that should go well; return what it has printed."""
+    """Wait for the end of a run that should succeed; return its output."""
     printed, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, printed
     return printed
@@ -159,7 +159,7 @@ def test_a_killed_worker(start, cluster, corpus, expected, tmp_path):
     check(results, expected)
     writers = {part: summary_of(results / part)["pid"] for part in parts_in(results)}
     assert victim in {writers[part] for part in before}  # it had done some, which still count
-    assert all(writers[part] != victim for part in unwritten)  # and others did what it could not
+    assert all(writers[part] != victim for part in unwritten)  # and other workers scored the rest
 
 
 def test_a_killed_run_goes_on_where_it_stopped(start, corpus, expected, tmp_path):
@@ -291,7 +291,7 @@ def test_bad_sequences_do_not_take_the_others_with_them(example, tmp_path, capsy
     for i in (0, 2, 7):
         assert found[i]["loss"] == fsl.ctc_loss(emissions[i], labels[i], reduction="none")
         assert found[i]["error"] is None
-    assert found[4]["loss"] == np.inf  # too short for its labels, which is no error
+    assert found[4]["loss"] == np.inf  # too short for its labels, which is not an error
     assert found[4]["starts"] == []
     errors = {i: row["error"] for i, row in enumerate(found) if row["error"]}
     assert sorted(errors) == [1, 3, 5, 6]
@@ -462,7 +462,7 @@ def test_results_of_something_else_are_not_mixed_in(example, tmp_path):
         example["main"]([str(tmp_path / "nothing"), str(results), "--workers", "0"])
     example["make_corpus"](tmp_path / "more", 10)
     (tmp_path / "more" / "00000000.parquet").rename(corpus / "more.parquet")
-    example["main"](options)  # a file that is new is no change of the others
+    example["main"](options)  # a new file does not change the others
     assert len(parts_in(results)) == 3
 
 

@@ -1,4 +1,4 @@
-"""The ONNX example reads, scores and aligns what it has drawn."""
+"""The ONNX example reads, scores and aligns the texts that it has drawn."""
 
 import runpy
 from pathlib import Path

@@ -24,6 +24,7 @@ from jax_cases import (
     jnp,
     scores,
 )
+from thoroughness import thorough
 
 pytestmark = pytest.mark.peers
 
@@ -158,7 +159,7 @@ def test_integers_that_jax_would_wrap_around():
     )
 
 
-@pytest.mark.parametrize("one", [5, np.int32(5), np.array(5), np.array([5]), jnp.asarray(5), [5]])
+@pytest.mark.parametrize("one", [5, *map(thorough, (np.int32(5), np.array(5), np.array([5]))), jnp.asarray(5), [5]])
 def test_one_length(one):
     """A number, an array without axes, and an array [1] mean the same for one sequence and for a batch of one."""
     x, z, a, weight = scores(1, T, V), scores(1, T, 4), scores(4, 4), np.array(2.0)

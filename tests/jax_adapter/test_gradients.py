@@ -25,6 +25,7 @@ from jax_cases import (
     scores,
     test_util,
 )
+from thoroughness import spread
 
 pytestmark = pytest.mark.peers
 
@@ -37,8 +38,7 @@ def check(function, *arguments):
         assert_close(plain, compiled)
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("reduction", SEQUENCE_REDUCTIONS)
+@pytest.mark.parametrize(("reduction", "compiled"), spread(SEQUENCE_REDUCTIONS, [False, True], every=2))
 def test_check_grads_ctc(reduction, compiled):
     loss = partial(
         fsj.ctc_loss_with_lengths, labels=LABELS, logit_lengths=LENGTHS, label_lengths=LABEL_LENGTHS,
@@ -55,8 +55,7 @@ def test_check_grads_cross_entropy(reduction):
     check(lambda x: fsj.softmax_cross_entropy(x, TAGS, LENGTHS, z_loss=0.01, reduction=reduction), scores(B, T, 4))
 
 
-@pytest.mark.parametrize("reduction", SEQUENCE_REDUCTIONS)
-@pytest.mark.parametrize("ends", [False, True])
+@pytest.mark.parametrize(("reduction", "ends"), spread(SEQUENCE_REDUCTIONS, [False, True], every=2))
 def test_check_grads_crf(reduction, ends):
     def loss(x, a, start=None, end=None):
         return fsj.crf_loss(x, TAGS, a, LENGTHS, start=start, end=end, reduction=reduction)
@@ -65,7 +64,7 @@ def test_check_grads_crf(reduction, ends):
 
 
 def check_by_targets(x, q, **options):
-    """The gradients by logits and distributions, of what is returned in any order."""
+    """Gradients with respect to logits and distributions, in any order of the results."""
     loss = partial(fsj.softmax_cross_entropy, **options)
     check(loss, x, q)
     check(lambda q: loss(x, q), q)
@@ -81,8 +80,7 @@ DISTRIBUTIONS = {
 }
 
 
-@pytest.mark.parametrize("given", DISTRIBUTIONS)
-@pytest.mark.parametrize("reduction", STEP_REDUCTIONS)
+@pytest.mark.parametrize(("reduction", "given"), spread(STEP_REDUCTIONS, DISTRIBUTIONS, every=5))
 def test_gradient_by_distributions(reduction, given):
     q = jax.nn.softmax(scores(B, T, 4, seed=1))
     check_by_targets(scores(B, T, 4), q, reduction=reduction, **DISTRIBUTIONS[given])
@@ -139,10 +137,9 @@ def test_only_what_is_differentiated_is_computed(monkeypatch):
     assert len(calls) == 2
 
 
-@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(("kind", "compiled"), spread(["float16", "bfloat16"], [False, True], every=2))
 def test_half_precision_is_rounded_after_scaling(kind, compiled):
-    """What scaling a loss is for: entries below what the dtype holds are there once they are scaled."""
+    """With a scaled loss, entries below the range of the dtype are not lost."""
     rng = np.random.default_rng(0)
     wide, many = jnp.asarray(rng.normal(size=(64, 8000)), kind), rng.integers(0, 8000, 64)
     # So sure of one path that gradients are some 1e-7, which float16 has in steps of 6e-8.

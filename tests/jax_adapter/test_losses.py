@@ -27,12 +27,12 @@ from jax_cases import (
     paddings,
     scores,
 )
+from thoroughness import spread
 
 pytestmark = pytest.mark.peers
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("reduction", SEQUENCE_REDUCTIONS)
+@pytest.mark.parametrize(("reduction", "dtype"), spread(SEQUENCE_REDUCTIONS, FLOATS, every=2))
 def test_ctc_as_numpy(reduction, dtype):
     x = scores(B, T, V, dtype=dtype)
     call = partial(fsj.ctc_loss_with_lengths, labels=LABELS, logit_lengths=LENGTHS, label_lengths=LABEL_LENGTHS)
@@ -87,8 +87,7 @@ def test_paddings(kind):
     assert not np.isnan(jax.grad(lambda x: fsj.ctc_loss(x, *padded).sum())(poisoned)).any()
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("reduction", STEP_REDUCTIONS)
+@pytest.mark.parametrize(("reduction", "dtype"), spread(STEP_REDUCTIONS, FLOATS, every=4))
 def test_cross_entropy_as_numpy(reduction, dtype):
     x = scores(B, T, 4, dtype=dtype)
     options = {"class_weight": np.arange(1.0, 5), "label_smoothing": 0.1, "reduction": reduction}

@@ -85,7 +85,7 @@ def test_mapped_cross_entropy(reduction, monkeypatch):
 
 @pytest.mark.parametrize("reduction", SEQUENCE_REDUCTIONS)
 def test_mapped_crf(reduction):
-    """Each has gradients of its own, of parameters it shares with nobody or with all."""
+    """Each sequence has separate gradients, of separate or shared parameters."""
     x, a, end = scores(2, B, T, 4), scores(2, 4, 4), scores(4)
     slope = jnp.array([1.0, -2.0, 0.5]) if reduction == "none" else 1.0
 

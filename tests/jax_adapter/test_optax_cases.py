@@ -1,4 +1,4 @@
-"""The cases of optax's tests of its losses, restated: what they say of a loss holds here, within jit too."""
+"""The cases of optax's tests of its losses, restated, also within jit."""
 
 from functools import partial
 
@@ -79,7 +79,7 @@ def test_ctc_with_the_fewest_frames(labels, path):
 
 
 def test_ctc_without_log_epsilon():
-    """Paths of probability 0 have none here, so that there is no epsilon in its place."""
+    """There is no `log_epsilon`: paths of probability 0 are exact."""
     with pytest.raises(TypeError, match="log_epsilon"):
         fsj.ctc_loss(np.zeros((1, 2, 3)), np.zeros((1, 2)), np.ones((1, 1), int), np.zeros((1, 1)), log_epsilon=-1e5)
 

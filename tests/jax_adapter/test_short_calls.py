@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastseqloss as fsl
@@ -27,6 +27,7 @@ from jax_cases import (
     jnp,
     paddings,
 )
+from thoroughness import examples
 
 pytestmark = pytest.mark.peers
 
@@ -142,7 +143,7 @@ def values(rng, shape, dtype, special):
     return x
 
 
-@settings(deadline=None, max_examples=60)
+@examples(1.5)
 @given(
     seed=SEEDS,
     dtype=DTYPES,
@@ -186,7 +187,7 @@ def test_ctc_has_the_bits_of_numpy(seed, dtype, integers, shape, form, blank, op
     np.testing.assert_array_equal(found[1], gradient)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(1.5)
 @given(
     seed=SEEDS,
     dtype=DTYPES,

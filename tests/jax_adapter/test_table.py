@@ -17,8 +17,10 @@ from adapter_cases import (  # noqa: E402
     every_loss_by_targets,
     every_reduction,
     every_way,
+    in_turn,
     numpy_answer,
     reducing,
+    some_losses,
     variants,
     with_distributions,
 )
@@ -130,7 +132,7 @@ def test_some_scores_alone(row, reduction):
         assert_close(alone(slope)[0][name], expected[name], 1e-13)
 
 
-@every_loss
+@some_losses
 def test_dtypes_that_numpy_lacks(row):
     """Integers of 2 and 4 bits, floats of 4 to 8 bits; no random keys."""
     function, given = getattr(fsj, row.name), arguments(row)
@@ -154,8 +156,7 @@ def test_dtypes_that_numpy_lacks(row):
         assert_close(function(**given, sample_weight=weight), function(**given, sample_weight=np.ones(3)), 0)
 
 
-@every_loss
-@pytest.mark.parametrize("dtype", FLOATS)
+@in_turn("dtype", lambda *_: FLOATS)
 def test_dtypes(row, dtype):
     given = {name: jnp.asarray(value, dtype) if name in row.scores else value
              for name, value in arguments(row).items()}  # fmt: skip

@@ -13,6 +13,7 @@ jnp = jax.numpy
 from jax import test_util  # noqa: E402
 
 import fastseqloss.jax as fsj  # noqa: E402
+from thoroughness import spread  # noqa: E402
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 REDUCTIONS = ("none", "sum", "mean", "sequence_mean")
@@ -52,11 +53,11 @@ def as_tuple(gradient):
     return (gradient,) if isinstance(gradient, np.ndarray) else gradient
 
 
-@every_loss
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("weighted", [False, True])
-def test_as_numpy(function, options, shapes, dtype, reduction, weighted):
+@pytest.mark.parametrize(
+    ("name", "dtype", "reduction", "weighted"), spread(LOSSES, FLOATS, REDUCTIONS, [False, True], every=4)
+)
+def test_as_numpy(name, dtype, reduction, weighted):
+    function, options, shapes = LOSSES[name]
     x = [scores(3, *shape, seed=i, dtype=dtype) for i, shape in enumerate(shapes)]
     given = GIVEN | options | {"reduction": reduction, "sample_weight": WEIGHT if weighted else None}
     call = partial(function, **given)
@@ -71,10 +72,9 @@ def test_as_numpy(function, options, shapes, dtype, reduction, weighted):
         close(gradient, slope, 1e-13 if wide else 2 * float(jnp.finfo(dtype).eps))
 
 
-@every_loss
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("compiled", [False, True])
-def test_check_grads(function, options, shapes, reduction, compiled):
+@pytest.mark.parametrize(("name", "reduction", "compiled"), spread(LOSSES, REDUCTIONS, [False, True], every=4))
+def test_check_grads(name, reduction, compiled):
+    function, options, shapes = LOSSES[name]
     call = partial(function, **GIVEN, **options, reduction=reduction)
     x = [scores(3, *shape, seed=i) for i, shape in enumerate(shapes)]
     test_util.check_grads(jax.jit(call) if compiled else call, x, order=1, modes=["rev"], atol=1e-6, rtol=1e-6)

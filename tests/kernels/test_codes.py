@@ -1,4 +1,4 @@
-"""Codes that Python and kernels share, against what signatures and arrays say."""
+"""Codes that Python and kernels share, compared with signatures and arrays."""
 
 import typing
 

@@ -32,7 +32,7 @@ class Grid:
         return self.library.rows(*given, *map(_address, (at, first, last))), at, first, last
 
     def solve(self, kind, blank, label, end, modified=False, start=None):
-        """Log of the total, and two arrays like the weights, or the columns of the best path."""
+        """Log of the total, and two arrays of the shape of the weights, or the columns of the best path."""
         frames, width = blank.shape
         start = None if start is None else np.ascontiguousarray(start, np.int64)
         arcs, at, first, last = self.rows(frames, end, modified, start, width)

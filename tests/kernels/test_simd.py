@@ -220,7 +220,7 @@ def assert_rows(kernel, logits, scale=1.0):
     few = 10 if logits.dtype == np.float64 else 2
     np.testing.assert_allclose(total, exact.sum(axis=1).astype(float), rtol=few * eps)
     wanted = (scale * reference.softmax(logits)).astype(float)
-    smallest = np.finfo(logits.dtype).smallest_normal  # what is below is 0
+    smallest = np.finfo(logits.dtype).smallest_normal  # smaller values become 0
     # x - max rounds to eps |x - max|, which is at most 104 (746) where exp is not 0.
     np.testing.assert_allclose(out, wanted, rtol=110 * eps, atol=smallest)
     np.testing.assert_allclose(out, wanted, atol=(few + 1) * eps * scale, rtol=0)

@@ -1,4 +1,4 @@
-"""Stubs of the compiled modules: they name what is there, with the parameters it has."""
+"""Stubs of the compiled modules contain the functions of the modules, with the same parameters."""
 
 import ast
 import importlib

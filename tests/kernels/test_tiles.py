@@ -145,7 +145,7 @@ def test_some_of_the_classes(kernel, dtype):
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize(("classes", "lost"), [(3, [1]), (12, [4, 7]), (64, [0, 5, 63]), (9, [])])
 def test_range_of_finite_scores(kernel, dtype, classes, lost):
-    """Of the classes that are used; a frame without -inf keeps the range of all classes unless it is too large."""
+    """Range over the classes in use; a frame without -inf has the range of all classes unless it is too large."""
     rng = np.random.default_rng(classes)
     x = rng.normal(size=(FRAMES, classes)).astype(dtype)
     x[2, -1] = -500

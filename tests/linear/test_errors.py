@@ -1,4 +1,4 @@
-"""Wrong arguments of a linear layer: an exception that says where, what and what is allowed; nothing written."""
+"""Invalid arguments of linear losses raise an exception with position, value and allowed values; nothing is written."""
 
 import re
 

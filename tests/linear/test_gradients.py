@@ -139,24 +139,24 @@ def peak_of(call) -> int:
 
 
 FEW = 600_000  # bytes: indices, a chunk of hidden states, a block of the gradient of the weight, buffers of NumPy
-N, D, V, CHUNK = 1200, 8, 4000, 100
+N, D, V, CHUNK = 600, 8, 4000, 100
 
 
 def large(name, dtype=np.float32):
     rng = np.random.default_rng(0)
     if name == "linear_ctc_loss":
-        return linear_cases.ctc(rng, (24, 50, D), V, 5, given={"dtype": dtype}, chunk=CHUNK)
+        return linear_cases.ctc(rng, (12, 50, D), V, 5, given={"dtype": dtype}, chunk=CHUNK)
     return linear_cases.cross_entropy(rng, (N, D), V, given={"dtype": dtype}, chunk=CHUNK)
 
 
 @every_loss
 @pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.thorough)])
 def test_memory(name, dtype):
-    """The logits of one chunk are in memory, and the gradients: a twelfth of all logits."""
+    """The logits of one chunk are in memory, and the gradients: a sixth of all logits."""
     case, size = large(name, dtype), np.dtype(dtype).itemsize
     logits = CHUNK * V * size
     gradients = sum(case.arguments[argument].nbytes for argument in OF_LAYER)
-    case.run()  # what the first call imports
+    case.run()  # imports of the first call
     assert peak_of(lambda: case.run(return_grad=False)) < logits + FEW
     assert peak_of(case.run) < logits + gradients + FEW
     assert peak_of(lambda: case.run(softcap=30.0)) < 2 * logits + gradients + FEW

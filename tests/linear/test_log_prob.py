@@ -96,7 +96,7 @@ def test_dtypes(level, dtype, head):
 
 
 def test_what_is_multiplied(monkeypatch):
-    """A sequence of slope 0 has one product, others three; what does not count has none."""
+    """A sequence of slope 0 needs one product, others three; steps that do not count need none."""
     from fastseqloss.linear import chunks
 
     rows = []
@@ -115,7 +115,7 @@ def test_what_is_multiplied(monkeypatch):
 
 
 def test_infinite_and_missing_numbers():
-    """What has no step that counts, or slope 0, has gradient 0 whatever its hidden states."""
+    """A sequence without steps that count, or with slope 0, has gradient 0 for any hidden states."""
     hidden = HIDDEN.copy()
     hidden[1] = np.nan
     hidden[2, 3:] = np.inf

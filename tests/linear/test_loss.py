@@ -28,7 +28,7 @@ def head_options(draw):
 
 @st.composite
 def reducings(draw, steps, reductions):
-    """Of weights of sequences, or of steps of this shape."""
+    """Reductions with weights of sequences, or of steps of this shape."""
     reducing = {"reduction": draw(st.sampled_from(reductions))}
     if reducing["reduction"] == "sum" and draw(st.booleans()):
         reducing["normalizer"] = draw(st.sampled_from((0.5, 7)))

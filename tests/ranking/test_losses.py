@@ -68,7 +68,7 @@ def test_scores_far_apart(name, scale, level):
 @every_loss
 @pytest.mark.parametrize("offset", [1e6, -1e6])
 def test_offsets(name, offset, level):
-    """Scores with a common offset lose nothing but what its addition rounds off."""
+    """A common offset of the scores causes no errors beyond the rounding of its addition."""
     if name == "top1_max_loss":
         return  # whose loss depends on it
     rng = np.random.default_rng(4)
@@ -248,7 +248,7 @@ def test_small_losses_keep_their_digits():
     np.testing.assert_allclose(gradient, [-np.exp(-50), np.exp(-50) / 2, np.exp(-50) / 2], rtol=1e-12)
 
 
-# ---- what does not count --------------------------------------------------------------------------------
+# ---- items that do not count --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in TARGETS])
@@ -460,7 +460,7 @@ def test_errors(name, said, arguments, options):
 
 
 def test_errors_behind_a_mask_are_no_errors():
-    """Nothing there is read."""
+    """Masked items are not read."""
     scores = np.array([[1.0, np.nan, 0.5]])
     options = {"mask": [[1, 0, 1]], "reduction": "sum", "return_grad": True}
     for name in (*PAIRS, "list_softmax_loss", "list_mle_loss"):

@@ -15,7 +15,7 @@ def states_of(labels: Sequence[int], blank: int) -> np.ndarray:
 
 
 def may_skip(states: np.ndarray) -> np.ndarray:
-    """Whether a state may be entered from the one before the blank before it."""
+    """True for states that may be entered from the label before the preceding blank."""
     return np.array([u % 2 == 1 and u > 1 and states[u] != states[u - 2] for u in range(len(states))])
 
 
@@ -129,7 +129,7 @@ def greedy(scores: np.ndarray, blank: int, kind: str) -> tuple[list[int], float]
 
 
 def first_best_path(emissions: np.ndarray, states: np.ndarray) -> tuple[float, np.ndarray]:
-    """Score and states of that best path which moves on latest: what is best behind each state, then forwards."""
+    """Score and states of the best path that advances latest: best scores backwards, then the path forwards."""
     skip = may_skip(states)
     frames, count = emissions.shape
     behind = np.full((frames, count + 2), -np.inf)

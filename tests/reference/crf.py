@@ -79,7 +79,7 @@ def loss(emissions, tags, transitions, start, end) -> tuple[float, Gradients]:
 
 
 def path_difference(unary: np.ndarray, steps: np.ndarray, tags: np.ndarray) -> Gradients:
-    """What is expected of nodes and steps, less what the tagged path has."""
+    """Expected indicators of nodes and steps, minus those of the tagged path."""
     unary, steps = unary.copy(), steps.copy()
     unary[np.arange(len(tags)), tags] -= 1
     np.subtract.at(steps, (tags[:-1], tags[1:]), 1)

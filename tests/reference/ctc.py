@@ -37,7 +37,7 @@ def collapse(alignment: Sequence[int], blank: int) -> list[int]:
 
 
 def feasible(labels: Sequence[int], frames: int) -> bool:
-    """Whether there are frames enough: one for each label, one for the blank inside each repeat."""
+    """Return True if there are enough frames: one for each label, and one for the blank between equal neighbours."""
     repeats = sum(a == b for a, b in pairwise(labels))
     return len(labels) + repeats <= frames
 

@@ -56,7 +56,7 @@ class CTC(NamedTuple):
     loss: float
     states: np.ndarray  # [T, 2 S + 1] posteriors
     gradient: np.ndarray  # [T, V]
-    scores: dict[tuple[int, ...], Fraction]  # of each possible path of states, up to what all paths share
+    scores: dict[tuple[int, ...], Fraction]  # of each possible path of states, up to a constant of all paths
 
 
 def ctc(scores: np.ndarray, labels: Sequence[int], kind: str) -> CTC:

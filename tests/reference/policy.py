@@ -56,7 +56,7 @@ def _surrogate(apart, gain, log_prob, clip, kind, dual_clip):
 
 
 def discounted_returns(rewards, discount, done, final) -> np.ndarray:
-    """Of one sequence: each step's sum over all later ones, until an episode ends."""
+    """For one sequence: the sum of each step over all later ones, until an episode ends."""
     found = np.zeros(len(rewards))
     for t in range(len(rewards)):
         weight, ended = 1.0, False
@@ -70,7 +70,7 @@ def discounted_returns(rewards, discount, done, final) -> np.ndarray:
 
 
 def generalized_advantages(rewards, values, discount, decay, done, final) -> np.ndarray:
-    """Of one sequence: the weighted sum of the later steps' surprises, until an episode ends."""
+    """For one sequence: the weighted sum of the later temporal differences, until an episode ends."""
     n = len(rewards)
     following = np.append(values[1:], final) if n else values
     surprise = rewards + discount * np.where(done, 0, following) - values
@@ -84,7 +84,7 @@ def generalized_advantages(rewards, values, discount, decay, done, final) -> np.
 
 
 def expected_risk(log_probs, risks, sharpness) -> tuple[float, np.ndarray]:
-    """Of one sequence, and its gradient."""
+    """Expected risk of one sequence, and its gradient."""
     weights = np.exp(sharpness * (widened(log_probs) - log_probs.max()))
     q = weights / weights.sum()
     risk = (q * risks).sum()
@@ -92,7 +92,7 @@ def expected_risk(log_probs, risks, sharpness) -> tuple[float, np.ndarray]:
 
 
 def returns_of_states(rewards, values, discounts, ends, after, n) -> np.ndarray:
-    """Of one sequence, the returns of n steps; `after` has the value after each step that nothing continues."""
+    """For one sequence, the returns of n steps; `after` has the value after each step that ends or is cut off."""
     found = np.zeros(len(rewards))
     for t in range(len(rewards)):
         weight = 1.0
@@ -110,7 +110,7 @@ def returns_of_states(rewards, values, discounts, ends, after, n) -> np.ndarray:
 
 
 def advantages_of_states(rewards, values, discounts, decays, ends, after) -> np.ndarray:
-    """Of one sequence, generalized advantages with a discount and a decay for each step."""
+    """For one sequence, generalized advantages with a discount and a decay for each step."""
     n = len(rewards)
     found = np.zeros(n)
     for t in range(n):
@@ -125,7 +125,7 @@ def advantages_of_states(rewards, values, discounts, decays, ends, after) -> np.
 
 
 def vtrace(rewards, values, ratios, discounts, decays, bounds, ends, after) -> tuple[np.ndarray, np.ndarray]:
-    """Of one sequence: definition (1) of the paper, a sum over the later steps; and the advantages."""
+    """For one sequence: definition (1) of the paper, a sum over the later steps; and the advantages."""
     n = len(rewards)
     rho, c = np.minimum(bounds[0], ratios), decays * np.minimum(bounds[1], ratios)
     targets = np.array(values)
@@ -146,7 +146,7 @@ def vtrace(rewards, values, ratios, discounts, decays, bounds, ends, after) -> t
 
 
 def retrace(rewards, action_values, values, ratios, discounts, decays, ends, after) -> np.ndarray:
-    """Of one sequence: definition (4) of the paper, a sum over the later steps."""
+    """For one sequence: definition (4) of the paper, a sum over the later steps."""
     n, c = len(rewards), decays * np.minimum(1, ratios)
     found = np.array(action_values)
     for s in range(n):

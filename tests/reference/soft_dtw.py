@@ -45,7 +45,7 @@ def _totals(costs: np.ndarray, gamma: float) -> np.ndarray:
 
 
 def forward_backward(costs: np.ndarray, gamma: float) -> tuple[float, np.ndarray]:
-    """Loss, and the posteriors [N, M]: of a cell, from what its paths cost on both sides. For gamma above 0."""
+    """Loss, and the posteriors [N, M], from the costs of the paths on both sides of a cell. For gamma above 0."""
     costs = np.asarray(costs).astype(WIDE)
     if not costs.size:
         return 0.0, np.zeros(costs.shape)
@@ -90,7 +90,7 @@ def best_cost(costs: np.ndarray) -> float:
 
 
 def is_path(cells: np.ndarray) -> bool:
-    """Whether the ones of a matrix of 0 and 1 are a path from corner to corner."""
+    """Return True if the ones of a matrix of 0 and 1 are a path from corner to corner."""
     found = [tuple(cell) for cell in np.argwhere(cells)]
     if not found or found[0] != (0, 0) or found[-1] != tuple(np.subtract(cells.shape, 1)):
         return False

@@ -27,7 +27,7 @@ def widened(array: np.ndarray) -> np.ndarray:
 
 
 def log_softmax(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each row, and the log of its sum of exponentials [N, 1]; that is -inf for a row of -inf."""
+    """Log-softmax of each row, and the log of its sum of exponentials [N, 1], which is -inf for a row of -inf."""
     largest = x.max(axis=1, keepdims=True)
     shift = np.where(largest == -np.inf, 0, largest)
     log_sum = np.log(np.exp(x - shift).sum(axis=1, keepdims=True))
@@ -233,7 +233,7 @@ def kl_divergence(
 
 
 def sparsemax(x) -> np.ndarray:
-    """By bisection for the threshold above which the scores add up to 1."""
+    """Sparsemax, by bisection for the threshold above which the scores add up to 1."""
     low, high = x.max(axis=1, keepdims=True) - 1, x.max(axis=1, keepdims=True)
     for _ in range(70):
         middle = (low + high) / 2
@@ -294,7 +294,7 @@ class Steps:
 
 
 def counting(shape, lengths=None, mask=None) -> np.ndarray:
-    """Which steps of this shape, or which features of steps, both the lengths and the mask let count."""
+    """True for steps of this shape, or features of steps, that both the lengths and the mask include."""
     counts = np.ones(shape, bool)
     if mask is not None:
         counts &= np.reshape(mask, np.shape(mask) + (1,) * (len(shape) - np.ndim(mask)))

@@ -249,7 +249,7 @@ def test_kinds_bounds_and_estimators(level, seed, shape, dtype, per_sequence, ki
 
 @pytest.mark.parametrize("options", [{"kind": "gspo"}, {"dual_clip": 1.1}, {"max_log_ratio": 0.4, "kl_kind": "k2"}])
 def test_central_differences_of_each(options):
-    """Of ratios of sequences, too: where all steps of a sequence have one advantage and one weight."""
+    """Also for ratios of sequences, if all steps of a sequence have the same advantage and weight."""
     problem = Problem(4, (3, 3, 3), per_sequence=True, holes=0, entropy_coef=0.3, kl_coef=0.7, clip=0.3, **options)
     problem.logits = np.nan_to_num(problem.logits)
     problem.lengths, problem.mask = np.array([3, 3, 2]), np.ones((3, 3), bool)

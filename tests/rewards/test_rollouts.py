@@ -42,7 +42,7 @@ class Rollouts:
         }
 
     def sequence(self, b: int) -> dict:
-        """What the references take of a sequence."""
+        """Arguments of the references for one sequence."""
         n = self.lengths[b]
         done, cut = self.done[b, :n], (self.truncated & ~self.done)[b, :n]
         after = np.where(cut, self.bootstrap[b, :n], 0.0)
@@ -117,7 +117,7 @@ def test_vtrace(level, seed, n, discount, decay, bound):
 
 
 def test_relations():
-    """Of actions of the policy itself, V-trace and Retrace are what is known without them."""
+    """For actions of the policy itself, V-trace and Retrace equal the returns without correction."""
     rng = np.random.default_rng(0)
     rewards, values = rng.normal(size=(2, 3, 6))
     options = {"discount": 0.9, "decay": 0.7, "final_values": rng.normal(size=3)}

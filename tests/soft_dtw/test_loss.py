@@ -37,7 +37,7 @@ X, Y = np.array([0.0, 1, 2, 4])[:, None], np.array([0.0, 2, 2, 3, 5])[:, None]
 
 
 def test_goldens_of_costs(level):
-    """By enumeration of the five paths."""
+    """Values from the enumeration of the five paths."""
     costs = np.array([[0.0, 1, 4], [1, 0, 1]])
     loss, posteriors = fsl.soft_dtw_cost(costs, return_grad=True)
     assert loss == pytest.approx(0.253133741152899, abs=5e-16)
@@ -47,7 +47,7 @@ def test_goldens_of_costs(level):
 
 
 def test_goldens_of_series(level):
-    """By enumeration of the 129 paths."""
+    """Values from the enumeration of the 129 paths."""
     loss, grad = fsl.soft_dtw_loss(X, Y, return_grad=True)
     assert loss == pytest.approx(0.594091158134509, abs=5e-16)
     expected = [-0.066744447389, -1.058786658653, -1.183013667314, -0.831250373273]

@@ -160,7 +160,7 @@ def test_huge_logits(level, dtype, huge, width, label_smoothing):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("offset", [1e3, -1e3, 1e5])
 def test_a_large_offset_costs_nothing(level, dtype, offset):
-    """A sum of q_c x_c in float32 would lose what is left after the offset."""
+    """A sum of q_c x_c in float32 would lose the difference from the offset."""
     rng = np.random.default_rng(1)
     scores = (rng.normal(size=(60, 50)) + offset).astype(dtype)
     options = {"label_smoothing": 0.3, "class_weight": rng.uniform(0.5, 2, 50)}
@@ -178,7 +178,7 @@ def test_a_large_offset_costs_nothing(level, dtype, offset):
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("width", [2, 5, 64, 130])
 def test_target_on_a_masked_class(level, dtype, width):
-    """inf, and the gradient is what it always is: softmax minus target."""
+    """The loss is inf, and the gradient is the softmax minus the target, as always."""
     scores = np.random.default_rng(0).normal(size=(40, width)).astype(dtype)
     scores[:, 0] = -np.inf
     case = Case("softmax_cross_entropy", scores, np.zeros(40, int))
@@ -265,7 +265,7 @@ def test_log_probabilities_that_do_not_matter(level, dtype):
     assert_same([loss, gradient], [[1.5], [[-1, 0, 0]]])
 
 
-# ---- what the options mean ------------------------------------------------------------------
+# ---- meaning of the options ------------------------------------------------------------------
 
 
 def test_one_step_alone_gives_a_float():

@@ -66,7 +66,7 @@ def test_no_nan_from_finite_numbers(level, width, dtype, reducing):
 @pytest.mark.parametrize("dense", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, *HALF])
 def test_a_scale_beyond_float32_gives_the_gradient_of_float64(level, dtype, dense, width):
-    """What is finite is right: a small probability times a large scale."""
+    """Finite results are correct: a small probability times a large scale."""
     rng = np.random.default_rng(width)
     x = rng.normal(scale=20, size=(*STEPS, width)).astype(dtype)
     targets = rng.dirichlet(np.ones(width), STEPS) if dense else rng.integers(0, width, STEPS)

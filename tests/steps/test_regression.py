@@ -119,7 +119,7 @@ def test_quantile_of_each_feature(level):
 
 
 def test_the_best_constant_is_the_quantile():
-    """What the loss is for: its minimum over constants is where a share q of the targets lies below."""
+    """The minimum over constants is at the value below which a share q of the targets lies."""
     y = np.random.default_rng(0).normal(size=2001)
     candidates = np.sort(y)
     for q in (0.1, 0.5, 0.9):

@@ -1,4 +1,4 @@
-"""What holds for every per-step loss: right for any input, whatever its layout, its neighbours and the threads."""
+"""Properties of all per-step losses: correct for any input, memory layout, neighbours and number of threads."""
 
 import tracemalloc
 
@@ -159,7 +159,7 @@ def test_batch_mates_do_not_change_a_bit(level, large):
 @every_loss
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
 def test_neighbouring_steps_do_not_change_a_bit(level, name, dtype):
-    """Wherever a step lies in the batch, beside steps that count or do not."""
+    """The position of a step in the batch, and its neighbours, have no effect."""
     rng = np.random.default_rng(3)
     for width in (1, 2, 3, 5, 8, 17, 33, 64, 70) if name in CLASSIFICATION else (1, 3, 70):
         case = random_case(rng, name, (1, 67, width), dtype=dtype, lengths=False)

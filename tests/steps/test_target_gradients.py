@@ -12,7 +12,7 @@ import fastseqloss as fsl
 from reference.steps import ELEMENTWISE
 from step_cases import LOSSES as ROWS
 from step_cases import REDUCTIONS, Case, parameter_values, random_case, rows_of, weights_of
-from thoroughness import thorough
+from thoroughness import spread, thorough
 
 BY_TARGETS = {
     name: row
@@ -79,8 +79,7 @@ def assert_central_differences(case: Case, gradient: np.ndarray, step: float = 1
         assert gradient[at] == pytest.approx(slope, rel=1e-6, abs=2e-8)
 
 
-@every_loss
-@pytest.mark.parametrize("reduction", ["mean", "step_mean"])
+@pytest.mark.parametrize(("name", "reduction"), spread(BY_TARGETS, ["mean", "step_mean"], every=2))
 def test_weights_of_steps_and_masks_of_features(name, reduction):
     options = options_of(name)[0]
     of_features = BY_TARGETS[name].function in ELEMENTWISE

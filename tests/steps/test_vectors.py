@@ -281,7 +281,7 @@ def test_rows_of_logits_that_are_all_impossible():
 
 
 def test_classes_that_are_masked_out():
-    """By scores of -inf: as if they did not exist."""
+    """Classes with scores of -inf have the effect of absent classes."""
     x = np.random.default_rng(5).normal(size=(4, 6))
     less = np.concatenate([x, np.full((4, 2), -np.inf)], axis=1)
     pad = partial(np.pad, pad_width=((0, 0), (0, 2)))
@@ -412,7 +412,7 @@ def changed(array, value):
     ("multilabel_margin", ValueError, "margin is -1; allowed: finite, 0 or more", {"margin": -1}),
 ])  # fmt: skip
 def test_errors(name, error, message, options):
-    """Nothing has been written then."""
+    """In case of an error, nothing has been written."""
     given = {"scores": X, "targets": ONES if VECTORS[name].targets in (INDICATORS, NUMBERS) else SOFT} | options
     scores, targets = given.pop("scores"), given.pop("targets")
     with pytest.raises(error, match=re.escape(message)):

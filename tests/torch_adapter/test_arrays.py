@@ -51,7 +51,7 @@ def test_numpy_functions_take_tensors(dtype):
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_words_from_tensors(dtype):
-    """Decoding, paths from elsewhere, texts and words: what arrays give."""
+    """Decoding, paths of other programs, texts and words: the same results as for arrays."""
     x = logits((2, 12, 4), dtype=dtype).detach()
     lengths, vocabulary = torch.tensor([12, 7]), fsl.Vocabulary("-ab|", separator="|")
     decoded = fsl.ctc_greedy_decode(x, lengths)

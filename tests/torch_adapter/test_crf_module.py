@@ -1,4 +1,4 @@
-"""The module `CRF`: pytorch-crf's cases restated, that package itself, what differs from it, errors."""
+"""The module `CRF`: pytorch-crf's cases restated, comparisons with that package, differences from it, errors."""
 
 import copy
 import itertools
@@ -159,7 +159,7 @@ def test_trains_as_pytorch_crf():
     assert paths[0] == paths[1]
 
 
-# ---- what differs ------------------------------------------------------------------------------------------------
+# ---- differences ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("batch_first", [False, True])

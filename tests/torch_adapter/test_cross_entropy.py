@@ -1,4 +1,4 @@
-"""`cross_entropy` beside PyTorch's: what differs, errors, layouts of memory, derivatives, the module."""
+"""`cross_entropy` compared with PyTorch's: differences, errors, layouts of memory, derivatives, the module."""
 
 import copy
 import math
@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch", reason="the extra `peers` installs it")
 functional = torch.nn.functional
 
 import fastseqloss.torch as fst  # noqa: E402
+from thoroughness import spread  # noqa: E402
 from torch_cases import FLOATS, REDUCTIONS, assert_close, compiling, gradient_of, logits  # noqa: E402
 
 INF = math.inf
@@ -40,11 +41,10 @@ def both(x, *arguments, **options):
     return results
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("smoothing", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("kind", ["classes", "ignored", "distributions"])
+@pytest.mark.parametrize(
+    ("shape", "reduction", "weighted", "smoothing", "kind"),
+    spread(SHAPES, REDUCTIONS, [False, True], [0.0, 0.3, 1.0], ["classes", "ignored", "distributions"], every=3),
+)
 def test_as_pytorch(shape, reduction, weighted, smoothing, kind):
     x = logits(shape)
     y = distributions(shape) if kind == "distributions" else classes(shape)

@@ -1,4 +1,4 @@
-"""`forced_align` and `merge_tokens`: torchaudio's rules restated, what differs from them, errors."""
+"""`forced_align` and `merge_tokens`: torchaudio's rules restated, differences from them, errors."""
 
 import dataclasses
 import math
@@ -71,7 +71,7 @@ def test_no_sequence():
 
 
 def test_ties_and_sums():
-    """Of equal paths the one that moves on latest; sums of float32 scores are those of float64."""
+    """Among equal paths, the one that advances latest; sums of float32 scores are those of float64."""
     paths, _ = fst.forced_align(torch.zeros(1, 6, 3), torch.tensor([[1, 2]]))
     assert paths.tolist() == [[0, 0, 0, 0, 1, 2]]
     log_probs = torch.zeros(1, 3, 2)

@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-# PyTorch calls what it has deprecated, when it is first asked for tangents.
+# PyTorch calls its own deprecated functions at the first use of tangents.
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")]
 torch = pytest.importorskip("torch", reason="the extra `peers` installs it")
 
@@ -57,7 +57,7 @@ def test_gradients(function, scores):
 
 @every_call
 def test_jacobians(function, scores):
-    """Of all losses by all scores, by rows and by columns."""
+    """Jacobians of all losses with respect to all scores, by rows and by columns."""
     loss, _ = reference(function, scores)
     by = tuple(range(len(scores)))
     rows = jacrev(function, by)(*scores)

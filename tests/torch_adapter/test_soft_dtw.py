@@ -8,14 +8,18 @@ torch = pytest.importorskip("torch", reason="the extra `peers` installs it")
 
 import fastseqloss as fsl  # noqa: E402
 import fastseqloss.torch as fst  # noqa: E402
+from thoroughness import spread  # noqa: E402
 from torch_cases import FLOATS, assert_close, logits  # noqa: E402
 
 LENGTHS = [5, 3, 4], torch.tensor([4, 4, 2])
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
-@pytest.mark.parametrize("options", [{}, {"divergence": True, "gamma": 0.1}, {"gamma": 0.0}, {"band": 3}])
+@pytest.mark.parametrize(
+    ("reduction", "dtype", "options"),
+    spread(
+        ["none", "sum", "mean"], FLOATS, [{}, {"divergence": True, "gamma": 0.1}, {"gamma": 0.0}, {"band": 3}], every=3
+    ),
+)
 def test_as_numpy(reduction, dtype, options):
     x, y = logits((3, 5, 2), dtype=dtype), logits((3, 4, 2), dtype=dtype, seed=1)
     given = options | {"reduction": reduction, "sample_weight": [1.0, 0.5, 2.0]}

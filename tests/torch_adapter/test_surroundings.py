@@ -47,7 +47,7 @@ assert ours is sys.modules["fastseqloss.torch"] and "jax" not in sys.modules
 @every_loss
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_default_device_and_dtype(loss, dtype):
-    """Results live where the scores do, and are what they are without."""
+    """Results are on the device of the scores, and do not depend on the defaults."""
     x = logits(dtype=dtype)
     expected = loss(x), torch.autograd.grad(loss(x) * 3, x)[0]
     alone = loss(x.detach())

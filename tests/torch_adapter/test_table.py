@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch", reason="the extra `peers` installs it")
 
 import fastseqloss.torch as fst  # noqa: E402
 from adapter_cases import (  # noqa: E402
+    BY_TARGETS,
     arguments,
     assert_described,
     batch_of_one,
@@ -18,6 +19,7 @@ from adapter_cases import (  # noqa: E402
     every_loss_by_targets,
     every_reduction,
     every_way,
+    in_turn,
     numpy_answer,
     reducing,
     variants,
@@ -25,6 +27,7 @@ from adapter_cases import (  # noqa: E402
 )
 from fastseqloss._adapters.table import LOSSES  # noqa: E402
 from fastseqloss.linear import chunks  # noqa: E402
+from thoroughness import spread  # noqa: E402
 from torch_cases import FLOATS  # noqa: E402
 
 ONCE = "can be differentiated once, not twice"
@@ -81,8 +84,7 @@ def _spread(slope, gradient):
     return gradient * slope.numpy().reshape(tuple(slope.shape) + (1,) * (gradient.ndim - slope.ndim))
 
 
-@every_loss
-@pytest.mark.parametrize("dtype", FLOATS)
+@in_turn("dtype", lambda *_: FLOATS)
 def test_dtypes(row, dtype):
     """Half precision: computed in float32, and rounded once."""
     made = tensors(row, arguments(row), dtype)
@@ -168,8 +170,7 @@ def test_gradients_by_targets(row, names):
         first[-1].sum().backward()
 
 
-@every_loss_by_targets
-@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(("row", "dtype"), spread(BY_TARGETS.values(), FLOATS, every=4))
 def test_dtypes_of_targets(row, dtype):
     made = tensors(row, with_distributions(row, arguments(row)), dtype, names=("targets",))
     loss = getattr(fst, row.name)(**made)

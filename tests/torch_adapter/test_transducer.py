@@ -8,6 +8,7 @@ torch = pytest.importorskip("torch", reason="the extra `peers` installs it")
 
 import fastseqloss as fsl  # noqa: E402
 import fastseqloss.torch as fst  # noqa: E402
+from thoroughness import spread  # noqa: E402
 from torch_cases import FLOATS, assert_close, gradient_of, logits  # noqa: E402
 
 LABELS = torch.tensor([[1, 2, 3], [2, 2, -5], [4, -5, -5]])
@@ -22,12 +23,10 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize(("reduction", "dtype", "options"), spread(REDUCTIONS, FLOATS, OPTIONS, every=3))
 def test_as_numpy(reduction, dtype, options):
     x = logits((3, 6, 4, 5), dtype=dtype)
-    given = options | {"reduction": reduction, "sample_weight": [1.0, 0.5, 2.0]}
+    given = OPTIONS[options] | {"reduction": reduction, "sample_weight": [1.0, 0.5, 2.0]}
     loss = fst.rnnt_loss(x, LABELS, LENGTHS, COUNTS, **given)
     wide = x.detach() if dtype == torch.float64 else x.detach().float()
     expected, gradient = fsl.rnnt_loss(wide, LABELS, LENGTHS, COUNTS, return_grad=True, **given)

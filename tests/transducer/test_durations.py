@@ -37,7 +37,7 @@ def equal(found, right):
 
 
 def test_one_frame_for_every_arc_is_the_modified_topology(level):
-    """Of whose paths those remain that end with the blank."""
+    """With durations of one frame only, the paths that end with the blank remain."""
     case = case_of(3)
     loss = fsl.tdt_loss(case.logits, np.ones((3, 8, 5, 1)), *case.arguments[2:], durations=[1], reduction="none")
     log_probs = case.logits - np.log(np.exp(case.logits).sum(axis=-1, keepdims=True))

@@ -234,7 +234,7 @@ def test_negative_blank_counts_from_the_end(case):
 
 @given(cases(widths=(None, None, 3)), THREADS)
 def test_gradient_over_the_input(level, case, threads):
-    """grad_out may be the scores: what the arcs need is saved before it is overwritten."""
+    """grad_out may be the scores: the scores of the arcs are saved before they are overwritten."""
     loss, gradient = run(case)
     returned = run(case, grad_out=case.scores, return_grad=False, num_threads=threads)
     assert returned[1] is case.scores

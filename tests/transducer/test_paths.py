@@ -68,7 +68,7 @@ def test_best_paths_of_half_precision(level, case):
 
 
 def test_ties_go_to_the_earliest_labels(level):
-    """Of equal paths the one whose last label comes first, and so on back."""
+    """Among equal paths, the one with the earliest last label, then the earliest label before it, and so on."""
     for topology, expected in (("regular", [0, 0, 0]), ("modified", [0, 1, 2])):
         aligned = fsl.rnnt_align(np.zeros((5, 4, 3)), [1, 2, 1], topology=topology)
         assert aligned.frames.tolist() == expected

@@ -302,7 +302,7 @@ def test_gradients_must_not_overwrite_the_other_argument():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("topology", ["regular", "modified"])
 def test_nodes_on_no_path_have_no_gradient(dtype, topology, level):
-    """Whatever their scores are: those of the modified topology are neither read nor computed by themselves."""
+    """Scores of nodes on no path have no effect; in the modified topology they are not read."""
     rng = np.random.default_rng(0)
     labels = rng.integers(1, 100, 7)
     for size in (30.0, 50.0, 1000.0):

@@ -132,7 +132,7 @@ def test_simple_matches_reference(level, seed, dtype, scale, threads):
 @pytest.mark.parametrize("scale", [1.0, 30.0, 1000.0])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_simple_of_larger_shapes(level, dtype, scale):
-    """Of large scores am and lm disagree: the sum over the classes underflows where it is not computed directly."""
+    """For large scores, am and lm disagree: the product underflows, and the sum is computed directly."""
     am, lm, case = random_scores(np.random.default_rng(4), (2, 60, 15, 128), dtype, scale, full=True)
     check_simple(am, lm, case, *simple(am, lm, case), 1e-6 if dtype == np.float32 else 1e-10)
 

@@ -29,10 +29,10 @@ def shared_gradients(
     """Return the gradients of the sum of the losses times `cotangent`, which has an element for each.
 
     `compute` is a function of NumPy with its arguments by name; the first parameter of the function has the scores of
-    each sequence or step. Cotangents of both signs take two calls, unless the function has slopes of its own. A
+    each sequence or step. Cotangents of both signs take two calls, unless the function takes slopes. A
     cotangent that is not finite makes the gradient of its loss NaN, and the gradients of the shared parameters.
-    `wanted` tells for each of the scores, in the order of the gradients, whether to compute its gradient; by default,
-    all are computed.
+    `wanted` is True for each of the scores, in the order of the gradients, whose gradient is needed; by default, all
+    are computed.
     """
     weight = _weights(compute, cotangent)
     finite = np.isfinite(weight)

@@ -99,7 +99,7 @@ def _qualified(row: Loss, text: str) -> str:
 
 
 def _raises(text: str, framework: Framework) -> str:
-    return re.sub(r"(; nothing has|, and nothing has) been written then", "", text) + "\n" + framework.raises
+    return re.sub(r"\s+In\s+that\s+case,\s+nothing\s+has\s+been\s+written\.", "", text) + "\n" + framework.raises
 
 
 def _example(row: Loss, framework: Framework) -> str:

@@ -43,7 +43,7 @@ def show_config(file: TextIO | None = None) -> None:
     Parameters
     ----------
     file : text stream, optional
-        Where to print to; standard output by default.
+        Stream to print to; standard output by default.
 
     Examples
     --------

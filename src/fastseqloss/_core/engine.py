@@ -77,7 +77,7 @@ class StepSum:
     reduction: str
     normalizer: float | None
     of_features: bool  # each feature counts as a step
-    of_each: bool  # each step has a scale of its own
+    of_each: bool  # each step has a separate scale
 
     @property
     def uniform(self) -> bool:

@@ -96,7 +96,7 @@ def as_gradients_of(
     """Allocate the gradients with respect to several arguments, or check the arrays given for them.
 
     `result` is the class of the named tuple of all gradients, and `grad_out` may be such a tuple, with None for
-    gradients that are not wanted. Arguments at the end of the tuple may be missing; their gradients are not wanted.
+    gradients that are not needed. Arguments at the end of the tuple may be missing; their gradients are not wanted.
     """
     wanted = flag("return_grad", return_grad)
     missing = [_UNWANTED] * (len(result._fields) - len(arguments))
@@ -153,7 +153,7 @@ def _check_sharing(names: tuple[str, ...], outs: tuple[Any, ...], k: int, argume
 
 
 def finished(gradients: tuple[Gradient, ...]) -> list[NDArray[Any] | None]:
-    """Return the arrays to return, None for gradients that are not wanted."""
+    """Return the arrays to return, None for gradients that are not needed."""
     return [None if gradient.values is None else gradient.finish() for gradient in gradients]
 
 

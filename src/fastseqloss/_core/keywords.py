@@ -77,7 +77,7 @@ KEYWORDS = {
     "return_gradient": ("return_grad",),
     "out": ("grad_out",),
 }
-BATCH_FIRST = ("batch_first", "logits_time_major", "time_major")  # arrays are batch first, whatever the function
+BATCH_FIRST = ("batch_first", "logits_time_major", "time_major")  # arrays of all functions are batch first
 
 # Function of another library: ours, unless it is ours without capitals and underscores.
 FUNCTIONS = {

@@ -27,7 +27,7 @@ class TokenSpan(_Span):
     label : int
         The class.
     start, end : int
-        Its frames: the first one, and the one after the last.
+        First frame of the label, and the frame after its last one.
     log_prob : float
         Sum, in nats, of the log-probabilities of the label at those frames.
 
@@ -36,13 +36,13 @@ class TokenSpan(_Span):
     label, start, end, log_prob
         The arguments.
     mean_log_prob : float
-        Log-probability per frame; its exponential, from 0 to 1, serves as a confidence. It is the
-        fifth element of the tuple, so ``pandas.DataFrame(spans)`` has a column of it.
+        Log-probability per frame; its exponential, from 0 to 1, can be used as a confidence. It is
+        the fifth element of the tuple, so it is a column of ``pandas.DataFrame(spans)``.
 
     Raises
     ------
     ValueError, TypeError
-        If the frames are not integers, 0 or more, of which the end is above the start, or the
+        If the frames are not integers of 0 or more, if the end is not above the start, or if the
         log-probability is not a number.
 
     Examples

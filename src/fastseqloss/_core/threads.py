@@ -64,9 +64,9 @@ def set_num_threads(num_threads: int | None) -> None:
     Parameters
     ----------
     num_threads : int or None
-        1 or more, capped at the number of CPUs this process may use. None goes back to OpenMP's
-        own setting (``OMP_NUM_THREADS``, ``threadpoolctl.threadpool_limits``), also in the child
-        of a fork, where the default is 1.
+        1 or more; the number of CPUs that this process may use is an upper limit. None restores
+        OpenMP's own setting (``OMP_NUM_THREADS``, ``threadpoolctl.threadpool_limits``), also in the
+        child of a fork, where the default is 1.
 
     Raises
     ------
@@ -91,9 +91,10 @@ def get_num_threads() -> int:
     Returns
     -------
     int
-        The number set by `set_num_threads`, else OpenMP's own setting, capped at the number of CPUs
-        this process may use, by affinity and by the quota of its control group. 1 in the child of
-        a fork until `set_num_threads` is called there. Always 1 in a build without OpenMP.
+        The number set by `set_num_threads`, or else OpenMP's own setting. It is at most the number
+        of CPUs that this process may use, by affinity and by the quota of its control group. It is
+        1 in the child of a fork until `set_num_threads` is called there, and always 1 in a build
+        without OpenMP.
     """
     return min(requested_threads(), _most_threads())
 

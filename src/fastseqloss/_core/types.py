@@ -28,7 +28,7 @@ RiskReduction = Literal["none", "sum", "mean"]
 PairReduction = Literal["per_sequence", "sum", "mean", "sequence_mean"]
 ListReduction = Literal["none", "sum", "mean"]
 
-# In the fields of results, `| Any` stands for what some calls give instead, as their arguments say: None, or a number
+# In the fields of results, `| Any` covers the other types that some calls return, by their arguments: None, a number
 # for one sequence. Type checkers then take a field for an array without being told so.
 
 

@@ -28,9 +28,6 @@ from .._core.scores import Scores, as_scores
 from .._core.threads import Schedule, threads_for
 from .._kernels import arguments
 
-# Of transitions, starts and ends.
-Sums = tuple[NDArray[np.float64] | None, NDArray[np.float64] | None, NDArray[np.float64] | None]
-
 
 class CRFGradient(NamedTuple):
     """Gradients of a CRF's loss, each of the shape and dtype of the argument of its name.
@@ -91,6 +88,10 @@ class Potentials:
         """Return the steps within the mask of an array [B, T, ...], in the form of the kernel."""
         return array if self.kept is None else array[np.arange(len(array))[:, None], self.kept]
 
+    def place(self, b: NDArray[np.intp], t: NDArray[np.intp]) -> NDArray[np.integer[Any]]:
+        """Return the step, of all, that is step t within the mask of sequence b."""
+        return t if self.kept is None else self.kept[b, t]
+
     def scatter(self, array: NDArray[Any], outside: float) -> NDArray[Any]:
         """Return an array in the form of the kernel as an array of all steps, `outside` in those outside the mask."""
         if self.kept is None:
@@ -139,9 +140,10 @@ def as_potentials(
         kept=kept,
     )
     if varying:
-        dtype = np.result_type(scores.values, between.values)
-        between.values = between.values.astype(dtype, copy=False)
-        scores.values = scores.values.astype(dtype, copy=False)
+        if between.values.dtype != scores.values.dtype:  # float32 and float64
+            with np.errstate(invalid="ignore"):  # signalling NaN
+                between.values = between.values.astype(np.float64)
+                scores.values = scores.values.astype(np.float64, "C")  # contiguous rows, if sequences share them
         potentials.varying = kernel_ready(potentials.like_varying(between.values))
     if kept is not None:
         potentials.scores = MaskedScores(potentials.gather(scores.values), scores.given)
@@ -253,7 +255,7 @@ def read_from(potentials: Potentials, gradient: Gradient) -> NDArray[Any]:
 
 
 def finish(potentials: Potentials, gradients: tuple[Gradient, ...]) -> CRFGradient:
-    """Return the gradients, each where and of what dtype it was asked for; None for a parameter that was left out."""
+    """Return the gradients in the requested arrays and dtypes; None for a parameter that was left out."""
     emissions, transitions, *ends = gradients
     if emissions.values is not None:
         emissions.values = potentials.scatter(emissions.values, 0)

@@ -41,11 +41,10 @@ def ctc_crf_loss(
 ) -> Loss | LossAndGradient:
     r"""CTC-CRF loss of nanopore basecallers, and its gradient.
 
-    The states of this conditional random field are words of k labels [1]_, [2]_. At each frame a path stays
-    in its state, or moves to a state that a new label makes: the oldest label of the word is dropped and the
-    new one is appended. A state therefore has P incoming arcs instead of one from each of the K states. The
-    loss, in nats and never negative, is the negative logarithm of the probability of the paths that spell
-    the labels, normalised over all paths:
+    The states of this conditional random field are words of k labels [1]_, [2]_. At each frame, a path stays in its
+    state or moves to another one: the first label of the word is dropped, and a new label is appended. A state
+    therefore has P incoming arcs instead of one from each of the K states. The loss, in nats and never negative, is the
+    negative logarithm of the probability of the paths that spell the labels, normalised over all paths:
 
     .. math::
         L_b = \log \sum_{\pi} e^{s_b(\pi)} - \log \sum_{\pi \text{ spells } l_b} e^{s_b(\pi)}, \quad
@@ -73,10 +72,10 @@ def ctc_crf_loss(
         Numbers of frames and of labels of each sequence; the full ones by default. An int for one
         sequence.
     predecessors : array_like of int [K, P], optional
-        Table of the transitions. ``predecessors[k, 0]`` is k, for the arc that stays. The others are moves,
-        each from a different state, which may be k itself, as for a word of equal labels. -1 stands for an
-        arc that does not exist; no path reads its scores. By default, ``predecessors[k, c]``
-        is the word with c in front of all but the last label of word k.
+        Table of the transitions. ``predecessors[k, 0]`` is k, for the arc that stays. The other arcs are moves, each
+        from a different state. This may be state k itself, for example for a word of equal labels. -1 stands for an arc
+        that does not exist; no path reads its scores. By default, ``predecessors[k, c]`` is the word with c in front of
+        all but the last label of word k.
     infeasible : {"inf", "zero", "raise"}
         Result for a sequence with fewer labels than a state has, or with fewer frames than moves: loss
         inf, loss 0, or ValueError. "inf" and "zero" also apply to a sequence whose labels have
@@ -87,11 +86,11 @@ def ctc_crf_loss(
         number of labels (at least 1) first; "none" gives [B]. With `sample_weight`, averages divide
         by the sum of the weights instead of B.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. A sequence of weight 0 is left out.
+        Weight of each sequence, finite and not negative. A sequence of weight 0 is ignored.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `scores` to write the gradient to; may be `scores` itself.
         Implies `return_grad`.
@@ -110,9 +109,9 @@ def ctc_crf_loss(
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, labels, the table, weights or options are not as above. The message
-        names the argument, the position, the value and what is allowed; nothing has been written then.
-        If ``infeasible="raise"`` and sequences are infeasible; the message names them.
+        If shapes, dtypes, lengths, labels, the table, weights or options are not as above. The message names the
+        argument, the position, the value and what is allowed. In that case, nothing has been written. If
+        ``infeasible="raise"`` and sequences are infeasible; the message names them.
 
     See Also
     --------
@@ -123,9 +122,9 @@ def ctc_crf_loss(
 
     Notes
     -----
-    The result does not depend, not even by a bit, on the number of threads or on the other sequences of
-    the batch. NaN or +inf among the scores of a valid frame makes loss and gradient of that
-    sequence NaN. A sequence without frames has the loss log K for the k labels of a state.
+    The result has the same bits with any number of threads and in any batch. NaN or +inf among the scores of a valid
+    frame makes loss and gradient of that sequence NaN. A sequence without frames has the loss log K for the k labels of
+    a state.
 
     Replaces ``CTC_CRF.ctc_loss(scores, targets, target_lengths)`` of bonito, whose scores [T, B, K P]
     are ``scores.swapaxes(0, 1).reshape(B, T, K, P)`` here, and which averages as
@@ -176,12 +175,12 @@ def ctc_crf_log_partition(
     predecessors: ArrayLike | None = None,
     num_threads: int | None = None,
 ) -> Loss:
-    r"""Log of the sum over all paths of a CTC-CRF of their exponentiated scores.
+    r"""Logarithm of the sum of the exponentiated scores of all paths of a CTC-CRF.
 
     .. math:: \log Z_b = \log \sum_{\pi} e^{s_b(\pi)}
 
-    with the scores s of `ctc_crf_loss`. Its derivatives are the posteriors. Scores minus
-    ``log_partition / T`` are normalised: the sum over all paths is 1.
+    with the scores s of `ctc_crf_loss`. Its derivatives are the posteriors. After subtracting
+    ``log_partition / T``, the scores are normalised: the sum over all paths is 1.
 
     Parameters
     ----------
@@ -264,7 +263,7 @@ class CTCCRFPath(NamedTuple):
     Attributes
     ----------
     labels : ndarray of int64 [B, S]
-        Labels that the path spells, those of its first state included; -1 in the padding. With a table of
+        Labels that the path spells, including those of its first state; -1 in the padding. With a table of
         predecessors, the states that it visits.
     label_lengths : ndarray of int64 [B], or int for one sequence
         Number of labels.
@@ -310,8 +309,8 @@ def ctc_crf_decode(
     -------
     CTCCRFPath
         Named tuple ``(labels, label_lengths, arcs, states, score)``. A sequence without frames has
-        neither labels nor arcs, and score 0; one whose paths are all forbidden has score -inf; one
-        with NaN or +inf in a valid frame has score NaN. The arrays of all of these hold only padding.
+        score 0, a sequence whose paths are all forbidden has score -inf, and a sequence with NaN or +inf
+        in a valid frame has score NaN. The arrays of these sequences contain only padding.
 
     Raises
     ------

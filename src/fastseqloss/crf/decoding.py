@@ -12,8 +12,7 @@ from .._core.keywords import known_keywords
 from .._core.messages import outline
 from .._core.options import as_integer
 from .arguments import Potentials, as_potentials
-from .exact_paths import exact_paths
-from .kernels import best_paths, is_rounded
+from .kernels import best_paths
 
 _MOST_PATHS = 4096  # the time of keeping them sorted grows with the square
 
@@ -48,7 +47,7 @@ def crf_decode(
     n_best: int | None = None,
     num_threads: int | None = None,
 ) -> CRFPath:
-    r"""Path with the highest score, by the Viterbi algorithm, or paths with the N highest scores.
+    r"""Path with the highest score, or paths with the N highest scores, by the Viterbi algorithm.
 
     .. math:: \hat y_b = \arg\max_y s_b(y)
 
@@ -80,9 +79,9 @@ def crf_decode(
 
     Notes
     -----
-    The scores that are returned are added up along each path with compensation. The search itself
-    rounds, so that paths whose scores differ in the last digits of float64 may be missed at the end
-    of the N best.
+    The returned scores are added up along each path with compensated summation. The search itself
+    rounds, so if two paths differ only in the last digits of float64, the better one may be missing
+    at the end of the N best.
 
     References
     ----------
@@ -113,10 +112,7 @@ def crf_decode(
     if n_paths > 1:
         tags, score = _several_paths(potentials, n_paths, num_threads)
         return CRFPath(tags[0], score[0]) if potentials.single else CRFPath(tags, score)
-    tags, score = best_paths(potentials, None, num_threads)
-    if potentials.varying is not None:
-        for b in np.flatnonzero(is_rounded(potentials, score)):
-            _search_exactly(potentials, b, tags[b : b + 1], score[b : b + 1])
+    tags, score, _ = best_paths(potentials, 1, num_threads)
     tags = potentials.scatter(tags, -1)
     return CRFPath(tags[0], float(score[0])) if potentials.single else CRFPath(tags, score)
 
@@ -127,27 +123,13 @@ def _several_paths(
     """Return the best paths [B, N, T] and their scores [B, N]."""
     batch, n_steps = potentials.shape
     check_output("the paths", (batch, n_best, n_steps), 8)
-    found = np.zeros(batch, np.int64)
-    tags, score = best_paths(potentials, found, num_threads, n_best)
+    tags, score, found = best_paths(potentials, n_best, num_threads)
+    assert found is not None
     tags, score = tags.reshape(batch, n_best, tags.shape[1] // n_best), score.reshape(batch, n_best)
-    for b in np.flatnonzero(found < 0):
-        _search_exactly(potentials, b, tags[b], score[b])
     score[potentials.lengths == 0, 1:] = -np.inf
     _sort(tags, score, found > 1)
     whole = potentials.scatter(tags.swapaxes(1, 2), -1)
     return np.ascontiguousarray(whole.swapaxes(1, 2)), score
-
-
-def _search_exactly(potentials: Potentials, b: np.intp, tags: NDArray[np.int64], score: NDArray[np.float64]) -> None:
-    """Write the best paths of a sequence, in exact arithmetic, to tags [N, T'] and score [N]."""
-    n_frames = potentials.lengths[b]
-    transitions, start, end = [parameter.values for parameter in potentials.parameters]
-    if potentials.varying is not None:
-        transitions = potentials.varying[b, :n_frames]
-    paths, scores = exact_paths(potentials.scores.values[b, :n_frames], transitions, start, end, len(score))
-    tags[:], score[:] = -1, -np.inf
-    if paths:
-        tags[: len(paths), :n_frames], score[: len(paths)] = paths, scores
 
 
 def _sort(tags: NDArray[np.int64], score: NDArray[np.float64], wanted: NDArray[np.bool_]) -> None:

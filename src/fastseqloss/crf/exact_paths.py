@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,26 +23,35 @@ def exact_paths(
     start: NDArray[np.float64],
     end: NDArray[np.float64],
     n_best: int,
+    margin: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None,
 ) -> tuple[list[list[int]], list[float]]:
     """Return the best paths of a sequence [T, K] of finite scores and -inf, up to `n_best`, and their scores.
 
-    Transitions are [K, K], or [T, K, K] to each step, whose first ones are not read.
-    Paths to a tag whose scores are equal are sorted by the tag before it and by the rank among the paths to that tag,
-    which is the order of `crf_decode`.
+    Transitions are [K, K], or [T, K, K] to each step, whose first ones are not read. If `margin` has the tags [T] of a
+    path that is not forbidden, and a cost [K, K], the scores include the cost, less the score of that path. Paths to a
+    tag whose scores are equal are sorted by the tag before it and by the rank among the paths to that tag, which is the
+    order of `crf_decode`.
     """
     ends = np.stack([start, end])
     steps = [transitions] if transitions.ndim == 2 else list(transitions[1:])
-    unit = max(_denominator(x) for x in (emissions, ends, *steps))
+    tags, cost = margin or (np.zeros(0, np.int64), np.zeros((0, 0)))
+    unit = max(_denominator(x) for x in (emissions, ends, cost, *steps))
     nodes, each = _in_units(emissions, unit), [_in_units(step, unit) for step in steps]
     first, last = _in_units(ends, unit)
     nodes[0] = _add(nodes[0], first)
     nodes[-1] = _add(nodes[-1], last)
+    terms = [nodes[t][y] for t, y in enumerate(tags)]
+    terms += [each[t if transitions.ndim == 3 else 0][i][j] for t, (i, j) in enumerate(pairwise(tags))]
+    own = sum(x for x in terms if x is not None)
+    if margin:
+        nodes = [_add(row, costs) for row, costs in zip(nodes, _in_units(cost[tags], unit), strict=True)]
     table: list[list[list[_Entry]]] = [[[] if x is None else [(-x, -1, 0)] for x in nodes[0]]]
     for t, row in enumerate(nodes[1:]):
         between = each[t if transitions.ndim == 3 else 0]
         table.append([[] if x is None else _step(table[-1], between, j, x, n_best) for j, x in enumerate(row)])
     found = heapq.nsmallest(n_best, [(to[r][0], j, r) for j, to in enumerate(table[-1]) for r in range(len(to))])
-    return [_trace(table, tag, rank) for _, tag, rank in found], [_as_float(-score, unit) for score, _, _ in found]
+    paths = [_trace(table, tag, rank) for _, tag, rank in found]
+    return paths, [_as_float(-score - own, unit) for score, _, _ in found]
 
 
 def _denominator(scores: NDArray[Any]) -> int:

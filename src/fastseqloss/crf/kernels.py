@@ -11,6 +11,7 @@ from .._core.arrays import filled, stored
 from .._core.levels import load
 from .._kernels.crf import varying as _varying
 from .arguments import Potentials, schedule
+from .exact_paths import exact_paths
 
 if TYPE_CHECKING:
     from .._kernels.crf import loss as _kernel
@@ -19,8 +20,8 @@ else:
 
 Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
-
-_LARGE = 2.0**30  # a sum whose rounding errors may exceed differences of scores
+OfParameters = tuple[NDArray[Any] | None, Doubles | None, Doubles | None]  # transitions, starts and ends
+Inputs = tuple[NDArray[Any], Integers | None, Doubles, Integers]  # emissions, tags, scale and order
 
 
 def sums_over_paths(
@@ -31,7 +32,7 @@ def sums_over_paths(
     scale: Doubles | None = None,
     weighted: bool = False,
     grad: NDArray[Any] | None = None,
-    parameters: tuple[NDArray[Any] | None, Doubles | None, Doubles | None] = (None, None, None),
+    parameters: OfParameters = (None, None, None),
     pairwise: NDArray[Any] | None = None,
     num_threads: int | None,
 ) -> Doubles:
@@ -84,82 +85,185 @@ def sums_over_paths(
 
 
 def best_paths(
-    potentials: Potentials, found: Integers | None, num_threads: int | None, n_best: int = 1
-) -> tuple[Integers, Doubles]:
-    """Return the best paths [B, N T'] and their scores [B N].
+    potentials: Potentials, n_best: int, num_threads: int | None
+) -> tuple[Integers, Doubles, Integers | None]:
+    """Return the best paths [B, N T'], their scores [B N], and numbers of paths [B] or None.
 
-    If given, `found` becomes the number of paths [B], at most N; -1 for a sequence whose other paths may be in error by
-    rounding, which are not listed.
+    The number is -1 for a sequence whose sums may be so large that rounding hides the best path; its paths are those of
+    exact arithmetic.
     """
     batch, n_frames, n_tags = potentials.scores.values.shape
     sweeps = 2 + 3 * (n_best - 1) // n_tags  # the paths after the first take a comparison for each tag
     order, threads = schedule(potentials, None, num_threads, sweeps)
-    emissions, scale = potentials.scores.values, filled(batch, 1.0)
-    if potentials.varying is not None:
-        tags, score = filled((batch, n_best * n_frames), -1, np.int64), filled(batch * n_best, -np.inf)
-        inputs = emissions, None, scale, order
-        _run_varying(potentials, inputs, paths=tags, loss=score, num_threads=threads)
-        score[::n_best][potentials.lengths == 0] = 0
-        if found is not None:
-            found[:] = np.where(is_rounded(potentials, score[::n_best]), -1, n_best)
-        return tags, score
+    inputs = potentials.scores.values, None, filled(batch, 1.0), order
     tags, score = np.empty((batch, n_best * n_frames), np.int64), np.empty(batch * n_best)
+    found = None  # one path with shared transitions: the kernel itself searches exactly
+    if n_best > 1 or potentials.varying is not None:
+        found = np.zeros(batch, np.int64)
+    _search(potentials, inputs, loss=score, paths=tags, found=found, num_threads=threads)
+    if potentials.varying is not None:
+        score[::n_best][potentials.lengths == 0] = 0
+    if found is not None:
+        for b in np.flatnonzero(found < 0):
+            each = tags[b].reshape(n_best, n_frames)
+            _search_exactly(potentials, b, each, score[b * n_best : (b + 1) * n_best])
+    return tags, score, found
+
+
+def margins(
+    potentials: Potentials,
+    *,
+    emissions: NDArray[Any],
+    tags: Integers,
+    cost: Doubles,
+    scale: Doubles,
+    weighted: bool,
+    grad: NDArray[Any] | None,
+    parameters: OfParameters,
+    num_threads: int | None,
+) -> Doubles:
+    """Return the scores of the best paths, with their cost for the tags, minus the scores of the tagged paths [B].
+
+    Writes the subgradients, times `scale`, as `sums_over_paths`.
+    """
+    batch = len(potentials.lengths)
+    order, threads = schedule(potentials, scale if weighted else None, num_threads, 2)
+    inputs = emissions, tags, scale, order
+    loss, paths = np.empty(batch), np.empty(tags.shape, np.int64)
+    found = None if potentials.varying is None else np.zeros(batch, np.int64)
+    _search(
+        potentials,
+        inputs,
+        cost=cost,
+        loss=loss,
+        paths=paths,
+        found=found,
+        grad=grad,
+        parameters=parameters,
+        num_threads=threads,
+    )
+    if found is None:
+        return loss
+    for b in np.flatnonzero(found < 0):
+        _search_exactly(potentials, b, paths[b : b + 1], loss[b : b + 1], (tags[b, : potentials.lengths[b]], cost))
+    if grad is not None:
+        _subtract_paths(potentials, loss, paths, tags, scale, grad, parameters)
+    return loss
+
+
+def _search(
+    potentials: Potentials,
+    inputs: Inputs,
+    *,
+    cost: Doubles | None = None,
+    loss: Doubles,
+    paths: Integers,
+    found: Integers | None = None,
+    grad: NDArray[Any] | None = None,
+    parameters: OfParameters = (None, None, None),
+    num_threads: int,
+) -> None:
+    """Call the kernel that searches for best paths; that of transitions of every step leaves gradients out.
+
+    `found` are zeros before.
+    """
+    emissions, tags, scale, order = inputs
+    if potentials.varying is not None:
+        paths[:], loss[:] = -1, -np.inf if tags is None else 0
+        _run_varying(potentials, inputs, cost=cost, loss=loss, paths=paths, found=found, num_threads=num_threads)
+        return
     _kernel.best_paths[potentials.scores.type_name](
         emissions,
-        tags=None,
+        tags=tags,
         lengths=potentials.lengths,
         transitions=potentials.transitions.values,
         start=potentials.start.values,
         end=potentials.end.values,
-        cost=None,
+        cost=cost,
         scale=scale,
         order=order,
-        paths=tags,
+        paths=paths,
         found=found,
-        loss=score,
-        grad=None,
-        grad_transitions=None,
-        grad_start=None,
-        grad_end=None,
-        num_threads=threads,
+        loss=loss,
+        grad=grad,
+        grad_transitions=parameters[0],
+        grad_start=parameters[1],
+        grad_end=parameters[2],
+        num_threads=num_threads,
     )
-    return tags, score
 
 
-def is_rounded(potentials: Potentials, best: Doubles) -> NDArray[np.bool_]:
-    """Return True for sequences [B] whose sums may be so large that rounding hides the best path of this score.
+def _subtract_paths(
+    potentials: Potentials,
+    loss: Doubles,
+    paths: Integers,
+    tags: Integers,
+    scale: Doubles,
+    grad: NDArray[Any],
+    parameters: OfParameters,
+) -> None:
+    """Write subgradients of margins: the steps of the best paths minus those of the tagged ones."""
+    between, start, end = parameters
+    assert between is not None
+    assert start is not None
+    assert end is not None
+    pairs = between.reshape(*potentials.shape, *between.shape[-2:])
+    inside = np.arange(tags.shape[1]) < potentials.lengths[:, None]
+    wrong = inside & (paths != tags) & ((loss > 0) & (loss < np.inf))[:, None]
+    broken = inside & np.isnan(loss)[:, None]
+    grad[...] = 0
+    with np.errstate(over="ignore", under="ignore"):
+        for of_steps, step in ((paths, scale), (tags, -scale)):
+            b, t = np.nonzero(wrong)
+            grad[b, t, of_steps[b, t]] = step[b]
+            b, t = np.nonzero((wrong[:, 1:] | wrong[:, :-1]) & inside[:, 1:])
+            pairs[b, potentials.place(b, t + 1), of_steps[b, t], of_steps[b, t + 1]] = step[b]
+            b = np.flatnonzero(wrong.any(axis=1))
+            np.add.at(start, of_steps[b, np.zeros_like(b)], step[b])
+            np.add.at(end, of_steps[b, potentials.lengths[b] - 1], step[b])
+    grad[broken] = np.nan
+    b, t = np.nonzero(broken[:, 1:])
+    pairs[b, potentials.place(b, t + 1)] = np.nan
+    if broken.any():
+        start[:] = end[:] = np.nan
 
-    For transitions of every step; the kernel of shared ones does the same. A path whose partial score falls low enough
-    for rounding to matter cannot become the best, since its positive terms add up to `above` at most.
-    """
-    assert potentials.varying is not None
-    emissions, lengths = potentials.scores.values, potentials.lengths
-    inside = np.arange(emissions.shape[1]) < lengths[:, None]
-    most = emissions.max(axis=2, initial=0).astype(np.float64)
-    most[:, 1:] += potentials.varying[:, 1:].max(axis=(2, 3), initial=0)
-    with np.errstate(all="ignore"):
-        above = np.where(inside, most, 0.0).sum(axis=1)
-        above += max(potentials.start.values.max(), 0.0) + max(potentials.end.values.max(), 0.0)
-    large = (above >= _LARGE) | (best <= -_LARGE)
-    return np.asarray(large & (best > -np.inf) & (lengths > 0))
+
+def _search_exactly(
+    potentials: Potentials,
+    b: np.intp,
+    tags: Integers,
+    score: Doubles,
+    margin: tuple[Integers, Doubles] | None = None,
+) -> None:
+    """Write the best paths of a sequence to tags [N, T'] and score [N]; see `exact_paths`."""
+    n_frames = potentials.lengths[b]
+    transitions, start, end = [parameter.values for parameter in potentials.parameters]
+    if potentials.varying is not None:
+        transitions = potentials.varying[b, :n_frames]
+    paths, scores = exact_paths(potentials.scores.values[b, :n_frames], transitions, start, end, len(score), margin)
+    tags[:], score[:] = -1, -np.inf
+    if paths:
+        tags[: len(paths), :n_frames], score[: len(paths)] = paths, scores
 
 
 def _run_varying(
     potentials: Potentials,
-    inputs: tuple[NDArray[Any], Integers | None, Doubles, Integers],
+    inputs: Inputs,
     *,
+    cost: Doubles | None = None,
     loss: Doubles,
     paths: Integers | None = None,
+    found: Integers | None = None,
     grad: NDArray[Any] | None = None,
     pairs: NDArray[Any] | None = None,
     grad_ends: Doubles | None = None,
     num_threads: int,
 ) -> None:
-    """Call the kernel for transitions of every step; `inputs` are emissions, tags, scale and order."""
+    """Call the kernel for transitions of every step."""
     emissions, tags, scale, order = inputs
     if not len(order):
         return
     ends = np.stack([potentials.start.values, potentials.end.values])
     _, kind = stored(emissions)
-    given = (emissions, potentials.varying, tags, potentials.lengths, order, scale, ends)
-    _varying.run(kind, (*given, loss, paths, grad, pairs, grad_ends), num_threads)
+    given = (emissions, potentials.varying, tags, potentials.lengths, order, scale, ends, cost)
+    _varying.run(kind, (*given, loss, paths, found, grad, pairs, grad_ends), num_threads)

@@ -85,16 +85,14 @@ def crf_loss(
     tags : array_like of int [B, T], or [T] for one sequence
         The true tags, 0 to K - 1, with any values in the padding.
     transitions : array_like [K, K], or [B, T, K, K]
-        ``transitions[i, j]`` is the score of going from tag i to tag j; -inf forbids it, exactly.
-        Any float dtype. ``transitions[b, t, i, j]`` is the score of going from tag i at the step before t to
-        tag j at step t; those of the first step, t = 0, and of the padding are not read. For one
-        sequence [T, K, K].
+        ``transitions[i, j]`` is the score of the transition from tag i to tag j; -inf forbids it. Any float dtype.
+        ``transitions[b, t, i, j]`` is the score of the transition from tag i at step t - 1 to tag j at step t; those of
+        the first step, t = 0, and of the padding are not read. For one sequence [T, K, K].
     lengths : array_like of int [B], optional
         Steps of each sequence; T by default. An int for one sequence. An empty sequence has loss 0.
     mask : array_like of bool, or of 0 and 1, [B, T], optional
-        Steps that count; replaces `lengths`. Steps outside the mask, at the end or between others, are left
-        out, and the steps on both sides of them are neighbours. Neither their emissions nor their tags, often
-        -100, are read.
+        Steps that count; replaces `lengths`. Steps outside the mask, at the end or between others, are skipped, so the
+        steps before and after them become neighbours. Their emissions and tags, often -100, are not read.
     start, end : array_like [K], optional
         Scores of the first and the last tag of a path; none by default.
     reduction : {"mean", "sequence_mean", "sum", "none"}
@@ -102,15 +100,15 @@ def crf_loss(
         of its sequence (at least 1) first; "none" gives [B]. With `sample_weight`, averages
         divide by the sum of the weights instead of B.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. A sequence of weight 0 is left out.
+        Weight of each sequence, finite and not negative. A sequence of weight 0 is ignored.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray or CRFGradient, optional
-        Array to write the gradient of the emissions to, of their shape and dtype; may be the
-        emissions themselves. Alternatively a `CRFGradient` with arrays for all of the gradients, or None for
-        those to be allocated. Implies `return_grad`.
+        Array to write the gradient of the emissions to, of their shape and dtype; may be the emissions themselves.
+        Alternatively, a `CRFGradient` of arrays for the gradients, with None for those to allocate. Implies
+        `return_grad`.
     num_threads : int, optional
         Threads to use; see `set_num_threads` for the default.
 
@@ -127,9 +125,9 @@ def crf_loss(
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, mask, tags, weights or options are not as above, or if transitions
-        [K, K], start or end are NaN or +inf. The message names the argument, the position, the value
-        and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, mask, tags, weights or options are not as above, or if transitions [K, K], start or
+        end are NaN or +inf. The message names the argument, the position, the value and what is allowed. In that case,
+        nothing has been written.
 
     See Also
     --------
@@ -139,14 +137,14 @@ def crf_loss(
 
     Notes
     -----
-    The loss and the gradient of the emissions of a sequence do not depend, not even by a bit, on
-    the number of threads or on the other sequences of the batch. The gradients of the parameters,
-    which are sums over the batch, do not depend on the number of threads.
+    The loss of a sequence and the gradient of its emissions have the same bits with any number of
+    threads and in any batch. The gradients of the parameters, which are sums over the batch, do not
+    depend on the number of threads.
 
     Tags of probability 0 give loss inf and gradient 0 of that sequence. NaN or +inf among the
-    emissions, or transitions, of a valid step makes loss and gradient of that sequence NaN, and the
-    gradients of the parameters. The same holds for an emission that overflows float64 when start or
-    end is added.
+    emissions, or transitions, of a valid step makes the loss and gradient of that sequence NaN, as
+    well as the gradients of the parameters. The same holds for an emission that overflows float64
+    when start or end is added.
 
     Replaces ``-torchcrf.CRF(K)(emissions, tags, mask, reduction)``, whose ``token_mean`` is
     ``reduction="sum"`` with ``normalizer=lengths.sum()``.
@@ -212,7 +210,7 @@ def crf_log_partition(
     end: ArrayLike | None = None,
     num_threads: int | None = None,
 ) -> Loss:
-    r"""Log of the sum over all paths of their exponentiated scores.
+    r"""Logarithm of the sum of the exponentiated scores of all paths.
 
     .. math:: \log Z_b = \log \sum_y e^{s_b(y)}
 
@@ -269,7 +267,8 @@ def crf_marginals(
     emissions, transitions, lengths, mask, start, end, num_threads
         As for `crf_loss`.
     pairwise : bool
-        Whether to return the probabilities of neighbouring tags as well: B (T - 1) K^2 numbers.
+        If True, return the probabilities of pairs of neighbouring tags as well: B (T - 1) K^2
+        numbers.
 
     Returns
     -------

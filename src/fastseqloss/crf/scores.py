@@ -41,14 +41,14 @@ def crf_score(
     emissions, tags, transitions, lengths, mask, start, end, num_threads
         As for `crf_loss`.
     normalize : bool
-        Whether to return log-probabilities.
+        If True, return log-probabilities.
 
     Returns
     -------
     ndarray of float64 [B], or float for one sequence
-        The scores, added up without rounding errors, or log-probabilities in nats, which are never
-        positive; -inf for a forbidden path, 0 for an empty sequence. NaN if a tag of the path has an
-        emission of NaN; with `normalize`, if a valid step has NaN or +inf.
+        Scores, added up without rounding errors, or log-probabilities in nats, which are never positive; -inf for a
+        forbidden path, 0 for an empty sequence. NaN if a tag of the path has an emission of NaN; with `normalize`, if a
+        valid step has NaN or +inf.
 
     Raises
     ------

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from .._core.arrays import as_weights
 from .._core.keywords import known_keywords
-from .._core.levels import load
 from .._core.reduction import SEQUENCE_REDUCTIONS, check_reduction, finish_sequences, length_scale
 from .._core.types import Loss, SequenceReduction
 from .arguments import (
@@ -19,14 +17,9 @@ from .arguments import (
     as_tags,
     finish,
     read_from,
-    schedule,
 )
+from .kernels import margins
 from .loss import GradOut, LossAndGradients
-
-if TYPE_CHECKING:
-    from .._kernels.crf import loss as _kernel
-else:
-    _kernel = load("crf.loss")
 
 
 @known_keywords
@@ -59,10 +52,10 @@ def structured_hinge_loss(
     Parameters
     ----------
     emissions, tags, transitions, lengths, mask, start, end
-        As for `crf_loss`; transitions are those that all steps share.
+        As for `crf_loss`.
     cost : "hamming" or array_like [K, K]
-        ``cost[y, k]`` is the cost of taking tag k for tag y: finite, not negative, 0 on the
-        diagonal. "hamming" is 1 for every wrong tag.
+        ``cost[y, k]`` is the cost of predicting tag k instead of tag y: finite, not negative, 0 on
+        the diagonal. "hamming" is 1 for every wrong tag.
     reduction, normalizer, sample_weight, return_grad, grad_out, num_threads
         As for `crf_loss`.
 
@@ -71,8 +64,8 @@ def structured_hinge_loss(
     loss : float, or ndarray of float64 [B] with ``reduction="none"``
         The loss, in the units of the scores; inf for tags on a forbidden path.
     grad : CRFGradient
-        A subgradient, in the form of the gradient of `crf_loss`: the steps of the best path, minus
-        those of the true one; 0 if the loss is 0 or inf.
+        A subgradient, in the form of the gradient of `crf_loss`: the indicators of the best path
+        minus those of the true path; 0 if the loss is 0 or inf.
 
     Raises
     ------
@@ -107,35 +100,22 @@ def structured_hinge_loss(
     """
     normalizer = check_reduction(reduction, SEQUENCE_REDUCTIONS, normalizer)
     potentials = as_potentials(emissions, transitions, lengths=lengths, mask=mask, start=start, end=end)
-    if potentials.varying is not None:
-        shape = potentials.transitions.values.shape
-        raise ValueError(f"transitions has shape {shape}; allowed: {shape[-2:]}")
     checked_tags = as_tags(tags, potentials)
     costs = as_cost(cost, potentials.scores.values.shape[2])
     weight = as_weights("sample_weight", sample_weight, len(potentials.lengths))
     gradients = as_crf_gradients(potentials, return_grad, grad_out)
     scale = length_scale(reduction, potentials.lengths, normalizer, weight)
-    order, threads = schedule(potentials, None if weight is None else scale, num_threads, 2)
-    loss = np.empty(len(potentials.lengths))
-    grad, grad_transitions, grad_start, grad_end = [gradient.values for gradient in gradients]
-    _kernel.best_paths[potentials.scores.type_name](
-        read_from(potentials, gradients[0]),
+    grad, *grad_parameters = [gradient.values for gradient in gradients]
+    loss = margins(
+        potentials,
+        emissions=read_from(potentials, gradients[0]),
         tags=checked_tags,
-        lengths=potentials.lengths,
-        transitions=potentials.transitions.values,
-        start=potentials.start.values,
-        end=potentials.end.values,
         cost=costs,
         scale=scale,
-        order=order,
-        paths=np.empty(checked_tags.shape, np.int64),
-        found=None,
-        loss=loss,
+        weighted=weight is not None,
         grad=grad,
-        grad_transitions=grad_transitions,
-        grad_start=grad_start,
-        grad_end=grad_end,
-        num_threads=threads,
+        parameters=(grad_parameters[0], grad_parameters[1], grad_parameters[2]),
+        num_threads=num_threads,
     )
     reduced = finish_sequences(reduction, loss, scale, single=potentials.single)
     if gradients[0].values is None:

@@ -34,9 +34,10 @@ class CTCAlignment(NamedTuple):
     Attributes
     ----------
     path : ndarray of int64 [B, T]
-        Class of each frame; -1 in the padding and where a sequence has no path.
+        Class of each frame; -1 in the padding and for a sequence without a path.
     token_index : ndarray of int64 [B, T]
-        Position of that label among the labels; -1 at blanks, in the padding and without a path.
+        Position of the label of each frame among the labels; -1 at blanks, in the padding and
+        without a path.
     log_prob : ndarray of float64 [B], or float for one sequence
         Log-probability of the path, in nats.
     frame_log_probs : ndarray of float64 [B, T]
@@ -102,20 +103,20 @@ def ctc_align(
     Parameters
     ----------
     logits, labels, logit_lengths, label_lengths, blank, input
-        As of `ctc_loss`.
+        As for `ctc_loss`.
     star : int, optional
-        A label that matches anything, a number other than all classes, such as -1. Put it among
-        the labels in place of speech that is not transcribed. Like any label it takes one frame or
-        more, and two in a row need a blank between them.
+        A label that matches anything: a number that is not a class, such as -1. Put it among the
+        labels in place of speech without a transcript. Like any label, it takes at least one frame,
+        and two neighbouring stars need a blank between them.
     star_log_prob : float, or array_like [B, T], or [T] for one sequence
-        Log-probability of the star at any frame, or at each one, 0 or less. With 0, the sum over all
-        classes, the star takes every frame that no label needs. With less, labels and blanks take
-        the frames that they fit better. In an array, -inf keeps the star away from a frame, and
-        the padding is not read.
+        Log-probability of the star, 0 or less: a number for all frames, or one for each frame. With 0, the
+        log-probability of all classes together, the star takes every frame that no label needs. With a lower value,
+        labels and blanks take the frames at which they are more probable. In an array, -inf excludes the star from a
+        frame, and the padding is not read.
     label_prior : array_like [V], optional
         Log-priors of the classes, subtracted from their log-probabilities when paths are compared.
-        The logarithm of a model's mean probabilities favours labels over blanks, which sharpens
-        the boundaries of models that mostly emit blanks [2]_.
+        The logarithm of the mean probability of each class favours labels over blanks, which
+        sharpens the boundaries if a model emits blanks at most frames [2]_.
     prior_scale : float
         Factor of the log-priors, 0 or more.
     infeasible : {"inf", "zero", "raise"}
@@ -149,19 +150,19 @@ def ctc_align(
 
     Notes
     -----
-    Of several paths with the same score in float64, the one that moves on latest is returned. It
-    starts at the blank if possible; at each frame, from the first on, it stays in its state if
-    possible, else goes on to the blank, else to the next label. (If the states are numbered blank,
-    first label, blank, second label, and so on, it is lexicographically first among the best
-    paths.) The result does not depend on the number of threads or on the other sequences of the
-    batch.
+    Among several paths with the same score in float64, the one that advances latest is returned. It
+    starts at the blank if possible. At each frame, from the first on, it stays in its state if
+    possible, otherwise it advances to the blank, and otherwise to the next label. (If the states
+    are numbered blank, first label, blank, second label, and so on, it is lexicographically first
+    among the best paths.) The result does not depend on the number of threads or on the other
+    sequences of the batch.
 
     Sequences with NaN or +inf among the scores, or with negative probabilities, have a ``log_prob``
     of NaN and no path; for log-probabilities and probabilities only the classes that occur matter.
 
-    Scores are stored at checkpoints only, and backpointers are not stored: an hour of speech,
-    180000 frames and 20000 labels, takes about 90 MB. States that no best path can reach are
-    skipped, so confident models are aligned faster. Replaces
+    Scores are stored only at checkpoints, and backpointers are not stored: an hour of speech,
+    180000 frames and 20000 labels, takes about 90 MB. States that cannot be on the best path are
+    skipped, so the scores of confident models are aligned faster. Replaces
     ``torchaudio.functional.forced_align`` and ``merge_tokens``.
 
     References
@@ -191,7 +192,7 @@ def ctc_align(
     >>> fsl.ctc_align(probs, [-1, 2], input="probs", star=-1).path
     array([-1, -1, -1,  2])
 
-    With the probability of the best label at each frame, the star leaves silence to the blank:
+    With the probability of the best label at each frame, the path has blanks at silent frames:
 
     >>> best = np.log(probs[:, 1:].max(axis=1))
     >>> fsl.ctc_align(probs, [-1, 2], input="probs", star=-1, star_log_prob=best).path
@@ -230,7 +231,7 @@ def named_ctc_align(
     infeasible: Infeasible = "inf",
     num_threads: int | None = None,
 ) -> CTCAlignment:
-    """Return what `ctc_align` returns; `names` are those of the arguments in error messages."""
+    """Return the result of `ctc_align`; `names` are the names of the arguments in error messages."""
     lattice = as_lattice(
         logits,
         labels,

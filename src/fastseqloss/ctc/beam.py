@@ -40,20 +40,22 @@ class CTCBeams(NamedTuple):
     labels : ndarray of int64 [B, N, S]
         Labels of the N = `n_best` best sequences, -1 in the padding.
     label_lengths : ndarray of int64 [B, N]
-        Number of labels; 0 where fewer than N were found.
+        Number of labels; 0 if fewer than N sequences were found.
     log_prob : ndarray of float64 [B, N]
-        Log-probability of the labels by CTC alone, in nats; -inf where fewer than N were found.
+        Log-probability of the labels by CTC alone, in nats; -inf if fewer than N sequences were
+        found.
     total : ndarray of float64 [B, N]
-        ``log_prob`` with the language scores and the bonus: the results are sorted by it.
+        Sum of ``log_prob``, the language scores and the bonus, by which the results are sorted.
     score : ndarray of float64 [B, N]
-        Logarithm of the sum of the search, language scores included: at most ``total``.
+        Logarithm of the probability that the search adds up, including language scores: at most
+        ``total``.
     n_found : ndarray of int64 [B], or int for one sequence
         Number of label sequences found.
     frames : ndarray of int64 [B, N, S, 2], or None
-        With ``align=True``, the first frame of each label on the best path, and the one after its
-        last; -1 in the padding.
+        With ``align=True``, the first frame of each label on the best path, and the frame after its
+        last one; -1 in the padding.
     confidences : ndarray of float64 [B, N, S], or None
-        With ``align=True``, the largest posterior probability of each label at a frame; 0 in the
+        With ``align=True``, the largest posterior probability of each label at any frame; 0 in the
         padding.
     """
 
@@ -130,13 +132,12 @@ def ctc_beam_search(
     .. math:: \hat l_b = \arg\max_l \log \sum_{\pi \in \mathcal{B}^{-1}(l)} \prod_{t=1}^{T_b} p_{b,t,\pi_t}
               + \sum_{s=1}^{|l|} \left(\alpha \, g(l_{s-1}, l_s) + \beta\right) + \sum_w \gamma_w n_w(l)
 
-    with the scores g of `bigram`, :math:`\alpha` = `lm_weight`, :math:`\beta` = `length_bonus`, and the
-    scores :math:`\gamma_w` of the words of `boost`, which occur :math:`n_w` times. With `language_model`
-    the score of a label, :math:`g(l_1 \dots l_{s-1}, l_s)`, depends on all labels before it.
-    At each frame the search keeps the `beam` prefixes that have the largest probability, summed
-    over the alignments whose own prefixes were kept [1]_ [2]_. This sum is a lower bound of the
-    probability of a label sequence. The `rescore` best sequences are therefore scored again, by all
-    their alignments, and sorted by the result.
+    with the scores g of `bigram`, :math:`\alpha` = `lm_weight`, :math:`\beta` = `length_bonus`, and the scores
+    :math:`\gamma_w` of the words of `boost`, which occur :math:`n_w` times. With `language_model` the score of a label,
+    :math:`g(l_1 \dots l_{s-1}, l_s)`, depends on all labels before it. At each frame the search keeps the `beam`
+    prefixes that have the largest probability, summed over the alignments whose own prefixes were kept [1]_ [2]_. This
+    sum is a lower bound of the probability of a label sequence. The best sequences (`rescore` is their number) are
+    therefore scored again over all their alignments, and sorted by the result.
 
     Parameters
     ----------
@@ -147,16 +148,16 @@ def ctc_beam_search(
     n_best : int
         Number of label sequences to return, 1 to `beam`.
     rescore : int
-        Number of the best label sequences whose exact probability is computed: at least `n_best`
-        and at most `beam` of them. 0 leaves the sums of the search.
+        Number of the best label sequences whose exact probability is computed; at least `n_best`
+        and at most `beam` are. 0 keeps the scores of the search.
     class_threshold : float, optional
         Log-probability below which a class does not extend a prefix, unless it is the best label of
         its frame or the longer prefix is in the beam already. Saves time with many classes.
     beam_threshold : float, optional
-        Prefixes whose log-probability is further than this below that of the best prefix are
-        dropped; 0 or more.
+        Largest difference, 0 or more, between the log-probability of the best prefix and that of a
+        prefix that is kept.
     bigram : array_like [V + 1, V], optional
-        Scores g of a label (column) after another (row), in nats; row V is for the first label. -inf
+        Scores g of a label (column) after another label (row), in nats; row V holds the scores of the first label. -inf
         forbids a pair. The row and the column of the blank are not used.
     language_model : NGram or callable, optional
         Scores of the next label after any labels: an n-gram model of `read_arpa`, or a function
@@ -171,13 +172,13 @@ def ctc_beam_search(
     length_bonus : float
         Score of each label, -1e6 to 1e6.
     boost : list of (labels, score), or dict of score by tuple of labels, optional
-        Score, -1e6 to 1e6 nats, of each occurrence of label sequences such as names. The search adds it
-        label by label, and subtracts it again if a sequence is not completed.
+        Score, -1e6 to 1e6 nats, of each occurrence of label sequences such as names. The search adds a part of it with
+        each label, and subtracts these parts again if a sequence is not completed.
     lexicon : list of label sequences, optional
-        Restricts the results to sequences of these words, zero or more of them. Put a separator, if
-        there is one, into the words.
+        Words to which the results are restricted: each result is a sequence of zero or more of
+        them. Include the separator, if there is one, in the words.
     align : bool
-        Whether to return the frames and the confidences of the labels.
+        If True, return the frames and the confidences of the labels.
     num_threads : int, optional
         Threads to use, at most one per sequence; see `set_num_threads` for the default.
 
@@ -193,7 +194,7 @@ def ctc_beam_search(
     ValueError, TypeError
         If shapes, dtypes, lengths or options are not as above, or if `language_model` returns other
         shapes, NaN or +inf. The message names the argument, the position, the value and what is
-        allowed. Errors of `language_model` are passed on.
+        allowed. Exceptions of `language_model` are passed on.
 
     See Also
     --------
@@ -203,25 +204,25 @@ def ctc_beam_search(
 
     Notes
     -----
-    Without `class_threshold` and `beam_threshold` the choice of the prefixes is exact: only classes that
-    cannot matter are left out. Among label sequences with equal totals, the shorter one comes first,
-    then the one with smaller labels. The result does not depend on the number of threads or on the
-    other sequences of the batch.
+    Without `class_threshold` and `beam_threshold`, the choice of the prefixes is exact: only classes that cannot change
+    the result are skipped. Among label sequences with equal totals, the shorter one comes first, then the one with
+    smaller labels. The result does not depend on the number of threads or on the other sequences of the batch.
 
     A sequence with NaN or +inf among its scores, or a negative probability, has ``n_found`` 0 and
     log-probabilities of NaN. If fewer than `n_best` label sequences have a probability above 0, the
     others have log-probabilities of -inf.
 
-    The search adds probabilities, not logarithms, in float64. A sequence with probabilities
-    beyond the range of float64 is searched by logarithms, which takes longer. Memory is bounded by
-    frames times `beam`.
+    The search adds probabilities, not logarithms, in float64. A sequence with probabilities beyond
+    the range of float64 is searched in logarithms, which takes longer. Memory is at most
+    proportional to frames times `beam`. Rescored values of ``log_prob`` agree with minus `ctc_loss` to 1e-9 nats or
+    to 2e-11 of their size, whichever is larger.
 
     A function `language_model` is called by the calling thread, at most once per frame, with the prefixes of all
-    sequences that are new in their beams; a prefix that was dropped and is found again counts as new. The same
-    prefix should always have the same scores. No bound of the scores is known beforehand. The search therefore takes
-    the greatest score of each label after the prefixes of the beam, so that the choice of the prefixes
-    is still exact, but each frame takes time in proportion to `beam` times V. The scores of all
-    prefixes are kept, 8 B `beam` (V + 1) bytes, and the search is by logarithms.
+    sequences that are new in their beams; a prefix that was dropped and is found again counts as new. The same prefix
+    should always have the same scores. No bound on the scores of a function is known in advance. For each label, the
+    search uses the greatest score over the prefixes of the beam as a bound, so the choice of the prefixes is still
+    exact, but each frame takes time proportional to `beam` times V. The scores of all prefixes are kept, in 8 B `beam`
+    (V + 1) bytes, and the search uses logarithms.
 
     Frames and confidences are those of `ctc_align` and `ctc_confidences`, computed in the same memory, without
     an array of posteriors.

@@ -32,7 +32,7 @@ class CTCConfidences(NamedTuple):
         Sum of the posteriors over the frames of the span: the expected number of frames of the
         label within its span.
     frames : ndarray of int64 [B, S, 2]
-        The frames of each span: the first one, and the one after the last; -1 without a span.
+        Frames of each span: the first frame, and the frame after the last one; -1 without a span.
 
     All but `mean_frames` and `frames` are 0 in the padding and where no alignment exists.
     """
@@ -108,11 +108,10 @@ def ctc_confidences(
     The working memory is that of the loss and not that of the posteriors, which for an hour of
     speech (180000 frames, 20000 labels) would take 29 GB.
 
-    The mass of a span divided by its frames, :math:`m_i / (e_i - s_i)`, is the mean posterior at
-    these frames; divided by the occupancy, :math:`m_i / n_i`, the share of the label's frames that
-    lies within the span. A label that is emitted for a single frame, at one of several frames that
-    are equally likely, has a low confidence although it is certain: its occupancy is 1, and its mass
-    in a span that covers these frames is near 1.
+    The mass of a span divided by its frames, :math:`m_i / (e_i - s_i)`, is the mean posterior at these frames; divided
+    by the occupancy, :math:`m_i / n_i`, it is the share of the label's frames that lies within the span. If a label
+    takes a single frame, but several frames are equally probable, its confidence is low although the label is certain.
+    Its occupancy is then 1, and its mass in a span that covers these frames is near 1.
 
     A sequence with NaN or +inf among its scores, or a negative probability, has confidences, mean
     frames and masses of NaN; for log-probabilities and probabilities only the classes that occur

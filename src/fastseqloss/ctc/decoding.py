@@ -37,7 +37,7 @@ class GreedyDecoding(NamedTuple):
     log_prob : ndarray of float64 [B], or float for one sequence
         Log-probability of the path, in nats.
     frames, end_frames : ndarray of int64 [B, S']
-        Frames of each label: the first one, and the one after the last; -1 in the padding.
+        Frames of each label: the first frame, and the frame after the last one; -1 in the padding.
     label_log_probs : ndarray of float64 [B, S']
         Sum of the log-probabilities of each label at its frames, in nats; 0 in the padding.
     """
@@ -98,12 +98,13 @@ def ctc_greedy_decode(
 
     .. math:: \hat\pi_{b,t} = \arg\max_c p_{b,t,c}, \qquad \hat l_b = \mathcal{B}(\hat\pi_b)
 
-    This is the most probable path, though not always the most probable label sequence [1]_.
+    These are the labels of the most probable path, which are not always the most probable label
+    sequence [1]_.
 
     Parameters
     ----------
     logits, logit_lengths, blank, input
-        As of `ctc_loss`.
+        As for `ctc_loss`.
     num_threads : int, optional
         Threads to use, at most one per sequence; see `set_num_threads` for the default.
 
@@ -123,7 +124,7 @@ def ctc_greedy_decode(
 
     Notes
     -----
-    Of classes with equal scores the first one is taken. A sequence with NaN or +inf among its
+    Among classes with equal scores, the first one is taken. A sequence with NaN or +inf among its
     scores, or a negative probability, has a ``log_prob`` of NaN and an empty label sequence.
 
     References
@@ -195,8 +196,8 @@ def merge_tokens(
 
     .. math:: \mathrm{log\_prob}_i = \sum_{t=\mathrm{start}_i}^{\mathrm{end}_i - 1} x_t
 
-    For paths from elsewhere, such as other aligners; `CTCAlignment.spans` and
-    `GreedyDecoding.spans` list the same for paths that this library has found.
+    Use it for paths that other programs have found. `CTCAlignment.spans` and `GreedyDecoding.spans`
+    list the same for paths of this library.
 
     Parameters
     ----------

@@ -43,9 +43,9 @@ def ctc_entropy(
 ) -> Loss | LossAndGradient:
     r"""Entropy of the alignments of CTC given the labels, and its gradient.
 
-    The entropy, in nats, of the distribution over the alignments that spell the labels: 0 if one
-    alignment has all the probability, and the logarithm of their number if all are equally probable.
-    A loss that subtracts a multiple of it keeps a model from concentrating on few alignments [1]_.
+    The entropy, in nats, of the distribution over the alignments that spell the labels: it is 0 if one alignment has
+    all of the probability, and the logarithm of the number of alignments if all are equally probable. Subtracting a
+    multiple of it from a loss keeps a model from concentrating on a few alignments [1]_.
 
     .. math:: H_b = -\sum_{\pi \in \mathcal{B}^{-1}(l_b)} q_b(\pi) \log q_b(\pi), \qquad
               q_b(\pi) = \frac{\prod_{t=1}^{T_b} p_{b,t,\pi_t}}
@@ -65,9 +65,8 @@ def ctc_entropy(
     blank : int
         Class of the blank; negative counts from the end.
     input : {"logits", "log_probs", "probs"}
-        What `logits` holds. A softmax is applied to logits alone. Log-probabilities and
-        probabilities are taken as they are, normalised or not, and the gradient is the
-        derivative with respect to them.
+        Kind of the numbers in `logits`. A softmax is applied only to logits. Log-probabilities and probabilities are
+        taken as they are, normalised or not, and the gradient is the derivative with respect to them.
     infeasible : {"inf", "zero", "raise"}
         Result for a sequence that is too short for its labels (equal neighbours need a blank between
         them): ValueError with "raise", else entropy 0 and gradient 0, as for a sequence whose
@@ -77,11 +76,11 @@ def ctc_entropy(
         number of labels (at least 1) first; "none" gives [B]. With `sample_weight`, averages divide
         by the sum of the weights instead of B.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. A sequence of weight 0 is left out.
+        Weight of each sequence, finite and not negative. A sequence of weight 0 is ignored.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `logits` to write the gradient to; may be `logits` itself.
         Implies `return_grad`.
@@ -100,9 +99,9 @@ def ctc_entropy(
     ------
     ValueError, TypeError
         If shapes, dtypes, lengths, labels, weights or options are not as above. The message names
-        the argument, the position, the value and what is allowed; nothing has been written then.
-        If ``infeasible="raise"`` and sequences are too short for their labels; the message names
-        them.
+        the argument, the position, the value and what is allowed. In that case, nothing has been
+        written. If ``infeasible="raise"`` and sequences are too short for their labels; the message
+        names them.
 
     See Also
     --------
@@ -118,15 +117,16 @@ def ctc_entropy(
     .. math:: \frac{\partial H}{\partial x_{t,c}} = \sum_{u:\, \text{state } u \text{ is class } c}
               \gamma_{t,u} \left( E[-\log q(\pi) \mid q_t = u] - H \right)
 
-    which adds up to 0 over the classes: a number added to all scores of a step changes nothing, and
-    so the softmax changes neither the entropy nor its derivative. With respect to a probability the
-    derivative is divided by the probability; where that is 0, the derivative may be infinite, and
-    the gradient is 0. Gradients with respect to probabilities below 2.3e-308 may lose all digits.
+    which adds up to 0 over the classes: adding a number to all scores of a step does not change the
+    entropy, so the softmax changes neither the entropy nor its derivative. With respect to a
+    probability the derivative is divided by the probability; where that is 0, the derivative may be
+    infinite, and the gradient is 0. Gradients with respect to probabilities below 2.3e-308 may lose
+    all digits.
 
-    The entropy is a sum of entropies of single transitions, weighted by posteriors: no large numbers
-    cancel, however large the loss is. The entropy is computed in float64 for every dtype. Time and memory
-    grow with frames times labels, whatever the number of classes; beyond 16 MB only the states of
-    every :math:`\sqrt{T}`-th frame are kept. Scores of -1e300 and below count as -inf.
+    The entropy is a sum of entropies of single transitions, weighted by posteriors, so no large numbers cancel even if
+    the loss is large. The entropy is computed in float64 for every dtype. Time and memory grow with frames times
+    labels, whatever the number of classes; beyond 16 MB only the states of every :math:`\sqrt{T}`-th frame are kept.
+    Scores of -1e300 and below count as -inf.
 
     NaN or +inf among the scores of the labels and the blank of a valid step makes entropy and
     gradient of that sequence NaN, as does a negative probability. The result does not depend on the

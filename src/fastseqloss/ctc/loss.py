@@ -52,9 +52,9 @@ def ctc_loss(
 ) -> Loss | LossAndGradient:
     r"""Connectionist temporal classification loss, and its gradient.
 
-    The negative log-likelihood, in nats, of label sequences given scores of every class at
-    every time step, summed over all alignments. An alignment has a label or the blank at each step,
-    and becomes the label sequence when repeats are merged and blanks are then removed [1]_.
+    The negative log-likelihood, in nats, of label sequences given scores of every class at every
+    time step, summed over all alignments. An alignment has a label or the blank at each step.
+    Merging repeats and then removing blanks gives its label sequence [1]_.
 
     .. math:: L_b = -\log \sum_{\pi \in \mathcal{B}^{-1}(l_b)} \prod_{t=1}^{T_b} p_{b,t,\pi_t}
 
@@ -72,25 +72,25 @@ def ctc_loss(
     blank : int
         Class of the blank; negative counts from the end.
     input : {"logits", "log_probs", "probs"}
-        What `logits` holds. A softmax is applied to logits alone. Log-probabilities and
-        probabilities are taken as they are, normalised or not, and the gradient is the
-        derivative with respect to them.
+        Kind of the numbers in `logits`. A softmax is applied only to logits. Log-probabilities and
+        probabilities are taken as they are, normalised or not, and the gradient is the derivative
+        with respect to them.
     infeasible : {"inf", "zero", "raise"}
         Result for a sequence that is too short for its labels (equal neighbours need a blank
         between them): loss inf, loss 0, or ValueError. "inf" and "zero" also apply to a sequence
         whose probability is 0 because of scores of -inf (probabilities of 0). The gradient of such
-        a sequence is 0. They apply to losses beyond the range of float64, too, whose gradient is
+        a sequence is 0. They also apply to losses beyond the range of float64, whose gradient is
         correct.
     reduction : {"mean", "sequence_mean", "sum", "none"}
         "mean" divides the sum of the losses by B; "sequence_mean" divides each loss by its
         number of labels (at least 1) first, as the ``mean`` of PyTorch does; "none" gives [B].
         With `sample_weight`, averages divide by the sum of the weights instead of B.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. A sequence of weight 0 is left out.
+        Weight of each sequence, finite and not negative. A sequence of weight 0 is ignored.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `logits` to write the gradient to; may be `logits` itself.
         Implies `return_grad`.
@@ -109,9 +109,9 @@ def ctc_loss(
     ------
     ValueError, TypeError
         If shapes, dtypes, lengths, labels, weights or options are not as above. The message names
-        the argument, the position, the value and what is allowed; nothing has been written then.
-        If ``infeasible="raise"`` and sequences are too short for their labels; the message names
-        them.
+        the argument, the position, the value and what is allowed. In that case, nothing has been
+        written. If ``infeasible="raise"`` and sequences are too short for their labels; the message
+        names them.
 
     See Also
     --------
@@ -121,13 +121,13 @@ def ctc_loss(
 
     Notes
     -----
-    The result does not depend, not even by a bit, on the number of threads or on the other
-    sequences of the batch. NaN or +inf among the scores of a valid step makes loss and gradient of
-    that sequence NaN, as does a negative probability; for log-probabilities and probabilities only
-    the classes that occur matter. A step whose logits are all -inf has probability 0.
+    The result has the same bits with any number of threads and in any batch. NaN or +inf among the
+    scores of a valid step makes loss and gradient of that sequence NaN, as does a negative
+    probability; for log-probabilities and probabilities only the classes that occur matter. A step
+    whose logits are all -inf has probability 0.
 
-    Replaces ``torch.nn.functional.ctc_loss(log_softmax(x), ...)`` (time-major there:
-    ``x.swapaxes(0, 1)`` costs nothing here), ``optax.ctc_loss``, ``tf.nn.ctc_loss`` and
+    Replaces ``torch.nn.functional.ctc_loss(log_softmax(x), ...)`` (whose logits are time-major:
+    pass ``x.swapaxes(0, 1)``, which is a view), ``optax.ctc_loss``, ``tf.nn.ctc_loss`` and
     ``keras.ops.ctc_loss``.
 
     References
@@ -138,8 +138,8 @@ def ctc_loss(
 
     Examples
     --------
-    With two steps, and blank and one class equally likely, three of the four alignments give the
-    label:
+    With two steps, and a blank and one label that are equally likely, three of the four alignments
+    spell the label:
 
     >>> import numpy as np
     >>> import fastseqloss as fsl
@@ -191,7 +191,7 @@ def named_ctc_loss(
     grad_out: Any = None,
     num_threads: int | None = None,
 ) -> Loss | LossAndGradient:
-    """Return what `ctc_loss` returns; `names` are those of the arguments in error messages."""
+    """Return the result of `ctc_loss`; `names` are the names of the arguments in error messages."""
     if normalizer is None and sample_weight is None:
         found = short_calls.ctc_loss(
             _kernel.entry,
@@ -306,13 +306,13 @@ def ctc_posteriors(
                      {\sum_{\pi} \prod_{t'} p_{b,t',\pi_{t'}}}
 
     with both sums over the alignments of :math:`l_b`. They are computed by the forward-backward
-    sweeps of `ctc_loss`, whose gradient with respect to logits is the softmax less the posteriors
+    sweeps of `ctc_loss`, whose gradient with respect to logits is the softmax minus the posteriors,
     summed by class.
 
     Parameters
     ----------
     logits, labels, logit_lengths, label_lengths, blank, input
-        As of `ctc_loss`.
+        As for `ctc_loss`.
     infeasible : {"inf", "zero", "raise"}
         Result for a sequence that is too short for its labels: posteriors of 0, or ValueError with
         "raise". A sequence of probability 0 has posteriors of 0, too.
@@ -415,7 +415,7 @@ def ctc_feasible(
     """Return True for sequences that are long enough for their labels.
 
     A label sequence needs one time step for each label and one for a blank between each two equal
-    neighbours; `ctc_loss` is infinite for shorter ones.
+    neighbours; `ctc_loss` is infinite for shorter sequences.
 
     Parameters
     ----------

@@ -60,7 +60,7 @@ def ctc_risk_loss(
     with the probabilities P of N candidates, summed over all their alignments as in `ctc_loss`, renormalised over the
     candidates, and their risks R, such as numbers of word errors [1]_ [2]_. The gradient with respect to logits is
     :math:`\sum_n \alpha\, Q_{b,n} (R_{b,n} - L_b)\, \gamma_{b,n,t,v}` with the posteriors :math:`\gamma` of
-    `ctc_posteriors`, summed by class. The softmax cancels, since the weights of the posteriors add up to 0.
+    `ctc_posteriors`, summed by class. The softmax cancels, because the weights of the posteriors add up to 0.
 
     Parameters
     ----------
@@ -73,17 +73,18 @@ def ctc_risk_loss(
     label_lengths : array_like of int [B, N], or [N] for one sequence, optional
         Number of labels of each candidate; S by default.
     mask : array_like of bool, or of 0 and 1, shape of `risks`, optional
-        Candidates that count, all by default. Others, such as those that a search did not find, are never read.
+        Candidates that count; all by default. Other candidates, such as places of a beam that a search did not fill,
+        are never read.
     sharpness : float
-        Exponent :math:`\alpha`, above 0; small exponents bring the weights of the candidates closer.
+        Exponent :math:`\alpha`, above 0; with a small exponent, the weights of the candidates differ less.
     reduction : {"mean", "sum", "none"}
         "mean" divides the sum over sequences by B; "none" gives the risk of every sequence.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. A sequence of weight 0 is left out.
+        Weight of each sequence, finite and not negative. A sequence of weight 0 is ignored.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `logits` to write the gradient to; may be `logits` itself.
         Implies `return_grad`.
@@ -103,7 +104,7 @@ def ctc_risk_loss(
     ValueError, TypeError
         If shapes, dtypes, lengths, labels, risks or options are not as above, or if a sequence has several candidates
         without labels and `mask` is not given. The message names the argument, the position, the value and what is
-        allowed; nothing has been written then.
+        allowed. In that case, nothing has been written.
 
     See Also
     --------
@@ -112,18 +113,18 @@ def ctc_risk_loss(
 
     Notes
     -----
-    A candidate of probability 0, such as one with too many labels for its frames, has no part in the loss and the
+    A candidate of probability 0, such as one with too many labels for its frames, does not affect the loss and the
     gradient. A sequence whose candidates do not count, or all have probability 0, has loss 0 and gradient 0. NaN or
-    +inf among the scores of a valid step makes loss and gradient of the sequence NaN, as does a negative
-    probability; for log-probabilities and probabilities only the classes that occur matter. Gradients with respect to
-    probabilities below 2.3e-308 lose digits.
+    +inf among the scores of a valid step makes loss and gradient of the sequence NaN, as does a negative probability;
+    for log-probabilities and probabilities only the classes that occur matter. Gradients with respect to probabilities
+    below 2.3e-308 lose digits.
 
     Subtracting a constant from the risks of a sequence, such as their mean, subtracts it from the loss and does not
     change the gradient.
 
-    The lattices of all candidates read the classes that occur in any of them. Memory beside the gradient does not
-    grow with the number of candidates. The result does not depend, not even by a bit, on the number of threads or on
-    the other sequences of the batch.
+    The lattices of all candidates read the classes that occur in any of them. The memory needed in addition to the
+    gradient does not grow with the number of candidates. The result has the same bits with any number of threads and in
+    any batch.
 
     References
     ----------
@@ -133,8 +134,8 @@ def ctc_risk_loss(
 
     Examples
     --------
-    Two candidates are equally likely, and the second one is wrong. Label 1 is at each of the two frames in two of its
-    three alignments:
+    Two candidates are equally likely, and the second one is wrong. At each of the two frames, label 1 occurs in two of
+    its three alignments:
 
     >>> import numpy as np
     >>> import fastseqloss as fsl

@@ -44,22 +44,22 @@ def ctc_align_windows(
     prior_scale: float = 1.0,
     infeasible: Infeasible = "inf",
 ) -> CTCAlignment:
-    r"""Forced alignment of one sequence whose scores are read a window at a time.
+    r"""Forced alignment of one sequence whose scores are read one window at a time.
 
     .. math:: \pi^* = \arg\max_{\pi \in \mathcal{B}^{-1}(l)}
               \sum_{t=1}^{T} \left(\log p_{t,\pi_t} - \alpha \log q_{\pi_t}\right)
 
-    The result is that of `ctc_align` for the whole array, bit for bit, with any `window`. The
+    The result has the same bits as that of `ctc_align` for the whole array, for any `window`. The
     windows are read from the last to the first, and then from the first to the last, so each frame
     is read at most twice [1]_.
 
     Parameters
     ----------
     logits : callable, or array_like [T, V]
-        Function ``logits(start, stop)`` that returns the scores of the frames from `start` to `stop`,
-        an array [stop - start, V]. It must return the same numbers whenever it is called for the
-        same frames. An array, such as a ``numpy.memmap`` or a dataset of HDF5 or Zarr, is sliced,
-        and only the slices are read. float16, bfloat16, float32 or float64.
+        Function ``logits(start, stop)`` that returns the scores of the frames from `start` to `stop`, an array
+        [stop - start, V]. It must return the same numbers each time it is called for the same frames. An array, such as
+        a ``numpy.memmap`` or a dataset of HDF5 or Zarr, is sliced, and only the slices are read. float16, bfloat16,
+        float32 or float64.
     labels : array_like of int [S]
         Labels of the sequence.
     logit_lengths : int, optional
@@ -77,9 +77,9 @@ def ctc_align_windows(
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, labels or options are not as above, or if the scores of a window
-        are not the same the second time. The message names the argument and, for scores, the frames:
-        ``logits[3000:6000]``. Errors of the function are passed on.
+        If shapes, dtypes, lengths, labels or options are not as above, or if the scores of a window are not the same
+        the second time. The message names the argument and, for scores, the frames: ``logits[3000:6000]``. Exceptions
+        of the function are passed on.
 
     See Also
     --------
@@ -91,11 +91,10 @@ def ctc_align_windows(
     scores to a file and pass a memory map. Sequences with NaN or +inf among the scores have a
     ``log_prob`` of NaN and no path.
 
-    The function stores two windows of scores, the frames between two checkpoints, 40 bytes for each frame
-    and about :math:`36 (T S)^{2/3}` bytes of checkpoints: 90 MB for an hour of speech, 180000 frames
-    and 20000 labels, besides the windows. If the best path crosses scores so low that sums in float64
-    lose digits (-4e6 - 64 T in all, relative to the best classes; only masks have such numbers), the
-    second reading reads all frames into memory.
+    The function stores two windows of scores, the frames between two checkpoints, 40 bytes for each frame and about
+    :math:`36 (T S)^{2/3}` bytes of checkpoints: 90 MB for an hour of speech, 180000 frames and 20000 labels, besides
+    the windows. If the best path crosses scores so low that sums in float64 lose digits (-4e6 - 64 T in total, relative
+    to the best classes; only masks have such scores), the second reading reads all frames into memory.
 
     References
     ----------

@@ -1,7 +1,7 @@
 """Losses of JAX arrays on the CPU, for use with `jax.jit`, `jax.grad` and `jax.vmap`. Needs JAX.
 
 The losses of this package as custom calls in JAX programs, with gradients by `jax.custom_vjp`. `ctc_loss` has the
-arguments of `optax.losses.ctc_loss`, so a training script needs one changed import:
+arguments of `optax.losses.ctc_loss`, so a training script needs only a different import:
 
 >>> from fastseqloss.jax import ctc_loss  # instead of: from optax.losses import ctc_loss
 
@@ -9,8 +9,9 @@ One call computes loss and gradient. It reads the scores and writes the gradient
 never blocks. Mapped axes are merged into the batch if the losses of the sequences are independent. Scores of a wrong
 shape or dtype raise an error during tracing; a wrong value, such as a length out of range, raises an error when the
 program runs, a `jax.errors.JaxRuntimeError` or ValueError depending on the version of JAX, which ends with the message
-of this package. Only first derivatives in reverse mode are available; other derivatives, and those by weights and
-paddings, raise an error. Half precision gives losses in float32, and gradients that are rounded after scaling.
+of this package. Only first derivatives in reverse mode are available; other derivatives, and those with respect to
+weights and paddings, raise an error. Half precision gives losses in float32, and gradients that are rounded after
+scaling.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ class HostLoss:
         return partial(function_named(self.loss), **{**self._named_options, **arguments})
 
     def _compute(self, **arguments: Any) -> Any:
-        """Return what the function returns for these arguments, and the options for all others."""
+        """Return the result of the function for these arguments, with the options as its other arguments."""
         return self._bound(**arguments)()
 
     def _ndim(self, name: str) -> int:

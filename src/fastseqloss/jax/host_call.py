@@ -1,4 +1,4 @@
-"""Calls from JAX programs to NumPy code that neither copy nor deadlock.
+"""Calls from JAX programs to NumPy code, without copies and deadlocks.
 
 On the CPU the primitive in this module is a custom call of XLA: a handler passes operands and results as NumPy arrays
 that share their memory with XLA. Elsewhere, and if JAX does not accept the handler, it is a callback that receives the
@@ -80,7 +80,7 @@ def _register() -> bool:
         dtypes = {code: jnp.dtype(name) for code, name in _CODES.items()}
         handler = handler_of(_run_described, np.ndarray, dtypes, KERNELS)
         ffi.register_ffi_target(_TARGET, handler, platform="cpu")
-    except Exception as error:  # whatever a future version raises
+    except Exception as error:  # any exception of a future version
         reason = f"{type(error).__name__}: {error}"
         warnings.warn(
             f"fastseqloss.jax is slower with JAX {jax.__version__}, which does not accept its handler of custom calls: "

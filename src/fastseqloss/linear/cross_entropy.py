@@ -57,9 +57,9 @@ def linear_cross_entropy(
         L_{b,t} = \sum_c q_{b,t,c} (\log Z_{b,t} - x_{b,t,c}) + \zeta \log^2 Z_{b,t}, \quad
         x_{b,t} = C\left(s\, (W h_{b,t} + a)\right)
 
-    with :math:`q`, :math:`Z` and :math:`\zeta` of `softmax_cross_entropy`, the bias :math:`a`, the factor
-    :math:`s`, and the soft cap :math:`C(x) = \kappa \tanh(x / \kappa)` [1]_, or :math:`C(x) = x` without one.
-    Logits are computed for some hundreds of steps at a time, in a buffer that the next steps use again [2]_.
+    with :math:`q`, :math:`Z` and :math:`\zeta` of `softmax_cross_entropy`, the bias :math:`a`, the factor :math:`s`,
+    and the soft cap :math:`C(x) = \kappa \tanh(x / \kappa)` [1]_, or :math:`C(x) = x` without one. Logits are computed
+    for a few hundred steps at a time, in a buffer that is reused for the next steps [2]_.
 
     Parameters
     ----------
@@ -67,9 +67,9 @@ def linear_cross_entropy(
         States of D features, with any number of axes of steps before them: batch, time and so on; [N, D] is
         N sequences of one step. Any strides. float16 and bfloat16 are converted a few hundred steps at a time.
     weight : array_like [V, D]
-        Weights of V classes. A transposed array [D, V] is read without a copy. float16 and bfloat16 are
-        converted to float32 once, which takes 4 V D bytes, and as many for the gradient. Logits and gradients
-        are computed in float64 if `hidden` or `weight` is, else in float32.
+        Weights of V classes. A transposed array [D, V] is read without a copy. float16 and bfloat16 are converted to
+        float32 once, which takes 4 V D bytes, and 4 V D more for the gradient. Logits and gradients are computed in
+        float64 if `hidden` or `weight` is, else in float32.
     targets : array_like of int, shape of the steps
         Classes.
     lengths : array_like of int [B], optional
@@ -77,14 +77,14 @@ def linear_cross_entropy(
     bias : array_like [V], optional
         Added to the logits; 0 by default. -inf excludes a class, unless a `softcap` bounds its logits.
     mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
-        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        Steps that count; all by default. With `lengths` as well, a step counts if both include it. Other steps are
         never read or multiplied, and have gradient 0.
     ignore_index : int
         Steps with this target do not count.
     class_weight : array_like [V], optional
         Weight of each class, 0 or from 1e-150 to 1e150. Averages divide by the sum of the targets' weights.
     label_smoothing : float
-        From 0 to 1: this share of each target goes to all classes in equal parts.
+        From 0 to 1: this share of each target is divided equally among all classes.
     z_loss : float
         Weight of the square of the log normaliser. Class weights do not apply to it.
     scale : float
@@ -96,16 +96,16 @@ def linear_cross_entropy(
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
         [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], or of the shape of the steps, optional
         Weight of each sequence or of each step, finite and not negative where steps count. Averages divide by the
         sum of the weights instead of a count; if they are weights of steps, averages over sequences divide by B.
     return_grad : bool
-        Whether to return the gradients too.
+        If True, return the gradients as well.
     grad_out : tuple of ndarray and None, optional
-        `LinearGradient` of arrays to write the gradients to, of the shapes and dtypes of `hidden`, `weight` and
-        `bias`, which may be these arrays themselves; None for a gradient that is not wanted, which is then not
-        computed. Implies `return_grad`.
+        `LinearGradient` of arrays to write the gradients to, of the shapes and dtypes of `hidden`, `weight` and `bias`,
+        which may be these arrays themselves; None for a gradient that is not needed, which is then not computed.
+        Implies `return_grad`.
     chunk : int, optional
         Number of steps whose logits are in memory at a time: 4 bytes for each class of each step, 8 in float64,
         and twice as many with `softcap` and gradients. By default 2^24 / V, but from 256 to 512.
@@ -119,15 +119,15 @@ def linear_cross_entropy(
         The loss, in nats; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
         steps with "none", 0 for steps that do not count.
     grad : LinearGradient
-        Named tuple ``(hidden, weight, bias)`` of the gradients of the reduced loss (of the sum of what is
-        returned), each of the shape and dtype of its argument; None for a bias that was not given, or a gradient
-        that is not wanted. Only with `return_grad` or `grad_out`.
+        Named tuple ``(hidden, weight, bias)`` of the gradients of the reduced loss (of the sum of the returned losses),
+        each of the shape and dtype of its argument; None for a bias that was not given, or a gradient that is not
+        needed. Only with `return_grad` or `grad_out`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
-        argument, the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the argument, the
+        position, the value and what is allowed. In that case, nothing has been written.
 
     See Also
     --------
@@ -140,9 +140,8 @@ def linear_cross_entropy(
     for a hidden state, and the sums over steps of :math:`s\, g h^T` for the weight and of :math:`s\, g` for the
     bias.
 
-    The result does not depend, not even by a bit, on `num_threads`. It may depend by rounding on the threads of
-    BLAS, on `chunk` and on the other steps, because BLAS rounds products of matrices of different sizes
-    differently.
+    The result has the same bits with any `num_threads`. It may depend by rounding on the threads of BLAS, on `chunk`
+    and on the other steps, because BLAS rounds products of matrices of different sizes differently.
 
     NaN or +inf among the logits of a step makes its loss, the gradient of its hidden state, and the gradients of
     weight and bias NaN.
@@ -172,7 +171,7 @@ def linear_cross_entropy(
            [-0.25 ,  0.2  ],
            [ 0.125, -0.4  ]])
 
-    The gradient of hidden states alone, for weights that are not trained:
+    If the weights are not trained, compute only the gradient of the hidden states:
 
     >>> out = fsl.LinearGradient(np.empty_like(hidden), None, None)
     >>> loss, grad = fsl.linear_cross_entropy(hidden, weight, [1, 2], grad_out=out)

@@ -52,8 +52,8 @@ def linear_ctc_loss(
     .. math:: x_{b,t} = C\left(s\, (W h_{b,t} + a)\right)
 
     with the bias :math:`a`, the factor :math:`s`, and the soft cap :math:`C(x) = \kappa \tanh(x / \kappa)`, or
-    :math:`C(x) = x` without one. Logits are computed for a few sequences at a time, in a buffer that the next
-    sequences use again.
+    :math:`C(x) = x` without one. Logits are computed for a few sequences at a time, in a buffer that is reused for the
+    next sequences.
 
     Parameters
     ----------
@@ -61,9 +61,9 @@ def linear_ctc_loss(
         States of D features at T time steps. Any strides. float16 and bfloat16 are converted a few sequences at a
         time. Padding (steps from a sequence's length on) is never read or multiplied.
     weight : array_like [V, D]
-        Weights of V classes. A transposed array [D, V] is read without a copy. float16 and bfloat16 are
-        converted to float32 once, which takes 4 V D bytes, and as many for the gradient. Logits and gradients
-        are computed in float64 if `hidden` or `weight` is, else in float32.
+        Weights of V classes. A transposed array [D, V] is read without a copy. float16 and bfloat16 are converted to
+        float32 once, which takes 4 V D bytes, and 4 V D more for the gradient. Logits and gradients are computed in
+        float64 if `hidden` or `weight` is, else in float32.
     labels : array_like of int
         Padded [B, S] with any values in the padding, or concatenated in one dimension with
         `label_lengths`, or a list or column of B one-dimensional sequences; [S] for one sequence.
@@ -74,7 +74,7 @@ def linear_ctc_loss(
     blank : int
         Class of the blank; negative counts from the end.
     infeasible : {"inf", "zero", "raise"}
-        Result for a sequence that is too short for its labels, as of `ctc_loss`.
+        Result for a sequence that is too short for its labels, as for `ctc_loss`.
     scale : float
         Factor of the logits; from 1e-30 to 1e30.
     softcap : float, optional
@@ -84,15 +84,15 @@ def linear_ctc_loss(
         number of labels (at least 1) first, as the ``mean`` of PyTorch does; "none" gives [B].
         With `sample_weight`, averages divide by the sum of the weights instead of B.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. A sequence of weight 0 is left out.
+        Weight of each sequence, finite and not negative. A sequence of weight 0 is ignored.
     return_grad : bool
-        Whether to return the gradients too.
+        If True, return the gradients as well.
     grad_out : tuple of ndarray and None, optional
-        `LinearGradient` of arrays to write the gradients to, of the shapes and dtypes of `hidden`, `weight` and
-        `bias`, which may be these arrays themselves; None for a gradient that is not wanted, which is then not
-        computed. Implies `return_grad`.
+        `LinearGradient` of arrays to write the gradients to, of the shapes and dtypes of `hidden`, `weight` and `bias`,
+        which may be these arrays themselves; None for a gradient that is not needed, which is then not computed.
+        Implies `return_grad`.
     chunk : int, optional
         Number of steps whose logits are in memory at a time, at least those of one sequence: 4 bytes for each
         class of each step, 8 in float64, and twice as many with `softcap` and gradients. By default
@@ -107,16 +107,16 @@ def linear_ctc_loss(
         The loss in nats.
     grad : LinearGradient
         Named tuple ``(hidden, weight, bias)`` of the gradients of the reduced loss (of the sum of the losses, with
-        "none"), each of the shape and dtype of its argument; None for a bias that was not given, or a gradient
-        that is not wanted. Only with `return_grad` or `grad_out`.
+        "none"), each of the shape and dtype of its argument; None for a bias that was not given, or a gradient that is
+        not needed. Only with `return_grad` or `grad_out`.
 
     Raises
     ------
     ValueError, TypeError
         If shapes, dtypes, lengths, labels, weights or options are not as above. The message names
-        the argument, the position, the value and what is allowed; nothing has been written then.
-        If ``infeasible="raise"`` and sequences are too short for their labels; the message names
-        them.
+        the argument, the position, the value and what is allowed. In that case, nothing has been
+        written. If ``infeasible="raise"`` and sequences are too short for their labels; the message
+        names them.
 
     See Also
     --------
@@ -125,9 +125,8 @@ def linear_ctc_loss(
 
     Notes
     -----
-    The result does not depend, not even by a bit, on `num_threads`. It may depend by rounding on the threads of
-    BLAS, on `chunk` and on the other sequences, because BLAS rounds products of matrices of different sizes
-    differently.
+    The result has the same bits with any `num_threads`. It may depend by rounding on the threads of BLAS, on `chunk`
+    and on the other sequences, because BLAS rounds products of matrices of different sizes differently.
 
     NaN or +inf among the logits of a valid step makes the loss of that sequence, the gradients of its hidden
     states, and the gradients of weight and bias NaN.

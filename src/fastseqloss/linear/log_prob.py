@@ -50,8 +50,8 @@ def linear_sequence_log_prob(
         x_{b,t} = C\left(s\, (W h_{b,t} + a)\right)
 
     with the sum over the steps that count, the bias :math:`a`, the factor :math:`s`, and the soft cap
-    :math:`C(x) = \kappa \tanh(x / \kappa)`, or :math:`C(x) = x` without one. They are those of `sequence_log_prob`,
-    which describes their use in preference losses. Logits are computed for some hundreds of steps at a time.
+    :math:`C(x) = \kappa \tanh(x / \kappa)`, or :math:`C(x) = x` without one. `sequence_log_prob` describes their use in
+    preference losses. Logits are computed for a few hundred steps at a time.
 
     Parameters
     ----------
@@ -59,9 +59,9 @@ def linear_sequence_log_prob(
         States of D features, with any number of axes of steps before them: batch, time and so on; [N, D] is
         N sequences of one step. Any strides. float16 and bfloat16 are converted a few hundred steps at a time.
     weight : array_like [V, D]
-        Weights of V classes. A transposed array [D, V] is read without a copy. float16 and bfloat16 are
-        converted to float32 once, which takes 4 V D bytes, and as many for the gradient. Logits and gradients
-        are computed in float64 if `hidden` or `weight` is, else in float32.
+        Weights of V classes. A transposed array [D, V] is read without a copy. float16 and bfloat16 are converted to
+        float32 once, which takes 4 V D bytes, and 4 V D more for the gradient. Logits and gradients are computed in
+        float64 if `hidden` or `weight` is, else in float32.
     targets : array_like of int, shape of the steps
         Classes.
     lengths : array_like of int [B], optional
@@ -69,26 +69,26 @@ def linear_sequence_log_prob(
     bias : array_like [V], optional
         Added to the logits; 0 by default. -inf excludes a class, unless a `softcap` bounds its logits.
     mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
-        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        Steps that count; all by default. With `lengths` as well, a step counts if both include it. Other steps are
         never read or multiplied, and have gradient 0.
     ignore_index : int
         Steps with this target do not count.
     average : bool
-        Whether to divide each sum by the number of its steps that count, which gives the length-normalised
+        If True, divide each sum by the number of its steps that count, which gives the length-normalised
         log-probability.
     scale : float
         Factor of the logits, such as the reciprocal of a temperature; from 1e-30 to 1e30.
     softcap : float, optional
         Bound of the absolute values of the logits, after `scale`; from 1e-30 to 1e30.
     slopes : array_like [B], optional
-        Derivatives of a loss by the log-probabilities, finite, of either sign; the gradients are then those of this
-        loss. All 1 by default. They do not change the log-probabilities. Implies `return_grad`.
+        Derivatives of a loss with respect to the log-probabilities, finite, of either sign; the gradients are then
+        those of this loss. All 1 by default. They do not change the log-probabilities. Implies `return_grad`.
     return_grad : bool
-        Whether to return the gradients too.
+        If True, return the gradients as well.
     grad_out : tuple of ndarray and None, optional
-        `LinearGradient` of arrays to write the gradients to, of the shapes and dtypes of `hidden`, `weight` and
-        `bias`, which may be these arrays themselves; None for a gradient that is not wanted, which is then not
-        computed. Implies `return_grad`.
+        `LinearGradient` of arrays to write the gradients to, of the shapes and dtypes of `hidden`, `weight` and `bias`,
+        which may be these arrays themselves; None for a gradient that is not needed, which is then not computed.
+        Implies `return_grad`.
     chunk : int, optional
         Number of steps whose logits are in memory at a time: 4 bytes for each class of each step, 8 in float64,
         and twice as many with `softcap` and gradients. By default 2^24 / V, but from 256 to 512.
@@ -104,13 +104,13 @@ def linear_sequence_log_prob(
     grad : LinearGradient
         Named tuple ``(hidden, weight, bias)`` of the gradients of the sum of the log-probabilities, or of their
         products with `slopes`, each of the shape and dtype of its argument; None for a bias that was not given, or a
-        gradient that is not wanted. Only with `return_grad`, `grad_out` or `slopes`.
+        gradient that is not needed. Only with `return_grad`, `grad_out` or `slopes`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, numbers or options are not as above. The message names the
-        argument, the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, numbers or options are not as above. The message names the argument, the
+        position, the value and what is allowed. In that case, nothing has been written.
 
     See Also
     --------
@@ -119,14 +119,13 @@ def linear_sequence_log_prob(
 
     Notes
     -----
-    Products of matrices take nearly all of the time. A call for log-probabilities has one, hidden states with the
-    weight; a call with gradients has two more. A preference loss, with `slopes` in a second call, therefore has four,
-    and takes 4/3 of the time of `linear_cross_entropy` with gradients. A sequence of slope 0 has one in that call, and
-    its gradient is 0 in any case.
+    Products of matrices take nearly all of the time. A call for log-probabilities computes one product, that of hidden
+    states and weight; a call with gradients computes two more. A preference loss, with `slopes` in a second call,
+    therefore takes four products, 4/3 of the time of `linear_cross_entropy` with gradients. A sequence of slope 0 takes
+    one product in that call, and its gradient is always 0.
 
-    The result does not depend, not even by a bit, on `num_threads`. It may depend by rounding on the threads of
-    BLAS, on `chunk` and on the other steps, because BLAS rounds products of matrices of different sizes
-    differently.
+    The result has the same bits with any `num_threads`. It may depend by rounding on the threads of BLAS, on `chunk`
+    and on the other steps, because BLAS rounds products of matrices of different sizes differently.
 
     NaN or +inf among the logits of a step makes the log-probability of its sequence, the gradient of its hidden
     state, and the gradients of weight and bias NaN.
@@ -142,7 +141,8 @@ def linear_sequence_log_prob(
     >>> np.exp(log_prob).round(6)  # 1/2 * 3/5 and 1/5
     array([0.3, 0.2])
 
-    The gradient of -log(sigmoid(d)) for the difference d of the two, whose derivative by d is -sigmoid(-d):
+    The gradient of -log(sigmoid(d)) for the difference d of the two, whose derivative with respect to d is
+    -sigmoid(-d):
 
     >>> slope = -1 / (1 + np.exp(log_prob[0] - log_prob[1]))
     >>> _, grad = fsl.linear_sequence_log_prob(hidden, weight, targets, lengths, slopes=[slope, -slope])

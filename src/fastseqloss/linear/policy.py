@@ -75,8 +75,8 @@ def linear_policy_loss(
         -\min\left(\rho_t A_t,\ \mathrm{clip}(\rho_t, 1 - c_-, 1 + c_+)\, A_t\right), \quad
         \rho_t = p_t(a_t) / p^{old}_t(a_t).
 
-    Logits are computed for some hundreds of steps at a time, and only for steps that count: padded completions of a
-    language model cost nothing.
+    Logits are computed for a few hundred steps at a time, and only for steps that count: the padding of a language
+    model's completions takes no time.
 
     Parameters
     ----------
@@ -84,23 +84,23 @@ def linear_policy_loss(
         States of D features, with any number of axes of steps before them: batch, time and so on; [N, D] is
         N sequences of one step. Any strides. float16 and bfloat16 are converted a few hundred steps at a time.
     weight : array_like [V, D]
-        Weights of V classes. A transposed array [D, V] is read without a copy. float16 and bfloat16 are
-        converted to float32 once, which takes 4 V D bytes, and as many for the gradient. Logits and gradients
-        are computed in float64 if `hidden` or `weight` is, else in float32.
+        Weights of V classes. A transposed array [D, V] is read without a copy. float16 and bfloat16 are converted to
+        float32 once, which takes 4 V D bytes, and 4 V D more for the gradient. Logits and gradients are computed in
+        float64 if `hidden` or `weight` is, else in float32.
     actions : array_like of int, shape of the steps
         The actions taken.
     advantages : array_like, shape of the steps or [B]
-        Returns of the actions less the expected returns, for each step or for each sequence; finite.
-        Constants: no gradient flows through them.
+        Returns of the actions minus the expected returns, for each step or for each sequence; finite. They are treated
+        as constants.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     bias : array_like [V], optional
         Added to the logits; 0 by default. -inf excludes a class, unless a `softcap` bounds its logits.
     mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
-        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        Steps that count; all by default. With `lengths` as well, a step counts if both include it. Other steps are
         never read or multiplied, and have gradient 0.
     old_log_probs : array_like, shape of the steps, optional
-        Log-probabilities of the actions when they were taken; finite. Constants. They clip the loss.
+        Log-probabilities of the actions under the policy that chose them; finite. Constants. They clip the loss.
     clip : float or (float, float), optional
         With `old_log_probs`, distances :math:`c_-` (0 to 1) and :math:`c_+` (0 or more) from 1 at which the ratio
         is clipped, 0.2 by default; a single number sets both.
@@ -109,7 +109,7 @@ def linear_policy_loss(
         :math:`-\mathrm{clip}(\rho_t, 1 - c_-, 1 + c_+)\, A_t \log p_t(a_t)`, with the clipped ratio as a constant
         weight.
     dual_clip : float, optional
-        Bound of the ratio for steps with a negative advantage, 1 or more, beyond which their loss does not grow.
+        Upper bound of the ratio for steps with a negative advantage, 1 or more; beyond it, their loss does not grow.
     entropy_coef : float
         Weight :math:`\beta` of the entropy bonus, 0 or more.
     entropy_mask : array_like of bool, or of 0 and 1, shape of the steps, optional
@@ -122,8 +122,8 @@ def linear_policy_loss(
         Estimate of the divergence from :math:`r_t`: :math:`-r_t` for "k1", :math:`r_t^2 / 2` for "k2", and
         :math:`e^{r_t} - r_t - 1` for "k3".
     max_log_ratio : float, optional
-        Bound of the absolute values of :math:`r_t` and of the logarithms of other ratios, 0 or more. Beyond it, they
-        count as the bound, and have no gradient.
+        Bound of the absolute values of :math:`r_t` and of the logarithms of other ratios, 0 or more. Values beyond it
+        are replaced by the bound and have gradient 0.
     scale : float
         Factor of the logits, such as the reciprocal of a temperature; from 1e-30 to 1e30.
     softcap : float, optional
@@ -133,16 +133,16 @@ def linear_policy_loss(
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
         [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], or of the shape of the steps, optional
         Weight of each sequence or of each step, finite and not negative where steps count. Averages divide by the
         sum of the weights instead of a count; if they are weights of steps, averages over sequences divide by B.
     return_grad : bool
-        Whether to return the gradients too.
+        If True, return the gradients as well.
     grad_out : tuple of ndarray and None, optional
-        `LinearGradient` of arrays to write the gradients to, of the shapes and dtypes of `hidden`, `weight` and
-        `bias`, which may be these arrays themselves; None for a gradient that is not wanted, which is then not
-        computed. Implies `return_grad`.
+        `LinearGradient` of arrays to write the gradients to, of the shapes and dtypes of `hidden`, `weight` and `bias`,
+        which may be these arrays themselves; None for a gradient that is not needed, which is then not computed.
+        Implies `return_grad`.
     chunk : int, optional
         Number of steps whose logits are in memory at a time: 4 bytes for each class of each step, 8 in float64,
         and twice as many with `softcap` and gradients. By default 2^24 / V, but from 256 to 512.
@@ -156,15 +156,15 @@ def linear_policy_loss(
         The loss, to be minimised; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
         steps with "none", 0 for steps that do not count.
     grad : LinearGradient
-        Named tuple ``(hidden, weight, bias)`` of the gradients of the reduced loss (of the sum of what is
-        returned), each of the shape and dtype of its argument; None for a bias that was not given, or a gradient
-        that is not wanted. Only with `return_grad` or `grad_out`.
+        Named tuple ``(hidden, weight, bias)`` of the gradients of the reduced loss (of the sum of the returned losses),
+        each of the shape and dtype of its argument; None for a bias that was not given, or a gradient that is not
+        needed. Only with `return_grad` or `grad_out`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, actions, numbers or options are not as above. The message names the
-        argument, the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, actions, numbers or options are not as above. The message names the argument, the
+        position, the value and what is allowed. In that case, nothing has been written.
 
     See Also
     --------
@@ -173,9 +173,8 @@ def linear_policy_loss(
 
     Notes
     -----
-    The result does not depend, not even by a bit, on `num_threads`. It may depend by rounding on the threads of
-    BLAS, on `chunk` and on the other steps, because BLAS rounds products of matrices of different sizes
-    differently.
+    The result has the same bits with any `num_threads`. It may depend by rounding on the threads of BLAS, on `chunk`
+    and on the other steps, because BLAS rounds products of matrices of different sizes differently.
 
     NaN or +inf among the logits of a step makes its loss, the gradient of its hidden state, and the gradients of
     weight and bias NaN. The divergence is not bounded: from :math:`r_t = 89` on, derivatives by float32 logits are

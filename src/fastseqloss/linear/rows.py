@@ -48,7 +48,7 @@ class RowLosses:
 
     def __call__(self, chunk: Chunk, scores: NDArray[Any]) -> None:
         """Compute the losses of a chunk; overwrite its scores by their derivatives if slopes are wanted."""
-        # Without one scale for all, each row is a sequence of its own.
+        # Without a common scale, each row is a separate sequence.
         scale = self._scale_of(chunk.rows)
         x, kind = stored(scores.reshape(len(scale), -1, scores.shape[-1]))
         losses = np.empty(len(scores))

@@ -61,11 +61,11 @@ def list_softmax_loss(
         "mean" divides the sum over lists by the number of lists with an item that counts; "none" gives the loss of
         every list.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], optional
         Weight of each list, finite and not negative. Averages divide by weighted counts.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `scores` to write the gradient to; may be `scores` itself. Implies `return_grad`.
     num_threads : int, optional
@@ -76,13 +76,13 @@ def list_softmax_loss(
     loss : float, or ndarray of float64
         The reduced loss; [B] with "none".
     grad : ndarray, shape and dtype of `scores`
-        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or `grad_out`.
+        Gradient of the reduced loss (of the sum of the returned losses). Only with `return_grad` or `grad_out`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, numbers or options are not as above. The message names the argument, the
-        position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, numbers or options are not as above. The message names the argument, the position,
+        the value and what is allowed. In that case, nothing has been written.
 
     Notes
     -----
@@ -128,19 +128,19 @@ def list_mle_loss(
     grad_out: NDArray[Any] | None = None,
     num_threads: int | None = None,
 ) -> Loss | LossAndGradient:
-    r"""Negative log-likelihood of the order of falling relevance (ListMLE, Plackett-Luce), and its gradient.
+    r"""Negative log-likelihood of the order of decreasing relevance (ListMLE, Plackett-Luce), and its gradient.
 
     .. math::
         L_b = \sum_i \left( \log \sum_{j \ge i} e^{s_j} - s_i \right)
 
-    with the scores s in the order of falling relevance, ties in order of appearance [1]_.
+    with the scores s in the order of decreasing relevance, ties in order of appearance [1]_.
 
     Parameters
     ----------
     scores : array_like [B, N] or [N]
         Scores of the N items of each of B lists; float16, bfloat16, float32 or float64.
     relevance : array_like, shape of `scores`
-        Relevance of each item, finite numbers of any dtype; the order alone matters.
+        Relevance of each item, finite numbers of any dtype; only their order matters.
     lengths : array_like of int [B], optional
         Number of items of each list; all by default.
     mask : array_like of bool, or of 0 and 1, shape of `scores`, optional
@@ -149,11 +149,11 @@ def list_mle_loss(
         "mean" divides the sum over lists by the number of lists with an item that counts; "none" gives the loss of
         every list.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], optional
         Weight of each list, finite and not negative. Averages divide by weighted counts.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `scores` to write the gradient to; may be `scores` itself. Implies `return_grad`.
     num_threads : int, optional
@@ -164,13 +164,13 @@ def list_mle_loss(
     loss : float, or ndarray of float64
         The reduced loss; [B] with "none".
     grad : ndarray, shape and dtype of `scores`
-        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or `grad_out`.
+        Gradient of the reduced loss (of the sum of the returned losses). Only with `return_grad` or `grad_out`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, numbers or options are not as above. The message names the argument, the
-        position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, numbers or options are not as above. The message names the argument, the position,
+        the value and what is allowed. In that case, nothing has been written.
 
     Notes
     -----

@@ -48,26 +48,26 @@ def pairwise_hinge_loss(
     scores : array_like [B, N] or [N]
         Scores of the N items of each of B lists; float16, bfloat16, float32 or float64.
     relevance : array_like, shape of `scores`
-        Relevance of each item, finite numbers of any dtype; the order alone matters.
+        Relevance of each item, finite numbers of any dtype; only their order matters.
     lengths : array_like of int [B], optional
         Number of items of each list; all by default.
     mask : array_like of bool, or of 0 and 1, shape of `scores`, optional
         Items that count, all by default. Other items are never read and have gradient 0.
     margin : float
-        Difference of scores from which a pair costs nothing, 0 or more.
+        Difference of scores at which the loss of a pair becomes 0; 0 or more.
     item_weight : array_like, shape of `scores`, optional
-        Weights of items, finite and not negative: a pair has the weight of its preferred item. Averages do not
+        Weights of items, finite and not negative: a pair has the weight of its more relevant item. Averages do not
         divide by them.
     reduction : {"mean", "per_sequence", "sum", "sequence_mean"}
         "mean" divides the sum over all lists by the number of their pairs, "per_sequence" gives the sum of each list,
-        and "sequence_mean" is the mean over lists of the mean over the pairs of each one, so that long lists do not
+        and "sequence_mean" is the mean over the pairs of each list, then over the lists, so that long lists do not
         dominate.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], optional
         Weight of each list, finite and not negative. Averages divide by weighted counts.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `scores` to write the gradient to; may be `scores` itself. Implies `return_grad`.
     num_threads : int, optional
@@ -78,17 +78,17 @@ def pairwise_hinge_loss(
     loss : float, or ndarray of float64
         The reduced loss; [B] with "per_sequence".
     grad : ndarray, shape and dtype of `scores`
-        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or `grad_out`.
+        Gradient of the reduced loss (of the sum of the returned losses). Only with `return_grad` or `grad_out`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, numbers or options are not as above. The message names the argument, the
-        position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, numbers or options are not as above. The message names the argument, the position,
+        the value and what is allowed. In that case, nothing has been written.
 
     Notes
     -----
-    A pair with a difference of exactly the margin has slope 0. A list without pairs has loss 0 and gradient 0, and is
+    A pair whose difference is exactly the margin has gradient 0. A list without pairs has loss 0 and gradient 0, and is
     not read. NaN or an infinite score makes the loss and the gradient of its list NaN.
 
     References
@@ -143,36 +143,36 @@ def pairwise_logistic_loss(
     .. math::
         \lambda_{ij} = N |G_i - G_j|\, |D_i - D_j|, \quad G = 2^y - 1, \quad D = \frac{1}{\log_2(1 + \mathrm{rank})}
 
-    of the change of DCG if the two items of a list of N swapped their places [2]_; else 1. Time is proportional to the
-    number of pairs, memory to that of items.
+    of N times the change of DCG that exchanging the two items of a list of N would cause [2]_; otherwise, it has the
+    weight 1. Time is proportional to the number of pairs, memory to that of items.
 
     Parameters
     ----------
     scores : array_like [B, N] or [N]
         Scores of the N items of each of B lists; float16, bfloat16, float32 or float64.
     relevance : array_like, shape of `scores`
-        Relevance of each item, finite numbers of any dtype; the order alone matters, except for
+        Relevance of each item, finite numbers of any dtype; only their order matters, except with
         `lambda_weight`, which requires 0 to 500.
     lengths : array_like of int [B], optional
         Number of items of each list; all by default.
     mask : array_like of bool, or of 0 and 1, shape of `scores`, optional
         Items that count, all by default. Other items are never read and have gradient 0.
     item_weight : array_like, shape of `scores`, optional
-        Weights of items, finite and not negative: a pair has the weight of its preferred item. Averages do not
+        Weights of items, finite and not negative: a pair has the weight of its more relevant item. Averages do not
         divide by them.
     lambda_weight : {"dcg", "ndcg"}, optional
         Weights of pairs by the change of DCG; for "ndcg", divided by the DCG of the best order of the list. Ranks are
-        those of falling scores, ties in order of appearance. The weights are constants for the gradient.
+        in the order of decreasing scores, ties in order of appearance. The weights are constants for the gradient.
     reduction : {"mean", "per_sequence", "sum", "sequence_mean"}
         "mean" divides the sum over all lists by the number of their pairs, "per_sequence" gives the sum of each list,
-        and "sequence_mean" is the mean over lists of the mean over the pairs of each one, so that long lists do not
+        and "sequence_mean" is the mean over the pairs of each list, then over the lists, so that long lists do not
         dominate.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], optional
         Weight of each list, finite and not negative. Averages divide by weighted counts.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `scores` to write the gradient to; may be `scores` itself. Implies `return_grad`.
     num_threads : int, optional
@@ -183,13 +183,13 @@ def pairwise_logistic_loss(
     loss : float, or ndarray of float64
         The reduced loss; [B] with "per_sequence".
     grad : ndarray, shape and dtype of `scores`
-        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or `grad_out`.
+        Gradient of the reduced loss (of the sum of the returned losses). Only with `return_grad` or `grad_out`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, numbers or options are not as above. The message names the argument, the
-        position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, numbers or options are not as above. The message names the argument, the position,
+        the value and what is allowed. In that case, nothing has been written.
 
     Notes
     -----

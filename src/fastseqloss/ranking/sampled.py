@@ -39,15 +39,15 @@ def bpr_max_loss(
         L_b = -\log \sum_{j \ne t} q_j\, \sigma(s_t - s_j) + \lambda \sum_{j \ne t} q_j s_j^2, \quad
         q_j = \frac{e^{s_j}}{\sum_{k \ne t} e^{s_k}}
 
-    with the score :math:`s_t` of the target and the softmax q of the negatives, all other items of the list [1]_.
-    The loss is computed by logarithms: it stays exact for targets far below the negatives.
+    with the score :math:`s_t` of the target and the softmax q of the negatives, all other items of the list [1]_. The
+    loss is computed in logarithms, so it is exact even for targets far below the negatives.
 
     Parameters
     ----------
     scores : array_like [B, N] or [N]
         Scores of the N items of each of B lists, the target and the negatives; float16, bfloat16, float32 or float64.
     targets : array_like of int [B], or an int for one list
-        Index of the target in its list, an item that counts.
+        Index of the target in its list. The target must be an item that counts.
     lengths : array_like of int [B], optional
         Number of items of each list; all by default.
     mask : array_like of bool, or of 0 and 1, shape of `scores`, optional
@@ -58,11 +58,11 @@ def bpr_max_loss(
         "mean" divides the sum over lists by the number of lists with an item that counts; "none" gives the loss of
         every list.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], optional
         Weight of each list, finite and not negative. Averages divide by weighted counts.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `scores` to write the gradient to; may be `scores` itself. Implies `return_grad`.
     num_threads : int, optional
@@ -73,13 +73,13 @@ def bpr_max_loss(
     loss : float, or ndarray of float64
         The reduced loss; [B] with "none".
     grad : ndarray, shape and dtype of `scores`
-        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or `grad_out`.
+        Gradient of the reduced loss (of the sum of the returned losses). Only with `return_grad` or `grad_out`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, numbers or options are not as above. The message names the argument, the
-        position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, numbers or options are not as above. The message names the argument, the position,
+        the value and what is allowed. In that case, nothing has been written.
 
     Notes
     -----
@@ -137,7 +137,7 @@ def top1_max_loss(
     scores : array_like [B, N] or [N]
         Scores of the N items of each of B lists, the target and the negatives; float16, bfloat16, float32 or float64.
     targets : array_like of int [B], or an int for one list
-        Index of the target in its list, an item that counts.
+        Index of the target in its list. The target must be an item that counts.
     lengths : array_like of int [B], optional
         Number of items of each list; all by default.
     mask : array_like of bool, or of 0 and 1, shape of `scores`, optional
@@ -146,11 +146,11 @@ def top1_max_loss(
         "mean" divides the sum over lists by the number of lists with an item that counts; "none" gives the loss of
         every list.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], optional
         Weight of each list, finite and not negative. Averages divide by weighted counts.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `scores` to write the gradient to; may be `scores` itself. Implies `return_grad`.
     num_threads : int, optional
@@ -161,13 +161,13 @@ def top1_max_loss(
     loss : float, or ndarray of float64
         The reduced loss; [B] with "none".
     grad : ndarray, shape and dtype of `scores`
-        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or `grad_out`.
+        Gradient of the reduced loss (of the sum of the returned losses). Only with `return_grad` or `grad_out`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, numbers or options are not as above. The message names the argument, the
-        position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, numbers or options are not as above. The message names the argument, the position,
+        the value and what is allowed. In that case, nothing has been written.
 
     Notes
     -----

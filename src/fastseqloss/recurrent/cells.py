@@ -23,7 +23,7 @@ class RNN(Recurrent):
         h_t = \tanh(W x_t + b + U h_{t-1} + c), \qquad h_0 = 0
 
     The gradient that reaches :math:`h_{t-1}` from :math:`h_t` is multiplied by
-    :math:`\operatorname{diag}(1 - h_t^2)` and :math:`U`: over many steps it vanishes, or explodes.
+    :math:`\operatorname{diag}(1 - h_t^2)` and :math:`U`: over many steps, it vanishes or explodes.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ class GRU(Recurrent):
     input_size, hidden_size : int
         D and H.
     reverse : bool
-        Read the valid part of each sequence from its end to its start.
+        If True, read the valid part of each sequence from its end to its start.
     rng : int or numpy.random.Generator, optional
         Source of the initial weights, uniform within :math:`\pm 1/\sqrt{H}`.
     dtype : dtype

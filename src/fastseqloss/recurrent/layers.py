@@ -63,8 +63,8 @@ class Linear:
     def forward(self, x: ArrayLike) -> Array:
         """Return ``x @ weight + bias``, ``[..., output_size]`` for `x` ``[..., input_size]``.
 
-        All rows are multiplied, padding included, so padding needs finite values, as the recurrent
-        layers return them.
+        All rows are multiplied, including padding, so padding must be finite, as it is in the
+        output of the recurrent layers.
 
         Raises
         ------
@@ -107,7 +107,7 @@ class Linear:
 
 
 class Embedding:
-    """A vector for each token.
+    """Embedding: a trainable vector for each token.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ class Embedding:
         return vectors
 
     def backward(self, grad: ArrayLike) -> tuple[dict[str, Array], None]:
-        """Return the gradient of the vectors, and None, since tokens have none.
+        """Return the gradient of the vectors, and None, because tokens have no gradient.
 
         Raises
         ------

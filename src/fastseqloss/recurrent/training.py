@@ -21,7 +21,7 @@ def clip_grad_norm(gradients: Mapping[str, Array], max_norm: float) -> float:
     r"""Scale gradients in place so that their norm is at most `max_norm`.
 
     With all gradients as one vector :math:`g`, :math:`g \leftarrow g \min(1, c / \|g\|)` for
-    :math:`c` = `max_norm`. The direction is kept, and exploding gradients give short steps.
+    :math:`c` = `max_norm`. The direction is preserved, and exploding gradients give short steps.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def clip_grad_norm(gradients: Mapping[str, Array], max_norm: float) -> float:
     ------
     ValueError
         If a gradient is not finite (it has no direction to keep), is read-only, or shares memory
-        with another one, or if `max_norm` is below 0. The gradients are unchanged then.
+        with another one, or if `max_norm` is below 0. In that case, the gradients are unchanged.
     TypeError
         If a gradient is not an array of float32 or float64, or is a matrix or a masked array, or if
         `max_norm` is not a number.
@@ -118,17 +118,16 @@ class Adam:
     Raises
     ------
     ValueError
-        If a number is out of range, or an array is read-only or shares memory with another one. A
-        parameter that is used twice needs one name, and the sum of its gradients.
+        If a number is out of range, or an array is read-only or shares memory with another one.
+        Pass a parameter that is used twice under one name, with the sum of its gradients.
     TypeError
         If a parameter is not an array of float32 or float64, or is a matrix or a masked array, or if
         another argument is not a number.
 
     Notes
     -----
-    If squares of gradients, or an update, leave the range of a parameter's dtype, its moments are
-    kept in float64 from then on, the second moment as its root, so finite gradients of any size give
-    the steps of the equations.
+    If squares of gradients, or an update, leave the range of a parameter's dtype, its moments are stored in float64
+    from then on, the second moment as its square root, so finite gradients of any size give the steps of the equations.
 
     References
     ----------
@@ -164,15 +163,15 @@ class Adam:
         self.learning_rate, self.betas, self.epsilon = self._numbers()
 
     def step(self, gradients: Mapping[str, Array]) -> None:
-        """Update every parameter in place, given its gradient under the same name.
+        """Update every parameter in place with the gradient of the same name.
 
-        Gradients may be infinite or NaN here; `clip_grad_norm` raises an error for those.
+        Gradients may be infinite or NaN; `clip_grad_norm` raises an error for such gradients.
 
         Raises
         ------
         ValueError
-            If names or shapes of parameters and gradients differ, a parameter has become read-only, or
-            a number is out of range. The parameters are unchanged then.
+            If names or shapes of parameters and gradients differ, a parameter has become read-only, or a number is out
+            of range. In that case, the parameters are unchanged.
         TypeError
             If a gradient is not an array of float32 or float64, or is a matrix or a masked array.
         """

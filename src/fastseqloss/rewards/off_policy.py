@@ -51,26 +51,26 @@ def vtrace_returns(
     bootstrap_values: ArrayLike | None = None,
     final_values: ArrayLike | None = None,
 ) -> VTraceReturns:
-    r"""V-trace: returns of a policy from the actions of another one, and the advantages of these actions.
+    r"""V-trace: returns of a policy from the actions of another policy, and the advantages of these actions.
 
     .. math::
         v_t &= V_t + \delta_t + \gamma_t \lambda_t c_t (1 - d_t) \left(v_{t+1} - V_{t+1}\right), \quad
         \delta_t = \rho_t \left(r_t + \gamma_t (1 - d_t) V_{t+1} - V_t\right) \\
         A_t &= \rho_t \left(r_t + \gamma_t (1 - d_t) v_{t+1} - V_t\right)
 
-    with the ratio :math:`e^{\ell_t}` of the probabilities of an action under the policy and under the one that took it,
-    :math:`\rho_t = \min(\bar\rho, e^{\ell_t})`, :math:`c_t = \min(\bar c, e^{\ell_t})`, :math:`d_t` = 1 if an episode
-    ends with step t and 0 otherwise, and :math:`v_T = V_T` the final value [1]_.
+    with the ratio :math:`e^{\ell_t}` of the probabilities of an action under the policy and under the policy that chose
+    it, :math:`\rho_t = \min(\bar\rho, e^{\ell_t})`, :math:`c_t = \min(\bar c, e^{\ell_t})`, :math:`d_t` = 1 if an
+    episode ends with step t and 0 otherwise, and :math:`v_T = V_T` the final value [1]_.
 
     Parameters
     ----------
     rewards : array_like [B, T] or [T]
-        Rewards, finite. A reward for the whole sequence belongs at its last step.
+        Rewards, finite. Place the reward of a whole sequence at its last step.
     values : array_like, shape of `rewards`
         Expected returns before each step, from a critic or a baseline; finite.
     log_ratios : array_like, shape of `rewards`
-        Log-probabilities :math:`\ell` of the actions under the policy, minus those when they were taken. Finite,
-        or -inf for an action that the policy excludes.
+        Log-probabilities :math:`\ell` of the actions under the policy, minus those under the policy that chose them.
+        Finite, or -inf for an action that the policy excludes.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default. Padding is never read.
     discount : float, or array_like of the shape of `rewards`
@@ -154,27 +154,28 @@ def retrace_returns(
     bootstrap_values: ArrayLike | None = None,
     final_values: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
-    r"""Retrace: returns of a policy from the actions of another one, given values of the actions.
+    r"""Retrace: returns of a policy from the actions of another policy, given values of the
+    actions.
 
     .. math::
         G_t = r_t + \gamma_t (1 - d_t) \left(V_{t+1} + \lambda_{t+1} \min(1, e^{\ell_{t+1}})
         \left(G_{t+1} - Q_{t+1}\right)\right)
 
-    with the ratio :math:`e^{\ell_t}` of the probabilities of an action under the policy and under the one that took it,
-    :math:`d_t` = 1 if an episode ends with step t and 0 otherwise, :math:`V_T` the final value, and :math:`G_T = Q_T`
-    [1]_.
+    with the ratio :math:`e^{\ell_t}` of the probabilities of an action under the policy and under the policy that chose
+    it, :math:`d_t` = 1 if an episode ends with step t and 0 otherwise, :math:`V_T` the final value, and
+    :math:`G_T = Q_T` [1]_.
 
     Parameters
     ----------
     rewards : array_like [B, T] or [T]
-        Rewards, finite. A reward for the whole sequence belongs at its last step.
+        Rewards, finite. Place the reward of a whole sequence at its last step.
     action_values : array_like, shape of `rewards`
         Expected returns :math:`Q_t` after the actions taken; finite.
     values : array_like, shape of `rewards`
         Expected returns :math:`V_t` before each step: the means of the values of all actions under the policy; finite.
     log_ratios : array_like, shape of `rewards`
-        Log-probabilities :math:`\ell` of the actions under the policy, minus those when they were taken. Finite,
-        or -inf for an action that the policy excludes.
+        Log-probabilities :math:`\ell` of the actions under the policy, minus those under the policy that chose them.
+        Finite, or -inf for an action that the policy excludes.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default. Padding is never read.
     discount : float, or array_like of the shape of `rewards`

@@ -82,12 +82,12 @@ def policy_gradient_loss(
     actions : array_like of int, shape of the steps
         The actions taken.
     advantages : array_like, shape of the steps or [B]
-        Returns of the actions minus the expected returns, for each step or for each sequence; finite.
-        Constants: no gradient flows through them.
+        Returns of the actions minus the expected returns, for each step or for each sequence; finite. They are treated
+        as constants.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default. Padding is never read.
     mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
-        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        Steps that count; all by default. With `lengths` as well, a step counts if both include it. Other steps are
         never read and have gradient 0.
     entropy_coef : float
         Weight :math:`\beta` of the entropy bonus, 0 or more.
@@ -101,19 +101,19 @@ def policy_gradient_loss(
         Estimate of the divergence from :math:`r_t`: :math:`-r_t` for "k1", :math:`r_t^2 / 2` for "k2", and
         :math:`e^{r_t} - r_t - 1` for "k3".
     max_log_ratio : float, optional
-        Bound of the absolute values of :math:`r_t` and of the logarithms of other ratios, 0 or more. Values beyond
-        it count as the bound and have no gradient.
+        Bound of the absolute values of :math:`r_t` and of the logarithms of other ratios, 0 or more. Values beyond it
+        are replaced by the bound and have gradient 0.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
         [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], or of the shape of the steps, optional
         Weight of each sequence or of each step, finite and not negative where steps count. Averages divide by the
         sum of the weights instead of a count; if they are weights of steps, averages over sequences divide by B.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `logits` to write the gradient to; may be `logits` itself.
         Implies `return_grad`.
@@ -128,14 +128,14 @@ def policy_gradient_loss(
         The loss, to be minimised; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
         steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `logits`
-        Gradient of the reduced loss (of the sum of what is returned) with respect to the logits. Only with
+        Gradient of the reduced loss (of the sum of the returned losses) with respect to the logits. Only with
         `return_grad` or `grad_out`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, actions, numbers or options are not as above. The message names the
-        argument, the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, actions, numbers or options are not as above. The message names the argument, the
+        position, the value and what is allowed. In that case, nothing has been written.
 
     See Also
     --------
@@ -144,11 +144,10 @@ def policy_gradient_loss(
 
     Notes
     -----
-    The result does not depend, not even by a bit, on the number of threads or on the other sequences
-    of the batch. A logit of -inf masks an action out. If such an action was taken, its loss is inf for a positive
-    advantage and -inf for a negative one, and inf in any case with `kl_coef`, except for "k1". A step whose
-    logits are all -inf has gradient 0. NaN or +inf among the logits of a step makes its loss and gradient NaN. If no
-    step counts, loss and gradient are 0.
+    The result has the same bits with any number of threads and in any batch. A logit of -inf excludes an action. If
+    such an action was taken, its loss is inf for a positive advantage and -inf for a negative one, and always inf with
+    `kl_coef`, except for "k1". A step whose logits are all -inf has gradient 0. NaN or +inf among the logits of a step
+    makes its loss and gradient NaN. If no step counts, loss and gradient are 0.
 
     The divergence and its gradient grow as :math:`e^{r_t}` and are not bounded. For an action that is far more
     probable under the reference than under the policy, the gradient exceeds the range of float32 from
@@ -222,25 +221,27 @@ def clipped_policy_loss(
     actions : array_like of int, shape of the steps
         The actions taken.
     old_log_probs : array_like, shape of the steps
-        Log-probabilities of the actions when they were taken; finite. Constants.
+        Log-probabilities of the actions under the policy that chose them; finite. Constants.
     advantages : array_like, shape of the steps or [B]
-        Returns of the actions minus the expected returns, for each step or for each sequence; finite.
-        Constants: no gradient flows through them.
+        Returns of the actions minus the expected returns, for each step or for each sequence; finite. They are treated
+        as constants.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default. Padding is never read.
     mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
-        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        Steps that count; all by default. With `lengths` as well, a step counts if both include it. Other steps are
         never read and have gradient 0.
     clip : float or (float, float)
         Distances :math:`c_-` (0 to 1) and :math:`c_+` (0 or more) from 1 at which the ratio is clipped; a single
         number sets both.
     kind : {"ppo", "gspo", "cispo"}
-        "ppo" is the equation above. "gspo" replaces the ratio of each step by that of its sequence, the geometric mean
-        of the ratios of its steps; the logarithm of the ratio has the gradient of :math:`\log p_t(a_t)` [3]_. "cispo"
-        has the first term :math:`-\mathrm{clip}(\rho_t, 1 - c_-, 1 + c_+)\, A_t \log p_t(a_t)`, with the clipped ratio
-        as a constant weight [4]_.
+        "ppo" is the equation above. "gspo" replaces the ratio of each step by the ratio of its sequence, which is the
+        geometric mean of the ratios of its steps; in the gradient, the logarithm of the ratio has the gradient of
+        :math:`\log p_t(a_t)` [3]_. "cispo" has the first term
+        :math:`-\mathrm{clip}(\rho_t, 1 - c_-, 1 + c_+)\, A_t \log p_t(a_t)`, with the clipped ratio as a constant
+        weight [4]_.
     dual_clip : float, optional
-        Bound of the ratio for steps with a negative advantage, 1 or more, beyond which their loss does not grow [5]_.
+        Upper bound of the ratio for steps with a negative advantage, 1 or more; beyond it, their loss does not grow
+        [5]_.
     entropy_coef : float
         Weight :math:`\beta` of the entropy bonus, 0 or more.
     entropy_mask : array_like of bool, or of 0 and 1, shape of the steps, optional
@@ -253,19 +254,19 @@ def clipped_policy_loss(
         Estimate of the divergence from :math:`r_t`: :math:`-r_t` for "k1", :math:`r_t^2 / 2` for "k2", and
         :math:`e^{r_t} - r_t - 1` for "k3".
     max_log_ratio : float, optional
-        Bound of the absolute values of :math:`r_t` and of the logarithms of other ratios, 0 or more. Values beyond
-        it count as the bound and have no gradient.
+        Bound of the absolute values of :math:`r_t` and of the logarithms of other ratios, 0 or more. Values beyond it
+        are replaced by the bound and have gradient 0.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
         [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], or of the shape of the steps, optional
         Weight of each sequence or of each step, finite and not negative where steps count. Averages divide by the
         sum of the weights instead of a count; if they are weights of steps, averages over sequences divide by B.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `logits` to write the gradient to; may be `logits` itself.
         Implies `return_grad`.
@@ -280,14 +281,14 @@ def clipped_policy_loss(
         The loss, to be minimised; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
         steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `logits`
-        Gradient of the reduced loss (of the sum of what is returned) with respect to the logits. Only with
+        Gradient of the reduced loss (of the sum of the returned losses) with respect to the logits. Only with
         `return_grad` or `grad_out`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, actions, numbers or options are not as above. The message names the
-        argument, the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, actions, numbers or options are not as above. The message names the argument, the
+        position, the value and what is allowed. In that case, nothing has been written.
 
     See Also
     --------
@@ -296,15 +297,14 @@ def clipped_policy_loss(
 
     Notes
     -----
-    The first term has gradient 0 if the ratio is over ``1 + clip[1]`` with a positive advantage, or below
-    ``1 - clip[0]`` with a negative one. At these bounds it has the gradient of the ratio.
+    The first term has gradient 0 if the ratio is above ``1 + clip[1]`` with a positive advantage, or below
+    ``1 - clip[0]`` with a negative advantage. At these bounds it has the gradient of the ratio.
 
-    The result does not depend, not even by a bit, on the number of threads or on the other sequences
-    of the batch. A logit of -inf masks an action out. If such an action was taken, its ratio is 0, and its loss is
-    inf with `kl_coef`, except for "k1"; for "cispo" with a lower bound above 0, it is inf for a positive advantage and
-    -inf for a negative one without `kl_coef`. A step whose logits are all -inf has gradient 0. NaN or +inf among the
-    logits of a step makes its loss and gradient NaN, and for "gspo" those of its sequence. If no step
-    counts, loss and gradient are 0.
+    The result has the same bits with any number of threads and in any batch. A logit of -inf excludes an action. If
+    such an action was taken, its ratio is 0, and its loss is inf with `kl_coef`, except for "k1"; for "cispo" with a
+    lower bound above 0, it is inf for a positive advantage and -inf for a negative one without `kl_coef`. A step whose
+    logits are all -inf has gradient 0. NaN or +inf among the logits of a step makes its loss and gradient NaN, and for
+    "gspo" those of its sequence. If no step counts, loss and gradient are 0.
 
     The divergence is not bounded; the notes of `policy_gradient_loss` show how to bound it.
 

@@ -105,30 +105,30 @@ def dpo_loss(
     reduction : {"mean", "sum", "none"}
         "mean" divides the sum over pairs by B; "none" gives the loss of every pair.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], optional
         Weight of each pair, finite and not negative. Averages divide by the sum of the weights instead of a count.
     return_grad : bool
-        Whether to return the gradients too.
+        If True, return the gradients as well.
     grad_out : tuple of ndarray and None, optional
         `PreferenceGradient` of arrays to write the gradients to, of the shapes and dtypes of `chosen` and `rejected`,
-        which may be these arrays themselves; None for a gradient that is not wanted. Implies `return_grad`.
+        which may be these arrays themselves; None for a gradient that is not needed. Implies `return_grad`.
     num_threads : int, optional
-        Accepted for consistency with the other losses; the work is too small for more than one thread.
+        Accepted for consistency with the other losses; the loss always uses one thread.
 
     Returns
     -------
     loss : float, or ndarray of float64
         The loss; [B] with "none".
     grad : PreferenceGradient
-        Named tuple ``(chosen, rejected)`` of the gradients of the reduced loss (of the sum of what is returned). Only
-        with `return_grad` or `grad_out`.
+        Named tuple ``(chosen, rejected)`` of the gradients of the reduced loss (of the sum of the returned losses).
+        Only with `return_grad` or `grad_out`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, numbers or options are not as above. The message names the argument, the position, the
-        value and what is allowed; nothing has been written then.
+        If shapes, dtypes, numbers or options are not as above. The message names the argument, the position, the value
+        and what is allowed. In that case, nothing has been written.
 
     See Also
     --------
@@ -139,8 +139,8 @@ def dpo_loss(
     Notes
     -----
     Log-probabilities may be -inf. Two sequences of probability 0 are equally probable. Derivatives that exceed the
-    range of float64 are the largest number of their sign. NaN or +inf among the log-probabilities of a pair makes its
-    loss and gradients NaN.
+    range of float64 are replaced by the largest finite number of the same sign. NaN or +inf among the log-probabilities
+    of a pair makes its loss and gradients NaN.
 
     References
     ----------
@@ -209,30 +209,30 @@ def simpo_loss(
     reduction : {"mean", "sum", "none"}
         "mean" divides the sum over pairs by B; "none" gives the loss of every pair.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], optional
         Weight of each pair, finite and not negative. Averages divide by the sum of the weights instead of a count.
     return_grad : bool
-        Whether to return the gradients too.
+        If True, return the gradients as well.
     grad_out : tuple of ndarray and None, optional
         `PreferenceGradient` of arrays to write the gradients to, of the shapes and dtypes of `chosen` and `rejected`,
-        which may be these arrays themselves; None for a gradient that is not wanted. Implies `return_grad`.
+        which may be these arrays themselves; None for a gradient that is not needed. Implies `return_grad`.
     num_threads : int, optional
-        Accepted for consistency with the other losses; the work is too small for more than one thread.
+        Accepted for consistency with the other losses; the loss always uses one thread.
 
     Returns
     -------
     loss : float, or ndarray of float64
         The loss; [B] with "none".
     grad : PreferenceGradient
-        Named tuple ``(chosen, rejected)`` of the gradients of the reduced loss (of the sum of what is returned). Only
-        with `return_grad` or `grad_out`.
+        Named tuple ``(chosen, rejected)`` of the gradients of the reduced loss (of the sum of the returned losses).
+        Only with `return_grad` or `grad_out`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, numbers or options are not as above. The message names the argument, the position, the
-        value and what is allowed; nothing has been written then.
+        If shapes, dtypes, numbers or options are not as above. The message names the argument, the position, the value
+        and what is allowed. In that case, nothing has been written.
 
     See Also
     --------
@@ -292,8 +292,8 @@ def orpo_loss(
         \omega(\ell) = \log \frac{e^\ell}{1 - e^\ell}
 
     with the log-probabilities :math:`\ell^{+}` of the chosen and :math:`\ell^{-}` of the rejected sequences, each
-    divided by its number of tokens [1]_. The first term is that of supervised fine-tuning. The loss needs
-    no reference policy.
+    divided by its number of tokens [1]_. The first term is the loss of supervised fine-tuning. No reference policy is
+    needed.
 
     Parameters
     ----------
@@ -308,30 +308,30 @@ def orpo_loss(
     reduction : {"mean", "sum", "none"}
         "mean" divides the sum over pairs by B; "none" gives the loss of every pair.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], optional
         Weight of each pair, finite and not negative. Averages divide by the sum of the weights instead of a count.
     return_grad : bool
-        Whether to return the gradients too.
+        If True, return the gradients as well.
     grad_out : tuple of ndarray and None, optional
         `PreferenceGradient` of arrays to write the gradients to, of the shapes and dtypes of `chosen` and `rejected`,
-        which may be these arrays themselves; None for a gradient that is not wanted. Implies `return_grad`.
+        which may be these arrays themselves; None for a gradient that is not needed. Implies `return_grad`.
     num_threads : int, optional
-        Accepted for consistency with the other losses; the work is too small for more than one thread.
+        Accepted for consistency with the other losses; the loss always uses one thread.
 
     Returns
     -------
     loss : float, or ndarray of float64
         The loss; [B] with "none".
     grad : PreferenceGradient
-        Named tuple ``(chosen, rejected)`` of the gradients of the reduced loss (of the sum of what is returned). Only
-        with `return_grad` or `grad_out`.
+        Named tuple ``(chosen, rejected)`` of the gradients of the reduced loss (of the sum of the returned losses).
+        Only with `return_grad` or `grad_out`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, numbers or options are not as above. The message names the argument, the position, the
-        value and what is allowed; nothing has been written then.
+        If shapes, dtypes, numbers or options are not as above. The message names the argument, the position, the value
+        and what is allowed. In that case, nothing has been written.
 
     See Also
     --------
@@ -421,31 +421,31 @@ def kto_loss(
     reduction : {"mean", "sum", "none"}
         "mean" divides the sum over sequences by B; "none" gives the loss of every sequence.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], optional
         Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
         instead of a count.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `log_probs` to write the gradient to; may be `log_probs` itself.
         Implies `return_grad`.
     num_threads : int, optional
-        Accepted for consistency with the other losses; the work is too small for more than one thread.
+        Accepted for consistency with the other losses; the loss always uses one thread.
 
     Returns
     -------
     loss : float, or ndarray of float64
         The loss; [B] with "none".
     grad : ndarray, shape and dtype of `log_probs`
-        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        Gradient of the reduced loss (of the sum of the returned losses). Only with `return_grad` or
         `grad_out`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, numbers or options are not as above. The message names the argument, the position, the
-        value and what is allowed; nothing has been written then.
+        If shapes, dtypes, numbers or options are not as above. The message names the argument, the position, the value
+        and what is allowed. In that case, nothing has been written.
 
     See Also
     --------

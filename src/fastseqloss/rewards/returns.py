@@ -30,7 +30,7 @@ def discounted_returns(
     Parameters
     ----------
     rewards : array_like [B, T] or [T]
-        Rewards, finite. A reward for the whole sequence belongs at its last step.
+        Rewards, finite. Place the reward of a whole sequence at its last step.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default. Padding is never read.
     discount : float, or array_like of the shape of `rewards`
@@ -101,7 +101,7 @@ def n_step_returns(
     bootstrap_values: ArrayLike | None = None,
     final_values: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
-    r"""Discounted sums of the rewards of n steps, and the value of the state after them.
+    r"""Discounted sums of the rewards of n steps and of the value of the state after them.
 
     .. math:: G_t = \sum_{k=0}^{n-1} \gamma^k r_{t+k} + \gamma^n V_{t+n}
 
@@ -110,7 +110,7 @@ def n_step_returns(
     Parameters
     ----------
     rewards : array_like [B, T] or [T]
-        Rewards, finite. A reward for the whole sequence belongs at its last step.
+        Rewards, finite. Place the reward of a whole sequence at its last step.
     values : array_like, shape of `rewards`
         Expected returns before each step, from a critic or a baseline; finite.
     lengths : array_like of int [B], optional
@@ -195,7 +195,7 @@ def generalized_advantages(
     Parameters
     ----------
     rewards : array_like [B, T] or [T]
-        Rewards, finite. A reward for the whole sequence belongs at its last step.
+        Rewards, finite. Place the reward of a whole sequence at its last step.
     values : array_like, shape of `rewards`
         Expected returns before each step, from a critic or a baseline; finite.
     lengths : array_like of int [B], optional

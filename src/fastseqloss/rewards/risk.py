@@ -56,35 +56,35 @@ def expected_risk_loss(
     mask : array_like of bool, or of 0 and 1, shape of `log_probs`, optional
         Candidates that count, all by default. Other candidates are never read and have gradient 0.
     sharpness : float
-        Exponent :math:`\alpha`, above 0; small exponents bring the weights of the candidates closer.
+        Exponent :math:`\alpha`, above 0; with a small exponent, the weights of the candidates differ less.
     reduction : {"mean", "sum", "none"}
         "mean" divides the sum over sequences by B; "none" gives the risk of every sequence.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], optional
         Weight of each sequence, finite and not negative. Averages divide by the sum of the weights
         instead of a count.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `log_probs` to write the gradient to; may be `log_probs` itself.
         Implies `return_grad`.
     num_threads : int, optional
-        Accepted for consistency with the other losses; the work is too small for more than one thread.
+        Accepted for consistency with the other losses; the loss always uses one thread.
 
     Returns
     -------
     loss : float, or ndarray of float64
         The expected risk; [B] with "none".
     grad : ndarray, shape and dtype of `log_probs`
-        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        Gradient of the reduced loss (of the sum of the returned losses). Only with `return_grad` or
         `grad_out`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, numbers or options are not as above. The message names the argument, the
-        position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, numbers or options are not as above. The message names the argument, the position,
+        the value and what is allowed. In that case, nothing has been written.
 
     Notes
     -----

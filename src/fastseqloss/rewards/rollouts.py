@@ -1,4 +1,4 @@
-"""Steps of episodes: their rewards, what follows each of them, and sums from the last one to the first."""
+"""Steps of episodes: their rewards, the values that follow them, and sums from the last step to the first."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def as_rollout(
     bootstrap_values: Any,
     final_values: Any,
 ) -> Rollout:
-    """Check rewards [B, T] or [T], and what is known of the ends of episodes."""
+    """Check rewards [B, T] or [T], and the arguments on the ends of episodes."""
     given = as_array("rewards", rewards)
     if given.ndim not in (1, 2):
         raise ValueError(f"rewards has shape {given.shape}; allowed: [B, T], or [T] for one sequence")
@@ -132,7 +132,7 @@ def as_factor(name: str, value: Any, steps: Steps, counts: NDArray[np.bool_]) ->
 
 
 def as_numbers(name: str, value: Any, rollout: Rollout, allowed: str = "finite") -> Doubles:
-    """Return finite numbers [B, T], one for each step; an error says what is allowed."""
+    """Return finite numbers [B, T], one for each step; an error names the allowed values."""
     numbers = as_finite(name, value, rollout.steps.shape, rollout.counts, allowed=allowed)
     return numbers.reshape(rollout.counts.shape)
 

@@ -51,7 +51,7 @@ def as_terms(
     kind: Any = "ppo",
     kinds: tuple[str, ...] = KINDS,
 ) -> Terms:
-    """Check the options that say what a policy loss adds up."""
+    """Check the options that determine the terms of a policy loss."""
     entropy = as_number("entropy_coef", entropy_coef, 0.0, np.inf)
     kl = as_number("kl_coef", kl_coef, 0.0, np.inf)
     if kl and ref_log_probs is None:
@@ -79,7 +79,7 @@ def as_clip(clip: Any) -> tuple[float, float]:
 
 @dataclass(slots=True)
 class PolicyDiagnostics:
-    r"""Numbers that describe an update of a policy, computed by a policy loss in the same pass.
+    r"""Statistics of a policy update, which a policy loss computes in the same pass.
 
     Pass an instance as `diagnostics`; the call fills it. Averages give equal weight to all steps that count.
 
@@ -88,10 +88,10 @@ class PolicyDiagnostics:
     log_probs, entropies : ndarray of float64, shape of the steps
         Log-probability of each action, and entropy of each step; 0 for steps that do not count.
     clipped : ndarray of bool, shape of the steps
-        Steps whose ratio is replaced by a bound. Their advantage has no gradient, or, for ``kind="cispo"``, another
-        weight.
+        Steps whose ratio is replaced by a bound. Their surrogate term has gradient 0 or, for ``kind="cispo"``, a
+        bounded weight.
     clip_fraction : float
-        Share of these steps.
+        Share of the steps that are clipped.
     entropy : float
         Mean entropy.
     old_divergence : float
@@ -121,7 +121,7 @@ class PolicyDiagnostics:
 
 
 def check_diagnostics(diagnostics: Any) -> None:
-    """Raise TypeError for what a call cannot fill."""
+    """Raise TypeError for an object that a call cannot fill."""
     if diagnostics is not None and not isinstance(diagnostics, PolicyDiagnostics):
         raise TypeError(f"diagnostics must be a PolicyDiagnostics, got {type(diagnostics).__name__}")
 

@@ -78,25 +78,24 @@ def soft_dtw_loss(
         Temperature of the soft minimum, in the unit of the costs, which is the square of the unit of
         the series: 0 for the best path (dynamic time warping), or 1e-300 or more.
     divergence : bool
-        Whether to subtract half the loss of x and itself, and of y and itself: the loss is then 0 for
-        equal series [2]_.
+        If True, subtract half the loss of x and x and half the loss of y and y; the loss is then 0 for equal series
+        [2]_.
     band : int, optional
         Largest difference of the positions that a path pairs, abs(i - j) <= band (Sakoe-Chiba). It
-        must be at least the difference of the two lengths of every pair. No limit by default.
+        must be at least the difference between the two lengths of each pair. No limit by default.
     reduction : {"mean", "sequence_mean", "sum", "none"}
         "mean" divides the sum of the losses by B; "sequence_mean" divides each loss by the greater
         of its two lengths first; "none" gives [B]. With `sample_weight`, averages divide by the sum of
         the weights instead of B.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], optional
-        Weight of each pair, finite and not negative. A pair of weight 0 is left out.
+        Weight of each pair, finite and not negative. A pair of weight 0 is ignored.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : SoftDTWGradient, optional
-        Arrays to write the gradients to, of the shapes and dtypes of `x` and `y`; may be `x` and `y`
-        themselves. None in place of an array means that this gradient is not wanted. Implies
-        `return_grad`.
+        Arrays to write the gradients to, of the shapes and dtypes of `x` and `y`; may be `x` and `y` themselves. None
+        in place of an array means that this gradient is not needed. Implies `return_grad`.
     num_threads : int, optional
         Threads to use, at most one per pair; see `set_num_threads` for the default.
 
@@ -115,8 +114,8 @@ def soft_dtw_loss(
     ------
     ValueError, TypeError
         If shapes, dtypes, lengths, weights or options are not as above, or if no path stays within
-        the band. The message names the argument, the position, the value and what is allowed;
-        nothing has been written then.
+        the band. The message names the argument, the position, the value and what is allowed. In
+        that case, nothing has been written.
 
     See Also
     --------
@@ -125,14 +124,13 @@ def soft_dtw_loss(
 
     Notes
     -----
-    The costs are squared distances; the square root of the loss at `gamma` 0 is what other
-    libraries call DTW.
+    The costs are squared distances. Other libraries define DTW as the square root of the loss at
+    `gamma` 0.
 
-    The result of a pair does not depend, not even by a bit, on the number of threads or on the other
-    pairs of the batch. Working memory is O(N + M) for the loss; with gradients, about a twentieth of an
-    [N, M] array of float64 is added. Sums are float64 numbers, each with its own exponent, so results
-    are right for any `gamma`, however small in comparison with the costs. Each step of a path adds an error of
-    about 1e-16 times `gamma`, so a `gamma` far above the costs loses them.
+    The result of a pair has the same bits with any number of threads and in any batch. Working memory is O(N + M) for
+    the loss; gradients need additional memory of about a twentieth of an [N, M] array of float64. Sums are float64
+    numbers, each with its own exponent, so results are accurate for any `gamma`, however small in comparison with the
+    costs. Each step of a path adds an error of about 1e-16 times `gamma`, so costs far below `gamma` lose digits.
 
     NaN in a valid step makes loss and gradients of that pair NaN. A squared distance beyond float64
     counts as infinite; a pair without a path of finite cost has loss inf and gradient 0.
@@ -233,7 +231,7 @@ def soft_dtw_cost(
     lengths_x, lengths_y : array_like of int [B], optional
         Rows and columns of each array of costs; N and M by default. An int for one pair.
     gamma, band, reduction, normalizer, sample_weight, return_grad, num_threads
-        As of `soft_dtw_loss`.
+        As for `soft_dtw_loss`.
     grad_out : ndarray, optional
         Array to write the gradient to, of the shape and dtype of `costs`; may be `costs` itself.
         Implies `return_grad`.
@@ -321,7 +319,7 @@ def soft_dtw_posteriors(
     band: int | None = None,
     num_threads: int | None = None,
 ) -> NDArray[Any]:
-    r"""Probabilities that steps of two series are aligned.
+    r"""Posterior probabilities that steps of two series are aligned.
 
     .. math::
         E_{b,ij} = \sum_{\pi \ni (i,j)} \exp\Bigl(\frac{1}{\gamma}
@@ -333,12 +331,12 @@ def soft_dtw_posteriors(
     Parameters
     ----------
     x, y, lengths_x, lengths_y, gamma, band, num_threads
-        As of `soft_dtw_loss`.
+        As for `soft_dtw_loss`.
 
     Returns
     -------
     ndarray [B, N, M], or [N, M] for one pair of series
-        Posteriors, of the dtype of `x` and `y`, or of the one in which they are computed if the two
+        Posteriors, in the dtype of `x` and `y`, or in the dtype of the computation if the two
         differ. Each row and column of the valid part adds up to 1 or more, since a path may pair a
         step with several others. Exactly 0 in the padding, outside the band, and for a pair without
         a path of finite cost. With `gamma` 0, 1 for the cells of one of the best paths.

@@ -74,13 +74,12 @@ def softmax_cross_entropy(
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
-        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        Steps that count; all by default. With `lengths` as well, a step counts if both include it. Other steps are
         never read and have gradient 0.
     input : {"logits", "log_probs", "probs"}
-        Kind of the numbers in `logits`. A softmax is applied to logits only. Log-probabilities and
-        probabilities are used unchanged, normalised or not, and the gradient is the derivative with
-        respect to them. Probabilities are from 0 to 1; a value outside by at most 1e-6, from rounding,
-        counts as 0 or 1.
+        Kind of the numbers in `logits`. A softmax is applied to logits only. Log-probabilities and probabilities are
+        used unchanged, normalised or not, and the gradient is the derivative with respect to them. Probabilities are
+        from 0 to 1; a value outside this range by at most 1e-6, from rounding, counts as 0 or 1.
     ignore_index : int
         Steps with this target do not count. It does not apply to distributions, for which it must be
         negative, as by default.
@@ -88,7 +87,7 @@ def softmax_cross_entropy(
         Weight of each class, 0 or from 1e-150 to 1e150. For integer targets, averages divide by the sum of
         the targets' weights; for distributions, the weights do not change the divisor.
     label_smoothing : float
-        From 0 to 1: this share of each target goes to all classes in equal parts.
+        From 0 to 1: this share of each target is divided equally among all classes.
     z_loss : float
         Weight of the square of the log normaliser, which limits the drift of logits; for logits only.
         Class weights do not apply to it.
@@ -97,19 +96,19 @@ def softmax_cross_entropy(
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
         [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], or of the shape of the steps, optional
         Weight of each sequence or of each step, finite and not negative where steps count. Averages divide by the
         sum of the weights instead of a count; if they are weights of steps, averages over sequences divide by B.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `logits` to write the gradient to; may be `logits` itself.
         Implies `return_grad`. With `with_respect_to`, a `CrossEntropyGradient` of such arrays, with None for
         those to allocate.
     with_respect_to : tuple of str, optional
-        Arguments to differentiate by: "logits", or "targets" that are distributions, or both. Implies
-        `return_grad`.
+        Arguments with respect to which to differentiate: "logits", or "targets" that are distributions, or both.
+        Implies `return_grad`.
     num_threads : int, optional
         Threads to use; see `set_num_threads` for the default.
 
@@ -119,14 +118,14 @@ def softmax_cross_entropy(
         The loss, in nats; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
         steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `logits`; or CrossEntropyGradient
-        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        Gradient of the reduced loss (of the sum of the returned losses). Only with `return_grad` or
         `grad_out`; a named tuple with `with_respect_to`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
-        argument, the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the argument, the
+        position, the value and what is allowed. In that case, nothing has been written.
 
     See Also
     --------
@@ -135,19 +134,18 @@ def softmax_cross_entropy(
 
     Notes
     -----
-    The result does not depend, not even by a bit, on the number of threads or on the other sequences
-    of the batch. A term with :math:`q` = 0 is 0 for any score. A logit of -inf masks a class out: the loss of
-    a target of this class is inf. A step whose logits are all -inf has loss inf and gradient 0. NaN or +inf
-    among the logits of a step makes its loss and gradient NaN. Without any step that counts, loss and
-    gradient are 0.
+    The result has the same bits with any number of threads and in any batch. A term with :math:`q` = 0 is 0 for any
+    score. A logit of -inf excludes a class: the loss of a target of this class is inf. A step whose logits are all -inf
+    has loss inf and gradient 0. NaN or +inf among the logits of a step makes its loss and gradient NaN. If no step
+    counts, loss and gradient are 0.
 
     Perplexity is ``np.exp`` of the mean.
 
-    Replaces ``torch.nn.functional.cross_entropy`` (classes on axis 1 there, here on the last),
+    Replaces ``torch.nn.functional.cross_entropy`` (which has the classes on axis 1; here they are on the last axis),
     ``optax.softmax_cross_entropy_with_integer_labels``, ``optax.softmax_cross_entropy``,
-    ``keras.losses.SparseCategoricalCrossentropy`` and ``keras.losses.CategoricalCrossentropy``. Options
-    have the meaning of those in PyTorch, with two differences: if all steps are ignored, the mean is 0
-    instead of NaN, and "mean" never counts padding.
+    ``keras.losses.SparseCategoricalCrossentropy`` and ``keras.losses.CategoricalCrossentropy``. Options have the
+    meaning of those in PyTorch, with two differences: if all steps are ignored, the mean is 0 instead of NaN, and
+    "mean" never counts padding.
 
     References
     ----------
@@ -239,7 +237,7 @@ def nll_loss(
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
-        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        Steps that count; all by default. With `lengths` as well, a step counts if both include it. Other steps are
         never read and have gradient 0.
     ignore_index : int
         Steps with this target do not count.
@@ -251,12 +249,12 @@ def nll_loss(
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
         [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], or of the shape of the steps, optional
         Weight of each sequence or of each step, finite and not negative where steps count. Averages divide by the
         sum of the weights instead of a count; if they are weights of steps, averages over sequences divide by B.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `log_probs` to write the gradient to; may be `log_probs` itself.
         Implies `return_grad`.
@@ -269,14 +267,14 @@ def nll_loss(
         The loss, in nats; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
         steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `log_probs`
-        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        Gradient of the reduced loss (of the sum of the returned losses). Only with `return_grad` or
         `grad_out`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
-        argument, the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the argument, the
+        position, the value and what is allowed. In that case, nothing has been written.
 
     See Also
     --------
@@ -284,8 +282,8 @@ def nll_loss(
 
     Notes
     -----
-    Replaces ``torch.nn.functional.nll_loss`` (classes on axis 1 there, here on the last). The loss is
-    equal to `softmax_cross_entropy` with ``input="log_probs"``. For logits, `softmax_cross_entropy` is faster
+    Replaces ``torch.nn.functional.nll_loss`` (which has the classes on axis 1; here they are on the last axis). The
+    loss is equal to `softmax_cross_entropy` with ``input="log_probs"``. For logits, `softmax_cross_entropy` is faster
     and more accurate than a log-softmax followed by this function.
 
     Examples
@@ -341,35 +339,35 @@ def binary_cross_entropy(
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
-        Steps or features that count, all by default. With `lengths`, those that both include count. Others are
-        never read and have gradient 0.
+        Steps or features that count; all by default. With `lengths` as well, they count if both include them. Others
+        are never read and have gradient 0.
     input : {"logits", "probs"}
-        Kind of the numbers in `logits`; the gradient is the derivative with respect to them. Probabilities
-        are from 0 to 1; a value outside by at most 1e-6, from rounding, counts as 0 or 1.
+        Kind of the numbers in `logits`; the gradient is the derivative with respect to them. Probabilities are from 0
+        to 1; a value outside this range by at most 1e-6, from rounding, counts as 0 or 1.
     pos_weight : float, or array_like, optional
-        Weight of the positive part of the targets; or one for each feature (the last axis), [D], or an array of
-        more axes that NumPy broadcasts to the shape of `logits`.
+        Weight of the positive part of the targets; a number, one number for each feature (the last axis), [D], or an
+        array that NumPy broadcasts to the shape of `logits`.
     label_smoothing : float
-        From 0 to 1: this share of each target goes to both decisions in equal parts.
+        From 0 to 1: this share of each target is divided equally between the two decisions.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
         [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], [B, T] or [B, T, D], optional
         Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
         sum of the weights instead of a count; unless they are weights of sequences, averages over sequences
         divide by B.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `logits` to write the gradient to; may be `logits` itself.
         Implies `return_grad`. With `with_respect_to`, a `CrossEntropyGradient` of such arrays, with None for
         those to allocate.
     with_respect_to : tuple of str, optional
-        Arguments to differentiate by: "logits", or "targets" of a float dtype, or both. Implies
-        `return_grad`.
+        Arguments with respect to which to differentiate: "logits", or "targets" of a float dtype,
+        or both. Implies `return_grad`.
     num_threads : int, optional
         Threads to use; see `set_num_threads` for the default.
 
@@ -379,14 +377,14 @@ def binary_cross_entropy(
         The loss, in nats; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
         steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `logits`; or CrossEntropyGradient
-        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        Gradient of the reduced loss (of the sum of the returned losses). Only with `return_grad` or
         `grad_out`; a named tuple with `with_respect_to`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
-        argument, the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the argument, the
+        position, the value and what is allowed. In that case, nothing has been written.
 
     See Also
     --------

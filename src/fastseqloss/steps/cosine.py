@@ -53,25 +53,25 @@ def cosine_distance_loss(
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
-        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        Steps that count; all by default. With `lengths` as well, a step counts if both include it. Other steps are
         never read and have gradient 0.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
         [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], or of the shape of the steps, optional
         Weight of each sequence or of each step, finite and not negative where steps count. Averages divide by the
         sum of the weights instead of a count; if they are weights of steps, averages over sequences divide by B.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `predictions` to write the gradient to; may be `predictions` itself.
         Implies `return_grad`. With `with_respect_to`, a `RegressionGradient` of such arrays, with None for
         those to allocate.
     with_respect_to : tuple of str, optional
-        Arguments to differentiate by: "predictions", or "targets" of a float dtype, or both. Implies
+        Arguments with respect to which to differentiate: "predictions", or "targets" of a float dtype, or both. Implies
         `return_grad`.
     num_threads : int, optional
         Threads to use; see `set_num_threads` for the default.
@@ -82,21 +82,22 @@ def cosine_distance_loss(
         The loss; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
         steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `predictions`; or RegressionGradient
-        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        Gradient of the reduced loss (of the sum of the returned losses). Only with `return_grad` or
         `grad_out`; a named tuple with `with_respect_to`.
 
     Raises
     ------
     ValueError, TypeError
         If shapes, dtypes, lengths, weights or options are not as above. The message names the
-        argument, the position, the value and what is allowed; nothing has been written then.
+        argument, the position, the value and what is allowed. In that case, nothing has been
+        written.
 
     Notes
     -----
-    A vector of zeros has no direction: its loss is 1, and the gradients by both vectors are 0. The denominator has
-    no constant, so that vectors of any other length, the smallest and largest numbers included, have the loss
-    and gradient of the equation. The distance of vectors of nearly the same direction is computed without a
-    difference from 1.
+    A vector of zeros has no direction: its loss is 1, and the gradients with respect to both vectors are 0. The
+    denominator contains no epsilon, so that vectors of any other length, including the smallest and largest numbers,
+    have the loss and gradient of the equation. The distance of vectors of nearly the same direction is computed without
+    a difference from 1.
 
     Replaces ``optax.losses.cosine_distance``, ``keras.losses.CosineSimilarity`` (1 less) and
     ``torch.nn.functional.cosine_embedding_loss`` with targets of 1.

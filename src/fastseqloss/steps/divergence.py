@@ -61,13 +61,12 @@ def kl_divergence(
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
-        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        Steps that count; all by default. With `lengths` as well, a step counts if both include it. Other steps are
         never read and have gradient 0.
     input : {"logits", "log_probs", "probs"}
-        Kind of the numbers in `logits`. A softmax is applied to logits only. Log-probabilities and
-        probabilities are used unchanged, normalised or not, and the gradient is the derivative with
-        respect to them. Probabilities are from 0 to 1; a value outside by at most 1e-6, from rounding,
-        counts as 0 or 1.
+        Kind of the numbers in `logits`. A softmax is applied to logits only. Log-probabilities and probabilities are
+        used unchanged, normalised or not, and the gradient is the derivative with respect to them. Probabilities are
+        from 0 to 1; a value outside this range by at most 1e-6, from rounding, counts as 0 or 1.
     target_input : {"probs", "log_probs", "logits"}
         Kind of the numbers in `targets`. Probabilities are finite, 0 or more.
     direction : {"forward", "reverse"}
@@ -80,18 +79,19 @@ def kl_divergence(
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
         [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], or of the shape of the steps, optional
         Weight of each sequence or of each step, finite and not negative where steps count. Averages divide by the
         sum of the weights instead of a count; if they are weights of steps, averages over sequences divide by B.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `logits` to write the gradient to; may be `logits` itself.
         Implies `return_grad`. With `with_respect_to`, a `CrossEntropyGradient` of such arrays, with None for
         those to allocate.
     with_respect_to : tuple of str, optional
-        Arguments to differentiate by: "logits" or "targets" or both. Implies `return_grad`.
+        Arguments with respect to which to differentiate: "logits" or "targets" or both. Implies
+        `return_grad`.
     num_threads : int, optional
         Threads to use; see `set_num_threads` for the default.
 
@@ -101,14 +101,14 @@ def kl_divergence(
         The loss, in nats; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
         steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `logits`; or CrossEntropyGradient
-        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        Gradient of the reduced loss (of the sum of the returned losses). Only with `return_grad` or
         `grad_out`; a named tuple with `with_respect_to`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, probabilities, weights or options are not as above. The message names the
-        argument, the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, probabilities, weights or options are not as above. The message names the argument,
+        the position, the value and what is allowed. In that case, nothing has been written.
 
     See Also
     --------
@@ -179,8 +179,8 @@ def sparsemax_loss(
 ) -> Loss | LossAndGradient | tuple[Loss, CrossEntropyGradient]:
     r"""Sparsemax loss, the counterpart of the cross-entropy for sparse probabilities, and its gradient.
 
-    Sparsemax is the distribution p nearest to the scores x; classes whose scores are far below the largest one have
-    probability 0, and classes without a share do not change loss and gradient [1]_:
+    Sparsemax is the distribution p nearest to the scores x; classes whose scores are far below the largest score have
+    probability 0 and do not affect the loss and its gradient if they are not targets [1]_:
 
     .. math::
         p = \arg\min_{p'} \lVert p' - x \rVert^2, \quad
@@ -188,7 +188,7 @@ def sparsemax_loss(
         \frac{\partial L}{\partial x} = p - q
 
     with the target q, which is a distribution, or 1 at the target class and 0 elsewhere. The loss is 0 if p equals q.
-    For a target class, this is so if its score exceeds all others by 1 or more.
+    For a target class, this holds if its score exceeds all other scores by 1 or more.
 
     Parameters
     ----------
@@ -201,7 +201,7 @@ def sparsemax_loss(
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
-        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        Steps that count; all by default. With `lengths` as well, a step counts if both include it. Other steps are
         never read and have gradient 0.
     ignore_index : int
         Steps with this target do not count. It does not apply to distributions, for which it must be
@@ -211,19 +211,19 @@ def sparsemax_loss(
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
         [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], or of the shape of the steps, optional
         Weight of each sequence or of each step, finite and not negative where steps count. Averages divide by the
         sum of the weights instead of a count; if they are weights of steps, averages over sequences divide by B.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `logits` to write the gradient to; may be `logits` itself.
         Implies `return_grad`. With `with_respect_to`, a `CrossEntropyGradient` of such arrays, with None for
         those to allocate.
     with_respect_to : tuple of str, optional
-        Arguments to differentiate by: "logits", or "targets" that are distributions, or both. Implies
-        `return_grad`.
+        Arguments with respect to which to differentiate: "logits", or "targets" that are distributions, or both.
+        Implies `return_grad`.
     num_threads : int, optional
         Threads to use; see `set_num_threads` for the default.
 
@@ -233,14 +233,14 @@ def sparsemax_loss(
         The loss; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
         steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `logits`; or CrossEntropyGradient
-        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        Gradient of the reduced loss (of the sum of the returned losses). Only with `return_grad` or
         `grad_out`; a named tuple with `with_respect_to`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
-        argument, the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the argument, the
+        position, the value and what is allowed. In that case, nothing has been written.
 
     See Also
     --------
@@ -248,9 +248,9 @@ def sparsemax_loss(
 
     Notes
     -----
-    The threshold of the scores is exact to rounding. A logit of -inf masks a class out: the loss of a target with a
-    share of this class is inf. A step whose logits are all -inf has loss inf and gradient 0. NaN or +inf among the
-    logits of a step makes its loss and gradient NaN.
+    The threshold of the scores is exact to rounding. A logit of -inf excludes a class: the loss is inf if the target
+    gives this class a probability above 0. A step whose logits are all -inf has loss inf and gradient 0. NaN or +inf
+    among the logits of a step makes its loss and gradient NaN.
 
     Replaces ``entmax.sparsemax_loss``, ``optax.losses.multiclass_sparsemax_loss`` and
     ``jaxopt.loss.multiclass_sparsemax_loss``. The probabilities p are the gradient plus the target.

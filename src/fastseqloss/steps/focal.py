@@ -1,4 +1,4 @@
-"""Focal losses over padded sequences: cross-entropies with less weight on what is classified well."""
+"""Focal losses over padded sequences: cross-entropies with less weight on well classified steps."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def softmax_focal_loss(
 ) -> Loss | LossAndGradient:
     r"""Focal loss of a choice among several classes, and its gradient.
 
-    The softmax cross-entropy, times a power of the probability of all other classes: steps that are classified well
-    count less [1]_.
+    The softmax cross-entropy, multiplied by a power of the probability of all other classes, so that easy steps have
+    less weight [1]_.
 
     .. math:: L_{b,t} = -w_y (1 - p_{b,t,y})^\gamma \log p_{b,t,y}, \quad p = \mathrm{softmax}(x)
 
@@ -65,7 +65,7 @@ def softmax_focal_loss(
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
-        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        Steps that count; all by default. With `lengths` as well, a step counts if both include it. Other steps are
         never read and have gradient 0.
     gamma : float
         Power of the factor, 0 or more; 0 is the softmax cross-entropy.
@@ -79,12 +79,12 @@ def softmax_focal_loss(
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
         [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], or of the shape of the steps, optional
         Weight of each sequence or of each step, finite and not negative where steps count. Averages divide by the
         sum of the weights instead of a count; if they are weights of steps, averages over sequences divide by B.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `logits` to write the gradient to; may be `logits` itself.
         Implies `return_grad`.
@@ -97,14 +97,14 @@ def softmax_focal_loss(
         The loss, in nats; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
         steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `logits`
-        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        Gradient of the reduced loss (of the sum of the returned losses). Only with `return_grad` or
         `grad_out`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
-        argument, the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the argument, the
+        position, the value and what is allowed. In that case, nothing has been written.
 
     See Also
     --------
@@ -117,8 +117,8 @@ def softmax_focal_loss(
     absolute error of the softmax cross-entropy, about 1e-16 for float64. A target whose logit is -inf has loss inf,
     and a step whose logits are all -inf has gradient 0.
 
-    Replaces ``keras.losses.CategoricalFocalCrossentropy`` of logits (there with the factor ``alpha``, by
-    default 0.25, which is `class_weight` here, up to averages).
+    Replaces ``keras.losses.CategoricalFocalCrossentropy`` of logits (whose factor ``alpha``, by default 0.25,
+    corresponds to `class_weight`, except in averages).
 
     References
     ----------
@@ -165,15 +165,16 @@ def binary_focal_loss(
 ) -> Loss | LossAndGradient | tuple[Loss, CrossEntropyGradient]:
     r"""Focal loss of binary decisions, and its gradient.
 
-    The binary cross-entropy, times a power of the probability of the wrong decision: decisions that are made well
-    count less [1]_.
+    The binary cross-entropy, multiplied by a power of the probability of the wrong decision, so that easy decisions
+    have less weight [1]_.
 
     .. math::
         L_{b,t} = -\frac{1}{D} \sum_d \left[\alpha y + (1 - \alpha)(1 - y)\right]
         \left[y (1 - p) + (1 - y) p\right]^\gamma \left[y \log p + (1 - y) \log(1 - p)\right], \quad
         p = \frac{1}{1 + e^{-x}}
 
-    with the indices b, t and d of the target y and the logit x left out. Without `alpha`, the first factor is 1.
+    where the indices b, t and d of the target y and the logit x are omitted. Without `alpha`, the factor in the first
+    brackets is 1.
 
     Parameters
     ----------
@@ -186,31 +187,31 @@ def binary_focal_loss(
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
-        Steps or features that count, all by default. With `lengths`, those that both include count. Others are
-        never read and have gradient 0.
+        Steps or features that count; all by default. With `lengths` as well, they count if both include them. Others
+        are never read and have gradient 0.
     gamma : float
         Power of the factor, 0 or more; 0 is the binary cross-entropy.
     alpha : float, optional
-        Weight of positive targets, from 0 to 1; negative ones have the weight 1 - `alpha`.
+        Weight of positive targets, from 0 to 1; negative targets have the weight 1 - `alpha`.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
         [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], [B, T] or [B, T, D], optional
         Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
         sum of the weights instead of a count; unless they are weights of sequences, averages over sequences
         divide by B.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `logits` to write the gradient to; may be `logits` itself.
         Implies `return_grad`. With `with_respect_to`, a `CrossEntropyGradient` of such arrays, with None for
         those to allocate.
     with_respect_to : tuple of str, optional
-        Arguments to differentiate by: "logits", or "targets" of a float dtype, or both. Implies
-        `return_grad`.
+        Arguments with respect to which to differentiate: "logits", or "targets" of a float dtype,
+        or both. Implies `return_grad`.
     num_threads : int, optional
         Threads to use; see `set_num_threads` for the default.
 
@@ -220,14 +221,14 @@ def binary_focal_loss(
         The loss, in nats; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
         steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `logits`; or CrossEntropyGradient
-        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        Gradient of the reduced loss (of the sum of the returned losses). Only with `return_grad` or
         `grad_out`; a named tuple with `with_respect_to`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
-        argument, the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the argument, the
+        position, the value and what is allowed. In that case, nothing has been written.
 
     See Also
     --------

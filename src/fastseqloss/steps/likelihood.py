@@ -52,7 +52,7 @@ def gaussian_nll_loss(
         L_{b,t} = \frac{1}{2D} \sum_d \left[ \log v_{b,t,d}
         + \frac{(\hat y_{b,t,d} - y_{b,t,d})^2}{v_{b,t,d}} \right]
 
-    Each number has a predicted variance of its own [1]_, so the width of the forecast may change from step to step.
+    Each number has a separate predicted variance [1]_, so the width of the forecast may change from step to step.
 
     Parameters
     ----------
@@ -63,38 +63,38 @@ def gaussian_nll_loss(
         Real numbers of any dtype.
     variance : array_like, shape of `predictions`
         Variances, 0 or more, or their logarithms, of any float dtype. A variance that several numbers share can be
-        passed with ``np.broadcast_to``; the returned gradient has one number for each of them, to be added up.
+        passed with ``np.broadcast_to``; add up the returned gradient over these numbers.
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
-        Steps or features that count, all by default. With `lengths`, those that both include count. Others are
-        never read and have gradient 0.
+        Steps or features that count; all by default. With `lengths` as well, they count if both include them. Others
+        are never read and have gradient 0.
     input : {"variance", "log_variance"}
         Kind of the numbers in `variance`; the gradient is the derivative with respect to them.
     full : bool
-        Whether to add the constant :math:`\frac12 \log 2 \pi`.
+        If True, add the constant :math:`\frac12 \log 2 \pi`.
     eps : float
-        Least variance, 1e-300 or more. A smaller variance, or its logarithm, counts as `eps`, and has the derivative
-        at `eps`, so that training can leave this range.
+        Smallest variance, 1e-300 or more. A smaller variance, or its logarithm, is replaced by `eps` and has the
+        derivative at `eps`, so that training can leave this range.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
         [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], [B, T] or [B, T, D], optional
         Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
         sum of the weights instead of a count; unless they are weights of sequences, averages over sequences
         divide by B.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : GaussianGradient, or tuple of ndarray, optional
-        Arrays of shape and dtype of `predictions`, `variance` and `targets`, in this order, to write the gradients
-        to, with None for gradients that are not wanted (with `with_respect_to`, for those to allocate); the last one
-        may be left out. Each may be the argument itself. Implies `return_grad`.
+        Arrays of shape and dtype of `predictions`, `variance` and `targets`, in this order, to write the gradients to,
+        with None for gradients that are not needed (with `with_respect_to`, for those to allocate); the last one may be
+        left out. Each may be the argument itself. Implies `return_grad`.
     with_respect_to : tuple of str, optional
-        Arguments to differentiate by, of "predictions", "variance", and "targets" of a float dtype; the first two by
-        default. Implies `return_grad`.
+        Arguments with respect to which to differentiate, of "predictions", "variance", and "targets" of a float dtype;
+        the first two by default. Implies `return_grad`.
     num_threads : int, optional
         Threads to use; see `set_num_threads` for the default.
 
@@ -104,19 +104,19 @@ def gaussian_nll_loss(
         The loss; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
         steps with "none", 0 for steps that do not count.
     grad : GaussianGradient
-        Gradients of the reduced loss (of the sum of what is returned), None for those that were not requested. Only
+        Gradients of the reduced loss (of the sum of the returned losses), None for those that were not requested. Only
         with `return_grad`, `grad_out` or `with_respect_to`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
-        argument, the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the argument, the
+        position, the value and what is allowed. In that case, nothing has been written.
 
     Notes
     -----
     Replaces ``torch.nn.functional.gaussian_nll_loss``, with the same values and derivatives for variances (there,
-    `variance` comes after `targets`, too). With logarithms, no output of a model has to be made positive.
+    `variance` comes after `targets`, too). With logarithms of variances, any output of a model is valid.
 
     References
     ----------
@@ -205,32 +205,32 @@ def poisson_nll_loss(
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
-        Steps or features that count, all by default. With `lengths`, those that both include count. Others are
-        never read and have gradient 0.
+        Steps or features that count; all by default. With `lengths` as well, they count if both include them. Others
+        are never read and have gradient 0.
     input : {"log_rates", "rates"}
         Kind of the numbers in `predictions`; the gradient is the derivative with respect to them. Rates are 0 or
         more.
     full : bool
-        Whether to add Stirling's approximation :math:`y \log y - y + \frac12 \log 2 \pi y` of :math:`\log y!` for
-        targets above 1.
+        If True, add Stirling's approximation :math:`y \log y - y + \frac12 \log 2 \pi y` of :math:`\log y!` for targets
+        above 1.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
         [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], [B, T] or [B, T, D], optional
         Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
         sum of the weights instead of a count; unless they are weights of sequences, averages over sequences
         divide by B.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `predictions` to write the gradient to; may be `predictions` itself.
         Implies `return_grad`. With `with_respect_to`, a `RegressionGradient` of such arrays, with None for
         those to allocate.
     with_respect_to : tuple of str, optional
-        Arguments to differentiate by: "predictions", or "targets" of a float dtype, or both. Implies
+        Arguments with respect to which to differentiate: "predictions", or "targets" of a float dtype, or both. Implies
         `return_grad`.
     num_threads : int, optional
         Threads to use; see `set_num_threads` for the default.
@@ -241,14 +241,14 @@ def poisson_nll_loss(
         The loss; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
         steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `predictions`; or RegressionGradient
-        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        Gradient of the reduced loss (of the sum of the returned losses). Only with `return_grad` or
         `grad_out`; a named tuple with `with_respect_to`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
-        argument, the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the argument, the
+        position, the value and what is allowed. In that case, nothing has been written.
 
     Notes
     -----
@@ -312,8 +312,8 @@ def tweedie_loss(
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
-        Steps or features that count, all by default. With `lengths`, those that both include count. Others are
-        never read and have gradient 0.
+        Steps or features that count; all by default. With `lengths` as well, they count if both include them. Others
+        are never read and have gradient 0.
     power : float
         The power p of the mean to which the variance is proportional, between 1 (Poisson) and 2 (gamma).
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
@@ -321,19 +321,19 @@ def tweedie_loss(
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
         [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], [B, T] or [B, T, D], optional
         Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
         sum of the weights instead of a count; unless they are weights of sequences, averages over sequences
         divide by B.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `predictions` to write the gradient to; may be `predictions` itself.
         Implies `return_grad`. With `with_respect_to`, a `RegressionGradient` of such arrays, with None for
         those to allocate.
     with_respect_to : tuple of str, optional
-        Arguments to differentiate by: "predictions", or "targets" of a float dtype, or both. Implies
+        Arguments with respect to which to differentiate: "predictions", or "targets" of a float dtype, or both. Implies
         `return_grad`.
     num_threads : int, optional
         Threads to use; see `set_num_threads` for the default.
@@ -344,14 +344,14 @@ def tweedie_loss(
         The loss; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
         steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `predictions`; or RegressionGradient
-        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        Gradient of the reduced loss (of the sum of the returned losses). Only with `return_grad` or
         `grad_out`; a named tuple with `with_respect_to`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
-        argument, the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the argument, the
+        position, the value and what is allowed. In that case, nothing has been written.
 
     Notes
     -----

@@ -51,7 +51,7 @@ def sequence_log_prob(
         \frac{\partial L}{\partial x_{b,t,c}} = s_b \left([c = y_{b,t}] - p_{b,t}(c)\right), \quad
         s_b = \frac{\partial L}{\partial \ell_b},
 
-    whose slopes :math:`s_b` are known when all log-probabilities are.
+    whose slopes :math:`s_b` are known only when all log-probabilities are known.
 
     Parameters
     ----------
@@ -65,23 +65,22 @@ def sequence_log_prob(
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
-        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        Steps that count; all by default. With `lengths` as well, a step counts if both include it. Other steps are
         never read and have gradient 0.
     input : {"logits", "log_probs", "probs"}
-        Kind of the numbers in `logits`. A softmax is applied to logits only. Log-probabilities and
-        probabilities are used unchanged, normalised or not, and the gradient is the derivative with
-        respect to them. Probabilities are from 0 to 1; a value outside by at most 1e-6, from rounding,
-        counts as 0 or 1.
+        Kind of the numbers in `logits`. A softmax is applied to logits only. Log-probabilities and probabilities are
+        used unchanged, normalised or not, and the gradient is the derivative with respect to them. Probabilities are
+        from 0 to 1; a value outside this range by at most 1e-6, from rounding, counts as 0 or 1.
     ignore_index : int
         Steps with this target do not count.
     average : bool
-        Whether to divide each sum by the number of its steps that count, which gives the length-normalised
+        If True, divide each sum by the number of its steps that count, which gives the length-normalised
         log-probability.
     slopes : array_like [B], optional
-        Derivatives :math:`s_b` of a loss by the log-probabilities, finite, of either sign; the gradient is then that of
-        this loss. All 1 by default. They do not change the log-probabilities. Implies `return_grad`.
+        Derivatives :math:`s_b` of a loss with respect to the log-probabilities, finite, of either sign; the gradient is
+        then that of this loss. All 1 by default. They do not change the log-probabilities. Implies `return_grad`.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `logits` to write the gradient to; may be `logits` itself.
         Implies `return_grad`.
@@ -100,8 +99,8 @@ def sequence_log_prob(
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, numbers or options are not as above. The message names the
-        argument, the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, numbers or options are not as above. The message names the argument, the
+        position, the value and what is allowed. In that case, nothing has been written.
 
     See Also
     --------
@@ -109,10 +108,10 @@ def sequence_log_prob(
 
     Notes
     -----
-    The result does not depend, not even by a bit, on the number of threads or on the other sequences of the batch.
-    A sequence with a target of probability 0 has the log-probability -inf, and the gradient that the equation says.
-    NaN or +inf among the logits of a step makes the log-probability of its sequence and the gradient of the step NaN.
-    With `slopes`, the gradient of a sequence of slope 0 is 0 in any case.
+    The result has the same bits with any number of threads and in any batch. A sequence with a target of probability 0
+    has the log-probability -inf, and the gradient that the equation says. NaN or +inf among the logits of a step makes
+    the log-probability of its sequence and the gradient of the step NaN. With `slopes`, the gradient of a sequence of
+    slope 0 is always 0.
 
     A call with `slopes` computes the log-probabilities again, in the same pass over the logits as the gradient.
 
@@ -134,7 +133,8 @@ def sequence_log_prob(
     >>> np.exp(log_prob).round(6)  # 0.5 * 0.8 and 0.6
     array([0.4, 0.6])
 
-    The gradient of -log(sigmoid(d)) for the difference d of the two, whose derivative by d is -sigmoid(-d):
+    The gradient of -log(sigmoid(d)) for the difference d of the two, whose derivative with respect to d is
+    -sigmoid(-d):
 
     >>> slope = -1 / (1 + np.exp(log_prob[0] - log_prob[1]))
     >>> _, grad = fsl.sequence_log_prob(x, [[0, 1], [2, 0]], [2, 1], slopes=[slope, -slope])

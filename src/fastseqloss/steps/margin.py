@@ -55,24 +55,24 @@ def hinge_loss(
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
-        Steps or features that count, all by default. With `lengths`, those that both include count. Others are
-        never read and have gradient 0.
+        Steps or features that count; all by default. With `lengths` as well, they count if both include them. Others
+        are never read and have gradient 0.
     margin : float
-        Least product of target and score without loss; 0 or more.
+        Smallest product of target and score for which the loss is 0; 0 or more.
     squared : bool
-        Whether to square each term.
+        If True, square each term.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
         [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], [B, T] or [B, T, D], optional
         Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
         sum of the weights instead of a count; unless they are weights of sequences, averages over sequences
         divide by B.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `scores` to write the gradient to; may be `scores` itself.
         Implies `return_grad`.
@@ -85,14 +85,14 @@ def hinge_loss(
         The loss; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
         steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `scores`
-        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        Gradient of the reduced loss (of the sum of the returned losses). Only with `return_grad` or
         `grad_out`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
-        argument, the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the argument, the
+        position, the value and what is allowed. In that case, nothing has been written.
 
     Notes
     -----
@@ -153,10 +153,11 @@ def multiclass_hinge_loss(
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
-        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        Steps that count; all by default. With `lengths` as well, a step counts if both include it. Other steps are
         never read and have gradient 0.
     margin : float
-        Least difference between the target's score and all others without loss; 0 or more.
+        Smallest difference between the target's score and all other scores for which the loss is 0;
+        0 or more.
     ignore_index : int
         Steps with this target do not count.
     class_weight : array_like [V], optional
@@ -167,12 +168,12 @@ def multiclass_hinge_loss(
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
         [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], or of the shape of the steps, optional
         Weight of each sequence or of each step, finite and not negative where steps count. Averages divide by the
         sum of the weights instead of a count; if they are weights of steps, averages over sequences divide by B.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `scores` to write the gradient to; may be `scores` itself.
         Implies `return_grad`.
@@ -185,22 +186,22 @@ def multiclass_hinge_loss(
         The loss; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
         steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `scores`
-        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        Gradient of the reduced loss (of the sum of the returned losses). Only with `return_grad` or
         `grad_out`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
-        argument, the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the argument, the
+        position, the value and what is allowed. In that case, nothing has been written.
 
     Notes
     -----
     The derivative is that of the first of the highest scores other than the target's, and 0 at the margin
     itself.
 
-    ``keras.losses.CategoricalHinge`` is the same only if some other class has a score of 0 or more, because it takes
-    the highest of the other scores and 0. With one more class, of score 0, this loss is equal to it. PyTorch's
+    ``keras.losses.CategoricalHinge`` uses the maximum of 0 and the other scores, so the two losses are equal only if
+    some other class has a score of 0 or more. Adding a class of score 0 makes them equal. PyTorch's
     ``multi_margin_loss`` is a different loss, too: it adds up the violations of all classes and divides by V.
 
     References
@@ -262,7 +263,7 @@ def multilabel_margin_loss(
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T, ...], optional
-        Steps that count, all by default. With `lengths`, the steps that both include count. Other steps are
+        Steps that count; all by default. With `lengths` as well, a step counts if both include it. Other steps are
         never read and have gradient 0.
     margin : float
         Margin, 0 or more.
@@ -271,12 +272,12 @@ def multilabel_margin_loss(
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
         [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], or of the shape of the steps, optional
         Weight of each sequence or of each step, finite and not negative where steps count. Averages divide by the
         sum of the weights instead of a count; if they are weights of steps, averages over sequences divide by B.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `scores` to write the gradient to; may be `scores` itself.
         Implies `return_grad`.
@@ -289,14 +290,14 @@ def multilabel_margin_loss(
         The loss; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
         steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `scores`
-        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        Gradient of the reduced loss (of the sum of the returned losses). Only with `return_grad` or
         `grad_out`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
-        argument, the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the argument, the
+        position, the value and what is allowed. In that case, nothing has been written.
 
     See Also
     --------

@@ -50,26 +50,26 @@ def mse_loss(
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
-        Steps or features that count, all by default. With `lengths`, those that both include count. Others are
-        never read and have gradient 0.
+        Steps or features that count; all by default. With `lengths` as well, they count if both include them. Others
+        are never read and have gradient 0.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
         [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], [B, T] or [B, T, D], optional
         Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
         sum of the weights instead of a count; unless they are weights of sequences, averages over sequences
         divide by B.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `predictions` to write the gradient to; may be `predictions` itself.
         Implies `return_grad`. With `with_respect_to`, a `RegressionGradient` of such arrays, with None for
         those to allocate.
     with_respect_to : tuple of str, optional
-        Arguments to differentiate by: "predictions", or "targets" of a float dtype, or both. Implies
+        Arguments with respect to which to differentiate: "predictions", or "targets" of a float dtype, or both. Implies
         `return_grad`.
     num_threads : int, optional
         Threads to use; see `set_num_threads` for the default.
@@ -80,14 +80,14 @@ def mse_loss(
         The loss; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
         steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `predictions`; or RegressionGradient
-        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        Gradient of the reduced loss (of the sum of the returned losses). Only with `return_grad` or
         `grad_out`; a named tuple with `with_respect_to`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
-        argument, the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the argument, the
+        position, the value and what is allowed. In that case, nothing has been written.
 
     Notes
     -----
@@ -141,26 +141,26 @@ def mae_loss(
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
-        Steps or features that count, all by default. With `lengths`, those that both include count. Others are
-        never read and have gradient 0.
+        Steps or features that count; all by default. With `lengths` as well, they count if both include them. Others
+        are never read and have gradient 0.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
         [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], [B, T] or [B, T, D], optional
         Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
         sum of the weights instead of a count; unless they are weights of sequences, averages over sequences
         divide by B.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `predictions` to write the gradient to; may be `predictions` itself.
         Implies `return_grad`. With `with_respect_to`, a `RegressionGradient` of such arrays, with None for
         those to allocate.
     with_respect_to : tuple of str, optional
-        Arguments to differentiate by: "predictions", or "targets" of a float dtype, or both. Implies
+        Arguments with respect to which to differentiate: "predictions", or "targets" of a float dtype, or both. Implies
         `return_grad`.
     num_threads : int, optional
         Threads to use; see `set_num_threads` for the default.
@@ -171,14 +171,14 @@ def mae_loss(
         The loss; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
         steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `predictions`; or RegressionGradient
-        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        Gradient of the reduced loss (of the sum of the returned losses). Only with `return_grad` or
         `grad_out`; a named tuple with `with_respect_to`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
-        argument, the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the argument, the
+        position, the value and what is allowed. In that case, nothing has been written.
 
     Notes
     -----
@@ -216,9 +216,9 @@ def huber_loss(
     with_respect_to: Sequence[str] | None = None,
     num_threads: int | None = None,
 ) -> Loss | LossAndGradient | tuple[Loss, RegressionGradient]:
-    r"""Huber loss, square near the target and linear far from it, and its gradient.
+    r"""Huber loss, quadratic near the target and linear far from it, and its gradient.
 
-    Its gradient is bounded, so that outliers count less [1]_.
+    Its gradient is bounded, which limits the effect of outliers [1]_.
 
     .. math::
         L_{b,t} = \frac{1}{D} \sum_d \begin{cases} d^2/2 & |d| \le \delta \\
@@ -235,28 +235,28 @@ def huber_loss(
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
-        Steps or features that count, all by default. With `lengths`, those that both include count. Others are
-        never read and have gradient 0.
+        Steps or features that count; all by default. With `lengths` as well, they count if both include them. Others
+        are never read and have gradient 0.
     delta : float
-        Distance from the target at which the loss changes from square to linear; above 0.
+        Distance from the target at which the loss changes from quadratic to linear; above 0.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
         [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], [B, T] or [B, T, D], optional
         Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
         sum of the weights instead of a count; unless they are weights of sequences, averages over sequences
         divide by B.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `predictions` to write the gradient to; may be `predictions` itself.
         Implies `return_grad`. With `with_respect_to`, a `RegressionGradient` of such arrays, with None for
         those to allocate.
     with_respect_to : tuple of str, optional
-        Arguments to differentiate by: "predictions", or "targets" of a float dtype, or both. Implies
+        Arguments with respect to which to differentiate: "predictions", or "targets" of a float dtype, or both. Implies
         `return_grad`.
     num_threads : int, optional
         Threads to use; see `set_num_threads` for the default.
@@ -267,19 +267,19 @@ def huber_loss(
         The loss; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
         steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `predictions`; or RegressionGradient
-        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        Gradient of the reduced loss (of the sum of the returned losses). Only with `return_grad` or
         `grad_out`; a named tuple with `with_respect_to`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
-        argument, the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the argument, the
+        position, the value and what is allowed. In that case, nothing has been written.
 
     Notes
     -----
     Replaces ``torch.nn.functional.huber_loss``, ``keras.losses.Huber`` and ``optax.huber_loss``.
-    PyTorch's ``smooth_l1_loss`` with ``beta`` is this one divided by `delta`.
+    PyTorch's ``smooth_l1_loss`` with ``beta`` is this loss divided by `delta`.
 
     References
     ----------
@@ -321,7 +321,7 @@ def quantile_loss(
 ) -> Loss | LossAndGradient | tuple[Loss, RegressionGradient]:
     r"""Quantile (pinball) loss, and its gradient.
 
-    Its minimum over predictions is the quantile `q` of the targets [1]_.
+    The prediction that minimises it is the quantile `q` of the targets [1]_.
 
     .. math:: L_{b,t} = \frac{1}{D} \sum_d \max(q\, d, (q - 1)\, d), \quad d = y_{b,t,d} - \hat y_{b,t,d}
 
@@ -336,8 +336,8 @@ def quantile_loss(
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
-        Steps or features that count, all by default. With `lengths`, those that both include count. Others are
-        never read and have gradient 0.
+        Steps or features that count; all by default. With `lengths` as well, they count if both include them. Others
+        are never read and have gradient 0.
     q : float, or array_like
         The quantile, between 0 and 1; or one for each feature (the last axis), [D], or an array of more axes
         that NumPy broadcasts to the shape of `predictions`.
@@ -346,19 +346,19 @@ def quantile_loss(
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
         [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], [B, T] or [B, T, D], optional
         Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
         sum of the weights instead of a count; unless they are weights of sequences, averages over sequences
         divide by B.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `predictions` to write the gradient to; may be `predictions` itself.
         Implies `return_grad`. With `with_respect_to`, a `RegressionGradient` of such arrays, with None for
         those to allocate.
     with_respect_to : tuple of str, optional
-        Arguments to differentiate by: "predictions", or "targets" of a float dtype, or both. Implies
+        Arguments with respect to which to differentiate: "predictions", or "targets" of a float dtype, or both. Implies
         `return_grad`.
     num_threads : int, optional
         Threads to use; see `set_num_threads` for the default.
@@ -369,14 +369,14 @@ def quantile_loss(
         The loss; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
         steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `predictions`; or RegressionGradient
-        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        Gradient of the reduced loss (of the sum of the returned losses). Only with `return_grad` or
         `grad_out`; a named tuple with `with_respect_to`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
-        argument, the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the argument, the
+        position, the value and what is allowed. In that case, nothing has been written.
 
     Notes
     -----
@@ -418,8 +418,8 @@ def log_cosh_loss(
 ) -> Loss | LossAndGradient | tuple[Loss, RegressionGradient]:
     r"""Logarithm of the hyperbolic cosine of the error, and its gradient.
 
-    It is half the square of a small error and grows linearly with a large one, like the Huber loss, but all of its
-    derivatives are continuous.
+    Like the Huber loss, it is about half the square of a small error and grows linearly with a large error, but all of
+    its derivatives are continuous.
 
     .. math:: L_{b,t} = \frac{1}{D} \sum_d \log \cosh (\hat y_{b,t,d} - y_{b,t,d})
 
@@ -434,26 +434,26 @@ def log_cosh_loss(
     lengths : array_like of int [B], optional
         Time steps of each sequence; all by default.
     mask : array_like of bool, or of 0 and 1, [B, T] or [B, T, D], optional
-        Steps or features that count, all by default. With `lengths`, those that both include count. Others are
-        never read and have gradient 0.
+        Steps or features that count; all by default. With `lengths` as well, they count if both include them. Others
+        are never read and have gradient 0.
     reduction : {"mean", "sequence_mean", "batch_mean", "sum", "per_sequence", "step_mean", "none"}
         "mean" divides the sum over steps by their number; "sequence_mean" averages each sequence over
         its steps, then the sequences; "batch_mean" divides the sum by B; "per_sequence" gives the sums
         [B], "step_mean" the averages over the sequences at each step, and "none" the loss of every step.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], [B, T] or [B, T, D], optional
         Weight of each sequence, step or feature, finite and not negative where steps count. Averages divide by the
         sum of the weights instead of a count; unless they are weights of sequences, averages over sequences
         divide by B.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `predictions` to write the gradient to; may be `predictions` itself.
         Implies `return_grad`. With `with_respect_to`, a `RegressionGradient` of such arrays, with None for
         those to allocate.
     with_respect_to : tuple of str, optional
-        Arguments to differentiate by: "predictions", or "targets" of a float dtype, or both. Implies
+        Arguments with respect to which to differentiate: "predictions", or "targets" of a float dtype, or both. Implies
         `return_grad`.
     num_threads : int, optional
         Threads to use; see `set_num_threads` for the default.
@@ -464,19 +464,19 @@ def log_cosh_loss(
         The loss; [B] with "per_sequence", [T, ...] with "step_mean", of the shape of the
         steps with "none", 0 for steps that do not count.
     grad : ndarray, shape and dtype of `predictions`; or RegressionGradient
-        Gradient of the reduced loss (of the sum of what is returned). Only with `return_grad` or
+        Gradient of the reduced loss (of the sum of the returned losses). Only with `return_grad` or
         `grad_out`; a named tuple with `with_respect_to`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the
-        argument, the position, the value and what is allowed; nothing has been written then.
+        If shapes, dtypes, lengths, targets, weights or options are not as above. The message names the argument, the
+        position, the value and what is allowed. In that case, nothing has been written.
 
     Notes
     -----
     The loss is exact to rounding for small errors, and does not overflow for large ones, for which it is the error
-    less log 2. The derivative is the hyperbolic tangent of the error.
+    minus log 2. The derivative is the hyperbolic tangent of the error.
 
     Replaces ``keras.losses.LogCosh`` and ``optax.log_cosh``.
 

@@ -139,12 +139,12 @@ def read_arpa(
     end: bool = True,
     unknown: float | None = None,
 ) -> NGram:
-    r"""Read an n-gram model in the ARPA format, as KenLM, SRILM and others write it.
+    r"""Read an n-gram model in the ARPA format, which KenLM, SRILM and other programs write.
 
     .. math:: \log p(w \mid h) = \begin{cases} s(h w) & h w \text{ is an n-gram of the file} \\
               b(h) + \log p(w \mid h') & \text{else, with } h' = h \text{ without its first token} \end{cases}
 
-    with the scores s and the back-offs b of the file, whose logarithms to base 10 become natural ones.
+    with the scores s and the back-offs b of the file, converted from logarithms to base 10 to natural logarithms.
 
     Parameters
     ----------
@@ -156,14 +156,15 @@ def read_arpa(
     unit : {"labels", "words"}
         Tokens of the file: labels, or words that labels spell.
     separator : int, optional
-        For words, the class between two of them; by default that of the vocabulary, or its marks.
+        For words, the class between two words; by default the separator or the marks of the
+        vocabulary.
     start : bool
-        Whether the labels follow ``<s>``, if the file has it.
+        If True, the labels follow ``<s>``, if the file contains it.
     end : bool
-        Whether ``</s>`` follows the labels, if the file has it.
+        If True, ``</s>`` follows the labels, if the file contains it.
     unknown : float, optional
-        Score of a token that the file does not have, in nats, 0 or less; -inf forbids them. By default
-        that of ``<unk>``, and without one -100 to base 10, as in KenLM.
+        Score, in nats, of tokens that the file does not contain, 0 or less; -inf forbids them. By default the score of
+        ``<unk>``; without it, -100 to base 10, as in KenLM.
 
     Returns
     -------
@@ -186,14 +187,13 @@ def read_arpa(
     -----
     Classes without a token in the file, such as special ones, have the score of an unknown token.
 
-    The format has spaces between tokens; for a space, pass a dict that has the class of the token in
-    its place, such as ``"|"``.
+    In the format, spaces separate tokens, so a file uses another token for the space, such as ``"|"``. Pass a dict with
+    the class of this token.
 
-    Labels are words of the file if their text is, however the tokens of the vocabulary divide it. Words
-    of the file that they do not spell are left out. Of words with the same labels, the one with the
-    greatest score is taken. Other words have the score of an unknown token. A word is scored when it
-    ends; before that, each of its labels pays for the best word that begins so. Several separators
-    in a row count as one.
+    Labels match a word of the file if their text is this word, however it is divided into tokens. Words of the file
+    that the vocabulary cannot spell are left out. Among words with the same labels, the one with the greatest score is
+    taken. Other words have the score of an unknown token. Before a word ends, its labels have the score of the best
+    word that begins with them; the difference is added when the word ends. Several separators in a row count as one.
 
     The model has a state for each n-gram. Reading takes some seconds and 500 MB for a million n-grams.
 

@@ -172,8 +172,8 @@ def tag_constraints(tags: Sequence[str], scheme: Scheme = "BIO") -> TagConstrain
     Parameters
     ----------
     tags : sequence of str
-        The tags, in the order of the tag axis of the CRF; each once. "B" and "I" alone have the empty
-        label.
+        The tags, in the order of the tag axis of the CRF; each once. "B" and "I" without a label are allowed and have
+        the empty label.
     scheme : {"BIO", "BIOES", "BIOUL"}
         The tagging scheme.
 
@@ -186,7 +186,7 @@ def tag_constraints(tags: Sequence[str], scheme: Scheme = "BIO") -> TagConstrain
     Raises
     ------
     ValueError, TypeError
-        If a tag is not one of the scheme or occurs twice, or the scheme is not as above.
+        If a tag is not a tag of the scheme or occurs twice, or if the scheme is not as above.
 
     Examples
     --------
@@ -236,7 +236,7 @@ def spans_from_tags(tags: Sequence[str], scheme: Scheme = "BIO", *, strict: bool
     Parameters
     ----------
     tags : sequence of str
-        As of `tag_constraints`, for the steps of one sequence in their order.
+        As for `tag_constraints`, for the steps of one sequence in their order.
     scheme : {"BIO", "BIOES", "BIOUL"}
         As for `tag_constraints`.
     strict : bool
@@ -252,7 +252,7 @@ def spans_from_tags(tags: Sequence[str], scheme: Scheme = "BIO", *, strict: bool
     Raises
     ------
     ValueError, TypeError
-        If a tag is not one of the scheme, or, with `strict`, may not follow the one before it.
+        If a tag is not a tag of the scheme or, with `strict`, may not follow the tag before it.
 
     Examples
     --------

@@ -46,21 +46,21 @@ class _Spelling(NamedTuple):
 
 
 class Vocabulary:
-    """Tokens of the classes of a model: they turn text into labels, and labels into text.
+    """Tokens of the classes of a model, which convert text to labels and labels to text.
 
     Parameters
     ----------
     tokens : sequence of str, or dict of str and int
-        Token of each class, the blank's included, whose text does not matter; or the class of each
-        token, as tokenizers list them.
+        Token of each class, including the blank, whose text is ignored; or a dict from tokens to
+        classes, as tokenizers export it.
     blank : int or str
         Class of the blank, or its token; a negative class counts from the end.
     separator : int or str, optional
-        Class or token between two words, such as ``"|"`` or ``" "``. Text has a space there.
+        Class or token between two words, such as ``"|"`` or ``" "``. In texts, it is a space.
     mark : {"▁", "Ġ", "##", "@@", "</w>"}, optional
-        Mark of word boundaries in tokens: a word begins with "▁" (SentencePiece) or "Ġ" (byte-level
-        BPE, whose characters stand for the bytes of UTF-8), ends with "</w>" (BPE), or goes on after
-        "@@" (BPE) or with "##" (WordPiece).
+        Mark of word boundaries in tokens: a word begins with "▁" (SentencePiece) or "Ġ" (byte-level BPE, whose
+        characters stand for the bytes of UTF-8), ends with "</w>" (BPE), or continues after "@@" (BPE) or with "##"
+        (WordPiece).
     special : sequence of int or str
         Classes or tokens that are not text, such as those of the start and of the end: `encode`
         does not return them, and `decode` leaves them out.
@@ -88,7 +88,7 @@ class Vocabulary:
     Notes
     -----
     With a separator or a mark, any whitespace in a text ends a word, and `decode` puts one space
-    between words. Without them a space is a character like others.
+    between words. Without them, a space is an ordinary character.
 
     Examples
     --------
@@ -152,7 +152,7 @@ class Vocabulary:
 
     @property
     def _has_words(self) -> bool:
-        """True if a separator or a mark tells words apart."""
+        """True if a separator or a mark separates words."""
         return self.separator is not None or self.mark is not None
 
     def __len__(self) -> int:
@@ -178,7 +178,7 @@ class Vocabulary:
         Raises
         ------
         ValueError, TypeError
-            If it is not a token, or that of several classes.
+            If it is not a token, or is the token of several classes.
         """
         if not isinstance(token, str):
             raise TypeError(f"token is {brief(token)}; allowed: a string")
@@ -202,9 +202,10 @@ class Vocabulary:
         text : str, or sequence of str
             A text, or one for each sequence of a batch.
         ambiguous : {"raise", "longest"}
-            For a text that several sequences of tokens spell: ValueError, or the longest token at
-            each position, from the first on, as in WordPiece. Tokenizers of other kinds (BPE,
-            unigrams) choose by their own tables, so take the labels from them.
+            Result for a text that several sequences of tokens spell: ValueError, or the sequence
+            that takes the longest token at each position, from the first on, as in WordPiece.
+            Tokenizers of other kinds (BPE, unigrams) choose tokens by their own tables, so take the
+            labels from them.
 
         Returns
         -------
@@ -287,7 +288,7 @@ class Vocabulary:
         return _Spelling("".join(characters), places, text, name)
 
     def _count_ways(self, spelling: _Spelling) -> list[int]:
-        """Return the number of ways, at most 2, to spell what follows each position; ValueError if there is none."""
+        """Return the number of ways, at most 2, to spell the text from each position; ValueError if there is none."""
         characters, n = spelling.characters, len(spelling.characters)
         ways = [0] * n + [1]
         for i in range(n - 1, -1, -1):
@@ -341,7 +342,7 @@ class Vocabulary:
         Returns
         -------
         str, or list of str
-            The text; a list of texts for a batch. An empty list has no labels: its text is "".
+            The text; a list of texts for a batch. The text of an empty list is "".
 
         Raises
         ------

@@ -17,16 +17,16 @@ from .vocabulary import Vocabulary
 
 
 class WordSpan(NamedTuple):
-    """A word, its frames, and how certain its labels are.
+    """A word, with its frames and the confidences of its labels.
 
     Attributes
     ----------
     text : str
         The word; "" without a vocabulary.
     start, end : int
-        Its frames: the first one, and the one after the last.
+        First frame of the label, and the frame after its last one.
     start_seconds, end_seconds : float
-        The same in seconds; NaN if the length of a frame was not given.
+        The same in seconds; NaN if the duration of a frame was not given.
     mean_confidence, least_confidence : float
         Mean and minimum of the confidences of its labels.
     span_start, span_end : int
@@ -50,7 +50,7 @@ _DTYPES = (np.str_, np.int64, np.int64, np.float64, np.float64, np.float64, np.f
 class Words(list[WordSpan]):
     """A list of words, `WordSpan`, as `words_from_spans` finds them.
 
-    It is a list like others; ``Words(word for word in words if ...)`` selects words of it.
+    It is an ordinary list; ``Words(word for word in words if ...)`` selects words.
     """
 
     def __repr__(self) -> str:
@@ -103,27 +103,27 @@ def words_from_spans(
         ``spans()[b]`` of a batch. Those of a transducer may share a frame.
     vocabulary : Vocabulary, optional
         Tokens of the labels, for the texts of the words. Its separator, or its mark of word
-        boundaries, tells where words end, unless `separator` or `word_lengths` does.
+        boundaries, determines where words end, unless `separator` or `word_lengths` does.
     separator : int, optional
-        Class between two words; its frames belong to none.
+        Class between two words; its frames do not belong to any word.
     word_lengths : array_like of int [W], optional
         Number of labels of each word, 1 or more; they add up to the number of spans.
     confidences : array_like [S], optional
         Confidence of each label, finite and not negative, in place of that of its span.
     frame_seconds : float, optional
-        Length of a frame, for times in seconds: 1 / the number of frames per second.
+        Duration of a frame, for times in seconds: 1 divided by the number of frames per second.
 
     Returns
     -------
     Words
-        A list of `WordSpan`; ``to_dict()`` has an array for each of their fields. Words without
+        A list of `WordSpan`; ``to_dict()`` returns an array for each of their fields. Words without
         text or labels, such as those between two separators, are left out.
 
     Raises
     ------
     ValueError, TypeError
-        If arguments are not as above, a label is not in the vocabulary, or nothing tells where words
-        end. The message names the argument, the position, the value and what is allowed.
+        If arguments are not as above, a label is not in the vocabulary, or no argument determines where
+        words end. The message names the argument, the position, the value and what is allowed.
 
     See Also
     --------
@@ -132,8 +132,8 @@ def words_from_spans(
 
     Notes
     -----
-    A word begins at the first frame of its first label and ends with the last frame of its last
-    label. Models trained with CTC emit labels as short spikes, so the ends of words are often early.
+    A word begins at the first frame of its first label and ends with the last frame of its last label. Models trained
+    with CTC often emit a label at a single frame, so the ends of words are often early.
 
     Examples
     --------

@@ -1,13 +1,13 @@
 """Losses of PyTorch CPU tensors, with gradients for autograd. Needs PyTorch 2.4 or later.
 
-The losses of this package as functions of tensors; scores and gradients of float32 and float64 share memory with
-the kernels. `ctc_loss` and `CTCLoss` have the signatures of `torch.nn.functional.ctc_loss` and `torch.nn.CTCLoss`,
-so a training script needs one changed import:
+The losses of this package as functions of tensors. Scores and gradients in float32 and float64 are not copied.
+`ctc_loss` and `CTCLoss` have the signatures of `torch.nn.functional.ctc_loss` and `torch.nn.CTCLoss`, so a training
+script needs only a different import:
 
 >>> from fastseqloss.torch import ctc_loss  # instead of: from torch.nn.functional import ctc_loss
 
-Loss and gradient are computed together in one pass; under ``torch.no_grad()``, or if no tensor requires grad, the
-loss alone is computed. Half precision (float16, and bfloat16 with the package ml_dtypes) gives losses in float32 and
+Loss and gradient are computed together in one pass; under ``torch.no_grad()``, or if no tensor requires grad, only the
+loss is computed. Half precision (float16, and bfloat16 with the package ml_dtypes) gives losses in float32 and
 gradients in its own dtype, rounded after scaling. The number of threads is limited by ``torch.get_num_threads()`` and
 ``fastseqloss.get_num_threads()``.
 """
@@ -80,7 +80,7 @@ def ctc_loss(
     reduction : {"mean", "sum", "none"}
         "mean" divides each loss by the number of its labels, at least 1, and averages over the batch.
     zero_infinity : bool
-        Replace infinite losses by 0. Their gradients are 0 in any case.
+        If True, infinite losses are replaced by 0. Their gradients are always 0.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def ctc_loss(
         If a tensor is not on the CPU, or shapes, dtypes, lengths or labels are not as above (a label out of
         range, or equal to the blank). The message names the argument, the position, the value and what is allowed.
     RuntimeError
-        If a second derivative by the scores is requested.
+        If a second derivative with respect to the scores is requested.
 
     See Also
     --------
@@ -102,10 +102,11 @@ def ctc_loss(
 
     Notes
     -----
-    The gradient is the true derivative by `log_probs`, the negative posterior of each class, so
-    ``torch.autograd.gradcheck`` passes. PyTorch's gradient is larger by ``exp(log_probs)``, which is correct only
-    after a ``log_softmax``. Behind a ``log_softmax``, the usual case, both give the same gradient of the logits: its
-    backward pass subtracts the softmax times the sum over classes, which is -1 here and 0 in PyTorch.
+    The gradient is the derivative with respect to `log_probs`, the negative posterior of each class, so
+    ``torch.autograd.gradcheck`` passes. PyTorch's gradient is larger by ``exp(log_probs)``, which is correct only after
+    a ``log_softmax``. After a ``log_softmax``, the usual case, both give the same gradient of the logits, because the
+    backward pass of ``log_softmax`` subtracts the softmax times the sum over classes, which is -1 here and 0 in
+    PyTorch.
 
     The gradient of an infinite loss is 0; in PyTorch it is NaN unless `zero_infinity` is set. An empty batch has loss
     0. Losses in float32 are accurate for recordings of any length, and half precision is accepted.
@@ -152,7 +153,7 @@ def ctc_loss_from_logits(
     logits : Tensor [T, B, V], or [T, V] for one sequence
         Scores, time first; scores with the batch first are passed as ``logits.transpose(0, 1)``, at no cost.
     targets, input_lengths, target_lengths, blank, reduction, zero_infinity
-        As of `ctc_loss`.
+        As for `ctc_loss`.
 
     Returns
     -------
@@ -197,7 +198,7 @@ class CTCLoss(Unscriptable, torch.nn.CTCLoss):
     blank : int
     reduction : {"mean", "sum", "none"}
     zero_infinity : bool
-        As of `ctc_loss`.
+        As for `ctc_loss`.
 
     Raises
     ------

@@ -30,7 +30,7 @@ class TokenSpan:
     token : int
         The class.
     start, end : int
-        Its frames: the first one, and the one after the last. ``len()`` is their number.
+        First frame of the label, and the frame after its last one. ``len()`` is their number.
     score : float
         Mean of the scores of those frames.
     """
@@ -92,9 +92,9 @@ def forced_align(
 
     - Batches of any size, lengths below T and L, and any strides are allowed. torchaudio allows one sequence.
     - Scores of paths are added up in float64 instead of the dtype of `log_probs`, so paths whose scores differ by less
-      than the rounding error of that dtype are told apart. Of paths with equal scores, torchaudio returns the one that
-      moves on earliest, and this function the one that moves on latest, as `fastseqloss.ctc_align`.
-    - Errors are ValueError or TypeError; some are RuntimeError in torchaudio, and paths of probability 0 none.
+      than the rounding error of that dtype are distinguished. Among paths with equal scores, torchaudio returns the one
+      that advances earliest, and this function the one that advances latest, as does `fastseqloss.ctc_align`.
+    - Errors are ValueError or TypeError. In torchaudio, some are RuntimeError, and paths of probability 0 raise none.
 
     Examples
     --------

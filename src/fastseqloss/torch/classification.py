@@ -50,7 +50,7 @@ def cross_entropy(
         "mean" divides the sum of the losses by the sum of the weights of the targets, or by the number of items for
         distributions.
     label_smoothing : float
-        From 0 to 1: this share of each target goes to all classes in equal parts.
+        From 0 to 1: this share of each target is divided equally among all classes.
 
     Returns
     -------
@@ -79,14 +79,14 @@ def cross_entropy(
     - A logit of -inf masks a class out. Distributions that give 0 to such classes have a finite loss; in PyTorch it is
       NaN. An item whose logits are all -inf has loss inf and gradient 0; in PyTorch both are NaN.
     - Negative weights and negative numbers in distributions are errors. In both, distributions need not add up to 1.
-    - Weights that require grad are an error, because they have no gradient.
+    - Weights that require grad raise an error, because they have no gradient.
     - float16 and bfloat16 give a loss in float32.
     - Targets may have any integer dtype, weights any dtype of numbers.
     - ``torch.jit.trace`` and second derivatives raise errors. Targets out of range are a ValueError, not an IndexError.
 
     Scores share memory with the kernel if the classes are adjacent in memory, as in [N, C], in images of the memory
     format ``channels_last``, and in ``logits.transpose(1, 2)`` of logits [N, T, C]. Other logits are copied once, and
-    their gradient is written over the copy, so that memory is needed for the gradient alone in both cases; autograd
+    their gradient is written over the copy, so that in both cases memory is needed only for the gradient; autograd
     receives it with the strides of [N, d1, ..., C]. Loss and gradient of float32 logits on one thread take the
     following times, in milliseconds of CPU time on an AVX2 processor with PyTorch 2.13:
 
@@ -144,7 +144,7 @@ class CrossEntropyLoss(Unscriptable, torch.nn.CrossEntropyLoss):
     Parameters
     ----------
     weight, size_average, ignore_index, reduce, reduction, label_smoothing
-        As of `cross_entropy`.
+        As for `cross_entropy`.
 
     Raises
     ------

@@ -30,19 +30,19 @@ class CRF(Unscriptable, torch.nn.Module):
     num_tags : int
         Number of tags, at least 1.
     batch_first : bool
-        Whether emissions are [B, T, K] instead of [T, B, K]; likewise tags and masks.
+        If True, emissions are [B, T, K] instead of [T, B, K]; likewise tags and masks.
 
     Attributes
     ----------
     start_transitions, end_transitions : Parameter [K]
         Scores of the first and the last tag of a path; -inf forbids a tag there.
     transitions : Parameter [K, K]
-        ``transitions[i, j]`` is the score of going from tag i to tag j; -inf forbids it, exactly.
+        ``transitions[i, j]`` is the score of the transition from tag i to tag j; -inf forbids it.
 
     Raises
     ------
     ValueError, TypeError
-        If `num_tags` is less than 1 or no integer, if `batch_first` is not a bool, or if scripted by
+        If `num_tags` is less than 1 or not an integer, if `batch_first` is not a bool, or if scripted by
         ``torch.jit.script``.
 
     See Also
@@ -54,16 +54,16 @@ class CRF(Unscriptable, torch.nn.Module):
     -----
     A state dict of ``torchcrf.CRF`` can be loaded, and vice versa. Differences from pytorch-crf:
 
-    - A mask may leave out all steps of a sequence, whose log-likelihood is 0 and whose best path is ``[]``;
-      pytorch-crf raises an error.
-    - A mask may have holes, such as subword tokens: the steps on both sides are neighbours. pytorch-crf takes a wrong
-      step for the last one.
-    - A step outside the mask is never read: NaN there is harmless, and any tag is allowed.
-    - Tags out of range are an error, and so are masks of numbers other than 0 and 1, and NaN or +inf in parameters.
+    - A mask may exclude all steps of a sequence. Its log-likelihood is then 0, and its best path is ``[]``; pytorch-crf
+      raises an error.
+    - A mask may have holes, such as subword tokens: the steps before and after a hole become neighbours. pytorch-crf
+      uses a wrong step as the last one.
+    - Steps outside the mask are never read: they may contain NaN and any tag.
+    - Tags out of range, masks of numbers other than 0 and 1, and NaN or +inf in parameters raise an error.
     - Tags of probability 0 have log-likelihood -inf and gradient 0; in pytorch-crf the gradient is not 0.
     - float16 and bfloat16 emissions give a log-likelihood in float32.
-    - If several paths have the best score, `decode` returns the one with the smallest last tag; ties go by the tag
-      before it, and so on.
+    - If several paths have the best score, `decode` returns the one with the smallest last tag; further ties are
+      resolved by the tag before it, and so on.
 
     Examples
     --------
@@ -159,7 +159,7 @@ class CRF(Unscriptable, torch.nn.Module):
         Parameters
         ----------
         emissions, mask
-            As of `forward`.
+            As for `forward`.
 
         Returns
         -------

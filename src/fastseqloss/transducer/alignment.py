@@ -27,7 +27,7 @@ class RNNTAlignment(NamedTuple):
     Attributes
     ----------
     labels : ndarray of int64 [B, U]
-        The labels; -1 in the padding and where a sequence has no path.
+        The labels; -1 in the padding and for a sequence without a path.
     frames : ndarray of int64 [B, U]
         Frame at which each label is emitted; -1 in the padding and without a path.
     label_log_probs : ndarray of float64 [B, U]
@@ -103,7 +103,7 @@ def rnnt_align(
     Parameters
     ----------
     logits, labels, logit_lengths, label_lengths, blank, input, blank_model, topology, ranges
-        As of `rnnt_loss`.
+        As for `rnnt_loss`.
     infeasible : {"inf", "zero", "raise"}
         Result for a sequence without frames, or with fewer frames than labels in the modified
         topology: a log-probability of -inf, of 0, or ValueError. "inf" and "zero" also apply to a
@@ -130,9 +130,9 @@ def rnnt_align(
 
     Notes
     -----
-    Of several paths with the same probability in float64 the one whose last label comes first is
-    returned, and of these the one whose label before it comes first, and so on. The result does
-    not depend on the number of threads or on the other sequences of the batch.
+    Among several paths with the same probability in float64, the one with the earliest last label
+    is returned; further ties are resolved by the label before it, and so on. The result does not
+    depend on the number of threads or on the other sequences of the batch.
 
     Sequences with NaN or +inf among the scores of a node that alignments pass, or with negative
     probabilities, have a ``log_prob`` of NaN and no path; for log-probabilities and probabilities

@@ -99,14 +99,15 @@ def rnnt_greedy_decode(
 ) -> RNNTDecoding:
     r"""Decode a transducer greedily: take the best class at each node of the lattice.
 
-    A label keeps the frame and advances the predictor; the blank moves on to the next frame [1]_:
+    A label advances the predictor and stays at its frame; the blank advances to the next frame
+    [1]_:
 
     .. math::
         k = \arg\max_v z_{t,u,v}, \qquad
         (t, u) \to \begin{cases} (t + 1, u) & k \text{ is the blank} \\ (t, u + 1) & \text{else} \end{cases}
 
-    Sequences are decoded side by side: every call of `predict` and `join` has one row for each
-    sequence that needs it.
+    All sequences are decoded at the same time: every call of `predict` and `join` has one row for
+    each sequence that needs it.
 
     Parameters
     ----------
@@ -127,11 +128,11 @@ def rnnt_greedy_decode(
         Class of the blank, 0 or more; it is needed before the number of classes is known, so negative
         values are not accepted.
     durations : array_like of int [D], optional
-        The durations of a token-and-duration transducer, as of `tdt_loss`: the best duration is the
-        number of frames to move on. For the blank, the best one above 0.
+        The durations of a token-and-duration transducer, as for `tdt_loss`: the best duration is
+        the number of frames to advance. For the blank, it is the best duration above 0.
     max_symbols : int
-        Largest number of labels at a frame, 0 to 10000; the blank follows after that many, and a
-        model that never chooses the blank comes to an end.
+        Largest number of labels at a frame, 0 to 10000; after this number of labels, the blank is
+        chosen, so that decoding ends even if a model never chooses the blank.
 
     Returns
     -------
@@ -145,7 +146,7 @@ def rnnt_greedy_decode(
     ------
     ValueError, TypeError
         If shapes, dtypes, lengths or options are not as above, or if `predict` or `join` returns
-        arrays of other shapes. Errors of the two functions are passed on.
+        arrays of other shapes. Exceptions of the two functions are passed on.
 
     See Also
     --------
@@ -154,17 +155,17 @@ def rnnt_greedy_decode(
 
     Notes
     -----
-    Of classes with equal scores the first one is taken. A sequence with NaN or +inf among its logits
-    has a ``log_prob`` of NaN and no labels.
+    Among classes with equal scores, the first one is taken. A sequence with NaN or +inf among its logits has a
+    ``log_prob`` of NaN and no labels.
 
     For a model that was trained with the modified topology, in which a label takes a frame, pass
     ``max_symbols=1``: the labels and frames are then those of this topology, and ``log_prob`` includes
     the forced blank after each label, which the topology does not have.
 
-    A state belongs to one sequence, so that a subset of the sequences can move on. For an LSTM of an
-    ONNX model with states [layers, n, H], `predict` joins them by ``np.stack(states, 1)``, puts zeros
-    for None, and returns ``list(np.moveaxis(new_states, 1, 0))``. For a predictor that sees the last
-    two labels, the state is the label before the last.
+    Each state belongs to one sequence, so that a subset of the sequences can advance. For an LSTM of an ONNX model with
+    states [layers, n, H], `predict` can join them by ``np.stack(states, 1)``, with zeros for None, and return
+    ``list(np.moveaxis(new_states, 1, 0))``. For a predictor that sees the last two labels, the state is the label
+    before the last.
 
     References
     ----------
@@ -172,8 +173,8 @@ def rnnt_greedy_decode(
 
     Examples
     --------
-    A joiner that adds the scores of the frame to those of the last label, whose row of ``lm`` speaks
-    against a repetition:
+    This joiner adds the scores of the frame and those of the last label; the rows of ``lm`` make a repetition less
+    probable:
 
     >>> import numpy as np
     >>> import fastseqloss as fsl

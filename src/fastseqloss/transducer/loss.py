@@ -97,22 +97,23 @@ def rnnt_loss(
     blank : int
         Class of the blank; negative counts from the end.
     input : {"logits", "log_probs", "probs"}
-        What `logits` holds. A softmax is applied to logits alone. Log-probabilities and
-        probabilities are taken as they are, normalised or not, and the gradient is the
-        derivative with respect to them.
+        Kind of the numbers in `logits`. A softmax is applied only to logits. Log-probabilities and
+        probabilities are taken as they are, normalised or not, and the gradient is the derivative
+        with respect to them.
     blank_model : {"softmax", "hat"}
         Probabilities from logits z. "softmax" is over all classes. "hat", the hybrid autoregressive
-        transducer [2]_, takes the sigmoid of the blank's logit, and a softmax of the other classes
-        times the rest: :math:`\phi = \sigma(z_{blank})`, :math:`y = (1 - \phi)\,p_{label}`.
+        transducer [2]_, takes the sigmoid of the blank's logit, and divides the remaining
+        probability among the other classes by a softmax: :math:`\phi = \sigma(z_{blank})`,
+        :math:`y = (1 - \phi)\,p_{label}`.
     topology : {"regular", "modified"}
-        Whether a label stays at its frame. With "modified" it goes on to the next one, so that a
-        frame has at most one label:
+        With "regular", a label stays at its frame. With "modified", it also advances to the next
+        frame, so that a frame emits at most one label:
         :math:`\alpha(t,u) = \alpha(t-1,u)\,\phi(t-1,u) + \alpha(t-1,u-1)\,y(t-1,u-1)` and
         :math:`L = -\log \alpha(T,U)`.
     fastemit : float
         FastEmit's weight :math:`\lambda`, 0 or more: the gradient is computed with the occupancies
-        of labels times :math:`1 + \lambda`, which makes a model emit labels earlier [3]_. It is
-        not the gradient of a closed-form loss; the loss returned is the plain one.
+        of labels times :math:`1 + \lambda`, which makes a model emit labels earlier [3]_. It is not
+        the gradient of a closed-form loss; the returned loss does not include the factor.
     ranges : array_like of int [B, T], or [T] for one sequence, optional
         For a pruned lattice [4]_: the number of labels s[t] of the first column of each frame of
         `logits`, which is then [B, T, R, V]. s[0] is 0, s[t] is at least s[t-1] and less than
@@ -128,11 +129,11 @@ def rnnt_loss(
         number of labels (at least 1) first; "none" gives [B]. With `sample_weight`, averages divide
         by the sum of the weights instead of B.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. A sequence of weight 0 is left out.
+        Weight of each sequence, finite and not negative. A sequence of weight 0 is ignored.
     return_grad : bool
-        Whether to return the gradient too.
+        If True, return the gradient as well.
     grad_out : ndarray, optional
         Array of shape and dtype of `logits` to write the gradient to; may be `logits` itself.
         Implies `return_grad`.
@@ -151,8 +152,8 @@ def rnnt_loss(
     ------
     ValueError, TypeError
         If shapes, dtypes, lengths, labels, weights or options are not as above. The message names
-        the argument, the position, the value and what is allowed; nothing has been written then.
-        If ``infeasible="raise"`` and sequences are too short; the message names them.
+        the argument, the position, the value and what is allowed. In that case, nothing has been
+        written. If ``infeasible="raise"`` and sequences are too short; the message names them.
 
     See Also
     --------
@@ -167,10 +168,10 @@ def rnnt_loss(
     :math:`(b + l)\,p_v - [v = blank]\,b - [v = label]\,l`. Rows whose occupancies are below
     :math:`2^{-120}` are 0.
 
-    The result does not depend, not even by a bit, on the number of threads or on the other
-    sequences of the batch. NaN or +inf among the scores of a node that alignments pass makes loss
-    and gradient of that sequence NaN, as does a negative probability; for log-probabilities and
-    probabilities only the blank and the labels matter.
+    The result has the same bits with any number of threads and in any batch. NaN or +inf among the
+    scores of a node that alignments pass makes loss and gradient of that sequence NaN, as does a
+    negative probability; for log-probabilities and probabilities only the blank and the labels
+    matter.
 
     The working memory is 36 bytes (40 for float64) for each node of the sequences in progress: one
     per thread, or at most three whose frames the threads share. With ``grad_out=logits`` the call
@@ -189,8 +190,8 @@ def rnnt_loss(
 
     Examples
     --------
-    Two frames and one label, of two equally likely classes. The label comes at the first frame or
-    at the second one, and two blanks end the frames:
+    Two frames, one label, and two equally likely classes. The label is emitted at the first or the
+    second frame, and a blank ends each frame:
 
     >>> import numpy as np
     >>> import fastseqloss as fsl
@@ -274,7 +275,7 @@ def rnnt_posteriors(
     Parameters
     ----------
     logits, labels, logit_lengths, label_lengths, blank, input, blank_model, topology, ranges
-        As of `rnnt_loss`.
+        As for `rnnt_loss`.
     infeasible : {"inf", "zero", "raise"}
         Result for a sequence without frames, or with fewer frames than labels in the modified
         topology: occupancies of 0, or ValueError with "raise". A sequence of probability 0 has
@@ -306,7 +307,7 @@ def rnnt_posteriors(
 
     Examples
     --------
-    Three frames and one label: the label is as likely at each of them.
+    With three frames and one label, the label is equally likely at each frame:
 
     >>> import numpy as np
     >>> import fastseqloss as fsl

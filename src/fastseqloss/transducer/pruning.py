@@ -71,8 +71,8 @@ def rnnt_prune_ranges(
 
     Examples
     --------
-    From an encoder's output ``am`` and a predictor's output ``lm``, both projected to the classes, to
-    the loss of a joiner that sees 2 of the 4 nodes of each frame:
+    This example computes the loss of a joiner on 2 of the 4 nodes of each frame, from the outputs ``am`` of an encoder
+    and ``lm`` of a predictor, both projected to the classes:
 
     >>> import numpy as np
     >>> import fastseqloss as fsl
@@ -87,7 +87,7 @@ def rnnt_prune_ranges(
     >>> grad.shape
     (6, 2, 8)
 
-    The gradient of ``lm`` through the joiner adds up over the frames:
+    The gradient of ``lm`` is a sum over the frames:
 
     >>> slope = grad * (1 - logits**2)
     >>> lm_grad = np.zeros_like(lm)

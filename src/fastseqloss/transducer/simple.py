@@ -100,9 +100,9 @@ def rnnt_simple_loss(
 
     .. math:: z_{b,t,u,v} = \mathrm{am}_{b,t,v} + \mathrm{lm}_{b,u,v},
 
-    without an array of logits [1]_: their normalisers are one product of matrices,
+    without an array of logits [1]_: the softmax normalisers are one matrix product,
     :math:`\sum_v e^{\mathrm{am}_{t,v}} e^{\mathrm{lm}_{u,v}}`, and the gradients are two more. It trains the
-    projections by which `rnnt_prune_ranges` chooses the nodes of a pruned transducer.
+    projections whose posteriors select the nodes of a pruned transducer (`rnnt_prune_ranges`).
 
     Parameters
     ----------
@@ -121,13 +121,13 @@ def rnnt_simple_loss(
     blank : int
         Class of the blank; negative counts from the end.
     topology : {"regular", "modified"}
-        With "modified" a label goes on to the next frame, so that a frame has at most one label:
+        With "modified", a label advances to the next frame, so that a frame emits at most one label:
         :math:`\alpha(t,u) = \alpha(t-1,u)\,\phi(t-1,u) + \alpha(t-1,u-1)\,y(t-1,u-1)` and
-        :math:`L = -\log \alpha(T,U)`, with the probabilities :math:`\phi` of the blank and y of the next
-        label, as of `rnnt_loss`.
+        :math:`L = -\log \alpha(T,U)`, with the probabilities :math:`\phi` of the blank and y of the next label, as for
+        `rnnt_loss`.
     fastemit : float
-        Factor 1 + `fastemit` of the gradients of the labels' arcs, as of `rnnt_loss`; 0 or more. The
-        loss stays the same.
+        Factor 1 + `fastemit` of the gradients of the labels' arcs, as for `rnnt_loss`; 0 or more. The loss stays the
+        same.
     infeasible : {"inf", "zero", "raise"}
         Result for a sequence that has no path because it has too few frames: loss inf, loss 0, or
         ValueError. "inf" and "zero" also apply to a sequence of probability 0 because of scores of
@@ -137,34 +137,33 @@ def rnnt_simple_loss(
         labels (at least 1) first; "none" gives [B]. With `sample_weight`, averages divide by the sum of
         the weights instead of B.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. A sequence of weight 0 is left out.
+        Weight of each sequence, finite and not negative. A sequence of weight 0 is ignored.
     return_grad : bool
-        Whether to return the gradients too.
+        If True, return the gradients as well.
     grad_out : RNNTSimpleGradient, optional
-        Arrays of the shapes and dtypes of `am` and `lm` to write the gradients to; each may be the
-        argument itself. None in place of an array means that this gradient is not wanted. Implies
-        `return_grad`.
+        Arrays of the shapes and dtypes of `am` and `lm` to write the gradients to; each may be the argument itself.
+        None in place of an array means that this gradient is not needed. Implies `return_grad`.
     num_threads : int, optional
-        Threads to use; see `set_num_threads` for the default. Those of NumPy's products of matrices are
-        set by its BLAS.
+        Threads to use; see `set_num_threads` for the default. The number of threads of NumPy's matrix products is set
+        by its BLAS.
 
     Returns
     -------
     loss : float, or ndarray of float64 [B] with ``reduction="none"``
         The loss in nats.
     grad : RNNTSimpleGradient
-        Named tuple ``(am, lm)`` of the gradients of the reduced loss (of the sum of the losses, with
-        "none"), each of the shape and dtype of its argument, or None if not wanted; exactly 0 in the
-        padding. Only with `return_grad` or `grad_out`.
+        Named tuple ``(am, lm)`` of the gradients of the reduced loss (of the sum of the losses, with "none"), each of
+        the shape and dtype of its argument, or None if it is not needed; exactly 0 in the padding. Only with
+        `return_grad` or `grad_out`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, labels, weights or options are not as above. The message names the
-        argument, the position, the value and what is allowed; nothing has been written then. If
-        ``infeasible="raise"`` and sequences have no path; the message names them.
+        If shapes, dtypes, lengths, labels, weights or options are not as above. The message names the argument, the
+        position, the value and what is allowed. In that case, nothing has been written. If ``infeasible="raise"`` and
+        sequences have no path; the message names them.
 
     See Also
     --------
@@ -173,13 +172,11 @@ def rnnt_simple_loss(
 
     Notes
     -----
-    The result does not depend on `num_threads` nor on the other sequences of the batch, not even by a
-    bit. The classes of blank and label are computed apart, in float64: gradients near 0 keep their digits.
-    A node whose normaliser is below 1e-25 of what the maxima of its am and lm would give is computed by
-    itself, in float64, so that results are correct if the two disagree. The scores of the arcs are sums in
-    float64: if every path crosses a score of -1e12, for instance, differences below 1e-4 between paths are
-    lost.
-    NaN or +inf among the scores of a valid frame or node makes loss and gradients of that sequence NaN.
+    The result has the same bits with any `num_threads` and in any batch. The classes of the blank and the labels are
+    computed separately, in float64, so that gradients near 0 are accurate. If the normaliser of a node is below 1e-25
+    times the value that the maxima of its am and lm would give, it is computed directly, in float64. The scores of the
+    arcs are sums in float64: if every path crosses a score of -1e12, for instance, differences below 1e-4 between paths
+    are lost. NaN or +inf among the scores of a valid frame or node makes loss and gradients of that sequence NaN.
 
     The working memory is that of one sequence: two to three arrays of the size of its scores, and 60 bytes
     for each node.
@@ -203,7 +200,7 @@ def rnnt_simple_loss(
     array([[-0.437 ,  0.437 ],
            [-0.0551,  0.0551]])
 
-    The loss of the sums is the same:
+    `rnnt_loss` of the sums gives the same loss:
 
     >>> round(fsl.rnnt_loss(am[:, None] + lm, [1]), 6)
     1.181994
@@ -245,18 +242,18 @@ def rnnt_simple_posteriors(
     .. math:: b(t,u) = \frac{\alpha(t,u)\,\phi(t,u)\,\beta(t+1,u)}{P}, \qquad
               l(t,u) = \frac{\alpha(t,u)\,y(t,u)\,\beta(t,u+1)}{P}
 
-    with the sums and probabilities of `rnnt_posteriors` for the logits :math:`\mathrm{am}_t + \mathrm{lm}_u`,
-    which are not formed. `rnnt_prune_ranges` chooses the nodes of a pruned transducer by them [1]_.
+    with the sums and probabilities of `rnnt_posteriors` for the logits :math:`\mathrm{am}_t + \mathrm{lm}_u`, which are
+    not formed. `rnnt_prune_ranges` selects the nodes of a pruned transducer by these posteriors [1]_.
 
     Parameters
     ----------
     am, lm, labels, logit_lengths, label_lengths, blank, topology
-        As of `rnnt_simple_loss`.
+        As for `rnnt_simple_loss`.
     infeasible : {"inf", "zero", "raise"}
         Result for a sequence without a path: posteriors of 0, or ValueError with "raise". A sequence of
         probability 0 has posteriors of 0, too.
     num_threads : int, optional
-        As of `rnnt_simple_loss`.
+        As for `rnnt_simple_loss`.
 
     Returns
     -------
@@ -377,7 +374,7 @@ class _Sequence:
         return max(-log_p, 0.0) if scale else 0.0  # negative by rounding only
 
     def solve(self, label_factor: float = 1.0, *, gradient: bool = False, posteriors: bool = False) -> float:
-        """Return the log-probability of the labels, NaN for scores of NaN or +inf; keep what the gradient needs."""
+        """Return the log-probability of the labels, NaN for scores of NaN or +inf; keep the arrays for the gradient."""
         self.am_exps, self.am_most = self._exponentials(self.am)
         self.lm_exps, self.lm_most = self._exponentials(self.lm)
         if np.isnan(self.am_most).any() or np.isnan(self.lm_most).any():

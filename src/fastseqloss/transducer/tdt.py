@@ -98,26 +98,26 @@ def tdt_loss(
     blank : int
         Class of the blank; negative counts from the end.
     sigma : float
-        Taken from the log-probability of every arc, 0 or more; 0.05 is usual. It makes paths of few long
+        Number subtracted from the log-probability of every arc, 0 or more; 0.05 is usual. It makes paths with few, long
         arcs more probable ("logit under-normalisation").
     infeasible : {"inf", "zero", "raise"}
-        Result for a sequence whose frames the durations cannot add up to: loss inf, loss 0, or
-        ValueError. "inf" and "zero" also apply to a sequence of probability 0 because of scores of -inf.
-        The gradient of such a sequence is 0.
+        Result for a sequence whose number of frames is not a sum of durations: loss inf, loss 0, or ValueError. "inf"
+        and "zero" also apply to a sequence of probability 0 because of scores of -inf. The gradient of such a sequence
+        is 0.
     reduction : {"mean", "sequence_mean", "sum", "none"}
         "mean" divides the sum of the losses by B; "sequence_mean" divides each loss by its number of
         labels (at least 1) first; "none" gives [B]. With `sample_weight`, averages divide by the sum of
         the weights instead of B.
     normalizer : float, optional
-        With ``reduction="sum"``, divides the sum.
+        Divisor of the sum with ``reduction="sum"``.
     sample_weight : array_like [B], optional
-        Weight of each sequence, finite and not negative. A sequence of weight 0 is left out.
+        Weight of each sequence, finite and not negative. A sequence of weight 0 is ignored.
     return_grad : bool
-        Whether to return the gradients too.
+        If True, return the gradients as well.
     grad_out : TDTGradient, optional
-        Arrays of the shapes and dtypes of `logits` and `duration_logits` to write the gradients to; each
-        may be the argument itself. None in place of an array means that this gradient is not wanted.
-        Both are computed; a gradient that is not wanted takes temporary memory. Implies `return_grad`.
+        Arrays of the shapes and dtypes of `logits` and `duration_logits` to write the gradients to; each may be the
+        argument itself. None in place of an array means that this gradient is not needed. Both are computed; a gradient
+        that is not wanted takes temporary memory. Implies `return_grad`.
     num_threads : int, optional
         Threads to use, also for a single sequence; see `set_num_threads` for the default.
 
@@ -126,17 +126,16 @@ def tdt_loss(
     loss : float, or ndarray of float64 [B] with ``reduction="none"``
         The loss in nats.
     grad : TDTGradient
-        Named tuple ``(logits, duration_logits)`` of the gradients of the reduced loss (of the sum of the
-        losses, with "none") with respect to `logits` and `duration_logits`, each of the shape and dtype
-        of its argument, or None if not wanted; exactly 0 in the padding. Only with `return_grad` or
-        `grad_out`.
+        Named tuple ``(logits, duration_logits)`` of the gradients of the reduced loss (of the sum of the losses, with
+        "none") with respect to `logits` and `duration_logits`, each of the shape and dtype of its argument, or None if
+        it is not needed; exactly 0 in the padding. Only with `return_grad` or `grad_out`.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes, lengths, labels, durations, weights or options are not as above. The message
-        names the argument, the position, the value and what is allowed; nothing has been written then.
-        If ``infeasible="raise"`` and sequences are infeasible; the message names them.
+        If shapes, dtypes, lengths, labels, durations, weights or options are not as above. The message names the
+        argument, the position, the value and what is allowed. In that case, nothing has been written. If
+        ``infeasible="raise"`` and sequences are infeasible; the message names them.
 
     See Also
     --------
@@ -152,15 +151,15 @@ def tdt_loss(
         \frac{\partial L}{\partial z_v} = \gamma\,p_v - [v = \mathrm{blank}]\,b - [v = y_{u+1}]\,l, \qquad
         \frac{\partial L}{\partial d_k} = \gamma\,q_k - o_k.
 
-    The result does not depend, not even by a bit, on the number of threads or on the other sequences of
-    the batch. NaN or +inf among the scores of a valid node makes loss and gradients of that sequence NaN.
+    The result has the same bits with any number of threads and in any batch. NaN or +inf among the scores of a valid
+    node makes loss and gradients of that sequence NaN.
 
-    The working memory is 52 + 16 D bytes for each node of the sequences in progress, as of `rnnt_loss`.
+    The working memory is 52 + 16 D bytes for each node of the sequences in progress, as for `rnnt_loss`.
 
-    Replaces ``nemo.collections.asr.losses.rnnt_pytorch.TDTLossPytorch(blank, durations, reduction,
-    sigma)``, whose logits and duration logits are one array: pass ``x[..., :-D]`` and ``x[..., -D:]``. With
-    probability ``omega``, NeMo's ``TDTLossNumba`` trains a batch by the loss without durations; here the
-    caller makes this choice: ``rnnt_loss(x[..., :-D], ...)``.
+    Replaces ``nemo.collections.asr.losses.rnnt_pytorch.TDTLossPytorch(blank, durations, reduction, sigma)``, whose
+    logits and duration logits are one array: pass ``x[..., :-D]`` and ``x[..., -D:]``. With probability ``omega``,
+    NeMo's ``TDTLossNumba`` trains a batch with the loss without durations; with this library, the caller makes this
+    choice: ``rnnt_loss(x[..., :-D], ...)``.
 
     References
     ----------
@@ -169,7 +168,8 @@ def tdt_loss(
 
     Examples
     --------
-    Two frames, no label: either the blank twice with duration 1 or once with duration 2.
+    With two frames and no label, there are two paths: two blanks of duration 1, or one blank of
+    duration 2.
 
     >>> import numpy as np
     >>> import fastseqloss as fsl

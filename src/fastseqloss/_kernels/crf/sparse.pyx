@@ -6,7 +6,6 @@ arc is added to the posterior of the state that it comes from. So the sum over a
 for the baseline instruction set, and for float32 and float64 at once; see `run` for the arrays.
 """
 
-from cpython.buffer cimport PyBuffer_Release
 from cython.parallel cimport parallel, threadid
 from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int64_t, uintptr_t
@@ -15,7 +14,7 @@ from libc.string cimport memset
 from fastseqloss._kernels.codes cimport FLOAT64
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release, take
-from fastseqloss._kernels.simd.elements cimport Array, acquire
+from fastseqloss._kernels.simd.elements cimport Array, Held, hold_all, let_go, row_of
 from fastseqloss._kernels.simd.softmax cimport add_exactly, exp64, log64
 
 
@@ -44,7 +43,6 @@ cdef enum:  # arguments of `run` that are arrays; the results are from LOSS on
 
 cdef struct Call:
     Array arrays[ARRAYS]
-    Py_buffer buffers[ARRAYS]
     bint doubles
     Py_ssize_t n_frames, n_states, n_arcs, longest, most_labels
     const int64_t *table            # [n_arcs, n_states]
@@ -98,15 +96,10 @@ cdef uintptr_t lay_out(const Call *c, Chain *s, uintptr_t base) noexcept nogil:
     return cursor
 
 
-cdef char *row_of(const Call *c, int k, int64_t b, Py_ssize_t t) noexcept nogil:
-    """Address of frame t of sequence b in an array."""
-    return c.arrays[k].data + b * c.arrays[k].strides[0] + t * c.arrays[k].strides[1]
-
-
 cdef void gather_frame(const Call *c, Chain *s, Py_ssize_t t) noexcept nogil:
     """Set x to the scores of the paths that end in each arc of a frame, and the alphas that follow to the greatest."""
     cdef double *a = s.alpha + t * (c.n_states + 1)
-    gather(row_of(c, SCORES, s.b, t), c.doubles, s.shift[t], c.table, a, c.n_states, c.n_arcs, s.x)
+    gather(row_of(&c.arrays[SCORES], s.b, t), c.doubles, s.shift[t], c.table, a, c.n_states, c.n_arcs, s.x)
 
 
 # ---- sums over paths ------------------------------------------------------------------------
@@ -126,7 +119,7 @@ cdef double forward(const Call *c, Chain *s) noexcept nogil:
     for t in range(m):
         spelled[t] = 0 if t == 0 else -INFINITY
     for t in range(s.n_frames):
-        s.shift[t] = find_shift(row_of(c, SCORES, s.b, t), c.doubles, n * c.n_arcs)
+        s.shift[t] = find_shift(row_of(&c.arrays[SCORES], s.b, t), c.doubles, n * c.n_arcs)
         if s.shift[t] == INFINITY:
             return NAN
         gather_frame(c, s, t)
@@ -162,8 +155,8 @@ cdef Py_ssize_t load_labels(const Call *c, Chain *s, Py_ssize_t t, Py_ssize_t *f
     Paths at the first label cannot get to the last one any more, unless it is label 0, so that its move is left out.
     """
     cdef Py_ssize_t lowest = max(s.n_labels - 1 - s.n_frames + t, 0), n = min(s.n_labels, t + 2) - lowest
-    label_arcs(row_of(c, SCORES, s.b, t), c.doubles, s.shift[t], s.spelled + t * s.n_labels + lowest, s.stays + lowest,
-               s.moves + lowest, n, s.stay, s.move)
+    label_arcs(row_of(&c.arrays[SCORES], s.b, t), c.doubles, s.shift[t], s.spelled + t * s.n_labels + lowest,
+               s.stays + lowest, s.moves + lowest, n, s.stay, s.move)
     first[0] = lowest
     return n
 
@@ -209,7 +202,7 @@ cdef void backward(const Call *c, Chain *s) noexcept nogil:
         s.gamma, s.before = s.before, s.gamma
         if m:
             subtract_labels(c, s, t)
-        store(s.row, c.scale[s.b], c.doubles, n * c.n_arcs, row_of(c, GRAD, s.b, t))
+        store(s.row, c.scale[s.b], c.doubles, n * c.n_arcs, row_of(&c.arrays[GRAD], s.b, t))
 
 
 cdef void subtract_labels(const Call *c, Chain *s, Py_ssize_t t) noexcept nogil:
@@ -242,7 +235,7 @@ cdef double trace(const Call *c, Chain *s) noexcept nogil:
     k = first
     for t in range(s.n_frames - 1, -1, -1):
         a -= n + 1
-        scores = row_of(c, SCORES, s.b, t)
+        scores = row_of(&c.arrays[SCORES], s.b, t)
         most, first = -INFINITY, 0
         for p in range(c.n_arcs):
             value = at(scores, c.doubles, k * c.n_arcs + p) - s.shift[t] + a[c.table[p * n + k]]
@@ -273,7 +266,7 @@ cdef void run_sequence(const Call *c, Chain *s, int64_t b) noexcept nogil:
         for j in range(n):
             s.row[j] = NAN
         for t in range(s.n_frames):
-            store(s.row, 1, c.doubles, n, row_of(c, GRAD, b, t))
+            store(s.row, 1, c.doubles, n, row_of(&c.arrays[GRAD], b, t))
     elif -INFINITY < loss < INFINITY:
         backward(c, s)
 
@@ -314,7 +307,7 @@ cdef void set_up(Call *c) noexcept:
             c.most_labels = max(c.most_labels, c.counts[c.order[k]])
 
 
-def run(int kind, arrays, int num_threads):
+def run(int kind, tuple arrays, int num_threads):
     """Log of the sum over all paths, less that over the paths of the labels if there are labels; or the best paths.
 
     `arrays` are, in this order, with those of `kind`, float32 or float64, marked by *:
@@ -328,17 +321,15 @@ def run(int kind, arrays, int num_threads):
          grad* [B, T, K P] or None, zeros before: gradients times scale, or posteriors of the arcs.
     """
     cdef Call c
+    cdef Held held
     cdef Status status
-    cdef int k
     memset(&c, 0, sizeof(Call))
     c.doubles = kind == FLOAT64
     try:
-        for k in range(ARRAYS):
-            c.arrays[k] = acquire(arrays[k], kind, &c.buffers[k], k >= LOSS)
+        hold_all(&held, arrays, kind, LOSS, c.arrays)
         set_up(&c)
         with nogil:
             status = run_batch(&c, num_threads)
         check(status, c.workspace.size)
     finally:
-        for k in range(ARRAYS):
-            PyBuffer_Release(&c.buffers[k])
+        let_go(&held)

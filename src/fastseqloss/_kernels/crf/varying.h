@@ -18,15 +18,21 @@ FSL_INLINE void fsl_crf_put(double value, int doubles, ptrdiff_t j, char *out)
         ((float *)out)[j] = (float)value;
 }
 
-/* out[j * stride] = x[j]. Returns 1 if the row contains neither NaN nor +inf. */
-static int fsl_crf_load_scores(const char *x, int doubles, ptrdiff_t n, double *out, ptrdiff_t stride)
+#define FSL_CRF_HUGE 1e30 /* stands for all greater scores in sums that are to stay finite */
+
+/* out[j * stride] = x[j]. Returns 0 if all scores are below the bound, else the greatest, or +inf for NaN or +inf. */
+static double fsl_crf_load_scores(const char *x, int doubles, ptrdiff_t n, double bound, double *out, ptrdiff_t stride)
 {
-    int good = 1;
+    int below = 1;
+    double most = 0;
     for (ptrdiff_t j = 0; j < n; j++) {
         out[j * stride] = fsl_crf_at(x, doubles, j);
-        good &= out[j * stride] < INFINITY;
+        below &= out[j * stride] < bound;
     }
-    return good;
+    for (ptrdiff_t j = 0; !below && j < n; j++)
+        if (!(out[j * stride] <= most))
+            most = out[j * stride] < INFINITY ? fsl_min64(out[j * stride], FSL_CRF_HUGE) : INFINITY;
+    return most;
 }
 
 static double fsl_crf_greatest_sum(const double *restrict a, const double *restrict b, ptrdiff_t n)

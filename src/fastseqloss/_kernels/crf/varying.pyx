@@ -6,7 +6,6 @@ the posterior of a pair is that of its first tag times the share of the pair in 
 gradient takes no exponentials of its own. Built for the baseline instruction set, and for float32 and float64 at once.
 """
 
-from cpython.buffer cimport PyBuffer_Release
 from cython.parallel cimport parallel, threadid
 from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int64_t, uintptr_t
@@ -16,27 +15,30 @@ from fastseqloss._kernels.codes cimport FLOAT64
 from fastseqloss._kernels.crf.ranked cimport rank_paths
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release, size_product, take
-from fastseqloss._kernels.simd.elements cimport Array, acquire
+from fastseqloss._kernels.simd.elements cimport Array, Held, hold_all, let_go, row_of
 from fastseqloss._kernels.simd.softmax cimport add_exactly
 
 
 cdef extern from "crf/varying.h" nogil:
     double at "fsl_crf_at"(const char *x, bint doubles, Py_ssize_t j) noexcept
     void put "fsl_crf_put"(double value, bint doubles, Py_ssize_t j, char *out) noexcept
-    bint load_scores "fsl_crf_load_scores"(const char *x, bint doubles, Py_ssize_t n, double *out,
-                                           Py_ssize_t stride) noexcept
+    double load_scores "fsl_crf_load_scores"(const char *x, bint doubles, Py_ssize_t n, double bound, double *out,
+                                             Py_ssize_t stride) noexcept
     double greatest_sum "fsl_crf_greatest_sum"(const double *a, const double *b, Py_ssize_t n) noexcept
     double log_row "fsl_crf_log_row"(const double *a, const double *b, Py_ssize_t n, double *e, double *sum) noexcept
+    const double HUGE "FSL_CRF_HUGE"
     Py_ssize_t first_best "fsl_crf_first_best"(const double *a, const double *b, Py_ssize_t n) noexcept
 
 
+cdef enum:
+    LARGE = 1 << 29  # a sum of positive terms whose rounding errors may exceed differences of scores
+
 cdef enum:  # arguments of `run` that are arrays; the results are from LOSS on
-    EMISSIONS, TRANSITIONS, TAGS, LENGTHS, ORDER, SCALE, ENDS, LOSS, PATHS, GRAD, PAIRS, GRAD_ENDS, ARRAYS
+    EMISSIONS, TRANSITIONS, TAGS, LENGTHS, ORDER, SCALE, ENDS, COST, LOSS, PATHS, FOUND, GRAD, PAIRS, GRAD_ENDS, ARRAYS
 
 
 cdef struct Call:
     Array arrays[ARRAYS]
-    Py_buffer buffers[ARRAYS]
     bint doubles
     Py_ssize_t n_frames, n_tags, n_best, longest
     const int64_t *tags             # [B, T], or NULL
@@ -45,8 +47,10 @@ cdef struct Call:
     const double *scale             # [B]
     const double *start             # [n_tags] each
     const double *end
+    const double *cost              # [n_tags, n_tags], or NULL
     double *loss                    # [B], or [B, n_best]
     int64_t *paths                  # [B, n_best, T], or NULL for sums
+    int64_t *found                  # [B] numbers of paths
     double *grad_ends               # [2, B, n_tags], or NULL
     bint no_memory
     Workspace workspace
@@ -58,6 +62,7 @@ cdef struct Chain:
     Py_ssize_t last                 # its last frame
     const int64_t *tags
     double scale
+    double bound                    # of scores that need no check
     double *alpha                   # [T, n_tags]
     double *shift                   # [T]
     double *score                   # [n_tags] each: scores of the tags of a frame,
@@ -86,24 +91,20 @@ cdef uintptr_t lay_out(const Call *c, Chain *s, uintptr_t base) noexcept nogil:
     return cursor
 
 
-cdef char *row_of(const Call *c, int k, int64_t b, Py_ssize_t t) noexcept nogil:
-    """Address of frame t of sequence b in an array."""
-    return c.arrays[k].data + b * c.arrays[k].strides[0] + t * c.arrays[k].strides[1]
+cdef double load_tags(const Call *c, Chain *s, Py_ssize_t t) noexcept nogil:
+    """Set the emissions of the tags of a frame; returns the greatest if above the bound, or +inf for NaN, else 0."""
+    return load_scores(row_of(&c.arrays[EMISSIONS], s.b, t), c.doubles, c.n_tags, s.bound, s.score, 1)
 
 
-cdef bint load_tags(const Call *c, Chain *s, Py_ssize_t t) noexcept nogil:
-    """Set the emissions of the tags of a frame; returns False if one is NaN or +inf."""
-    return load_scores(row_of(c, EMISSIONS, s.b, t), c.doubles, c.n_tags, s.score, 1)
-
-
-cdef bint load_pairs(const Call *c, Chain *s, Py_ssize_t t, double *out, bint transposed) noexcept nogil:
-    """Set the transitions to a frame; returns False if one is NaN or +inf."""
+cdef double load_pairs(const Call *c, Chain *s, Py_ssize_t t, double *out, bint transposed) noexcept nogil:
+    """Set the transitions to a frame; returns the greatest if above the bound, or +inf for NaN, else 0."""
     cdef Py_ssize_t i, n = c.n_tags
-    cdef bint good = True
+    cdef double most = 0
     for i in range(n):
-        good &= load_scores(row_of(c, TRANSITIONS, s.b, t) + i * c.arrays[TRANSITIONS].strides[2], c.doubles, n,
-                            out + (i if transposed else i * n), n if transposed else 1)
-    return good
+        most = max(most, load_scores(row_of(&c.arrays[TRANSITIONS], s.b, t) + i * c.arrays[TRANSITIONS].strides[2],
+                                     c.doubles, n, s.bound, out + (i if transposed else i * n),
+                                     n if transposed else 1))
+    return most
 
 
 # ---- sums over all paths --------------------------------------------------------------------
@@ -118,7 +119,7 @@ cdef double forward(const Call *c, Chain *s) noexcept nogil:
     cdef double *a = s.alpha
     cdef bint possible = True
     for t in range(s.last + 1):
-        if not load_tags(c, s, t) or t > 0 and not load_pairs(c, s, t, s.pair, True):
+        if load_tags(c, s, t) > 0 or t > 0 and load_pairs(c, s, t, s.pair, True) > 0:
             return NAN
         s.shift[t] = max(greatest_sum(s.score, s.zero, n), -1e308)
         for j in range(n):
@@ -148,7 +149,7 @@ cdef double forward(const Call *c, Chain *s) noexcept nogil:
 cdef void store_pairs(const Call *c, Chain *s, Py_ssize_t t) noexcept nogil:
     """Posteriors of the pairs of frames t and t + 1, or with tags, their gradient."""
     cdef Py_ssize_t i, j, n = c.n_tags
-    cdef char *out = row_of(c, PAIRS, s.b, t)
+    cdef char *out = row_of(&c.arrays[PAIRS], s.b, t)
     cdef double factor
     for i in range(n):
         factor = s.scale * (s.posterior[i] / s.sum[i]) if s.sum[i] > 0 else 0
@@ -177,7 +178,7 @@ cdef void backward(const Call *c, Chain *s) noexcept nogil:
             s.posterior[j] /= sum
             s.weight[j] = (s.score[j] - s.shift[t]) + (s.beta[j] - total)
             value = s.scale * (s.posterior[j] - (s.tags != NULL and j == s.tags[t]))
-            put(value, c.doubles, j, row_of(c, GRAD, s.b, t))
+            put(value, c.doubles, j, row_of(&c.arrays[GRAD], s.b, t))
             if c.grad_ends != NULL and t == 0:
                 c.grad_ends[s.b * n + j] = value
             if c.grad_ends != NULL and t == s.last:
@@ -192,9 +193,9 @@ cdef void spread_nan(const Call *c, Chain *s) noexcept nogil:
     for t in range(s.last + 1):
         for j in range(n * n):
             if j < n:
-                put(NAN, c.doubles, j, row_of(c, GRAD, s.b, t))
+                put(NAN, c.doubles, j, row_of(&c.arrays[GRAD], s.b, t))
             if t > 0 and c.arrays[PAIRS].data != NULL:
-                put(NAN, c.doubles, j, row_of(c, PAIRS, s.b, t - 1))
+                put(NAN, c.doubles, j, row_of(&c.arrays[PAIRS], s.b, t - 1))
     if c.grad_ends != NULL:
         for j in range(n):
             c.grad_ends[s.b * n + j] = c.grad_ends[(c.arrays[LENGTHS].shape[0] + s.b) * n + j] = NAN
@@ -209,43 +210,84 @@ cdef Py_ssize_t list_paths(const double *alpha, Py_ssize_t stride, Py_ssize_t n_
     return rank_paths(alpha, stride, n_frames, n_tags, into, between, n_best, path_size, paths)
 
 
+cdef double advance_best(const Call *c, Chain *s, Py_ssize_t t, double *own) noexcept nogil:
+    """Set the scores of the best paths to the tags of a frame; returns the most that large terms add, or +inf for NaN.
+
+    With tags, scores include the cost, and `own`, the score of the tagged path, is added up as that of the best one is,
+    so that the two are equal if they are the same path.
+    """
+    cdef Py_ssize_t i, j, n = c.n_tags
+    cdef double *a = s.alpha + t * n
+    cdef double *into = s.into + t * n * n
+    cdef const double *cost = c.cost + s.tags[t] * n if s.tags != NULL else s.zero
+    cdef double most = load_tags(c, s, t), step = load_pairs(c, s, t, into, True) if t > 0 else 0
+    for j in range(n):
+        s.score[j] += cost[j]
+        a[j] = s.score[j] + (c.start[j] if t == 0 else 0) + (c.end[j] if t == s.last else 0)
+        if s.tags != NULL and j == s.tags[t]:
+            own[0] = a[j] + (own[0] + into[j * n + s.tags[t - 1]] if t > 0 else 0)
+        if t > 0:
+            i = first_best(a - n, into + j * n, n)
+            a[j] += (a - n)[i] + into[j * n + i]
+    return most + step + min(greatest_sum(cost, s.zero, n), HUGE)
+
+
 cdef void search(Call *c, Chain *s) noexcept nogil:
-    """List the best paths of a sequence and their scores."""
-    cdef Py_ssize_t t, i, j, n = c.n_tags, found
+    """List the best paths of a sequence and their scores, or with tags the best path and its margin.
+
+    A path whose partial score falls low enough for rounding to matter cannot become the best, since its remaining terms
+    add at most `above`, and terms below the bound as much as LARGE; `found` is -1 if that is much.
+    """
+    cdef Py_ssize_t t, i, n = c.n_tags, found
     cdef int64_t *paths = c.paths + s.b * c.n_best * c.n_frames
     cdef double *scores = c.loss + s.b * c.n_best
-    cdef double *a = s.alpha
-    cdef double *into
+    cdef double above = max(greatest_sum(c.start, s.zero, n), 0) + max(greatest_sum(c.end, s.zero, n), 0)
+    cdef double best, more, own = 0
     for t in range(s.last + 1):
-        into = s.into + t * n * n
-        if not load_tags(c, s, t) or t > 0 and not load_pairs(c, s, t, into, True):
+        more = advance_best(c, s, t, &own)
+        above += more
+        if more == INFINITY:
             for i in range(c.n_best):
                 scores[i] = NAN
             return
-        for j in range(n):
-            a[j] = s.score[j] + (c.start[j] if t == 0 else 0) + (c.end[j] if t == s.last else 0)
-            if t > 0:
-                i = first_best(a - n, into + j * n, n)
-                a[j] += (a - n)[i] + into[j * n + i]
-        a += n
-    if greatest_sum(a - n, s.zero, n) == -INFINITY:
+    best = greatest_sum(s.alpha + s.last * n, s.zero, n)
+    if own == -INFINITY:
+        scores[0] = INFINITY
+    if own == -INFINITY or best == -INFINITY:
+        return
+    if not (above < LARGE and best > -LARGE):
+        c.found[s.b] = -1
         return
     found = list_paths(s.alpha, n, s.last + 1, n, s.into, n * n, c.n_best, c.n_frames, paths)
-    c.no_memory |= found < 0
+    c.found[s.b], c.no_memory = found, c.no_memory or found < 0
+    if s.tags != NULL:
+        scores[0] = 0 if best == own else max(score_of(c, s, paths, s.tags), 0)
+        return
     for i in range(found):
-        scores[i] = score_of(c, s, paths + i * c.n_frames)
+        scores[i] = score_of(c, s, paths + i * c.n_frames, NULL)
 
 
-cdef double score_of(const Call *c, const Chain *s, const int64_t *path) noexcept nogil:
-    """Score of a path, added up with compensation."""
-    cdef Py_ssize_t t, n = c.n_tags
-    cdef double total = c.start[path[0]], rest = 0
-    for t in range(s.last + 1):
-        add_exactly(&total, &rest, at(row_of(c, EMISSIONS, s.b, t), c.doubles, path[t]))
-        if t > 0:
-            add_exactly(&total, &rest, s.into[(t * n + path[t]) * n + path[t - 1]])
-    add_exactly(&total, &rest, c.end[path[s.last]])
+cdef double score_of(const Call *c, const Chain *s, const int64_t *path, const int64_t *other) noexcept nogil:
+    """Score of a path, less that of another one if given, added up with compensation."""
+    cdef double total = 0, rest = 0
+    add_path(c, s, path, 1, &total, &rest)
+    if other != NULL:
+        add_path(c, s, other, -1, &total, &rest)
     return total + rest
+
+
+cdef void add_path(const Call *c, const Chain *s, const int64_t *path, double sign, double *total,
+                   double *rest) noexcept nogil:
+    """total + rest += sign * score of a path, and its cost if there are tags."""
+    cdef Py_ssize_t t, n = c.n_tags
+    add_exactly(total, rest, sign * c.start[path[0]])
+    for t in range(s.last + 1):
+        add_exactly(total, rest, sign * at(row_of(&c.arrays[EMISSIONS], s.b, t), c.doubles, path[t]))
+        if t > 0:
+            add_exactly(total, rest, sign * s.into[(t * n + path[t]) * n + path[t - 1]])
+        if s.tags != NULL:
+            add_exactly(total, rest, sign * c.cost[s.tags[t] * n + path[t]])
+    add_exactly(total, rest, sign * c.end[path[s.last]])
 
 
 # ---- calls ----------------------------------------------------------------------------------
@@ -253,6 +295,7 @@ cdef double score_of(const Call *c, const Chain *s, const int64_t *path) noexcep
 cdef void run_sequence(Call *c, Chain *s, int64_t b) noexcept nogil:
     cdef double loss
     s.b, s.last, s.scale = b, c.lengths[b] - 1, c.scale[b]
+    s.bound = LARGE / (2. * c.lengths[b]) if c.paths != NULL else INFINITY
     s.tags = c.tags + b * c.n_frames if c.tags != NULL else NULL
     if c.paths != NULL:
         search(c, s)
@@ -295,34 +338,36 @@ cdef void set_up(Call *c) noexcept:
     c.tags, c.lengths = <const int64_t *> c.arrays[TAGS].data, <const int64_t *> c.arrays[LENGTHS].data
     c.order, c.scale = <const int64_t *> c.arrays[ORDER].data, <const double *> c.arrays[SCALE].data
     c.start, c.loss = <const double *> c.arrays[ENDS].data, <double *> c.arrays[LOSS].data
-    c.end, c.paths = c.start + c.n_tags, <int64_t *> c.arrays[PATHS].data
+    c.cost = <const double *> c.arrays[COST].data
+    c.end, c.paths, c.found = c.start + c.n_tags, <int64_t *> c.arrays[PATHS].data, <int64_t *> c.arrays[FOUND].data
     c.grad_ends, c.longest = <double *> c.arrays[GRAD_ENDS].data, c.lengths[c.order[0]]
 
 
-def run(int kind, arrays, int num_threads):
-    """Log of the sum over all paths, less the score of the tagged path if tags are given; or the best paths.
+def run(int kind, tuple arrays, int num_threads):
+    """Log of the sum over all paths, or the best paths; with tags, less the score of the tagged path.
 
     `arrays` are, in this order, with those of `kind`, float32 or float64, marked by *:
 
     IN   emissions* [B, T, K], not overlapped by grad; transitions* [B, T, K, K], to step t at t, of which those to the
          first step are not read, both with contiguous rows; tags [B, T] or None; lengths [B]; order: the sequences that
-         count, one or more, of at least one step, longest first; scale [B]; starts and ends [2, K].
+         count, one or more, of at least one step, longest first; scale [B]; starts and ends [2, K]; cost [K, K], to be
+         added to the emissions, row tags[b, t], or None: required for the best paths with tags.
     OUT  loss [B]; paths [B, N T], -1 before, or None: if given, the N best paths, and loss [B N], -inf before, their
-         scores; grad* [B, T, K] or None; pairs* [B, T - 1, K, K] or None, with contiguous matrices: gradients times
-         scale, or pairwise marginals, zeros before; grad_ends [2, B, K], zeros before, or None.
+         scores, or with tags, for which N is 1, margins; found [B], zeros before: their numbers, or -1 for a sequence
+         whose sums may be so large that rounding hides the best path, which is not searched then; grad* [B, T, K] or
+         None; pairs* [B, T - 1, K, K] or None, with contiguous matrices: gradients of sums times scale, or pairwise
+         marginals, zeros before; grad_ends [2, B, K], zeros before, or None.
     """
     cdef Call c
+    cdef Held held
     cdef Status status
-    cdef int k
     memset(&c, 0, sizeof(Call))
     c.doubles = kind == FLOAT64
     try:
-        for k in range(ARRAYS):
-            c.arrays[k] = acquire(arrays[k], kind, &c.buffers[k], k >= LOSS)
+        hold_all(&held, arrays, kind, LOSS, c.arrays)
         set_up(&c)
         with nogil:
             status = run_batch(&c, num_threads)
         check(status, c.workspace.size)
     finally:
-        for k in range(ARRAYS):
-            PyBuffer_Release(&c.buffers[k])
+        let_go(&held)

@@ -13,7 +13,6 @@ of its states. The sweep omits all states with q below an estimated floor; its r
 best path is above the floor. For confident models few states remain.
 """
 
-from cpython.buffer cimport PyBuffer_Release
 from cython cimport floating
 from cython.parallel cimport parallel, threadid
 from libc.math cimport INFINITY, NAN
@@ -32,7 +31,7 @@ from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begi
 from fastseqloss._kernels.parallel.workspace cimport (
     LINE, Workspace, allocate, part_of, release, round_up, size_product, size_sum,
 )
-from fastseqloss._kernels.simd.elements cimport Array, acquire
+from fastseqloss._kernels.simd.elements cimport Array, Held, hold_all, let_go
 
 
 cdef extern from "ctc/viterbi.h" nogil:
@@ -334,28 +333,6 @@ cdef Status align_batch(Batch *batch, const floating *x, int num_threads) noexce
 
 # ---- calls ----------------------------------------------------------------------------------
 
-# Arrays of the caller, contiguous except for logits.
-cdef struct Arrays:
-    Py_buffer held[9]
-    Array view[9]
-    int n
-
-
-cdef int view_arrays(Arrays *arrays, tuple given, int n_inputs) except -1:
-    """View arrays or None; those after the first `n_inputs` are written to."""
-    arrays.n = 0
-    for array in given:
-        arrays.view[arrays.n] = acquire(array, FLOAT64, &arrays.held[arrays.n], arrays.n >= n_inputs)
-        arrays.n += 1
-    return 0
-
-
-cdef void release_arrays(Arrays *arrays):
-    while arrays.n:
-        arrays.n -= 1
-        PyBuffer_Release(&arrays.held[arrays.n])
-
-
 cdef void set_options(Search *a, int input_kind, Py_ssize_t blank, const Array *prior, const Array *star_log_probs,
                       const double *star_log_prob) noexcept:
     a.input, a.blank, a.class_prior = <Input> input_kind, blank, <const double *> prior.data
@@ -402,13 +379,14 @@ def ctc_align(logits, bint doubles, table, order, int input_kind, Py_ssize_t bla
     OUT  log_prob [B], -inf without a path; path, token_index, frame_log_probs [B, T] where a path exists, up to the
          length of the sequence.
     """
-    cdef Arrays arrays
+    cdef Held held
+    cdef Array views[9]
     try:
-        view_arrays(&arrays, (logits, table, order, prior, star_log_probs, log_prob, path, token_index,
-                              frame_log_probs), 5)
-        align(arrays.view, doubles, input_kind, blank, star_log_prob, num_threads)
+        hold_all(&held, (logits, table, order, prior, star_log_probs, log_prob, path, token_index, frame_log_probs),
+                 FLOAT64, 5, views)
+        align(views, doubles, input_kind, blank, star_log_prob, num_threads)
     finally:
-        release_arrays(&arrays)
+        let_go(&held)
 
 
 cdef inline Windows *windows_in(const Array *memory) noexcept:
@@ -448,12 +426,13 @@ def open_windows(Py_ssize_t frames, labels, Py_ssize_t n_classes, int input_kind
     OUT  path, token_index, frame_log_probs [T], which align_window writes; memory, of zeros. These, the labels, the
          prior and star_log_probs must outlive the alignment.
     """
-    cdef Arrays arrays
+    cdef Held held
+    cdef Array views[7]
     try:
-        view_arrays(&arrays, (labels, prior, star_log_probs, path, token_index, frame_log_probs, memory), 3)
-        return open_arrays(arrays.view, frames, n_classes, input_kind, blank, star_log_prob)
+        hold_all(&held, (labels, prior, star_log_probs, path, token_index, frame_log_probs, memory), FLOAT64, 3, views)
+        return open_arrays(views, frames, n_classes, input_kind, blank, star_log_prob)
     finally:
-        release_arrays(&arrays)
+        let_go(&held)
 
 
 def align_window(memory, logits, bint doubles, Py_ssize_t first, Py_ssize_t block, Py_ssize_t last):
@@ -462,13 +441,14 @@ def align_window(memory, logits, bint doubles, Py_ssize_t first, Py_ssize_t bloc
     The windows are entered from the last to the first, with block and last 0; then, from the first on, windows that
     have the frames of the blocks `block` to `last` - 1. Returns what enter_window returns.
     """
-    cdef Arrays arrays
+    cdef Held held
+    cdef Array views[2]
     cdef Windows *w
-    cdef const Array *x = &arrays.view[0]
+    cdef const Array *x = &views[0]
     cdef double result
     try:
-        view_arrays(&arrays, (logits, memory), 1)
-        w = windows_in(&arrays.view[1])
+        hold_all(&held, (logits, memory), FLOAT64, 1, views)
+        w = windows_in(&views[1])
         w.search.first, w.search.x_stride = first, x.strides[0] // (8 if doubles else 4)
         with nogil:
             if doubles:
@@ -477,4 +457,4 @@ def align_window(memory, logits, bint doubles, Py_ssize_t first, Py_ssize_t bloc
                 result = enter_window(w, <const float *> x.data, first + x.shape[0], block, last)
         return result
     finally:
-        release_arrays(&arrays)
+        let_go(&held)

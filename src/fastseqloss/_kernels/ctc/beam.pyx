@@ -1,16 +1,15 @@
 """Prefix beam search for CTC, one sequence at a time. Built for the baseline instruction set."""
 
-from cpython.buffer cimport PyBuffer_Release
 from cython.parallel cimport parallel, threadid
 from libc.math cimport isnan
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free
 
-from fastseqloss._kernels.codes cimport FLOAT64, INT64, LOGITS, PROBS
+from fastseqloss._kernels.codes cimport FLOAT64, LOGITS, PROBS
 from fastseqloss._kernels.parallel.threads cimport (
     NO_MEMORY, Loop, Status, begin, check, enter, is_over, next_items, pause_item, resume,
 )
-from fastseqloss._kernels.simd.elements cimport Array, acquire
+from fastseqloss._kernels.simd.elements cimport Array, Held, hold_all, let_go
 
 
 cdef extern from "ctc/beam.h" nogil:
@@ -264,25 +263,19 @@ def ctc_beam_search(logits, int logits_kind, table, int input_kind, Py_ssize_t b
          its N label sequences, as `read_sequences` fills it; asked [B beam, 4] or None.
     """
     cdef Batch batch
-    cdef Py_buffer buffers[10]
+    cdef Held held
     cdef Array views[10]
-    cdef int n = 0
     batch.options.blank, batch.options.beam = blank, beam
     batch.options.is_logits, batch.options.is_probs = input_kind == LOGITS, input_kind == PROBS
     batch.options.class_threshold, batch.options.beam_threshold = class_threshold, beam_threshold
     batch.options.language.bonus, batch.options.by_logarithms = bonus, by_logarithms
     batch.options.is_unread = is_unread
     try:
-        for array, kind in ((logits, logits_kind), (bigram, FLOAT64), (best, FLOAT64), (edges, INT64),
-                            (levels, FLOAT64), (rows, FLOAT64), (asked, INT64), (table, INT64), (labels, INT64),
-                            (scores, FLOAT64)):
-            views[n] = acquire(array, kind, &buffers[n], n > 5)
-            n += 1
+        hold_all(&held, (logits, bigram, best, edges, levels, rows, asked, table, labels, scores), logits_kind, 6,
+                 views)
         search(&batch, views, ask, num_threads)
     finally:
-        while n:
-            n -= 1
-            PyBuffer_Release(&buffers[n])
+        let_go(&held)
 
 
 # ---- log-probabilities of what has been found -----------------------------------------------
@@ -344,15 +337,10 @@ def ctc_rescore(logits, int logits_kind, table, labels, int input_kind, Py_ssize
     OUT  log_probs [B, N]: of the label sequences found, NaN where masses leave the range of float64; those of logits
          lack a number for each sequence.
     """
-    cdef Py_buffer buffers[4]
+    cdef Held held
     cdef Array views[4]
-    cdef int n = 0
     try:
-        for array, kind in ((logits, logits_kind), (table, INT64), (labels, INT64), (log_probs, FLOAT64)):
-            views[n] = acquire(array, kind, &buffers[n], n > 2)
-            n += 1
+        hold_all(&held, (logits, table, labels, log_probs), logits_kind, 3, views)
         rescore_arrays(&views[0], &views[1], &views[2], &views[3], input_kind, blank, num_threads)
     finally:
-        while n:
-            n -= 1
-            PyBuffer_Release(&buffers[n])
+        let_go(&held)

@@ -6,13 +6,12 @@ runs the steps of a block again, keeps their arcs, and closes the frames of the 
 read for the last time when its gradient is written, which may be in the same memory.
 """
 
-from cpython.buffer cimport PyBuffer_Release
 from cython.parallel cimport parallel, threadid
 from libc.math cimport NAN, sqrt
 from libc.stdint cimport int32_t, int64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
-from fastseqloss._kernels.codes cimport FLOAT64, INT64, PROBS
+from fastseqloss._kernels.codes cimport FLOAT64, PROBS
 from fastseqloss._kernels.ctc.labels cimport (
     PAD, LabelGraph, first_alive, first_unreached, lay_out_labels, set_labels,
 )
@@ -20,7 +19,7 @@ from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begi
 from fastseqloss._kernels.parallel.workspace cimport (
     Workspace, allocate, part_of, release, size_product, size_sum, take,
 )
-from fastseqloss._kernels.simd.elements cimport Array, acquire
+from fastseqloss._kernels.simd.elements cimport Array, Held, hold_all, let_go
 
 
 cdef extern from "ctc/entropy.h" nogil:
@@ -302,19 +301,12 @@ def ctc_entropy(logits, int kind, int input_kind, Py_ssize_t blank, table, order
     OUT    grad [B, T, V], which may be logits.
     """
     cdef Batch batch
-    cdef Py_buffer buffers[5]
+    cdef Held held
     cdef Array views[5]
-    cdef int i
     memset(&batch, 0, sizeof(Batch))
-    memset(buffers, 0, sizeof(buffers))
     batch.blank, batch.common.probs = blank, input_kind == PROBS
     try:
-        views[0] = acquire(logits, kind, &buffers[0], False)
-        views[1] = acquire(grad, kind, &buffers[1], True)
-        views[2] = acquire(table, INT64, &buffers[2], False)
-        views[3] = acquire(order, INT64, &buffers[3], False)
-        views[4] = acquire(numbers, FLOAT64, &buffers[4], True)
-        run(&batch, &views[0], &views[1], &views[2], &views[3], &views[4], num_threads)
+        hold_all(&held, (logits, table, order, numbers, grad), kind, 3, views)
+        run(&batch, &views[0], &views[4], &views[1], &views[2], &views[3], num_threads)
     finally:
-        for i in range(5):
-            PyBuffer_Release(&buffers[i])
+        let_go(&held)

@@ -397,30 +397,33 @@ FSL_UNUSED static int fsl_ctc_stripe_exponents(const fsl_ctc_stripes *s, const d
     return further | (apart > step);
 }
 
-/* 2^(from - to), and 1 if one of the two numbers is 0. Factors below 2^-FSL_CTC_STRIPE_APART become that, and not 0, so
- * that beta cannot become too small for its bound. Sets `bad` if the factor is too large. */
-FSL_INLINE double fsl_ctc_stripe_factor(double from, double to, int *bad)
+/* from - to, and 0 if one of the two is dead. */
+FSL_INLINE double fsl_ctc_stripe_power(double from, double to)
 {
-    const double power = (FSL_ALIVE(from) & FSL_ALIVE(to)) ? from - to : 0.0;
-    *bad |= power > FSL_CTC_STRIPE_APART;
-    return fsl_pow2(power < -FSL_CTC_STRIPE_APART ? -FSL_CTC_STRIPE_APART : power);
+    return (FSL_ALIVE(from) & FSL_ALIVE(to)) ? from - to : 0.0;
 }
 
-/* Sets the factors of n groups from k on; `from` holds the exponents of the neighbours. */
-FSL_INLINE int fsl_ctc_stripe_set_factors(const fsl_ctc_stripes *s, const double *old, const double *new,
-                                          const double *from, ptrdiff_t k, ptrdiff_t n)
+/* Sets the factors 2^power of n groups from k on; `from` holds the exponents of the neighbours. Factors below
+ * 2^-FSL_CTC_STRIPE_APART become that, and not 0, so that beta cannot become too small for its bound. Returns the
+ * greatest power. */
+FSL_INLINE double fsl_ctc_stripe_set_factors(const fsl_ctc_stripes *s, const double *old, const double *new,
+                                             const double *from, ptrdiff_t k, ptrdiff_t n)
 {
     double *restrict change = s->change + k, *restrict factor = s->factor + k;
     double *restrict skip_factor = s->skip_factor + k;
     const double *restrict skip = s->skip + k;
-    int bad = 0;
-    FSL_SIMD(reduction(| : bad))
+    double most = 0.0;
+    FSL_SIMD(reduction(FSL_MAX : most))
     for (ptrdiff_t i = 0; i < n; i++) {
-        change[i] = fsl_ctc_stripe_factor(old[k + i], new[k + i], &bad);
-        factor[i] = fsl_ctc_stripe_factor(from[i], new[k + i], &bad);
+        const double changed = fsl_ctc_stripe_power(old[k + i], new[k + i]);
+        const double between = fsl_ctc_stripe_power(from[i], new[k + i]);
+        const double more = fsl_max64(changed, between);
+        change[i] = fsl_pow2(fsl_max64(changed, -FSL_CTC_STRIPE_APART));
+        factor[i] = fsl_pow2(fsl_max64(between, -FSL_CTC_STRIPE_APART));
         skip_factor[i] = factor[i] * skip[i];
+        most = more > most ? more : most;
     }
-    return bad;
+    return most;
 }
 
 /* Sets the factors between neighbours and those of the change from the old exponents to the new, in the blocks
@@ -428,17 +431,16 @@ FSL_INLINE int fsl_ctc_stripe_set_factors(const fsl_ctc_stripes *s, const double
 FSL_UNUSED static int fsl_ctc_stripe_factors(const fsl_ctc_stripes *s, const double *old, const double *new,
                                              ptrdiff_t lo, ptrdiff_t hi)
 {
-    double before = FSL_DEAD, from[FSL_X];
-    int bad = 0;
+    double before = FSL_DEAD, most = 0.0, from[FSL_X];
     for (ptrdiff_t k = lo * s->block; k < hi * s->block; k += s->block) {
         const fsl_x last = fsl_load_x(new + k + s->block - FSL_X);
         fsl_store_x(from, fsl_shift_up_x(last, before));
         before = fsl_last_x(last);
-        bad |= fsl_ctc_stripe_set_factors(s, old, new, from, k, FSL_X);
-        bad |= fsl_ctc_stripe_set_factors(s, old, new, new + k, k + FSL_X, s->block - FSL_X);
+        most = fsl_max64(most, fsl_ctc_stripe_set_factors(s, old, new, from, k, FSL_X));
+        most = fsl_max64(most, fsl_ctc_stripe_set_factors(s, old, new, new + k, k + FSL_X, s->block - FSL_X));
     }
     s->factor[lo * s->block] = s->skip_factor[lo * s->block] = 0.0; /* of the first group */
-    return bad;
+    return most > FSL_CTC_STRIPE_APART;
 }
 
 /* Changes the mantissas of a row of alphas to the new exponents, and raises those below `least`. States that are

@@ -4,7 +4,6 @@ Losses of pairs and of orders are computed in float64, in a workspace of a few n
 the type of the scores. The items that count are gathered first, so that the others are never read.
 """
 
-from cpython.buffer cimport PyBuffer_Release
 from cython cimport floating
 from cython.parallel cimport parallel, threadid
 from libc.stdint cimport int64_t, uint8_t
@@ -15,7 +14,7 @@ from fastseqloss._kernels.parallel.threads cimport (
     NO_MEMORY, Loop, Status, begin, check, enter, is_over, next_items, pause_item, resume,
 )
 from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release, size_product
-from fastseqloss._kernels.simd.elements cimport Array, acquire
+from fastseqloss._kernels.simd.elements cimport Array, Held, hold, let_go
 
 
 cdef extern from "ranking/lists.h" nogil:
@@ -336,18 +335,18 @@ def list_losses(int kind, double option, bint normalized, arrays, kinds, int num
     OUT  losses [B], not scaled; counts [B], numbers of pairs.
     """
     cdef Job job
-    cdef Py_buffer buffers[11]
+    cdef Held held
     cdef Array views[11]
     cdef Status status
-    cdef int n = 0
+    cdef int n
     memset(&job, 0, sizeof(Job))
+    held.n = 0
     try:
-        while n < 11:
-            views[n] = acquire(arrays[n], kinds[n] if n < 4 else 0, &buffers[n], n == 3 or n > 8)
-            n += 1
+        for n in range(11):
+            views[n] = hold(&held, arrays[n], kinds[n] if n < 4 else 0, n == 3 or n > 8)
         job.kind, job.option, job.normalized = <Loss> kind, option, normalized
         job.scores, job.relevance, job.weight, job.grad = views[0], views[1], views[2], views[3]
-        job.n, job.size = views[0].shape[2], buffers[0].itemsize
+        job.n, job.size = views[0].shape[2], held.buffers[0].itemsize
         job.targets, job.mask = <int64_t *> views[4].data, <uint8_t *> views[5].data
         job.lengths = <int64_t *> views[6].data
         job.scale, job.discounts = <double *> views[7].data, <double *> views[8].data
@@ -356,6 +355,4 @@ def list_losses(int kind, double option, bint normalized, arrays, kinds, int num
             status = run_lists(&job, views[0].shape[0], num_threads)
         check(status, job.scratch.size)
     finally:
-        while n:
-            n -= 1
-            PyBuffer_Release(&buffers[n])
+        let_go(&held)

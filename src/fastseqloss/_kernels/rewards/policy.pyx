@@ -241,7 +241,7 @@ def policy_loss(object logits, int kind, const int64_t[::1] actions, const doubl
     cdef Job job
     cdef Status status
     memset(&job, 0, sizeof(Job))
-    memset(&held, 0, sizeof(Held))
+    held.n = 0
     try:
         hold_rows(&job.rows, &held, logits, kind, actions, scale, class_weight, loss, grad)
         job.advantages = &advantages[0]

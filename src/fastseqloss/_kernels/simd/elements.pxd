@@ -57,9 +57,18 @@ cdef inline Array acquire(object array, int kind, Py_buffer *held, bint writable
     return view
 
 
+cdef enum:
+    MOST_ARRAYS = 14  # of a call
+
+
+cdef inline char *row_of(const Array *array, Py_ssize_t b, Py_ssize_t t) noexcept nogil:
+    """Address of row t of sequence b, or NULL without an array."""
+    return array.data + b * array.strides[0] + t * array.strides[1] if array.data != NULL else NULL
+
+
 cdef struct Held:
-    # Buffers that a call holds; to be initialised with zeros.
-    Py_buffer buffers[4]
+    # Buffers that a call holds; n is to be initialised with 0.
+    Py_buffer buffers[MOST_ARRAYS]
     int n
 
 
@@ -69,7 +78,16 @@ cdef inline Array hold(Held *held, object array, int kind, bint writable) except
     return acquire(array, kind, &held.buffers[held.n - 1], writable)
 
 
-cdef inline void let_go(Held *held):
+cdef inline int hold_all(Held *held, tuple arrays, int kind, int n_inputs, Array *views) except -1:
+    """View arrays, or None, until `let_go`; those after the first `n_inputs` are written to."""
+    cdef int k
+    held.n = 0
+    for k in range(len(arrays)):
+        views[k] = hold(held, arrays[k], kind, k >= n_inputs)
+    return 0
+
+
+cdef inline void let_go(Held *held) noexcept:
     cdef int i
     for i in range(held.n):
         PyBuffer_Release(&held.buffers[i])

@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t
 
 from fastseqloss._kernels.calls cimport Call
-from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Array, Held, hold
+from fastseqloss._kernels.simd.elements cimport FLOAT32, FLOAT64, Array, Held, hold, row_of
 from fastseqloss._kernels.parallel.workspace cimport size_product
 
 
@@ -51,9 +51,9 @@ cdef inline double scale_of(const StepRows *rows, Py_ssize_t b, Py_ssize_t n) no
 
 
 cdef inline const char *scores_of(const StepRows *rows, Py_ssize_t b, Py_ssize_t r) noexcept nogil:
-    return rows.x.data + b * rows.x.strides[0] + r * rows.x.strides[1]
+    return row_of(&rows.x, b, r)
 
 
 cdef inline char *gradient_of(const StepRows *rows, Py_ssize_t b, Py_ssize_t r) noexcept nogil:
     """Address of the gradient of a row, or NULL."""
-    return rows.g.data + b * rows.g.strides[0] + r * rows.g.strides[1] if rows.g.data != NULL else NULL
+    return row_of(&rows.g, b, r)

@@ -409,7 +409,7 @@ def softmax_cross_entropy(object scores, int kind, const int64_t[::1] targets, c
     cdef Job job
     cdef Status status
     memset(&job, 0, sizeof(Job))
-    memset(&held, 0, sizeof(Held))
+    held.n = 0
     try:
         hold_rows(&job.rows, &held, scores, kind, targets, scale, class_weight, loss, grad)
         job.y = hold(&held, distributions, distribution_kind, False)
@@ -430,7 +430,7 @@ def find_bad_share(object values, int kind, const int64_t[::1] targets, double m
     """
     cdef Held held
     cdef Array p
-    memset(&held, 0, sizeof(Held))
+    held.n = 0
     try:
         p = hold(&held, values, kind, False)
         if kind == FLOAT64:

@@ -492,8 +492,7 @@ def pointwise(int which, object x, int x_kind, object y, int y_kind, object a, i
     cdef Job job
     cdef Status status
     memset(&job, 0, sizeof(Job))
-    memset(&held, 0, sizeof(Held))
-    memset(&results, 0, sizeof(Held))
+    held.n = results.n = 0
     try:
         job.pairs.x = hold(&held, x, x_kind, False)
         job.pairs.y = hold(&held, y, y_kind, False)
@@ -530,7 +529,7 @@ def find_bad_target(object y, int y_kind, shape, const int64_t[::1] lengths, con
     cdef Job job
     cdef Status status
     memset(&job, 0, sizeof(Job))
-    memset(&held, 0, sizeof(Held))
+    held.n = 0
     try:
         job.pairs.y = hold(&held, y, y_kind, False)
         set_pairs(&job, shape, lengths, mask, allowed, bad)

@@ -15,7 +15,7 @@ from fastseqloss._kernels.calls cimport Call
 from fastseqloss._kernels.parallel.signals cimport advance
 from fastseqloss._kernels.parallel.threads cimport NO_MEMORY, Loop, Status, begin, check, enter, next_items
 from fastseqloss._kernels.parallel.workspace cimport Workspace, allocate, part_of, release, size_product
-from fastseqloss._kernels.simd.elements cimport FLOAT64, Array, Held, hold, let_go, load, store
+from fastseqloss._kernels.simd.elements cimport FLOAT64, Array, Held, hold, let_go, load, row_of, store
 from fastseqloss._kernels.codes cimport Stored
 from fastseqloss._kernels.simd.step_rows cimport StepRows, gradient_of, hold_rows, scale_of, scores_of, set_rows
 
@@ -141,10 +141,6 @@ cdef inline void run_row(const Job *job, Py_ssize_t n, const char *from_, char *
     if slope:
         put(job, to, rival, <floating> slope)
         put(job, to, t, <floating> -slope)
-
-
-cdef inline char *row_of(const Array *array, Py_ssize_t b, Py_ssize_t r) noexcept nogil:
-    return array.data + b * array.strides[0] + r * array.strides[1] if array.data != NULL else NULL
 
 
 cdef double loss_of_vectors(const Job *job, Vectors *v) noexcept nogil:
@@ -288,7 +284,7 @@ def row_losses(object scores, int kind, const int64_t[::1] targets, const double
     cdef Job job
     cdef Status status
     memset(&job, 0, sizeof(Job))
-    memset(&held, 0, sizeof(Held))
+    held.n = 0
     try:
         hold_rows(&job.rows, &held, scores, kind, targets, scale, class_weight, loss, grad)
         job.y = hold(&held, vectors, vectors_kind, False)
@@ -313,7 +309,7 @@ def find_bad_indicator(object values, int kind, const int64_t[::1] targets):
     cdef Array y
     cdef double piece[PIECE]
     cdef Py_ssize_t n, first, at, count, size, done = 0, bad = -1
-    memset(&held, 0, sizeof(Held))
+    held.n = 0
     try:
         y = hold(&held, values, kind, False)
         size = held.buffers[0].itemsize

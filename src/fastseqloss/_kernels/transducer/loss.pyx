@@ -350,7 +350,7 @@ cdef void open_batch(Batch *batch, Held *held, object scores, int kind, object g
     """Set the arguments that all functions have; `held` is to be let go, even after an error."""
     cdef Problem *p = &batch.problem
     memset(batch, 0, sizeof(Batch))
-    memset(held, 0, sizeof(Held))
+    held.n = 0
     p.x = hold(held, scores, kind, False)
     p.size = held.buffers[0].itemsize
     p.g = hold(held, grad, kind, True)
