@@ -26,6 +26,19 @@ void exp_float64(const double *x, double *out, ptrdiff_t n)
             fsl_softmax_row_f##bits(logits + i * n, n, out + i * n, scale, n, &row_max[i], &row_sum[i]);        \
     }
 
+PRIMITIVES(float, float32, 32)
+PRIMITIVES(double, float64, 64)
+
+/* One vector at a time; n is a multiple of 16. */
+void exp_vector_float32(const float *x, float *out, ptrdiff_t n)
+{
+#if FSL_VECTORS
+    for (ptrdiff_t i = 0; i < n; i += FSL_XF) fsl_store_xf(out + i, fsl_exp_normal_xf(fsl_load_xf(x + i)));
+#else
+    exp_normal_float32(x, out, n);
+#endif
+}
+
 /* Two vectors at a time; n is a multiple of 16. */
 void exp_pair_float32(const float *x, float *out, ptrdiff_t n)
 {
@@ -37,7 +50,7 @@ void exp_pair_float32(const float *x, float *out, ptrdiff_t n)
         fsl_store_xf(out + i + FSL_XF, b);
     }
 #else
-    for (ptrdiff_t i = 0; i < n; i++) out[i] = fsl_exp_normal32(x[i]);
+    exp_normal_float32(x, out, n);
 #endif
 }
 
@@ -50,6 +63,3 @@ void short_rows_float32(const float *logits, float *out, ptrdiff_t rows, ptrdiff
     fsl_short_rows_max(x, (int)rows, n, row_max);
     fsl_short_rows_exp(x, (int)rows, n, row_max, e, 0, row_sum);
 }
-
-PRIMITIVES(float, float32, 32)
-PRIMITIVES(double, float64, 64)

@@ -9,7 +9,7 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.math cimport INFINITY, isnan
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcmp, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from fastseqloss._kernels.arguments cimport add_products, add_values, count_some, open_array, scan_labels
 from fastseqloss._kernels.calls cimport PART, Call, Entry
@@ -36,6 +36,16 @@ cdef int64_t product(const Array *array, int64_t first, int64_t last) noexcept n
 
 cdef int64_t integer(const Array *array, Py_ssize_t i) noexcept nogil:
     return (<const int32_t *> array.data)[i] if array.kind == INT32 else (<const int64_t *> array.data)[i]
+
+
+cdef void copy_integers(const Array *array, Py_ssize_t n, int64_t *out) noexcept nogil:
+    """Copy the first n integers."""
+    cdef Py_ssize_t i
+    if array.kind == INT64:
+        memcpy(out, array.data, n * sizeof(int64_t))
+        return
+    for i in range(n):
+        out[i] = (<const int32_t *> array.data)[i]
 
 
 cdef void put(const Array *result, Py_ssize_t i, double value) noexcept nogil:
@@ -89,7 +99,7 @@ cdef bint read_lengths(const Array *array, Py_ssize_t n, int64_t most, int64_t *
 cdef bint read_table(const ShortCall *given, const Call *call, int64_t *table) noexcept nogil:
     """Fill the table of sequences and labels; returns False if a length or a label is invalid."""
     cdef const Array *labels = &given.labels
-    cdef Py_ssize_t n = call.n, b, i, width = labels.shape[labels.n_axes - 1]
+    cdef Py_ssize_t n = call.n, b, width = labels.shape[labels.n_axes - 1]
     cdef int64_t repeats
     cdef int64_t *starts = table + n
     cdef int64_t *lengths = table + 2 * n
@@ -98,8 +108,7 @@ cdef bint read_table(const ShortCall *given, const Call *call, int64_t *table) n
     if not (read_lengths(&given.lengths, n, call.n_frames, table)
             and read_lengths(&given.label_lengths, n, width, lengths)):
         return False
-    for i in range(n * width):
-        values[i] = integer(labels, i)
+    copy_integers(labels, n * width, values)
     for b in range(n):
         starts[b], repeats = b * width, 0
         if scan_labels(values + starts[b], 0, lengths[b], call.n_classes, call.blank, &repeats) >= 0:
@@ -158,14 +167,13 @@ cdef bint read_targets(const ShortCall *given, const Call *call, int64_t *target
     cdef const Array *classes = &given.labels
     cdef const Array *lengths = &given.lengths
     cdef const uint8_t *mask = <const uint8_t *> given.mask.data
-    cdef Py_ssize_t b, i, n = 1, rows = call.n_frames, inner = 1
+    cdef Py_ssize_t b, n = 1, rows = call.n_frames, inner = 1
     cdef int64_t length = call.n_frames
     if lengths.data != NULL:
         n = product(lengths, 0, lengths.n_axes)
         inner = product(classes, lengths.n_axes + 1, classes.n_axes)
         rows = call.n_frames // n
-    for i in range(n * rows):
-        targets[i] = integer(classes, i)
+    copy_integers(classes, n * rows, targets)
     for b in range(n):
         if lengths.data != NULL:
             length = integer(lengths, b)

@@ -191,7 +191,8 @@ FSL_UNUSED static int FSL_NAME(fsl_open_columns)(FSL_REAL *tile, int n, ptrdiff_
     return FSL_NAME(fsl_narrow_range)(tile, n_used, NULL, n_used, FSL_MOST_RANGE, range);
 }
 
-/* Writes factor * y - scale * post of some classes to n frames; `tile` is scratch. Zeros are not negative. */
+/* Writes factor * y - scale * post of some classes to n frames; `tile` is scratch. Zeros are not negative. The next
+ * row is prefetched, because rows have left the caches since the dense pass. */
 FSL_UNUSED static void FSL_NAME(fsl_scatter_columns)(const double *restrict y, const double *restrict factor,
                                                      const double *restrict post, double scale, ptrdiff_t stride, int n,
                                                      const int64_t *restrict classes, ptrdiff_t n_used,
@@ -202,5 +203,8 @@ FSL_UNUSED static void FSL_NAME(fsl_scatter_columns)(const double *restrict y, c
         for (int i = 0; i < FSL_FRAMES; i++) tile[k + i] = (FSL_REAL)(factor[i] * y[k + i] - scale * post[k + i]);
     }
     for (int i = 0; i < n; i++)
-        for (ptrdiff_t k = 0; k < n_used; k++) x[i * stride + classes[k]] = tile[k * FSL_FRAMES + i];
+        for (ptrdiff_t k = 0; k < n_used; k++) {
+            FSL_PREFETCH_WRITE(x + (i + 1) * stride + classes[k]);
+            x[i * stride + classes[k]] = tile[k * FSL_FRAMES + i];
+        }
 }
