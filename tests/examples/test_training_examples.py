@@ -10,6 +10,20 @@ from example_names import names_of
 from thoroughness import thorough
 
 
+def check_largest_slopes(model, learn, rel):
+    """Compare the largest gradient of each parameter with a central difference of the loss."""
+    _, gradients = learn()
+    assert gradients.keys() == model.parameters.keys()
+    for name, parameter in model.parameters.items():
+        place = np.unravel_index(np.abs(gradients[name]).argmax(), parameter.shape)
+        kept, losses = parameter[place].copy(), []
+        for step in (1e-2, -1e-2):
+            parameter[place] = kept + step
+            losses.append(learn()[0])
+        parameter[place] = kept
+        assert gradients[name][place] == pytest.approx((losses[0] - losses[1]) / 2e-2, rel=rel)
+
+
 def test_forecast_targets_are_what_comes_next():
     names = names_of("forecast_series.py")
     for series in names["load"]()[:2]:
@@ -165,16 +179,7 @@ def test_gradients_of_the_recommender(recommender, method):
     batch = training.take(np.arange(6))
     columns = names["sample"](batch.steps()[1], n_items, np.random.default_rng(0))
     loss = names["OBJECTIVES"][method].loss
-    _, gradients = model.learn(batch, loss, columns)
-    assert gradients.keys() == model.parameters.keys()
-    for name, parameter in model.parameters.items():
-        place = np.unravel_index(np.abs(gradients[name]).argmax(), parameter.shape)
-        kept, losses = parameter[place].copy(), []
-        for step in (1e-2, -1e-2):
-            parameter[place] = kept + step
-            losses.append(model.learn(batch, loss, columns)[0])
-        parameter[place] = kept
-        assert gradients[name][place] == pytest.approx((losses[0] - losses[1]) / 2e-2, rel=2e-2)
+    check_largest_slopes(model, lambda: model.learn(batch, loss, columns), rel=2e-2)
 
 
 def test_recordings_are_the_same_for_both_distances():
@@ -303,16 +308,7 @@ def test_gradients_of_the_language_model(language_model):
     size = names["START"] + 1 + len(words)
     model, tokens = names["Model"](size, np.random.default_rng(1)), np.random.default_rng(2).integers(0, size, (3, 6))
     tokens[1, 2] = names["START"]
-    _, gradients = model.learn(tokens)
-    assert gradients.keys() == model.parameters.keys()
-    for name, parameter in model.parameters.items():
-        place = np.unravel_index(np.abs(gradients[name]).argmax(), parameter.shape)
-        kept, losses = parameter[place].copy(), []
-        for step in (1e-2, -1e-2):
-            parameter[place] = kept + step
-            losses.append(model.learn(tokens)[0])
-        parameter[place] = kept
-        assert gradients[name][place] == pytest.approx((losses[0] - losses[1]) / 2e-2, rel=2e-2)
+    check_largest_slopes(model, lambda: model.learn(tokens), rel=2e-2)
 
 
 def test_word_scores():
@@ -388,13 +384,4 @@ def test_gradients_of_the_transducer():
         def random(self, shape, dtype):
             return np.ones(shape, dtype)
 
-    _, gradients = model.learn(strings, Everything())
-    assert gradients.keys() == model.parameters.keys()
-    for name, parameter in model.parameters.items():
-        place = np.unravel_index(np.abs(gradients[name]).argmax(), parameter.shape)
-        kept, losses = parameter[place].copy(), []
-        for step in (1e-2, -1e-2):
-            parameter[place] = kept + step
-            losses.append(model.learn(strings, Everything())[0])
-        parameter[place] = kept
-        assert gradients[name][place] == pytest.approx((losses[0] - losses[1]) / 2e-2, rel=1e-2)
+    check_largest_slopes(model, lambda: model.learn(strings, Everything()), rel=1e-2)
