@@ -370,6 +370,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="workloads to run")
+    parser.add_argument(
+        "--passes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="times to repeat all rows of ctc and step losses, for busy hosts",
+    )
     parser.add_argument("--quick", action="store_true", help="fewer rounds, rougher figures; no errors of the others")
     parser.add_argument(
         "--accuracy-only",

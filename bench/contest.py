@@ -5,6 +5,7 @@ import contextlib
 import gc
 import math
 import os
+import random
 import statistics
 import sys
 import time
@@ -75,36 +76,56 @@ def compare(rows: list[Row], limits: Limits, options: argparse.Namespace, refere
 def alternate(
     calls: Calls, options: argparse.Namespace, threads: int, before: Calls | None = None
 ) -> dict[tuple[str, str], Timing]:
-    """Time the calls in turn, for about a second per kind of call and a minimum number of rounds.
+    """Time the calls in random order, for about a second per kind of call and a minimum number of rounds.
 
     The function in ``before`` for a call runs before it, untimed, because a call may overwrite its input.
 
     All sides share ``threads`` CPUs, because JAX's pool has a thread for each CPU.
 
-    The threads of an OpenMP runtime may spin for some milliseconds after a region. With several threads, a
-    pause before each call keeps the spinning of one side from slowing the next.
+    The threads of an OpenMP runtime may spin for some milliseconds after a region, and a thread of JAX's pool may free
+    the memory of a call after its return. Each call waits until the threads of the others are idle.
     """
     clock = time.process_time if options.cpu_time else time.perf_counter
-    pause = 0.01 if threads > 1 else 0.0
     before = before or {}
     for call in (*before.values(), *calls.values()):
         call()
     seconds: dict = {name: [] for name in calls}
+    order = random.Random(0)
     end = time.perf_counter() + options.seconds * len({mode for _, mode in calls})
     rounds = 0
     gc.disable()
     with confine(threads):
         while rounds < options.least or time.perf_counter() < end:
-            for name, call in calls.items():
+            for name in order.sample(list(calls), len(calls)):
                 if name in before:
                     before[name]()
-                time.sleep(pause)
+                settle()
                 start = clock()
-                call()
+                calls[name]()
                 seconds[name].append(clock() - start)
             rounds += 1
     gc.enable()
     return {k: Timing(min(v), statistics.median(v), rounds) for k, v in seconds.items()}
+
+
+def settle(pause: float = 2e-4, tries: int = 1000) -> None:
+    """Sleep for ``pause`` seconds, and again while other threads of this process work for a tenth of the time.
+
+    A long pause would cool the caches and the clock of the processor, and double the time of a short call.
+    """
+    for _ in range(tries):
+        before = time.process_time() - time.thread_time()
+        time.sleep(pause)
+        if time.process_time() - time.thread_time() - before < 0.1 * pause:
+            return
+
+
+def best_of(first: Timing | None, second: Timing) -> Timing:
+    """Join the timings of a call in two passes."""
+    if first is None:
+        return second
+    rounds = first.rounds + second.rounds
+    return Timing(min(first.best, second.best), (first.median + second.median) / 2, rounds)
 
 
 @contextlib.contextmanager
@@ -130,12 +151,16 @@ def timing_table(rows: list[Row], threads: int, options: argparse.Namespace) -> 
     """Print milliseconds and ratios of every row at one thread count, and the mean ratios; return the columns."""
     lines: list[dict[str, str]] = []
     ratios: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[tuple[str, str], Timing]] = {row.name: {} for row in rows}
+    for _ in range(options.passes):
+        for row in rows:
+            timings = found[row.name]
+            for key, timing in alternate(row.calls(threads), options, threads).items():
+                timings[key] = best_of(timings.get(key), timing)
+                if options.verbose:
+                    print(f"{row.name}, {threads} threads, {' '.join(key)}: {timing}", file=sys.stderr)
     for row in rows:
-        timings = alternate(row.calls(threads), options, threads)
-        if options.verbose:
-            for (side, mode), timing in timings.items():
-                print(f"{row.name}, {threads} threads, {side} {mode}: {timing}", file=sys.stderr)
-        cells, ratios[row.name] = _timing_cells(timings, row.work or {})
+        cells, ratios[row.name] = _timing_cells(found[row.name], row.work or {})
         lines.append({"workload": row.name, "shape": ",".join(map(str, row.shape))} | cells)
     for title, real in (("synthetic", False), ("real", True)):
         group = [ratios[row.name] for row in rows if row.real == real]
