@@ -2,9 +2,11 @@
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,6 +65,14 @@ def test_unknown_level(wanted):
     assert message.startswith("ImportError: ")
     for said in ("FASTSEQLOSS_ISA", repr(wanted), *levels.available_levels()):
         assert said in message
+
+
+def test_source_that_is_not_compiled(tmp_path):
+    package = Path(fsl.__file__).parent
+    shutil.copytree(package, tmp_path / "fastseqloss", ignore=shutil.ignore_patterns("*.so", "*.pyd", "*.c"))
+    process = python(f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import fastseqloss")
+    message = process.stderr.strip().splitlines()[-1]
+    assert message.startswith(f"ImportError: {tmp_path / 'fastseqloss'} has no extension modules for Python ")
 
 
 def test_levels_agree(work):

@@ -9,8 +9,11 @@ The stack size of the threads is left unchanged. Kernels keep arrays in their wo
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 
 _GOVERN_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 _PASSIVE = not any(name in os.environ for name in _GOVERN_WAITING)
@@ -29,7 +32,16 @@ def _environment() -> Iterator[None]:
 
 
 with _environment():
-    from . import threads
+    try:
+        from . import threads
+    except ImportError:
+        if find_spec(f"{__name__}.threads"):
+            raise
+        folder, python = Path(__file__).parents[2], ".".join(map(str, sys.version_info[:2]))
+        raise ImportError(
+            f"{folder} has no extension modules for Python {python}; run `python -m pip install .` in the copy of the "
+            "source, or remove its folder src from the module path"
+        ) from None
 
 threads.wait_passively(_PASSIVE)
 
