@@ -263,9 +263,12 @@ cdef void probability_rows(const Job *job, Block *rows, const floating **x, floa
     cdef Py_ssize_t k, v = job.rows.n_classes, t
     cdef const floating *q
     cdef double p, own
+    for k in range(rows.n):  # first, because a processor waits for several rows at once if nothing is in between
+        rows.picked[k] = x[k][rows.target[k]]
     for k in range(rows.n):
-        t, own = rows.target[k], rows.own[k]
-        p = clamp_probability(x[k][t]) if job.input == PROBS else x[k][t]
+        t, own, p = rows.target[k], rows.own[k], rows.picked[k]
+        if job.input == PROBS:
+            p = clamp_probability(p)
         rows.loss[k] = 0
         if own:
             rows.loss[k] = -own * (log64(p) if job.input == PROBS else p)
