@@ -38,3 +38,9 @@ def test_infeasible_sequences_are_counted():
         fsl.ctc_loss(np.zeros((12, 1, 2)), np.ones((12, 2), int), infeasible="raise")
     with pytest.raises(ValueError, match=r"sequences: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9$"):
         fsl.ctc_loss(np.zeros((10, 1, 2)), np.ones((10, 2), int), infeasible="raise")
+
+
+@pytest.mark.parametrize("labels", [["hello", "world"], np.array([["a", "b"], ["c", "d"]])])
+def test_text_as_labels(labels):
+    with pytest.raises(TypeError, match=r"labels has dtype <U\d; allowed: any integer dtype; it holds text"):
+        fsl.ctc_loss(np.zeros((2, 5, 28)), labels)

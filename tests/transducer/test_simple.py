@@ -248,7 +248,7 @@ def test_posteriors_are_those_of_the_sums(level, topology, dtype):
         ({"am": np.zeros((2, 5, 4), int)}, TypeError, "am has dtype int64; allowed: float16, bfloat16"),
         ({"lm": np.zeros((2, 2, 4))}, ValueError, r"lm has shape \(2, 2, 4\): 2 on axis 1, U\+1; allowed: 3 or more"),
         ({"labels": [[1, 4], [1, 1]]}, ValueError, r"labels\[0\]\[1\] is 4; allowed: 0 to 3, except 0, which"),
-        ({"labels": [[1, 2]]}, ValueError, "labels has 1 sequences; allowed: 2, as in lm"),
+        ({"labels": [[1, 2]]}, ValueError, "labels has 1 sequence; allowed: 2, as in lm"),
         ({"logit_lengths": [6, 1]}, ValueError, r"logit_lengths\[0\] is 6; allowed: 0 to 5"),
         ({"label_lengths": [1, 3]}, ValueError, r"label_lengths\[1\] is 3; allowed: 0 to 2"),
         ({"blank": 4}, ValueError, "blank is 4; allowed: -4 to 3"),

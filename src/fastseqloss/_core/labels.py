@@ -201,7 +201,8 @@ def _listed(
     rows: list[Integers], label_lengths: Any, batch: int, names: Names
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     if len(rows) != batch:
-        raise ValueError(f"{names.labels} has {len(rows)} sequences; allowed: {batch}, as in {names.logits}")
+        some = "1 sequence" if len(rows) == 1 else f"{len(rows)} sequences"
+        raise ValueError(f"{names.labels} has {some}; allowed: {batch}, as in {names.logits}")
     for b, row in enumerate(rows):
         if row.values.ndim != 1:
             raise ValueError(f"{names.labels}[{b}] has shape {row.values.shape}; allowed: one dimension")

@@ -74,6 +74,8 @@ def cause(name: str, array: NDArray[Any], remedy: str | None = None) -> str:
         return ""
     if array.dtype == object:
         return _cause_of_objects(name, array, remedy)
+    if array.dtype.kind in "UST":
+        return "; it holds text instead of numbers"
     if array.dtype.kind not in "fcmM":
         return ""
     first = array.flat[:_LOOKED_AT]
