@@ -93,7 +93,7 @@ def documented(tmp_path_factory):
 
 
 def plain(block):
-    """The code of a block, without prompts and results, and without what raises TypeError: type checkers reject that."""
+    """The code of a block, without prompts, results and what raises TypeError, which type checkers reject."""
     examples = doctest.DocTestParser().get_examples(block)
     valid = (example.source for example in examples if not (example.exc_msg or "").startswith("TypeError"))
     return "".join(valid) if examples else block
