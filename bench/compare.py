@@ -20,7 +20,7 @@
     python bench/compare.py align [--data DIR] [--only NAME ...] [--quick]
     python bench/compare.py decode ...           the same options; with the peers that are installed
 
-All sides run in turn in this process, on the same values, each in its preferred memory
+All sides run in random order in this process, on the same values, each in its preferred memory
 layout: batch first for fastseqloss and optax, time first for PyTorch.
 
 To add a loss, write one function that passes a list of rows to `contest.compare`.

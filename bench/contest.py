@@ -1,4 +1,4 @@
-"""Rows, alternating timings, errors and markdown tables of all comparisons."""
+"""Rows, timings in random order, errors and markdown tables of all comparisons."""
 
 import argparse
 import contextlib
@@ -108,24 +108,17 @@ def alternate(
     return {k: Timing(min(v), statistics.median(v), rounds) for k, v in seconds.items()}
 
 
-def settle(pause: float = 2e-4, tries: int = 1000) -> None:
-    """Sleep for ``pause`` seconds, and again while other threads of this process work for a tenth of the time.
+def settle() -> None:
+    """Sleep for a moment, and again while other threads of this process work for a tenth of the time.
 
     A long pause would cool the caches and the clock of the processor, and double the time of a short call.
     """
-    for _ in range(tries):
+    pause = 2e-4  # seconds
+    for _ in range(1000):
         before = time.process_time() - time.thread_time()
         time.sleep(pause)
         if time.process_time() - time.thread_time() - before < 0.1 * pause:
             return
-
-
-def best_of(first: Timing | None, second: Timing) -> Timing:
-    """Join the timings of a call in two passes."""
-    if first is None:
-        return second
-    rounds = first.rounds + second.rounds
-    return Timing(min(first.best, second.best), (first.median + second.median) / 2, rounds)
 
 
 @contextlib.contextmanager
@@ -156,7 +149,7 @@ def timing_table(rows: list[Row], threads: int, options: argparse.Namespace) -> 
         for row in rows:
             timings = found[row.name]
             for key, timing in alternate(row.calls(threads), options, threads).items():
-                timings[key] = best_of(timings.get(key), timing)
+                timings[key] = min(timings.get(key, timing), timing, key=lambda timing: timing.best)
                 if options.verbose:
                     print(f"{row.name}, {threads} threads, {' '.join(key)}: {timing}", file=sys.stderr)
     for row in rows:

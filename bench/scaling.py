@@ -4,7 +4,7 @@
     python bench/scaling.py draw [--output DIR]
 
 `measure` writes scaling.json to the folder, and `draw` makes the plots of the documentation from it. All sides are
-timed in turn in one process; memory is measured in a separate process for each side.
+timed in random order in one process; memory is measured in a separate process for each side.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def sides() -> list[str]:
 
 
 def times(shape: Shape, threads: int, options: argparse.Namespace) -> Iterator[dict]:
-    """Time loss and gradient of all sides in turn, with the gradient in a given array and in a fresh one."""
+    """Time loss and gradient of all sides, with the gradient in a given array and in a fresh one."""
     batch = sides_ctc.random_batch(shape)
     of = {side: SIDES[side](batch, threads) for side in sides()}
     wanted = {(side, mode): of[side][mode] for mode in ("grad_out", "fresh") for side in of if mode in of[side]}

@@ -6,7 +6,6 @@ their times are scaled up to as many scores. So are ours of the losses that take
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -124,9 +123,7 @@ def _line(name: str, n: int, options: argparse.Namespace, sides: dict[str, dict[
     for side, losses in sides.items():
         if name in losses:
             calls[side, "grad_out"] = _jitted(losses[name], scores[:fewer], truth[:fewer])
-    # JAX gives arrays of pairs back to the system while the next call runs, which would count as time of that one.
-    pause = {(OURS, "grad_out"): partial(time.sleep, 0.5)}
-    found = {side: timing.best for (side, _), timing in contest.alternate(calls, options, 1, pause).items()}
+    found = {side: timing.best for (side, _), timing in contest.alternate(calls, options, 1).items()}
     found[OURS] *= n_lists / own
     line = {"loss": name, "N": str(n), "lists": str(n_lists), OURS: contest.milliseconds(found[OURS])}
     for side in sides:

@@ -18,7 +18,7 @@
 #define FSL_BLOCK 256
 
 #include "simd/float32.inc.h"
-#define FSL_HAS_LOOPS FSL_BY_VECTORS
+#define FSL_HAS_LOOPS FSL_VECTORS
 #include "simd/softmax_row.inc.h"
 #undef FSL_HAS_LOOPS
 #include "simd/float64.inc.h"

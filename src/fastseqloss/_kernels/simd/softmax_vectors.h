@@ -7,7 +7,6 @@
 #include "simd/vectors.h"
 
 #if FSL_VECTORS
-#define FSL_BY_VECTORS 1
 
 /* Maximum; 0 if all are -inf. NaN is ignored. */
 FSL_INLINE float fsl_row_max_f32(const float *x, ptrdiff_t n)
@@ -53,8 +52,6 @@ FSL_INLINE double fsl_block_exp_f32(const float *x, ptrdiff_t n, float m, float 
     return sum;
 }
 
-#else
-#define FSL_BY_VECTORS 0
 #endif
 
 #endif
